@@ -1,0 +1,53 @@
+"""Where a field comes from: microscope, magnification, camera, and what that does to its pixels."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bloodfilm.core.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """What is known of a field's acquisition; `None` is "nobody said".
+
+    Attributes:
+        microscope: e.g. `H`, `L` (LLD's high- and low-cost ones), `CellaVision DM96`.
+        magnification: of the objective: 10, 40, 100.
+        camera: e.g. `C1`.
+        squeeze: width / height, in pixels, of what is round on the glass; 1 for square pixels.
+        um_per_px: micrometres per pixel along y (along x it is `um_per_px / squeeze`).
+        stain: e.g. `Giemsa`.
+    """
+
+    microscope: str | None = None
+    magnification: float | None = None
+    camera: str | None = None
+    squeeze: float | None = None
+    um_per_px: float | None = None
+    stain: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("magnification", "squeeze", "um_per_px"):
+            value = getattr(self, name)
+            if value is not None and not (0 < value < float("inf")):
+                raise DataError(f"domain: {name} must be a positive number, not {value!r}")
+
+    @property
+    def name(self) -> str:
+        """A short key to group fields by, e.g. `H/40X/C2`; `unknown` if nothing is stated."""
+        magnification = None if self.magnification is None else f"{self.magnification:g}X"
+        parts = [p for p in (self.microscope, magnification, self.camera, self.stain) if p]
+        return "/".join(parts) or "unknown"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what is known as plain data."""
+        return {k: v for k, v in asdict(self).items() if v is not None}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Domain":
+        """Build a domain from `to_json` data; `DataError` on an unknown key."""
+        try:
+            return cls(**data)
+        except TypeError as error:
+            raise DataError(f"domain: {error}") from None

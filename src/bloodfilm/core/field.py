@@ -1,0 +1,65 @@
+"""What is known of one field: its cells, the region in which they are all known, its origin."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+
+from bloodfilm.core.domain import Domain
+from bloodfilm.core.region import Region
+
+Box = tuple[float, float, float, float]
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One annotated cell.
+
+    Attributes:
+        box: (x, y, w, h) in pixels of the original image; `None` if the image is of this one,
+            centred cell and nobody drew a box (single-cell collections such as PBC).
+        label: a node of the data set's taxonomy; `None` for an object nobody named.
+        attributes: attribute name -> value; an attribute that is absent is unknown.
+        ignore: neither a cell to find nor background (LLD's `none`, doubtful objects).
+        id: the annotation's own identity, if the data set has one.
+    """
+
+    box: Box | None
+    label: str | None
+    attributes: Mapping[str, str] = _NOTHING
+    ignore: bool = False
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One image of a blood film and what is known of it.
+
+    Attributes:
+        path: the image file.
+        width, height: its size in pixels; `None` until somebody has opened it.
+        cells: the annotated cells.
+        region: where every cell is annotated; outside it nothing is known.
+        domain: the acquisition.
+        patient: whose film it is; fields of one patient never fall into two splits.
+        split: `train`, `val`, `test`, or `None`.
+        diagnosis: of the patient, if stated.
+        meta: anything else the data set says (e.g. LLD's photograph number).
+    """
+
+    path: Path
+    width: int | None = None
+    height: int | None = None
+    cells: tuple[Cell, ...] = ()
+    region: Region = field(default_factory=Region.everything)
+    domain: Domain = field(default_factory=Domain)
+    patient: str | None = None
+    split: str | None = None
+    diagnosis: str | None = None
+    meta: Mapping[str, str] = _NOTHING
+
+    def with_cells(self, cells: tuple[Cell, ...]) -> "Field":
+        """Return the same field with other cells."""
+        return replace(self, cells=cells)

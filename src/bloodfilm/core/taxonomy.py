@@ -1,0 +1,223 @@
+"""The taxonomy of cells: a tree, because data sets name cells at different depths.
+
+One set says "WBC", another "immature granulocyte", a third "myelocyte". A label at any node stands
+for the sum of the leaves below it, so sets with different vocabularies can train one model, and a
+prediction can stop at the depth it is sure of.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from bloodfilm.core.errors import DataError
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One name in the taxonomy.
+
+    Attributes:
+        name: its plain English name, which is also its identity.
+        parent: the name of the node above, `None` for the root.
+        aliases: other spellings data sets use for it.
+        blast: whether the cell counts as a blast (or blast equivalent) in a differential.
+    """
+
+    name: str
+    parent: str | None = None
+    aliases: tuple[str, ...] = ()
+    blast: bool = False
+
+
+def _key(text: str) -> str:
+    """Fold case, separators and plural differences out of a spelling."""
+    return " ".join(text.replace("_", " ").replace("-", " ").lower().split())
+
+
+@dataclass(frozen=True)
+class Taxonomy:
+    """A tree of cell names; the leaves are what a model tells apart.
+
+    Attributes:
+        nodes: every node, a parent before its children; the first is the root.
+
+    Raises:
+        DataError: if a parent is unknown, a name repeats, or there is not exactly one root.
+    """
+
+    nodes: tuple[Node, ...]
+    _index: dict[str, Node] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        index: dict[str, Node] = {}
+        for node in self.nodes:
+            if node.name in index:
+                raise DataError(f"taxonomy: {node.name!r} is listed twice; keep one of them")
+            if (node.parent is None) != (not index):
+                raise DataError(f"taxonomy: {node.name!r}: only the first node has no parent")
+            if node.parent is not None and node.parent not in index:
+                raise DataError(
+                    f"taxonomy: {node.name!r} hangs under {node.parent!r}, which is not listed "
+                    "before it; list parents first"
+                )
+            index[node.name] = node
+        object.__setattr__(self, "_index", index)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Every node's name, parents first."""
+        return tuple(self._index)
+
+    @cached_property
+    def leaves(self) -> tuple[str, ...]:
+        """Names of the nodes without children, in tree order: the order of a model's outputs."""
+        parents = {node.parent for node in self.nodes}
+        return tuple(node.name for node in self.nodes if node.name not in parents)
+
+    @cached_property
+    def blasts(self) -> frozenset[str]:
+        """Names of the blasts and blast equivalents."""
+        return frozenset(node.name for node in self.nodes if node.blast)
+
+    @cached_property
+    def _spellings(self) -> dict[str, str]:
+        spellings: dict[str, str] = {}
+        for node in self.nodes:
+            for spelling in (node.name, *node.aliases):
+                spellings.setdefault(_key(spelling), node.name)
+        return spellings
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._index
+
+    def node(self, name: str) -> Node:
+        """Return the node of that exact name; `DataError` if there is none."""
+        try:
+            return self._index[name]
+        except KeyError:
+            raise DataError(
+                f"taxonomy: no class {name!r}; known classes: {', '.join(self.names)}"
+            ) from None
+
+    def parent(self, name: str) -> str | None:
+        """Return the name of the node above, `None` for the root."""
+        return self.node(name).parent
+
+    def children(self, name: str) -> tuple[str, ...]:
+        """Return the names right below a node."""
+        self.node(name)
+        return tuple(node.name for node in self.nodes if node.parent == name)
+
+    def path(self, name: str) -> tuple[str, ...]:
+        """Return the names from the root down to a node, both included."""
+        path: list[str] = []
+        step: str | None = name
+        while step is not None:
+            path.append(step)
+            step = self.node(step).parent
+        return tuple(reversed(path))
+
+    def is_under(self, name: str, ancestor: str) -> bool:
+        """Whether a node is the ancestor or lies below it."""
+        return ancestor in self.path(name)
+
+    def leaves_under(self, name: str) -> tuple[str, ...]:
+        """Return the leaves a label at this node stands for."""
+        self.node(name)
+        return tuple(leaf for leaf in self.leaves if self.is_under(leaf, name))
+
+    def leaf_mask(self, name: str, leaves: Sequence[str] | None = None) -> tuple[bool, ...]:
+        """Return, per leaf (of this tree or of the given order), whether it lies under a node."""
+        under = set(self.leaves_under(name))
+        return tuple(leaf in under for leaf in (leaves if leaves is not None else self.leaves))
+
+    def find(self, spelling: str) -> str | None:
+        """Return the node a data set's spelling means, or `None`; case and `_-` do not matter."""
+        key = _key(spelling)
+        found = self._spellings.get(key)
+        if found is None and key.endswith("s"):
+            found = self._spellings.get(key[:-1])
+        return found
+
+    def common(self, names: Iterable[str]) -> str:
+        """Return the deepest node above all the given ones."""
+        paths = [self.path(name) for name in names]
+        if not paths:
+            return self.nodes[0].name
+        shared = self.nodes[0].name
+        for level in zip(*paths, strict=False):
+            if len(set(level)) > 1:
+                break
+            shared = level[0]
+        return shared
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Return plain data that `from_json` reads back."""
+        return [
+            {
+                "name": n.name,
+                "parent": n.parent,
+                "aliases": list(n.aliases),
+                "blast": n.blast,
+            }
+            for n in self.nodes
+        ]
+
+    @classmethod
+    def from_json(cls, data: Iterable[Json]) -> "Taxonomy":
+        """Build a taxonomy from `to_json` data; `DataError` where a node is malformed."""
+        try:
+            return cls(
+                tuple(
+                    Node(
+                        str(n["name"]),
+                        None if n.get("parent") is None else str(n["parent"]),
+                        tuple(str(a) for a in n.get("aliases", ())),
+                        bool(n.get("blast", False)),
+                    )
+                    for n in data
+                )
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"taxonomy: a node needs name and parent ({error!r})") from None
+
+
+DEFAULT_TAXONOMY = Taxonomy(
+    (
+        Node("cell"),
+        Node("nucleated cell", "cell"),
+        Node("white cell", "nucleated cell", ("WBC", "white blood cell", "leukocyte", "leucocyte")),
+        Node("granulocyte lineage", "white cell", ("granulocytic", "myeloid")),
+        Node("myeloblast", "granulocyte lineage", ("MYB", "MYO", "blast, myeloid"), blast=True),
+        Node("immature granulocyte", "granulocyte lineage", ("IG", "immature granulocytes")),
+        Node("promyelocyte", "immature granulocyte", ("PMY", "PMO")),
+        Node("myelocyte", "immature granulocyte", ("MY",)),
+        Node("metamyelocyte", "immature granulocyte", ("MMY", "MMZ")),
+        Node("abnormal promyelocyte", "granulocyte lineage", ("faggot cell",), blast=True),
+        Node("neutrophil", "granulocyte lineage", ("NEU", "NEUTROPHIL")),
+        Node("band neutrophil", "neutrophil", ("BNE", "NGB", "band", "stab")),
+        Node("segmented neutrophil", "neutrophil", ("SNE", "NGS", "segmented")),
+        Node("eosinophil", "granulocyte lineage", ("EO", "EOS")),
+        Node("basophil", "granulocyte lineage", ("BA", "BAS")),
+        Node("monocyte lineage", "white cell", ("monocytic",)),
+        Node("monoblast", "monocyte lineage", ("MOB",), blast=True),
+        Node("promonocyte", "monocyte lineage", ("PRO MONOCYTE",), blast=True),
+        Node("monocyte", "monocyte lineage", ("MO", "MON")),
+        Node("lymphocyte lineage", "white cell", ("lymphoid",)),
+        Node("lymphoblast", "lymphocyte lineage", ("LYB",), blast=True),
+        Node("lymphocyte", "lymphocyte lineage", ("LY", "LYT", "typical lymphocyte")),
+        Node("atypical lymphocyte", "lymphocyte lineage", ("LYA", "reactive lymphocyte")),
+        Node("erythroblast", "nucleated cell", ("ERB", "EBO", "NRBC", "normoblast")),
+        Node("red cell", "cell", ("RBC", "red blood cell", "erythrocyte")),
+        Node("platelet", "cell", ("PLT", "thrombocyte")),
+    )
+)
+"""What LLD, PBC, WBCAtt, TXL and BCCD label, in one tree.
+
+LLD's fourteenth class, `none`, is no node: it names an object that nobody could name, and its boxes
+are kept with `Cell.ignore`. Promonocytes count as blast equivalents, as the WHO classification does
+in acute monocytic leukaemia, and so do the abnormal promyelocytes of APML.
+"""
