@@ -3,14 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
 
 from bloodfilm.core.domain import Domain
 from bloodfilm.core.region import Region
 
 Box = tuple[float, float, float, float]
-
-_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +25,7 @@ class Cell:
 
     box: Box | None
     label: str | None
-    attributes: Mapping[str, str] = _NOTHING
+    attributes: Mapping[str, str] = field(default_factory=dict)
     ignore: bool = False
     id: str | None = None
 
@@ -58,7 +55,7 @@ class Field:
     patient: str | None = None
     split: str | None = None
     diagnosis: str | None = None
-    meta: Mapping[str, str] = _NOTHING
+    meta: Mapping[str, str] = field(default_factory=dict)
 
     def with_cells(self, cells: tuple[Cell, ...]) -> "Field":
         """Return the same field with other cells."""
