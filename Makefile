@@ -1,0 +1,101 @@
+# One word per job; `make help` lists them. Nothing but make and Python 3.11+ need be installed:
+# set-up makes $(VENV), with uv if the machine has it and with a uv of its own if not.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV ?= .venv
+OUT ?= out/demo
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+
+# The first Python here that runs and is new enough (3.11 first: it is the one tested).
+PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
+UV := $(shell command -v uv || echo $(BIN)/uv)
+
+# A house of wheels given to pip (a CPU build of torch, say) is meant for uv too; uv wants commas.
+ifndef UV_FIND_LINKS
+ifdef PIP_FIND_LINKS
+empty :=
+space := $(empty) $(empty)
+comma := ,
+export UV_FIND_LINKS := $(subst $(space),$(comma),$(strip $(PIP_FIND_LINKS)))
+endif
+endif
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+# ---- what the README promises ------------------------------------------------------------------
+
+.PHONY: demo
+demo: $(VENV)/.run-stamp ## install, render example fields, analyse them (OUT=folder)
+	$(BIN)/bloodfilm demo --out $(OUT)
+
+.PHONY: test
+test: $(VENV)/.dev-stamp ## install what development needs and run every test
+	$(PY) -m pytest
+
+# ---- development -------------------------------------------------------------------------------
+
+.PHONY: run-env
+run-env: $(VENV)/.run-stamp ## only set up: bloodfilm without PyTorch
+
+.PHONY: dev-env
+dev-env: $(VENV)/.dev-stamp ## only set up: everything, for development
+
+.PHONY: static
+static: $(VENV)/.dev-stamp ## format check, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: check
+check: static ## static, then the fast tests
+	$(PY) -m pytest -m "not slow"
+
+.PHONY: format
+format: $(VENV)/.dev-stamp ## rewrite the code the way `check` wants it
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(PY):
+	@if [ -z "$(PYTHON)" ]; then echo "error: Python 3.11 or newer is needed" >&2; exit 1; fi
+	@if command -v uv >/dev/null; then uv venv --quiet --python "$(PYTHON)" $(VENV); \
+	else "$(PYTHON)" -m venv $(VENV) && $(PY) -m pip install --quiet uv; fi
+
+$(VENV)/.run-stamp: pyproject.toml locks/run.txt | $(PY)
+	$(UV) pip install --quiet --python $(PY) -r locks/run.txt -e .
+	@touch $@
+
+$(VENV)/.dev-stamp: pyproject.toml locks/dev.txt | $(PY)
+	$(UV) pip install --quiet --python $(PY) -r locks/dev.txt -e '.[train,index]'
+	@touch $@ $(VENV)/.run-stamp
+
+# ---- locks -------------------------------------------------------------------------------------
+# Compiled for every platform, from the package index alone: a local house of wheels must not leak
+# into them. Written without the names of indexes, and without hashes, because a machine may offer
+# its own build of torch (torch 2.13.0+cpu satisfies torch==2.13.0, with another hash). The CUDA
+# packages are left out: the default torch build for Linux pins each of them exactly itself, and a
+# CPU build does not want them.
+COMPILE := env -u UV_FIND_LINKS -u PIP_FIND_LINKS uv pip compile --quiet --universal \
+	--python-version 3.11 --no-header --no-annotate --no-emit-index-url --no-emit-find-links
+WITHOUT_CUDA := grep -vE '^(nvidia-|cuda-|triton)'
+LOCK_HEADER := \# Made by `make lock` from pyproject.toml and locks/pins.txt. Do not edit.
+
+.PHONY: lock
+lock: ## resolve every dependency anew (needs uv)
+	{ echo '$(LOCK_HEADER)'; $(COMPILE) --upgrade --all-extras --group dev -c locks/pins.txt \
+		pyproject.toml | $(WITHOUT_CUDA); } > locks/dev.txt.new
+	mv locks/dev.txt.new locks/dev.txt
+	{ echo '$(LOCK_HEADER)'; $(COMPILE) -c locks/dev.txt pyproject.toml; } > locks/run.txt.new
+	mv locks/run.txt.new locks/run.txt
+
+.PHONY: clean
+clean: ## forget the set-up and every cache
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,81 @@
+"""Find white cells on blood-film micrographs, name them and describe seven attributes.
+
+Research use only. The public names load on first use, so `import bloodfilm` stays quick.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+# A public name stands in three places: here for editors and mypy, and in the two lists below.
+# A test holds the three together.
+if TYPE_CHECKING:
+    from bloodfilm.core.attributes import LLD_SCHEMA as LLD_SCHEMA
+    from bloodfilm.core.attributes import Schema as Schema
+    from bloodfilm.core.dataset import Dataset as Dataset
+    from bloodfilm.core.domain import Domain as Domain
+    from bloodfilm.core.errors import BloodfilmError as BloodfilmError
+    from bloodfilm.core.errors import BundleError as BundleError
+    from bloodfilm.core.errors import ConfigError as ConfigError
+    from bloodfilm.core.errors import DataError as DataError
+    from bloodfilm.core.field import Cell as Cell
+    from bloodfilm.core.field import Field as Field
+    from bloodfilm.core.region import Region as Region
+    from bloodfilm.core.result import AttributeResult as AttributeResult
+    from bloodfilm.core.result import CellResult as CellResult
+    from bloodfilm.core.result import FieldResult as FieldResult
+    from bloodfilm.core.taxonomy import DEFAULT_TAXONOMY as DEFAULT_TAXONOMY
+    from bloodfilm.core.taxonomy import Taxonomy as Taxonomy
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DEFAULT_TAXONOMY",
+    "LLD_SCHEMA",
+    "AttributeResult",
+    "BloodfilmError",
+    "BundleError",
+    "Cell",
+    "CellResult",
+    "ConfigError",
+    "DataError",
+    "Dataset",
+    "Domain",
+    "Field",
+    "FieldResult",
+    "Region",
+    "Schema",
+    "Taxonomy",
+    "__version__",
+]
+
+_HOME = {
+    "AttributeResult": "bloodfilm.core.result",
+    "BloodfilmError": "bloodfilm.core.errors",
+    "BundleError": "bloodfilm.core.errors",
+    "Cell": "bloodfilm.core.field",
+    "CellResult": "bloodfilm.core.result",
+    "ConfigError": "bloodfilm.core.errors",
+    "DEFAULT_TAXONOMY": "bloodfilm.core.taxonomy",
+    "DataError": "bloodfilm.core.errors",
+    "Dataset": "bloodfilm.core.dataset",
+    "Domain": "bloodfilm.core.domain",
+    "Field": "bloodfilm.core.field",
+    "FieldResult": "bloodfilm.core.result",
+    "LLD_SCHEMA": "bloodfilm.core.attributes",
+    "Region": "bloodfilm.core.region",
+    "Schema": "bloodfilm.core.attributes",
+    "Taxonomy": "bloodfilm.core.taxonomy",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'bloodfilm' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

@@ -1,0 +1,5 @@
+"""Let `python -m bloodfilm` do what `bloodfilm` does."""
+
+from bloodfilm.cli.app import main
+
+main()
