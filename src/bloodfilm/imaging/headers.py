@@ -1,0 +1,259 @@
+"""Image headers read without decoding: size, depth, orientation, and whether the file is whole.
+
+OpenCV decodes a truncated PNG or JPEG without complaint and allocates whatever a header claims.
+So the header is read here first, in plain Python, from bytes that are already in memory.
+Every parser raises `Broken` with a short reason; `open_image` turns that into a `DataError`.
+"""
+
+import struct
+import zlib
+from dataclasses import dataclass
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_JP2_SIGNATURE = b"\x00\x00\x00\x0cjP  \r\n\x87\n"
+_TIFF_INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
+_KNOWN_STRANGERS = (
+    (b"GIF8", "a GIF"),
+    (b"%PDF", "a PDF"),
+    (b"PK\x03\x04", "a zip archive"),
+    (b"<svg", "an SVG drawing"),
+    (b"SIMPLE  =", "a FITS file"),
+    (b"\x1f\x8b", "a gzip archive"),
+)
+
+
+class Broken(Exception):
+    """The bytes are not a whole image; the message says what is wrong with them."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a header says: pixel size before rotation, EXIF orientation 1..8, depth hints.
+
+    `significant_bits` is the real depth of a 16-bit container where the file states it (PNG sBIT,
+    TIFF MaxSampleValue), else None. `pages` is the number of images in the file (TIFF).
+    """
+
+    kind: str
+    width: int
+    height: int
+    orientation: int = 1
+    significant_bits: int | None = None
+    pages: int = 1
+    truncated: str | None = None
+
+
+def read_header(data: bytes) -> Header:
+    """The header of one encoded image. Raises `Broken` for anything that is not one we read."""
+    if not data:
+        raise Broken("the file is empty")
+    if data.startswith(_PNG_SIGNATURE):
+        return _png(data)
+    if data[:3] == b"\xff\xd8\xff":
+        return _jpeg(data)
+    if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return _tiff(data)
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return _webp(data)
+    if data[:2] == b"BM" and len(data) >= 26:
+        return _bmp(data)
+    if data.startswith(_JP2_SIGNATURE) or data[:4] == b"\xff\x4f\xff\x51":
+        return _jp2(data)
+    if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"mif1", b"hevc", b"avif"):
+        raise Broken("it is an HEIC or AVIF photograph")
+    for magic, name in _KNOWN_STRANGERS:
+        if data.startswith(magic):
+            raise Broken(f"it is {name}, not an image that can be read here")
+    raise Broken("it is not an image of a known format")
+
+
+def _png(data: bytes) -> Header:
+    if len(data) < 33 or data[12:16] != b"IHDR":
+        raise Broken("the PNG header is cut off")
+    width, height, depth = struct.unpack(">IIB", data[16:25])
+    orientation, bits, at = 1, None, 8
+    truncated: str | None = "the PNG ends before its end marker"
+    view = memoryview(data)
+    while at + 12 <= len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        name = data[at + 4 : at + 8]
+        end = at + 12 + length
+        if end > len(data):
+            break
+        stored = int.from_bytes(data[end - 4 : end], "big")
+        if zlib.crc32(view[at + 4 : end - 4]) != stored:
+            truncated = f"the PNG is corrupt (checksum of its {name.decode('latin-1')!r} chunk)"
+            break
+        if name == b"eXIf":
+            orientation = exif_orientation(data[at + 8 : end - 4])
+        elif name == b"sBIT" and depth == 16 and length:
+            bits = max(data[at + 8 : end - 4])
+        elif name == b"IEND":
+            truncated = None
+            break
+        at = end
+    return Header("PNG", width, height, orientation, bits, truncated=truncated)
+
+
+def _jpeg(data: bytes) -> Header:
+    at, orientation, size = 2, 1, None
+    while at + 4 <= len(data):
+        if data[at] != 0xFF:
+            raise Broken("the JPEG is corrupt (its segments do not line up)")
+        marker = data[at + 1]
+        if marker == 0xFF:
+            at += 1
+            continue
+        if marker == 0x01 or 0xD0 <= marker <= 0xD8:
+            at += 2
+            continue
+        if marker == 0xD9:
+            break
+        length = int.from_bytes(data[at + 2 : at + 4], "big")
+        if length < 2:
+            raise Broken("the JPEG is corrupt (a segment of no length)")
+        body = data[at + 4 : at + 2 + length]
+        if marker == 0xE1 and body[:6] == b"Exif\0\0":
+            orientation = exif_orientation(body[6:])
+        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and len(body) >= 5:
+            height, width = struct.unpack(">HH", body[1:5])
+            size = (width, height)
+        elif marker == 0xDA:
+            at += 2 + length
+            break
+        at += 2 + length
+    if size is None:
+        raise Broken("the JPEG is cut off before its picture begins")
+    # A thumbnail has its own end marker, so the search starts where the picture's data start.
+    whole = data.rfind(b"\xff\xd9", at) >= 0
+    truncated = None if whole else "the JPEG ends before its end marker"
+    return Header("JPEG", size[0], size[1], orientation, truncated=truncated)
+
+
+def _webp(data: bytes) -> Header:
+    claimed = int.from_bytes(data[4:8], "little") + 8
+    truncated = None if claimed <= len(data) + 1 else "the WebP is shorter than it says"
+    at, size, orientation = 12, None, 1
+    while at + 8 <= len(data):
+        name = data[at : at + 4]
+        length = int.from_bytes(data[at + 4 : at + 8], "little")
+        body = data[at + 8 : at + 8 + min(length, 1 << 16)]
+        if name == b"VP8X" and len(body) >= 10:
+            size = (
+                1 + int.from_bytes(body[4:7], "little"),
+                1 + int.from_bytes(body[7:10], "little"),
+            )
+        elif name == b"VP8 " and size is None and len(body) >= 10:
+            width, height = struct.unpack("<HH", body[6:10])
+            size = (width & 0x3FFF, height & 0x3FFF)
+        elif name == b"VP8L" and size is None and len(body) >= 5:
+            bits = int.from_bytes(body[1:5], "little")
+            size = (1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF))
+        elif name == b"EXIF":
+            orientation = exif_orientation(body[6:] if body[:4] == b"Exif" else body)
+        at += 8 + length + (length & 1)
+    if size is None:
+        raise Broken("the WebP header is cut off")
+    return Header("WebP", size[0], size[1], orientation, truncated=truncated)
+
+
+def _bmp(data: bytes) -> Header:
+    offset, header_size = struct.unpack("<II", data[10:18])
+    if header_size == 12:
+        width, height = struct.unpack("<HH", data[18:22])
+        bits, compression = int.from_bytes(data[24:26], "little"), 0
+    elif len(data) >= 34:
+        width, height, _, bits, compression = struct.unpack("<iiHHI", data[18:34])
+    else:
+        raise Broken("the BMP header is cut off")
+    height = abs(height)
+    needed = offset + (width * bits + 31) // 32 * 4 * height
+    short = compression in (0, 3) and needed > len(data)
+    truncated = "the BMP is shorter than its header says" if short else None
+    return Header("BMP", width, height, truncated=truncated)
+
+
+def _jp2(data: bytes) -> Header:
+    at = data.find(b"\xff\x4f\xff\x51")
+    if at < 0 or len(data) < at + 40:
+        raise Broken("the JPEG 2000 header is cut off")
+    x1, y1, x0, y0 = struct.unpack(">IIII", data[at + 8 : at + 24])
+    bits = (data[at + 42] & 0x7F) + 1 if len(data) > at + 42 else 8
+    whole = data.rfind(b"\xff\xd9", max(at, len(data) - 64)) >= 0
+    truncated = None if whole else "the JPEG 2000 file ends before its end marker"
+    depth = bits if bits > 8 else None
+    return Header("JPEG 2000", x1 - x0, y1 - y0, 1, depth, truncated=truncated)
+
+
+def exif_orientation(block: bytes) -> int:
+    """EXIF orientation 1..8 of a TIFF-style EXIF block; 1 where it says nothing sensible."""
+    try:
+        tags, _, _ = _ifd(block, first=True)
+    except (Broken, struct.error, IndexError):
+        return 1
+    value = tags.get(274, (1,))
+    return value[0] if value and 1 <= value[0] <= 8 else 1
+
+
+Tags = dict[int, tuple[int, ...]]
+
+
+def _ifd(data: bytes, first: bool, at: int = 0) -> tuple[Tags, int, str]:
+    """One TIFF directory: integer tags, offset of the next directory (0 = none), byte order."""
+    order = "<" if data[:2] == b"II" else ">"
+    if len(data) < 8 or data[:2] not in (b"II", b"MM"):
+        raise Broken("the TIFF header is cut off")
+    big = struct.unpack(order + "H", data[2:4])[0] == 43
+    word, step, entry = ("Q", 8, 20) if big else ("I", 4, 12)
+    if first:
+        at = struct.unpack(order + word, data[8:16] if big else data[4:8])[0]
+    counter = 8 if big else 2
+    if at + counter > len(data):
+        raise Broken("the TIFF ends before its directory")
+    count = struct.unpack(order + ("Q" if big else "H"), data[at : at + counter])[0]
+    end = at + counter + count * entry
+    if end > len(data):
+        raise Broken("the TIFF ends inside its directory")
+    tags: Tags = {}
+    for start in range(at + counter, end, entry):
+        tag, kind = struct.unpack(order + "HH", data[start : start + 4])
+        number = struct.unpack(order + word, data[start + 4 : start + 4 + step])[0]
+        code = _TIFF_INTEGERS.get(kind)
+        if code is None or number > 1 << 22:
+            continue
+        size = struct.calcsize(code) * number
+        where = start + 4 + step
+        if size > step:
+            where = struct.unpack(order + word, data[where : where + step])[0]
+        if where + size > len(data):
+            raise Broken("the TIFF ends before the tables its directory points to")
+        tags[tag] = struct.unpack(f"{order}{number}{code}", data[where : where + size])
+    following = data[end : end + step]
+    nxt = struct.unpack(order + word, following)[0] if len(following) == step else 0
+    return tags, nxt, order
+
+
+def _tiff(data: bytes) -> Header:
+    try:
+        tags, following, _ = _ifd(data, first=True)
+        width, height = tags[256][0], tags[257][0]
+    except (KeyError, IndexError, struct.error) as error:
+        raise Broken("the TIFF directory has no picture size") from error
+    pages, seen = 1, set()
+    while following and following not in seen and pages < 10_000:
+        seen.add(following)
+        try:
+            _, following, _ = _ifd(data, first=False, at=following)
+        except (Broken, struct.error):
+            break
+        pages += 1
+    offsets = tags.get(273) or tags.get(324) or ()
+    counts = tags.get(279) or tags.get(325) or ()
+    last = max((o + c for o, c in zip(offsets, counts, strict=False)), default=0)
+    truncated = "the TIFF ends before its pixels do" if last > len(data) or not offsets else None
+    orientation = tags.get(274, (1,))[0]
+    bits = None
+    if max(tags.get(258, (1,))) == 16 and 281 in tags:
+        bits = max(tags[281]).bit_length() or None
+    valid = orientation if 1 <= orientation <= 8 else 1
+    return Header("TIFF", width, height, valid, bits, pages, truncated)

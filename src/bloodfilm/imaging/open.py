@@ -1,0 +1,245 @@
+"""Open a field: any common image file in, uint8 RGB out, or one clear line saying why not.
+
+What is done on the way, always the same way:
+- EXIF orientation (all eight) is applied.
+- Transparent pixels are laid over white, which is what empty glass looks like.
+- Grey and palette images become RGB; CMYK is converted.
+- 16-bit pixels are scaled by the depth the file states (PNG sBIT, TIFF MaxSampleValue, JPEG 2000),
+  else by the smallest of 8, 10, 12, 14, 16 bits that holds the brightest pixel, and a note says so.
+- Floating-point pixels are read as 0..1 where none exceeds 1, else like integers.
+- Only the first page of a multi-page file is read, and a note says so.
+"""
+
+import glob
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from bloodfilm.core.errors import DataError
+from bloodfilm.imaging.headers import Broken, Header, read_header
+
+MAX_PIXELS = 100_000_000
+MIN_SIDE = 32
+SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".webp", ".jp2", ".j2k"}
+)
+READABLE = "PNG, JPEG, TIFF, BMP, WebP and JPEG 2000 are read"
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedImage:
+    """Pixels uint8 RGB (H, W, 3), and what the reader had to decide, in plain words."""
+
+    pixels: NDArray[np.uint8]
+    notes: tuple[str, ...] = ()
+
+
+def open_image(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """Pixels of one image file, uint8 RGB (H, W, 3). Raises `DataError` (one line)."""
+    return open_with_notes(path, max_pixels).pixels
+
+
+def open_with_notes(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> OpenedImage:
+    """Like `open_image`, with the notes on depth, pages and the like. Raises `DataError`."""
+    path = Path(path)
+    data = _read(path, max_pixels)
+    try:
+        header = read_header(data)
+        _check_size(path, header, max_pixels)
+        if header.truncated:
+            raise Broken(f"{header.truncated}; copy the file again from its source")
+        raw = _decode(data, header)
+    except Broken as error:
+        reason = str(error)
+        remedy = "" if "; " in reason else f"; {READABLE}, so convert or copy it again"
+        raise DataError(f"{path}: {reason}{remedy}") from None
+    notes: list[str] = []
+    if header.pages > 1:
+        notes.append(f"{header.pages} pages in the file, only the first is read")
+    pixels = _to_rgb(_to_uint8(raw, header, notes), header)
+    return OpenedImage(_orient(pixels, header.orientation), tuple(notes))
+
+
+def _read(path: Path, max_pixels: int) -> bytes:
+    """All bytes of a regular file, refused before reading if no honest field could be so big."""
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder, not an image; name a file in it")
+    if not path.exists():
+        raise DataError(f"{path}: no such file; check the name")
+    if not path.is_file():
+        raise DataError(f"{path}: is not a regular file; name an image file")
+    try:
+        if path.stat().st_size > max_pixels * 16 + (1 << 24):
+            raise DataError(f"{path}: the file is too large for a field; crop or reduce it")
+        return path.read_bytes()
+    except OSError as error:
+        why = error.strerror or "reading failed"
+        raise DataError(f"{path}: cannot be read ({why}); check its permissions") from None
+
+
+def _check_size(path: Path, header: Header, max_pixels: int) -> None:
+    width, height = header.width, header.height
+    if width < 1 or height < 1:
+        raise Broken(f"its header claims {width} x {height} pixels")
+    if width * height > max_pixels:
+        raise DataError(
+            f"{path}: {width} x {height} pixels are more than the {max_pixels:,} allowed for one "
+            "field; crop or reduce the image, or raise max_pixels"
+        )
+    if min(width, height) < MIN_SIDE:
+        raise DataError(
+            f"{path}: {width} x {height} pixels are too few for a field of cells; give an image "
+            f"of at least {MIN_SIDE} pixels each way"
+        )
+
+
+def _decode(data: bytes, header: Header) -> NDArray[np.generic]:
+    """Decoded pixels as stored: any depth, 1, 3 (BGR) or 4 (BGRA) channels."""
+    flags = cv2.IMREAD_UNCHANGED
+    if header.kind == "JPEG":
+        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        raw = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        raw = None
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+    if raw is None or raw.shape[:2] != (header.height, header.width):
+        raise Broken(f"the {header.kind} cannot be decoded")
+    decoded: NDArray[np.generic] = raw
+    return decoded
+
+
+def _to_uint8(raw: NDArray[np.generic], header: Header, notes: list[str]) -> NDArray[np.uint8]:
+    """Pixels scaled to 8 bits by their real depth; adds a note whenever that was a decision."""
+    if raw.dtype == np.uint8:
+        return raw  # type: ignore[return-value]
+    if raw.dtype == np.int8:
+        return (raw.astype(np.int16) + 128).astype(np.uint8)
+    values = np.asarray(raw, dtype=np.float32)
+    if not np.isfinite(values).all():
+        notes.append("pixels that are not numbers were set to 0")
+        values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+    top = float(values.max())
+    if raw.dtype.kind == "f" and top <= 1.0:
+        notes.append("floating-point pixels read as 0..1")
+        return np.clip(np.rint(values * 255.0), 0, 255).astype(np.uint8)
+    stated = header.significant_bits
+    bits = (
+        stated
+        if stated and top < 2**stated
+        else next((b for b in (8, 10, 12, 14, 16) if top < 2**b), 32)
+    )
+    if bits == 16 and raw.dtype == np.uint16:
+        return (raw >> 8).astype(np.uint8)  # type: ignore[operator]
+    how = "as the file states" if bits == stated else f"judged from the brightest pixel, {top:g}"
+    notes.append(f"pixels scaled as {bits}-bit data ({how})")
+    return np.clip(values * np.float32(2.0 ** (8 - bits)), 0, 255).astype(np.uint8)
+
+
+def _to_rgb(raw: NDArray[np.uint8], header: Header) -> NDArray[np.uint8]:
+    """uint8 RGB from grey, BGR or BGRA; transparency is laid over white."""
+    if raw.ndim == 2 or raw.shape[2] == 1:
+        return _array(cv2.cvtColor(raw, cv2.COLOR_GRAY2RGB))
+    if raw.shape[2] == 2:
+        grey, alpha = raw[..., :1], raw[..., 1:]
+        raw = np.concatenate([grey, grey, grey, alpha], axis=2)
+    if raw.shape[2] == 4:
+        rgb = _array(cv2.cvtColor(raw, cv2.COLOR_BGRA2RGB))
+        alpha16 = raw[..., 3:].astype(np.uint16)
+        if alpha16.min() == 255:
+            return rgb
+        mixed = (rgb * alpha16 + (255 - alpha16) * 255 + 127) // 255
+        return _array(mixed.astype(np.uint8))
+    return _array(cv2.cvtColor(raw, cv2.COLOR_BGR2RGB))
+
+
+def _array(pixels: object) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(pixels, dtype=np.uint8)
+
+
+def _orient(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Pixels turned upright by EXIF orientation 1..8 (EXIF 2.3, tag 0x0112)."""
+    if orientation >= 5:
+        pixels = pixels.transpose(1, 0, 2)
+    mirrored_x = orientation in (2, 3, 6, 7)
+    mirrored_y = orientation in (3, 4, 7, 8)
+    if mirrored_x:
+        pixels = pixels[:, ::-1]
+    if mirrored_y:
+        pixels = pixels[::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def find_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """Image files named by files, folders (searched to the bottom) and glob patterns.
+
+    Order: as given, and natural (field2 before field10) inside a folder or pattern. A file named
+    outright is kept whatever its suffix; in folders hidden files and other suffixes are skipped.
+    One file reached twice, also through links, counts once.
+    Raises `DataError` for a path that does not exist and for a folder or pattern without images.
+    """
+    if isinstance(paths, str | os.PathLike):
+        paths = [paths]
+    found: dict[str, Path] = {}
+    for given in paths:
+        for path in _expand(Path(given)):
+            found.setdefault(os.path.realpath(path), path)
+    return list(found.values())
+
+
+def _expand(given: Path) -> list[Path]:
+    if given.is_dir():
+        images = sorted(_walk(given), key=lambda p: natural_key(p.relative_to(given).as_posix()))
+        if not images:
+            raise DataError(f"{given}: no images in this folder; {READABLE}")
+        return images
+    if given.exists():
+        return [given]
+    if not glob.has_magic(str(given)):
+        raise DataError(f"{given}: no such file or folder; check the name")
+    hits = sorted(glob.glob(str(given), recursive=True), key=natural_key)
+    images = []
+    for hit in map(Path, hits):
+        if hit.is_dir():
+            images += sorted(_walk(hit), key=lambda p: natural_key(p.as_posix()))
+        elif _looks_like_image(hit):
+            images.append(hit)
+    if not images:
+        raise DataError(f"{given}: no image matches this pattern; {READABLE}")
+    return images
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Images under a folder; follows links, but never enters one real folder twice."""
+    seen = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted((f for f in folders if not f.startswith(".")), key=natural_key)
+        for name in files:
+            path = Path(place, name)
+            if _looks_like_image(path) and path.is_file():
+                yield path
+
+
+def _looks_like_image(path: Path) -> bool:
+    return not path.name.startswith(".") and path.suffix.lower() in SUFFIXES
+
+
+def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
+    """Sort key in which runs of digits compare as numbers, letters without regard to case."""
+    parts = re.split(r"(\d+)", text)
+    key = [(1, int(p), p) if p.isdigit() else (0, 0, p.lower()) for p in parts if p]
+    return (*key, (0, 0, text))
