@@ -114,3 +114,21 @@ def test_a_closed_pipe_leaves_no_message(option: str) -> None:
         assert process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == b""
+
+
+def test_a_command_cut_off_by_its_reader_ends_as_by_sigpipe() -> None:
+    code = """
+import sys
+from bloodfilm.cli import app
+app.app.command("chatter")(lambda: print("x" * 1_000_000))
+sys.argv = ["bloodfilm", "chatter"]
+app.main()
+"""
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.read(1) == b"x"
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
