@@ -1,0 +1,220 @@
+"""A model bundle: a manifest and two ONNX graphs in a folder, verified before use.
+
+Loading reads data only: JSON and ONNX graphs made of standard operators. No code of the bundle
+ever runs, no custom operator library is registered.
+"""
+
+import hashlib
+import threading
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from bloodfilm.core.attributes import Schema
+from bloodfilm.core.errors import BundleError, ConfigError
+from bloodfilm.core.taxonomy import Taxonomy
+from bloodfilm.inference.manifest import Manifest, read_manifest
+
+MANIFEST = "manifest.json"
+DEVICES = ("auto", "cpu", "cuda")
+
+Shape = list[int | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """A verified bundle; its graphs are opened when first asked for.
+
+    Attributes:
+        path: the folder.
+        manifest: what it says of itself.
+        sha256: of the manifest, which holds the graphs' own: the identity of the whole bundle.
+    """
+
+    path: Path
+    manifest: Manifest
+    sha256: str
+    _graphs: dict[str, bytes] = field(default_factory=dict, repr=False)
+    _sessions: dict[tuple[str, str, int], Any] = field(default_factory=dict, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @cached_property
+    def taxonomy(self) -> Taxonomy:
+        """The tree the classes are nodes of."""
+        return self.manifest.read_taxonomy()
+
+    @cached_property
+    def schema(self) -> Schema:
+        """The attributes the reader answers."""
+        return self.manifest.read_schema()
+
+    def detector(self, device: str = "auto", threads: int = 1) -> Any:
+        """The detector as an ONNX Runtime session, made once per device and thread count."""
+        return self._session("detector", device, threads)
+
+    def reader(self, device: str = "auto", threads: int = 1) -> Any:
+        """The reader as an ONNX Runtime session, made once per device and thread count."""
+        return self._session("reader", device, threads)
+
+    def identity(self) -> dict[str, str]:
+        """What a result records to say which model made it."""
+        m = self.manifest
+        return {
+            "name": m.name,
+            "created": m.created,
+            "licence": m.licence,
+            "sha256": self.sha256,
+            "detector_sha256": m.detector.sha256,
+            "reader_sha256": m.reader.sha256,
+        }
+
+    def _session(self, part: str, device: str, threads: int) -> Any:
+        with self._lock:
+            key = (part, device, threads)
+            if key not in self._sessions:
+                spec = self.manifest.detector if part == "detector" else self.manifest.reader
+                place = self.path / spec.file
+                graph = self._graphs.get(part) or _verified(place, spec.sha256)
+                session = open_session(graph, place, device, threads)
+                _check_graph(session, place, *self._wanted(part))
+                self._sessions[key] = session
+                self._graphs.pop(part, None)
+            return self._sessions[key]
+
+    def _wanted(self, part: str) -> tuple[dict[str, Shape], dict[str, Shape]]:
+        """The shapes each input and output must allow, `None` for any size."""
+        m = self.manifest
+        if part == "detector":
+            return {"image": [None, None, None, 3]}, {
+                "scores": [None, len(m.kinds), None, None],
+                "boxes": [None, 4, None, None],
+            }
+        return {"crops": [None, m.reader.size, m.reader.size, 3]}, {
+            "classes": [None, len(m.leaves)],
+            "attributes": [None, self.schema.width],
+            "novelty": [None],
+        }
+
+
+def load_bundle(path: str | Path) -> Bundle:
+    """Read and verify a bundle folder: format, version, keys, and the graphs' checksums.
+
+    The graphs' inputs and outputs are checked when a graph is first opened. Raises `BundleError`
+    (one line) where anything is missing, damaged or of another version.
+    """
+    folder = Path(path)
+    if folder.name == MANIFEST and folder.is_file():
+        folder = folder.parent
+    if not folder.exists():
+        raise BundleError(f"{folder}: no such bundle; give the folder that holds {MANIFEST}")
+    place = folder / MANIFEST
+    if not place.is_file():
+        raise BundleError(f"{folder}: not a bloodfilm bundle (it holds no {MANIFEST})")
+    text = _read(place)
+    manifest = read_manifest(text, str(place))
+    graphs = {
+        part: _verified(folder / spec.file, spec.sha256)
+        for part, spec in (("detector", manifest.detector), ("reader", manifest.reader))
+    }
+    return Bundle(folder, manifest, hashlib.sha256(text).hexdigest(), graphs)
+
+
+def default_bundle() -> Bundle:
+    """The bundle that comes with the program; `BundleError` if this installation has none."""
+    folder = Path(__file__).parents[1] / "bundles" / "default"
+    if not (folder / MANIFEST).is_file():
+        raise BundleError(
+            "this installation of bloodfilm brings no model; name one with --bundle FOLDER"
+        )
+    return load_bundle(folder)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise BundleError(f"{path}: missing; the bundle is incomplete, get it again") from None
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _verified(path: Path, sha256: str) -> bytes:
+    """The file's bytes, which are also the bytes that will run, so nothing can slip between."""
+    data = _read(path)
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise BundleError(
+            f"{path}: its checksum is not the manifest's; the bundle is damaged, get it again"
+        )
+    return data
+
+
+def open_session(graph: bytes, place: Path, device: str, threads: int) -> Any:
+    """An ONNX Runtime session for the bytes of a graph; `place` is for messages.
+
+    Raises `ConfigError` if `device` is not to be had, `BundleError` if the graph cannot be loaded.
+    """
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Fields differ in size: a memory pattern kept for every size seen would grow without end.
+    options.enable_mem_pattern = False
+    # Spinning threads would take the cores from the other worker.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    providers = choose_providers(device)
+    try:
+        session = ort.InferenceSession(graph, options, providers=providers)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:160]
+        raise BundleError(f"{place}: ONNX Runtime cannot load this graph ({reason})") from None
+    if device == "cuda" and session.get_providers()[0] != "CUDAExecutionProvider":
+        raise ConfigError("device cuda: ONNX Runtime could not start CUDA here; use --device cpu")
+    return session
+
+
+def choose_providers(device: str) -> list[str]:
+    """ONNX Runtime's provider names for `auto`, `cpu` or `cuda`; `ConfigError` if not possible."""
+    import onnxruntime as ort
+
+    if device not in DEVICES:
+        raise ConfigError(f"device {device!r}: choose one of {', '.join(DEVICES)}")
+    has_cuda = "CUDAExecutionProvider" in ort.get_available_providers()
+    if device == "cuda" and not has_cuda:
+        raise ConfigError(
+            "device cuda: this ONNX Runtime has none; install onnxruntime-gpu or use --device cpu"
+        )
+    cpu = ["CPUExecutionProvider"]
+    return ["CUDAExecutionProvider", *cpu] if has_cuda and device != "cpu" else cpu
+
+
+def _check_graph(
+    session: Any, place: Path, inputs: dict[str, Shape], outputs: dict[str, Shape]
+) -> None:
+    """Hold a graph's own inputs and outputs against the format's."""
+    for what, nodes, wanted, dtype in (
+        ("input", session.get_inputs(), inputs, "tensor(uint8)"),
+        ("output", session.get_outputs(), outputs, "tensor(float)"),
+    ):
+        found = {node.name: node for node in nodes}
+        if set(found) != set(wanted):
+            raise BundleError(
+                f"{place}: its {what}s are {', '.join(found)}; the format wants {', '.join(wanted)}"
+            )
+        for name, shape in wanted.items():
+            node = found[name]
+            if node.type != dtype or not _allows(list(node.shape), shape):
+                raise BundleError(
+                    f"{place}: {what} {name!r} is {node.type} {node.shape}; the format wants "
+                    f"{dtype} {['any' if n is None else n for n in shape]}"
+                )
+
+
+def _allows(shape: list[Any], wanted: Shape) -> bool:
+    """Whether a graph's shape (names or `None` for free sizes) can take the wanted one."""
+    return len(shape) == len(wanted) and all(
+        not isinstance(have, int) or want is None or have == want
+        for have, want in zip(shape, wanted, strict=True)
+    )

@@ -1,0 +1,200 @@
+"""Dense detector outputs to detections: threshold, suppress, and settle quarrels between kinds.
+
+The only decoder there is: ONNX outputs at run time and torch outputs in validation come through
+here, as numpy arrays.
+"""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+CROSS_KIND_IOU = 0.6
+_NEIGHBOURS = np.array([(dx, dy) for dy in (-1, 0, 1) for dx in (-1, 0, 1)])
+_CHUNK = 1 << 20
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """Found objects, best first.
+
+    Attributes:
+        boxes: (n, 4) float64, (x, y, w, h) in pixels.
+        scores: (n,) float64 in [0, 1].
+        kinds: (n,) integers, places in the bundle's list of kinds.
+    """
+
+    boxes: Floats
+    scores: Floats
+    kinds: Ints
+
+    def __post_init__(self) -> None:
+        n = len(self.scores)
+        shapes = (self.boxes.shape, self.scores.shape, self.kinds.shape)
+        if shapes != ((n, 4), (n,), (n,)):
+            raise ValueError(f"detections: shapes {shapes} do not belong together")
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @classmethod
+    def empty(cls) -> "Detections":
+        """No detections."""
+        return cls(np.zeros((0, 4)), np.zeros(0), np.zeros(0, dtype=np.intp))
+
+    @classmethod
+    def join(cls, parts: Sequence["Detections"]) -> "Detections":
+        """Everything in the parts, in their order."""
+        if not parts:
+            return cls.empty()
+        return cls(
+            np.concatenate([p.boxes for p in parts]),
+            np.concatenate([p.scores for p in parts]),
+            np.concatenate([p.kinds for p in parts]),
+        )
+
+    def take(self, which: NDArray[np.bool_] | Ints) -> "Detections":
+        """The detections of a mask or of indices, in that order."""
+        return Detections(self.boxes[which], self.scores[which], self.kinds[which])
+
+    def with_boxes(self, boxes: Floats) -> "Detections":
+        """The same detections at other places."""
+        return Detections(np.asarray(boxes, dtype=np.float64), self.scores, self.kinds)
+
+
+def decode(
+    scores: ArrayLike,
+    boxes: ArrayLike,
+    stride: int,
+    thresholds: Sequence[float],
+    nms_iou: float,
+    max_detections: int | None = None,
+) -> Detections:
+    """Turn one image's dense outputs into detections.
+
+    Args:
+        scores: (K, h, w) in [0, 1], one map per kind.
+        boxes: (4, h, w) distances left, top, right, bottom in pixels from each location's centre,
+            which lies at ((j + 0.5) * stride, (i + 0.5) * stride).
+        stride: pixels per location.
+        thresholds: per kind, the lowest score that counts.
+        nms_iou: of two boxes of one kind with a greater IoU the better one stays; of two boxes of
+            different kinds, the same beyond `CROSS_KIND_IOU`.
+        max_detections: keep that many of the best; `None` keeps all.
+
+    Returns:
+        Detections, best first; equal scores in order of kind, then row, then column.
+    """
+    s, d = np.asarray(scores), np.asarray(boxes)
+    if s.ndim != 3 or d.shape != (4, *s.shape[1:]) or len(thresholds) != len(s):
+        raise ValueError(
+            f"decode: scores {s.shape}, boxes {d.shape} and {len(thresholds)} thresholds "
+            "do not belong together"
+        )
+    limits = np.asarray(thresholds, dtype=s.dtype).reshape(-1, 1, 1)
+    kinds, rows, columns = np.nonzero(s >= limits)
+    distances = d[:, rows, columns].astype(np.float64)
+    x = (columns + 0.5) * stride - distances[0]
+    y = (rows + 0.5) * stride - distances[1]
+    w, h = distances[0] + distances[2], distances[1] + distances[3]
+    found = Detections(
+        np.stack([x, y, w, h], axis=1), s[kinds, rows, columns].astype(np.float64), kinds
+    )
+    found = found.take((w > 0) & (h > 0) & np.isfinite(distances).all(axis=0))
+    found = suppress(found, nms_iou)
+    return found if max_detections is None else found.take(np.arange(len(found))[:max_detections])
+
+
+def suppress(found: Detections, nms_iou: float, cross_iou: float = CROSS_KIND_IOU) -> Detections:
+    """Greedy non-maximum suppression within each kind, then between kinds; best first."""
+    found = found.take(np.argsort(-found.scores, kind="stable"))
+    keep = np.zeros(len(found), dtype=bool)
+    for kind in np.unique(found.kinds):
+        of_kind = np.flatnonzero(found.kinds == kind)
+        keep[of_kind[greedy(found.boxes[of_kind], nms_iou)]] = True
+    found = found.take(keep)
+    first, second = overlapping_pairs(found.boxes, cross_iou)
+    quarrel = found.kinds[first] != found.kinds[second]
+    return found.take(_settle(len(found), first[quarrel], second[quarrel]))
+
+
+def greedy(boxes: ArrayLike, iou: float) -> NDArray[np.bool_]:
+    """Which boxes, given best first, greedy suppression keeps; exact, and near linear in time.
+
+    A box goes if its IoU with a better, kept one is above `iou`.
+    """
+    b = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    return _settle(len(b), *overlapping_pairs(b, iou))
+
+
+def _settle(n: int, first: Ints, second: Ints) -> NDArray[np.bool_]:
+    """Walk from best to worst; each survivor removes its partners. Pairs have first < second."""
+    alive = np.ones(n, dtype=bool)
+    order = np.argsort(first, kind="stable")
+    losers = second[order]
+    starts = np.searchsorted(first[order], np.arange(n + 1))
+    for i in np.unique(first):
+        if alive[i]:
+            alive[losers[starts[i] : starts[i + 1]]] = False
+    return alive
+
+
+def overlapping_pairs(boxes: Floats, iou: float) -> tuple[Ints, Ints]:
+    """Indices (i, j), i < j, of all pairs of boxes (n, 4) whose IoU is above `iou`.
+
+    Centres are sorted into square bins. Two boxes with IoU above t have centres no further apart,
+    along either axis, than (a + b) / 2 * (1 - t) / (1 + t) for sides a and b (the one-dimensional
+    overlap bounds the IoU), so bins as wide as that for the longest side need only be compared with
+    their neighbours. Memory grows with the number of near pairs, never with n squared.
+    """
+    n = len(boxes)
+    none = np.zeros(0, dtype=np.intp)
+    if n < 2:
+        return none, none
+    centres = boxes[:, :2] + boxes[:, 2:] / 2
+    size = max(float(boxes[:, 2:].max()) * (1 - iou) / (1 + iou), 0.5) * (1 + 1e-9)
+    bins = np.floor((centres - centres.min(axis=0)) / size).astype(np.int64) + 1
+    width = int(bins[:, 0].max()) + 2
+    keys = bins[:, 1] * width + bins[:, 0]
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    around = keys[:, None] + (_NEIGHBOURS[:, 1] * width + _NEIGHBOURS[:, 0])[None]
+    begin = np.searchsorted(ordered, around, side="left")
+    count = np.searchsorted(ordered, around, side="right") - begin
+    firsts, seconds = [], []
+    for rows in _chunks(count.sum(axis=1)):
+        lengths = count[rows].ravel()
+        i = np.repeat(np.repeat(np.arange(n)[rows], len(_NEIGHBOURS)), lengths)
+        within = np.arange(len(i)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        j = order[np.repeat(begin[rows].ravel(), lengths) + within]
+        later = j > i
+        i, j = i[later], j[later]
+        over = _iou_of_pairs(boxes[i], boxes[j]) > iou
+        firsts.append(i[over])
+        seconds.append(j[over])
+    return np.concatenate(firsts), np.concatenate(seconds)
+
+
+def _chunks(work: NDArray[np.int64]) -> list[slice]:
+    """Cut rows into runs of bounded work, so that a heap of boxes on one spot fits in memory."""
+    ends = np.cumsum(work)
+    cuts = [0]
+    while cuts[-1] < len(work):
+        done = int(ends[cuts[-1] - 1]) if cuts[-1] else 0
+        reach = int(np.searchsorted(ends, done + _CHUNK, side="right"))
+        cuts.append(max(reach, cuts[-1] + 1))
+    return [slice(a, b) for a, b in itertools.pairwise(cuts)]
+
+
+def _iou_of_pairs(a: Floats, b: Floats) -> Floats:
+    """IoU of a[i] with b[i]; boxes have positive sides."""
+    upper = np.minimum(a[:, :2] + a[:, 2:], b[:, :2] + b[:, 2:])
+    sides = np.clip(upper - np.maximum(a[:, :2], b[:, :2]), 0, None)
+    shared = sides[:, 0] * sides[:, 1]
+    union = a[:, 2] * a[:, 3] + b[:, 2] * b[:, 3] - shared
+    return np.asarray(shared / union)
