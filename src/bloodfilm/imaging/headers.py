@@ -2,27 +2,23 @@
 
 OpenCV decodes a truncated PNG or JPEG without complaint and allocates whatever a header claims.
 So the header is read here first, in plain Python, from bytes that are already in memory.
-Every parser raises `Broken` with a short reason; `open_image` turns that into a `DataError`.
+Every parser raises `BrokenImageError` with a short reason; `open_image` turns that into a
+`DataError`.
 """
 
+import re
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_JP2_SIGNATURE = b"\x00\x00\x00\x0cjP  \r\n\x87\n"
+_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_BARE = frozenset({0x01, *range(0xD0, 0xDA)})
+_JPEG_SCAN = 0xDA
 _TIFF_INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
-_KNOWN_STRANGERS = (
-    (b"GIF8", "a GIF"),
-    (b"%PDF", "a PDF"),
-    (b"PK\x03\x04", "a zip archive"),
-    (b"<svg", "an SVG drawing"),
-    (b"SIMPLE  =", "a FITS file"),
-    (b"\x1f\x8b", "a gzip archive"),
-)
 
 
-class Broken(Exception):
+class BrokenImageError(Exception):
     """The bytes are not a whole image; the message says what is wrong with them."""
 
 
@@ -44,32 +40,19 @@ class Header:
 
 
 def read_header(data: bytes) -> Header:
-    """The header of one encoded image. Raises `Broken` for anything that is not one we read."""
-    if not data:
-        raise Broken("the file is empty")
-    if data.startswith(_PNG_SIGNATURE):
-        return _png(data)
-    if data[:3] == b"\xff\xd8\xff":
-        return _jpeg(data)
-    if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        return _tiff(data)
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return _webp(data)
-    if data[:2] == b"BM" and len(data) >= 26:
-        return _bmp(data)
-    if data.startswith(_JP2_SIGNATURE) or data[:4] == b"\xff\x4f\xff\x51":
-        return _jp2(data)
-    if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"mif1", b"hevc", b"avif"):
-        raise Broken("it is an HEIC or AVIF photograph")
-    for magic, name in _KNOWN_STRANGERS:
-        if data.startswith(magic):
-            raise Broken(f"it is {name}, not an image that can be read here")
-    raise Broken("it is not an image of a known format")
+    """The header of one encoded image; `BrokenImageError` for anything that is not one we read."""
+    for magic, parse in _READERS:
+        if magic.match(data):
+            return parse(data)
+    for magic, name in _STRANGERS:
+        if magic.match(data):
+            raise BrokenImageError(f"it is {name}, which is not read here")
+    raise BrokenImageError("it is not an image" if data else "the file is empty")
 
 
 def _png(data: bytes) -> Header:
     if len(data) < 33 or data[12:16] != b"IHDR":
-        raise Broken("the PNG header is cut off")
+        raise BrokenImageError("the PNG header is cut off")
     width, height, depth = struct.unpack(">IIB", data[16:25])
     orientation, bits, at = 1, None, 8
     truncated: str | None = "the PNG ends before its end marker"
@@ -96,38 +79,37 @@ def _png(data: bytes) -> Header:
 
 
 def _jpeg(data: bytes) -> Header:
-    at, orientation, size = 2, 1, None
-    while at + 4 <= len(data):
-        if data[at] != 0xFF:
-            raise Broken("the JPEG is corrupt (its segments do not line up)")
-        marker = data[at + 1]
-        if marker == 0xFF:
-            at += 1
-            continue
-        if marker == 0x01 or 0xD0 <= marker <= 0xD8:
-            at += 2
-            continue
-        if marker == 0xD9:
-            break
-        length = int.from_bytes(data[at + 2 : at + 4], "big")
-        if length < 2:
-            raise Broken("the JPEG is corrupt (a segment of no length)")
-        body = data[at + 4 : at + 2 + length]
+    orientation, size, at = 1, None, 2
+    for marker, body, end in _jpeg_segments(data):
+        at = end
         if marker == 0xE1 and body[:6] == b"Exif\0\0":
             orientation = exif_orientation(body[6:])
-        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and len(body) >= 5:
+        elif marker in _JPEG_FRAMES and len(body) >= 5:
             height, width = struct.unpack(">HH", body[1:5])
             size = (width, height)
-        elif marker == 0xDA:
-            at += 2 + length
-            break
-        at += 2 + length
     if size is None:
-        raise Broken("the JPEG is cut off before its picture begins")
+        raise BrokenImageError("the JPEG is cut off before its picture begins")
     # A thumbnail has its own end marker, so the search starts where the picture's data start.
     whole = data.rfind(b"\xff\xd9", at) >= 0
     truncated = None if whole else "the JPEG ends before its end marker"
     return Header("JPEG", size[0], size[1], orientation, truncated=truncated)
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
+    """Marker, body and end of each segment up to the start of the first scan."""
+    at, marker = 2, 0
+    while at + 4 <= len(data) and marker != _JPEG_SCAN:
+        if data[at] != 0xFF:
+            raise BrokenImageError("the JPEG is corrupt (its segments do not line up)")
+        marker = data[at + 1]
+        if marker == 0xFF:
+            at += 1
+        elif marker in _JPEG_BARE:
+            at += 2
+        else:
+            end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+            yield marker, data[at + 4 : end], end
+            at = max(end, at + 4)
 
 
 def _webp(data: bytes) -> Header:
@@ -153,7 +135,7 @@ def _webp(data: bytes) -> Header:
             orientation = exif_orientation(body[6:] if body[:4] == b"Exif" else body)
         at += 8 + length + (length & 1)
     if size is None:
-        raise Broken("the WebP header is cut off")
+        raise BrokenImageError("the WebP header is cut off")
     return Header("WebP", size[0], size[1], orientation, truncated=truncated)
 
 
@@ -165,7 +147,7 @@ def _bmp(data: bytes) -> Header:
     elif len(data) >= 34:
         width, height, _, bits, compression = struct.unpack("<iiHHI", data[18:34])
     else:
-        raise Broken("the BMP header is cut off")
+        raise BrokenImageError("the BMP header is cut off")
     height = abs(height)
     needed = offset + (width * bits + 31) // 32 * 4 * height
     short = compression in (0, 3) and needed > len(data)
@@ -176,7 +158,7 @@ def _bmp(data: bytes) -> Header:
 def _jp2(data: bytes) -> Header:
     at = data.find(b"\xff\x4f\xff\x51")
     if at < 0 or len(data) < at + 40:
-        raise Broken("the JPEG 2000 header is cut off")
+        raise BrokenImageError("the JPEG 2000 header is cut off")
     x1, y1, x0, y0 = struct.unpack(">IIII", data[at + 8 : at + 24])
     bits = (data[at + 42] & 0x7F) + 1 if len(data) > at + 42 else 8
     whole = data.rfind(b"\xff\xd9", max(at, len(data) - 64)) >= 0
@@ -189,7 +171,7 @@ def exif_orientation(block: bytes) -> int:
     """EXIF orientation 1..8 of a TIFF-style EXIF block; 1 where it says nothing sensible."""
     try:
         tags, _, _ = _ifd(block, first=True)
-    except (Broken, struct.error, IndexError):
+    except (BrokenImageError, struct.error, IndexError):
         return 1
     value = tags.get(274, (1,))
     return value[0] if value and 1 <= value[0] <= 8 else 1
@@ -202,18 +184,18 @@ def _ifd(data: bytes, first: bool, at: int = 0) -> tuple[Tags, int, str]:
     """One TIFF directory: integer tags, offset of the next directory (0 = none), byte order."""
     order = "<" if data[:2] == b"II" else ">"
     if len(data) < 8 or data[:2] not in (b"II", b"MM"):
-        raise Broken("the TIFF header is cut off")
+        raise BrokenImageError("the TIFF header is cut off")
     big = struct.unpack(order + "H", data[2:4])[0] == 43
     word, step, entry = ("Q", 8, 20) if big else ("I", 4, 12)
     if first:
         at = struct.unpack(order + word, data[8:16] if big else data[4:8])[0]
     counter = 8 if big else 2
     if at + counter > len(data):
-        raise Broken("the TIFF ends before its directory")
+        raise BrokenImageError("the TIFF ends before its directory")
     count = struct.unpack(order + ("Q" if big else "H"), data[at : at + counter])[0]
     end = at + counter + count * entry
     if end > len(data):
-        raise Broken("the TIFF ends inside its directory")
+        raise BrokenImageError("the TIFF ends inside its directory")
     tags: Tags = {}
     for start in range(at + counter, end, entry):
         tag, kind = struct.unpack(order + "HH", data[start : start + 4])
@@ -226,7 +208,7 @@ def _ifd(data: bytes, first: bool, at: int = 0) -> tuple[Tags, int, str]:
         if size > step:
             where = struct.unpack(order + word, data[where : where + step])[0]
         if where + size > len(data):
-            raise Broken("the TIFF ends before the tables its directory points to")
+            raise BrokenImageError("the TIFF ends before the tables its directory points to")
         tags[tag] = struct.unpack(f"{order}{number}{code}", data[where : where + size])
     following = data[end : end + step]
     nxt = struct.unpack(order + word, following)[0] if len(following) == step else 0
@@ -238,13 +220,13 @@ def _tiff(data: bytes) -> Header:
         tags, following, _ = _ifd(data, first=True)
         width, height = tags[256][0], tags[257][0]
     except (KeyError, IndexError, struct.error) as error:
-        raise Broken("the TIFF directory has no picture size") from error
+        raise BrokenImageError("the TIFF directory has no picture size") from error
     pages, seen = 1, set()
     while following and following not in seen and pages < 10_000:
         seen.add(following)
         try:
             _, following, _ = _ifd(data, first=False, at=following)
-        except (Broken, struct.error):
+        except (BrokenImageError, struct.error):
             break
         pages += 1
     offsets = tags.get(273) or tags.get(324) or ()
@@ -257,3 +239,21 @@ def _tiff(data: bytes) -> Header:
         bits = max(tags[281]).bit_length() or None
     valid = orientation if 1 <= orientation <= 8 else 1
     return Header("TIFF", width, height, valid, bits, pages, truncated)
+
+
+_READERS = (
+    (re.compile(rb"\x89PNG\r\n\x1a\n"), _png),
+    (re.compile(rb"\xff\xd8\xff"), _jpeg),
+    (re.compile(rb"II[*+]\0|MM\0[*+]"), _tiff),
+    (re.compile(rb"RIFF....WEBP", re.DOTALL), _webp),
+    (re.compile(rb"BM.{24}", re.DOTALL), _bmp),
+    (re.compile(rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51"), _jp2),
+)
+_STRANGERS = (
+    (re.compile(rb"....ftyp(heic|heix|hevc|mif1|avif)", re.DOTALL), "an HEIC or AVIF photograph"),
+    (re.compile(rb"GIF8"), "a GIF"),
+    (re.compile(rb"%PDF"), "a PDF"),
+    (re.compile(rb"PK\x03\x04"), "a zip archive"),
+    (re.compile(rb"\x1f\x8b"), "a gzip archive"),
+    (re.compile(rb"\s*<(svg|\?xml|!DOCTYPE|html)", re.IGNORECASE), "a text file"),
+)

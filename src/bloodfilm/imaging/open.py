@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodfilm.core.errors import DataError
-from bloodfilm.imaging.headers import Broken, Header, read_header
+from bloodfilm.imaging.headers import BrokenImageError, Header, read_header
 
 MAX_PIXELS = 100_000_000
 MIN_SIDE = 32
@@ -53,9 +53,9 @@ def open_with_notes(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) 
         header = read_header(data)
         _check_size(path, header, max_pixels)
         if header.truncated:
-            raise Broken(f"{header.truncated}; copy the file again from its source")
+            raise BrokenImageError(f"{header.truncated}; copy the file again from its source")
         raw = _decode(data, header)
-    except Broken as error:
+    except BrokenImageError as error:
         reason = str(error)
         remedy = "" if "; " in reason else f"; {READABLE}, so convert or copy it again"
         raise DataError(f"{path}: {reason}{remedy}") from None
@@ -86,7 +86,7 @@ def _read(path: Path, max_pixels: int) -> bytes:
 def _check_size(path: Path, header: Header, max_pixels: int) -> None:
     width, height = header.width, header.height
     if width < 1 or height < 1:
-        raise Broken(f"its header claims {width} x {height} pixels")
+        raise BrokenImageError(f"its header claims {width} x {height} pixels")
     if width * height > max_pixels:
         raise DataError(
             f"{path}: {width} x {height} pixels are more than the {max_pixels:,} allowed for one "
@@ -113,7 +113,7 @@ def _decode(data: bytes, header: Header) -> NDArray[np.generic]:
     finally:
         cv2.utils.logging.setLogLevel(level)
     if raw is None or raw.shape[:2] != (header.height, header.width):
-        raise Broken(f"the {header.kind} cannot be decoded")
+        raise BrokenImageError(f"the {header.kind} cannot be decoded")
     decoded: NDArray[np.generic] = raw
     return decoded
 
@@ -121,9 +121,9 @@ def _decode(data: bytes, header: Header) -> NDArray[np.generic]:
 def _to_uint8(raw: NDArray[np.generic], header: Header, notes: list[str]) -> NDArray[np.uint8]:
     """Pixels scaled to 8 bits by their real depth; adds a note whenever that was a decision."""
     if raw.dtype == np.uint8:
-        return raw  # type: ignore[return-value]
+        return _array(raw)
     if raw.dtype == np.int8:
-        return (raw.astype(np.int16) + 128).astype(np.uint8)
+        return _array(raw.astype(np.int16) + 128)
     values = np.asarray(raw, dtype=np.float32)
     if not np.isfinite(values).all():
         notes.append("pixels that are not numbers were set to 0")
@@ -131,7 +131,7 @@ def _to_uint8(raw: NDArray[np.generic], header: Header, notes: list[str]) -> NDA
     top = float(values.max())
     if raw.dtype.kind == "f" and top <= 1.0:
         notes.append("floating-point pixels read as 0..1")
-        return np.clip(np.rint(values * 255.0), 0, 255).astype(np.uint8)
+        return _array(np.clip(np.rint(values * 255.0), 0, 255))
     stated = header.significant_bits
     bits = (
         stated
@@ -139,10 +139,10 @@ def _to_uint8(raw: NDArray[np.generic], header: Header, notes: list[str]) -> NDA
         else next((b for b in (8, 10, 12, 14, 16) if top < 2**b), 32)
     )
     if bits == 16 and raw.dtype == np.uint16:
-        return (raw >> 8).astype(np.uint8)  # type: ignore[operator]
+        return _array(raw.astype(np.uint16) >> 8)
     how = "as the file states" if bits == stated else f"judged from the brightest pixel, {top:g}"
     notes.append(f"pixels scaled as {bits}-bit data ({how})")
-    return np.clip(values * np.float32(2.0 ** (8 - bits)), 0, 255).astype(np.uint8)
+    return _array(np.clip(values * np.float32(2.0 ** (8 - bits)), 0, 255))
 
 
 def _to_rgb(raw: NDArray[np.uint8], header: Header) -> NDArray[np.uint8]:
@@ -206,7 +206,7 @@ def _expand(given: Path) -> list[Path]:
         return [given]
     if not glob.has_magic(str(given)):
         raise DataError(f"{given}: no such file or folder; check the name")
-    hits = sorted(glob.glob(str(given), recursive=True), key=natural_key)
+    hits = sorted(glob.glob(str(given), recursive=True), key=natural_key)  # noqa: PTH207
     images = []
     for hit in map(Path, hits):
         if hit.is_dir():

@@ -5,6 +5,7 @@ pixels around its core (or the image's edge), so no cell is lost or counted twic
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -73,5 +74,5 @@ def _spans(length: int, tile: int, overlap: int) -> list[tuple[int, int, int]]:
     count = -(-(length - 2 * overlap) // core)
     starts = [i * (length - tile) // (count - 1) for i in range(count)]
     # The seam lies in the middle of what two neighbours share, which is never below 2 x overlap.
-    seams = [(a + tile + b) // 2 for a, b in zip(starts, starts[1:], strict=False)]
+    seams = [(a + tile + b) // 2 for a, b in pairwise(starts)]
     return list(zip(starts, [0, *seams], [*seams, length], strict=True))

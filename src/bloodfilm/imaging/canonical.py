@@ -1,0 +1,282 @@
+"""The canonical view: every field at the same scale, unsqueezed, on the same white.
+
+The red cell is the ruler. Where a field holds too few, the view says so and uses, in this order,
+what other fields of the folder show, what the user or the file states, and last an assumption.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bloodfilm.core.domain import Domain
+from bloodfilm.core.errors import DataError
+from bloodfilm.imaging.measure import (
+    RED_CELL_UM,
+    Group,
+    Measurement,
+    Pooled,
+    confidence,
+    measure,
+)
+from bloodfilm.imaging.resample import BACKGROUND, balance, resize, window
+
+Pixels = NDArray[np.uint8]
+Source = Literal["measured", "pooled", "stated", "assumed"]
+
+DETECTOR_UM = 0.25
+CROP_UM = 0.175
+CROP_SIZE = 128
+ASSUMED_UM = 0.1
+DISAGREEMENT = 0.15
+MIN_REFINE = 5
+MAX_CANONICAL_PIXELS = 400_000_000
+
+
+@dataclass(frozen=True)
+class CanonicalView:
+    """How one field maps to canonical pixels.
+
+    Attributes:
+        um_per_px_x, um_per_px_y: micrometres per original pixel along each axis.
+        white_point: background colour of the original, RGB.
+        red_cells: whole single red cells found in this field.
+        confidence: 0..1 in scale and squeeze; 0 where they are assumed.
+        scale_source, squeeze_source: where each comes from: `measured` in this field, `pooled`
+            over the folder, `stated` by the user or the file, or `assumed`.
+        width, height: of the original, px.
+        note: what the user should know, in plain words; empty if all is well.
+    """
+
+    um_per_px_x: float
+    um_per_px_y: float
+    white_point: tuple[float, float, float]
+    red_cells: int
+    confidence: float
+    scale_source: Source
+    squeeze_source: Source
+    width: int
+    height: int
+    note: str = ""
+
+    @property
+    def squeeze(self) -> float:
+        """Width / height, in original pixels, of what is round on the glass."""
+        return self.um_per_px_y / self.um_per_px_x
+
+    @property
+    def source(self) -> dict[str, Source]:
+        """Where scale and squeeze come from."""
+        return {"scale": self.scale_source, "squeeze": self.squeeze_source}
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the detector's view, px."""
+        return self.size_at(DETECTOR_UM)
+
+    def size_at(self, um_per_px: float) -> tuple[int, int]:
+        """Width and height of the field rendered at a scale; `DataError` if absurdly large."""
+        width = max(1, round(self.width * self.um_per_px_x / um_per_px))
+        height = max(1, round(self.height * self.um_per_px_y / um_per_px))
+        if width * height > MAX_CANONICAL_PIXELS:
+            raise DataError(
+                f"a field of {self.width} x {self.height} px at {self.um_per_px_x:.3g} um per px "
+                f"would become {width} x {height} px; check the stated scale"
+            )
+        return width, height
+
+    def render(self, image: Pixels, um_per_px: float = DETECTOR_UM) -> Pixels:
+        """The whole field (H, W, 3) at a scale, unsqueezed, its background at 245."""
+        self._check(image)
+        resampled = resize(image, *self.size_at(um_per_px))
+        return balance(resampled, self.white_point)
+
+    def crops(
+        self,
+        image: Pixels,
+        centres_xy: ArrayLike,
+        size: int = CROP_SIZE,
+        um_per_px: float = CROP_UM,
+    ) -> Pixels:
+        """Windows (n, size, size, 3) centred on points (n, 2) of the original image.
+
+        White-balanced; where a window leaves the image it is filled with background (245).
+        """
+        self._check(image)
+        centres = np.asarray(centres_xy, dtype=np.float64).reshape(-1, 2)
+        out = np.full((len(centres), size, size, 3), BACKGROUND, dtype=np.uint8)
+        step = um_per_px / self.um_per_px_x, um_per_px / self.um_per_px_y
+        for target, (x, y) in zip(out, centres, strict=True):
+            patch, where = window(image, (float(x), float(y)), step, size)
+            if patch.size:
+                target[where] = balance(patch, self.white_point)
+        return out
+
+    def to_canonical(self, boxes: ArrayLike, um_per_px: float = DETECTOR_UM) -> NDArray[np.float64]:
+        """Boxes (n, 4) x, y, w, h of the original in pixels of `render(image, um_per_px)`."""
+        return np.asarray(boxes, dtype=np.float64).reshape(-1, 4) * self._factors(um_per_px)
+
+    def to_original(self, boxes: ArrayLike, um_per_px: float = DETECTOR_UM) -> NDArray[np.float64]:
+        """Boxes (n, 4) of `render(image, um_per_px)` in pixels of the original."""
+        return np.asarray(boxes, dtype=np.float64).reshape(-1, 4) / self._factors(um_per_px)
+
+    def _factors(self, um_per_px: float) -> NDArray[np.float64]:
+        # The rendered size is rounded to whole pixels; boxes follow what was really drawn.
+        width, height = self.size_at(um_per_px)
+        return np.tile([width / self.width, height / self.height], 2)
+
+    def _check(self, image: Pixels) -> None:
+        if image.shape != (self.height, self.width, 3):
+            raise ValueError(
+                f"the view is of a {self.width} x {self.height} field, the image is {image.shape}"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all attributes as plain data."""
+        return {**asdict(self), "white_point": list(self.white_point)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "CanonicalView":
+        """Build a view from `to_json` data; keys it does not know are ignored."""
+        known = {f.name: data[f.name] for f in fields(cls) if f.name in data}
+        try:
+            known["white_point"] = tuple(float(v) for v in known["white_point"])
+            return cls(**known)
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"canonical view: {error} is missing or wrong") from None
+
+
+def canonical_view(
+    image: Pixels, stated: Domain | None = None, pooled: Pooled | None = None
+) -> CanonicalView:
+    """The canonical view of one field, uint8 RGB (H, W, 3).
+
+    `stated` is what the user or the file says, `pooled` what the folder's fields show together
+    (see `measure.pool`).
+    """
+    return view_of(measure(image), stated, pooled)
+
+
+def view_of(
+    measurement: Measurement, stated: Domain | None = None, pooled: Pooled | None = None
+) -> CanonicalView:
+    """The canonical view that follows from a measurement already taken."""
+    stated = stated or Domain()
+    group = pooled.group_for(measurement) if pooled else None
+    seen = _observed(measurement, group)
+    notes: list[str] = []
+    if not measurement.speaks:
+        notes.append(f"too few whole red cells in this field ({measurement.cells})")
+    squeeze, squeeze_source = _settle(
+        "squeeze", seen.squeeze if seen else None, stated.squeeze, 1.0, notes
+    )
+    seen_um = RED_CELL_UM / seen.diameter * squeeze**0.5 if seen else None
+    um_y, scale_source = _settle("scale", seen_um, stated.um_per_px, ASSUMED_UM, notes)
+    sources = [s or (seen.source if seen else "assumed") for s in (scale_source, squeeze_source)]
+    sure = min(_CONFIDENCE.get(s, seen.confidence if seen else 0.0) for s in sources)
+    return CanonicalView(
+        um_per_px_x=um_y / squeeze,
+        um_per_px_y=um_y,
+        white_point=measurement.white_point,
+        red_cells=measurement.cells,
+        confidence=round(sure, 3),
+        scale_source=sources[0],
+        squeeze_source=sources[1],
+        width=measurement.width,
+        height=measurement.height,
+        note="; ".join(notes),
+    )
+
+
+_CONFIDENCE = {"stated": 0.9, "assumed": 0.0}
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What red cells say, and whose."""
+
+    diameter: float
+    squeeze: float
+    confidence: float
+    source: Source
+
+
+def _observed(measurement: Measurement, group: Group | None) -> _Seen | None:
+    """What the folder's red cells say, else the field's own, else None.
+
+    The folder comes first where the field agrees with it: the microscope is the same, and many
+    fields tell more than one.
+    """
+    if group and (group.fields > 1 or not measurement.speaks):
+        return _Seen(group.diameter, group.squeeze, group.confidence, "pooled")
+    m = measurement
+    return _Seen(m.diameter, m.squeeze, m.confidence, "measured") if m.speaks else None
+
+
+def _settle(
+    name: str, seen: float | None, stated: float | None, assumed: float, notes: list[str]
+) -> tuple[float, Source | None]:
+    """Value of one quantity, and its source unless it was seen; adds notes on conflicts."""
+    unit = " um per px" if name == "scale" else ""
+    if seen is None:
+        if stated is not None:
+            return stated, "stated"
+        notes.append(f"{name} is not known: {assumed:g}{unit} is assumed, state the true one")
+        return assumed, "assumed"
+    if stated is not None and abs(np.log(seen / stated)) > np.log1p(DISAGREEMENT):
+        notes.append(f"the red cells say {name} {seen:.3g}{unit}, {stated:.3g} is stated and used")
+        return stated, "stated"
+    return seen, None
+
+
+def refine(view: CanonicalView, red_cell_boxes: ArrayLike) -> CanonicalView:
+    """The view corrected by red-cell boxes (n, 4) that a detector found, in original px.
+
+    Uses boxes that neither touch the edge nor each other; with fewer than `MIN_REFINE` the view
+    comes back unchanged. A stated scale or squeeze is only checked, never replaced. The note
+    reports a change or a contradiction.
+    """
+    boxes = _clear_boxes(np.asarray(red_cell_boxes, dtype=np.float64).reshape(-1, 4), view)
+    if len(boxes) < MIN_REFINE:
+        return view
+    wide, high = np.exp(np.median(np.log(boxes[:, 2:]), axis=0))
+    notes = [view.note] if view.note else []
+    squeeze, um_y = float(wide / high), float(RED_CELL_UM / high)
+    off_squeeze, off_scale = squeeze / view.squeeze - 1, um_y / view.um_per_px_y - 1
+    spread = float(np.std(np.log(boxes[:, 2] * boxes[:, 3])) / 2)
+    keep_scale, keep_squeeze = view.scale_source == "stated", view.squeeze_source == "stated"
+    if max(abs(off_squeeze), abs(off_scale)) > 0.02:
+        verb = "contradict" if keep_scale or keep_squeeze else "change"
+        notes.append(
+            f"{len(boxes)} detected red cells {verb} scale by {off_scale:+.0%} and squeeze by "
+            f"{off_squeeze:+.0%}"
+        )
+    um_y = view.um_per_px_y if keep_scale else um_y
+    squeeze = view.squeeze if keep_squeeze else squeeze
+    return replace(
+        view,
+        um_per_px_x=um_y / squeeze,
+        um_per_px_y=um_y,
+        red_cells=max(view.red_cells, len(boxes)),
+        confidence=max(view.confidence, round(confidence(len(boxes), spread), 3)),
+        scale_source=view.scale_source if keep_scale else "measured",
+        squeeze_source=view.squeeze_source if keep_squeeze else "measured",
+        note="; ".join(notes),
+    )
+
+
+def _clear_boxes(boxes: NDArray[np.float64], view: CanonicalView) -> NDArray[np.float64]:
+    """Boxes whole inside the field that overlap no other box by more than a sliver."""
+    x0, y0 = boxes[:, 0], boxes[:, 1]
+    x1, y1 = x0 + boxes[:, 2], y0 + boxes[:, 3]
+    across = np.minimum(x1[:, None], x1) - np.maximum(x0[:, None], x0)
+    down = np.minimum(y1[:, None], y1) - np.maximum(y0[:, None], y0)
+    shared = np.clip(across, 0, None) * np.clip(down, 0, None)
+    np.fill_diagonal(shared, 0.0)
+    area = np.maximum(boxes[:, 2] * boxes[:, 3], 1e-9)
+    alone = shared.max(axis=1, initial=0.0) < 0.05 * area
+    inside = (x0 > 1) & (y0 > 1) & (x1 < view.width - 1) & (y1 < view.height - 1)
+    clear: NDArray[np.float64] = boxes[alone & inside & (boxes[:, 2:] > 1).all(axis=1)]
+    return clear
