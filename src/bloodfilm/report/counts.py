@@ -52,7 +52,7 @@ class Row:
 
     Attributes:
         name: node of the taxonomy.
-        depth: steps below the white cell.
+        depth: steps below the white cell, which is the first row.
         leaf: whether the tree ends here.
         blast: whether it counts as a blast.
         share: cells with this name or one below it, among white cells.
@@ -74,7 +74,7 @@ class Differential:
     Attributes:
         nucleated: all nucleated cells.
         white: those among them that are white cells: the total of every share.
-        rows: the names below the white cell that were met, in tree order.
+        rows: the white cell and the names below it that were met, in tree order.
         blasts: cells named as a blast or blast equivalent.
         maybe_blasts: undecided nucleated cells whose name leaves room for a blast.
         erythroblasts: nucleated red cells, which are no part of the differential.
@@ -156,22 +156,23 @@ def differential(
 
 
 def _rows(known: dict[str, int], taxonomy: Taxonomy, top: str, white: int) -> tuple[Row, ...]:
-    """Return the nodes below the white cell that cells were counted under, in tree order."""
-    leaves, depth = set(taxonomy.leaves), len(taxonomy.path(top))
-    rows = []
-    for name in taxonomy.names:
-        if name == top or not taxonomy.is_under(name, top):
-            continue
+    """Return the white cell and the nodes below it that cells were counted under, depth first."""
+    leaves, rows = set(taxonomy.leaves), []
+    waiting = [(top, 0)]
+    while waiting:
+        name, depth = waiting.pop()
         count = sum(n for label, n in known.items() if taxonomy.is_under(label, name))
-        if count:
-            rows.append(
-                Row(
-                    name=name,
-                    depth=len(taxonomy.path(name)) - depth - 1,
-                    leaf=name in leaves,
-                    blast=name in taxonomy.blasts,
-                    share=Share.of(count, white),
-                    stopped=known.get(name, 0),
-                )
+        if not count:
+            continue
+        rows.append(
+            Row(
+                name=name,
+                depth=depth,
+                leaf=name in leaves,
+                blast=name in taxonomy.blasts,
+                share=Share.of(count, white),
+                stopped=known.get(name, 0),
             )
+        )
+        waiting += [(child, depth + 1) for child in reversed(taxonomy.children(name))]
     return tuple(rows)

@@ -1,13 +1,12 @@
 """The table of cells: one row a cell, the same columns in the CSV, the report and the terminal."""
 
 import csv
-import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from bloodfilm.core.attributes import Schema
 from bloodfilm.core.result import CellResult, FieldResult
+from bloodfilm.report.files import whole
 
 FIXED_COLUMNS = ("image", "x", "y", "w", "h", "score", "kind", "class", "class_score")
 LAST_COLUMNS = ("flags", "diameter_um")
@@ -60,21 +59,13 @@ def cells_table(fields: Iterable[FieldResult], schema: Schema) -> Iterator[tuple
 
 def write_cells_csv(path: Path, fields: Iterable[FieldResult], schema: Schema) -> int:
     """Write `cells.csv` (UTF-8, comma, one header line) whole or not at all; return its rows."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     rows = 0
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(cell_columns(schema))
-            for row in cells_table(fields, schema):
-                writer.writerow(row)
-                rows += 1
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with whole(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(cell_columns(schema))
+        for row in cells_table(fields, schema):
+            writer.writerow(row)
+            rows += 1
     return rows
 
 
