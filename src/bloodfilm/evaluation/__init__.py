@@ -1,0 +1,1 @@
+"""Measures: detection, classes, attributes, calibration, with intervals; no torch."""
