@@ -1,0 +1,264 @@
+"""One field in, one result out: view, detect, check the scale, crop, read."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from bloodfilm.core.boxes import centres, clip
+from bloodfilm.core.domain import Domain
+from bloodfilm.core.errors import BundleError, ConfigError
+from bloodfilm.core.result import CellResult, FieldResult
+from bloodfilm.imaging.canonical import CanonicalView, canonical_view, refine
+from bloodfilm.imaging.measure import Pooled
+from bloodfilm.imaging.resample import BACKGROUND
+from bloodfilm.imaging.tiles import plan_tiles
+from bloodfilm.inference.aggregate import aggregate
+from bloodfilm.inference.bundle import Bundle
+from bloodfilm.inference.decode import Detections, decode
+from bloodfilm.inference.manifest import NUCLEATED, RED_CELL
+from bloodfilm.inference.reading import CUT, NOVEL, Reader, Reading, touches_edge
+
+Pixels = NDArray[np.uint8]
+
+MAX_PER_TILE = 5000
+READER_BATCH = 32
+SCALE_TOLERANCE = 0.12
+MIN_RED_CELLS = 10
+SURE_VIEW = 0.5
+SHARP_ENOUGH = 12.0
+
+
+class Analyzer:
+    """Finds and reads the cells of fields with one bundle; safe to use from several threads.
+
+    Args:
+        bundle: a verified bundle.
+        device: `cpu`, `cuda`, or `auto`, which takes CUDA if ONNX Runtime has it.
+        threads: of one call of a graph. Give 1 where fields are analysed side by side.
+        min_score: replaces the bundle's threshold for nucleated cells.
+
+    Raises:
+        BundleError: the graphs do not fit the manifest or this program.
+        ConfigError: the device is not there, the score is no probability.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        device: str = "auto",
+        threads: int = 1,
+        min_score: float | None = None,
+    ) -> None:
+        if min_score is not None and not 0 <= min_score <= 1:
+            raise ConfigError(f"min score {min_score}: must lie between 0 and 1")
+        self.bundle = bundle
+        manifest = bundle.manifest
+        self.spec = manifest.detector
+        for part in (manifest.detector, manifest.reader):
+            if part.background != BACKGROUND:
+                raise BundleError(
+                    f"{bundle.path}: {part.file} wants a background of {part.background}, this "
+                    f"program renders {BACKGROUND}; use a bloodfilm that matches the bundle"
+                )
+        self.kinds = manifest.kinds
+        self.thresholds = [
+            min_score if min_score is not None and kind == NUCLEATED else self.spec.thresholds[kind]
+            for kind in self.kinds
+        ]
+        self.reader = Reader(manifest)
+        self._detector = bundle.detector(device, threads)
+        self._reader = bundle.reader(device, threads)
+
+    def analyze(
+        self,
+        image: Pixels,
+        path: str | Path,
+        stated: Domain | None = None,
+        pooled: Pooled | None = None,
+    ) -> FieldResult:
+        """Analyse one field, uint8 RGB (H, W, 3).
+
+        Args:
+            image: the pixels.
+            path: what the result calls it; nothing is read from there.
+            stated: what the user or the file says of scale and squeeze.
+            pooled: what the fields of its folder show together.
+        """
+        clock = Clock()
+        with clock("view"):
+            view = canonical_view(image, stated, pooled)
+        found, sharpness = self._detect(image, view, clock)
+        view, problems, again = self._check_scale(view, found)
+        if again:
+            found, sharpness = self._detect(image, view, clock)
+        found = _in_order(found)
+        readings = self._read(image, view, found, clock)
+        cells = tuple(self._cells(view, found, readings))
+        problems += doubts(view, cells, sharpness)
+        record = {**view.to_json(), "sharpness": round(sharpness, 2)}
+        height, width = image.shape[:2]
+        return FieldResult(
+            str(path), width, height, record, cells, tuple(problems), dict(clock.seconds)
+        )
+
+    def _detect(
+        self, image: Pixels, view: CanonicalView, clock: "Clock"
+    ) -> tuple[Detections, float]:
+        """Detections in original pixels, and how sharp the canonical view is."""
+        spec = self.spec
+        with clock("render"):
+            canonical = view.render(image, spec.um_per_px)
+            sharpness = measure_sharpness(canonical)
+        height, width = canonical.shape[:2]
+        tiles = plan_tiles(width, height, spec.tile, spec.overlap)
+        parts = []
+        for tile in tiles:
+            with clock("detect"):
+                scores, boxes = self._detector.run(
+                    ["scores", "boxes"], {"image": self._padded(tile.crop(canonical))}
+                )
+            with clock("decode"):
+                parts.append(
+                    decode(
+                        scores[0],
+                        boxes[0],
+                        spec.stride,
+                        self.thresholds,
+                        spec.nms_iou,
+                        MAX_PER_TILE,
+                    )
+                )
+        with clock("decode"):
+            found = aggregate(tiles, parts, spec.nms_iou)
+            original = clip(view.to_original(found.boxes, spec.um_per_px), view.width, view.height)
+            inside = np.asarray((original[:, 2] > 0) & (original[:, 3] > 0))
+            found = found.with_boxes(original).take(inside)
+        return found, sharpness
+
+    def _padded(self, tile: Pixels) -> Pixels:
+        """A batch of one, padded right and bottom to the multiple the graph wants."""
+        height, width = tile.shape[:2]
+        m = self.spec.multiple
+        out = np.full((1, -(-height // m) * m, -(-width // m) * m, 3), BACKGROUND, dtype=np.uint8)
+        out[0, :height, :width] = tile
+        return out
+
+    def _check_scale(
+        self, view: CanonicalView, found: Detections
+    ) -> tuple[CanonicalView, list[str], bool]:
+        """Hold the red cells that were found against the view's scale.
+
+        Returns the view to go on with, problems to tell, and whether to detect again.
+        """
+        red = found.boxes[found.kinds == self._kind(RED_CELL)]
+        if len(red) < MIN_RED_CELLS:
+            return view, [], False
+        free = replace(view, scale_source="measured", squeeze_source="measured")
+        seen = refine(free, red)
+        off = (seen.um_per_px_y / view.um_per_px_y - 1, seen.um_per_px_x / view.um_per_px_x - 1)
+        if max(abs(np.log1p(v)) for v in off) <= np.log1p(SCALE_TOLERANCE):
+            return view, [], False
+        says = f"the {len(red)} red cells found say {seen.um_per_px_y:.3g} um per px (squeeze "
+        says += f"{seen.squeeze:.3g})"
+        used = refine(view, red)
+        if (used.um_per_px_x, used.um_per_px_y) == (view.um_per_px_x, view.um_per_px_y):
+            return view, [f"{says}, the stated {view.um_per_px_y:.3g} is used"], False
+        was = f"instead of {view.um_per_px_y:.3g} ({view.squeeze:.3g})"
+        return used, [f"{says} {was}: the field was analysed again at that scale"], True
+
+    def _kind(self, name: str) -> int:
+        """The place of a kind in the graph's output; -1 if the bundle does not know it."""
+        return self.kinds.index(name) if name in self.kinds else -1
+
+    def _read(
+        self, image: Pixels, view: CanonicalView, found: Detections, clock: "Clock"
+    ) -> dict[int, Reading]:
+        """Readings of the nucleated cells, by their place in `found`; in batches."""
+        spec = self.bundle.manifest.reader
+        which = np.flatnonzero(found.kinds == self._kind(NUCLEATED))
+        readings: dict[int, Reading] = {}
+        for start in range(0, len(which), READER_BATCH):
+            batch = which[start : start + READER_BATCH]
+            with clock("crop"):
+                crops = view.crops(image, centres(found.boxes[batch]), spec.size, spec.um_per_px)
+            with clock("read"):
+                outputs: list[Any] = self._reader.run(
+                    ["classes", "attributes", "novelty"], {"crops": crops}
+                )
+                readings.update(zip(batch.tolist(), self.reader.read(*outputs), strict=True))
+        return readings
+
+    def _cells(
+        self, view: CanonicalView, found: Detections, readings: dict[int, Reading]
+    ) -> Iterator[CellResult]:
+        um_x, um_y = view.um_per_px_x, view.um_per_px_y
+        for i, (row, score, kind) in enumerate(
+            zip(found.boxes.tolist(), found.scores.tolist(), found.kinds.tolist(), strict=True)
+        ):
+            x, y, w, h = row
+            name = self.kinds[kind]
+            reading = readings.get(i) or Reading(name, score)
+            flags = [CUT] if touches_edge((x, y, w, h), view.width, view.height) else []
+            flags += [NOVEL] if reading.novel else []
+            yield CellResult(
+                box=(x, y, w, h),
+                score=score,
+                kind=name,
+                label=reading.label,
+                label_score=reading.label_score,
+                probabilities=reading.probabilities,
+                attributes=reading.attributes,
+                flags=tuple(flags),
+                diameter_um=(w * um_x + h * um_y) / 2,
+            )
+
+
+class Clock:
+    """Sums seconds by stage: `with clock("detect"): ...`."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Time what happens inside."""
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - begin
+
+
+def measure_sharpness(canonical: Pixels) -> float:
+    """Variance of the Laplacian of the grey canonical view (Pech-Pacheco et al., ICPR 2000).
+
+    At the canonical scale the same cells have the same size, so one figure serves all cameras. A
+    blur of the optics or a scale far beyond the pixels' own lowers it.
+    """
+    grey = cv2.cvtColor(canonical, cv2.COLOR_RGB2GRAY)
+    return float(cv2.Laplacian(grey, cv2.CV_32F).var())
+
+
+def doubts(view: CanonicalView, cells: tuple[CellResult, ...], sharpness: float) -> list[str]:
+    """What a reader should know before trusting a field."""
+    problems = [view.note] if view.note else []
+    if view.confidence < SURE_VIEW and not view.note:
+        problems.append(f"the scale is not sure (confidence {view.confidence:.2f})")
+    if sharpness < SHARP_ENOUGH:
+        problems.append(f"blurred: sharpness {sharpness:.1f} is below {SHARP_ENOUGH:g}")
+    if not cells:
+        problems.append("nothing found")
+    return problems
+
+
+def _in_order(found: Detections) -> Detections:
+    """By position: top to bottom, then left to right; ties by kind and score."""
+    x, y = found.boxes[:, 0], found.boxes[:, 1]
+    return found.take(np.lexsort((-found.scores, found.kinds, x, y)))
