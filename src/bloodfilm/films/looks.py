@@ -1,0 +1,311 @@
+"""How a film looks: the stain's dyes, the camera and the optics; named presets and random ones.
+
+A dye absorbs as Beer and Lambert say: pixel = white point * 10 ** -(sum of amount * OD), with one
+optical density per colour channel (Ruifrok & Johnston 2001, eq. 1, in display values).
+"""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bloodfilm.core.domain import Domain
+from bloodfilm.core.errors import ConfigError
+
+Colour = tuple[float, float, float]
+
+HAEMOGLOBIN, CHROMATIN, RNA, GROUND, EOSIN, AZURE, GREY = range(7)
+"""Channels of a painted patch: amounts of what takes up the stain."""
+
+DYES = 7
+
+
+@dataclass(frozen=True)
+class Stain:
+    """Optical density (R, G, B) of a unit amount of each thing that stains.
+
+    Attributes:
+        haemoglobin: the rim of a red cell.
+        chromatin: a dense nucleus.
+        rna: deeply basophilic cytoplasm.
+        ground: the pale pink-lilac cytoplasm of a neutrophil.
+        eosin: eosinophil granules.
+        azure: azurophil and basophil granules, platelets.
+        grey: dirt and stain deposit.
+    """
+
+    name: str
+    haemoglobin: Colour
+    chromatin: Colour
+    rna: Colour
+    ground: Colour
+    eosin: Colour
+    azure: Colour
+    grey: Colour = (0.5, 0.55, 0.4)
+
+    @property
+    def matrix(self) -> NDArray[np.float32]:
+        """The optical densities, one row a dye, (DYES, 3)."""
+        rows = (self.haemoglobin, self.chromatin, self.rna, self.ground)
+        return np.array((*rows, self.eosin, self.azure, self.grey), np.float32)
+
+    def varied(self, rng: np.random.Generator, by: float = 0.12) -> "Stain":
+        """Return the stain as another batch: each dye stronger or weaker, a little off in hue."""
+        m = self.matrix * np.exp(rng.normal(0, by, (DYES, 1))) * np.exp(rng.normal(0, by / 3, 3))
+        rows: list[Colour] = [(float(r), float(g), float(b)) for r, g, b in m]
+        return Stain(self.name, *rows)
+
+
+STAINS = {
+    "mgg": Stain(
+        "May-Gruenwald-Giemsa",
+        haemoglobin=(0.105, 0.158, 0.093),
+        chromatin=(0.56, 0.92, 0.19),
+        rna=(0.34, 0.28, 0.07),
+        ground=(0.085, 0.15, 0.06),
+        eosin=(0.18, 0.43, 0.22),
+        azure=(0.42, 0.80, 0.14),
+    ),
+    "wright-pale": Stain(
+        "Wright, pale",
+        haemoglobin=(0.075, 0.155, 0.105),
+        chromatin=(0.33, 0.36, 0.02),
+        rna=(0.20, 0.19, 0.03),
+        ground=(0.08, 0.15, 0.03),
+        eosin=(0.12, 0.31, 0.15),
+        azure=(0.28, 0.38, 0.05),
+    ),
+    "giemsa-magenta": Stain(
+        "Giemsa, magenta",
+        haemoglobin=(0.18, 0.27, 0.14),
+        chromatin=(0.32, 0.95, 0.25),
+        rna=(0.24, 0.30, 0.09),
+        ground=(0.05, 0.13, 0.07),
+        eosin=(0.16, 0.42, 0.20),
+        azure=(0.26, 0.70, 0.18),
+    ),
+    "slate": Stain(
+        "Giemsa, slate",
+        haemoglobin=(0.34, 0.26, 0.10),
+        chromatin=(0.50, 0.68, 0.18),
+        rna=(0.28, 0.30, 0.09),
+        ground=(0.10, 0.19, 0.06),
+        eosin=(0.14, 0.33, 0.13),
+        azure=(0.34, 0.58, 0.14),
+    ),
+    "magenta": Stain(
+        "Leishman, magenta",
+        haemoglobin=(0.15, 0.25, 0.07),
+        chromatin=(0.27, 0.62, 0.12),
+        rna=(0.20, 0.30, 0.08),
+        ground=(0.08, 0.18, 0.05),
+        eosin=(0.13, 0.33, 0.14),
+        azure=(0.25, 0.55, 0.11),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """One acquisition domain: stain, optics, camera, and how the film was spread.
+
+    Attributes:
+        name: what a person calls it.
+        width, height: pixels of a field.
+        um_per_px: micrometres per pixel along y; along x it is `um_per_px / squeeze`.
+        squeeze: width / height in pixels of what is round on the glass.
+        white: the empty background's RGB.
+        blur_um: standard deviation of the optics' blur, about 0.13 / NA (0.55 um light).
+        focus_um: further blur of this field.
+        red_blur_um: further blur of the red cells, which lie flatter than the white ones.
+        vignette: loss of light at the corners; tilt: change of light from edge to edge.
+        sharpen: amount of the camera's unsharp mask.
+        noise: deviation of the sensor noise, in grey levels, in the background.
+        jpeg: quality, or `None` for no compression.
+        glare: stray light, as a share of the white point, that lifts the darkest parts.
+        red_density: red cells per 1000 um2; clumping: share of them stuck to another.
+        pile: what of a red cell's density adds up where it lies on another (0 none, 1 all).
+        platelet_density, debris_density: per 1000 um2.
+    """
+
+    name: str
+    stain: Stain
+    width: int = 640
+    height: int = 640
+    um_per_px: float = 0.095
+    squeeze: float = 1.0
+    white: Colour = (250.0, 245.0, 240.0)
+    blur_um: float = 0.1
+    focus_um: float = 0.0
+    red_blur_um: float = 0.0
+    vignette: float = 0.03
+    tilt: float = 0.02
+    sharpen: float = 0.0
+    noise: float = 1.0
+    jpeg: int | None = 90
+    glare: float = 0.01
+    red_density: float = 10.0
+    clumping: float = 0.12
+    pile: float = 0.7
+    platelet_density: float = 0.9
+    debris_density: float = 0.3
+    domain: Domain = field(default_factory=Domain)
+
+    @property
+    def um_x(self) -> float:
+        """Micrometres per pixel along x."""
+        return self.um_per_px / self.squeeze
+
+    def stated(self) -> Domain:
+        """Return the domain with its scale and squeeze filled in."""
+        return replace(
+            self.domain, um_per_px=self.um_per_px, squeeze=self.squeeze, stain=self.stain.name
+        )
+
+
+def _lld(name: str, magnification: int, **changes: object) -> Look:
+    domain = Domain(microscope="H", magnification=magnification, camera="C2")
+    base = Look(
+        name,
+        STAINS["slate"],
+        um_per_px=0.1442,
+        squeeze=0.5625,
+        white=(163.0, 163.0, 155.0),
+        blur_um=0.2,
+        sharpen=0.5,
+        noise=1.3,
+        red_density=5.5,
+        clumping=0.5,
+        pile=0.25,
+        platelet_density=0.9,
+        debris_density=2.0,
+        glare=0.04,
+        domain=domain,
+    )
+    return replace(base, **changes)  # type: ignore[arg-type]
+
+
+LOOKS = {
+    look.name: look
+    for look in (
+        Look(
+            "pbc-like",
+            STAINS["mgg"],
+            360,
+            363,
+            0.0945,
+            white=(255.0, 230.0, 203.0),
+            blur_um=0.085,
+            red_blur_um=0.15,
+            sharpen=1.0,
+            noise=0.8,
+            vignette=0.0,
+            tilt=0.0,
+            domain=Domain("CellaVision DM96", 100, None),
+        ),
+        Look(
+            "bccd-like",
+            STAINS["wright-pale"],
+            640,
+            480,
+            0.0715,
+            white=(205.0, 206.0, 199.0),
+            blur_um=0.21,
+            noise=0.7,
+            jpeg=80,
+            red_density=10.5,
+            clumping=0.25,
+            pile=0.55,
+            domain=Domain(None, 100, None),
+        ),
+        Look(
+            "raabin-like",
+            STAINS["giemsa-magenta"],
+            575,
+            575,
+            0.0552,
+            white=(222.0, 187.0, 173.0),
+            blur_um=0.12,
+            noise=0.5,
+            vignette=0.06,
+            tilt=0.04,
+            red_density=9.0,
+            pile=0.6,
+            domain=Domain("Olympus CX18", 100, "phone"),
+        ),
+        _lld("lld40x-like", 40),
+        _lld("lld100x-like", 100, um_per_px=0.0585, squeeze=0.6, blur_um=0.12, clumping=0.4),
+        _lld("lld10x-like", 10, um_per_px=0.58, blur_um=0.5),
+        Look(
+            "phone",
+            STAINS["mgg"],
+            720,
+            540,
+            0.11,
+            white=(214.0, 205.0, 176.0),
+            blur_um=0.2,
+            vignette=0.35,
+            tilt=0.1,
+            sharpen=0.8,
+            noise=2.5,
+            jpeg=70,
+            domain=Domain(None, 40, "phone"),
+        ),
+    )
+}
+"""Named looks, after what was measured on real films."""
+
+
+def get_look(look: str | Look) -> Look:
+    """Return a named look, or the look itself; `ConfigError` on an unknown name."""
+    if isinstance(look, Look):
+        return look
+    if look not in LOOKS:
+        raise ConfigError(f"films: no look {look!r}; known looks: {', '.join(LOOKS)}")
+    return LOOKS[look]
+
+
+def vary_look(look: Look, rng: np.random.Generator, by: float = 1.0) -> Look:
+    """Return the look as another slide on another day: stain batch, light, focus, density."""
+    white = np.clip(np.array(look.white) * np.exp(rng.normal(0, 0.02 * by, 3)), 60, 255)
+    return replace(
+        look,
+        stain=look.stain.varied(rng, 0.1 * by),
+        white=(float(white[0]), float(white[1]), float(white[2])),
+        focus_um=look.focus_um + abs(float(rng.normal(0, 0.07 * by))),
+        tilt=look.tilt + abs(float(rng.normal(0, 0.02 * by))),
+        vignette=look.vignette + abs(float(rng.normal(0, 0.02 * by))),
+        red_density=look.red_density * float(np.exp(rng.normal(0, 0.15 * by))),
+        clumping=float(np.clip(look.clumping * np.exp(rng.normal(0, 0.3 * by)), 0, 0.9)),
+    )
+
+
+def random_look(rng: np.random.Generator, width: int = 640, height: int = 640) -> Look:
+    """Draw a domain nobody photographed: any stain, light, scale, squeeze, camera."""
+    stain = STAINS[str(rng.choice(list(STAINS)))].varied(rng, 0.15)
+    warmth = rng.normal(0, 0.05)
+    bright = float(rng.uniform(150, 250))
+    white = np.clip(bright * np.array([1 + warmth, 1.0, 1 - warmth]), 90, 255)
+    magnification = int(rng.choice([40, 100]))
+    squeeze = float(rng.choice([1.0, 1.0, 0.75, 0.5625]))
+    scale = float(rng.uniform(0.13, 0.24) if magnification == 40 else rng.uniform(0.055, 0.11))
+    return Look(
+        "random",
+        stain,
+        width,
+        height,
+        scale,
+        squeeze,
+        (float(white[0]), float(white[1]), float(white[2])),
+        blur_um=0.2 if magnification == 40 else 0.1,
+        focus_um=float(rng.exponential(0.06)),
+        vignette=float(rng.uniform(0, 0.25)),
+        tilt=float(rng.uniform(0, 0.1)),
+        sharpen=float(rng.choice([0.0, 0.5, 1.0])),
+        noise=float(rng.uniform(0.4, 2.5)),
+        jpeg=int(rng.integers(65, 98)),
+        red_density=float(rng.uniform(4, 11)),
+        clumping=float(rng.uniform(0, 0.5)),
+        pile=float(rng.uniform(0.2, 0.9)),
+        domain=Domain("random", magnification, None),
+    )
