@@ -20,9 +20,16 @@ MIN_SOLIDITY = 0.94
 MIN_ELLIPTICITY = 0.965
 MAX_ASPECT = 3.0
 SIZE_BANDWIDTH = 0.09
-DARKNESS_BANDWIDTH = 0.25
+MIN_LEVEL = 6.0
+VALLEY_RISE = 1.1
+HUE_WIDTH = 0.12
+STRENGTH_WIDTH = 0.3
+MIN_LIKENESS = 0.1
+SIZE_POWER = 1.0
 SIZE_GATE = 0.25
-DARKNESS_GATE = 0.5
+
+_GAUSS = np.exp(-0.5 * (np.arange(-6, 7) / 2.0) ** 2)
+_ROOTS = np.sqrt(np.arange(256)).astype(np.intp)
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,12 +37,11 @@ class RedCells:
     """Outlines taken for whole red cells, in pixels of the image they were found in.
 
     `centres` (n, 2); `moments` (n, 3): second central moments xx, yy, xy of the filled outline
-    (a disc of diameter d has xx = yy = d^2 / 16). `candidates` counts all single round blobs.
+    (a disc of diameter d has xx = yy = d^2 / 16).
     """
 
     centres: Floats
     moments: Floats
-    candidates: int
 
 
 def background_colour(image: Pixels) -> tuple[float, float, float]:
@@ -81,12 +87,11 @@ def _histogram_median(counts: Floats) -> float:
 
 
 def absorption(image: Pixels, white: tuple[float, float, float]) -> Pixels:
-    """How much darker than the background a pixel is: 255 (1 - p / white), largest channel."""
+    """How much darker than the background each channel is: 255 (1 - p / white), (H, W, 3)."""
     ramp = np.arange(256, dtype=np.float64)[:, None]
     table = 255.0 * (1.0 - ramp / np.maximum(np.array(white), 1.0)[None, :])
     lut = np.clip(np.rint(table), 0, 255).astype(np.uint8).reshape(1, 256, 3)
-    red, green, blue = cv2.split(cv2.LUT(image, lut))
-    return np.asarray(cv2.max(cv2.max(red, green), blue))
+    return np.asarray(cv2.LUT(image, lut), dtype=np.uint8)
 
 
 def find_red_cells(image: Pixels, white: tuple[float, float, float]) -> RedCells:
@@ -94,45 +99,70 @@ def find_red_cells(image: Pixels, white: tuple[float, float, float]) -> RedCells
     scale = min(1.0, WORK_SIDE / max(image.shape[:2]))
     small = image
     if scale < 1.0:
-        small = np.asarray(
-            cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        )
+        small = np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA))
     factors = image.shape[1] / small.shape[1], image.shape[0] / small.shape[0]
-    found = _best_blobs(absorption(small, white))
-    table = found[_dominant(found)]
-    stretch = np.array([factors[0] ** 2, factors[1] ** 2, factors[0] * factors[1]])
-    return RedCells(table[:, :2] * factors, table[:, 2:5] * stretch, len(found))
-
-
-def _best_blobs(dark: Pixels) -> Floats:
-    """Candidate blobs at the threshold, of two, that shows the more area of single round cells.
-
-    Pale red cells beside dark nuclei make Otsu split nuclei from the rest; splitting the lower
-    class again then finds the red cells.
-    """
-    dark = np.asarray(cv2.GaussianBlur(dark, (3, 3), 0))
-    histogram = np.bincount(dark.ravel(), minlength=256).astype(np.float64)
-    upper = otsu(histogram)
-    lower = otsu(histogram[: upper + 1])
+    colours = absorption(cv2.blur(small, (3, 3)), white)
+    dark = np.asarray(cv2.max(cv2.max(*cv2.split(colours)[:2]), cv2.split(colours)[2]))
+    level, tone = _level(colours, dark)
     best = np.zeros((0, 6))
-    for level in {upper, lower}:
-        found = blobs(dark, level)
-        if _area(found[_dominant(found)]) > _area(best[_dominant(best)]):
-            best = found
-    return best
+    if level >= MIN_LEVEL:
+        best = _commonest(blobs(dark, colours, level, tone))
+    stretch = np.array([factors[0] ** 2, factors[1] ** 2, factors[0] * factors[1]])
+    return RedCells(best[:, :2] * factors, best[:, 2:5] * stretch)
 
 
-def _area(table: Floats) -> float:
-    return float(np.sqrt(table[:, 2] * table[:, 3] - table[:, 4] ** 2).sum())
+def _level(colours: Pixels, dark: Pixels) -> tuple[float, Floats]:
+    """Threshold for red cells, half of their tone, and the tone (3,) itself.
+
+    The tone is the commonest one of all that is darker than the valley beside the background's
+    peak: red cells cover more of a film than nuclei do. Half of it puts outlines on half-way
+    edges, so that sizes do not depend on stain or blur.
+    """
+    histogram = np.bincount(dark.ravel(), minlength=256).astype(np.float64)
+    cut = _valley(histogram)
+    tone = _main_tone(colours[::2, ::2], dark[::2, ::2] > cut)
+    return float(tone.max()) / 2, tone
 
 
-def blobs(dark: Pixels, level: int) -> Floats:
-    """Single round blobs above `level`: (n, 6) x, y, xx, yy, xy, mean darkness."""
+def _valley(histogram: Floats) -> int:
+    """First real valley right of the background's peak, at most Otsu's threshold."""
+    smooth = np.convolve(histogram, _GAUSS, mode="same")
+    limit = max(otsu(histogram), 1)
+    start = int(np.argmax(smooth[:limit]))
+    lowest = start
+    for level in range(start, limit):
+        if smooth[level] < smooth[lowest]:
+            lowest = level
+        elif smooth[level] > VALLEY_RISE * smooth[lowest]:
+            return lowest
+    return limit
+
+
+def _main_tone(colours: Pixels, mask: NDArray[np.bool_]) -> Floats:
+    """The commonest absorption (3,) among the chosen pixels, by a coarse smoothed histogram.
+
+    Bins are even in the square root, so that pale tones are kept apart as well as dark ones.
+    """
+    chosen = colours[mask]
+    if len(chosen) == 0:
+        return np.zeros(3)
+    bins = _ROOTS[chosen]
+    index = (bins[:, 0] * 16 + bins[:, 1]) * 16 + bins[:, 2]
+    cube = np.bincount(index, minlength=4096).reshape(16, 16, 16).astype(np.float64)
+    for axis in range(3):
+        padded = np.pad(cube, [(1, 1) if a == axis else (0, 0) for a in range(3)])
+        cube = sum((np.take(padded, range(i, i + 16), axis) for i in range(3)), np.zeros_like(cube))
+    peak = np.array(np.unravel_index(int(np.argmax(cube)), cube.shape))
+    near = (np.abs(bins - peak) <= 1).all(axis=1)
+    tone: Floats = chosen[near].mean(axis=0, dtype=np.float64)
+    return tone
+
+
+def blobs(dark: Pixels, colours: Pixels, level: float, tone: Floats) -> Floats:
+    """Single round blobs above `level`: (n, 6) x, y, xx, yy, xy, likeness to `tone` (0..1)."""
     height, width = dark.shape
     mask = cv2.threshold(dark, level, 255, cv2.THRESH_BINARY)[1]
-    mask = cv2.morphologyEx(
-        mask, cv2.MORPH_OPEN, cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
-    )
+    mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3)))
     contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     rows = []
     for contour in contours:
@@ -142,11 +172,20 @@ def blobs(dark: Pixels, level: int) -> Floats:
         if x <= 1 or y <= 1 or x + w >= width - 1 or y + h >= height - 1:
             continue
         shape = _round(contour)
-        if shape is not None:
-            window = dark[y : y + h, x : x + w]
-            inside = mask[y : y + h, x : x + w]
-            rows.append((*shape, cv2.mean(window, inside)[0]))
+        if shape is None:
+            continue
+        inside = mask[y : y + h, x : x + w]
+        mean = cv2.mean(colours[y : y + h, x : x + w], inside)[:3]
+        rows.append((*shape, _likeness(np.array(mean), tone)))
     return np.array(rows, dtype=np.float64).reshape(-1, 6)
+
+
+def _likeness(colour: Floats, tone: Floats) -> float:
+    """0..1: whether a blob absorbs about as much as the tone, and in about the same hue."""
+    strength, expected = float(np.linalg.norm(colour)), float(np.linalg.norm(tone))
+    angle = np.arccos(min(1.0, float(colour @ tone) / max(strength * expected, 1e-9)))
+    ratio = np.log(max(strength, 1e-9) / expected)
+    return float(np.exp(-0.5 * ((angle / HUE_WIDTH) ** 2 + (ratio / STRENGTH_WIDTH) ** 2)))
 
 
 def _round(contour: cv2.typing.MatLike) -> tuple[float, float, float, float, float] | None:
@@ -171,17 +210,20 @@ def _round(contour: cv2.typing.MatLike) -> tuple[float, float, float, float, flo
     return *centre, xx * grow_x**2, yy * grow_y**2, xy * grow_x * grow_y
 
 
-def _dominant(table: Floats) -> NDArray[np.bool_]:
-    """Which blobs (n, 6) belong to the commonest size and darkness, weighted by area."""
+def _sizes(table: Floats) -> Floats:
+    """Fourth root of the determinant of the moments: a quarter of the diameter."""
+    sizes: Floats = (table[:, 2] * table[:, 3] - table[:, 4] ** 2) ** 0.25
+    return sizes
+
+
+def _commonest(table: Floats) -> Floats:
+    """The blobs (n, 6) of the commonest size among those like red cells in tone."""
+    table = table[table[:, 5] > MIN_LIKENESS]
     if len(table) == 0:
-        return np.zeros(0, dtype=np.bool_)
-    root = np.sqrt(np.sqrt(table[:, 2] * table[:, 3] - table[:, 4] ** 2))
-    size, tone = np.log(root), np.log(np.maximum(table[:, 5], 1.0))
-    size_gap = size[:, None] - size[None, :]
-    tone_gap = tone[:, None] - tone[None, :]
-    near = np.exp(-0.5 * (size_gap / SIZE_BANDWIDTH) ** 2)
-    near *= np.exp(-0.5 * (tone_gap / DARKNESS_BANDWIDTH) ** 2)
-    peak = int(np.argmax(near @ root**2))
-    centre = np.median(size[np.abs(size_gap[peak]) < 2 * SIZE_BANDWIDTH])
-    gate: NDArray[np.bool_] = np.abs(size - centre) < SIZE_GATE
-    return gate & (np.abs(tone_gap[peak]) < DARKNESS_GATE)
+        return table
+    size = np.log(_sizes(table))
+    gap = np.abs(size[:, None] - size[None, :])
+    votes = np.exp(-0.5 * (gap / SIZE_BANDWIDTH) ** 2) @ (table[:, 5] * np.exp(SIZE_POWER * size))
+    peak = int(np.argmax(votes))
+    centre = np.median(size[gap[peak] < 2 * SIZE_BANDWIDTH])
+    return table[np.abs(size - centre) < SIZE_GATE]
