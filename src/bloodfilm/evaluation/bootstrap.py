@@ -1,0 +1,93 @@
+"""Percentile intervals by resampling whole groups, because cells of one film are not independent.
+
+Source: Efron & Tibshirani, An introduction to the bootstrap, 1993, chapter 13; groups are drawn
+with replacement, as many as there are, and every item of a drawn group comes along.
+"""
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bloodfilm.core.errors import ConfigError
+from bloodfilm.core.field import Field
+
+Weights = NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure with its uncertainty.
+
+    Attributes:
+        value: on the whole sample.
+        low, high: the percentile interval; not-a-number with fewer than two groups.
+        undefined: resamples in which the figure does not exist, left out.
+    """
+
+    value: float
+    low: float
+    high: float
+    undefined: int = 0
+
+
+def group_fields(fields: Sequence[Field]) -> tuple[list[str], str]:
+    """Return each field's group and what a group is, in words.
+
+    A patient is a group where known; a field of an unknown patient is a group of its own.
+    """
+    groups = [
+        f"field {i} {f.path}" if f.patient is None else f"patient {f.patient}"
+        for i, f in enumerate(fields)
+    ]
+    known = sum(f.patient is not None for f in fields)
+    if known == 0:
+        return groups, "field (no patient known)"
+    if known == len(fields):
+        return groups, "patient"
+    return groups, "patient where known, else field"
+
+
+def resamples(groups: Sequence[Hashable], n: int, seed: int) -> Iterator[Weights]:
+    """Yield n times how often each item is in a resample of whole groups, shape (items,)."""
+    code: dict[Hashable, int] = {}
+    where = np.asarray([code.setdefault(g, len(code)) for g in groups], dtype=np.intp)
+    rng = np.random.default_rng(seed)
+    for _ in range(n):
+        drawn = rng.integers(0, len(code), size=len(code))
+        yield np.bincount(drawn, minlength=len(code))[where]
+
+
+def intervals(
+    metric: Callable[[Weights], ArrayLike],
+    groups: Sequence[Hashable],
+    n: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> list[Interval]:
+    """Return an interval for each figure a metric gives.
+
+    Args:
+        metric: takes how often each item is in the sample, returns one figure or several.
+        groups: the group of each item.
+        n: resamples; 0 gives the value alone.
+        seed: of the resamples.
+        level: share of resamples between low and high.
+
+    Raises:
+        ConfigError: if the level is not between 0 and 1, or n is negative.
+    """
+    if not 0 < level < 1 or n < 0:
+        raise ConfigError("bootstrap: needs 0 or more resamples and a level between 0 and 1")
+    value = np.atleast_1d(np.asarray(metric(np.ones(len(groups), dtype=np.intp)), dtype=float))
+    if n == 0 or len(set(groups)) < 2:
+        return [Interval(float(v), float("nan"), float("nan")) for v in value]
+    draws = np.asarray([np.atleast_1d(metric(w)) for w in resamples(groups, n, seed)], dtype=float)
+    tail = 50 * (1 - level)
+    out = []
+    for v, column in zip(value, draws.T, strict=True):
+        defined = column[np.isfinite(column)]
+        low, high = np.percentile(defined, [tail, 100 - tail]) if len(defined) else (np.nan,) * 2
+        out.append(Interval(float(v), float(low), float(high), len(column) - len(defined)))
+    return out
