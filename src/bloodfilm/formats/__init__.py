@@ -1,0 +1,79 @@
+"""Data sets on disk: one file per format, and one call that opens any of them.
+
+    dataset = open_dataset("path/to/anything")
+
+`READERS` and `WRITERS` are the plain lists of what there is.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from bloodfilm.core import DataError, Dataset
+from bloodfilm.formats import bccd, coco, folder, lld, pbc, txl, voc, yolo
+
+Reader = Callable[..., Dataset]
+
+READERS: dict[str, Reader] = {
+    "bccd": bccd.read,
+    "coco": coco.read,
+    "folder": folder.read,
+    "lld": lld.read,
+    "pbc": pbc.read,
+    "txl": txl.read,
+    "voc": voc.read,
+    "yolo": yolo.read,
+}
+
+# Formats that say more go first: LLD's labels are COCO too, and any set is a folder of images.
+_BY_SPECIFICITY: tuple[tuple[ModuleType, ...], ...] = (
+    (bccd, lld, pbc, txl),
+    (coco, voc, yolo),
+    (folder,),
+)
+
+
+def open_dataset(path: Path | str, format: str | None = None, **options: Any) -> Dataset:
+    """Open a data set, recognising its format by content unless `format` names it.
+
+    Args:
+        path: a file or a folder.
+        format: a key of `READERS`.
+        options: of the reader: those of `ReadOptions` and the format's own.
+
+    Raises:
+        DataError: if nothing is recognised, several formats are, or the data cannot be read.
+    """
+    where = Path(path).expanduser()
+    if not where.exists():
+        raise DataError(f"{where}: does not exist; check the path")
+    name = format or detect(where)
+    if name not in READERS:
+        raise DataError(f"no format {name!r}; formats: {', '.join(READERS)}")
+    try:
+        return READERS[name](where, **options)
+    except TypeError as error:
+        if "unexpected keyword argument" not in str(error):
+            raise
+        option = str(error).rsplit("'", 2)[1]
+        raise DataError(f"{where}: format {name} has no option {option!r}") from None
+
+
+def detect(path: Path) -> str:
+    """Return the format of a file or folder, judged by what is in it; `DataError` if unclear."""
+    for rank in _BY_SPECIFICITY:
+        found = [_name(module) for module in rank if module.recognises(path)]
+        if len(found) > 1:
+            listed = " and ".join(found)
+            raise DataError(f"{path}: holds {listed} labels; say which, e.g. format={found[0]!r}")
+        if found:
+            return found[0]
+    raise DataError(
+        f"{path}: no data set is recognised here; name the folder that holds images and labels, "
+        f"or say which format it is: {', '.join(READERS)}"
+    )
+
+
+def _name(module: ModuleType) -> str:
+    return module.__name__.rpartition(".")[2]

@@ -1,0 +1,114 @@
+"""LLD's text labels: 5, 11, 12, 15 or 16 columns; what each column is, and the patch order."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bloodfilm.core import Cell, Region
+from bloodfilm.formats._common import Reading
+from bloodfilm.formats._images import walk
+from bloodfilm.formats._lldcodes import CLASSES, attributes_from_text, is_none
+from bloodfilm.formats._yolotext import Row, read_rows
+
+WIDTHS = frozenset({5, 11, 12, 15, 16})
+PATCH_WIDTHS = frozenset({15, 16})
+PATCH_SCALE = 640  # the patch is in pixels of a 640 x 640 field
+USUAL_SIZE = (640, 640)
+
+PATCH_ORDERS: dict[str, tuple[int, int, int, int]] = {
+    "px1 px2 py1 py2": (0, 2, 1, 3),
+    "x1 y1 x2 y2": (0, 1, 2, 3),
+}
+"""Both published orders of the patch columns -> where x1, y1, x2, y2 stand."""
+
+
+@dataclass(frozen=True)
+class TextLabels:
+    """One label file: cells, the region they are all known in, the patch order it was read by."""
+
+    cells: tuple[Cell, ...]
+    region: Region
+    order: str
+
+
+def folders(subset: Path) -> list[Path]:
+    """Return the folders of text labels of a subset: `txt_labels/AttriDet`, ..."""
+    return [
+        kind
+        for base in sorted(subset.iterdir())
+        if base.is_dir() and base.name.lower() == "txt_labels"
+        for kind in sorted(base.iterdir())
+        if kind.is_dir()
+    ]
+
+
+def richest(candidates: Sequence[Path]) -> Path:
+    """Return the folder whose first label line has most columns."""
+    return max(candidates, key=_columns)
+
+
+def _columns(folder: Path) -> int:
+    for place, names in walk(folder):
+        for name in names:
+            if name.endswith(".txt"):
+                words = (place / name).read_bytes()[:4096].split(b"\n")[0].split()
+                if words:
+                    return len(words)
+    return 0
+
+
+def read_labels(reading: Reading, path: Path, size: tuple[int, int]) -> TextLabels | None:
+    """Read one label file; `None` (reported) if no patch order fits it."""
+    rows = read_rows(reading, path, size, WIDTHS)
+    patched = [row for row in rows if 4 + len(row.rest) + 1 in PATCH_WIDTHS]
+    cells = tuple(c for row in rows if (c := _cell(reading, path, row, size)))
+    if not patched:
+        return TextLabels(cells, Region.everything(), "")
+    fitting = [order for order in PATCH_ORDERS if _fits(patched, order, size)]
+    if not fitting:
+        what = "box centres lie outside the patch whichever way its columns are read; file left out"
+        reading.report(path, "", what, "correct the patch columns")
+        return None
+    patches = dict.fromkeys(_patch(row, fitting[0], size) for row in patched)
+    region = Region.union(Region.rect(x1, y1, x2 - x1, y2 - y1) for x1, y1, x2, y2 in patches)
+    return TextLabels(cells, region, fitting[0] if len(fitting) == 1 else "either order")
+
+
+def _patch(row: Row, order: str, size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """Return the row's patch as (x1, y1, x2, y2) in pixels of the image."""
+    x1, y1, x2, y2 = (row.rest[i] for i in PATCH_ORDERS[order])
+    across, down = size[0] / PATCH_SCALE, size[1] / PATCH_SCALE
+    return x1 * across, y1 * down, x2 * across, y2 * down
+
+
+def _fits(rows: Sequence[Row], order: str, size: tuple[int, int]) -> bool:
+    for row in rows:
+        x1, y1, x2, y2 = _patch(row, order, size)
+        x, y, w, h = row.box
+        if not (x1 < x2 and y1 < y2 and x1 <= x + w / 2 <= x2 and y1 <= y + h / 2 <= y2):
+            return False
+    return True
+
+
+def _cell(reading: Reading, path: Path, row: Row, size: tuple[int, int]) -> Cell | None:
+    box = reading.box(row.box, size, path, row.place)
+    if box is None:
+        return None
+    name = CLASSES.get(row.class_id)
+    if name is None:
+        reading.report(path, row.place, f"class {row.class_id} is none of LLD's; kept unnamed")
+        name = "unnamed"
+    columns = row.rest[4:] if len(row.rest) in (10, 11) else row.rest
+    attributes, faults = attributes_from_text(columns, none=is_none(name))
+    for fault in faults:
+        reading.report(path, row.place, fault)
+    label, ignore = reading.label(name)
+    return Cell(box, label, attributes, ignore)
+
+
+def report_orders(reading: Reading, labels: Path, orders: Counter[str]) -> None:
+    """Say by which order the patch columns of how many files were read."""
+    for order, count in sorted(orders.items()):
+        if order:
+            reading.note(f"{reading.short(labels)}: {count} files read with patch columns {order}")

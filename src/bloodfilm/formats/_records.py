@@ -1,0 +1,62 @@
+"""Fields and cells as plain data: the lossless records of the native format and of the extras.
+
+COCO and LLD files carry the same records under one extra key, so that a region, a domain or a
+patient survives a trip through formats that have no place for them.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from bloodfilm.core import Cell, DataError, Domain, Field, Region
+
+
+def origin_to_json(field: Field) -> dict[str, Any]:
+    """Return what is known of a field besides its image and its cells; only what is stated."""
+    record: dict[str, Any] = {}
+    if not field.region.is_everything:
+        record["region"] = field.region.to_json()
+    if field.domain != Domain():
+        record["domain"] = field.domain.to_json()
+    for name in ("patient", "split", "diagnosis"):
+        if getattr(field, name) is not None:
+            record[name] = getattr(field, name)
+    if field.meta:
+        record["meta"] = dict(field.meta)
+    return record
+
+
+def origin_from_json(record: Mapping[str, Any], split: str | None = None) -> dict[str, Any]:
+    """Return `Field` arguments from `origin_to_json` data; `split` where it states none."""
+    return {
+        "region": Region.from_json(record.get("region")),
+        "domain": Domain.from_json(_mapping(record, "domain")),
+        "patient": _text(record, "patient"),
+        "split": _text(record, "split") if "split" in record else split,
+        "diagnosis": _text(record, "diagnosis"),
+        "meta": {str(k): str(v) for k, v in _mapping(record, "meta").items()},
+    }
+
+
+def cell_to_json(cell: Cell) -> dict[str, Any]:
+    """Return a cell as plain data; only what is stated."""
+    record: dict[str, Any] = {"box": None if cell.box is None else list(cell.box)}
+    record["class"] = cell.label
+    if cell.attributes:
+        record["attributes"] = dict(cell.attributes)
+    if cell.ignore:
+        record["ignore"] = True
+    if cell.id is not None:
+        record["id"] = cell.id
+    return record
+
+
+def _mapping(record: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = record.get(key, {})
+    if not isinstance(value, Mapping):
+        raise DataError(f"{key}: expected names and values, not {value!r}")
+    return value
+
+
+def _text(record: Mapping[str, Any], key: str) -> str | None:
+    value = record.get(key)
+    return None if value is None else str(value)

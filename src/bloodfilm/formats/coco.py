@@ -1,0 +1,247 @@
+"""COCO: one JSON file with images, categories and annotations, or one a split."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Unpack
+
+from bloodfilm.core import BloodfilmError, Cell, DataError, Dataset, Field, Schema
+from bloodfilm.core.attributes import LLD_SCHEMA
+from bloodfilm.formats._common import (
+    Reading,
+    ReadOptions,
+    read_json,
+    split_of,
+    to_floats,
+    to_int,
+)
+from bloodfilm.formats._images import walk
+from bloodfilm.formats._records import origin_from_json
+
+EXTRA = "bloodfilm"
+"""Key under which an image entry and the file itself carry what COCO has no place for."""
+
+
+@dataclass(slots=True)
+class Record:
+    """One image of a COCO file and the annotations that belong to it."""
+
+    name: str
+    entry: Mapping[str, Any]
+    annotations: list[Mapping[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class CocoFile:
+    """One checked COCO file: its images, grouped by file name, and category names by id."""
+
+    path: Path
+    records: tuple[Record, ...]
+    categories: Mapping[int, str]
+    extra: Mapping[str, Any]
+
+
+def recognises(path: Path) -> bool:
+    """Whether it is a COCO file, or a folder with one."""
+    if path.is_file():
+        return path.suffix.lower() == ".json" and looks_like_coco(path)
+    return next(json_files(path), None) is not None
+
+
+def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
+    """Read one COCO file, or every COCO file below a folder (the split from its name)."""
+    path = Path(path)
+    files = [path] if path.is_file() else list(json_files(path))
+    if not files:
+        raise DataError(f"{path}: no COCO file (JSON with images and annotations) here")
+    reading = Reading(path, **options)
+    loaded = [load(reading, file) for file in files]
+    fields = [f for coco in loaded for f in _fields(reading, coco)]
+    extra = loaded[0].extra
+    schema = Schema.from_json(extra["schema"]) if "schema" in extra else LLD_SCHEMA
+    licence = extra.get("licence")
+    return reading.dataset(
+        str(extra.get("name", path.stem)), fields, schema=schema, licence=licence
+    )
+
+
+def json_files(root: Path) -> Iterator[Path]:
+    """Yield the files below a folder that look like COCO, sorted."""
+    for folder, names in walk(root):
+        for name in names:
+            if name.lower().endswith(".json") and looks_like_coco(folder / name):
+                yield folder / name
+
+
+def looks_like_coco(path: Path) -> bool:
+    """Whether the JSON file has COCO's lists, judged without parsing it where that is possible."""
+    text = ends(path)
+    return b'"images"' in text and (b'"annotations"' in text or b'"categories"' in text)
+
+
+def ends(path: Path, size: int = 1 << 16) -> bytes:
+    """Return a file's first and last bytes, to judge it by; none if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            first = file.read(size)
+            file.seek(max(len(first), path.stat().st_size - size))
+            return first + file.read(size)
+    except OSError:
+        return b""
+
+
+# ---- the file --------------------------------------------------------------------------------
+
+
+def load(reading: Reading, path: Path, content: Any = None) -> CocoFile:
+    """Read and check one COCO file; images that repeat a file name become one record."""
+    content = read_json(path) if content is None else content
+    if not isinstance(content, dict) or not isinstance(content.get("images"), list):
+        raise DataError(f"{path}: has no list `images`; it is not a COCO file")
+    extra = content.get(EXTRA)
+    return CocoFile(
+        path,
+        tuple(_records(reading, path, content)),
+        _categories(reading, path, content),
+        extra if isinstance(extra, dict) else {},
+    )
+
+
+def _categories(reading: Reading, path: Path, content: dict[str, Any]) -> dict[int, str]:
+    names: dict[int, str] = {}
+    for number, item in enumerate(_list(content, "categories", path)):
+        ident = to_int(item.get("id")) if isinstance(item, dict) else None
+        if ident is None or "name" not in item:
+            reading.report(path, f"category {number}", "has no id and name, left out")
+        else:
+            names[ident] = str(item["name"])
+    return names
+
+
+def _records(reading: Reading, path: Path, content: dict[str, Any]) -> list[Record]:
+    by_name: dict[str, Record] = {}
+    by_id: dict[Any, Record] = {}
+    repeated: Counter[str] = Counter()
+    for number, item in enumerate(content["images"]):
+        name = item.get("file_name") if isinstance(item, dict) else None
+        if not isinstance(name, str) or not name:
+            reading.report(path, f"image {number}", "has no file_name, left out")
+            continue
+        repeated[name] += 1
+        record = by_name.setdefault(name, Record(name, item))
+        if by_id.setdefault(_key(item.get("id")), record) is not record:
+            reading.report(path, f"image id {item.get('id')}", f"used twice, again for {name}")
+    twice = sum(count > 1 for count in repeated.values())
+    if twice:
+        reading.note(f"{reading.short(path)}: {twice} images are listed more than once; grouped")
+    for number, item in enumerate(_list(content, "annotations", path)):
+        target = by_id.get(_key(item.get("image_id"))) if isinstance(item, dict) else None
+        if target is None:
+            place = f"annotation {item.get('id') if isinstance(item, dict) else number}"
+            reading.report(path, place, "belongs to no image of the file, left out")
+        else:
+            target.annotations.append(item)
+    return list(by_name.values())
+
+
+def _key(ident: Any) -> str:
+    return str(ident)
+
+
+def _list(content: dict[str, Any], key: str, path: Path) -> list[Any]:
+    value = content.get(key, [])
+    if not isinstance(value, list):
+        raise DataError(f"{path}: `{key}` is not a list; it is not a COCO file")
+    return value
+
+
+# ---- fields ----------------------------------------------------------------------------------
+
+
+def _fields(reading: Reading, coco: CocoFile) -> Iterator[Field]:
+    split = split_of_file(coco.path)
+    for record in coco.records:
+        image = locate(reading, coco.path, record.name)
+        size = size_of(reading, record, image)
+        cells = []
+        for annotation in record.annotations:
+            box = box_of(reading, coco.path, annotation, size)
+            if box is not None:
+                cells.append(_cell(reading, coco, annotation, box))
+        width, height = size or (None, None)
+        plain = Field(image, width, height, tuple(cells), split=split)
+        yield with_extra(reading, coco, record, plain)
+
+
+def split_of_file(path: Path) -> str | None:
+    """Return the split a COCO file's name or folder states (`instances_train2017.json`)."""
+    words = path.stem.lower().replace("_", " ").replace("-", " ").replace(".", " ").split()
+    names = [word.rstrip("0123456789") for word in words] + [path.parent.name]
+    return next((split for name in names if (split := split_of(name))), None)
+
+
+def locate(reading: Reading, file: Path, name: str) -> Path:
+    """Return where an image named in a COCO file lies, or where it should lie."""
+    clean = name.replace("\\", "/")
+    for base in (reading.images, file.parent, file.parent / "images"):
+        if base is not None and (base / clean).is_file():
+            return base / clean
+    return reading.index.find(clean, near=file.with_suffix("") / "x") or file.parent / clean
+
+
+def size_of(reading: Reading, record: Record, image: Path) -> tuple[int, int] | None:
+    """Return the stated size, or the one in the image's header where none is stated."""
+    width, height = to_int(record.entry.get("width")), to_int(record.entry.get("height"))
+    if width and height and width > 0 and height > 0:
+        return width, height
+    return reading.size(image) if image.is_file() else None
+
+
+def box_of(
+    reading: Reading, file: Path, annotation: Mapping[str, Any], size: tuple[int, int] | None
+) -> tuple[float, float, float, float] | None:
+    """Return an annotation's checked box; `None` (reported) if it has none that can be used."""
+    place = f"annotation {annotation.get('id', '?')}"
+    values = to_floats(annotation.get("bbox"), 4)
+    if values is None:
+        reading.report(file, place, "has no bbox of four numbers and is left out")
+        return None
+    return reading.box(values, size, file, place)
+
+
+def identity(annotation: Mapping[str, Any]) -> str | None:
+    """Return the annotation's own identity as text."""
+    ident = annotation.get("id")
+    return None if ident is None else str(ident)
+
+
+def _cell(
+    reading: Reading,
+    coco: CocoFile,
+    annotation: Mapping[str, Any],
+    box: tuple[float, float, float, float],
+) -> Cell:
+    category = to_int(annotation.get("category_id"))
+    name = coco.categories.get(-1 if category is None else category)
+    if name is None:
+        place = f"annotation {annotation.get('id', '?')}"
+        reading.report(coco.path, place, f"category {category} has no name; kept unnamed")
+        name = "unnamed"
+    label, ignore = reading.label(name)
+    stated = annotation.get("attributes")
+    attributes = {str(k): str(v) for k, v in stated.items()} if isinstance(stated, dict) else {}
+    ignore = ignore or bool(annotation.get("ignore")) or bool(annotation.get("iscrowd"))
+    return Cell(box, label, attributes, ignore, identity(annotation))
+
+
+def with_extra(reading: Reading, coco: CocoFile, record: Record, plain: Field) -> Field:
+    """Add what our own writer put beside COCO's keys: region, domain, patient, ..."""
+    extra = record.entry.get(EXTRA)
+    if not isinstance(extra, dict):
+        return plain
+    try:
+        return replace(plain, **origin_from_json(extra, plain.split))
+    except (BloodfilmError, TypeError, ValueError, AttributeError) as error:
+        reading.report(coco.path, f"image {record.name}", f"{EXTRA} cannot be read ({error})")
+        return plain

@@ -1,0 +1,73 @@
+"""Plain images: a folder for each class, or one folder (or tree) of images without labels."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Unpack
+
+from bloodfilm.core import Cell, DataError, Dataset, Domain, Field, Region
+from bloodfilm.formats._common import Reading, ReadOptions, need_folder, split_of
+from bloodfilm.formats._lldnames import parse_name
+
+PLAIN_FOLDERS = frozenset({"images", "image", "jpegimages"})
+
+
+def recognises(path: Path) -> bool:
+    """Whether there is any image below the folder."""
+    return path.is_dir() and bool(Reading(path).index.paths)
+
+
+def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
+    """Read images; where the folders are named after classes, each image is one centred cell.
+
+    A folder named after a split (`train`, `val`, `test`) above them gives the split. If no folder
+    is named after a class, the images have no labels and `meta["folder"]` keeps the folder's name.
+    Nothing is known of the rest of an image, so its region is empty. Images named as LLD names
+    its fields get patient, diagnosis and magnification from the name.
+    """
+    root = need_folder(Path(path))
+    reading = Reading(root, **options)
+    images = reading.index.paths
+    if not images:
+        raise DataError(f"{root}: no images here (png, jpg, tif, bmp, webp, jp2); check the path")
+    by_class = any(_class_folder(reading, image) for image in images)
+    return reading.dataset(root.name, [_field(reading, image, by_class) for image in images])
+
+
+def _inner(reading: Reading, image: Path) -> Sequence[str]:
+    """Return the folders between the root and an image, without those that say nothing."""
+    parts = image.relative_to(reading.index.root).parts[:-1]
+    return [p for p in parts if p.lower() not in PLAIN_FOLDERS]
+
+
+def _class_folder(reading: Reading, image: Path) -> str | None:
+    names = [p for p in _inner(reading, image) if split_of(p) is None]
+    if not names:
+        return None
+    known = names[-1] in reading.classes or reading.taxonomy.find(names[-1]) is not None
+    return names[-1] if known else None
+
+
+def _field(reading: Reading, image: Path, by_class: bool) -> Field:
+    inner = _inner(reading, image)
+    split = next((s for p in inner if (s := split_of(p))), None)
+    names = [p for p in inner if split_of(p) is None]
+    cells: tuple[Cell, ...] = ()
+    meta: dict[str, str] = {}
+    if by_class:
+        label, ignore = reading.label(names[-1] if names else "unnamed")
+        cells = (Cell(None, label, ignore=ignore),)
+    elif names:
+        meta["folder"] = "/".join(names)
+    parts = parse_name(image.name)
+    if parts is None:
+        return Field(image, cells=cells, region=Region.nothing(), split=split, meta=meta)
+    return Field(
+        image,
+        cells=cells,
+        region=Region.nothing(),
+        domain=Domain(magnification=parts.magnification),
+        patient=parts.patient,
+        split=split,
+        diagnosis=parts.diagnosis,
+        meta=meta | parts.meta,
+    )

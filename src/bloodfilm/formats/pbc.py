@@ -1,0 +1,107 @@
+"""PBC (Acevedo et al. 2020, CC BY 4.0) with WBCAtt's attributes: one centred cell an image."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Unpack
+
+from bloodfilm.core import LLD_SCHEMA, WBCATT_SCHEMA, Cell, Dataset, Domain, Field, Region
+from bloodfilm.core.attributes import wbcatt_to_lld
+from bloodfilm.formats._common import Reading, ReadOptions, need_folder, read_csv
+
+FOLDERS = ("basophil", "eosinophil", "ig", "lymphocyte", "monocyte", "neutrophil")
+SPLITS = ("train", "val", "test")
+LICENCE = "CC BY 4.0 (images), MIT (WBCAtt labels)"
+SCHEMA = LLD_SCHEMA.join(WBCATT_SCHEMA)
+# 7.5 um over red cells of 78 x 80 px, measured.
+DOMAIN = Domain("CellaVision DM96", 100, squeeze=1.0, um_per_px=0.094, stain="MGG")
+JOINED_NAMES = {
+    own.name: joined.name
+    for own, joined in zip(
+        WBCATT_SCHEMA.attributes, SCHEMA.attributes[len(LLD_SCHEMA.attributes) :], strict=True
+    )
+}
+"""WBCAtt's attribute names -> the names they have in `SCHEMA`."""
+
+
+def recognises(path: Path) -> bool:
+    """Whether there are WBCAtt tables, or folders with PBC's names and prefixes."""
+    if any((path / f"wbcatt_{split}.csv").is_file() for split in SPLITS):
+        return True
+    named = [path / name for name in FOLDERS if (path / name).is_dir()]
+    return len(named) >= 2 and all(any(f.glob("[A-Z]*_[0-9]*.*")) for f in named)
+
+
+def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
+    """Read PBC folders and the WBCAtt tables beside them.
+
+    A cell has no box: it is the centred one. Its class is as deep as the file name's prefix says
+    (BNE band neutrophil, MMY metamyelocyte, ...). Nothing else in the image is annotated, so the
+    region is empty. Byte-identical images are kept, share `meta["twin"]` and are listed.
+    """
+    root = need_folder(Path(path))
+    reading = Reading(root, **options)
+    answers = dict(_answers(reading))
+    twins = _twins(reading)
+    fields = []
+    for image in reading.index.paths:
+        row, split = answers.pop(image.stem, (None, None))
+        cell = _cell(reading, image, row)
+        twin = twins.get(image.stem)
+        meta = {"twin": twin} if twin else {}
+        fields.append(
+            Field(image, None, None, (cell,), Region.nothing(), DOMAIN, split=split, meta=meta)
+        )
+    for stem, (row, split) in answers.items():
+        missing = root / (row or {}).get("path", stem)
+        fields.append(Field(missing, split=split, region=Region.nothing(), domain=DOMAIN))
+    return reading.dataset("PBC", fields, schema=SCHEMA, licence=LICENCE)
+
+
+def _answers(reading: Reading) -> Iterator[tuple[str, tuple[dict[str, str], str]]]:
+    """Yield (image stem, (row, split)) of every WBCAtt table present."""
+    for split in SPLITS:
+        file = reading.root / f"wbcatt_{split}.csv"
+        if file.is_file():
+            for row in read_csv(file, ("img_name", "label", *WBCATT_SCHEMA.names)):
+                yield Path(row["img_name"]).stem, (row, split)
+
+
+def _cell(reading: Reading, image: Path, row: dict[str, str] | None) -> Cell:
+    prefix = image.stem.split("_")[0]
+    label = reading.taxonomy.find(prefix)
+    if label is None:
+        label, _ = reading.label(image.parent.name)
+    if row is None:
+        return Cell(None, label)
+    stated = reading.taxonomy.find(row["label"])
+    if stated and label and not reading.taxonomy.is_under(label, stated):
+        reading.report(image, "", f"named {label!r} by its file, {stated!r} by WBCAtt")
+    own = {name: row[name] for name in WBCATT_SCHEMA.names if _known(reading, image, name, row)}
+    attributes = wbcatt_to_lld(own) | {JOINED_NAMES[name]: value for name, value in own.items()}
+    return Cell(None, label, attributes)
+
+
+def _known(reading: Reading, image: Path, name: str, row: dict[str, str]) -> bool:
+    value = row[name]
+    if value in WBCATT_SCHEMA[name].values:
+        return True
+    if value:
+        reading.report(image, name, f"no value {value!r}; taken as unknown")
+    return False
+
+
+def _twins(reading: Reading) -> dict[str, str]:
+    """Return image stem -> group of byte-identical images, and list the groups as problems."""
+    file = reading.root / "byte_duplicates.csv"
+    if not file.is_file():
+        return {}
+    rows = read_csv(file, ("group", "image", "split", "label"))
+    groups: dict[str, list[dict[str, str]]] = {}
+    for row in rows:
+        groups.setdefault(row["group"], []).append(row)
+    for members in groups.values():
+        listed = ", ".join(f"{m['image']} ({m['split']}, {m['label']})" for m in members)
+        differ = members[0].get("attr_differs_within_group", "[]")
+        also = "" if differ in ("", "[]") else f", labelled differently: {differ}"
+        reading.note(f"{reading.short(file)}: byte-identical images: {listed}{also}")
+    return {Path(row["image"]).stem: row["group"] for row in rows}

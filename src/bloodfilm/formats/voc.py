@@ -1,0 +1,145 @@
+"""Pascal VOC: one XML file an image in Annotations, splits in ImageSets/Main."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Unpack
+
+from bloodfilm.core import Cell, DataError, Dataset, Field, Region
+from bloodfilm.formats._common import (
+    Reading,
+    ReadOptions,
+    head,
+    need_folder,
+    read_text,
+    split_of,
+    to_int,
+)
+from bloodfilm.formats._images import walk
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
+MAX_XML_CHARACTERS = 64 << 20
+
+
+def recognises(path: Path) -> bool:
+    """Whether there is an annotation file below the folder."""
+    if not path.is_dir():
+        return False
+    return any(b"<annotation" in head(file) for file in xml_files(path)[:3])
+
+
+def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
+    """Read a VOC folder: every XML file below it and the splits its ImageSets list.
+
+    `difficult` objects are read as cells to ignore, as VOC's own scoring does.
+    """
+    root = need_folder(Path(path))
+    reading = Reading(root, **options)
+    splits = read_splits(reading)
+    fields = []
+    for file in xml_files(root):
+        tree = parse(reading, file)
+        if tree is not None:
+            split = splits.pop(file.stem, None) or split_of(file.parent.name)
+            fields.append(read_field(reading, file, tree, split))
+    for stem, split in splits.items():
+        reading.report(root, f"ImageSets, {split}", f"{stem} has no annotation file, left out")
+    _add_unlabelled(reading, fields)
+    return reading.dataset(root.name, fields)
+
+
+def xml_files(root: Path) -> list[Path]:
+    """Return the annotation files below a folder, sorted."""
+    base = root / "Annotations" if (root / "Annotations").is_dir() else root
+    return [folder / n for folder, names in walk(base) for n in names if n.lower().endswith(".xml")]
+
+
+def read_splits(reading: Reading) -> dict[str, str]:
+    """Return image stem -> split from ImageSets/Main; a stem in two splits is reported."""
+    splits: dict[str, str] = {}
+    folder = reading.root / "ImageSets" / "Main"
+    for file in sorted(folder.glob("*.txt")) if folder.is_dir() else ():
+        split = split_of(file.stem)
+        for line in read_text(file).splitlines() if split else ():
+            stem = line.split()[0] if line.split() else None
+            if stem is None or split is None:
+                continue
+            if splits.setdefault(stem, split) != split:
+                reading.report(file, stem, f"is also in split {splits[stem]}, which is believed")
+    return splits
+
+
+def parse(reading: Reading, file: Path) -> "Element | None":
+    """Return the XML tree, `None` (reported) if it is ill-formed or not an annotation."""
+    from xml.etree import ElementTree
+
+    text = read_text(file)
+    if "<!ENTITY" in text or len(text) > MAX_XML_CHARACTERS:
+        raise DataError(f"{file}: declares entities or is huge, which no annotation does; check it")
+    try:
+        tree = ElementTree.fromstring(text.partition("?>")[2] if text[:2] == "<?" else text)
+    except (ElementTree.ParseError, RecursionError) as error:
+        reading.report(file, "", f"ill-formed XML ({error}), left out", "export it again")
+        return None
+    if tree.tag != "annotation":
+        reading.report(file, "", f"holds <{tree.tag}>, not <annotation>, left out")
+        return None
+    return tree
+
+
+def read_field(reading: Reading, file: Path, tree: "Element", split: str | None) -> Field:
+    """Return the field one annotation file describes."""
+    name = (tree.findtext("filename") or "").strip() or file.stem
+    image = _image(reading, file, name)
+    stated = to_int(tree.findtext("size/width")), to_int(tree.findtext("size/height"))
+    size = (stated[0], stated[1]) if stated[0] and stated[1] else None
+    if size is None and image.is_file():
+        size = reading.size(image)
+    cells = tuple(_cells(reading, file, tree, size))
+    width, height = size or (None, None)
+    return Field(image, width, height, cells, split=split)
+
+
+def _image(reading: Reading, file: Path, name: str) -> Path:
+    """Find the image by the annotation's own name; the name written in it may be stale."""
+    found = reading.index.find(file.stem, near=file) or reading.index.find(name, near=file)
+    return found or reading.root / "JPEGImages" / name
+
+
+def _cells(
+    reading: Reading, file: Path, tree: "Element", size: tuple[int, int] | None
+) -> Iterator[Cell]:
+    for number, item in enumerate(tree.iter("object"), 1):
+        place = f"object {number}"
+        corners = [_number(item.findtext(f"bndbox/{k}")) for k in ("xmin", "ymin", "xmax", "ymax")]
+        x1, y1, x2, y2 = corners
+        if x1 is None or y1 is None or x2 is None or y2 is None:
+            reading.report(file, place, "no box of xmin, ymin, xmax, ymax, left out")
+            continue
+        box = reading.box((x1, y1, x2 - x1, y2 - y1), size, file, place)
+        if box is None:
+            continue
+        label, ignore = reading.label((item.findtext("name") or "").strip())
+        difficult = to_int(item.findtext("difficult")) == 1
+        attributes = {
+            (a.findtext("name") or ""): (a.findtext("value") or "")
+            for a in item.iterfind("attributes/attribute")
+        }
+        yield Cell(box, label, attributes, ignore or difficult, item.findtext("id"))
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return None
+
+
+def _add_unlabelled(reading: Reading, fields: list[Field]) -> None:
+    """Add the images no annotation file speaks of, as fields of which nothing is known."""
+    labelled = {field.path for field in fields}
+    for image in reading.index.paths:
+        if image not in labelled:
+            reading.report(image, "", "image without an annotation file; kept as not annotated")
+            fields.append(Field(image, region=Region.nothing()))

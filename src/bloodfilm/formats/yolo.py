@@ -1,0 +1,229 @@
+"""YOLO: data.yaml, trees of images and labels, one text file an image."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Unpack
+
+from bloodfilm.core import Cell, DataError, Dataset, Field, Region
+from bloodfilm.formats._common import Reading, ReadOptions, need_folder, read_text, split_of
+from bloodfilm.formats._images import is_image, walk
+from bloodfilm.formats._yolotext import Row, denormalise, read_rows
+
+YAML_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+CLASS_FILES = ("classes.txt", "obj.names", "labels/classes.txt", "labels/train/classes.txt")
+NO_LABELS = frozenset({"classes.txt", "readme.txt", "license.txt", "requirements.txt"})
+MAX_POLYGON_COLUMNS = 2001
+WIDTHS = frozenset({5, 6, *range(7, MAX_POLYGON_COLUMNS + 1, 2)})
+"""5 = box, 6 = box and a score, more = class and the corners of an outline."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What data.yaml says: class names by id, and the folders (or lists) of each split."""
+
+    names: dict[int, str]
+    splits: tuple[tuple[str | None, Path], ...]
+
+
+def recognises(path: Path) -> bool:
+    """Whether it is a YAML file that names classes, or a folder with one or with label files."""
+    if path.is_file():
+        return path.suffix.lower() in {".yaml", ".yml"}
+    if any((path / name).is_file() for name in (*YAML_NAMES, *CLASS_FILES)):
+        return True
+    return (path / "labels").is_dir() and (path / "images").is_dir()
+
+
+def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
+    """Read a YOLO data set from its folder or its YAML file.
+
+    An image with an empty label file is annotated and holds no cell; an image without a label file
+    is not annotated (its region is empty).
+    """
+    path = Path(path)
+    root = path.parent if path.is_file() else need_folder(path)
+    reading = Reading(root, **options)
+    layout = read_layout(reading, path if path.is_file() else None)
+    used: set[Path] = set()
+    fields = []
+    for split, place in layout.splits:
+        for image in _images_of(reading, place):
+            label = _label_of(image, reading)
+            fields.append(_field(reading, image, label, split, layout.names))
+            used.add(label)
+    _report_unpaired(reading, fields, used)
+    return reading.dataset(root.name, fields)
+
+
+# ---- layout ----------------------------------------------------------------------------------
+
+
+def read_layout(reading: Reading, yaml_file: Path | None = None) -> Layout:
+    """Return class names and split folders from data.yaml, or from classes.txt and the tree."""
+    root = reading.root
+    if yaml_file is None:
+        yaml_file = next((root / n for n in YAML_NAMES if (root / n).is_file()), None)
+    if yaml_file is not None:
+        content = read_yaml(yaml_file)
+        names = _names(content.get("names"), yaml_file)
+        _compare_class_files(reading, names, yaml_file)
+        splits = tuple(_yaml_splits(content, root))
+    else:
+        names, splits = _class_file(reading), ()
+    return Layout(names, splits or tuple(_tree_splits(reading.images or root)))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return a YAML mapping; `DataError` names the line where it is ill-formed."""
+    import yaml
+
+    try:
+        content = yaml.safe_load(read_text(path))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"line {mark.line + 1}: " if mark else ""
+        what = getattr(error, "problem", None) or "ill-formed"
+        raise DataError(f"{path}: {place}not YAML ({what}); mend the line") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: holds no `key: value` lines; it needs `names: [...]`")
+    return content
+
+
+def _names(value: Any, path: Path) -> dict[int, str]:
+    if isinstance(value, list):
+        return {i: str(name) for i, name in enumerate(value)}
+    if isinstance(value, dict) and all(str(k).isdigit() for k in value):
+        return {int(k): str(name) for k, name in value.items()}
+    raise DataError(f"{path}: `names` must list the classes, e.g. names: [WBC, RBC, Platelets]")
+
+
+def _yaml_splits(content: dict[str, Any], root: Path) -> Iterator[tuple[str | None, Path]]:
+    stated = content.get("path")
+    bases = [root / str(stated), root] if stated else [root]
+    for key in ("train", "val", "valid", "test"):
+        value = content.get(key)
+        for item in value if isinstance(value, list) else [value] if value else []:
+            # Exports write `../train/images` for folders that lie beside data.yaml.
+            tries = [base / str(item) for base in bases] + [root / str(item).lstrip("./")]
+            yield split_of(key), next((p for p in tries if p.exists()), tries[0])
+
+
+def _tree_splits(root: Path) -> Iterator[tuple[str | None, Path]]:
+    for base, inner in ((root / "images", ""), (root, "images")):
+        folders = sorted(p for p in base.iterdir() if p.is_dir()) if base.is_dir() else []
+        found = [(split_of(p.name), p / inner) for p in folders if split_of(p.name)]
+        if found:
+            yield from found
+            return
+    yield None, root / "images" if (root / "images").is_dir() else root
+
+
+def _class_file(reading: Reading) -> dict[int, str]:
+    for name in CLASS_FILES:
+        file = reading.root / name
+        if file.is_file():
+            return dict(enumerate(_lines(file)))
+    raise DataError(
+        f"{reading.root}: no data.yaml and no classes.txt; write one with the names of the classes"
+    )
+
+
+def _lines(file: Path) -> list[str]:
+    return [line.strip() for line in read_text(file).splitlines() if line.strip()]
+
+
+def _compare_class_files(reading: Reading, names: dict[int, str], yaml_file: Path) -> None:
+    """Note where a classes.txt of the set names a class otherwise than data.yaml does."""
+    for file in (reading.root / name for name in CLASS_FILES):
+        if not file.is_file():
+            continue
+        for number, name in enumerate(_lines(file)):
+            known = names.get(number)
+            find = reading.taxonomy.find
+            if known is not None and known != name and find(known) != find(name):
+                reading.note(
+                    f"{reading.short(file)}: line {number + 1}: calls class {number} {name!r}; "
+                    f"{yaml_file.name} calls it {known!r} and is believed"
+                )
+
+
+# ---- fields ----------------------------------------------------------------------------------
+
+
+def _images_of(reading: Reading, place: Path) -> list[Path]:
+    if place.is_file():
+        return [_listed(reading, place, line) for line in _lines(place)]
+    if not place.is_dir():
+        reading.report(place, "", "the folder that data.yaml names does not exist, left out")
+        return []
+    return [folder / n for folder, names in walk(place) for n in names if is_image(n)]
+
+
+def _listed(reading: Reading, list_file: Path, line: str) -> Path:
+    for base in (list_file.parent, reading.root):
+        if (base / line).is_file():
+            return base / line
+    return reading.index.find(line) or reading.root / line
+
+
+def _label_of(image: Path, reading: Reading) -> Path:
+    """Return where the image's label file lies, or should lie."""
+    parts = list(image.parts)
+    for i in range(len(parts) - 2, -1, -1):
+        if parts[i].lower() == "images":
+            label = Path(*parts[:i], "labels", *parts[i + 1 :]).with_suffix(".txt")
+            if label.is_file() or not image.with_suffix(".txt").is_file():
+                return label
+            break
+    beside = image.with_suffix(".txt")
+    in_labels = reading.root / "labels" / beside.name
+    return in_labels if in_labels.is_file() and not beside.is_file() else beside
+
+
+def _field(
+    reading: Reading, image: Path, label: Path, split: str | None, names: dict[int, str]
+) -> Field:
+    size = reading.size(image) if image.is_file() else None
+    width, height = size or (None, None)
+    if size is None or not label.is_file():
+        return Field(image, width, height, region=Region.nothing(), split=split)
+    rows = read_rows(reading, label, size, WIDTHS)
+    cells = tuple(c for row in rows if (c := _cell(reading, label, row, size, names)))
+    return Field(image, width, height, cells, split=split)
+
+
+def _cell(
+    reading: Reading, file: Path, row: Row, size: tuple[int, int], names: dict[int, str]
+) -> Cell | None:
+    raw = row.box if len(row.rest) < 2 else _outline_box(row, size)
+    box = reading.box(raw, size, file, row.place)
+    if box is None:
+        return None
+    if row.class_id not in names:
+        reading.report(file, row.place, f"class {row.class_id} has no name and is kept unnamed")
+        return Cell(box, None)
+    label, ignore = reading.label(names[row.class_id])
+    return Cell(box, label, ignore=ignore)
+
+
+def _outline_box(row: Row, size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """Return the box around an outline, whose first two corners stand where a box would."""
+    x, y, w, h = row.box
+    values: Sequence[float] = ((x + w / 2) / size[0], (y + h / 2) / size[1], w / size[0])
+    values = (*values, h / size[1], *row.rest)
+    xs, ys = values[0::2], values[1::2]
+    centre = [(min(xs) + max(xs)) / 2, (min(ys) + max(ys)) / 2]
+    return denormalise([*centre, max(xs) - min(xs), max(ys) - min(ys)], size)
+
+
+def _report_unpaired(reading: Reading, fields: list[Field], used: set[Path]) -> None:
+    for field in fields:
+        if field.path.is_file() and field.width is not None and field.region.is_nothing:
+            reading.report(field.path, "", "image without a label file; kept as not annotated")
+    labels = reading.root / "labels"
+    for folder, names in walk(labels) if labels.is_dir() else ():
+        for name in names:
+            file = folder / name
+            if file.suffix == ".txt" and name.lower() not in NO_LABELS and file not in used:
+                reading.report(file, "", "labels without an image, left out")
