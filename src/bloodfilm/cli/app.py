@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from bloodfilm import __version__
+from bloodfilm.cli import analyze, demo
 from bloodfilm.cli.failures import FailingInOneLine
 
 # Plain help and plain tracebacks: rich would more than double the time `--help` takes.
@@ -29,6 +30,10 @@ def _show_version(wanted: bool) -> None:
     if wanted:
         print(f"bloodfilm {__version__}")
         raise typer.Exit
+
+
+app.command()(analyze.analyze)
+app.command()(demo.demo)
 
 
 @app.callback()

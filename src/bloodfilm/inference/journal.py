@@ -7,6 +7,7 @@ One JSON line a file, in the order of the files: first a line that says what the
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO, overload
 
@@ -39,11 +40,11 @@ class Journal:
         head = {"journal": JOURNAL_VERSION, **run}
         if resume and path.exists():
             self._end = self._take_up(head)
-            self._file: BinaryIO = path.open("r+b")
+            self._file: FileIO = path.open("r+b", buffering=0)
             self._file.truncate(self._end)
             self._file.seek(self._end)
         else:
-            self._file = path.open("wb")
+            self._file = path.open("wb", buffering=0)
             self._end = 0
             self._write(head)
 
@@ -67,7 +68,6 @@ class Journal:
         """Bring everything to the disk and close the file."""
         if not self._file.closed:
             try:
-                self._file.flush()
                 os.fsync(self._file.fileno())
             except OSError as error:
                 raise _trouble(self.path, error) from None
@@ -83,8 +83,10 @@ class Journal:
     def _write(self, data: Mapping[str, Any]) -> None:
         line = to_line(data).encode() + b"\n"
         try:
-            self._file.write(line)
-            self._file.flush()
+            # Unbuffered, so that closing after a failure has nothing left to write.
+            left = memoryview(line)
+            while left:
+                left = left[self._file.write(left) :]
         except OSError as error:
             raise _trouble(self.path, error) from None
         self._end += len(line)

@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -46,7 +46,7 @@ def analyze_paths(
     stated: Domain | None = None,
     workers: int | None = None,
     start: int = 0,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Analyse image files; yields one outcome per path from `start` on, in the order of `paths`.
 
     Before the first field of a folder, up to `POOL_SAMPLE` of its fields, spread over all of

@@ -1,0 +1,56 @@
+"""`bloodfilm demo`: draw a few fields and analyse them, to see what comes out."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+# What to draw: looks of `bloodfilm.films`, and fields of each.
+FIELDS = (("lld40x-like", 3), ("pbc-like", 3), ("bccd-like", 2))
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for everything.")],
+    bundle: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Model bundle; the shipped one if left out."),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the results in DIR.")
+    ] = False,
+) -> None:
+    """Draw example fields into DIR/fields, analyse them into DIR.
+
+    The fields are drawn, not photographed: they show how the program works, not how well.
+    """
+    from bloodfilm.cli.running import Job, prepare_out, say, timed_run
+    from bloodfilm.core.domain import Domain
+    from bloodfilm.inference.analyzer import Analyzer
+    from bloodfilm.inference.bundle import default_bundle, load_bundle
+
+    analyzer = Analyzer(load_bundle(bundle) if bundle else default_bundle())
+    prepare_out(out, overwrite, resume=False)
+    images = draw_fields(out / "fields")
+    job = Job(images, out, analyzer, Domain(), {"paths": [str(out / "fields")]})
+    tally, seconds = timed_run(job)
+    print(say(job, tally, seconds))
+    if tally.exit_code:
+        raise typer.Exit(tally.exit_code)
+
+
+def draw_fields(folder: Path, fields: tuple[tuple[str, int], ...] = FIELDS) -> list[Path]:
+    """Draw fields as PNG files, a folder per look; returns their paths in order."""
+    import cv2
+
+    from bloodfilm.films import render_field
+
+    paths = []
+    for look, count in fields:
+        place = folder / look
+        place.mkdir(parents=True, exist_ok=True)
+        for seed in range(count):
+            image, _ = render_field(look, seed=seed)
+            _, encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+            paths.append(place / f"field_{seed + 1}.png")
+            paths[-1].write_bytes(encoded.tobytes())
+    return paths
