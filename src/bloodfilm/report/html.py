@@ -1,0 +1,118 @@
+"""Write `report.html`: one file that needs nothing else, for a person who will doubt it."""
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from datetime import datetime
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from bloodfilm import __version__
+from bloodfilm.report import page, words
+from bloodfilm.report.embed import BUDGET, Embedder, FieldPicture
+from bloodfilm.report.files import whole
+from bloodfilm.report.gallery import crops_of, gallery, script_json, wanted_cells
+from bloodfilm.report.page import Facts
+from bloodfilm.report.palette import legend
+from bloodfilm.report.run import Run
+from bloodfilm.report.tables import describe_columns
+
+
+def write_report(
+    run: Run, out_dir: Path, *, when: datetime | None = None, budget: int = BUDGET
+) -> Path:
+    """Write `out_dir/report.html` and return its path.
+
+    Args:
+        run: the analysis. Images are opened again for their pictures; one that is missing by now
+            is reported as such.
+        out_dir: made if missing.
+        when: the time the report bears; now if left out. The rest follows from the run alone.
+        budget: most characters of embedded pictures.
+    """
+    facts = Facts(run)
+    counted = facts.differential
+    reader = run.manifest.reader
+    embedder = Embedder(len(run.fields), counted.nucleated, reader.size * reader.um_per_px, budget)
+    wanted = wanted_cells(facts, embedder.room_for_cells)
+    pictures = [
+        embedder.take(result, chosen) for result, chosen in zip(run.fields, wanted, strict=True)
+    ]
+    text = _render(_context(facts, pictures, embedder, when or datetime.now().astimezone()))
+    path = Path(out_dir) / "report.html"
+    with whole(path) as file:
+        file.write(text)
+    return path
+
+
+def _context(
+    facts: Facts, pictures: list[FieldPicture], embedder: Embedder, when: datetime
+) -> dict[str, Any]:
+    run, manifest, counted = facts.run, facts.run.manifest, facts.differential
+    fields = [
+        page.field_part(facts, number, result, picture)
+        for number, (result, picture) in enumerate(zip(run.fields, pictures, strict=True), 1)
+    ]
+    crops = crops_of([p.crops for p in pictures])
+    labels = {c.label for r in run.fields for _, c in facts.nucleated(r)}
+    titles = {a.name: a.title for a in facts.schema.attributes}
+    return {
+        "when": when.strftime("%-d %B %Y, %H:%M"),
+        "when_iso": when.isoformat(timespec="seconds"),
+        "version": __version__,
+        "manifest": manifest,
+        "settings": page.flat(run.settings),
+        "metrics": page.flat(manifest.metrics),
+        "counted": counted,
+        "bars": page.bars(facts),
+        "axis": words.percent(page.axis(counted.rows)),
+        "axis_half": words.percent(page.axis(counted.rows) / 2),
+        "blasts_unlearnt": [n for n in manifest.unlearnt.classes if n in facts.taxonomy.blasts],
+        "attribute_table": page.attribute_table(facts),
+        "learnt": facts.learnt,
+        "unlearnt_classes": words.unlearnt_classes(
+            manifest.unlearnt.classes, facts.taxonomy.blasts
+        ),
+        "unlearnt_attributes": words.unlearnt_attributes(
+            [titles[n] for n in manifest.unlearnt.attributes]
+        ),
+        "scale": page.scale_summary(facts),
+        "flags": page.flags(facts),
+        "failures": [(words.clean(f.path), words.clean(f.reason)) for f in run.failures],
+        "fields": fields,
+        "pictured": sum(p.picture is not None for p in pictures),
+        "problem_fields": [f for f in fields if f.problems],
+        "crops_left_out": counted.nucleated - len(crops),
+        "window_um": embedder.window_um,
+        "legend": legend(labels, facts.taxonomy),
+        "columns": describe_columns(facts.schema),
+        "gallery_json": script_json(gallery(facts)),
+        "crops_json": script_json(crops),
+    }
+
+
+def _render(context: Mapping[str, Any]) -> str:
+    import jinja2
+    from markupsafe import Markup
+
+    folder = resources.files("bloodfilm.report") / "templates"
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(lambda name: (folder / name).read_text(encoding="utf-8")),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        percent=words.percent, interval=words.interval, number=words.number, clean=words.clean
+    )
+    environment.globals["many"] = words.many
+    script = "\n" + (folder / "report.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    return environment.get_template("report.html").render(
+        **{k: Markup(v) if k.endswith("_json") else v for k, v in context.items()},
+        script=Markup(script),
+        script_hash=digest,
+        style=Markup((folder / "report.css").read_text(encoding="utf-8")),
+    )
