@@ -1,6 +1,9 @@
 """PBC (Acevedo et al. 2020, CC BY 4.0) with WBCAtt's attributes: one centred cell an image."""
 
+import hashlib
+from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
@@ -31,12 +34,14 @@ def recognises(path: Path) -> bool:
     return len(named) >= 2 and all(any(f.glob("[A-Z]*_[0-9]*.*")) for f in named)
 
 
-def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
+def read(path: Path, *, clean_splits: bool = False, **options: Unpack[ReadOptions]) -> Dataset:
     """Read PBC folders and the WBCAtt tables beside them.
 
     A cell has no box: it is the centred one. Its class is as deep as the file name's prefix says
     (BNE band neutrophil, MMY metamyelocyte, ...). Nothing else in the image is annotated, so the
-    region is empty. Byte-identical images are kept, share `meta["twin"]` and are listed.
+    region is empty. Cells that no WBCAtt table holds are split by their names. Byte-identical
+    images are kept, share `meta["twin"]` and are listed; with `clean_splits` the train and val
+    images that have a twin in another split are taken out of theirs.
     """
     root = need_folder(Path(path))
     reading = Reading(root, **options)
@@ -46,6 +51,7 @@ def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
     for image in reading.index.paths:
         row, split = answers.pop(image.stem, (None, None))
         cell = _cell(reading, image, row)
+        split = split or _own_split(image)
         twin = twins.get(image.stem)
         meta = {"twin": twin} if twin else {}
         fields.append(
@@ -54,7 +60,27 @@ def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
     for stem, (row, split) in answers.items():
         missing = root / (row or {}).get("path", stem)
         fields.append(Field(missing, split=split, region=Region.nothing(), domain=DOMAIN))
+    if clean_splits:
+        fields = _without_leaks(fields)
     return reading.dataset("PBC", fields, schema=SCHEMA, licence=LICENCE)
+
+
+def _without_leaks(fields: list[Field]) -> list[Field]:
+    """Take an image out of train or val (split `None`) if its twin is in another split."""
+    places: defaultdict[str | None, set[str | None]] = defaultdict(set)
+    for field in fields:
+        places[field.meta.get("twin")].add(field.split)
+    leaks = {twin for twin, splits in places.items() if twin and len(splits) > 1}
+    return [
+        replace(f, split=None) if f.meta.get("twin") in leaks and f.split != "test" else f
+        for f in fields
+    ]
+
+
+def _own_split(image: Path) -> str:
+    """Split a cell that WBCAtt does not hold: by its name, a tenth to test, a tenth to val."""
+    tenth = int(hashlib.sha256(image.stem.encode()).hexdigest(), 16) % 10
+    return {0: "test", 1: "val"}.get(tenth, "train")
 
 
 def _answers(reading: Reading) -> Iterator[tuple[str, tuple[dict[str, str], str]]]:

@@ -1,0 +1,1 @@
+"""Losses as plain functions of outputs and targets; each returns named, unweighted terms."""

@@ -1,0 +1,157 @@
+"""The detector's loss: task-aligned assignment, soft classification, box and distance terms."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from bloodfilm.losses.target import TargetBatch
+
+_EPS = 1e-7
+
+
+def locations(height: int, width: int, stride: int, device: torch.device) -> Tensor:
+    """Return the centres (h * w, 2) as x, y in pixels of a grid's cells, row by row."""
+    ys = (torch.arange(height, device=device) + 0.5) * stride
+    xs = (torch.arange(width, device=device) + 0.5) * stride
+    return torch.stack(
+        [xs[None].expand(height, -1), ys[:, None].expand(-1, width)], dim=-1
+    ).reshape(-1, 2)
+
+
+def boxes_at(distances: Tensor, points: Tensor) -> Tensor:
+    """Turn distances left, top, right, bottom (..., L, 4) at points (L, 2) into x1, y1, x2, y2."""
+    return torch.cat([points - distances[..., :2], points + distances[..., 2:]], dim=-1)
+
+
+def giou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Return IoU and generalised IoU of paired x1, y1, x2, y2 boxes (..., 4) (arXiv 1902.09630)."""
+    wh = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(0)
+    inter = wh.prod(-1)
+    area_a = (a[..., 2:] - a[..., :2]).clamp(0).prod(-1)
+    area_b = (b[..., 2:] - b[..., :2]).clamp(0).prod(-1)
+    union = area_a + area_b - inter
+    hull = (torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])).clamp(0)
+    hull_area = hull.prod(-1)
+    iou = inter / (union + _EPS)
+    return iou, iou - (hull_area - union) / (hull_area + _EPS)
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Which location learns which cell.
+
+    Attributes:
+        index: (B, L) the cell's index in its image, 0 where there is none.
+        positive: (B, L) whether the location learns a cell.
+        quality: (B, L) the classification target in [0, 1].
+    """
+
+    index: Tensor
+    positive: Tensor
+    quality: Tensor
+
+
+@torch.no_grad()
+def assign(
+    scores: Tensor, boxes: Tensor, points: Tensor, target: TargetBatch, top_k: int = 10
+) -> Assignment:
+    """Give every cell its best locations (task alignment, TOOD, arXiv 2108.07755, eq. 1 and 4).
+
+    A location may learn a cell if it lies inside the cell's box and is known. Alignment is
+    score^0.5 * IoU^6; a cell takes its `top_k` best-aligned locations; a location that several
+    cells want goes to the one it overlaps most.
+
+    Args:
+        scores: (B, L, kinds) probabilities; boxes: (B, L, 4) x1, y1, x2, y2; points: (L, 2).
+        target: the truth.
+        top_k: locations a cell.
+    """
+    batch, length, _ = scores.shape
+    cells = target.boxes  # (B, N, 4)
+    inside = (
+        (points[None, None] > cells[:, :, None, :2]) & (points[None, None] < cells[:, :, None, 2:])
+    ).all(-1)
+    valid = inside & target.known.flatten(1)[:, None] & (target.weights > 0)[:, :, None]
+    overlap = giou(cells[:, :, None], boxes[:, None])[0].clamp(0) * valid
+    kind = target.kinds[:, None].expand(-1, length, -1)
+    score = scores.gather(2, kind).transpose(1, 2)  # (B, N, L)
+    align = score.clamp_min(0).sqrt() * overlap.pow(6) * valid
+    chosen = _top(align, valid, min(top_k, length))
+    # A location wanted by several cells belongs to the one it overlaps most.
+    owner = torch.where(chosen, overlap, overlap.new_full((), -1.0)).argmax(1)  # (B, L)
+    mine = functional.one_hot(owner, cells.shape[1]).transpose(1, 2).bool() & chosen
+    align = align * mine
+    best_align = align.amax(2, keepdim=True)
+    best_overlap = (overlap * mine).amax(2, keepdim=True)
+    quality = (align / (best_align + _EPS) * best_overlap).amax(1)
+    positive = mine.any(1)
+    return Assignment(torch.where(positive, owner, 0), positive, quality * positive)
+
+
+def _top(align: Tensor, valid: Tensor, k: int) -> Tensor:
+    """Mark the k best-aligned valid locations of every cell, shape as `align` (B, N, L)."""
+    # The small bonus lets a cell nothing overlaps yet still take locations, early in training.
+    rank, index = torch.topk(align + valid * 1e-12, k, dim=2)
+    chosen = torch.zeros_like(valid)
+    return chosen.scatter_(2, index, rank > 0) & valid
+
+
+def detection_loss(
+    outputs: dict[str, Tensor], target: TargetBatch, stride: int, bin_px: float
+) -> dict[str, Tensor]:
+    """Return the terms `kind`, `box` and `distance`, each a mean over the batch's cells.
+
+    Locations that are not known take part in no term, so their gradient is exactly zero.
+
+    Args:
+        outputs: of `CellDetector`.
+        target: the truth.
+        stride: pixels a grid step.
+        bin_px: pixels a step of the distance distributions.
+
+    Sources: quality focal target with BCE (Generalized Focal Loss, arXiv 2006.04388, eq. 2 with
+    beta 0 weighting replaced by the varifocal weight, arXiv 2008.13367, eq. 2); GIoU.
+    """
+    logits = outputs["kinds"].float().flatten(2).transpose(1, 2)  # (B, L, K)
+    distances = outputs["boxes"].float().flatten(2).transpose(1, 2)  # (B, L, 4)
+    height, width = outputs["kinds"].shape[2:]
+    points = locations(height, width, stride, logits.device)
+    boxes = boxes_at(distances, points)
+    found = assign(logits.sigmoid(), boxes.detach(), points, target)
+    pick = found.index
+    kind = target.kinds.gather(1, pick)
+    weight = target.weights.gather(1, pick) * found.positive
+    goal = functional.one_hot(kind, logits.shape[2]) * found.quality[..., None]
+    known = target.known.flatten(1)
+    total = (found.quality * weight).sum().clamp_min(1.0)
+
+    probability = logits.detach().sigmoid()
+    focus = torch.where(goal > 0, goal, 0.75 * probability.square())
+    focus = focus * torch.where(found.positive, weight, 1.0)[..., None]
+    # Unknown locations are cut out, not multiplied by zero: an infinite loss must not leak a NaN.
+    entropy = functional.binary_cross_entropy_with_logits(logits, goal, reduction="none")
+    kind_term = torch.where(known[..., None], entropy * focus, 0.0).sum() / total
+
+    at = found.positive
+    truth = torch.gather(target.boxes, 1, pick[..., None].expand(-1, -1, 4))[at]
+    share = (found.quality * weight)[at]
+    box_term = ((1 - giou(boxes[at], truth)[1]) * share).sum() / total
+    where = points[None].expand(len(logits), -1, -1)[at]
+    wanted = torch.cat([where - truth[:, :2], truth[:, 2:] - where], 1) / bin_px
+    bins = outputs["bins"].float().flatten(3).permute(0, 3, 1, 2)[at]  # (P, 4, bins)
+    distance_term = (_distribution(bins, wanted) * share).sum() / total
+    return {"kind": kind_term, "box": box_term, "distance": distance_term}
+
+
+def _distribution(bins: Tensor, wanted: Tensor) -> Tensor:
+    """Distribution focal loss (arXiv 2006.04388, eq. 6) per box: bins (P, 4, n), wanted (P, 4)."""
+    last = bins.shape[2] - 1
+    wanted = wanted.clamp(0, last - 0.01)
+    low = wanted.floor()
+    share = wanted - low
+    logp = functional.log_softmax(bins, dim=2)
+    at_low = logp.gather(2, low.long()[..., None])[..., 0]
+    at_high = logp.gather(2, low.long()[..., None] + 1)[..., 0]
+    return -(at_low * (1 - share) + at_high * share).mean(1)

@@ -1,0 +1,137 @@
+"""A timm backbone as a list of feature maps, and its start from ImageNet weights kept as a file."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bloodfilm.core.errors import ConfigError
+from bloodfilm.models._timm import import_timm
+
+
+class Backbone(nn.Module):
+    """Feature maps of a timm network, from uint8 RGB images.
+
+    Args:
+        name: a timm model name, e.g. `mobilenetv2_100`.
+        levels: which of timm's feature levels to return (0 is stride 2, 1 is stride 4, ...).
+
+    Attributes:
+        channels, strides: of each returned level.
+
+    Raises:
+        ConfigError: if timm knows no such model or level.
+    """
+
+    def __init__(self, name: str, levels: Sequence[int]) -> None:
+        super().__init__()
+        timm = import_timm()
+        # The published MobileNetV2 weights expect TensorFlow's asymmetric "SAME" padding.
+        extra = {"pad_type": "same"} if name.startswith("mobilenetv2") else {}
+        try:
+            self.body = timm.create_model(
+                name, pretrained=False, features_only=True, out_indices=tuple(levels), **extra
+            )
+        except (RuntimeError, IndexError, AssertionError, ValueError) as error:
+            raise ConfigError(f"backbone {name!r} with levels {list(levels)}: {error}") from None
+        self.name = name
+        self.channels: list[int] = self.body.feature_info.channels()
+        self.strides: list[int] = self.body.feature_info.reduction()
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Return feature maps for pixels (B, 3, H, W) in [0, 255]."""
+        features: list[Tensor] = self.body(image / 127.5 - 1)
+        return features
+
+
+def _convolutions(model: nn.Module) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+    """Pair every convolution with the batch norm right after it, in forward order."""
+    pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
+    last: nn.Conv2d | None = None
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            last = module
+        elif isinstance(module, nn.BatchNorm2d) and last is not None:
+            pairs.append((last, module))
+            last = None
+    return pairs
+
+
+def load_folded(backbone: Backbone, path: Path) -> int:
+    """Start a backbone from an npz of convolutions whose batch norm was folded in.
+
+    The file holds arrays in forward order: `NN_conv_w` (out, kh, kw, in) or `NN_dw_w`
+    (1, kh, kw, channels), and a bias `NN_*_b`. A pruned backbone takes the first ones. The batch
+    norms become "add the bias"; call `unfold_batch_norm` before training.
+
+    Returns:
+        the number of convolutions loaded.
+
+    Raises:
+        ConfigError: if the file cannot be read or does not fit the backbone.
+    """
+    try:
+        with np.load(path) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot read backbone weights ({error})") from None
+    weights = sorted(name for name in arrays if name.endswith("_w"))
+    pairs = _convolutions(backbone.body)
+    if len(pairs) > len(weights):
+        raise ConfigError(f"{path}: {len(weights)} convolutions, the backbone needs {len(pairs)}")
+    for (conv, norm), name in zip(pairs, weights, strict=False):
+        kernel = arrays[name]
+        order = (3, 0, 1, 2) if "_dw_" in name else (0, 3, 1, 2)
+        tensor = torch.from_numpy(np.ascontiguousarray(kernel.transpose(order))).float()
+        if tensor.shape != conv.weight.shape:
+            raise ConfigError(
+                f"{path}: {name} has shape {tuple(tensor.shape)}, "
+                f"{backbone.name} needs {tuple(conv.weight.shape)}"
+            )
+        with torch.no_grad():
+            conv.weight.copy_(tensor)
+            norm.bias.copy_(torch.from_numpy(arrays[name[:-2] + "_b"]).float())
+            norm.weight.fill_(1.0)
+            norm.running_mean.zero_()  # type: ignore[union-attr]
+            norm.running_var.fill_(1.0 - norm.eps)  # type: ignore[union-attr]
+    return len(pairs)
+
+
+@torch.no_grad()
+def unfold_batch_norm(backbone: Backbone, images: Iterable[Tensor]) -> None:
+    """Give folded batch norms back their statistics, so that they can train.
+
+    A folded network computes `W x + b`. In training a batch norm would rescale `W x` to unit
+    variance and so undo the folding. The mean m and variance v of every `W x` are measured over
+    `images` (each (B, 3, H, W), pixels), then `weight = sqrt(v)` and `bias = b + m`: in evaluation
+    the network computes what it did before, in training nearly so.
+    """
+    pairs = _convolutions(backbone.body)
+    sums = [torch.zeros(3, conv.out_channels, dtype=torch.float64) for conv, _ in pairs]
+
+    def watch(index: int) -> torch.utils.hooks.RemovableHandle:
+        def hook(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            flat = output.transpose(0, 1).flatten(1).double()
+            sums[index] += torch.stack(
+                [flat.sum(1), flat.square().sum(1), torch.full((len(flat),), flat.shape[1])]
+            )
+
+        return pairs[index][0].register_forward_hook(hook)
+
+    handles = [watch(i) for i in range(len(pairs))]
+    was_training = backbone.training
+    backbone.eval()
+    for batch in images:
+        backbone(batch)
+    backbone.train(was_training)
+    for handle in handles:
+        handle.remove()
+    for (_, norm), (total, squares, count) in zip(pairs, sums, strict=True):
+        mean = total / count
+        variance = (squares / count - mean.square()).clamp_min(1e-5)
+        norm.running_mean.copy_(mean)  # type: ignore[union-attr]
+        norm.running_var.copy_(variance)  # type: ignore[union-attr]
+        norm.weight.copy_((variance + norm.eps).sqrt())
+        norm.bias.add_(mean)

@@ -1,0 +1,84 @@
+"""The cell reader: class and attributes of the one cell a crop is centred on."""
+
+import torch
+from torch import Tensor, nn
+
+from bloodfilm.models.backbone import Backbone
+
+
+class CellReader(nn.Module):
+    """Reads a crop: a class head over the taxonomy's leaves, and one head per attribute.
+
+    All heads see the same description of the cell: the means of an early, a middle and a late
+    feature level. Early levels carry texture (chromatin, granules, vacuoles), late ones shape.
+    The idea that attributes want early features is AttriDet's (arXiv 2405.10803).
+
+    Args:
+        leaves: how many classes.
+        attributes: how many values each attribute has.
+        backbone: name of a timm model.
+        levels: the backbone levels that are described.
+        width: hidden width of each head.
+        dropout: on the description, in training.
+    """
+
+    def __init__(
+        self,
+        leaves: int,
+        attributes: list[int],
+        backbone: str = "mobilenetv2_100",
+        levels: tuple[int, ...] = (2, 3, 4),
+        width: int = 96,
+        dropout: float = 0.2,
+    ) -> None:
+        super().__init__()
+        self.backbone = Backbone(backbone, levels)
+        size = 2 * sum(self.backbone.channels)
+        self.size = size
+        self.norm = nn.BatchNorm1d(size)
+        self.dropout = nn.Dropout(dropout)
+        self.class_head = self._head(size, width, leaves)
+        self.attribute_heads = nn.ModuleList(self._head(size, width, n) for n in attributes)
+        # Class means and spread of the description, set after training: see `novelty`.
+        self.register_buffer("prototypes", torch.zeros(leaves, size))
+        self.register_buffer("spread", torch.ones(size))
+
+    @staticmethod
+    def _head(size: int, width: int, out: int) -> nn.Sequential:
+        return nn.Sequential(nn.Linear(size, width), nn.Hardswish(), nn.Linear(width, out))
+
+    def describe(self, crops: Tensor) -> Tensor:
+        """Return the description (N, size) of crops (N, 3, S, S), pixels in [0, 255].
+
+        Every level gives two means: over the whole crop and over its centre, where the cell is.
+        """
+        parts: list[Tensor] = []
+        for feature in self.backbone(crops):
+            h, w = feature.shape[2], feature.shape[3]
+            top, left = max(h // 4, 0), max(w // 4, 0)
+            centre = feature[:, :, top : h - top, left : w - left]
+            parts += [feature.mean((2, 3)), centre.mean((2, 3))]
+        described: Tensor = self.norm(torch.cat(parts, 1).float())
+        return described
+
+    def forward(self, crops: Tensor) -> dict[str, Tensor]:
+        """Return `classes` (N, leaves), `attributes` (N, sum of values), `description` (N, size)."""
+        description = self.describe(crops)
+        x = self.dropout(description)
+        return {
+            "classes": self.class_head(x),
+            "attributes": torch.cat([head(x) for head in self.attribute_heads], 1),
+            "description": description,
+        }
+
+    def novelty(self, description: Tensor) -> Tensor:
+        """Return how unlike every learnt class a description is, shape (N,), 0 = like one.
+
+        The mean squared distance to the nearest class mean, each dimension in units of its spread
+        within classes (the Mahalanobis score of Lee et al., NeurIPS 2018, with a diagonal
+        covariance).
+        """
+        prototypes: Tensor = self.prototypes  # type: ignore[assignment]
+        spread: Tensor = self.spread  # type: ignore[assignment]
+        difference = (description[:, None] - prototypes[None]) / spread
+        return difference.square().mean(2).amin(1)

@@ -1,0 +1,1 @@
+"""Training: a configuration, data, a task, and one loop that runs them."""

@@ -1,0 +1,200 @@
+"""The configuration of a training run: a TOML file whose every key is known."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bloodfilm.core.errors import ConfigError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A table of the file; a key it does not know is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Source(Section):
+    """One data set, or some of its splits.
+
+    Attributes:
+        path: file or folder, relative to the data root.
+        format: of the labels; `None` recognises it.
+        splits: which of its splits; empty takes every field.
+        options: passed to the format's reader.
+        repeat: how often an epoch draws from it, relative to its size.
+    """
+
+    path: Path
+    format: str | None = None
+    splits: tuple[str, ...] = ()
+    options: dict[str, Any] = {}
+    repeat: Positive = 1.0
+
+
+class ModelSection(Section):
+    """The network.
+
+    Attributes:
+        backbone: a timm model name.
+        weights: an npz of folded convolutions to start from, relative to the data root.
+        width: channels of neck and heads (detector), hidden width of each head (reader).
+        dropout: on the reader's description.
+        reads: `crop` (the found cell at its own resolution) or `roi` (early features of a wide
+            view pooled over the box, as AttriDet does).
+    """
+
+    backbone: str = "mobilenetv2_100"
+    weights: Path | None = None
+    width: Count = 80
+    dropout: Share = 0.2
+    reads: Literal["crop", "roi"] = "crop"
+
+
+class DataSection(Section):
+    """What is learnt from, and what is looked at to choose.
+
+    Attributes:
+        train, validation: data sets; no field and no patient may be in both.
+        schemas: attribute schemas the reader learns, joined in order.
+        size: side of a training image in canonical pixels (detector).
+    """
+
+    train: tuple[Source, ...]
+    validation: tuple[Source, ...]
+    schemas: tuple[str, ...] = ("lld",)
+    size: Annotated[int, Field(ge=64, multiple_of=32)] = 320
+
+
+class OptimSection(Section):
+    """How the weights move.
+
+    Attributes:
+        epochs, batch: length of the run and of a step.
+        samples: images an epoch (detector mosaics); `None` takes each training item once.
+        lr: peak learning rate of AdamW at this batch; `backbone_lr` is a factor on it.
+        weight_decay: on weights of two or more dimensions.
+        warmup: share of all steps in which the rate rises.
+        ema: decay of the averaged weights that are validated and exported.
+        clip: largest gradient norm.
+        precision: `fp32`, `bf16`, or `auto` (bf16 where the device is fast at it).
+        workers: loading processes; `None` takes none on two cores, up to eight on more.
+        validate_every: epochs between validations.
+    """
+
+    epochs: Count = 20
+    batch: Count = 32
+    samples: Count | None = None
+    lr: Positive = 1e-3
+    backbone_lr: Positive = 0.5
+    weight_decay: float = 0.02
+    warmup: Share = 0.05
+    ema: Share = 0.999
+    clip: Positive = 10.0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    workers: int | None = None
+    validate_every: Count = 1
+
+
+class AugmentSection(Section):
+    """How hard the pixels are varied; 0 switches a part off.
+
+    Attributes:
+        stain: mixing and scaling of the dyes' absorption.
+        permute: share of images whose colour channels are shuffled.
+        light: brightness, tint and gradient of the illumination.
+        blur: largest sigma of defocus, in pixels of the training image.
+        noise: largest standard deviation of sensor noise, grey levels.
+        scale: the scale varies by a factor up to `exp(scale)` either way.
+        squeeze: likewise, width against height.
+        shift: the reader's crop is off centre by up to this share of its side.
+        mild: share of images that get a quarter of all this.
+    """
+
+    stain: float = 0.3
+    permute: Share = 0.1
+    light: float = 0.5
+    blur: float = 1.2
+    noise: float = 6.0
+    scale: float = 0.25
+    squeeze: float = 0.06
+    shift: Share = 0.05
+    mild: Share = 0.3
+
+
+class LossSection(Section):
+    """Weights of the loss terms.
+
+    Attributes:
+        kind, box, distance: of the detector's terms.
+        class_weight: of the reader's class term against the mean over its attributes.
+        smoothing: label smoothing of the class.
+        balance: exponent on inverse value frequency within an attribute, 0 = none, 1 = full.
+    """
+
+    kind: float = 1.0
+    box: float = 2.0
+    distance: float = 0.5
+    class_weight: float = 1.0
+    smoothing: Share = 0.05
+    balance: Share = 0.25
+
+
+class Config(Section):
+    """A whole training run."""
+
+    task: Literal["detector", "reader"]
+    seed: int = 0
+    model: ModelSection = ModelSection()
+    data: DataSection
+    optim: OptimSection = OptimSection()
+    augment: AugmentSection = AugmentSection()
+    loss: LossSection = LossSection()
+
+
+def load_config(path: Path) -> Config:
+    """Read a configuration file.
+
+    Raises:
+        ConfigError: in one line, with the file, the key and what would be right.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not a TOML file: {error}") from None
+    return parse_config(data, str(path))
+
+
+def parse_config(data: dict[str, Any], name: str) -> Config:
+    """Check configuration data; `name` is what errors call it."""
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the file"
+        if first["type"] == "extra_forbidden":
+            raise ConfigError(f"{name}: {key} is no known key{_hint(first['loc'])}") from None
+        raise ConfigError(f"{name}: {key}: {first['msg'].lower()}") from None
+
+
+def _hint(location: tuple[int | str, ...]) -> str:
+    """Name the keys a misspelt one could have been."""
+    from difflib import get_close_matches
+
+    section: Any = Config
+    for part in location[:-1]:
+        if isinstance(part, int):
+            continue
+        annotation = section.model_fields[part].annotation
+        section = getattr(annotation, "__args__", (annotation,))[0]
+        if not (isinstance(section, type) and issubclass(section, BaseModel)):
+            return ""
+    close = get_close_matches(str(location[-1]), list(section.model_fields), n=1)
+    return f"; did you mean {close[0]}?" if close else ""

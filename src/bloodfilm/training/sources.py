@@ -1,0 +1,187 @@
+"""Fields to learn from: opened, brought to canonical pixels once, and kept in memory."""
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bloodfilm.core import Dataset, Domain, Field, Region
+from bloodfilm.core.errors import BloodfilmError, ConfigError
+from bloodfilm.formats import open_dataset
+from bloodfilm.imaging.canonical import CanonicalView, canonical_view
+from bloodfilm.imaging.open import open_image
+from bloodfilm.imaging.redcells import background_colour
+from bloodfilm.training.config import Source
+
+KINDS = ("nucleated cell", "red cell", "platelet")
+RED_CELL_UM = 7.5
+_log = logging.getLogger(__name__)
+Progress = Callable[[Iterable[int], int, str], Iterable[int]]
+
+
+@dataclass(frozen=True)
+class SourcedField:
+    """A field, the data set it is of, and how often an epoch draws it."""
+
+    field: Field
+    dataset: Dataset
+    repeat: float
+
+
+def open_sources(sources: Sequence[Source], root: Path) -> list[SourcedField]:
+    """Return the fields of all sources, in order.
+
+    Raises:
+        ConfigError: if a source's splits hold no field.
+        DataError: if a data set cannot be read.
+    """
+    found: list[SourcedField] = []
+    for source in sources:
+        dataset = open_dataset(root / source.path, format=source.format, **source.options)
+        for problem in dataset.problems:
+            _log.info("%s: %s", source.path, problem)
+        fields = [f for f in dataset if not source.splits or f.split in source.splits]
+        if not fields:
+            raise ConfigError(
+                f"{root / source.path}: no field in splits {', '.join(source.splits) or '(any)'}"
+            )
+        found += [SourcedField(f, dataset, source.repeat) for f in fields]
+    return found
+
+
+def refuse_leaks(train: Sequence[SourcedField], validation: Sequence[SourcedField]) -> None:
+    """Raise `ConfigError` if a field, a patient or a twin is on both sides."""
+    for what, key in (
+        ("field", lambda f: str(f.path.resolve())),
+        ("patient", lambda f: f.patient and f"{f.path.parts[-4:-3]}{f.patient}"),
+        ("twin group", lambda f: f.meta.get("twin")),
+    ):
+        left = {key(s.field) for s in train} - {None, ""}
+        both = sorted(left & {key(s.field) for s in validation} - {None, ""})
+        if both:
+            raise ConfigError(
+                f"data: {what} {both[0]} is in training and in validation"
+                + (f" (and {len(both) - 1} more)" if len(both) > 1 else "")
+                + "; split the data by patient first"
+            )
+
+
+def training_view(field: Field, image: NDArray[np.uint8]) -> CanonicalView:
+    """Return a field's canonical view, from its labels where they tell more than its pixels.
+
+    Red-cell boxes that no edge cuts give scale and squeeze; else what the data set states; else
+    what the picture shows.
+    """
+    height, width = image.shape[:2]
+    boxes = np.array(
+        [c.box for c in field.cells if c.box is not None and c.label == "red cell"], dtype=float
+    ).reshape(-1, 4)
+    whole = (
+        (boxes[:, 0] > 2)
+        & (boxes[:, 1] > 2)
+        & (boxes[:, 0] + boxes[:, 2] < width - 2)
+        & (boxes[:, 1] + boxes[:, 3] < height - 2)
+    )
+    if whole.sum() >= 5:
+        across, down = np.median(boxes[whole, 2:], axis=0)
+        if abs(np.log(across / down)) < 0.08:  # round pixels: the two axes are one measurement
+            across = down = float(np.sqrt(across * down))
+        return CanonicalView(
+            um_per_px_x=RED_CELL_UM / across,
+            um_per_px_y=RED_CELL_UM / down,
+            white_point=background_colour(image),
+            red_cells=int(whole.sum()),
+            confidence=1.0,
+            scale_source="stated",
+            squeeze_source="stated",
+            width=width,
+            height=height,
+        )
+    if field.domain.um_per_px is not None:
+        across = field.domain.um_per_px / (field.domain.squeeze or 1.0)
+        return CanonicalView(
+            um_per_px_x=across,
+            um_per_px_y=field.domain.um_per_px,
+            white_point=background_colour(image),
+            red_cells=0,
+            confidence=1.0,
+            scale_source="stated",
+            squeeze_source="stated",
+            width=width,
+            height=height,
+        )
+    return canonical_view(image, stated=field.domain if field.domain != Domain() else None)
+
+
+@dataclass(frozen=True)
+class CanonicalField:
+    """A field in canonical pixels, with its truth in the same pixels.
+
+    Attributes:
+        image: (H, W, 3) RGB at `um_per_px`.
+        boxes: (n, 4) x, y, w, h; kinds: (n,) index into `KINDS`.
+        ignore: (m, 4) boxes that are neither cells nor background.
+        region: where every cell is known.
+    """
+
+    image: NDArray[np.uint8]
+    boxes: NDArray[np.float64]
+    kinds: NDArray[np.int64]
+    ignore: NDArray[np.float64]
+    region: Region
+
+
+def kind_of(label: str | None, dataset: Dataset) -> int | None:
+    """Return the index of the kind a label falls under, `None` if it could be several."""
+    if label is None:
+        return None
+    path = dataset.taxonomy.path(label)
+    return next((i for i, kind in enumerate(KINDS) if kind in path), None)
+
+
+def load_field(sourced: SourcedField, um_per_px: float) -> CanonicalField:
+    """Open one field and bring picture and truth to a scale."""
+    field = sourced.field
+    image = open_image(field.path)
+    view = training_view(field, image)
+    boxes, kinds, ignore = [], [], []
+    for cell in field.cells:
+        if cell.box is None:
+            continue
+        kind = kind_of(cell.label, sourced.dataset)
+        if cell.ignore or kind is None:
+            ignore.append(cell.box)
+        else:
+            boxes.append(cell.box)
+            kinds.append(kind)
+    width, height = view.size_at(um_per_px)
+    matrix = np.array([[width / view.width, 0, 0], [0, height / view.height, 0]])
+    return CanonicalField(
+        image=view.render(image, um_per_px),
+        boxes=view.to_canonical(boxes, um_per_px),
+        kinds=np.array(kinds, dtype=np.int64),
+        ignore=view.to_canonical(ignore, um_per_px),
+        region=field.region.transform(matrix),
+    )
+
+
+def load_fields(
+    sourced: Sequence[SourcedField], um_per_px: float, progress: Progress
+) -> list[CanonicalField]:
+    """Load all fields; one that cannot be opened is reported and left out.
+
+    Raises:
+        ConfigError: if none could be opened.
+    """
+    loaded: list[CanonicalField] = []
+    for i in progress(range(len(sourced)), len(sourced), "fields"):
+        try:
+            loaded.append(load_field(sourced[i], um_per_px))
+        except BloodfilmError as error:
+            _log.warning("left out: %s", error)
+    if not loaded:
+        raise ConfigError("data: none of the fields could be opened")
+    return loaded

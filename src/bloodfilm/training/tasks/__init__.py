@@ -1,0 +1,21 @@
+"""What can be trained. A task owns model, data and losses; the loop owns time."""
+
+from pathlib import Path
+
+from bloodfilm.training.config import Config
+from bloodfilm.training.sources import Progress
+from bloodfilm.training.tasks.base import Task
+
+
+def make_task(config: Config, root: Path, progress: Progress) -> Task:
+    """Build the task a configuration names, with its data loaded from below `root`."""
+    if config.task == "detector":
+        from bloodfilm.training.tasks.detector import DetectorTask
+
+        return DetectorTask(config, root, progress)
+    from bloodfilm.training.tasks.reader import ReaderTask
+
+    return ReaderTask(config, root, progress)
+
+
+__all__ = ["Task", "make_task"]

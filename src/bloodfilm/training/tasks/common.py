@@ -1,0 +1,44 @@
+"""What tasks share: starting weights, learning groups, the record of the data."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bloodfilm.models.backbone import Backbone, load_folded, unfold_batch_norm
+from bloodfilm.training.config import Config
+from bloodfilm.training.sources import SourcedField
+
+
+def start_backbone(
+    backbone: Backbone, config: Config, root: Path, images: Sequence[NDArray[np.uint8]]
+) -> None:
+    """Load starting weights if the configuration names some; `images` recover batch statistics."""
+    if config.model.weights is None:
+        return
+    load_folded(backbone, root / config.model.weights)
+    unfold_batch_norm(backbone, (to_tensor([image]) for image in images))
+
+
+def to_tensor(images: Sequence[NDArray[np.uint8]]) -> Tensor:
+    """Return equally large (H, W, 3) uint8 images as one float batch (B, 3, H, W)."""
+    stacked = torch.from_numpy(np.ascontiguousarray(np.stack(images)))
+    return stacked.permute(0, 3, 1, 2).float()
+
+
+def describe_sources(sourced: Sequence[SourcedField]) -> list[dict[str, Any]]:
+    """Return, per data set, its name, licence and number of fields by split."""
+    counts: Counter[tuple[str, str, str]] = Counter()
+    for item in sourced:
+        counts[
+            item.dataset.name, item.dataset.licence or "not stated", item.field.split or "none"
+        ] += 1
+    return [
+        {"name": name, "licence": licence, "split": split, "fields": n}
+        for (name, licence, split), n in sorted(counts.items())
+    ]

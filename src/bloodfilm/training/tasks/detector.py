@@ -1,0 +1,167 @@
+"""Training of the cell detector on boxes, in canonical pixels."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from bloodfilm.core import DEFAULT_TAXONOMY, Box, Cell, CellResult, Field
+from bloodfilm.evaluation.detection import coco_scores, prepare
+from bloodfilm.evaluation.levels import parse_level
+from bloodfilm.imaging.canonical import DETECTOR_UM
+from bloodfilm.inference.decode import Detections, decode
+from bloodfilm.losses.detection import detection_loss
+from bloodfilm.losses.target import Target, TargetBatch
+from bloodfilm.models.detector import CellDetector
+from bloodfilm.training.config import Config
+from bloodfilm.training.mosaics import BACKGROUND, Mosaics
+from bloodfilm.training.sources import (
+    KINDS,
+    CanonicalField,
+    Progress,
+    load_fields,
+    open_sources,
+    refuse_leaks,
+)
+from bloodfilm.training.tasks.base import Key
+from bloodfilm.training.tasks.common import describe_sources, start_backbone, to_tensor
+
+MULTIPLE = 32
+LOWEST_SCORE = 0.02
+
+
+def build_detector(config: Config) -> CellDetector:
+    """Return an untrained detector as the configuration describes it."""
+    return CellDetector(config.model.backbone, len(KINDS), config.model.width)
+
+
+def pad(image: NDArray[np.uint8], multiple: int = MULTIPLE) -> NDArray[np.uint8]:
+    """Extend an image to the right and below with background to whole multiples."""
+    height, width = image.shape[:2]
+    out = np.full(
+        (-(-height // multiple) * multiple, -(-width // multiple) * multiple, 3),
+        BACKGROUND,
+        np.uint8,
+    )
+    out[:height, :width] = image
+    return out
+
+
+@torch.no_grad()
+def detect(
+    model: CellDetector, image: NDArray[np.uint8], device: torch.device, lowest: float
+) -> Detections:
+    """Run a detector on one canonical image; detections in its pixels, best first."""
+    outputs = model(to_tensor([pad(image)]).to(device))
+    return decode(
+        outputs["kinds"][0].sigmoid().float().cpu().numpy(),
+        outputs["boxes"][0].float().cpu().numpy(),
+        model.stride,
+        [lowest] * model.kinds,
+        nms_iou=0.6,
+    )
+
+
+class DetectorTask:
+    """Finds nucleated cells, red cells and platelets."""
+
+    score_name = "ap"
+
+    def __init__(self, config: Config, root: Path, progress: Progress) -> None:
+        self.config = config
+        train = open_sources(config.data.train, root)
+        held = open_sources(config.data.validation, root)
+        refuse_leaks(train, held)
+        train = [s for s in train if not s.field.region.is_nothing]
+        held = [s for s in held if not s.field.region.is_nothing]
+        self.sources = {"train": describe_sources(train), "validation": describe_sources(held)}
+        fields = load_fields(train, DETECTOR_UM / Mosaics.oversampling, progress)
+        self.held = load_fields(held, DETECTOR_UM, progress)
+        self.mosaics = Mosaics(
+            fields, [s.repeat for s in train], config.data.size, config.augment, config.seed
+        )
+        area = sum(f.image.shape[0] * f.image.shape[1] for f in fields) / Mosaics.oversampling**2
+        self.samples = config.optim.samples or max(1, round(area / config.data.size**2))
+        torch.manual_seed(config.seed)
+        self.model = build_detector(config)
+        start_backbone(
+            self.model.backbone, config, root, [self.mosaics[0, i][0] for i in range(24)]
+        )
+
+    def keys(self, epoch: int) -> list[Key]:
+        """Mosaics are numbered; there is nothing to shuffle."""
+        return [(epoch, i) for i in range(self.samples)]
+
+    def sample(self, key: Key) -> tuple[NDArray[np.uint8], Target]:
+        """Draw one mosaic."""
+        return self.mosaics[key]
+
+    def collate(
+        self, samples: Sequence[tuple[NDArray[np.uint8], Target]]
+    ) -> tuple[Tensor, TargetBatch]:
+        """Stack images, pad targets."""
+        return to_tensor([s[0] for s in samples]), TargetBatch.collate([s[1] for s in samples])
+
+    def losses(
+        self, model: nn.Module, batch: tuple[Tensor, TargetBatch], device: torch.device
+    ) -> dict[str, Tensor]:
+        """Return the weighted kind, box and distance terms."""
+        images, target = batch
+        images = images.to(device, memory_format=torch.channels_last)
+        terms = detection_loss(
+            model(images), target.to(device), self.model.stride, self.model.bin_px
+        )
+        weights = self.config.loss.model_dump()
+        return {name: term * weights[name] for name, term in terms.items()}
+
+    def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
+        """Return COCO AP on the validation fields, in canonical pixels, over the kinds."""
+        assert isinstance(model, CellDetector)
+        found = [detect(model, f.image, device, LOWEST_SCORE) for f in self.held]
+        return score_detections(self.held, found)
+
+    def finish(self, model: nn.Module, device: torch.device) -> None:
+        """Nothing is left to set."""
+
+    def record(self) -> dict[str, Any]:
+        """Return vocabulary, data and sizes."""
+        return {"kinds": list(KINDS), "um_per_px": DETECTOR_UM, "sources": self.sources}
+
+
+def score_detections(
+    fields: Sequence[CanonicalField], found: Sequence[Detections]
+) -> dict[str, float]:
+    """Return AP, AP50 and each kind's figures, boxes being in canonical pixels."""
+    level = parse_level("detector", DEFAULT_TAXONOMY)
+    scores = coco_scores(
+        prepare([_truth(f) for f in fields], [_results(d) for d in found], level)
+    )
+    metrics = {"ap": scores.ap, "ap50": scores.ap50}
+    for kind, values in scores.per_class.items():
+        name = kind.replace(" ", "_")
+        metrics[f"{name}_ap"], metrics[f"{name}_ap50"] = values["ap"], values["ap50"]
+    return metrics
+
+
+def _truth(item: CanonicalField) -> Field:
+    named = [
+        Cell(_box(b), KINDS[k]) for b, k in zip(item.boxes, item.kinds, strict=True)
+    ]
+    ignored = [Cell(_box(b), None, ignore=True) for b in item.ignore]
+    return Field(Path(), cells=tuple(named + ignored), region=item.region)
+
+
+def _results(found: Detections) -> list[CellResult]:
+    return [
+        CellResult(_box(box), float(score), KINDS[kind], KINDS[kind], float(score))
+        for box, score, kind in zip(found.boxes, found.scores, found.kinds, strict=True)
+    ]
+
+
+def _box(box: NDArray[np.float64]) -> Box:
+    x, y, w, h = (float(v) for v in box)
+    return x, y, w, h
