@@ -87,7 +87,7 @@ class Embedder:
 
     def take(self, result: FieldResult, wanted: set[int]) -> FieldPicture:
         """Picture a field and the wanted cells of it (by place), as far as the budget goes."""
-        squeeze = squeeze_of(result)
+        squeeze = squeeze_of(result.view)
         size = true_size(result.width, result.height, squeeze, self.field_side)
         fields_full = self._fields.left < 1
         if fields_full and not wanted:
@@ -126,9 +126,9 @@ class Embedder:
 _FULL = "left out: the pictures in this report had reached their limit"
 
 
-def squeeze_of(result: FieldResult) -> float:
+def squeeze_of(view: Mapping[str, Any]) -> float:
     """Width / height of a round cell in the file, as the view has it; 1 if it does not say."""
-    x, y = _number(result.view, "um_per_px_x"), _number(result.view, "um_per_px_y")
+    x, y = _number(view, "um_per_px_x"), _number(view, "um_per_px_y")
     return y / x if x > 0 and y > 0 else 1.0
 
 

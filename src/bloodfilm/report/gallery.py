@@ -15,10 +15,10 @@ def wanted_cells(facts: Facts, room: int) -> list[set[int]]:
     """Choose, per field, the cells to picture: all if there is room, else the doubtful first."""
     every = [
         (not (facts.undecided(cell) or cell.flags), number, place)
-        for number, result in enumerate(facts.run.fields)
-        for place, cell in facts.nucleated(result)
+        for number, brief in enumerate(facts.fields)
+        for place, cell in brief.cells
     ]
-    wanted: list[set[int]] = [set() for _ in facts.run.fields]
+    wanted: list[set[int]] = [set() for _ in facts.fields]
     for _, number, place in sorted(every)[:room]:
         wanted[number].add(place)
     return wanted
@@ -27,11 +27,9 @@ def wanted_cells(facts: Facts, room: int) -> list[set[int]]:
 def gallery(facts: Facts) -> dict[str, Any]:
     """Return what the page's script needs to show, filter and sort the cells."""
     taxonomy, manifest = facts.taxonomy, facts.run.manifest
-    labels = {c.label for r in facts.run.fields for _, c in facts.nucleated(r)}
+    labels = {cell.label for cell in facts.cells}
     names = [*taxonomy.names, *sorted(labels - set(taxonomy.names))]
-    known_flags = sorted(
-        {f for r in facts.run.fields for _, c in facts.nucleated(r) for f in c.flags}
-    )
+    known_flags = sorted({flag for cell in facts.cells for flag in cell.flags})
     index = {name: place for place, name in enumerate(names)}
     flag_index = {flag: place for place, flag in enumerate(known_flags)}
     return {
@@ -56,11 +54,11 @@ def gallery(facts: Facts) -> dict[str, Any]:
             for a in facts.schema.attributes
         ],
         "flags": [words.clean(f) for f in known_flags],
-        "fields": [words.clean(r.path) for r in facts.run.fields],
+        "fields": [words.clean(brief.path) for brief in facts.fields],
         "cells": [
             _cell(facts, cell, (number + 1, place + 1), index, flag_index)
-            for number, result in enumerate(facts.run.fields)
-            for place, cell in facts.nucleated(result)
+            for number, brief in enumerate(facts.fields)
+            for place, cell in brief.cells
         ],
     }
 

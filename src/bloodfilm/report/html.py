@@ -8,12 +8,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from bloodfilm import __version__
 from bloodfilm.report import page, words
-from bloodfilm.report.embed import BUDGET, Embedder, FieldPicture
+from bloodfilm.report.embed import BUDGET, Embedder
 from bloodfilm.report.files import whole
 from bloodfilm.report.gallery import crops_of, gallery, script_json, wanted_cells
-from bloodfilm.report.page import Facts
+from bloodfilm.report.page import Facts, FieldPart
 from bloodfilm.report.palette import legend
 from bloodfilm.report.run import Run
 from bloodfilm.report.tables import describe_columns
@@ -32,14 +31,14 @@ def write_report(
         budget: most characters of embedded pictures.
     """
     facts = Facts(run)
-    counted = facts.differential
     reader = run.manifest.reader
-    embedder = Embedder(len(run.fields), counted.nucleated, reader.size * reader.um_per_px, budget)
+    embedder = Embedder(len(facts.fields), len(facts.cells), reader.size * reader.um_per_px, budget)
     wanted = wanted_cells(facts, embedder.room_for_cells)
-    pictures = [
-        embedder.take(result, chosen) for result, chosen in zip(run.fields, wanted, strict=True)
+    fields = [
+        page.field_part(facts, number, result, embedder.take(result, chosen))
+        for number, (result, chosen) in enumerate(zip(run.fields, wanted, strict=True), 1)
     ]
-    text = _render(_context(facts, pictures, embedder, when or datetime.now().astimezone()))
+    text = _render(_context(facts, fields, embedder, when or datetime.now().astimezone()))
     path = Path(out_dir) / "report.html"
     with whole(path) as file:
         file.write(text)
@@ -47,20 +46,17 @@ def write_report(
 
 
 def _context(
-    facts: Facts, pictures: list[FieldPicture], embedder: Embedder, when: datetime
+    facts: Facts, fields: list[FieldPart], embedder: Embedder, when: datetime
 ) -> dict[str, Any]:
     run, manifest, counted = facts.run, facts.run.manifest, facts.differential
-    fields = [
-        page.field_part(facts, number, result, picture)
-        for number, (result, picture) in enumerate(zip(run.fields, pictures, strict=True), 1)
-    ]
-    crops = crops_of([p.crops for p in pictures])
-    labels = {c.label for r in run.fields for _, c in facts.nucleated(r)}
+    crops = crops_of([f.picture.crops for f in fields])
+    labels = {cell.label for cell in facts.cells}
     titles = {a.name: a.title for a in facts.schema.attributes}
     return {
         "when": when.strftime("%-d %B %Y, %H:%M"),
         "when_iso": when.isoformat(timespec="seconds"),
-        "version": __version__,
+        "version": run.version,
+        "identity": run.bundle,
         "manifest": manifest,
         "settings": page.flat(run.settings),
         "metrics": page.flat(manifest.metrics),
@@ -81,7 +77,7 @@ def _context(
         "flags": page.flags(facts),
         "failures": [(words.clean(f.path), words.clean(f.reason)) for f in run.failures],
         "fields": fields,
-        "pictured": sum(p.picture is not None for p in pictures),
+        "pictured": sum(f.picture.picture is not None for f in fields),
         "problem_fields": [f for f in fields if f.problems],
         "crops_left_out": counted.nucleated - len(crops),
         "window_um": embedder.window_um,
@@ -104,10 +100,8 @@ def _render(context: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
-        percent=words.percent, interval=words.interval, number=words.number, clean=words.clean
-    )
-    environment.globals["many"] = words.many
+    environment.filters.update(percent=words.percent, number=words.number, clean=words.clean)
+    environment.globals.update(many=words.many, interval=words.interval)
     script = "\n" + (folder / "report.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     return environment.get_template("report.html").render(

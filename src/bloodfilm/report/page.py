@@ -19,10 +19,35 @@ _AXES = (0.1, 0.2, 0.25, 0.5, 0.75, 1.0)
 
 
 @dataclass(frozen=True)
+class Brief:
+    """A field without its red cells and platelets, of which there may be hundreds.
+
+    Attributes:
+        path: of the image.
+        view: the canonical view's record.
+        cells: place in the result and cell, nucleated ones only.
+    """
+
+    path: str
+    view: Mapping[str, Any]
+    cells: tuple[tuple[int, CellResult], ...]
+
+
+@dataclass(frozen=True)
 class Facts:
     """The run with what every part of the page asks of it."""
 
     run: Run
+
+    @cached_property
+    def fields(self) -> tuple[Brief, ...]:
+        """All fields in brief; the run itself may read each from disk again."""
+        return tuple(Brief(f.path, f.view, tuple(self.nucleated(f))) for f in self.run.fields)
+
+    @cached_property
+    def cells(self) -> tuple[CellResult, ...]:
+        """The nucleated cells of all fields."""
+        return tuple(cell for brief in self.fields for _, cell in brief.cells)
 
     @cached_property
     def taxonomy(self) -> Taxonomy:
@@ -130,9 +155,8 @@ class Answer:
 def attribute_table(facts: Facts) -> list[tuple[str, Ink, int, list[Answer]]]:
     """Return, per class met (in tree order), the answers for every attribute learnt."""
     cells: dict[str, list[CellResult]] = {}
-    for result in facts.run.fields:
-        for _, cell in facts.nucleated(result):
-            cells.setdefault(cell.label, []).append(cell)
+    for cell in facts.cells:
+        cells.setdefault(cell.label, []).append(cell)
     order = {name: place for place, name in enumerate(facts.taxonomy.names)}
     return [
         (
@@ -158,13 +182,13 @@ def _answer(attribute: Attribute, cells: Sequence[CellResult]) -> Answer:
 
 def flags(facts: Facts) -> list[tuple[str, int]]:
     """Return every flag given to a nucleated cell with how often, commonest first."""
-    tally = Counter(f for r in facts.run.fields for _, c in facts.nucleated(r) for f in c.flags)
+    tally = Counter(flag for cell in facts.cells for flag in cell.flags)
     return sorted(tally.items(), key=lambda item: (-item[1], item[0]))
 
 
 def scale_summary(facts: Facts) -> list[str]:
     """Return, in a sentence or two, where scales came from and how they spread."""
-    fields = facts.run.fields
+    fields = facts.fields
     if not fields:
         return []
     tally = Counter(str(f.view.get("scale_source", "assumed")) for f in fields)
@@ -175,7 +199,7 @@ def scale_summary(facts: Facts) -> list[str]:
         if tally[s]
     ]
     said = [f"The scale was {words.listed(parts)}."]
-    squeezes = [squeeze_of(f) for f in fields]
+    squeezes = [squeeze_of(f.view) for f in fields]
     low, high = min(squeezes), max(squeezes)
     if low < 0.97 or high > 1.03:
         same = high - low < 0.005
@@ -253,7 +277,7 @@ def field_part(facts: Facts, number: int, result: FieldResult, picture: FieldPic
         ],
         view=view,
         view_doubtful=doubtful,
-        squeezed=abs(squeeze_of(result) - 1) >= 0.03,
+        squeezed=abs(squeeze_of(result.view) - 1) >= 0.03,
         problems=[words.clean(p) for p in result.problems],
         picture=picture,
         boxes=[_drawn(facts, p, c, (fx, fy, picture.width, font)) for p, c in nucleated]

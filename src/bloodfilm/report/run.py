@@ -23,12 +23,20 @@ class Run(Protocol):
     """One analysis: which bundle, with which settings, and what came of every file."""
 
     @property
+    def version(self) -> str:
+        """Of the program."""
+
+    @property
+    def bundle(self) -> Mapping[str, str]:
+        """Identity of the bundle: name, sha256 and more."""
+
+    @property
     def manifest(self) -> Manifest:
         """Of the bundle that was used."""
 
     @property
     def fields(self) -> Sequence[FieldResult]:
-        """Results, in the order of the files."""
+        """Results, in the order of the files; may be read from disk on every iteration."""
 
     @property
     def failures(self) -> Sequence[Failed]:
