@@ -159,7 +159,8 @@ def _placed(patch: Patch, dyes: Floats, thing: Thing, view: View) -> tuple[Float
     """Resample a patch onto the camera's pixels: (h, w, R G B density, cover, nucleus), corner."""
     n = patch.cover.shape[0]
     layers = np.empty((n, n, 5), np.float32)
-    layers[..., :3] = patch.dyes.reshape(n * n, -1).dot(dyes).reshape(n, n, 3)
+    colour = patch.dyes.reshape(n * n, -1).dot(dyes[list(patch.which)])
+    layers[..., :3] = colour.reshape(n, n, 3)
     layers[..., 3], layers[..., 4] = patch.cover, patch.nucleus
     linear = view.matrix[:, :2] * PAINT_UM
     centre = np.full(2, (n - 1) / 2)
@@ -199,19 +200,24 @@ def develop(density: Floats, look: Look, view: View, rng: np.random.Generator) -
     """Turn optical density into what the camera saves: light, blur, sharpening, noise, JPEG."""
     height, width = density.shape[:2]
     white = np.array(look.white, np.float32)
-    light = np.exp(density * np.float32(-np.log(10.0)))
-    light = look.glare + (1 - look.glare) * light
+    light = np.asarray(cv2.exp(density * np.float32(-np.log(10.0))), dtype=np.float32)
+    light *= np.float32(1 - look.glare)
+    light += np.float32(look.glare)
     light *= white * _shading(height, width, look, rng)[..., None]
     sigma = float(np.hypot(look.blur_um, look.focus_um))
     sx, sy = max(sigma / look.um_x, 0.2), max(sigma / look.um_per_px, 0.2)
     light = np.asarray(cv2.GaussianBlur(light, (0, 0), sigmaX=sx, sigmaY=sy))
     if look.sharpen > 0:
         soft = np.asarray(cv2.GaussianBlur(light, (0, 0), 1.4))
-        light = light + look.sharpen * (light - soft)
+        light = np.asarray(
+            cv2.addWeighted(light, 1 + look.sharpen, soft, -look.sharpen, 0.0), dtype=np.float32
+        )
     if look.noise > 0:
         grain = rng.standard_normal((height, width, 3), dtype=np.float32)
-        light = light + grain * look.noise
-    image = np.clip(light + 0.5, 0, 255).astype(np.uint8)
+        grain *= np.float32(look.noise)
+        light += grain
+    light += np.float32(0.5)
+    image = np.clip(light, 0, 255, out=light).astype(np.uint8)
     if look.jpeg is not None:
         _, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, look.jpeg])
         image = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)[..., ::-1]

@@ -7,11 +7,11 @@ from bloodfilm.films.looks import AZURE, CHROMATIN, EOSIN, GROUND, RNA
 
 SCATTERED: dict[str, tuple[tuple[int, float, float, float, float], ...]] = {
     # (dye, dots per um2 of cytoplasm, radius um, amount, amount over the nucleus)
-    "fine": ((GROUND, 2.6, 0.13, 0.9, 0.0), (AZURE, 0.75, 0.12, 0.26, 0.02)),
-    "dusty": ((AZURE, 1.2, 0.11, 0.16, 0.04),),
-    "mixed": ((GROUND, 2.2, 0.13, 0.8, 0.1), (AZURE, 1.1, 0.15, 0.42, 0.15)),
-    "azurophil": ((AZURE, 2.0, 0.17, 0.62, 0.30),),
-    "hypergranular": ((AZURE, 3.2, 0.16, 0.75, 0.35),),
+    "fine": ((GROUND, 2.6, 0.13, 0.8, 0.0), (AZURE, 1.0, 0.11, 0.26, 0.02)),
+    "dusty": ((AZURE, 1.8, 0.11, 0.17, 0.04),),
+    "mixed": ((GROUND, 2.2, 0.13, 0.6, 0.1), (AZURE, 1.8, 0.14, 0.45, 0.2)),
+    "azurophil": ((AZURE, 3.6, 0.15, 0.6, 0.28), (GROUND, 1.0, 0.6, 0.7, 0.2)),
+    "hypergranular": ((AZURE, 4.5, 0.15, 0.72, 0.34),),
 }
 
 
@@ -38,14 +38,13 @@ def _eosinophil(
 ) -> None:
     """Pack the cytoplasm with coarse orange-red, refractile granules; leave a clear patch."""
     plasma = inner * (1 - nucleus)
-    bare = np.clip((noise(rng, grid.n, 4.0) - 1.3) * 2.5, 0, 1)
+    bare = np.clip((noise(rng, grid.n, 4.0) - 1.7) * 2.5, 0, 1)
     full = plasma * (1 - bare)
     area = float(full.sum()) * 0.0064
-    grains = dots(rng, full, int(area * 4.5), 0.27, 0.2)
-    gleam = dots(rng, full, int(area * 0.8), 0.13, 0.2)
-    amount = 0.42 + 0.62 * grains - 0.30 * gleam
+    grains = dots(rng, full, int(area * 5.0), 0.24, 0.2)
+    gleam = dots(rng, full, int(area * 1.2), 0.15, 0.2)
+    amount = 0.5 + 0.45 * grains - 0.28 * gleam + 0.10 * noise(rng, grid.n, 1.2)
     dyes[..., EOSIN] += plasma * np.maximum(amount, 0) * (1 - 0.85 * bare)
-    dyes[..., AZURE] += plasma * 0.06 * grains
     dyes[..., RNA] *= 1 - 0.6 * (plasma * (1 - bare))
 
 
@@ -53,11 +52,12 @@ def _basophil(dyes: Floats, rng: np.random.Generator, cover: Floats, nucleus: Fl
     """Strew coarse, nearly black-purple granules over the whole cell, nucleus and edge too."""
     where = np.clip(blur(cover, 0.2) * 1.6 - 0.45, 0, 1)
     area = float(where.sum()) * 0.0064
-    grains = dots(rng, where, int(area * rng.uniform(1.4, 2.2)), 0.34, 0.25)
+    grains = dots(rng, where, int(area * rng.uniform(2.4, 3.8)), 0.24, 0.25)
     holes = dots(rng, where, int(area * 0.8), 0.2, 0.3)
-    dyes[..., CHROMATIN] += grains * (0.62 + 0.0 * nucleus) * (1 - 0.45 * nucleus)
-    dyes[..., AZURE] += grains * 0.5 * (1 - 0.4 * nucleus)
-    dyes *= (1 - 0.35 * holes * (1 - grains))[..., None]
+    dyes *= (1 - 0.3 * holes)[..., None]
+    dyes[..., AZURE] += where * (1 - nucleus) * 0.22
+    dyes[..., CHROMATIN] += grains * (0.72 - 0.44 * nucleus)
+    dyes[..., AZURE] += grains * 0.18
 
 
 def _auer_rods(dyes: Floats, grid: Grid, rng: np.random.Generator, room: Floats) -> None:

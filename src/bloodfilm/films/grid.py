@@ -16,7 +16,7 @@ Floats = NDArray[np.float32]
 PAINT_UM = 0.08
 """Micrometres per pixel of the paint grid."""
 
-ANGLES = 1024
+ANGLES = 512
 """Entries of an outline's radius table."""
 
 
@@ -84,6 +84,13 @@ def ramp(signed: Floats, soft_um: float) -> Floats:
     return np.asarray(np.clip(0.5 - signed / soft_um, 0, 1), dtype=np.float32)
 
 
+@lru_cache(maxsize=8)
+def _harmonics(waves: int) -> NDArray[np.float64]:
+    """Cosines and sines of orders 2 and up over one turn, (2, waves, ANGLES)."""
+    turns = np.arange(2, 2 + waves)[:, None] * np.arange(ANGLES) * (2 * np.pi / ANGLES)
+    return np.stack([np.cos(turns), np.sin(turns)])
+
+
 def outline(
     rng: np.random.Generator, radius: float, rough: float, stretch: float = 0.0, waves: int = 6
 ) -> Floats:
@@ -92,12 +99,14 @@ def outline(
     `rough` is the relative deviation of its low-order Fourier terms, `stretch` the amplitude of
     the second harmonic (an ellipse of axes 1 + stretch to 1 - stretch).
     """
-    angle = np.arange(ANGLES) * (2 * np.pi / ANGLES)
-    order = np.arange(2, 2 + waves)[:, None]
-    amplitude = rng.normal(0, rough, (waves, 1)) / (order - 0.6)
-    phase = rng.uniform(0, 2 * np.pi, (waves, 1))
-    wave = (amplitude * np.cos(order * angle + phase)).sum(axis=0)
-    wave += stretch * np.cos(2 * (angle - rng.uniform(0, np.pi)))
+    amplitude = rng.normal(0, rough, waves) / (np.arange(2, 2 + waves) - 0.6)
+    phase = rng.uniform(0, 2 * np.pi, waves)
+    axis = rng.uniform(0, 2 * np.pi)
+    cosine, sine = amplitude * np.cos(phase), amplitude * np.sin(phase)
+    cosine[0] += stretch * np.cos(axis)
+    sine[0] += stretch * np.sin(axis)
+    basis = _harmonics(waves)
+    wave = cosine @ basis[0] + sine @ basis[1]
     table = radius * np.maximum(0.35, 1 + wave)
     area = np.sqrt(np.mean(table**2)) / radius
     return np.asarray(table / area, dtype=np.float32)
@@ -105,6 +114,8 @@ def outline(
 
 def press(table: Floats, walls: tuple[tuple[float, float], ...]) -> Floats:
     """Flatten an outline against walls, each (direction in radians, distance in um)."""
+    if not walls:
+        return table
     angle = np.arange(ANGLES) * (2 * np.pi / ANGLES)
     out = table.astype(np.float64)
     for direction, distance in walls:

@@ -59,21 +59,21 @@ class Stain:
 STAINS = {
     "mgg": Stain(
         "May-Gruenwald-Giemsa",
-        haemoglobin=(0.105, 0.158, 0.093),
+        haemoglobin=(0.112, 0.153, 0.093),
         chromatin=(0.56, 0.92, 0.19),
         rna=(0.34, 0.28, 0.07),
         ground=(0.085, 0.15, 0.06),
-        eosin=(0.18, 0.43, 0.22),
+        eosin=(0.14, 0.35, 0.215),
         azure=(0.42, 0.80, 0.14),
     ),
     "wright-pale": Stain(
         "Wright, pale",
         haemoglobin=(0.075, 0.155, 0.105),
-        chromatin=(0.33, 0.36, 0.02),
-        rna=(0.20, 0.19, 0.03),
-        ground=(0.08, 0.15, 0.03),
-        eosin=(0.12, 0.31, 0.15),
-        azure=(0.28, 0.38, 0.05),
+        chromatin=(0.22, 0.36, -0.01),
+        rna=(0.13, 0.16, 0.01),
+        ground=(0.06, 0.13, 0.02),
+        eosin=(0.10, 0.30, 0.13),
+        azure=(0.19, 0.34, 0.01),
     ),
     "giemsa-magenta": Stain(
         "Giemsa, magenta",
@@ -143,7 +143,7 @@ class Look:
     sharpen: float = 0.0
     noise: float = 1.0
     jpeg: int | None = 90
-    glare: float = 0.01
+    glare: float = 0.02
     red_density: float = 10.0
     clumping: float = 0.12
     pile: float = 0.7
@@ -176,7 +176,7 @@ def _lld(name: str, magnification: int, **changes: object) -> Look:
         noise=1.3,
         red_density=5.5,
         clumping=0.5,
-        pile=0.25,
+        pile=0.1,
         platelet_density=0.9,
         debris_density=2.0,
         glare=0.04,
@@ -196,7 +196,9 @@ LOOKS = {
             0.0945,
             white=(255.0, 230.0, 203.0),
             blur_um=0.085,
-            red_blur_um=0.15,
+            red_blur_um=0.06,
+            red_density=11.5,
+            clumping=0.25,
             sharpen=1.0,
             noise=0.8,
             vignette=0.0,
@@ -234,7 +236,7 @@ LOOKS = {
             domain=Domain("Olympus CX18", 100, "phone"),
         ),
         _lld("lld40x-like", 40),
-        _lld("lld100x-like", 100, um_per_px=0.0585, squeeze=0.6, blur_um=0.12, clumping=0.4),
+        _lld("lld100x-like", 100, um_per_px=0.145, squeeze=0.6, blur_um=0.11, sharpen=0.8),
         _lld("lld10x-like", 10, um_per_px=0.58, blur_um=0.5),
         Look(
             "phone",

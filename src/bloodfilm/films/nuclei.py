@@ -43,7 +43,7 @@ def _cleft(rng: np.random.Generator, angle: float, depth: float, width: float) -
     along = far + (near - far) * t
     x = along * np.cos(angle) - bend * np.sin(angle)
     y = along * np.sin(angle) + bend * np.cos(angle)
-    return _stroke(x, y, width * (1.25 - 0.75 * t))
+    return _stroke(x, y, width * (2.6 - 2.2 * t))
 
 
 def _lobulated(rng: np.random.Generator) -> Shape:
@@ -56,7 +56,7 @@ def _lobulated(rng: np.random.Generator) -> Shape:
         for a, r in zip(turns, rng.uniform(0.5, 0.62, lobes), strict=True)
     ]
     cut = [
-        _cleft(rng, a + np.pi / lobes, rng.uniform(0.35, 0.6), rng.uniform(0.07, 0.12))
+        _cleft(rng, a + np.pi / lobes, rng.uniform(0.3, 0.5), rng.uniform(0.07, 0.12))
         for a in turns[: max(2, lobes - 1)]
     ]
     return add, cut
@@ -74,13 +74,14 @@ def _folded(rng: np.random.Generator) -> Shape:
 
 def _kidney(rng: np.random.Generator) -> Shape:
     t = np.linspace(-1, 1, 24)
-    return [_arc(rng.uniform(2.2, 3.5), rng.uniform(0.72, 0.85), 0.5 - 0.04 * (1 - t * t))], []
+    thick = rng.uniform(0.54, 0.68) - 0.06 * (1 - t * t) + 0.04 * np.sin(3 * t + rng.uniform(0, 6))
+    return [_arc(rng.uniform(1.9, 3.0), rng.uniform(0.66, 0.8), thick)], []
 
 
 def _oval_notch(rng: np.random.Generator) -> Shape:
     add, _ = _oval(rng)
     angles = rng.choice([1.2, 1.9, 4.4, 5.0], 2, replace=False)
-    cut = [_cleft(rng, float(a), rng.uniform(0.45, 0.75), rng.uniform(0.12, 0.2)) for a in angles]
+    cut = [_cleft(rng, float(a), rng.uniform(0.35, 0.55), rng.uniform(0.08, 0.14)) for a in angles]
     return add, cut
 
 
@@ -88,12 +89,12 @@ def _bilobed_notch(rng: np.random.Generator) -> Shape:
     gap = rng.uniform(0.55, 0.7)
     add = [_stroke(-gap, 0, rng.uniform(0.68, 0.8)), _stroke(gap, 0, rng.uniform(0.6, 0.75))]
     waist = _stroke(np.linspace(-gap, gap, 9), rng.normal(0, 0.1), 0.4)
-    return [*add, waist], [_cleft(rng, np.pi / 2 + rng.normal(0, 0.2), 0.5, 0.16)]
+    return [*add, waist], [_cleft(rng, np.pi / 2 + rng.normal(0, 0.2), 0.5, 0.1)]
 
 
 def _band(rng: np.random.Generator) -> Shape:
     t = np.linspace(-1, 1, 40)
-    thick = 0.30 + 0.05 * t * t + 0.03 * np.sin(5 * t + rng.uniform(0, 6))
+    thick = 0.31 + 0.08 * t * t + 0.05 * np.sin(5 * t + rng.uniform(0, 6))
     if rng.random() < 0.25:  # an S
         x, y = 1.1 * t, 0.45 * np.sin(np.pi * t * 0.9)
         return [_stroke(x, y, thick)], []
@@ -101,9 +102,9 @@ def _band(rng: np.random.Generator) -> Shape:
 
 
 def _lobe(rng: np.random.Generator, x: float, y: float, size: float) -> Path:
-    turn, half = rng.uniform(0, np.pi), rng.uniform(0.15, 0.55) * size
-    t = np.linspace(-half, half, 9)
-    swell = size * (1 + rng.uniform(-0.15, 0.15) * t / max(half, 1e-6))
+    turn, half = rng.uniform(0, np.pi), rng.uniform(0.2, 0.75) * size
+    t = np.linspace(-half, half, 13)
+    swell = size * (1 + rng.uniform(-0.08, 0.08) * t / max(half, 1e-6))
     return _stroke(x + t * np.cos(turn), y + t * np.sin(turn), swell * 0.86)
 
 
@@ -114,23 +115,43 @@ def _filament(a: tuple[float, float], b: tuple[float, float], width: float, bow:
     return _stroke(x, y, width * (1 + 1.2 * (2 * t - 1) ** 4))
 
 
+def _constricted(rng: np.random.Generator) -> Shape:
+    """A bent sausage nipped into lobes."""
+    lobes = int(rng.choice([2, 3, 4], p=[0.25, 0.5, 0.25]))
+    t = np.linspace(0, 1, 60)
+    neck, wide = rng.uniform(0.08, 0.16), {2: 0.44, 3: 0.40, 4: 0.34}[lobes]
+    beat = np.abs(np.sin(np.pi * t * lobes)) ** 0.55
+    size = np.interp(t * lobes, np.arange(lobes + 1), rng.uniform(0.9, 1.15, lobes + 1))
+    thick = neck + (wide - neck) * beat * size
+    thick[[0, -1]] = 0.2
+    path = _arc(rng.uniform(3.4, 5.2), 0.85, thick)
+    if rng.random() < 0.35:  # an S rather than a C
+        turn = np.where(t < 0.5, 1.0, -1.0) * rng.uniform(2.4, 3.6)
+        heading = np.cumsum(turn) / len(t)
+        step = rng.uniform(2.6, 3.2) / len(t)
+        path = _stroke(np.cumsum(np.cos(heading)) * step, np.cumsum(np.sin(heading)) * step, thick)
+    return [path], []
+
+
 def _segmented(rng: np.random.Generator) -> Shape:
+    if rng.random() < 0.55:
+        return _constricted(rng)
     lobes = int(rng.choice([2, 3, 4, 5], p=[0.12, 0.45, 0.33, 0.10]))
     step = {2: 2.6, 3: 2.0, 4: 1.5, 5: 1.22}[lobes] * rng.uniform(0.8, 1.05)
     angle = step * np.arange(lobes) + rng.normal(0, 0.12, lobes)
     far = 0.95 + rng.normal(0, 0.08, lobes)
     spots = [(float(r * np.cos(a)), float(r * np.sin(a))) for r, a in zip(far, angle, strict=True)]
-    size = {2: 0.66, 3: 0.56, 4: 0.49, 5: 0.44}[lobes]
+    size = {2: 0.7, 3: 0.6, 4: 0.54, 5: 0.48}[lobes]
     add = [_lobe(rng, x, y, size * rng.uniform(0.85, 1.15)) for x, y in spots]
     for a, b in pairwise(spots):
-        width = rng.uniform(0.08, 0.13) if rng.random() < 0.7 else rng.uniform(0.16, 0.26)
+        width = rng.uniform(0.09, 0.14) if rng.random() < 0.6 else rng.uniform(0.18, 0.34)
         add.append(_filament(a, b, width, rng.normal(-0.3, 0.3)))
     return add, []
 
 
 def _bilobed(rng: np.random.Generator) -> Shape:
     lobes = 2 if rng.random() < 0.82 else 3
-    step = rng.uniform(1.9, 2.7) if lobes == 2 else rng.uniform(1.6, 1.9)
+    step = rng.uniform(1.75, 2.5) if lobes == 2 else rng.uniform(1.5, 1.9)
     spots = [(float(np.cos(step * i)), float(np.sin(step * i))) for i in range(lobes)]
     size = 0.74 if lobes == 2 else 0.58
     add = [_lobe(rng, x, y, size * rng.uniform(0.9, 1.1)) for x, y in spots]
@@ -218,5 +239,5 @@ def _organic(grid: Grid, rng: np.random.Generator, mask: NDArray[np.uint8], room
     drift = noise(rng, grid.n, 2.2, 2) * (0.13 / PAINT_UM)
     index = grid.pixels(grid.x), grid.pixels(grid.y)
     moved = cv2.remap(mask, index[0] + wave, index[1] + drift, cv2.INTER_LINEAR)
-    smooth = blur(np.asarray(moved, np.float32) * np.float32(1 / 255), 0.13)
+    smooth = blur(np.asarray(moved, np.float32) * np.float32(1 / 255), 0.16)
     return np.minimum(np.clip((smooth - 0.5) * 2.0 + 0.5, 0, 1).astype(np.float32), room)

@@ -26,7 +26,8 @@ class Patch:
     """One painted object, centred, `PAINT_UM` per pixel.
 
     Attributes:
-        dyes: amounts of the seven dyes, (n, n, DYES).
+        dyes: amounts of dye, (n, n, k).
+        which: the k dyes, by channel; all of them by default.
         cover: coverage 0..1, (n, n); 0.5 is the outline the truth's boxes follow.
         nucleus: coverage by the nucleus, (n, n).
     """
@@ -34,6 +35,7 @@ class Patch:
     dyes: Floats
     cover: Floats
     nucleus: Floats
+    which: tuple[int, ...] = tuple(range(DYES))
 
 
 def paint_white(thing: Thing) -> Patch:
@@ -44,7 +46,7 @@ def paint_white(thing: Thing) -> Patch:
     grid = grid_for(radius * 1.3 + 0.8)
     table = outline(rng, radius, traits.rough, stretch=abs(rng.normal(0, traits.rough)))
     signed = grid.rho - press(table, thing.walls)[grid.turn]
-    signed += 0.09 * noise(rng, grid.n, 0.7)
+    signed += traits.ragged * noise(rng, grid.n, 0.8)
     cover = ramp(signed, 0.3)
     room = ramp(signed + 0.38, 0.2)
     irregular = values["nuclear_shape"] == "irregular"
@@ -76,15 +78,15 @@ def _cytoplasm(
     traits, values = TRAITS[thing.form], thing.values
     moderate = values["cytoplasmic_basophilia"] == "moderate"
     rna = traits.rna[int(moderate)] * float(rng.uniform(0.9, 1.1))
-    cloud = 1 + 0.16 * noise(rng, grid.n, 1.6, 3) + 0.10 * noise(rng, grid.n, 0.3)
+    cloud = 1 + 0.16 * noise(rng, grid.n, 1.6, 3) + 0.16 * noise(rng, grid.n, 0.3)
     edge = np.exp(np.minimum(signed, 0) / (0.14 * thing.diameter / 2))
     plasma = cover * (1 - 0.75 * nucleus)
     amount = rna * (0.82 + 0.5 * edge) * cloud
     if traits.granules in ("azurophil", "mixed", "hypergranular"):
         amount *= 1 - 0.55 * _hof(grid, rng, nucleus, cover, thing.diameter)
     dyes[..., RNA] += plasma * np.maximum(amount, 0)
-    ground = traits.ground * (1 + 0.12 * noise(rng, grid.n, 0.9, 3))
-    dyes[..., GROUND] += plasma * np.maximum(ground * (0.9 + 0.25 * edge), 0)
+    ground = traits.ground * (1 + 0.2 * noise(rng, grid.n, 1.5, 3) + 0.2 * noise(rng, grid.n, 0.25))
+    dyes[..., GROUND] += plasma * np.maximum(ground * (0.85 + 0.35 * edge), 0)
 
 
 def _hof(
@@ -111,15 +113,17 @@ def _chromatin(
     rim = np.maximum(nucleus - blur(nucleus, 0.3), 0)
     level = traits.chromatin * float(rng.uniform(0.95, 1.05))
     if coarse:
-        clump = np.tanh(1.3 * noise(rng, n, 1.15, 2))
-        holes = dots(rng, blur(nucleus, 0.3) * 1.0, int(nucleus.sum() / 420), 0.22, 0.4)
-        body = max(level, 0.8) * (1 + 0.13 * clump + 0.05 * noise(rng, n, 0.25)) * (1 - 0.4 * holes)
-        body = body + 0.30 * rim
+        level = max(level, 0.82)
+        clump = np.tanh(1.3 * noise(rng, n, 1.1, 2))
+        seams = np.clip((noise(rng, n, 0.58, 2) - 0.55) * 1.3, 0, 1)
+        holes = dots(rng, blur(nucleus, 0.3), int(nucleus.sum() / 900), 0.2, 0.4)
+        body = level * (1.05 + 0.11 * clump + 0.09 * noise(rng, n, 0.24)) * (1 - 0.48 * seams)
+        body = body * (1 - 0.35 * holes) + 0.62 * rim
     else:
-        net = np.abs(noise(rng, n, 0.62, 2)) - 0.8
         level = min(level, 0.78)
-        body = level * (1 - 0.12 * np.clip(net, -1, 1) + 0.05 * noise(rng, n, 0.22))
-        body = body + 0.22 * rim
+        strands = 1 - np.clip(np.abs(noise(rng, n, 0.55)), 0, 1)
+        body = level * (0.78 + 0.44 * strands + 0.15 * noise(rng, n, 0.22))
+        body = body + 0.5 * rim
     if values["nucleolus"] == "prominent":
         body = _nucleoli(dyes, rng, nucleus, body)
     dyes[..., CHROMATIN] += nucleus * np.maximum(body, 0.05)
@@ -144,8 +148,8 @@ def _vacuoles(dyes: Floats, rng: np.random.Generator, room: Floats, plasma: Floa
     """Punch clear round holes into the cytoplasm; a few, large enough to be seen at 40x."""
     where = room if (room > 0.5).any() else plasma
     count = int(np.clip(where.sum() / 700, 4, 14))
-    small = dots(rng, where, count, 0.30, 0.3)
-    large = dots(rng, where, max(3, count // 3), 0.52, 0.25)
+    small = dots(rng, where, count, 0.32, 0.3)
+    large = dots(rng, where, max(3, count // 3), 0.6, 0.25)
     hole = np.maximum(small, large)
     dyes *= (1 - 0.92 * hole)[..., None]
 

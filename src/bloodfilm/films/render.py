@@ -37,7 +37,7 @@ def render_field(
     """
     look = _sized(look, size)
     width, height = _extent(look)
-    inside = (MARGIN_UM + 0.02 * width, MARGIN_UM + 0.02 * height, 0.96 * width, 0.96 * height)
+    inside = (MARGIN_UM, MARGIN_UM, width, height)
     filled = (recipe or Recipe()).filled(look)
     scene = build_scene(width + 2 * MARGIN_UM, height + 2 * MARGIN_UM, filled, seed, inside)
     view = look_at(look, (scene.width / 2, scene.height / 2))

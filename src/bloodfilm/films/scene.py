@@ -41,6 +41,7 @@ class Recipe:
         red_density, platelet_density, debris_density: per 1000 um2; `None` takes the look's.
         clumping: share of red cells stuck to another; `None` takes the look's.
         red_diameter: mean of the red cells, um; their deviation is 7 %.
+        cut: chance that a nucleated cell may lie across the edge of the picture.
     """
 
     whites: int | Sequence[str | Cell] = 5
@@ -52,6 +53,7 @@ class Recipe:
     debris_density: float | None = None
     clumping: float | None = None
     red_diameter: float = 7.5
+    cut: float = 0.12
 
     def filled(self, look: Look) -> "Recipe":
         """Return the recipe with what was left open taken from the look."""
@@ -126,10 +128,18 @@ def _nucleated(recipe: Recipe, rng: np.random.Generator, area: Rect) -> list[Thi
         things.append(Thing("smudge", 0, 0, float(rng.uniform(11, 20)), draw_seed(rng)))
     for index, thing in enumerate(things):
         spots = [(t.x, t.y, t.diameter / 2 * 1.06) for t in placed]
-        x, y = _free_spot(rng, area, thing.diameter / 2, spots, 80)
+        where = area if rng.random() < recipe.cut else _inset(area, thing.diameter * 0.54)
+        x, y = _free_spot(rng, where, thing.diameter / 2, spots, 80)
         prefix = "cell" if thing.kind == "white" else thing.kind
         placed.append(replace(thing, x=x, y=y, id=f"{prefix}-{index + 1}"))
     return placed
+
+
+def _inset(area: Rect, by: float) -> Rect:
+    """Shrink a rectangle on every side, to its centre at most."""
+    x, y, w, h = area
+    dx, dy = min(by, w / 2), min(by, h / 2)
+    return x + dx, y + dy, w - 2 * dx, h - 2 * dy
 
 
 def _free_spot(

@@ -11,8 +11,8 @@ def paint_red(seed: int, diameter: float, walls: tuple[tuple[float, float], ...]
     """Paint a red cell: biconcave, its pallor of any depth, its outline mildly varied."""
     rng = np.random.default_rng(seed)
     radius = diameter / 2
-    grid = grid_for(radius * 1.25 + 0.5)
-    table = outline(rng, radius, 0.022, abs(rng.normal(0, 0.035)), 5)
+    grid = grid_for(radius * 1.18 + 0.35)
+    table = outline(rng, radius, 0.03, abs(rng.normal(0, 0.045)), 5)
     mood = rng.random()
     if mood < 0.04:  # crenated
         angle = np.arange(ANGLES) * (2 * np.pi / ANGLES)
@@ -20,21 +20,19 @@ def paint_red(seed: int, diameter: float, walls: tuple[tuple[float, float], ...]
     table = press(table, walls)
     edge = table[grid.turn]
     signed = grid.rho - edge
-    cover = ramp(signed, 0.45)
+    cover = ramp(signed, 0.3)
     place = grid.rho / edge
-    depth, width = float(np.clip(rng.normal(0.68, 0.2), 0, 0.95)), float(rng.uniform(0.26, 0.42))
-    if mood > 0.9:  # no pallor seen
+    depth, width = float(rng.uniform(0.35, 0.95)), float(rng.uniform(0.22, 0.5))
+    if mood > 0.8:  # no pallor seen
         depth = 0.15
     shift = rng.normal(0, 0.25, 2)
     inner = np.hypot(grid.x - shift[0], grid.y - shift[1]) / edge
-    profile = 1.04 - depth * np.exp(-((inner / width) ** 2.4) / 1.6) - 0.18 * place**6
+    profile = 1.04 - depth * np.exp(-((inner / width) ** 3) / 1.6) - 0.12 * place**8
     if 0.04 < mood < 0.06:  # target cell
         profile += 0.5 * np.exp(-((inner / 0.2) ** 2))
-    shade = 1 + 0.035 * noise(rng, grid.n, 3.0, 2)
+    shade = 1 + 0.035 * noise(rng, grid.n, 2.0)
     amount = cover * np.maximum(profile, 0.05) * shade * float(np.exp(rng.normal(0, 0.09)))
-    dyes = np.zeros((grid.n, grid.n, DYES), np.float32)
-    dyes[..., HAEMOGLOBIN] = amount
-    return Patch(dyes, cover, np.zeros_like(cover))
+    return Patch(amount[..., None], cover, np.zeros_like(cover), (HAEMOGLOBIN,))
 
 
 def paint_platelet(seed: int, diameter: float) -> Patch:
@@ -77,6 +75,9 @@ def paint_debris(seed: int, diameter: float) -> Patch:
     cover = ramp(signed, 0.4)
     body: Floats = cover * np.clip(0.8 + 0.4 * noise(rng, grid.n, 0.5), 0.1, 2)
     dyes = np.zeros((grid.n, grid.n, DYES), np.float32)
+    if rng.random() < 0.08:  # a refractile bead: bright, with a dark ring
+        dyes[..., GREY] = 0.9 * (blur(cover, 0.25) - cover) - 0.12 * cover
+        return Patch(dyes, cover, np.zeros_like(cover))
     faint = diameter > 1.6
     dyes[..., AZURE] = body * float(rng.uniform(0.08, 0.25) if faint else rng.uniform(0.2, 0.7))
     if rng.random() < 0.25 and not faint:

@@ -29,7 +29,7 @@ class Traits:
         rna: amount in the cytoplasm for (slight, moderate) basophilia.
         ground: amount of the pale pink ground of granulocytes.
         granules: kind of granules (see `granules`), or "".
-        rough: irregularity of the outline.
+        rough: irregularity of the outline; ragged: of its finest detail, um.
         eccentric: how far off centre the nucleus lies, 0..1.
     """
 
@@ -42,7 +42,8 @@ class Traits:
     rna: tuple[float, float] = (0.34, 0.8)
     ground: float = 0.15
     granules: str = ""
-    rough: float = 0.035
+    rough: float = 0.04
+    ragged: float = 0.05
     eccentric: float = 0.6
 
 
@@ -79,10 +80,11 @@ TRAITS = {
         irregular=_KIDNEY,
         share=(0.66, 0.45),
         chromatin=0.72,
-        rna=(0.27, 0.46),
-        ground=0.65,
+        rna=(0.24, 0.42),
+        ground=0.8,
         granules="dusty",
-        rough=0.06,
+        rough=0.1,
+        ragged=0.08,
     ),
     "lymphocyte": Traits(
         (9.2, 11.2),
@@ -93,6 +95,7 @@ TRAITS = {
         rna=(0.45, 0.95),
         ground=0.0,
         rough=0.03,
+        ragged=0.1,
         eccentric=0.9,
     ),
     "atypical lymphocyte": Traits(
@@ -112,7 +115,7 @@ TRAITS = {
         chromatin=0.78,
         rna=(0.32, 0.62),
         granules="azurophil",
-        rough=0.05,
+        rough=0.07,
         eccentric=0.8,
     ),
     "abnormal promyelocyte": Traits(
@@ -136,7 +139,7 @@ TRAITS = {
         rna=(0.2, 0.4),
         ground=0.8,
         granules="mixed",
-        rough=0.045,
+        rough=0.06,
         eccentric=0.95,
     ),
     "metamyelocyte": Traits(
@@ -160,7 +163,7 @@ TRAITS = {
         rna=(0.03, 0.16),
         ground=1.0,
         granules="fine",
-        rough=0.03,
+        rough=0.045,
         eccentric=0.35,
     ),
     "segmented neutrophil": Traits(
@@ -173,7 +176,7 @@ TRAITS = {
         rna=(0.02, 0.15),
         ground=1.0,
         granules="fine",
-        rough=0.03,
+        rough=0.045,
         eccentric=0.3,
     ),
     "eosinophil": Traits(
@@ -197,7 +200,8 @@ TRAITS = {
         rna=(0.08, 0.25),
         ground=0.7,
         granules="basophil",
-        rough=0.04,
+        rough=0.05,
+        ragged=0.1,
         eccentric=0.4,
     ),
 }
