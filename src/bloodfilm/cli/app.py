@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from bloodfilm import __version__
-from bloodfilm.cli import analyze, demo
+from bloodfilm.cli import analyze, demo, evaluate
 from bloodfilm.cli.failures import FailingInOneLine
 
 # Plain help and plain tracebacks: rich would more than double the time `--help` takes.
@@ -34,6 +34,7 @@ def _show_version(wanted: bool) -> None:
 
 app.command()(analyze.analyze)
 app.command()(demo.demo)
+app.command()(evaluate.evaluate)
 
 
 @app.callback()

@@ -1,6 +1,7 @@
 """The depth of the taxonomy at which an evaluation tells cells apart."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.core.result import CellResult
@@ -46,10 +47,19 @@ class Level:
         """
         if label is None:
             return self.classes, False
-        for name in self.classes:
-            if self.taxonomy.is_under(label, name):
-                return (name,), True
+        if label in self._class_of:
+            return (self._class_of[label],), True
         return tuple(c for c in self.classes if self.taxonomy.is_under(c, label)), False
+
+    @cached_property
+    def _class_of(self) -> dict[str, str]:
+        """The class that each node at or below one belongs to."""
+        return {
+            node: name
+            for name in self.classes
+            for node in self.taxonomy.names
+            if self.taxonomy.is_under(node, name)
+        }
 
     def of_result(self, cell: CellResult) -> tuple[str, float] | None:
         """Return the class a found cell counts for and its score, `None` if it is of no class.
@@ -59,23 +69,16 @@ class Level:
         cells and platelets, and in tables that carry no probabilities), with the detector's score.
         """
         if cell.probabilities:
-            held = {name: self.held(cell, name) for name in self.classes}
+            held = dict.fromkeys(self.classes, 0.0)
+            for leaf, p in cell.probabilities.items():
+                if leaf in self._class_of:
+                    held[self._class_of[leaf]] += p
             best = max(self.classes, key=lambda name: held[name])
-            return (best, cell.score * held[best]) if held[best] > 0 else None
+            return (best, cell.score * min(1.0, held[best])) if held[best] > 0 else None
         for label in (cell.label, cell.kind):
-            for name in self.classes:
-                if label in self.taxonomy and self.taxonomy.is_under(label, name):
-                    return name, cell.score
+            if label in self._class_of:
+                return self._class_of[label], cell.score
         return None
-
-    def held(self, cell: CellResult, name: str) -> float:
-        """Return the probability a cell's leaves put under a node."""
-        total = sum(
-            p
-            for leaf, p in cell.probabilities.items()
-            if leaf in self.taxonomy and self.taxonomy.is_under(leaf, name)
-        )
-        return min(1.0, total)
 
 
 def parse_level(text: str, taxonomy: Taxonomy) -> Level:

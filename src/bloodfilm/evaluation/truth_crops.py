@@ -34,11 +34,13 @@ def read_true_cells(
     stated: Stated = lambda _: None,
     device: str = "auto",
     threads: int = 1,
+    advance: Callable[[], None] = lambda: None,
 ) -> tuple[Pairs, dict[str, str]]:
     """Read every true nucleated cell; also returns the fields that could not be read, and why.
 
     Scale and white point come from each field's own red cells and, as in an analysis, from those
     of `POOL_SAMPLE` fields of its folder; `stated` says what is told of a field beforehand.
+    `advance` is called after each field that holds such cells.
     """
     session = bundle.reader(device, threads)
     reader = Reader(bundle.manifest)
@@ -54,10 +56,11 @@ def read_true_cells(
             pairs.append(Pair(i, cell, _result(box, reading)))
         waiting.clear()
 
-    for cut in _crops(fields, readable, bundle, stated, failures):
-        waiting.append(cut)
-        if len(waiting) == BATCH:
+    for cuts in _crops(fields, readable, bundle, stated, failures):
+        waiting.extend(cuts)
+        if len(waiting) >= BATCH:
             flush()
+        advance()
     if waiting:
         flush()
     return Pairs(tuple(pairs), sum(map(len, readable)), RULE), failures
@@ -73,8 +76,8 @@ def _crops(
     bundle: Bundle,
     stated: Stated,
     failures: dict[str, str],
-) -> Iterator[tuple[int, Cell, Box, Pixels]]:
-    """Yield (field, cell, box, crop); a field that cannot be opened goes to `failures`."""
+) -> Iterator[list[tuple[int, Cell, Box, Pixels]]]:
+    """Yield each field's (field, cell, box, crop); `failures` gets what cannot be opened."""
     spec = bundle.manifest.reader
     scales: dict[Path, Pooled | None] = {}
     for i, (item, cells) in enumerate(zip(fields, readable, strict=True)):
@@ -92,7 +95,7 @@ def _crops(
         boxes = [c.box or _middle(view) for c in cells]
         centres = [(x + w / 2, y + h / 2) for x, y, w, h in boxes]
         crops = view.crops(image, centres, spec.size, spec.um_per_px)
-        yield from zip([i] * len(cells), cells, boxes, crops, strict=True)
+        yield list(zip([i] * len(cells), cells, boxes, crops, strict=True))
 
 
 def _middle(view: CanonicalView) -> Box:

@@ -1,0 +1,254 @@
+"""What `evaluate` does: open the data, get results, have them scored."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from bloodfilm import __version__
+from bloodfilm.core.dataset import Dataset
+from bloodfilm.core.domain import Domain
+from bloodfilm.core.errors import ConfigError, DataError
+from bloodfilm.core.field import Field
+from bloodfilm.core.result import CellResult, FieldResult
+from bloodfilm.evaluation.detection import IOU_THRESHOLDS
+from bloodfilm.evaluation.evaluation import (
+    DetectionReport,
+    Resampling,
+    evaluate_detection,
+    evaluate_reading,
+)
+from bloodfilm.evaluation.levels import parse_level
+from bloodfilm.evaluation.pairs import Pairs, pair_fields
+from bloodfilm.evaluation.predictions import align, read_predictions
+from bloodfilm.evaluation.report import Evaluation
+from bloodfilm.formats import open_dataset
+from bloodfilm.inference.bundle import Bundle, default_bundle, load_bundle
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """The options of `bloodfilm evaluate`, by name."""
+
+    dataset: Path
+    bundle: Path | None = None
+    predictions: Path | None = None
+    split: str | None = None
+    format: str | None = None
+    labels: str | None = None
+    clean_splits: bool = False
+    level: str = "detector"
+    iou: float = 0.5
+    cells: bool = False
+    scale: str = "auto"
+    floor: float = 0.02
+    bootstrap: int = 1000
+    seed: int = 0
+    device: str = "auto"
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.scale not in ("auto", "truth"):
+            raise ConfigError(f"--scale {self.scale}: choose auto or truth")
+        if self.predictions and (self.cells or self.bundle):
+            raise ConfigError("--predictions: runs no model, so leave --bundle and --cells out")
+        if not any(abs(self.iou - t) < 1e-6 for t in IOU_THRESHOLDS):
+            raise ConfigError(f"--iou {self.iou:g}: choose one of 0.50, 0.55, ... 0.95")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What bears on the figures, as plain data."""
+        left_out = {"dataset", "bundle", "predictions", "threads", "device", "bootstrap", "seed"}
+        return {k: v for k, v in asdict(self).items() if k not in left_out}
+
+
+@dataclass
+class Material:
+    """Fields and what was found in them; `visible` says what a user would be shown."""
+
+    fields: list[Field]
+    results: list[Sequence[CellResult]]
+    visible: Callable[[CellResult], bool]
+    failures: dict[str, str] = field(default_factory=dict)
+
+
+def carry_out(request: Request) -> Evaluation:
+    """Evaluate as asked; `BloodfilmError` where that cannot be done."""
+    whole, data = open_fields(request)
+    level = parse_level(request.level, data.taxonomy)
+    resampling = Resampling(request.bootstrap, request.seed)
+    notes = [f"{len(whole.problems)} problems of the data set; see its audit"]
+    notes = notes if whole.problems else []
+    detection: DetectionReport | None = None
+    bundle: Bundle | None = None
+    if request.predictions is None:
+        bundle = load_bundle(request.bundle) if request.bundle else default_bundle()
+    fields = list(data.fields)
+    if bundle is not None and request.cells:
+        pairs, failures = _read_crops(fields, bundle, data, request)
+    else:
+        material = _analyse(fields, bundle, request) if bundle else _from_file(fields, request)
+        fields, failures = material.fields, material.failures
+        if any(c.box is not None and not c.ignore for f in fields for c in f.cells):
+            detection = evaluate_detection(
+                fields, material.results, level, material.visible, request.iou, resampling
+            )
+        else:
+            notes.append("no true cell has a box: detection is not evaluated")
+        pairs = _pairs(material, data, request)
+    reading = None
+    if pairs.pairs:
+        vocabulary = (data.taxonomy, data.schema)
+        reading = evaluate_reading(fields, pairs, vocabulary, _reference(whole, data), resampling)
+    notes += _caveats(request, bundle, fields)
+    subject = {"program": f"bloodfilm {__version__}", "dataset": data.name}
+    subject |= {"split": request.split or "all"} | _model(request, bundle)
+    return Evaluation(
+        subject,
+        request.settings,
+        len(fields),
+        resampling,
+        detection,
+        reading,
+        tuple(notes),
+        failures,
+    )
+
+
+def open_fields(request: Request) -> tuple[Dataset, Dataset]:
+    """Open the data set; return all of it and what is to be evaluated."""
+    options: dict[str, Any] = {}
+    if request.labels is not None:
+        options["labels"] = request.labels
+    if request.clean_splits:
+        options["clean_splits"] = True
+    whole = open_dataset(request.dataset, format=request.format, **options)
+    data = whole.split(request.split) if request.split else whole
+    if len(data) == 0:
+        names = sorted({f.split for f in whole if f.split})
+        has = f"it has {', '.join(names)}" if names else "it has none"
+        raise DataError(f"{request.dataset}: no field in split {request.split!r}; {has}")
+    if not any(f.cells for f in data):
+        raise DataError(f"{request.dataset}: no field has labels; evaluation needs true cells")
+    return whole, data
+
+
+def _model(request: Request, bundle: Bundle | None) -> dict[str, Any]:
+    if bundle is None:
+        return {"predictions": str(request.predictions)}
+    identity = bundle.identity()
+    return {"bundle": identity["name"], "bundle_sha256": identity["sha256"][:12]}
+
+
+def _reference(whole: Dataset, data: Dataset) -> tuple[str, list[Field]] | None:
+    """The training split teaches the baselines, unless it is itself evaluated."""
+    train = [f for f in whole if f.split == "train"]
+    if not train or any(f.split == "train" for f in data):
+        return None
+    return f"the train split of {whole.name}", train
+
+
+def _caveats(request: Request, bundle: Bundle | None, fields: Sequence[Field]) -> Iterator[str]:
+    if bundle is None:
+        yield "AP counts only what the file holds: an analysis leaves low scores out"
+    elif bundle.manifest.unlearnt.classes:
+        true = {c.label or "" for f in fields for c in f.cells if not c.ignore}
+        never = sorted(true & set(bundle.manifest.unlearnt.classes))
+        if never:
+            yield f"the model never learnt: {', '.join(never)}; these cells count as wrong"
+    told = "stated by the data set" if request.scale == "truth" else "told to nobody"
+    if bundle is not None:
+        yield f"scale and squeeze: {told}; measured from red cells where there are enough"
+
+
+def _from_file(fields: list[Field], request: Request) -> Material:
+    if request.predictions is None:
+        raise ConfigError("--predictions: name a file")
+    cells = read_predictions(request.predictions)
+    return Material(fields, align(fields, cells, str(request.predictions)), lambda _: True)
+
+
+def _pairs(material: Material, data: Dataset, request: Request) -> Pairs:
+    shown = [[c for c in cells if material.visible(c)] for cells in material.results]
+    return pair_fields(material.fields, shown, data.taxonomy, request.iou)
+
+
+def _stated(item: Field, request: Request) -> Domain | None:
+    return item.domain if request.scale == "truth" else None
+
+
+def _read_crops(
+    fields: list[Field], bundle: Bundle, data: Dataset, request: Request
+) -> tuple[Pairs, dict[str, str]]:
+    from bloodfilm.evaluation.truth_crops import read_true_cells
+
+    with _progress(len(fields)) as advance:
+        return read_true_cells(
+            fields,
+            bundle,
+            data.taxonomy,
+            stated=lambda item: _stated(item, request),
+            device=request.device,
+            threads=request.threads or 1,
+            advance=advance,
+        )
+
+
+def _analyse(fields: list[Field], bundle: Bundle, request: Request) -> Material:
+    """Run the whole path on every field, keeping scores down to the floor."""
+    from bloodfilm.inference.analyzer import Analyzer
+    from bloodfilm.inference.pipeline import analyze_paths
+
+    thresholds = bundle.manifest.detector.thresholds
+    analyzer = Analyzer(bundle, request.device, 1)
+    analyzer.thresholds = [min(request.floor, t) for t in analyzer.thresholds]
+    found: dict[int, FieldResult] = {}
+    failures: dict[str, str] = {}
+    by_domain: dict[Domain | None, list[int]] = {}
+    for i, item in enumerate(fields):
+        by_domain.setdefault(_stated(item, request), []).append(i)
+    with _progress(len(fields)) as advance:
+        for stated, members in by_domain.items():
+            paths = [fields[i].path for i in members]
+            outcomes = analyze_paths(paths, analyzer, stated, request.threads)
+            for i, outcome in zip(members, outcomes, strict=True):
+                if isinstance(outcome, FieldResult):
+                    found[i] = outcome
+                else:
+                    failures[outcome.path] = outcome.reason
+                advance()
+    sized = [
+        replace(f, width=found[i].width, height=found[i].height) if i in found else f
+        for i, f in enumerate(fields)
+    ]
+    results: list[Sequence[CellResult]] = [
+        found[i].cells if i in found else () for i in range(len(fields))
+    ]
+    return Material(sized, results, lambda c: c.score >= thresholds[c.kind], failures)
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[], None]]:
+    """Show a bar on stderr; yields what is to be called after each field."""
+    columns = (TextColumn("fields"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("fields", total=total)
+        yield lambda: progress.advance(task)
+
+
+def write_record(path: Path, evaluation: Evaluation) -> None:
+    """Write the record as JSON, whole or not at all; `DataError` if that cannot be done."""
+    from bloodfilm.report.files import whole
+
+    text = json.dumps(evaluation.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole(path) as file:
+            file.write(text + "\n")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror})") from None
