@@ -163,7 +163,9 @@ class Analyzer:
 
         Returns the view to go on with, problems to tell, and whether to detect again.
         """
-        red = found.boxes[found.kinds == self._kind(RED_CELL)]
+        # Whatever thresholds are asked for, the scale is judged by red cells that are sure.
+        sure = found.scores >= self.spec.thresholds.get(RED_CELL, 1.0)
+        red = found.boxes[(found.kinds == self._kind(RED_CELL)) & sure]
         if len(red) < MIN_RED_CELLS:
             return view, [], False
         free = replace(view, scale_source="measured", squeeze_source="measured")
