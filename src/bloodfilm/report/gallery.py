@@ -54,7 +54,7 @@ def gallery(facts: Facts) -> dict[str, Any]:
             for a in facts.schema.attributes
         ],
         "flags": [words.clean(f) for f in known_flags],
-        "fields": [words.clean(brief.path) for brief in facts.fields],
+        "fields": [brief.name for brief in facts.fields],
         "cells": [
             _cell(facts, cell, (number + 1, place + 1), index, flag_index)
             for number, brief in enumerate(facts.fields)

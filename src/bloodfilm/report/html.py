@@ -77,6 +77,7 @@ def _context(
         "flags": page.flags(facts),
         "failures": [(words.clean(f.path), words.clean(f.reason)) for f in run.failures],
         "fields": fields,
+        "folder": facts.folder,
         "pictured": sum(f.picture.picture is not None for f in fields),
         "problem_fields": [f for f in fields if f.problems],
         "crops_left_out": counted.nucleated - len(crops),

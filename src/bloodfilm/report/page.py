@@ -15,7 +15,18 @@ from bloodfilm.report.embed import FieldPicture, squeeze_of
 from bloodfilm.report.palette import Ink, ink
 from bloodfilm.report.run import Run
 
-_AXES = (0.1, 0.2, 0.25, 0.5, 0.75, 1.0)
+_AXES = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
+
+
+def shared_folder(paths: Sequence[str]) -> str:
+    """Return the longest beginning, up to and with a slash, that all paths share."""
+    if len(paths) < 2:
+        return ""
+    first, last = min(paths), max(paths)
+    same = 0
+    while same < min(len(first), len(last)) and first[same] == last[same]:
+        same += 1
+    return first[: first.rfind("/", 0, same) + 1]
 
 
 @dataclass(frozen=True)
@@ -24,11 +35,13 @@ class Brief:
 
     Attributes:
         path: of the image.
+        name: the path below the folder that all images share, fit to be shown.
         view: the canonical view's record.
         cells: place in the result and cell, nucleated ones only.
     """
 
     path: str
+    name: str
     view: Mapping[str, Any]
     cells: tuple[tuple[int, CellResult], ...]
 
@@ -42,7 +55,14 @@ class Facts:
     @cached_property
     def fields(self) -> tuple[Brief, ...]:
         """All fields in brief; the run itself may read each from disk again."""
-        return tuple(Brief(f.path, f.view, tuple(self.nucleated(f))) for f in self.run.fields)
+        found = [(f.path, f.view, tuple(self.nucleated(f))) for f in self.run.fields]
+        below = len(shared_folder([path for path, _, _ in found]))
+        return tuple(Brief(p, words.clean(p[below:]), view, cells) for p, view, cells in found)
+
+    @cached_property
+    def folder(self) -> str:
+        """The folder that all images share, fit to be shown; empty if there is none."""
+        return words.clean(shared_folder([brief.path for brief in self.fields]))
 
     @cached_property
     def cells(self) -> tuple[CellResult, ...]:
@@ -194,7 +214,7 @@ def scale_summary(facts: Facts) -> list[str]:
     tally = Counter(str(f.view.get("scale_source", "assumed")) for f in fields)
     order = (*words.SOURCES, *sorted(set(tally) - set(words.SOURCES)))
     parts = [
-        f"{words.SOURCES.get(s, words.clean(s))} in {words.many(tally[s], 'field')}"
+        f"{words.SUMMARY.get(s, words.clean(s))} in {words.many(tally[s], 'field')}"
         for s in order
         if tally[s]
     ]
@@ -267,7 +287,7 @@ def field_part(facts: Facts, number: int, result: FieldResult, picture: FieldPic
     shown = picture.picture is not None
     return FieldPart(
         number=number,
-        name=words.clean(result.path),
+        name=facts.fields[number - 1].name,
         cells=len(nucleated),
         undecided=sum(facts.undecided(cell) for _, cell in nucleated),
         flagged=sum(bool(cell.flags) for _, cell in nucleated),

@@ -55,6 +55,8 @@ def legend(labels: set[str], taxonomy: Taxonomy) -> tuple[tuple[str, Ink], ...]:
         if name not in labels:
             continue
         drawn = ink(name, taxonomy)
+        if drawn.dashed and drawn.colour == NEUTRAL:
+            continue
         entries.setdefault(_family(name, drawn, taxonomy), Ink(drawn.colour, False))
     if any(ink(label, taxonomy).dashed for label in labels):
         entries["dashed: not named more closely"] = Ink(NEUTRAL, True)
@@ -67,7 +69,7 @@ def _family(name: str, drawn: Ink, taxonomy: Taxonomy) -> str:
     for family, colour in _FAMILIES:
         if colour == drawn.colour:
             return (
-                f"other {family}"
+                f"{family}, no blast"
                 if taxonomy.blasts & set(taxonomy.leaves_under(family))
                 else family
             )

@@ -8,6 +8,12 @@ from typing import Any
 # mislead, so they are shown by their number instead.
 _MISLEADING = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 
+SUMMARY = {
+    "measured": "measured on the field’s own red cells",
+    "pooled": "taken from the other fields of the folder",
+    "stated": "as stated by the user or the file",
+    "assumed": "assumed",
+}
 SOURCES = {
     "measured": "measured on this field's red cells",
     "pooled": "taken from the other fields of the folder",
@@ -26,16 +32,16 @@ def percent(share: float) -> str:
     """Return a share as a percentage: one decimal below ten, none above, no `0` for a few."""
     value = 100 * share
     if 0 < value < 0.1:
-        return "< 0.1 %"
+        return "< 0.1\u00a0%"
     if 0 < value < 9.95 or 99 < value < 99.95:
-        return f"{value:.1f} %"
-    return f"{value:.0f} %"
+        return f"{value:.1f}\u00a0%"
+    return f"{value:.0f}\u00a0%"
 
 
 def interval(low: float, high: float) -> str:
     """Return both ends of an interval as percentages."""
     ends = [f"{100 * v:.1f}" if 0 < 100 * v < 9.95 else f"{100 * v:.0f}" for v in (low, high)]
-    return f"{ends[0]}–{ends[1]} %"
+    return f"{ends[0]}–{ends[1]}\u00a0%"
 
 
 def number(count: int) -> str:

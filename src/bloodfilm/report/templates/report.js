@@ -39,13 +39,14 @@
       const item = el("li");
       if (!attribute.learnt) item.className = "unlearnt";
       else if (!answer || !answer[2]) item.className = "unsure";
-      item.append(el("span", "", attribute.title + " "));
-      if (!attribute.learnt) item.append("not learnt");
-      else if (!answer) item.append("not given");
-      else {
+      let text = answer ? "" : "not given";
+      if (!attribute.learnt) text = "not learnt";
+      else if (answer) {
         const value = attribute.values[answer[0]] || "?";
-        item.append(answer[2] ? value : `not sure (${value})`, " ", el("span", "", answer[1].toFixed(2)));
+        text = answer[2] ? value : `not sure (${value})`;
       }
+      item.append(el("span", "what", attribute.title), " ", el("span", "chip", text), " ");
+      item.append(el("span", "p", attribute.learnt && answer ? answer[1].toFixed(2) : ""));
       list.append(item);
     });
     return list;
@@ -60,8 +61,9 @@
     const title = el("h4");
     title.append(el("b", "", cell[P].toFixed(2)), name.name);
     head.append(title);
-    const path = name.path.slice(1).map((i) => data.names[i].name);
-    head.append(el("p", "path", path.join(" › ") + (name.leaf ? "" : " › undecided")));
+    const path = name.path.slice(name.path.length > 3 ? 2 : 1, -1).map((i) => data.names[i].name);
+    if (!name.leaf) path.push("not named more closely");
+    head.append(el("p", "path", path.join(" › ")));
     const rest = el("ul", "alts");
     rest.setAttribute("aria-label", "Likeliest classes");
     for (const [other, p] of cell[OTHERS]) {
@@ -86,7 +88,7 @@
     const link = el("a");
     link.href = target + cell[FIELD];
     link.title = data.fields[cell[FIELD] - 1];
-    link.textContent = "field " + cell[FIELD];
+    link.textContent = "field\u00a0" + cell[FIELD];
     link.addEventListener("click", () => light("box-" + idOf(cell), true));
     where.append(link);
     box.append(where);
