@@ -5,6 +5,7 @@ convex and fill their ellipse of inertia are candidates; the commonest size and 
 them, weighted by area, are the red cells. White cells, platelets, dust and clumps fall outside.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -17,15 +18,19 @@ Pixels = NDArray[np.uint8]
 WORK_SIDE = 720
 MIN_DIAMETER = 7.0
 MIN_SOLIDITY = 0.94
-MIN_ELLIPTICITY = 0.965
+MIN_ELLIPTICITY = 0.975
 MAX_ASPECT = 3.0
 SIZE_BANDWIDTH = 0.09
+ENOUGH = 8
+ERODE: tuple[float, ...] = (0.3, 0.5)
 MIN_LEVEL = 6.0
 VALLEY_RISE = 1.1
 HUE_WIDTH = 0.12
 STRENGTH_WIDTH = 0.3
 MIN_LIKENESS = 0.1
 SIZE_POWER = 1.0
+LEVEL_SHARE = 0.5
+MIN_COVER = 0.02
 SIZE_GATE = 0.25
 
 _GAUSS = np.exp(-0.5 * (np.arange(-6, 7) / 2.0) ** 2)
@@ -99,14 +104,21 @@ def find_red_cells(image: Pixels, white: tuple[float, float, float]) -> RedCells
     scale = min(1.0, WORK_SIDE / max(image.shape[:2]))
     small = image
     if scale < 1.0:
-        small = np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA))
+        small = np.asarray(
+            cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        )
     factors = image.shape[1] / small.shape[1], image.shape[0] / small.shape[0]
-    colours = absorption(cv2.blur(small, (3, 3)), white)
-    dark = np.asarray(cv2.max(cv2.max(*cv2.split(colours)[:2]), cv2.split(colours)[2]))
+    colours = absorption(np.asarray(cv2.blur(small, (3, 3)), dtype=np.uint8), white)
+    red, green, blue = cv2.split(colours)
+    dark = np.asarray(cv2.max(cv2.max(red, green), blue), dtype=np.uint8)
     level, tone = _level(colours, dark)
     best = np.zeros((0, 6))
     if level >= MIN_LEVEL:
-        best = _commonest(blobs(dark, colours, level, tone))
+        found = _commonest(_search(dark, colours, level, tone))
+        # Specks of dust may be all that is single and round; red cells are more of the field.
+        covered = 4 * np.pi * float((_sizes(found) ** 2).sum())
+        if covered > MIN_COVER * np.count_nonzero(dark > level):
+            best = found
     stretch = np.array([factors[0] ** 2, factors[1] ** 2, factors[0] * factors[1]])
     return RedCells(best[:, :2] * factors, best[:, 2:5] * stretch)
 
@@ -121,7 +133,7 @@ def _level(colours: Pixels, dark: Pixels) -> tuple[float, Floats]:
     histogram = np.bincount(dark.ravel(), minlength=256).astype(np.float64)
     cut = _valley(histogram)
     tone = _main_tone(colours[::2, ::2], dark[::2, ::2] > cut)
-    return float(tone.max()) / 2, tone
+    return LEVEL_SHARE * float(tone.max()), tone
 
 
 def _valley(histogram: Floats) -> int:
@@ -158,20 +170,57 @@ def _main_tone(colours: Pixels, mask: NDArray[np.bool_]) -> Floats:
     return tone
 
 
-def blobs(dark: Pixels, colours: Pixels, level: float, tone: Floats) -> Floats:
-    """Single round blobs above `level`: (n, 6) x, y, xx, yy, xy, likeness to `tone` (0..1)."""
-    height, width = dark.shape
-    mask = cv2.threshold(dark, level, 255, cv2.THRESH_BINARY)[1]
-    mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3)))
+def _search(dark: Pixels, colours: Pixels, level: float, tone: Floats) -> Floats:
+    """Single round blobs (n, 6): those that stand alone, then those that only touch others.
+
+    Columns: x, y, xx, yy, xy, likeness to `tone` (0..1).
+    """
+    mask = np.asarray(cv2.threshold(dark, level, 255, cv2.THRESH_BINARY)[1], dtype=np.uint8)
+    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    mask = np.asarray(cv2.morphologyEx(mask, cv2.MORPH_OPEN, cross), dtype=np.uint8)
     contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    alone = _blobs(contours, mask, colours, tone, 0.0)
+    if len(alone) >= ENOUGH:
+        return alone
+    filled = cv2.drawContours(np.zeros_like(mask), contours, -1, 255, cv2.FILLED)
+    depth = cv2.distanceTransform(filled, cv2.DIST_L2, 3)
+    few = alone[alone[:, 5] > MIN_LIKENESS]
+    if len(few) >= 3:
+        radius = 2 * float(np.median(np.sqrt(few[:, 2:4].min(axis=1))))
+    else:
+        radius = float(np.percentile(depth[depth > 0], 95)) if depth.any() else 0.0
+    tables = [alone]
+    for share in ERODE:
+        peel = share * radius
+        if peel < 2.0:
+            continue
+        cores = np.asarray(depth > peel, dtype=np.uint8)
+        contours, _ = cv2.findContours(cores, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        touching = _blobs(contours, cores, colours, tone, peel)
+        known = np.vstack(tables)
+        gap = np.hypot(*(touching[:, None, :2] - known[None, :, :2]).transpose(2, 0, 1))
+        tables.append(touching[gap.min(axis=1, initial=np.inf) > radius])
+    return np.vstack(tables)
+
+
+def _blobs(
+    contours: Sequence[cv2.typing.MatLike],
+    mask: Pixels,
+    colours: Pixels,
+    tone: Floats,
+    peel: float,
+) -> Floats:
+    """Outlines that are round, whole and alone: (n, 6); `peel` px were taken off all around."""
+    height, width = mask.shape
+    margin = 1 + int(np.ceil(peel))
     rows = []
     for contour in contours:
         if len(contour) < 2 * MIN_DIAMETER:
             continue
         x, y, w, h = cv2.boundingRect(contour)
-        if x <= 1 or y <= 1 or x + w >= width - 1 or y + h >= height - 1:
+        if min(x, y) <= margin or x + w >= width - margin or y + h >= height - margin:
             continue
-        shape = _round(contour)
+        shape = _round(contour, peel)
         if shape is None:
             continue
         inside = mask[y : y + h, x : x + w]
@@ -188,7 +237,9 @@ def _likeness(colour: Floats, tone: Floats) -> float:
     return float(np.exp(-0.5 * ((angle / HUE_WIDTH) ** 2 + (ratio / STRENGTH_WIDTH) ** 2)))
 
 
-def _round(contour: cv2.typing.MatLike) -> tuple[float, float, float, float, float] | None:
+def _round(
+    contour: cv2.typing.MatLike, peel: float
+) -> tuple[float, float, float, float, float] | None:
     """Centre and second moments of an outline that is convex and elliptical, else None."""
     m = cv2.moments(contour)
     area = m["m00"]
@@ -205,7 +256,8 @@ def _round(contour: cv2.typing.MatLike) -> tuple[float, float, float, float, flo
     if max(xx, yy) > MAX_ASPECT**2 * min(xx, yy):
         return None
     # The outline runs through the centres of edge pixels, half a pixel inside on either side.
-    grow_x, grow_y = 1 + 0.25 / np.sqrt(xx), 1 + 0.25 / np.sqrt(yy)
+    lost = (0.5 + peel) / 2
+    grow_x, grow_y = 1 + lost / np.sqrt(xx), 1 + lost / np.sqrt(yy)
     centre = m["m10"] / area, m["m01"] / area
     return *centre, xx * grow_x**2, yy * grow_y**2, xy * grow_x * grow_y
 
