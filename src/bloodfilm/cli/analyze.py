@@ -8,7 +8,7 @@ import typer
 
 def analyze(
     paths: Annotated[
-        list[str], typer.Argument(metavar="PATH...", help="Images, folders, or quoted globs.")
+        list[str], typer.Argument(metavar="PATH", help="Images, folders, or quoted globs.")
     ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results.")],
     bundle: Annotated[

@@ -170,14 +170,14 @@ def run_job(job: Job, resume: bool = False) -> tuple[AnalysisRun, Tally]:
 
 def _finish(job: Job, run: AnalysisRun) -> None:
     """Write the final files; the journal goes only when all of them are there."""
+    with _naming(job.out / RESULT), whole(job.out / RESULT) as file:
+        run.write_json(file)
+    (job.out / CELLS_PART).replace(job.out / CELLS)
     if job.report:
         from bloodfilm.report.html import write_report
 
         with _naming(job.out / REPORT):
             write_report(run, job.out)
-    with _naming(job.out / RESULT), whole(job.out / RESULT) as file:
-        run.write_json(file)
-    (job.out / CELLS_PART).replace(job.out / CELLS)
 
 
 @contextmanager

@@ -1,0 +1,82 @@
+"""Tiles joined to a field: whatever lies on a seam is there once."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bloodfilm.imaging.tiles import plan_tiles
+from bloodfilm.inference.aggregate import MARGIN, aggregate
+from bloodfilm.inference.decode import Detections
+
+SIDE = 30.0
+
+
+def seen_by(tile, centres, jitter, rng):
+    """What a detector finds in a tile: whole cells in it, each a little off, by its own error."""
+    inside = (centres > [tile.x + SIDE / 2, tile.y + SIDE / 2]) & (
+        centres < [tile.x + tile.w - SIDE / 2, tile.y + tile.h - SIDE / 2]
+    )
+    c = centres[inside.all(axis=1)]
+    c = c + rng.uniform(-jitter, jitter, c.shape) - [tile.x, tile.y]
+    n = len(c)
+    boxes = np.concatenate([c - SIDE / 2, np.full((n, 2), SIDE)], axis=1)
+    return Detections(boxes, rng.uniform(0.6, 1.0, n), np.ones(n, dtype=np.intp))
+
+
+def cells(width, height, rng, step=40):
+    xs = np.arange(20, width - 19, step)
+    ys = np.arange(20, height - 19, step)
+    grid = np.stack(np.meshgrid(xs, ys), -1).reshape(-1, 2).astype(float)
+    return grid + rng.uniform(-3, 3, grid.shape)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    width=st.integers(200, 900),
+    height=st.integers(200, 700),
+    jitter=st.floats(0, 3.5),
+)
+def test_every_cell_is_found_once_wherever_the_seams_run(seed, width, height, jitter):
+    rng = np.random.default_rng(seed)
+    centres = cells(width, height, rng)
+    centres = centres[
+        ((centres > SIDE / 2) & (centres < [width - SIDE / 2, height - SIDE / 2])).all(axis=1)
+    ]
+    tiles = plan_tiles(width, height, 256, 48)
+    found = aggregate(tiles, [seen_by(t, centres, jitter, rng) for t in tiles], 0.5)
+    assert len(found) == len(centres)
+    middle = found.boxes[:, :2] + SIDE / 2
+    apart = np.abs(middle[:, None] - centres[None]).max(axis=2)
+    assert (apart.min(axis=0) <= jitter + 1e-9).all()
+
+
+def test_a_cell_that_each_tile_places_in_the_other_is_not_lost():
+    left, right = plan_tiles(400, 200, 256, 48)
+    seam = left.core[2]
+    box = np.array([[0.0, 85.0, SIDE, SIDE]])
+
+    def at(tile, x):
+        shifted = box + np.array([x - SIDE / 2 - tile.x, 0, 0, 0])
+        return Detections(shifted, np.array([0.9]), np.array([0]))
+
+    lost_without_margin = [at(left, seam + 2.0), at(right, seam - 2.0)]
+    assert len(aggregate([left, right], lost_without_margin, 0.5, margin=0.0)) == 0
+    assert len(aggregate([left, right], lost_without_margin, 0.5)) == 1
+    doubled_without_suppression = [at(left, seam - 2.0), at(right, seam + 2.0)]
+    assert len(aggregate([left, right], doubled_without_suppression, 0.5)) == 1
+
+
+def test_what_a_tile_sees_far_outside_its_core_is_not_its_business():
+    left, right = plan_tiles(400, 200, 256, 48)
+    seam = left.core[2]
+    cut = Detections(
+        np.array([[seam + MARGIN + 1 - SIDE / 2, 50.0, SIDE, SIDE]]), np.array([0.9]), np.array([0])
+    )
+    assert len(aggregate([left, right], [cut, Detections.empty()], 0.5)) == 0
+
+
+def test_one_tile_passes_through():
+    (tile,) = plan_tiles(100, 80, 256, 48)
+    found = Detections(np.array([[-2.0, 70.0, 12.0, 14.0]]), np.array([0.9]), np.array([2]))
+    joined = aggregate([tile], [found], 0.5)
+    np.testing.assert_array_equal(joined.boxes, found.boxes)

@@ -1,0 +1,150 @@
+"""Bundles: what is whole loads, what is not is refused in one line that names the place."""
+
+import json
+import sys
+
+import onnx
+import pytest
+
+from bloodfilm.core.errors import BundleError, ConfigError
+from bloodfilm.inference import bundle as bundle_module
+from bloodfilm.inference.bundle import choose_providers, default_bundle, load_bundle
+from fake_bundle import reader, write_bundle
+
+
+def refused(path, match, open_graphs=False):
+    with pytest.raises(BundleError, match=match) as caught:
+        loaded = load_bundle(path)
+        if open_graphs:
+            loaded.detector("cpu")
+            loaded.reader("cpu")
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_whole_bundle_loads_and_its_graphs_open_once(tmp_path):
+    bundle = load_bundle(write_bundle(tmp_path / "b"))
+    assert bundle.manifest.name == "fake"
+    assert bundle.schema.width == 15
+    assert bundle.detector("cpu") is bundle.detector("cpu")
+    assert bundle.reader("cpu").get_inputs()[0].name == "crops"
+    assert bundle.identity()["sha256"] == bundle.sha256
+
+
+def test_the_manifest_itself_may_be_named(tmp_path):
+    folder = write_bundle(tmp_path / "b")
+    assert load_bundle(folder / "manifest.json").path == folder
+
+
+def test_what_is_no_bundle_is_refused(tmp_path):
+    refused(tmp_path / "nowhere", "no such bundle")
+    refused(tmp_path, "not a bloodfilm bundle")
+    (tmp_path / "manifest.json").write_text("{}")
+    refused(tmp_path, "not a bloodfilm bundle")
+    (tmp_path / "manifest.json").write_text("{")
+    refused(tmp_path, "not JSON")
+
+
+def test_another_version_is_refused_with_both_numbers(tmp_path):
+    message = refused(write_bundle(tmp_path, lambda m: m.update(version=2)), "version 2")
+    assert "reads version 1" in message
+
+
+def test_a_missing_and_a_damaged_graph_are_named(tmp_path):
+    folder = write_bundle(tmp_path)
+    data = bytearray((folder / "reader.onnx").read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / "reader.onnx").write_bytes(data)
+    refused(folder, r"reader\.onnx: its checksum")
+    (folder / "detector.onnx").unlink()
+    refused(folder, r"detector\.onnx: missing")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda m: m.update(shoe=1), "shoe: this program does not know"),
+        (lambda m: m["detector"].update(shoe=1), r"detector\.shoe: this program does not know"),
+        (lambda m: m["reader"].update(shoe=1), r"reader\.shoe: this program does not know"),
+        (lambda m: m["reader"].pop("size"), r"reader\.size: Field required"),
+        (lambda m: m["detector"].update(um_per_px=-1), r"detector\.um_per_px"),
+        (lambda m: m["detector"].update(file="../x.onnx"), r"detector\.file"),
+        (lambda m: m["detector"].update(overlap=600), "two overlaps"),
+        (lambda m: m["detector"]["thresholds"].pop("platelet"), "one score per kind"),
+        (lambda m: m["leaves"].pop(), "leaves must be"),
+        (lambda m: m["unlearnt"].update(classes=["no such"]), "'no such' is not in leaves"),
+        (lambda m: m["unlearnt"].update(classes=m["leaves"]), "names every leaf"),
+        (lambda m: m["reader"]["temperatures"].update(hat=1.0), "'hat' is not in the schema"),
+        (lambda m: m.update(taxonomy=[{"name": "a", "parent": "b"}]), "taxonomy"),
+        (lambda m: m.update(kinds=["red cell"]), "kinds must be"),
+    ],
+)
+def test_a_manifest_that_does_not_hold_together_is_refused(tmp_path, change, says):
+    refused(write_bundle(tmp_path, change), says)
+
+
+def with_reader(folder, data):
+    """Put another reader graph into a bundle, checksum and all."""
+    import hashlib
+
+    write_bundle(folder, lambda m: m["reader"].update(sha256=hashlib.sha256(data).hexdigest()))
+    (folder / "reader.onnx").write_bytes(data)
+    return folder
+
+
+def test_a_graph_with_other_outputs_is_refused_when_opened(tmp_path):
+    model = onnx.load_from_string(reader())
+    model.graph.output[2].name = "strangeness"
+    model.graph.node[-1].output[0] = "strangeness"
+    refused(with_reader(tmp_path, model.SerializeToString()), "outputs are .*strangeness", True)
+
+
+def test_a_graph_of_other_sizes_is_refused_when_opened(tmp_path):
+    refused(with_reader(tmp_path, reader(size=96)), r"'crops' is .*96.*128", True)
+
+
+def test_a_file_that_is_no_graph_is_refused_when_opened(tmp_path):
+    refused(with_reader(tmp_path, b"no graph at all"), "cannot load this graph", True)
+
+
+def test_devices(monkeypatch):
+    import onnxruntime
+
+    with pytest.raises(ConfigError, match="choose one of"):
+        choose_providers("tpu")
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    assert choose_providers("auto") == ["CPUExecutionProvider"]
+    with pytest.raises(ConfigError, match="device cuda"):
+        choose_providers("cuda")
+    both = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: both)
+    assert choose_providers("auto") == both
+    assert choose_providers("cpu") == ["CPUExecutionProvider"]
+
+
+def test_an_installation_without_a_model_says_so(monkeypatch, tmp_path):
+    monkeypatch.setattr(bundle_module, "__file__", str(tmp_path / "inference" / "bundle.py"))
+    with pytest.raises(BundleError, match="--bundle"):
+        default_bundle()
+
+
+def test_loading_runs_no_code_of_the_bundle(tmp_path):
+    folder = write_bundle(tmp_path)
+    (folder / "manifest.py").write_text("raise SystemExit('ran')")
+    (folder / "__init__.py").write_text("raise SystemExit('ran')")
+    before = set(sys.modules)
+    load_bundle(folder)
+    assert not any(
+        str(folder) in str(getattr(sys.modules[m], "__file__", ""))
+        for m in set(sys.modules) - before
+    )
+
+
+def test_the_identity_changes_with_anything_in_the_manifest(tmp_path):
+    one = load_bundle(write_bundle(tmp_path / "one"))
+    two = load_bundle(write_bundle(tmp_path / "two", lambda m: m["reader"].update(size=128)))
+    other = load_bundle(
+        write_bundle(tmp_path / "three", lambda m: m["detector"].update(nms_iou=0.4))
+    )
+    assert one.sha256 == two.sha256 != other.sha256
+    json.dumps(one.identity())
