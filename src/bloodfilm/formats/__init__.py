@@ -6,19 +6,24 @@
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from bloodfilm.core import DataError, Dataset
-from bloodfilm.formats import bccd, coco, folder, lld, pbc, txl, voc, yolo
+from bloodfilm.formats import bccd, bloodfilm, coco, folder, index, lld, pbc, txl, voc, yolo
 
+T = TypeVar("T")
 Reader = Callable[..., Dataset]
+Writer = Callable[..., list[str]]
 
 READERS: dict[str, Reader] = {
     "bccd": bccd.read,
+    "bloodfilm": bloodfilm.read,
     "coco": coco.read,
     "folder": folder.read,
+    "index": index.read,
     "lld": lld.read,
     "pbc": pbc.read,
     "txl": txl.read,
@@ -26,8 +31,19 @@ READERS: dict[str, Reader] = {
     "yolo": yolo.read,
 }
 
+WRITERS: dict[str, Writer] = {
+    "bloodfilm": bloodfilm.write,
+    "coco": coco.write,
+    "folder": folder.write,
+    "index": index.write,
+    "lld": lld.write,
+    "voc": voc.write,
+    "yolo": yolo.write,
+}
+
 # Formats that say more go first: LLD's labels are COCO too, and any set is a folder of images.
 _BY_SPECIFICITY: tuple[tuple[ModuleType, ...], ...] = (
+    (bloodfilm, index),
     (bccd, lld, pbc, txl),
     (coco, voc, yolo),
     (folder,),
@@ -51,13 +67,35 @@ def open_dataset(path: Path | str, format: str | None = None, **options: Any) ->
     name = format or detect(where)
     if name not in READERS:
         raise DataError(f"no format {name!r}; formats: {', '.join(READERS)}")
+    return _call(READERS[name], where, name, options)
+
+
+def save_dataset(dataset: Dataset, path: Path | str, format: str, **options: Any) -> list[str]:
+    """Write a data set in a format of `WRITERS`; return what the format could not carry.
+
+    Args:
+        dataset: to write.
+        path: a file or a new folder, as the format has it.
+        format: a key of `WRITERS`.
+        options: of the writer: those of `WriteOptions` and the format's own.
+
+    Raises:
+        DataError: if something is in the way and `overwrite` is not set.
+    """
+    if format not in WRITERS:
+        raise DataError(f"no format {format!r} can be written; choose from {', '.join(WRITERS)}")
+    where = Path(path).expanduser()
+    return _call(partial(WRITERS[format], dataset), where, format, options)
+
+
+def _call(function: Callable[..., T], path: Path, format: str, options: dict[str, Any]) -> T:
     try:
-        return READERS[name](where, **options)
+        return function(path, **options)
     except TypeError as error:
         if "unexpected keyword argument" not in str(error):
             raise
         option = str(error).rsplit("'", 2)[1]
-        raise DataError(f"{where}: format {name} has no option {option!r}") from None
+        raise DataError(f"{path}: format {format} has no option {option!r}") from None
 
 
 def detect(path: Path) -> str:

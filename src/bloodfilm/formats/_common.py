@@ -127,17 +127,20 @@ class Reading:
 
     def label(self, spelling: str) -> tuple[str | None, bool]:
         """Return (taxonomy node or `None`, whether to ignore) for a set's class name."""
-        if spelling in self.classes:
-            return self.classes[spelling], False
-        found = self.taxonomy.find(spelling)
-        key = spelling.strip().lower()
+        meaning = self.meaning(spelling)
+        if meaning is None:
+            self._strangers[spelling] += 1
+        return meaning or (None, False)
+
+    def meaning(self, spelling: str) -> tuple[str | None, bool] | None:
+        """Like `label`, but `None` for a name nobody knows, and without counting it."""
+        found = self.classes.get(spelling) or self.taxonomy.find(spelling)
         if found is not None:
             return found, False
+        key = spelling.strip().lower()
         if key in IGNORE_NAMES:
             return None, True
-        if key not in UNNAMED_NAMES:
-            self._strangers[spelling] += 1
-        return None, False
+        return (None, False) if key in UNNAMED_NAMES else None
 
     # ---- images ----------------------------------------------------------------------------
 

@@ -39,6 +39,7 @@ JSON_KEYS: Mapping[str, tuple[str, ...]] = {
 }
 NOT_APPLICABLE_JSON = 4
 NOT_APPLICABLE_TEXT = 2
+UNKNOWN_SIZE_TEXT = 4  # 2 would read as large
 
 Decoded = tuple[dict[str, str], list[str]]
 """Attributes that are known, and what was wrong with the others."""
@@ -55,7 +56,7 @@ def attributes_from_json(annotation: Mapping[str, Any], none: bool) -> Decoded:
         name: next((annotation[key] for key in keys if key in annotation), None)
         for name, keys in JSON_KEYS.items()
     }
-    return _decode(codes, NOT_APPLICABLE_JSON, none)
+    return _decode(codes, {NOT_APPLICABLE_JSON}, none)
 
 
 def attributes_from_text(columns: Sequence[float], none: bool) -> Decoded:
@@ -64,10 +65,11 @@ def attributes_from_text(columns: Sequence[float], none: bool) -> Decoded:
     For the three-valued cell size, 2 is a level unless the class is `none`.
     """
     names = LLD_SCHEMA.names[-len(columns) :] if columns else ()
-    return _decode(dict(zip(names, columns, strict=True)), NOT_APPLICABLE_TEXT, none)
+    codes = dict(zip(names, columns, strict=True))
+    return _decode(codes, {NOT_APPLICABLE_TEXT, UNKNOWN_SIZE_TEXT}, none)
 
 
-def _decode(codes: Mapping[str, Any], not_applicable: int, none: bool) -> Decoded:
+def _decode(codes: Mapping[str, Any], not_applicable: set[int], none: bool) -> Decoded:
     known: dict[str, str] = {}
     faults: list[str] = []
     for name, raw in codes.items():
@@ -76,7 +78,7 @@ def _decode(codes: Mapping[str, Any], not_applicable: int, none: bool) -> Decode
         code = to_int(raw)
         values = LLD_SCHEMA[name].values
         level = code is not None and 0 <= code < len(values)
-        if code == not_applicable and (none or not level):
+        if code in not_applicable and (none or not level):
             continue
         if code is None or not level:
             faults.append(f"{name} has code {raw!r}; taken as unknown")
@@ -92,4 +94,6 @@ def json_code(name: str, value: str | None) -> int:
 
 def text_code(name: str, value: str | None) -> int:
     """Return the text code of an attribute's value; unknown is written as not applicable."""
-    return NOT_APPLICABLE_TEXT if value is None else LLD_SCHEMA[name].index(value)
+    if value is not None:
+        return LLD_SCHEMA[name].index(value)
+    return UNKNOWN_SIZE_TEXT if name == "cell_size" else NOT_APPLICABLE_TEXT

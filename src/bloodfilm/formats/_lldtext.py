@@ -14,6 +14,7 @@ from bloodfilm.formats._yolotext import Row, read_rows
 WIDTHS = frozenset({5, 11, 12, 15, 16})
 PATCH_WIDTHS = frozenset({15, 16})
 PATCH_SCALE = 640  # the patch is in pixels of a 640 x 640 field
+SLACK = 1.0  # pixels; labels are rounded, patches are whole pixels
 USUAL_SIZE = (640, 640)
 
 PATCH_ORDERS: dict[str, tuple[int, int, int, int]] = {
@@ -71,7 +72,7 @@ def read_labels(reading: Reading, path: Path, size: tuple[int, int]) -> TextLabe
         reading.report(path, "", what, "correct the patch columns")
         return None
     patches = dict.fromkeys(_patch(row, fitting[0], size) for row in patched)
-    region = Region.union(Region.rect(x1, y1, x2 - x1, y2 - y1) for x1, y1, x2, y2 in patches)
+    region = Region.union(_region(patch, size) for patch in patches)
     return TextLabels(cells, region, fitting[0] if len(fitting) == 1 else "either order")
 
 
@@ -82,11 +83,19 @@ def _patch(row: Row, order: str, size: tuple[int, int]) -> tuple[float, float, f
     return x1 * across, y1 * down, x2 * across, y2 * down
 
 
+def _region(patch: tuple[float, float, float, float], size: tuple[int, int]) -> Region:
+    x1, y1, x2, y2 = patch
+    if x1 <= 0 and y1 <= 0 and x2 >= size[0] and y2 >= size[1]:
+        return Region.everything()
+    return Region.rect(x1, y1, x2 - x1, y2 - y1)
+
+
 def _fits(rows: Sequence[Row], order: str, size: tuple[int, int]) -> bool:
     for row in rows:
         x1, y1, x2, y2 = _patch(row, order, size)
-        x, y, w, h = row.box
-        if not (x1 < x2 and y1 < y2 and x1 <= x + w / 2 <= x2 and y1 <= y + h / 2 <= y2):
+        x, y = row.box[0] + row.box[2] / 2, row.box[1] + row.box[3] / 2
+        inside = x1 - SLACK <= x <= x2 + SLACK and y1 - SLACK <= y <= y2 + SLACK
+        if not (x1 < x2 and y1 < y2 and inside):
             return False
     return True
 

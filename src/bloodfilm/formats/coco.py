@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Unpack
 
-from bloodfilm.core import BloodfilmError, Cell, DataError, Dataset, Field, Schema
+from bloodfilm.core import BloodfilmError, Cell, DataError, Dataset, Field, Schema, Taxonomy
 from bloodfilm.core.attributes import LLD_SCHEMA
 from bloodfilm.formats._common import (
     Reading,
@@ -17,8 +17,18 @@ from bloodfilm.formats._common import (
     to_int,
 )
 from bloodfilm.formats._images import walk
-from bloodfilm.formats._records import origin_from_json
+from bloodfilm.formats._records import origin_from_json, origin_to_json
+from bloodfilm.formats._writing import (
+    Losses,
+    WriteOptions,
+    finish,
+    output_file,
+    relative,
+    resolved,
+    unique_names,
+)
 
+Json = dict[str, Any]
 EXTRA = "bloodfilm"
 """Key under which an image entry and the file itself carry what COCO has no place for."""
 
@@ -57,10 +67,12 @@ def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
         raise DataError(f"{path}: no COCO file (JSON with images and annotations) here")
     reading = Reading(path, **options)
     loaded = [load(reading, file) for file in files]
-    fields = [f for coco in loaded for f in _fields(reading, coco)]
     extra = loaded[0].extra
+    if "taxonomy" in extra and "taxonomy" not in options:
+        reading.taxonomy = Taxonomy.from_json(extra["taxonomy"])
     schema = Schema.from_json(extra["schema"]) if "schema" in extra else LLD_SCHEMA
     licence = extra.get("licence")
+    fields = [f for coco in loaded for f in _fields(reading, coco)]
     return reading.dataset(
         str(extra.get("name", path.stem)), fields, schema=schema, licence=licence
     )
@@ -186,8 +198,9 @@ def locate(reading: Reading, file: Path, name: str) -> Path:
     clean = name.replace("\\", "/")
     for base in (reading.images, file.parent, file.parent / "images"):
         if base is not None and (base / clean).is_file():
-            return base / clean
-    return reading.index.find(clean, near=file.with_suffix("") / "x") or file.parent / clean
+            return resolved(clean, base)
+    near = file.with_suffix("")  # train.json: an image below a folder `train` is meant
+    return reading.index.find(clean, near=near) or resolved(clean, file.parent)
 
 
 def size_of(reading: Reading, record: Record, image: Path) -> tuple[int, int] | None:
@@ -212,7 +225,7 @@ def box_of(
 
 def identity(annotation: Mapping[str, Any]) -> str | None:
     """Return the annotation's own identity as text."""
-    ident = annotation.get("id")
+    ident = annotation.get("source_id", annotation.get("id"))
     return None if ident is None else str(ident)
 
 
@@ -241,7 +254,100 @@ def with_extra(reading: Reading, coco: CocoFile, record: Record, plain: Field) -
     if not isinstance(extra, dict):
         return plain
     try:
-        return replace(plain, **origin_from_json(extra, plain.split))
+        return replace(plain, **origin_from_json(extra))
     except (BloodfilmError, TypeError, ValueError, AttributeError) as error:
         reading.report(coco.path, f"image {record.name}", f"{EXTRA} cannot be read ({error})")
         return plain
+
+
+# ---- writing ---------------------------------------------------------------------------------
+
+
+def write(dataset: Dataset, path: Path, **options: Unpack[WriteOptions]) -> list[str]:
+    """Write one COCO file (`*.json`, or `annotations.json` in a folder); return what was lost.
+
+    Attributes stand under each annotation's `attributes`, regions, domains, patients and splits
+    under each image's `bloodfilm`; other programs pass over both.
+    """
+    losses = Losses()
+    categories = Categories.of(dataset)
+    with output_file(Path(path), ".json", "annotations.json", options) as (out, name):
+        names = unique_names(dataset.fields) if out.images else None
+        images: list[Json] = []
+        annotations: list[Json] = []
+        for number, item in enumerate(dataset, 1):
+            image = out.image(item.path, f"images/{names[number - 1]}") if names else item.path
+            images.append(image_entry(item, number, relative(image, out.root)))
+            for cell in losses.boxed(item):
+                annotation = annotation_of(cell, len(annotations) + 1, number, categories)
+                if cell.attributes:
+                    annotation["attributes"] = dict(cell.attributes)
+                annotations.append(annotation)
+        content = {
+            "info": {"description": dataset.name},
+            EXTRA: {
+                "name": dataset.name,
+                "licence": dataset.licence,
+                "schema": dataset.schema.to_json(),
+                "taxonomy": dataset.taxonomy.to_json(),
+            },
+            "images": images,
+            "categories": categories.to_json(),
+            "annotations": annotations,
+        }
+        out.json(name, content)
+    return finish(out, losses)
+
+
+@dataclass
+class Categories:
+    """Category ids by name; a new name gets the next free id."""
+
+    ids: dict[str, int]
+    parents: Mapping[str, str | None] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> "Categories":
+        """Number every node of the taxonomy from 1."""
+        nodes = dataset.taxonomy.nodes
+        return cls({n.name: i for i, n in enumerate(nodes, 1)}, {n.name: n.parent for n in nodes})
+
+    def id_of(self, cell: Cell, ignore: str = "ignore") -> int:
+        """Return a cell's category; objects to ignore and unnamed ones have their own."""
+        name = cell.label or (ignore if cell.ignore else "unnamed")
+        return self.ids.setdefault(name, max(self.ids.values(), default=0) + 1)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Return COCO's list of categories."""
+        return [
+            {"id": ident, "name": name, "supercategory": self.parents.get(name) or ""}
+            for name, ident in self.ids.items()
+        ]
+
+
+def image_entry(item: Field, ident: int, name: str) -> dict[str, Any]:
+    """Return a field's entry in `images`."""
+    entry: dict[str, Any] = {"id": ident, "file_name": name}
+    if item.width is not None and item.height is not None:
+        entry |= {"width": item.width, "height": item.height}
+    return entry | {EXTRA: origin_to_json(item)}
+
+
+def annotation_of(
+    cell: Cell, ident: int, image: int, categories: Categories, ignore: str = "ignore"
+) -> dict[str, Any]:
+    """Return a cell's entry in `annotations`; its own identity is kept where it is another."""
+    x, y, w, h = cell.box or (0.0, 0.0, 0.0, 0.0)
+    annotation: dict[str, Any] = {
+        "id": ident,
+        "image_id": image,
+        "category_id": categories.id_of(cell, ignore),
+        "bbox": [x, y, w, h],
+        "area": w * h,
+        "iscrowd": 0,
+    }
+    if cell.ignore:
+        annotation["ignore"] = 1
+    if cell.id != str(ident):
+        annotation["source_id"] = cell.id
+    return annotation

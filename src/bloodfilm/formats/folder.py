@@ -5,8 +5,16 @@ from pathlib import Path
 from typing import Unpack
 
 from bloodfilm.core import Cell, DataError, Dataset, Domain, Field, Region
-from bloodfilm.formats._common import Reading, ReadOptions, need_folder, split_of
+from bloodfilm.formats._common import (
+    IGNORE_NAMES,
+    UNNAMED_NAMES,
+    Reading,
+    ReadOptions,
+    need_folder,
+    split_of,
+)
 from bloodfilm.formats._lldnames import parse_name
+from bloodfilm.formats._writing import Losses, WriteOptions, finish, output, unique_names
 
 PLAIN_FOLDERS = frozenset({"images", "image", "jpegimages"})
 
@@ -43,8 +51,9 @@ def _class_folder(reading: Reading, image: Path) -> str | None:
     names = [p for p in _inner(reading, image) if split_of(p) is None]
     if not names:
         return None
-    known = names[-1] in reading.classes or reading.taxonomy.find(names[-1]) is not None
-    return names[-1] if known else None
+    name = names[-1]
+    known = name in reading.classes or reading.taxonomy.find(name) is not None
+    return name if known or name.lower() in IGNORE_NAMES | UNNAMED_NAMES else None
 
 
 def _field(reading: Reading, image: Path, by_class: bool) -> Field:
@@ -53,8 +62,8 @@ def _field(reading: Reading, image: Path, by_class: bool) -> Field:
     names = [p for p in inner if split_of(p) is None]
     cells: tuple[Cell, ...] = ()
     meta: dict[str, str] = {}
-    if by_class:
-        label, ignore = reading.label(names[-1] if names else "unnamed")
+    if by_class and names:
+        label, ignore = reading.label(names[-1])
         cells = (Cell(None, label, ignore=ignore),)
     elif names:
         meta["folder"] = "/".join(names)
@@ -71,3 +80,31 @@ def _field(reading: Reading, image: Path, by_class: bool) -> Field:
         diagnosis=parts.diagnosis,
         meta=meta | parts.meta,
     )
+
+
+def write(dataset: Dataset, path: Path, **options: Unpack[WriteOptions]) -> list[str]:
+    """Copy or link the images into SPLIT/CLASS folders; return what was lost.
+
+    An image of several cells has no place in such folders and is left out.
+
+    Raises:
+        DataError: if `images` is neither `copy` nor `link`: such a set is its images.
+    """
+    if options.get("images") is None:
+        raise DataError(f"{path}: a folder of images needs the images; copy or link them")
+    losses = Losses()
+    losses.vocabulary(dataset, "taxonomy", "licence")
+    with output(Path(path), fresh=True, **options) as out:
+        for item, name in zip(dataset, unique_names(dataset.fields), strict=True):
+            if len(item.cells) > 1:
+                losses.add("everything (more than one cell in the image)", "fields")
+                continue
+            folders = [item.split] if item.split else []
+            for cell in item.cells:
+                losses.cell(cell)
+                if cell.box is not None:
+                    losses.add("box")
+                folders.append("ignore" if cell.ignore else cell.label or "unnamed")
+            losses.origin(item, keeps=("split", "region") if item.region.is_nothing else ("split",))
+            out.image(item.path, "/".join([*folders, name]))
+    return finish(out, losses)

@@ -22,6 +22,9 @@ from bloodfilm.formats._common import (
 from bloodfilm.formats._images import walk
 from bloodfilm.formats._lldcodes import CLASSES, attributes_from_json, is_none
 from bloodfilm.formats._lldnames import parse_name, parse_subset
+from bloodfilm.formats._lldwrite import write
+
+__all__ = ["read", "recognises", "subsets", "write"]
 
 LICENCE = "CC BY-NC-SA 4.0, as users of the set state it"
 JSON_FOLDERS = frozenset({"json_labels", "wbc_detection"})
@@ -210,8 +213,8 @@ def _from_json(
 def _class_names(reading: Reading, loaded: coco.CocoFile) -> Mapping[int, str]:
     """Return class names by id, the file's own before LLD's, and note where they differ."""
     for ident, name in loaded.categories.items():
-        usual = CLASSES.get(ident, "none")
-        if reading.label(name) != reading.label(usual):
+        usual = CLASSES.get(ident)
+        if usual is not None and reading.meaning(name) != reading.meaning(usual):
             reading.note(
                 f"{reading.short(loaded.path)}: category {ident} is {name!r} here, {usual!r} in "
                 "LLD's list; the name is believed"
@@ -233,7 +236,7 @@ def _json_cell(
     if name is None:
         reading.report(file, place, f"class {annotation.get('category_id')!r} has no name; unnamed")
         name = "unnamed"
-    if by_id is not None and reading.label(str(name)) != reading.label(by_id):
+    if by_id is not None and reading.meaning(str(name)) != reading.meaning(by_id):
         reading.report(file, place, f"class {ident} is {by_id!r}, but is named {name!r}: believed")
     attributes, faults = attributes_from_json(annotation, none=is_none(str(name)))
     for fault in faults:

@@ -1,24 +1,39 @@
 """Pascal VOC: one XML file an image in Annotations, splits in ImageSets/Main."""
 
+import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from bloodfilm.core import Cell, DataError, Dataset, Field, Region
+from bloodfilm.core import BloodfilmError, Cell, DataError, Dataset, Field, Region
 from bloodfilm.formats._common import (
     Reading,
     ReadOptions,
     head,
     need_folder,
+    parse_json,
     read_text,
     split_of,
     to_int,
 )
 from bloodfilm.formats._images import walk
+from bloodfilm.formats._records import origin_from_json, origin_to_json
+from bloodfilm.formats._writing import (
+    Losses,
+    Output,
+    WriteOptions,
+    finish,
+    output,
+    size_for_writing,
+    unique_names,
+)
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
+EXTRA = "bloodfilm"
+"""Element of an annotation that carries, as JSON, what VOC has no place for."""
 MAX_XML_CHARACTERS = 64 << 20
 
 
@@ -98,7 +113,15 @@ def read_field(reading: Reading, file: Path, tree: "Element", split: str | None)
         size = reading.size(image)
     cells = tuple(_cells(reading, file, tree, size))
     width, height = size or (None, None)
-    return Field(image, width, height, cells, split=split)
+    plain = Field(image, width, height, cells, split=split)
+    extra = tree.findtext(EXTRA)
+    try:
+        return (
+            replace(plain, **origin_from_json(parse_json(extra, file), split)) if extra else plain
+        )
+    except (BloodfilmError, TypeError, ValueError, AttributeError) as error:
+        reading.report(file, f"<{EXTRA}>", f"cannot be read ({error})")
+        return plain
 
 
 def _image(reading: Reading, file: Path, name: str) -> Path:
@@ -143,3 +166,77 @@ def _add_unlabelled(reading: Reading, fields: list[Field]) -> None:
         if image not in labelled:
             reading.report(image, "", "image without an annotation file; kept as not annotated")
             fields.append(Field(image, region=Region.nothing()))
+
+
+# ---- writing ---------------------------------------------------------------------------------
+
+
+def write(dataset: Dataset, path: Path, **options: Unpack[WriteOptions]) -> list[str]:
+    """Write Annotations, ImageSets/Main and, if asked, JPEGImages; return what was lost.
+
+    Cells to ignore are `difficult`. Attributes stand under each object's `attributes`, regions,
+    domains and patients in an element `bloodfilm`; other programs pass over both.
+    """
+    losses = Losses()
+    losses.vocabulary(dataset, "taxonomy", "licence")
+    splits: dict[str, list[str]] = {}
+    with output(Path(path), fresh=True, **options) as out:
+        for item, name in zip(dataset, unique_names(dataset.fields), strict=True):
+            out.image(item.path, f"JPEGImages/{name}")
+            _write_annotation(out, item, name, losses)
+            if item.split:
+                splits.setdefault(item.split, []).append(Path(name).stem)
+        for split, stems in splits.items():
+            out.text(f"ImageSets/Main/{split}.txt", "".join(f"{stem}\n" for stem in stems))
+    return finish(out, losses)
+
+
+def _write_annotation(out: Output, item: Field, name: str, losses: Losses) -> None:
+    from xml.etree import ElementTree
+
+    size = size_for_writing(item, losses)
+    if size is None:
+        return
+    sides = {"width": size[0], "height": size[1], "depth": 3}
+    tree = _element("annotation", {"folder": "JPEGImages", "filename": name, "size": sides})
+    for cell in losses.boxed(item):
+        tree.append(_object(cell, losses))
+    origin = {k: v for k, v in origin_to_json(item).items() if k != "split"}
+    if origin:
+        tree.append(_element(EXTRA, json.dumps(origin)))
+    ElementTree.indent(tree)
+    content = ElementTree.tostring(tree, encoding="unicode")
+    out.text(f"Annotations/{Path(name).stem}.xml", content + "\n")
+
+
+def _object(cell: Cell, losses: Losses) -> "Element":
+    x, y, w, h = cell.box or (0, 0, 0, 0)
+    if cell.id is not None and not cell.id.isprintable():
+        losses.add("identity")
+    name = cell.label or ("ignore" if cell.ignore else "unnamed")
+    content = {
+        "name": name,
+        "difficult": int(cell.ignore),
+        "bndbox": {"xmin": float(x), "ymin": float(y), "xmax": x + w, "ymax": y + h},
+    }
+    if cell.id is not None and cell.id.isprintable():
+        content["id"] = cell.id
+    element = _element("object", content)
+    if cell.attributes:
+        pairs = _element("attributes", {})
+        for key, value in cell.attributes.items():
+            pairs.append(_element("attribute", {"name": key, "value": value}))
+        element.append(pairs)
+    return element
+
+
+def _element(tag: str, content: object) -> "Element":
+    """Return an element with text, or with one child for each key of a mapping."""
+    from xml.etree.ElementTree import Element
+
+    element = Element(tag)
+    if isinstance(content, dict):
+        element.extend(_element(key, value) for key, value in content.items())
+    else:
+        element.text = str(content)
+    return element

@@ -1,6 +1,7 @@
 """YOLO: data.yaml, trees of images and labels, one text file an image."""
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
@@ -8,7 +9,17 @@ from typing import Any, Unpack
 from bloodfilm.core import Cell, DataError, Dataset, Field, Region
 from bloodfilm.formats._common import Reading, ReadOptions, need_folder, read_text, split_of
 from bloodfilm.formats._images import is_image, walk
-from bloodfilm.formats._yolotext import Row, denormalise, read_rows
+from bloodfilm.formats._writing import (
+    NO_SPLIT,
+    Losses,
+    Output,
+    WriteOptions,
+    finish,
+    output,
+    size_for_writing,
+    unique_names,
+)
+from bloodfilm.formats._yolotext import Row, denormalise, normalise, read_rows
 
 YAML_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 CLASS_FILES = ("classes.txt", "obj.names", "labels/classes.txt", "labels/train/classes.txt")
@@ -101,7 +112,7 @@ def _names(value: Any, path: Path) -> dict[int, str]:
 def _yaml_splits(content: dict[str, Any], root: Path) -> Iterator[tuple[str | None, Path]]:
     stated = content.get("path")
     bases = [root / str(stated), root] if stated else [root]
-    for key in ("train", "val", "valid", "test"):
+    for key in ("train", "val", "valid", "test", NO_SPLIT):
         value = content.get(key)
         for item in value if isinstance(value, list) else [value] if value else []:
             # Exports write `../train/images` for folders that lie beside data.yaml.
@@ -227,3 +238,59 @@ def _report_unpaired(reading: Reading, fields: list[Field], used: set[Path]) -> 
             file = folder / name
             if file.suffix == ".txt" and name.lower() not in NO_LABELS and file not in used:
                 reading.report(file, "", "labels without an image, left out")
+
+
+# ---- writing ---------------------------------------------------------------------------------
+
+
+def write(dataset: Dataset, path: Path, **options: Unpack[WriteOptions]) -> list[str]:
+    """Write data.yaml, labels/SPLIT/*.txt and, if asked, images/SPLIT/*; return what was lost.
+
+    Classes are those that occur, in the taxonomy's order; objects to ignore and unnamed ones are
+    classes of their own. Fields that belong to no split go to `all`, which YOLO itself passes over.
+    """
+    root, losses = Path(path), Losses()
+    losses.vocabulary(dataset, "taxonomy", "licence")
+    names = unique_names(dataset.fields)
+    classes = _classes_in_use(dataset)
+    used_splits: dict[str, None] = {}
+    with output(root, fresh=True, **options) as out:
+        for item, name in zip(dataset, names, strict=True):
+            split = item.split or NO_SPLIT
+            used_splits[split] = None
+            out.image(item.path, f"images/{split}/{name}")
+            _write_labels(out, item, f"labels/{split}/{Path(name).stem}.txt", classes, losses)
+        lines = [f"{split}: images/{split}\n" for split in used_splits]
+        listed = "".join(f"  {i}: {json.dumps(name)}\n" for name, i in classes.items())
+        out.text("data.yaml", f"path: .\n{''.join(lines)}nc: {len(classes)}\nnames:\n{listed}")
+    return finish(out, losses)
+
+
+def _class_name(cell: Cell) -> str:
+    return "ignore" if cell.ignore else cell.label or "unnamed"
+
+
+def _classes_in_use(dataset: Dataset) -> dict[str, int]:
+    order = {name: i for i, name in enumerate((*dataset.taxonomy.names, "unnamed", "ignore"))}
+    used = {_class_name(cell) for item in dataset for cell in item.cells if cell.box is not None}
+    ranked = sorted(used or {"white cell"}, key=lambda name: (order.get(name, len(order)), name))
+    return {name: i for i, name in enumerate(ranked)}
+
+
+def _write_labels(
+    out: Output, item: Field, name: str, classes: Mapping[str, int], losses: Losses
+) -> None:
+    cells = losses.boxed(item)
+    unknown = item.region.is_nothing and not cells  # read back from the missing label file
+    losses.origin(item, keeps=("split", "region") if unknown else ("split",))
+    if unknown:
+        return
+    size = size_for_writing(item, losses)
+    if size is None:
+        return
+    rows = []
+    for cell in cells:
+        losses.cell(cell)
+        box = normalise(cell.box or (0, 0, 0, 0), size)
+        rows.append(" ".join([str(classes[_class_name(cell)]), *(repr(float(v)) for v in box)]))
+    out.text(name, "".join(row + "\n" for row in rows))
