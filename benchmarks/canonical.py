@@ -21,7 +21,8 @@ from xml.etree import ElementTree
 import cv2
 import numpy as np
 
-from bloodfilm.imaging.measure import Measurement, measure, pool
+from bloodfilm.imaging.canonical import view_of
+from bloodfilm.imaging.measure import RED_CELL_UM, Measurement, measure, pool
 from bloodfilm.imaging.open import find_images, open_image
 
 LLD_SQUEEZE = 0.562
@@ -88,6 +89,13 @@ def share(values: list[bool]) -> float | None:
     return round(float(np.mean(values)), 3) if values else None
 
 
+def axes_right(measurement: Measurement, sides: Boxes) -> bool:
+    """Whether the single-field view puts both sides of a median box within 10 % of 7.5 um."""
+    view = view_of(measurement)
+    um = sides * [view.um_per_px_x, view.um_per_px_y]
+    return bool((np.abs(um / RED_CELL_UM - 1) < 0.1).all())
+
+
 def evaluate(one: Set, every: int) -> dict[str, Any]:
     """All figures of one set."""
     measured: list[Measurement] = []
@@ -133,6 +141,8 @@ def evaluate(one: Set, every: int) -> dict[str, Any]:
         result["pooled_over_box"] = round(main.diameter / size, 3)
         near = [abs(m.diameter / size - 1) < 0.1 for m in speaking]
         result["scale_within_10%_of_boxes"] = share(near)
+        sides = np.median(boxes[:, 2:], axis=0)
+        result["view_axes_within_10%_of_boxes"] = share([axes_right(m, sides) for m in speaking])
         sure = [m for m in speaking if m.confidence >= 0.6]
         result["speak_confidence_0.6"] = round(len(sure) / len(measured), 3)
         result["sure_within_10%_of_boxes"] = share([abs(m.diameter / size - 1) < 0.1 for m in sure])
@@ -153,6 +163,7 @@ COLUMNS = (
     ("pooled_over_box", "ratio"),
     ("scale_within_10%_of_pooled", "10%pool"),
     ("scale_within_10%_of_boxes", "10%box"),
+    ("view_axes_within_10%_of_boxes", "view10%"),
     ("speak_confidence_0.6", "sure"),
     ("sure_within_10%_of_boxes", "sure10%"),
     ("ms", "ms"),

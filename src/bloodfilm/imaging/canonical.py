@@ -32,6 +32,7 @@ CROP_SIZE = 128
 ASSUMED_UM = 0.1
 DISAGREEMENT = 0.15
 MIN_REFINE = 5
+CELL_SQUEEZE_SPREAD = 0.17
 MAX_CANONICAL_PIXELS = 400_000_000
 
 
@@ -169,9 +170,8 @@ def view_of(
     notes: list[str] = []
     if not measurement.speaks:
         notes.append(f"too few whole red cells in this field ({measurement.cells})")
-    squeeze, squeeze_source = _settle(
-        "squeeze", seen.squeeze if seen else None, stated.squeeze, 1.0, notes
-    )
+    seen_squeeze = _told_from_square(seen, notes) if seen else None
+    squeeze, squeeze_source = _settle("squeeze", seen_squeeze, stated.squeeze, 1.0, notes)
     seen_um = RED_CELL_UM / seen.diameter * squeeze**0.5 if seen else None
     um_y, scale_source = _settle("scale", seen_um, stated.um_per_px, ASSUMED_UM, notes)
     sources = [s or (seen.source if seen else "assumed") for s in (scale_source, squeeze_source)]
@@ -200,6 +200,7 @@ class _Seen:
     diameter: float
     squeeze: float
     confidence: float
+    cells: int
     source: Source
 
 
@@ -210,9 +211,23 @@ def _observed(measurement: Measurement, group: Group | None) -> _Seen | None:
     fields tell more than one.
     """
     if group and (group.fields > 1 or not measurement.speaks):
-        return _Seen(group.diameter, group.squeeze, group.confidence, "pooled")
+        return _Seen(group.diameter, group.squeeze, group.confidence, group.cells, "pooled")
     m = measurement
-    return _Seen(m.diameter, m.squeeze, m.confidence, "measured") if m.speaks else None
+    return _Seen(m.diameter, m.squeeze, m.confidence, m.cells, "measured") if m.speaks else None
+
+
+def _told_from_square(seen: _Seen, notes: list[str]) -> float:
+    """The squeeze that red cells show, or 1 where so few cells cannot tell it from 1.
+
+    Nearly every camera has square pixels, and single red cells are not quite round: a few of
+    them show a squeeze off by 10 % where there is none.
+    """
+    error = CELL_SQUEEZE_SPREAD / np.sqrt(seen.cells)
+    if abs(np.log(seen.squeeze)) > 2 * error:
+        return seen.squeeze
+    if abs(seen.squeeze - 1) > 0.05:
+        notes.append(f"squeeze {seen.squeeze:.2f} of {seen.cells} red cells is taken for 1")
+    return 1.0
 
 
 def _settle(

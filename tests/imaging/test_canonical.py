@@ -1,0 +1,209 @@
+"""The canonical view: what it decides, says, renders and maps."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bloodfilm.core.domain import Domain
+from bloodfilm.core.errors import DataError
+from bloodfilm.imaging.canonical import CanonicalView, canonical_view, refine
+from bloodfilm.imaging.measure import measure, pool
+from imaging.drawing import ellipse, field
+
+BLANK = np.full((300, 400, 3), (200, 190, 180), np.uint8)
+
+
+def view_of_size(
+    width: int = 640, height: int = 640, um: tuple[float, float] = (0.25, 0.14)
+) -> CanonicalView:
+    return CanonicalView(
+        um[0], um[1], (163.0, 164.0, 155.0), 20, 0.9, "measured", "measured", width, height
+    )
+
+
+def test_measured_field_says_where_its_numbers_come_from() -> None:
+    view = canonical_view(field(cell=(30, 52)))
+    assert view.source == {"scale": "measured", "squeeze": "measured"}
+    assert view.squeeze == pytest.approx(30 / 52, rel=0.05)
+    assert view.um_per_px_x == pytest.approx(7.5 / 30, rel=0.1)
+    assert view.um_per_px_y == pytest.approx(7.5 / 52, rel=0.1)
+    assert view.note == ""
+
+
+def test_rendered_cells_are_30_px_round_on_245() -> None:
+    image = field(cell=(30, 52), white=(163, 164, 155), ink=(70, 100, 130))
+    view = canonical_view(image)
+    drawn = view.render(image)
+    assert drawn.shape == (view.size[1], view.size[0], 3)
+    again = measure(drawn)
+    assert again.diameter == pytest.approx(30, rel=0.06)
+    assert again.squeeze == pytest.approx(1, abs=0.05)
+    assert again.white_point == pytest.approx((245, 245, 245), abs=2)
+
+
+def test_nothing_known_is_assumed_aloud() -> None:
+    view = canonical_view(BLANK)
+    assert view.source == {"scale": "assumed", "squeeze": "assumed"}
+    assert view.confidence == 0
+    assert "too few whole red cells" in view.note
+    assert "assumed" in view.note
+    assert view.white_point == pytest.approx((200, 190, 180), abs=1)
+
+
+def test_stated_values_are_used_where_cells_are_silent() -> None:
+    view = canonical_view(BLANK, Domain(um_per_px=0.14, squeeze=0.56))
+    assert view.source == {"scale": "stated", "squeeze": "stated"}
+    assert view.um_per_px_y == pytest.approx(0.14)
+    assert view.um_per_px_x == pytest.approx(0.25)
+    assert "assumed" not in view.note
+    half = canonical_view(BLANK, Domain(um_per_px=0.14))
+    assert half.source == {"scale": "stated", "squeeze": "assumed"}
+
+
+def test_folder_comes_before_what_is_stated_and_fills_silence() -> None:
+    pooled = pool([measure(field(cell=(40, 40), seed=s)) for s in range(3)])
+    view = canonical_view(BLANK, Domain(um_per_px=0.18), pooled)
+    assert view.source == {"scale": "pooled", "squeeze": "pooled"}
+    assert view.um_per_px_y == pytest.approx(7.5 / 40, rel=0.08)
+
+
+def test_stated_wins_a_clear_contradiction_and_the_note_says_so() -> None:
+    image = field(cell=(40, 40))
+    close = canonical_view(image, Domain(um_per_px=0.18, squeeze=0.95))
+    assert close.source == {"scale": "measured", "squeeze": "measured"}
+    far = canonical_view(image, Domain(um_per_px=0.1, squeeze=0.5))
+    assert far.source == {"scale": "stated", "squeeze": "stated"}
+    assert (far.um_per_px_y, far.squeeze) == pytest.approx((0.1, 0.5))
+    assert far.note.count("is stated and used") == 2
+
+
+def test_field_that_disagrees_with_its_folder_keeps_its_own_measure() -> None:
+    pooled = pool([measure(field(cell=(40, 40), seed=s)) for s in range(3)])
+    view = canonical_view(field(cell=(25, 25), count=60), None, pooled)
+    assert view.scale_source == "measured"
+    assert view.um_per_px_x == pytest.approx(7.5 / 25, rel=0.1)
+
+
+def test_a_few_cells_cannot_claim_a_slight_squeeze() -> None:
+    image = np.full((300, 400, 3), 230, np.uint8)
+    for x, y in ((80, 80), (200, 200), (320, 90)):
+        ellipse(image, (x, y), (74, 80), (1, 1, 0), (190, 130, 130))
+    view = canonical_view(image)
+    assert view.squeeze == 1
+    assert "taken for 1" in view.note
+
+
+def test_json_round_trip() -> None:
+    view = canonical_view(field(cell=(30, 52)))
+    assert CanonicalView.from_json(json.loads(json.dumps(view.to_json()))) == view
+    with pytest.raises(DataError, match="canonical view"):
+        CanonicalView.from_json({"um_per_px_x": 1.0})
+
+
+@given(
+    st.integers(32, 3000),
+    st.integers(32, 3000),
+    st.floats(0.03, 1.5),
+    st.floats(0.03, 1.5),
+    st.floats(0.1, 0.5),
+)
+def test_boxes_there_and_back(width: int, height: int, x: float, y: float, um: float) -> None:
+    view = view_of_size(width, height, (x, y))
+    boxes = np.array([[1.5, 2.0, 10.0, 20.0], [0, 0, width, height]])
+    there = view.to_canonical(boxes, um)
+    assert np.allclose(view.to_original(there, um), boxes)
+    # The whole field maps to the whole rendered picture, to the last pixel.
+    assert there[1, 2:] == pytest.approx(view.size_at(um))
+
+
+def test_boxes_follow_the_pixels() -> None:
+    image = np.full((640, 640, 3), 160, np.uint8)
+    image[300:360, 100:140] = 20
+    view = view_of_size()
+    dark = view.render(image)[..., 0] < 130
+    rows, columns = np.flatnonzero(dark.any(axis=1)), np.flatnonzero(dark.any(axis=0))
+    x, y, w, h = view.to_canonical([[100, 300, 40, 60]])[0]
+    assert (columns[0], columns[-1] + 1) == pytest.approx((x, x + w), abs=1)
+    assert (rows[0], rows[-1] + 1) == pytest.approx((y, y + h), abs=1)
+
+
+def test_shrinking_one_axis_while_the_other_grows_does_not_alias() -> None:
+    stripes = np.zeros((640, 640, 3), np.uint8)
+    stripes[::2] = 160
+    drawn = view_of_size(um=(0.4, 0.07)).render(stripes)
+    # Linear interpolation alone would leave most of the contrast of 240 : 0.
+    assert drawn.std() < 20
+
+
+@pytest.mark.parametrize("um", [(0.25, 0.14), (0.1, 0.1), (0.055, 0.055), (0.5, 0.3)])
+def test_crops_are_centred_and_scaled(um: tuple[float, float]) -> None:
+    image = np.full((640, 640, 3), 160, np.uint8)
+    width, height = 7.5 / um[0], 7.5 / um[1]
+    ellipse(image, (301, 347), (width, height), (1, 1, 0), (20, 20, 20))
+    (crop,) = view_of_size(um=um).crops(image, [(301, 347)])
+    assert crop.shape == (128, 128, 3)
+    rows, columns = np.nonzero(crop[..., 0] < 130)
+    assert (columns.mean(), rows.mean()) == pytest.approx((63.5, 63.5), abs=1.5)
+    assert np.ptp(columns) + 1 == pytest.approx(7.5 / 0.175, abs=2)
+    assert np.ptp(rows) + 1 == pytest.approx(7.5 / 0.175, abs=2)
+
+
+@pytest.mark.parametrize("um", [(0.25, 0.14), (0.1, 0.1), (0.5, 0.3)])
+def test_crops_beyond_the_edge_are_filled_with_background(um: tuple[float, float]) -> None:
+    image = np.full((200, 200, 3), 40, np.uint8)
+    view = view_of_size(200, 200, um)
+    corner, opposite, outside = view.crops(image, [(0, 0), (200, 200), (-4000, 50)])
+    assert (corner[:62] == 245).all() and (corner[:, :62] == 245).all()
+    assert (corner[66:90, 66:90] < 80).all()
+    assert (opposite[66:] == 245).all() and (opposite[40:62, 40:62] < 80).all()
+    assert (outside == 245).all()
+
+
+def test_no_crops() -> None:
+    image = np.zeros((640, 640, 3), np.uint8)
+    assert view_of_size().crops(image, np.zeros((0, 2))).shape == (0, 128, 128, 3)
+
+
+def test_the_wrong_image_and_an_absurd_scale_are_refused() -> None:
+    with pytest.raises(ValueError, match="640 x 640"):
+        view_of_size().render(BLANK)
+    with pytest.raises(DataError, match="check the stated scale"):
+        view_of_size(um=(50.0, 50.0)).render(np.zeros((640, 640, 3), np.uint8))
+
+
+def boxes_of(view: CanonicalView, width: float, height: float, n: int = 12) -> np.ndarray:
+    x, y = np.meshgrid(np.arange(4) * 140 + 20, np.arange(3) * 160 + 20)
+    full = np.full(n, 1.0)
+    return np.stack([x.ravel()[:n], y.ravel()[:n], width * full, height * full], axis=1)
+
+
+def test_refine_follows_whole_free_boxes_only() -> None:
+    view = view_of_size()
+    boxes = boxes_of(view, 33.0, 58.0)
+    cut = [[0.0, 10.0, 5.0, 58.0]] * 30
+    pair = [[600.0, 500.0, 20.0, 20.0], [605.0, 505.0, 20.0, 20.0]]
+    better = refine(view, np.vstack([boxes, cut, pair]))
+    assert better.um_per_px_x == pytest.approx(7.5 / 33)
+    assert better.um_per_px_y == pytest.approx(7.5 / 58)
+    assert "12 detected red cells change scale" in better.note
+    assert better.red_cells == 20
+
+
+def test_refine_keeps_what_it_cannot_better() -> None:
+    view = view_of_size()
+    assert refine(view, boxes_of(view, 33, 58, 4)) == view
+    assert refine(view, np.zeros((0, 4))) == view
+    agreed = refine(view, boxes_of(view, 7.5 / 0.25, 7.5 / 0.14))
+    assert agreed.note == ""
+
+
+def test_refine_checks_a_stated_scale_but_keeps_it() -> None:
+    stated = canonical_view(BLANK, Domain(um_per_px=0.1, squeeze=1.0))
+    boxes = boxes_of(stated, 50.0, 50.0)[:, :] * [0.5, 0.5, 1, 1]
+    checked = refine(stated, boxes)
+    assert (checked.um_per_px_x, checked.um_per_px_y) == pytest.approx((0.1, 0.1))
+    assert checked.scale_source == "stated"
+    assert "contradict" in checked.note
