@@ -69,8 +69,11 @@ class _Graph:
         return model.SerializeToString()
 
 
-def _blobs(g: _Graph, mask: str, window: int, area: float) -> tuple[str, str]:
-    """Score and distances of the disc around each location, from the mask's moments there."""
+def _blobs(g: _Graph, mask: str, window: int, area: float, widest: float) -> tuple[str, str]:
+    """Score and distances of the disc around each location, from the mask's moments there.
+
+    `area` is what a full score takes; what spreads over more than `widest` is several discs.
+    """
     c = np.arange(window) - (window - 1) / 2
     x, y = np.meshgrid(c, c)
     kernels = np.stack([np.ones_like(x), x, y, x * x, y * y])[:, None]
@@ -97,7 +100,11 @@ def _blobs(g: _Graph, mask: str, window: int, area: float) -> tuple[str, str]:
     full = g.op("Min", g.op("Div", total, g.const(area)), g.const(1.0))
     off = g.op("Add", g.op("Mul", mx, mx), g.op("Mul", my, my))
     near = g.op("Sub", g.const(1.0), g.op("Div", off, g.const(512.0)))
-    score = g.op("Mul", full, g.op("Max", near, g.const(0.0)))
+    one = [
+        g.op("Cast", g.op("Less", radius, g.const(widest / 2)), to=TensorProto.FLOAT)
+        for radius in radii
+    ]
+    score = g.op("Mul", g.op("Mul", full, g.op("Max", near, g.const(0.0))), g.op("Mul", *one))
     sides = [
         g.op("Sub", radii[0], mx),
         g.op("Sub", radii[1], my),
@@ -121,8 +128,8 @@ def detector() -> bytes:
     is_dark = g.op("Less", red, g.const(150.0))
     pale = g.op("And", g.op("Not", is_dark), g.op("Less", green, g.const(200.0)))
     masks = [g.op("Cast", m, to=TensorProto.FLOAT) for m in (is_dark, pale)]
-    nucleated, boxes_n = _blobs(g, masks[0], 104, 1500.0)
-    reds, boxes_r = _blobs(g, masks[1], 56, 600.0)
+    nucleated, boxes_n = _blobs(g, masks[0], 104, 1500.0, 80.0)
+    reds, boxes_r = _blobs(g, masks[1], 56, 600.0, 48.0)
     g.op("Concat", nucleated, reds, g.op("Mul", reds, g.const(0.0)), axis=1, name="scores")
     g.op("Where", g.op("Greater", nucleated, reds), boxes_n, boxes_r, name="boxes")
     return g.model(

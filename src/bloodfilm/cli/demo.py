@@ -38,14 +38,14 @@ def demo(
         raise typer.Exit(tally.exit_code)
 
 
-def draw_fields(folder: Path, fields: tuple[tuple[str, int], ...] = FIELDS) -> list[Path]:
+def draw_fields(folder: Path) -> list[Path]:
     """Draw fields as PNG files, a folder per look; returns their paths in order."""
     import cv2
 
     from bloodfilm.films import render_field
 
     paths = []
-    for look, count in fields:
+    for look, count in FIELDS:
         place = folder / look
         place.mkdir(parents=True, exist_ok=True)
         for seed in range(count):
