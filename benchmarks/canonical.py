@@ -103,9 +103,9 @@ def evaluate(one: Set, every: int) -> dict[str, Any]:
     seconds = []
     for path in one.images[::every]:
         image = open_image(path)
-        start = time.perf_counter()
+        start = time.thread_time()
         measured.append(measure(image))
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.thread_time() - start)
         if one.boxes:
             height, width = image.shape[:2]
             b = one.boxes(path, width, height)
@@ -132,7 +132,7 @@ def evaluate(one: Set, every: int) -> dict[str, Any]:
             round(float(np.median(c))) for c in zip(*(m.white_point for m in measured), strict=True)
         ],
         "white_point_reference": one.background,
-        "ms": round(1e3 * float(np.median(seconds)), 1),
+        "cpu_ms": round(1e3 * float(np.median(seconds)), 1),
     }
     if one.boxes:
         boxes = np.vstack(reference)
@@ -166,7 +166,7 @@ COLUMNS = (
     ("view_axes_within_10%_of_boxes", "view10%"),
     ("speak_confidence_0.6", "sure"),
     ("sure_within_10%_of_boxes", "sure10%"),
-    ("ms", "ms"),
+    ("cpu_ms", "cpu ms"),
     ("white_point", "white"),
 )
 

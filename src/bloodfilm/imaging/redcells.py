@@ -16,6 +16,7 @@ Floats = NDArray[np.float64]
 Pixels = NDArray[np.uint8]
 
 WORK_SIDE = 720
+SAMPLE_SIDE = 160
 MIN_DIAMETER = 7.0
 MIN_SOLIDITY = 0.94
 MIN_ELLIPTICITY = 0.975
@@ -55,6 +56,8 @@ def background_colour(image: Pixels) -> tuple[float, float, float]:
     Blood only absorbs, so empty glass is the bright peak of the sum of channels. The bright part
     is what Otsu's threshold (IEEE Trans. SMC 1979) splits off.
     """
+    step = max(1, max(image.shape) // (2 * SAMPLE_SIDE))
+    image = np.ascontiguousarray(image[::step, ::step])
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     histogram = np.bincount(grey.ravel(), minlength=256).astype(np.float64)
     smooth = np.convolve(histogram, np.ones(5) / 5, mode="same")
@@ -132,7 +135,8 @@ def _level(colours: Pixels, dark: Pixels) -> tuple[float, Floats]:
     """
     histogram = np.bincount(dark.ravel(), minlength=256).astype(np.float64)
     cut = _valley(histogram)
-    tone = _main_tone(colours[::2, ::2], dark[::2, ::2] > cut)
+    step = max(1, max(dark.shape) // SAMPLE_SIDE)
+    tone = _main_tone(colours[::step, ::step], dark[::step, ::step] > cut)
     return LEVEL_SHARE * float(tone.max()), tone
 
 
