@@ -70,6 +70,14 @@ def test_interval_holds_the_value_and_is_seeded():
     assert first != run(2)
 
 
+def test_copies_of_one_field_are_one_group():
+    metas = ({"twin": "1"}, {}, {"twin": "1"}, {"matched": "x"}, {})
+    groups, unit = group_fields([Field(Path("a"), meta=m) for m in metas])
+    assert groups[0] == groups[2]
+    assert len(set(groups)) == 4
+    assert unit.startswith("field")
+
+
 def test_groups_stay_whole():
     groups = ["a", "b", "a", "c", "c", "c"]
     seen = set()

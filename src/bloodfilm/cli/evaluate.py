@@ -25,6 +25,10 @@ def evaluate(
     labels: Annotated[
         str | None, typer.Option(help="Which of its labels, e.g. complete (LLD).")
     ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Where its images are, if not beside the labels."),
+    ] = None,
     clean_splits: Annotated[
         bool, typer.Option("--clean-splits", help="Leave out images that leak (TXL).")
     ] = False,
@@ -34,6 +38,13 @@ def evaluate(
             help="Classes to detect: white-cell, detector, three, leaves, or names and commas."
         ),
     ] = "detector",
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            help="Classes to name: true labels below are summed, other cells left out; "
+            "five are WBCAtt's; names and commas; the data set's own if left out."
+        ),
+    ] = None,
     iou: Annotated[
         float, typer.Option(help="IoU at which cells are paired: 0.50, 0.55, ... 0.95.")
     ] = 0.5,
@@ -75,8 +86,10 @@ def evaluate(
         split=split,
         format=format,
         labels=labels,
+        images=images,
         clean_splits=clean_splits,
         level=level,
+        classes=classes,
         iou=iou,
         cells=cells,
         scale=scale,

@@ -24,11 +24,13 @@ from bloodfilm.evaluation.evaluation import (
     evaluate_reading,
 )
 from bloodfilm.evaluation.levels import parse_level
-from bloodfilm.evaluation.pairs import Pairs, pair_fields
+from bloodfilm.evaluation.pairs import Pairs, coarsen, pair_fields
 from bloodfilm.evaluation.predictions import align, read_predictions
 from bloodfilm.evaluation.report import Evaluation
 from bloodfilm.formats import open_dataset
 from bloodfilm.inference.bundle import Bundle, default_bundle, load_bundle
+
+FEW_PATIENTS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +43,10 @@ class Request:
     split: str | None = None
     format: str | None = None
     labels: str | None = None
+    images: Path | None = None
     clean_splits: bool = False
     level: str = "detector"
+    classes: str | None = None
     iou: float = 0.5
     cells: bool = False
     scale: str = "auto"
@@ -63,7 +67,8 @@ class Request:
     @property
     def settings(self) -> dict[str, Any]:
         """What bears on the figures, as plain data."""
-        left_out = {"dataset", "bundle", "predictions", "threads", "device", "bootstrap", "seed"}
+        left_out = {"dataset", "images", "bundle", "predictions", "threads", "device"}
+        left_out |= {"bootstrap", "seed"}
         return {k: v for k, v in asdict(self).items() if k not in left_out}
 
 
@@ -89,8 +94,9 @@ def carry_out(request: Request) -> Evaluation:
     if request.predictions is None:
         bundle = load_bundle(request.bundle) if request.bundle else default_bundle()
     fields = list(data.fields)
+    narrow = _narrowing(request, data)
     if bundle is not None and request.cells:
-        pairs, failures = _read_crops(fields, bundle, data, request)
+        pairs, failures = _read_crops(narrow(fields), bundle, data, request)
     else:
         material = _analyse(fields, bundle, request) if bundle else _from_file(fields, request)
         fields, failures = material.fields, material.failures
@@ -100,11 +106,13 @@ def carry_out(request: Request) -> Evaluation:
             )
         else:
             notes.append("no true cell has a box: detection is not evaluated")
-        pairs = _pairs(material, data, request)
+        shown = [[c for c in cells if material.visible(c)] for cells in material.results]
+        pairs = pair_fields(narrow(fields), shown, data.taxonomy, request.iou)
     reading = None
     if pairs.pairs:
         vocabulary = (data.taxonomy, data.schema)
-        reading = evaluate_reading(fields, pairs, vocabulary, _reference(whole, data), resampling)
+        reference = _reference(whole, data, narrow)
+        reading = evaluate_reading(fields, pairs, vocabulary, reference, resampling)
     notes += _caveats(request, bundle, fields)
     subject = {"program": f"bloodfilm {__version__}", "dataset": data.name}
     subject |= {"split": request.split or "all"} | _model(request, bundle)
@@ -125,6 +133,8 @@ def open_fields(request: Request) -> tuple[Dataset, Dataset]:
     options: dict[str, Any] = {}
     if request.labels is not None:
         options["labels"] = request.labels
+    if request.images is not None:
+        options["images"] = request.images
     if request.clean_splits:
         options["clean_splits"] = True
     whole = open_dataset(request.dataset, format=request.format, **options)
@@ -145,12 +155,14 @@ def _model(request: Request, bundle: Bundle | None) -> dict[str, Any]:
     return {"bundle": identity["name"], "bundle_sha256": identity["sha256"][:12]}
 
 
-def _reference(whole: Dataset, data: Dataset) -> tuple[str, list[Field]] | None:
+def _reference(
+    whole: Dataset, data: Dataset, narrow: Callable[[list[Field]], list[Field]]
+) -> tuple[str, list[Field]] | None:
     """The training split teaches the baselines, unless it is itself evaluated."""
     train = [f for f in whole if f.split == "train"]
     if not train or any(f.split == "train" for f in data):
         return None
-    return f"the train split of {whole.name}", train
+    return f"the train split of {whole.name}", narrow(train)
 
 
 def _caveats(request: Request, bundle: Bundle | None, fields: Sequence[Field]) -> Iterator[str]:
@@ -161,6 +173,9 @@ def _caveats(request: Request, bundle: Bundle | None, fields: Sequence[Field]) -
         never = sorted(true & set(bundle.manifest.unlearnt.classes))
         if never:
             yield f"the model never learnt: {', '.join(never)}; these cells count as wrong"
+    known = {f.patient for f in fields} - {None}
+    if 0 < len(known) < FEW_PATIENTS:
+        yield f"only {len(known)} patients: the intervals are rough, and likely too narrow"
     told = "stated by the data set" if request.scale == "truth" else "told to nobody"
     if bundle is not None:
         yield f"scale and squeeze: {told}; measured from red cells where there are enough"
@@ -173,9 +188,12 @@ def _from_file(fields: list[Field], request: Request) -> Material:
     return Material(fields, align(fields, cells, str(request.predictions)), lambda _: True)
 
 
-def _pairs(material: Material, data: Dataset, request: Request) -> Pairs:
-    shown = [[c for c in cells if material.visible(c)] for cells in material.results]
-    return pair_fields(material.fields, shown, data.taxonomy, request.iou)
+def _narrowing(request: Request, data: Dataset) -> Callable[[list[Field]], list[Field]]:
+    """Return what makes true labels as coarse as asked for, for the reading of cells."""
+    if request.classes is None:
+        return lambda fields: fields
+    classes = parse_level(request.classes, data.taxonomy)
+    return lambda fields: coarsen(fields, classes)
 
 
 def _stated(item: Field, request: Request) -> Domain | None:

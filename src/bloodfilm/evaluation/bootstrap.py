@@ -35,10 +35,11 @@ class Interval:
 def group_fields(fields: Sequence[Field]) -> tuple[list[str], str]:
     """Return each field's group and what a group is, in words.
 
-    A patient is a group where known; a field of an unknown patient is a group of its own.
+    A patient is a group where known; a field of an unknown patient is a group of its own, but
+    byte-identical fields (`meta["twin"]`) and copies of one field (`meta["matched"]`) are together.
     """
     groups = [
-        f"field {i} {f.path}" if f.patient is None else f"patient {f.patient}"
+        _own_group(i, f) if f.patient is None else f"patient {f.patient}"
         for i, f in enumerate(fields)
     ]
     known = sum(f.patient is not None for f in fields)
@@ -47,6 +48,13 @@ def group_fields(fields: Sequence[Field]) -> tuple[list[str], str]:
     if known == len(fields):
         return groups, "patient"
     return groups, "patient where known, else field"
+
+
+def _own_group(i: int, item: Field) -> str:
+    for key in ("twin", "matched"):
+        if item.meta.get(key):
+            return f"{key} {item.meta[key]}"
+    return f"field {i}"
 
 
 def resamples(groups: Sequence[Hashable], n: int, seed: int) -> Iterator[Weights]:

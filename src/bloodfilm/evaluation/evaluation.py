@@ -193,6 +193,7 @@ def evaluate_reading(
         questions.append(_question("class", outcomes, where, resampling, told))
     elif truths:
         notes.append(f"every cell is labelled {truths[0]!r}: there is no class to tell apart")
+    silent: dict[str, list[str]] = {}
     source, cells = _reference(reference, pairs)
     results = [p.result for p in pairs.pairs]
     for attribute in schema.attributes:
@@ -200,9 +201,8 @@ def evaluate_reading(
         known = sum(v is not None for v in values)
         if known == 0:
             continue
-        reason = _unanswered(attribute, results)
-        if reason:
-            notes.append(f"{attribute.name}: {reason}; {known} cells left out")
+        if reason := _unanswered(attribute, results):
+            silent.setdefault(reason, []).append(attribute.name)
             continue
         outcomes = attribute_outcomes(attribute, values, results)
         if len(outcomes) < known:
@@ -213,6 +213,7 @@ def evaluate_reading(
         told = _baselines(attribute, outcomes, classes, cells)
         where = [of_pair[i] for i in outcomes.cells]
         questions.append(_question(attribute.name, outcomes, where, resampling, told))
+    notes.extend(f"{reason}: {', '.join(names)}" for reason, names in silent.items())
     return ReadingReport(
         pairs.rule,
         pairs.wanted,
@@ -238,11 +239,11 @@ def _unanswered(attribute: Attribute, results: Sequence[CellResult]) -> str:
     """Say why an attribute cannot be scored; empty if it can."""
     answers = [r.attributes[attribute.name] for r in results if attribute.name in r.attributes]
     if not answers:
-        return "the model does not answer it"
+        return "the model does not answer"
     if any(set(a.probabilities) - set(attribute.values) for a in answers):
-        return "the model's values are not the data set's"
+        return "the model knows other values than the data set"
     if not any(a.probabilities or a.value is not None for a in answers):
-        return "the model never learnt it"
+        return "the model never learnt"
     return ""
 
 

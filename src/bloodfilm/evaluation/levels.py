@@ -11,6 +11,7 @@ PRESETS: dict[str, tuple[str, ...]] = {
     "white-cell": ("white cell",),
     "detector": ("nucleated cell", "red cell", "platelet"),
     "three": ("white cell", "red cell", "platelet"),
+    "five": ("neutrophil", "eosinophil", "basophil", "lymphocyte", "monocyte"),
 }
 """Levels with a name of their own; `leaves` is one more, and any nodes can be listed."""
 
@@ -82,7 +83,7 @@ class Level:
 
 
 def parse_level(text: str, taxonomy: Taxonomy) -> Level:
-    """Read a level: `white-cell`, `detector`, `three`, `leaves`, or nodes joined by commas.
+    """Read a level: `white-cell`, `detector`, `three`, `five`, `leaves`, or nodes and commas.
 
     Raises:
         ConfigError: where a name is no node of the taxonomy.

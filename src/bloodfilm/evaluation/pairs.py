@@ -1,11 +1,12 @@
 """Which found cell is to be held against which true one, for classes and attributes."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from bloodfilm.core.field import Cell, Field
 from bloodfilm.core.result import CellResult
 from bloodfilm.core.taxonomy import Taxonomy
+from bloodfilm.evaluation.levels import Level
 from bloodfilm.evaluation.matching import match
 
 NUCLEATED = "nucleated cell"
@@ -36,6 +37,19 @@ def is_readable(cell: Cell, taxonomy: Taxonomy) -> bool:
     if cell.label is None:
         return bool(cell.attributes)
     return taxonomy.is_under(cell.label, NUCLEATED) or taxonomy.is_under(NUCLEATED, cell.label)
+
+
+def coarsen(fields: Iterable[Field], classes: Level) -> list[Field]:
+    """Return the fields with every label replaced by the class it lies under, others left out."""
+    out = []
+    for item in fields:
+        cells = []
+        for cell in item.cells:
+            names, certain = classes.of_truth(cell.label)
+            if certain:
+                cells.append(replace(cell, label=names[0]))
+        out.append(item.with_cells(tuple(cells)))
+    return out
 
 
 def pair_fields(

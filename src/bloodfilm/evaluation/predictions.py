@@ -48,7 +48,7 @@ def _from_json(path: Path, data: Any) -> dict[str, list[CellResult]]:
     return cells
 
 
-def _from_csv(path: Path, rows: csv.DictReader[str]) -> dict[str, list[CellResult]]:
+def _from_csv(path: Path, rows: "csv.DictReader[str]") -> dict[str, list[CellResult]]:
     columns = tuple(rows.fieldnames or ())
     missing = [name for name in _CSV_NEEDS if name not in columns]
     if missing:

@@ -1,0 +1,209 @@
+"""From fields and results to one record, and results files brought back."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from bloodfilm.core import (
+    DEFAULT_TAXONOMY,
+    LLD_SCHEMA,
+    AttributeResult,
+    Cell,
+    CellResult,
+    DataError,
+    Field,
+    FieldResult,
+    Region,
+)
+from bloodfilm.evaluation.evaluation import (
+    SAME_CELLS,
+    Resampling,
+    evaluate_detection,
+    evaluate_reading,
+)
+from bloodfilm.evaluation.levels import parse_level
+from bloodfilm.evaluation.pairs import coarsen, pair_fields
+from bloodfilm.evaluation.predictions import align, read_predictions
+from bloodfilm.evaluation.report import Evaluation, show
+from bloodfilm.report.tables import write_cells_csv
+
+VOCABULARY = (DEFAULT_TAXONOMY, LLD_SCHEMA)
+QUICK = Resampling(n=50, seed=1)
+SHAPES = ("regular", "irregular")
+
+
+def found(x, label, shape="regular", score=0.9, kind="nucleated cell"):
+    held = {s: 0.9 if s == shape else 0.1 for s in SHAPES}
+    answers = {
+        "nuclear_shape": AttributeResult(shape, 0.9, held),
+        "nucleolus": AttributeResult(None, 0.0, {}),
+    }
+    probabilities = {label: 0.8, "basophil": 0.2} if kind == "nucleated cell" else {}
+    answers = answers if probabilities else {}
+    return CellResult((x, 0.0, 10.0, 10.0), score, kind, label, 0.8, probabilities, answers)
+
+
+def true(x, label, shape="regular", **more):
+    attributes = {"nuclear_shape": shape, "nucleolus": "prominent"}
+    return Cell((x, 0.0, 10.0, 10.0), label, attributes, **more)
+
+
+@pytest.fixture
+def case():
+    fields, results = [], []
+    for i in range(6):
+        cells = (
+            true(0, "monocyte", "irregular"),
+            true(30, "lymphocyte"),
+            true(60, "lymphocyte", "irregular" if i == 0 else "regular"),
+            Cell((90.0, 0.0, 10.0, 10.0), "red cell"),
+            Cell((120.0, 0.0, 30.0, 30.0), None, ignore=True),
+        )
+        fields.append(Field(Path(f"f{i}.png"), 200, 50, cells, patient=f"p{i // 2}"))
+        results.append(
+            [
+                found(0, "monocyte", "irregular"),
+                found(31, "lymphocyte"),
+                found(60, "monocyte" if i < 2 else "lymphocyte", score=0.5),
+                found(90, "red cell", kind="red cell"),
+                found(125, "monocyte", score=0.7),
+                found(160, "monocyte", score=0.1),
+            ]
+        )
+    return fields, results
+
+
+def test_detection_report(case):
+    fields, results = case
+    level = parse_level("detector", DEFAULT_TAXONOMY)
+    report = evaluate_detection(fields, results, level, lambda c: c.score >= 0.4, 0.5, QUICK)
+    o = report.operating
+    assert (o.true_positives, o.false_positives, o.missed, o.dropped) == (24, 0, 0, 6)
+    assert report.known == (24, 24)
+    assert report.intervals["ap50"].value == report.scores.ap50 == pytest.approx(1.0)
+    assert report.resampled == ("patient", 3)
+    assert report.notes == {"ignore boxes": 6}
+
+
+def test_reading_report(case):
+    fields, results = case
+    pairs = pair_fields(fields, results, DEFAULT_TAXONOMY)
+    assert (len(pairs.pairs), pairs.wanted) == (18, 18)
+    report = evaluate_reading(fields, pairs, VOCABULARY, None, QUICK)
+    classes, shape = report.questions
+    assert classes.name == "class"
+    assert classes.scores.accuracy == pytest.approx(16 / 18)
+    assert classes.labels["lymphocyte"].recall == pytest.approx(10 / 12)
+    assert classes.intervals["accuracy"].low <= classes.scores.accuracy
+    assert shape.scores.accuracy == pytest.approx(17 / 18)
+    assert shape.baselines["majority"].accuracy == pytest.approx(11 / 18)
+    assert shape.baselines["class only"].accuracy == pytest.approx(17 / 18)
+    assert report.learnt_from == SAME_CELLS
+    assert report.notes == ("the model never learnt: nucleolus",)
+
+
+def test_baselines_learn_from_the_reference_they_are_given(case):
+    fields, results = case
+    pairs = pair_fields(fields, results, DEFAULT_TAXONOMY)
+    other = [Field(Path("t"), cells=(true(0, "monocyte"), true(0, "lymphocyte", "irregular")))]
+    report = evaluate_reading(fields, pairs, VOCABULARY, ("train", other), QUICK)
+    assert report.learnt_from == "train"
+    assert report.questions[1].baselines["class only"].accuracy == pytest.approx(1 / 18)
+
+
+def test_a_cell_without_box_is_the_one_in_the_middle():
+    field = Field(Path("a"), 100, 20, (Cell(None, "monocyte"),), Region.nothing())
+    results = [found(0, "basophil"), found(46, "monocyte", score=0.4), found(45, "basophil")]
+    pairs = pair_fields([field], [results], DEFAULT_TAXONOMY)
+    assert [p.result.label for p in pairs.pairs] == ["basophil"]
+    assert pairs.pairs[0].result.box[0] == 45
+    assert pair_fields([field], [results[:1]], DEFAULT_TAXONOMY).pairs == ()
+
+
+def test_labels_are_coarsened_to_the_classes_asked_for():
+    five = parse_level("five", DEFAULT_TAXONOMY)
+    names = ("band neutrophil", "neutrophil", "myelocyte", "white cell", None, "monocyte")
+    (field,) = coarsen([Field(Path("a"), cells=tuple(Cell(None, n) for n in names))], five)
+    assert [c.label for c in field.cells] == ["neutrophil", "neutrophil", "monocyte"]
+
+
+def test_red_cells_and_ignored_ones_are_not_read(case):
+    fields, results = case
+    only = [f.with_cells(f.cells[3:]) for f in fields]
+    assert pair_fields(only, results, DEFAULT_TAXONOMY).wanted == 0
+
+
+def test_record_and_tables(case):
+    fields, results = case
+    level = parse_level("detector", DEFAULT_TAXONOMY)
+    detection = evaluate_detection(fields, results, level, lambda _: True, 0.5, QUICK)
+    pairs = pair_fields(fields, results, DEFAULT_TAXONOMY)
+    reading = evaluate_reading(fields, pairs, VOCABULARY, None, QUICK)
+    record = Evaluation({"dataset": "x"}, {"iou": 0.5}, 6, QUICK, detection, reading, ("so",))
+    data = json.loads(json.dumps(record.to_json(), allow_nan=False))
+    assert data["detection"]["scores"]["ap50"] == pytest.approx(1.0)
+    assert data["bootstrap"] == {"n": 50, "seed": 1, "level": 0.95}
+    assert data["reading"]["questions"]["class"]["confusion"]["rows_true"][0][0] == 6
+    console = Console(file=io.StringIO(), width=160)
+    console.print(show(record))
+    text = console.file.getvalue()
+    for words in ("AP50", "nuclear shape", "patient: 3 groups", "seed 1", "note: so", "ignore box"):
+        assert words in text
+
+
+def test_results_come_back_from_both_files(case, tmp_path):
+    fields, results = case
+    analysed = [
+        FieldResult(str(f.path), 200, 50, {}, tuple(r))
+        for f, r in zip(fields, results, strict=True)
+    ]
+    table, document = tmp_path / "cells.csv", tmp_path / "result.json"
+    write_cells_csv(table, analysed, LLD_SCHEMA)
+    document.write_text(json.dumps({"fields": [a.to_json() for a in analysed]}))
+    moved = [Field(Path("/elsewhere") / f.path.name, cells=f.cells) for f in fields]
+    for file in (table, document):
+        aligned = align(moved, read_predictions(file), str(file))
+        assert [[(c.box, c.kind, c.label, c.score) for c in cells] for cells in aligned] == [
+            [(c.box, c.kind, c.label, c.score) for c in cells] for cells in results
+        ]
+        pairs = pair_fields(moved, aligned, DEFAULT_TAXONOMY)
+        report = evaluate_reading(moved, pairs, VOCABULARY, None, QUICK)
+        assert report.questions[0].scores.accuracy == pytest.approx(16 / 18)
+        assert report.questions[1].scores.accuracy == pytest.approx(17 / 18)
+
+
+def test_what_is_no_results_file_is_refused(tmp_path):
+    bad = tmp_path / "cells.csv"
+    bad.write_text("image,x\na,1\n")
+    with pytest.raises(DataError, match="no column 'y'"):
+        read_predictions(bad)
+    with bad.open("w", newline="") as file:
+        csv.writer(file).writerows(
+            [
+                ["image", "x", "y", "w", "h", "score", "kind", "class", "class_score"],
+                ["a.png", "1", "2", "3", "wide", "1", "red cell", "red cell", "1"],
+            ]
+        )
+    with pytest.raises(DataError, match="line 2: a number is missing"):
+        read_predictions(bad)
+    other = tmp_path / "result.json"
+    other.write_text("[]")
+    with pytest.raises(DataError, match='no list "fields"'):
+        read_predictions(other)
+    other.write_text("{")
+    with pytest.raises(DataError, match="neither"):
+        read_predictions(other)
+    with pytest.raises(DataError, match="cannot be read"):
+        read_predictions(tmp_path / "gone.json")
+
+
+def test_results_of_other_images_are_refused():
+    fields = [Field(Path("a.png"))]
+    with pytest.raises(DataError, match="none of its 1 images"):
+        align(fields, {"b.png": []}, "x")
+    with pytest.raises(DataError, match="2 results are of a file"):
+        align([Field(Path("/z/a.png"))], {"/x/a.png": [], "/y/a.png": []}, "x")
