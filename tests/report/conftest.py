@@ -96,7 +96,9 @@ def make_cell(
     )  # fmt: skip
 
 
-def make_view(width: int, height: int, squeeze: float = 1.0, source: str = "measured") -> dict[str, Any]:
+def make_view(
+    width: int, height: int, squeeze: float = 1.0, source: str = "measured"
+) -> dict[str, Any]:
     return {
         "um_per_px_x": 0.25,
         "um_per_px_y": 0.25 * squeeze,
@@ -142,7 +144,12 @@ def make_run(
     fields: Sequence[FieldResult], failures: Sequence[FieldFailure] = (), **manifest: Any
 ) -> AnalysisRun:
     return AnalysisRun(
-        "9.9", {"sha256": "ab" * 32}, make_manifest(**manifest), {"um_per_px": None}, fields, failures
+        "9.9",
+        {"sha256": "ab" * 32},
+        make_manifest(**manifest),
+        {"um_per_px": None},
+        fields,
+        failures,
     )
 
 

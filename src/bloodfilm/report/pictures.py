@@ -122,7 +122,8 @@ def _box(
 ) -> None:
     left, top, right, bottom = corners
     if not dashed:
-        cv2.rectangle(canvas, (left, top), (right, bottom), colour, line, cv2.LINE_AA)
+        # Upright edges need no smoothing, which would only pale thin lines.
+        cv2.rectangle(canvas, (left, top), (right, bottom), colour, line)
         return
     dash = max(4, 4 * line)
     for x in range(left, right, 2 * dash):
