@@ -11,6 +11,7 @@ from bloodfilm.films.render import (
     transform_between,
 )
 from bloodfilm.films.scene import Recipe, Scene, build_scene
+from bloodfilm.films.sets import SetPlan, save_image, sparse_region, write_set
 from bloodfilm.films.traits import MIXES, NORMAL_MIX, SIZE_BINS, TRAITS
 from bloodfilm.films.truth import Seen, Truth
 
@@ -27,6 +28,7 @@ __all__ = [
     "Recipe",
     "Scene",
     "Seen",
+    "SetPlan",
     "Stain",
     "Truth",
     "build_scene",
@@ -36,6 +38,9 @@ __all__ = [
     "render_cell",
     "render_field",
     "render_pair",
+    "save_image",
+    "sparse_region",
     "transform_between",
     "vary_look",
+    "write_set",
 ]

@@ -158,10 +158,10 @@ class _Film:
 def _placed(patch: Patch, dyes: Floats, thing: Thing, view: View) -> tuple[Floats, tuple[int, int]]:
     """Resample a patch onto the camera's pixels: (h, w, R G B density, cover, nucleus), corner."""
     n = patch.cover.shape[0]
-    layers = np.empty((n, n, 5), np.float32)
-    colour = patch.dyes.reshape(n * n, -1).dot(dyes[list(patch.which)])
-    layers[..., :3] = colour.reshape(n, n, 3)
-    layers[..., 3], layers[..., 4] = patch.cover, patch.nucleus
+    mixing = dyes[list(patch.which)]
+    plain = len(patch.which) == 1  # of one dye: mix its colour last, on fewer pixels
+    colour = patch.dyes if plain else np.asarray(cv2.transform(patch.dyes, mixing.T))
+    layers = np.dstack([colour, patch.cover, *(() if plain else (patch.nucleus,))])
     linear = view.matrix[:, :2] * PAINT_UM
     centre = np.full(2, (n - 1) / 2)
     shift = view.matrix @ [thing.x, thing.y, 1.0] - 0.5 - linear @ centre
@@ -174,6 +174,9 @@ def _placed(patch: Patch, dyes: Floats, thing: Thing, view: View) -> tuple[Float
         layers = np.asarray(cv2.GaussianBlur(layers, (0, 0), sigmaX=sx, sigmaY=sy))
     matrix = np.column_stack([linear, shift - [left, top]])
     warped = cv2.warpAffine(layers, matrix, (right - left, bottom - top), flags=cv2.INTER_LINEAR)
+    if plain:
+        empty = np.zeros(warped.shape[:2], np.float32)
+        warped = np.dstack([warped[..., :1] * mixing[0], warped[..., 1], empty])
     return np.asarray(warped, dtype=np.float32), (left, top)
 
 

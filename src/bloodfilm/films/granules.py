@@ -7,7 +7,7 @@ from bloodfilm.films.looks import AZURE, CHROMATIN, EOSIN, GROUND, RNA
 
 SCATTERED: dict[str, tuple[tuple[int, float, float, float, float], ...]] = {
     # (dye, dots per um2 of cytoplasm, radius um, amount, amount over the nucleus)
-    "fine": ((GROUND, 2.6, 0.13, 0.8, 0.0), (AZURE, 1.0, 0.11, 0.26, 0.02)),
+    "fine": ((GROUND, 2.6, 0.13, 0.45, 0.0), (AZURE, 0.9, 0.11, 0.32, 0.02)),
     "dusty": ((AZURE, 1.8, 0.11, 0.17, 0.04),),
     "mixed": ((GROUND, 2.2, 0.13, 0.6, 0.1), (AZURE, 1.8, 0.14, 0.45, 0.2)),
     "azurophil": ((AZURE, 3.6, 0.15, 0.6, 0.28), (GROUND, 1.0, 0.6, 0.7, 0.2)),

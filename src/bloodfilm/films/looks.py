@@ -78,7 +78,7 @@ STAINS = {
     "giemsa-magenta": Stain(
         "Giemsa, magenta",
         haemoglobin=(0.18, 0.27, 0.14),
-        chromatin=(0.32, 0.95, 0.25),
+        chromatin=(0.27, 0.87, 0.20),
         rna=(0.24, 0.30, 0.09),
         ground=(0.05, 0.13, 0.07),
         eosin=(0.16, 0.42, 0.20),

@@ -47,12 +47,12 @@ def _cleft(rng: np.random.Generator, angle: float, depth: float, width: float) -
 
 
 def _lobulated(rng: np.random.Generator) -> Shape:
-    lobes = int(rng.integers(2, 5))
+    lobes = int(rng.choice([2, 3, 4], p=[0.4, 0.45, 0.15]))
     start = rng.uniform(0, 2 * np.pi)
     turns = start + 2 * np.pi * (np.arange(lobes) + rng.uniform(-0.15, 0.15, lobes)) / lobes
-    add = [_stroke(0, 0, 0.62)]
+    add = [_stroke(0, 0, 0.68)]
     add += [
-        _stroke(0.48 * np.cos(a), 0.48 * np.sin(a), r)
+        _stroke(0.44 * np.cos(a), 0.44 * np.sin(a), r)
         for a, r in zip(turns, rng.uniform(0.5, 0.62, lobes), strict=True)
     ]
     cut = [
@@ -119,8 +119,8 @@ def _constricted(rng: np.random.Generator) -> Shape:
     """A bent sausage nipped into lobes."""
     lobes = int(rng.choice([2, 3, 4], p=[0.25, 0.5, 0.25]))
     t = np.linspace(0, 1, 60)
-    neck, wide = rng.uniform(0.08, 0.16), {2: 0.44, 3: 0.40, 4: 0.34}[lobes]
-    beat = np.abs(np.sin(np.pi * t * lobes)) ** 0.55
+    neck, wide = rng.uniform(0.08, 0.16), {2: 0.54, 3: 0.46, 4: 0.38}[lobes]
+    beat = np.abs(np.sin(np.pi * t * lobes)) ** 1.1
     size = np.interp(t * lobes, np.arange(lobes + 1), rng.uniform(0.9, 1.15, lobes + 1))
     thick = neck + (wide - neck) * beat * size
     thick[[0, -1]] = 0.2
@@ -218,18 +218,21 @@ def paint_nucleus(
     scale = float(np.sqrt(area / np.pi))
     push = eccentric * float(rng.uniform(0.5, 1.0))
     mask = np.zeros((grid.n, grid.n), np.uint8)
-    for _ in range(4):
-        scale = min(scale, 1.25 * radius / reach)
+    ratio = 1.0
+    for _ in range(6):
+        if scale > 1.15 * radius / reach:  # no room to grow any longer: grow thicker
+            scale = 1.15 * radius / reach
+            add = [s * [1, 1, min(ratio, 1.3)] for s in add]
         off = max(0.0, radius - scale * reach * 0.96) * push
         at = (off * float(np.cos(way)), off * float(np.sin(way)))
         mask[:] = 0
         _draw(grid, _turned(add, angle, scale, at), mask, 255)
         _draw(grid, _turned(cut, angle, scale, at), mask, 0)
         got = np.count_nonzero(mask.astype(bool) & inside) * PAINT_UM**2
-        ratio = np.sqrt(area / max(got, 1.0))
+        ratio = float(np.sqrt(area / max(got, 1.0)))
         if abs(ratio - 1) < 0.02:
             break
-        scale *= float(ratio)
+        scale *= ratio
     return _organic(grid, rng, mask, room)
 
 

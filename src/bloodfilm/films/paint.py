@@ -85,7 +85,9 @@ def _cytoplasm(
     if traits.granules in ("azurophil", "mixed", "hypergranular"):
         amount *= 1 - 0.55 * _hof(grid, rng, nucleus, cover, thing.diameter)
     dyes[..., RNA] += plasma * np.maximum(amount, 0)
-    ground = traits.ground * (1 + 0.2 * noise(rng, grid.n, 1.5, 3) + 0.2 * noise(rng, grid.n, 0.25))
+    ground = traits.ground * (
+        1 + 0.2 * noise(rng, grid.n, 1.5, 3) + 0.12 * noise(rng, grid.n, 0.25)
+    )
     dyes[..., GROUND] += plasma * np.maximum(ground * (0.85 + 0.35 * edge), 0)
 
 
@@ -117,7 +119,7 @@ def _chromatin(
         clump = np.tanh(1.3 * noise(rng, n, 1.1, 2))
         seams = np.clip((noise(rng, n, 0.58, 2) - 0.55) * 1.3, 0, 1)
         holes = dots(rng, blur(nucleus, 0.3), int(nucleus.sum() / 900), 0.2, 0.4)
-        body = level * (1.05 + 0.11 * clump + 0.09 * noise(rng, n, 0.24)) * (1 - 0.48 * seams)
+        body = level * (1.05 + 0.16 * clump + 0.09 * noise(rng, n, 0.24)) * (1 - 0.48 * seams)
         body = body * (1 - 0.35 * holes) + 0.62 * rim
     else:
         level = min(level, 0.78)

@@ -27,7 +27,8 @@ def paint_red(seed: int, diameter: float, walls: tuple[tuple[float, float], ...]
         depth = 0.15
     shift = rng.normal(0, 0.25, 2)
     inner = np.hypot(grid.x - shift[0], grid.y - shift[1]) / edge
-    profile = 1.04 - depth * np.exp(-((inner / width) ** 3) / 1.6) - 0.12 * place**8
+    far, rim = inner / width, np.square(np.square(place))
+    profile = 1.04 - depth * np.exp(far * far * far / -1.6) - 0.12 * rim * rim
     if 0.04 < mood < 0.06:  # target cell
         profile += 0.5 * np.exp(-((inner / 0.2) ** 2))
     shade = 1 + 0.035 * noise(rng, grid.n, 2.0)
