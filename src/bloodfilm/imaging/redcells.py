@@ -31,6 +31,7 @@ STRENGTH_WIDTH = 0.3
 MIN_LIKENESS = 0.1
 SIZE_POWER = 1.0
 LEVEL_SHARE = 0.5
+MAX_LEVEL_SHARE = 0.7
 MIN_COVER = 0.02
 SIZE_GATE = 0.25
 
@@ -137,7 +138,9 @@ def _level(colours: Pixels, dark: Pixels) -> tuple[float, Floats]:
     cut = _valley(histogram)
     step = max(1, max(dark.shape) // SAMPLE_SIDE)
     tone = _main_tone(colours[::step, ::step], dark[::step, ::step] > cut)
-    return LEVEL_SHARE * float(tone.max()), tone
+    # Half the tone of very pale cells may lie in the background's noise; the valley does not.
+    strength = float(tone.max())
+    return max(LEVEL_SHARE * strength, min(cut, MAX_LEVEL_SHARE * strength)), tone
 
 
 def _valley(histogram: Floats) -> int:
