@@ -170,7 +170,7 @@
     }
   }
 
-  // Cards are made once they come near the screen: opening a large report stays quick.
+  // Cards are made after the page is up: opening a large report stays quick.
   function begin() {
     if (!waiting) return;
     waiting = false;
@@ -291,13 +291,7 @@
     if (link && link.getAttribute("href") === location.hash) follow();
   });
 
-  if ("IntersectionObserver" in window && location.hash.indexOf("#cell-") !== 0) {
-    new IntersectionObserver((seen, observer) => {
-      if (!seen.some((s) => s.isIntersecting)) return;
-      observer.disconnect();
-      begin();
-    }, { rootMargin: "1500px" }).observe($("cells"));
-  } else begin();
+  addEventListener("load", () => setTimeout(begin, 50));
   addEventListener("beforeprint", begin);
   follow();
 
