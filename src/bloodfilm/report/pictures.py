@@ -139,12 +139,15 @@ def _box(
 def _name(canvas: Pixels, label: str, corners: tuple[int, int, int, int], scale: float) -> None:
     """Write a name above its box, or below where there is no room, inside the picture."""
     text = _ascii(label)
-    (wide, high), _ = cv2.getTextSize(text, _FONT, scale, 1)
+    (wide, high), deep = cv2.getTextSize(text, _FONT, scale, 1)
     left, top, _, bottom = corners
-    x = max(2, min(left, canvas.shape[1] - wide - 2))
-    y = top - 5 if top - high - 6 > 0 else min(bottom + high + 6, canvas.shape[0] - 3)
-    cv2.putText(canvas, text, (x, y), _FONT, scale, _DARK, 4, cv2.LINE_AA)
-    cv2.putText(canvas, text, (x, y), _FONT, scale, (255, 255, 255), 1, cv2.LINE_AA)
+    tall = high + deep + 4
+    x = max(0, min(left, canvas.shape[1] - wide - 6))
+    y = top - tall - 1 if top > tall else min(bottom + 2, canvas.shape[0] - tall - 1)
+    # A plate, not an outline: how far letters stand apart may depend on their thickness.
+    cv2.rectangle(canvas, (x, y), (x + wide + 5, y + tall), _DARK, cv2.FILLED)
+    at = (x + 3, y + high + 2)
+    cv2.putText(canvas, text, at, _FONT, scale, (255, 255, 255), 1, cv2.LINE_AA)
 
 
 def _caption(sheet: Pixels, caption: str, origin: tuple[int, int], side: int) -> None:
