@@ -1,7 +1,6 @@
 """Hostile and broken files: one clear line, never a crash, never a silent loss."""
 
 import json
-import os
 
 import pytest
 from PIL import Image
@@ -185,8 +184,8 @@ def test_sizes_are_those_of_the_turned_photograph(tmp_path):
 
 def test_links_in_a_circle_end(tmp_path):
     picture(tmp_path / "neutrophil" / "a.png")
-    os.symlink(tmp_path, tmp_path / "neutrophil" / "again")
-    os.symlink("nowhere", tmp_path / "neutrophil" / "b.png")
+    (tmp_path / "neutrophil" / "again").symlink_to(tmp_path)
+    (tmp_path / "neutrophil" / "b.png").symlink_to("nowhere")
     dataset = open_dataset(tmp_path)
     assert [f.path.name for f in dataset] == ["a.png"]
     assert "1 of 2 images are missing" in dataset.problems[0]

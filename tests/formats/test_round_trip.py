@@ -35,7 +35,8 @@ def boxes(draw):
     return (x, y, draw(st.floats(1, WIDTH - x)), draw(st.floats(1, HEIGHT - y)))
 
 
-def cells(labels, box=boxes() | st.none()):
+def cells(labels, box=None):
+    box = boxes() | st.none() if box is None else box
     attributes = st.fixed_dictionaries(
         {}, optional={a.name: st.sampled_from(a.values) for a in LLD_SCHEMA.attributes}
     )

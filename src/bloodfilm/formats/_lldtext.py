@@ -26,11 +26,24 @@ PATCH_ORDERS: dict[str, tuple[int, int, int, int]] = {
 
 @dataclass(frozen=True)
 class TextLabels:
-    """One label file: cells, the region they are all known in, the patch order it was read by."""
+    """One label file: its cells, the lines that have a patch, the patch orders that fit them."""
 
+    size: tuple[int, int]
     cells: tuple[Cell, ...]
-    region: Region
-    order: str
+    patched: tuple[Row, ...]
+    fitting: tuple[str, ...]
+
+    def order(self, usual: str) -> str:
+        """Return the order its patches are read by: the usual one where both fit."""
+        return usual if usual in self.fitting else self.fitting[0]
+
+    def region(self, usual: str) -> Region:
+        """Return where its cells are all known."""
+        if not self.patched:
+            return Region.everything()
+        order = self.order(usual)
+        patches = dict.fromkeys(_patch(row, order, self.size) for row in self.patched)
+        return Region.union(_region(patch, self.size) for patch in patches)
 
 
 def folders(subset: Path) -> list[Path]:
@@ -62,18 +75,30 @@ def _columns(folder: Path) -> int:
 def read_labels(reading: Reading, path: Path, size: tuple[int, int]) -> TextLabels | None:
     """Read one label file; `None` (reported) if no patch order fits it."""
     rows = read_rows(reading, path, size, WIDTHS)
-    patched = [row for row in rows if 4 + len(row.rest) + 1 in PATCH_WIDTHS]
+    patched = tuple(row for row in rows if 5 + len(row.rest) in PATCH_WIDTHS)
     cells = tuple(c for row in rows if (c := _cell(reading, path, row, size)))
-    if not patched:
-        return TextLabels(cells, Region.everything(), "")
-    fitting = [order for order in PATCH_ORDERS if _fits(patched, order, size)]
-    if not fitting:
+    fitting = tuple(order for order in PATCH_ORDERS if _fits(patched, order, size))
+    if patched and not fitting:
         what = "box centres lie outside the patch whichever way its columns are read; file left out"
         reading.report(path, "", what, "correct the patch columns")
         return None
-    patches = dict.fromkeys(_patch(row, fitting[0], size) for row in patched)
-    region = Region.union(_region(patch, size) for patch in patches)
-    return TextLabels(cells, region, fitting[0] if len(fitting) == 1 else "either order")
+    return TextLabels(size, cells, patched, fitting)
+
+
+def usual_order(reading: Reading, labels: Path, files: Sequence[TextLabels]) -> str:
+    """Return the patch order most files prove by fitting no other, and say how sure that is."""
+    patched = [file for file in files if file.patched]
+    sure = Counter(file.fitting[0] for file in patched if len(file.fitting) == 1)
+    usual = max(PATCH_ORDERS, key=lambda order: sure[order])
+    if patched:
+        orders = Counter(file.order(usual) for file in patched)
+        listed = ", ".join(f"{count} files by {order}" for order, count in sorted(orders.items()))
+        both = len(patched) - sure.total()
+        reading.note(
+            f"{reading.short(labels)}: patch columns read in {listed}"
+            + (f"; {both} files fit both orders and are read as most others" if both else "")
+        )
+    return usual
 
 
 def _patch(row: Row, order: str, size: tuple[int, int]) -> tuple[float, float, float, float]:
@@ -114,10 +139,3 @@ def _cell(reading: Reading, path: Path, row: Row, size: tuple[int, int]) -> Cell
         reading.report(path, row.place, fault)
     label, ignore = reading.label(name)
     return Cell(box, label, attributes, ignore)
-
-
-def report_orders(reading: Reading, labels: Path, orders: Counter[str]) -> None:
-    """Say by which order the patch columns of how many files were read."""
-    for order, count in sorted(orders.items()):
-        if order:
-            reading.note(f"{reading.short(labels)}: {count} files read with patch columns {order}")

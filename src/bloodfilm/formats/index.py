@@ -7,9 +7,9 @@ Needs pyarrow: `pip install 'bloodfilm[index]'`.
 
 import json
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
@@ -44,6 +44,8 @@ KEY = b"bloodfilm"
 ROWS = 256
 """Fields a row group: small enough that one field at random costs little."""
 KEPT_GROUPS = 8
+PLAIN = ("image", "width", "height", "patient", "split", "diagnosis", "origin")
+"""The columns that are not lists, in the file's order."""
 
 
 def _pyarrow() -> Any:
@@ -145,14 +147,13 @@ class IndexFields(Sequence[Field]):
         if not 0 <= position < len(self):
             raise IndexError(f"field {index} of {len(self)}")
         group = self._group_of(position)
-        row = self._group(group).slice(position - self._starts[group], 1).to_pylist()[0]
-        return self._field(row)
+        batch = self._group(group).slice(position - self._starts[group], 1)
+        return next(self._fields(batch))
 
     def __iter__(self) -> Iterator[Field]:
         """Yield every field in order, one row group in memory at a time."""
         for group in range(len(self._starts) - 1):
-            for row in self._file.read_row_group(group, use_threads=False).to_pylist():
-                yield self._field(row)
+            yield from self._fields(self._read(group))
 
     def _group_of(self, position: int) -> int:
         from bisect import bisect_right
@@ -161,26 +162,50 @@ class IndexFields(Sequence[Field]):
 
     def _group(self, group: int) -> Any:
         if group not in self._groups:
-            self._groups[group] = self._file.read_row_group(group, use_threads=False)
+            self._groups[group] = self._read(group)
             if len(self._groups) > KEPT_GROUPS:
                 self._groups.popitem(last=False)
         self._groups.move_to_end(group)
         return self._groups[group]
 
-    def _field(self, row: dict[str, Any]) -> Field:
-        image = resolved(row["image"], self.path.parent)
-        if self.images is not None:
-            image = self.images / image.name
-        origin = origin_from_json(json.loads(row["origin"]) if row["origin"] else {})
-        origin |= {name: row[name] for name in ("patient", "split", "diagnosis")}
-        cells = tuple(_cell(c) for c in row["cells"])
-        return Field(image, row["width"], row["height"], cells, **origin)
+    def _read(self, group: int) -> Any:
+        return self._file.read_row_group(group, use_threads=False).combine_chunks()
+
+    def _fields(self, table: Any) -> Iterator[Field]:
+        """Yield the fields of a table, its columns turned into Python objects one at a time."""
+        plain = [table.column(name).to_pylist() for name in PLAIN]
+        cells = _lists(table.column("cells").chunk(0), _cells_of) if table.num_rows else ()
+        for image, width, height, patient, split, diagnosis, origin, listed in zip(
+            *plain, cells, strict=True
+        ):
+            path = resolved(image, self.path.parent)
+            if self.images is not None:
+                path = self.images / path.name
+            known = origin_from_json(json.loads(origin) if origin else {})
+            known |= {"patient": patient, "split": split, "diagnosis": diagnosis}
+            yield Field(path, width, height, tuple(listed), **known)
 
 
-def _cell(row: dict[str, Any]) -> Cell:
-    box = None if row["x"] is None else (row["x"], row["y"], row["w"], row["h"])
-    attributes = dict(row["attributes"] or ())
-    return Cell(box, row["class"], attributes, row["ignore"], row["id"])
+def _lists(array: Any, items_of: Callable[[Any], list[Any]]) -> list[list[Any]]:
+    """Return a list column's rows, its items made all at once by `items_of`."""
+    offsets = array.offsets.to_pylist()
+    first, last = offsets[0], offsets[-1]
+    items = items_of(array.values.slice(first, last - first))
+    return [items[a - first : b - first] for a, b in pairwise(offsets)]
+
+
+def _cells_of(structs: Any) -> list[Cell]:
+    columns = [structs.field(name).to_pylist() for name in (*"xywh", "class", "ignore", "id")]
+    attributes = _lists(structs.field("attributes"), _pairs_of)
+    return [
+        Cell(None if x is None else (x, y, w, h), label, dict(pairs), ignore, ident)
+        for x, y, w, h, label, ignore, ident, pairs in zip(*columns, attributes, strict=True)
+    ]
+
+
+def _pairs_of(structs: Any) -> list[tuple[str, str]]:
+    keys, values = (structs.field(i).to_pylist() for i in (0, 1))
+    return list(zip(keys, values, strict=True))
 
 
 # ---- writing ---------------------------------------------------------------------------------

@@ -2,8 +2,7 @@
 
 import re
 import zipfile
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
@@ -274,21 +273,20 @@ def _complete(reading: Reading) -> Iterator[Field]:
 
 
 def _from_text(reading: Reading, subset: Subset, labels: Path) -> Iterator[Field]:
-    find: Callable[[str | None, str], Path]
-    find = lambda split, stem: _find(reading, subset, split, f"{stem}.png")  # noqa: E731
-    orders: Counter[str] = Counter()
+    found: list[tuple[Path, str | None, _lldtext.TextLabels]] = []
     for folder, names in walk(labels):
         split = split_of(folder.name)
         for name in names:
             if not name.endswith(".txt") or name == "classes.txt":
                 continue
-            image = find(split, Path(name).stem)
+            image = _find(reading, subset, split, f"{Path(name).stem}.png")
             if not image.is_file() and reading.missing == "drop":
                 reading.report(folder / name, "", "labels without an image, left out")
                 continue
-            size = reading.size(image) if image.is_file() else _lldtext.USUAL_SIZE
-            parsed = _lldtext.read_labels(reading, folder / name, size or _lldtext.USUAL_SIZE)
+            size = (reading.size(image) if image.is_file() else None) or _lldtext.USUAL_SIZE
+            parsed = _lldtext.read_labels(reading, folder / name, size)
             if parsed is not None:
-                orders[parsed.order] += 1
-                yield make_field(image, subset, split, size, parsed.cells, parsed.region)
-    _lldtext.report_orders(reading, labels, orders)
+                found.append((image, split, parsed))
+    usual = _lldtext.usual_order(reading, labels, [parsed for _, _, parsed in found])
+    for image, split, parsed in found:
+        yield make_field(image, subset, split, parsed.size, parsed.cells, parsed.region(usual))

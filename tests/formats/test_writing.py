@@ -1,0 +1,124 @@
+"""Writing is all or nothing, and leaves what the user has alone."""
+
+import os
+
+import pytest
+from PIL import Image
+
+from bloodfilm.core import Cell, DataError, Dataset, Field
+from bloodfilm.formats import WRITERS, open_dataset, save_dataset
+
+TREES = ("folder", "lld", "voc", "yolo")
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    place = tmp_path / "pixels"
+    place.mkdir()
+    for name, colour in (("a.png", "red"), ("b.png", "blue")):
+        Image.new("RGB", (32, 32), colour).save(place / name)
+    cell = Cell((4, 4, 8, 8), "neutrophil")
+    return Dataset("two", tuple(Field(place / n, 32, 32, (cell,)) for n in ("a.png", "b.png")))
+
+
+def target(tmp_path, format):
+    return tmp_path / {"index": "x.parquet"}.get(format, "x" if format in TREES else "x.json")
+
+
+@pytest.mark.parametrize("format", WRITERS)
+def test_nothing_is_overwritten_unasked(tmp_path, dataset, format):
+    place = target(tmp_path, format)
+    save_dataset(dataset, place, format, images="copy" if format in TREES else None)
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    with pytest.raises(DataError, match="overwrite"):
+        save_dataset(dataset, place, format, images="copy")
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+    save_dataset(dataset, place, format, images="copy", overwrite=True)
+    assert len(open_dataset(place)) == 2
+
+
+@pytest.mark.parametrize("format", WRITERS)
+def test_a_write_that_fails_leaves_nothing(tmp_path, dataset, format):
+    class BrokenError(Exception):
+        pass
+
+    class Fields(tuple):
+        def __iter__(self):
+            yield self[0]
+            raise BrokenError
+
+    broken = Dataset("broken", Fields(dataset.fields))
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(BrokenError):
+        save_dataset(broken, target(tmp_path, format), format, images="copy")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_overwriting_spares_other_files(tmp_path, dataset):
+    place = tmp_path / "x"
+    place.mkdir()
+    (place / "notes.txt").write_text("mine")
+    save_dataset(dataset, place, "yolo", images="copy", overwrite=True)
+    assert (place / "notes.txt").read_text() == "mine"
+    assert (place / "data.yaml").is_file()
+
+
+@pytest.mark.parametrize("how", ["copy", "link"])
+def test_images_written_onto_themselves_survive(tmp_path, dataset, how):
+    save_dataset(dataset, tmp_path / "x", "yolo", images="copy")
+    again = open_dataset(tmp_path / "x")
+    before = {f.path: f.path.read_bytes() for f in again}
+    save_dataset(again, tmp_path / "x", "yolo", images=how, overwrite=True)
+    assert {p: p.read_bytes() for p in before} == before
+    assert not any(p.is_symlink() for p in before)
+
+
+def test_links_point_at_the_images(tmp_path, dataset):
+    save_dataset(dataset, tmp_path / "x", "yolo", images="link")
+    (link, _) = sorted((tmp_path / "x" / "images" / "all").iterdir())
+    assert link.is_symlink() and link.resolve() == dataset[0].path.resolve()
+
+
+def test_the_written_folder_can_be_read_by_others(tmp_path, dataset):
+    mask = os.umask(0)
+    os.umask(mask)
+    save_dataset(dataset, tmp_path / "x", "yolo", images="copy")
+    assert (tmp_path / "x").stat().st_mode & 0o777 == 0o777 & ~mask
+
+
+def test_a_set_moves_with_its_images(tmp_path, dataset):
+    save_dataset(dataset, tmp_path / "x", "bloodfilm", images="copy")
+    (tmp_path / "x").rename(tmp_path / "y")
+    moved = open_dataset(tmp_path / "y")
+    assert [f.path for f in moved] == [tmp_path / "y" / "images" / n for n in ("a.png", "b.png")]
+
+
+def test_losses_are_said(tmp_path, dataset):
+    lost = save_dataset(dataset, tmp_path / "x.json", "coco")
+    assert lost == []
+    lost = save_dataset(dataset, tmp_path / "x", "voc")
+    assert lost == ["2 images were not put in place; copy or link them"]
+    lost = save_dataset(dataset, tmp_path / "z", "folder", images="link")
+    assert lost == ["left out: box of 2 cells"]
+
+
+@pytest.mark.parametrize("format", sorted(set(WRITERS) - {"folder"}))
+def test_a_useless_box_in_memory_does_not_reach_the_file(tmp_path, dataset, format):
+    bad = Cell((float("nan"), 1, 2, 3), "neutrophil")
+    field = dataset[0].with_cells((*dataset[0].cells, bad))
+    place = target(tmp_path, format)
+    lost = save_dataset(Dataset("bad", (field,)), place, format, images="copy")
+    assert any("its box is not usable" in line for line in lost)
+    read = open_dataset(place, format)
+    assert len(read[0].cells) == 1 and read.problems == ()
+
+
+def test_an_unknown_format_or_option_is_one_line(tmp_path, dataset):
+    with pytest.raises(DataError, match="no format 'txl' can be written"):
+        save_dataset(dataset, tmp_path / "x", "txl")
+    with pytest.raises(DataError, match="has no option 'colour'"):
+        save_dataset(dataset, tmp_path / "x", "yolo", colour=1)
+    with pytest.raises(DataError, match="needs the images"):
+        save_dataset(dataset, tmp_path / "x", "folder")
+    with pytest.raises(DataError, match="json or text of"):
+        save_dataset(dataset, tmp_path / "x", "lld", labels="text", columns=7)
