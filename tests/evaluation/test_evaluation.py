@@ -207,3 +207,20 @@ def test_results_of_other_images_are_refused():
         align(fields, {"b.png": []}, "x")
     with pytest.raises(DataError, match="2 results are of a file"):
         align([Field(Path("/z/a.png"))], {"/x/a.png": [], "/y/a.png": []}, "x")
+
+
+def test_the_truth_scores_one_on_real_fields(real_data):
+    from bloodfilm.formats import open_dataset
+
+    dataset = open_dataset(real_data / "lld40x", labels="complete")
+    results = [
+        [CellResult(c.box, 0.9, "nucleated cell", "white cell", 1.0) for c in f.cells]
+        for f in dataset
+    ]
+    level = parse_level("white-cell", DEFAULT_TAXONOMY)
+    report = evaluate_detection(list(dataset), results, level, lambda _: True, 0.5, QUICK)
+    # The ignore boxes were handed in as detections too, and cost nothing.
+    assert report.scores.ap == pytest.approx(1.0)
+    assert report.operating.missed == report.operating.false_positives == 0
+    assert report.operating.dropped == sum(c.ignore for f in dataset for c in f.cells) > 100
+    assert report.resampled == ("patient", 5)

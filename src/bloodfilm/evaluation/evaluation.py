@@ -38,6 +38,7 @@ from bloodfilm.evaluation.pairs import Pairs
 
 DETECTION_FIGURES = ("ap", "ap50", "ap75", "ar", "recall50")
 READING_FIGURES = ("accuracy", "macro_f1", "balanced_accuracy", "coverage", "accepted_accuracy")
+TOLD = "told which classes the set has"
 SAME_CELLS = "the evaluated cells themselves (the most any class-only reader could score)"
 
 
@@ -180,22 +181,53 @@ def evaluate_reading(
     taxonomy, schema = vocabulary
     groups, unit = bootstrap.group_fields(fields)
     of_pair = [groups[p.field] for p in pairs.pairs]
-    questions: list[QuestionReport] = []
+    source, cells = _reference(reference, pairs)
     notes: list[str] = []
+    questions = _class_question(pairs, taxonomy, of_pair, resampling, notes)
+    questions += _attribute_questions(pairs, schema, (of_pair, cells), resampling, notes)
+    return ReadingReport(
+        pairs.rule,
+        pairs.wanted,
+        len(pairs.pairs),
+        tuple(questions),
+        source,
+        tuple(notes),
+        (unit, len(set(of_pair))),
+    )
+
+
+def _class_question(
+    pairs: Pairs,
+    taxonomy: Taxonomy,
+    groups: Sequence[str],
+    resampling: Resampling,
+    notes: list[str],
+) -> list[QuestionReport]:
     named = [i for i, p in enumerate(pairs.pairs) if p.cell.label is not None]
     truths = [pairs.pairs[i].cell.label or "" for i in named]
-    if len(set(truths)) > 1:
-        results = [pairs.pairs[i].result for i in named]
-        outcomes = class_outcomes(truths, results, taxonomy)
-        closed = score(class_outcomes(truths, results, taxonomy, closed=True))
-        told = {"told which classes the set has": closed}
-        where = [of_pair[named[i]] for i in outcomes.cells]
-        questions.append(_question("class", outcomes, where, resampling, told))
-    elif truths:
-        notes.append(f"every cell is labelled {truths[0]!r}: there is no class to tell apart")
-    silent: dict[str, list[str]] = {}
-    source, cells = _reference(reference, pairs)
+    if len(set(truths)) < 2:
+        if truths:
+            notes.append(f"every cell is labelled {truths[0]!r}: there is no class to tell apart")
+        return []
+    results = [pairs.pairs[i].result for i in named]
+    outcomes = class_outcomes(truths, results, taxonomy)
+    closed = score(class_outcomes(truths, results, taxonomy, closed=True))
+    where = [groups[i] for i in named]
+    return [_question("class", outcomes, where, resampling, {TOLD: closed})]
+
+
+def _attribute_questions(
+    pairs: Pairs,
+    schema: Schema,
+    sources: tuple[Sequence[str], Sequence[Cell]],
+    resampling: Resampling,
+    notes: list[str],
+) -> list[QuestionReport]:
+    """Score each attribute of which anything is known; `sources` are groups and the reference."""
+    groups, reference = sources
     results = [p.result for p in pairs.pairs]
+    questions: list[QuestionReport] = []
+    silent: dict[str, list[str]] = {}
     for attribute in schema.attributes:
         values = [p.cell.attributes.get(attribute.name) for p in pairs.pairs]
         known = sum(v is not None for v in values)
@@ -210,19 +242,11 @@ def evaluate_reading(
         if len(outcomes) == 0:
             continue
         classes = [pairs.pairs[i].cell.label for i in outcomes.cells]
-        told = _baselines(attribute, outcomes, classes, cells)
-        where = [of_pair[i] for i in outcomes.cells]
+        told = _baselines(attribute, outcomes, classes, reference)
+        where = [groups[i] for i in outcomes.cells]
         questions.append(_question(attribute.name, outcomes, where, resampling, told))
     notes.extend(f"{reason}: {', '.join(names)}" for reason, names in silent.items())
-    return ReadingReport(
-        pairs.rule,
-        pairs.wanted,
-        len(pairs.pairs),
-        tuple(questions),
-        source,
-        tuple(notes),
-        (unit, len(set(of_pair))),
-    )
+    return questions
 
 
 def _reference(

@@ -12,6 +12,7 @@ from rich.text import Text
 from bloodfilm.evaluation.bootstrap import Interval
 from bloodfilm.evaluation.detection import IGNORE_OVERLAP, MAX_DETECTIONS
 from bloodfilm.evaluation.evaluation import (
+    TOLD,
     DetectionReport,
     QuestionReport,
     ReadingReport,
@@ -216,7 +217,7 @@ def _show_reading(r: ReadingReport) -> Iterator[RenderableType]:
             yield _labels(q)
             yield Text(
                 "class accuracy if told which classes the set has: "
-                f"{number(q.baselines['told which classes the set has'].accuracy)}"
+                f"{number(q.baselines[TOLD].accuracy)}"
             )
     yield from (Text(f"note: {line}") for line in r.notes)
     yield Text(f"resampled by {r.resampled[0]}: {r.resampled[1]} groups")
