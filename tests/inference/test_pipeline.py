@@ -66,11 +66,13 @@ def test_a_field_with_too_few_red_cells_borrows_the_scale_of_its_folder(folder, 
     poor = outcomes[5]
     assert isinstance(poor, FieldResult)
     assert poor.view["scale_source"] == "pooled"
+    assert not any("too few" in p for p in poor.problems)
     others = [o.view["um_per_px_y"] for o in outcomes if isinstance(o, FieldResult)]
     assert poor.view["um_per_px_y"] == pytest.approx(np.median(others), rel=0.03)
     alone = next(analyze_paths([folder / "5.png"], analyzer))
     assert isinstance(alone, FieldResult)
     assert alone.view["scale_source"] == "assumed"
+    assert any("too few" in p for p in alone.problems)
 
 
 def test_a_bug_in_one_field_does_not_end_the_run(folder, analyzer, monkeypatch):

@@ -179,7 +179,8 @@ class Analyzer:
         if (used.um_per_px_x, used.um_per_px_y) == (view.um_per_px_x, view.um_per_px_y):
             return view, [f"{says}, the stated {view.um_per_px_y:.3g} is used"], False
         was = f"instead of {view.um_per_px_y:.3g} ({view.squeeze:.3g})"
-        return used, [f"{says} {was}: the field was analysed again at that scale"], True
+        told = f"{says} {was}: the field was analysed again at that scale"
+        return replace(used, note=view.note), [told], True
 
     def _kind(self, name: str) -> int:
         """The place of a kind in the graph's output; -1 if the bundle does not know it."""
@@ -262,7 +263,10 @@ def measure_sharpness(canonical: Pixels) -> float:
 
 def doubts(view: CanonicalView, cells: tuple[CellResult, ...], sharpness: float) -> list[str]:
     """What a reader should know before trusting a field."""
-    problems = [view.note] if view.note else []
+    # Where a sure scale comes from the folder, it does not matter how few red cells are here.
+    sources = {view.scale_source, view.squeeze_source}
+    settled = sources == {"pooled"} and view.confidence >= SURE_VIEW
+    problems = [view.note] if view.note and not settled else []
     if view.confidence < SURE_VIEW and not view.note:
         problems.append(f"the scale is not sure (confidence {view.confidence:.2f})")
     if sharpness < SHARP_ENOUGH:
