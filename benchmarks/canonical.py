@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 
 from bloodfilm.imaging.canonical import view_of
-from bloodfilm.imaging.measure import RED_CELL_UM, Measurement, measure, pool
+from bloodfilm.imaging.measure import MIN_CELLS, RED_CELL_UM, Measurement, measure, pool
 from bloodfilm.imaging.open import find_images, open_image
 
 LLD_SQUEEZE = 0.562
@@ -124,6 +124,7 @@ def evaluate(one: Set, every: int) -> dict[str, Any]:
         "pooled_diameter_px": round(main.diameter, 1),
         "cells_per_field": float(np.median([m.cells for m in measured])),
         "speak": share([m.speaks for m in measured]),
+        "by_arcs": share([m.arcs >= MIN_CELLS for m in measured]),
         "squeeze_within_0.08": share([abs(m.squeeze - one.squeeze) < 0.08 for m in speaking]),
         "scale_within_10%_of_pooled": share(
             [abs(m.diameter / main.diameter - 1) < 0.1 for m in speaking]
@@ -143,6 +144,8 @@ def evaluate(one: Set, every: int) -> dict[str, Any]:
         result["scale_within_10%_of_boxes"] = share(near)
         sides = np.median(boxes[:, 2:], axis=0)
         result["view_axes_within_10%_of_boxes"] = share([axes_right(m, sides) for m in speaking])
+        arcs = [m for m in speaking if m.cells < MIN_CELLS]
+        result["arcs_within_10%_of_boxes"] = share([abs(m.diameter / size - 1) < 0.1 for m in arcs])
         sure = [m for m in speaking if m.confidence >= 0.6]
         result["speak_confidence_0.6"] = round(len(sure) / len(measured), 3)
         result["sure_within_10%_of_boxes"] = share([abs(m.diameter / size - 1) < 0.1 for m in sure])
@@ -156,6 +159,7 @@ COLUMNS = (
     ("squeeze_error", "error"),
     ("groups", "groups"),
     ("speak", "speak"),
+    ("by_arcs", "by arcs"),
     ("squeeze_within_0.08", "sq<.08"),
     ("cells_per_field", "cells"),
     ("pooled_diameter_px", "px"),
@@ -163,6 +167,7 @@ COLUMNS = (
     ("pooled_over_box", "ratio"),
     ("scale_within_10%_of_pooled", "10%pool"),
     ("scale_within_10%_of_boxes", "10%box"),
+    ("arcs_within_10%_of_boxes", "arcs10%"),
     ("view_axes_within_10%_of_boxes", "view10%"),
     ("speak_confidence_0.6", "sure"),
     ("sure_within_10%_of_boxes", "sure10%"),

@@ -104,8 +104,8 @@ def test_json_round_trip() -> None:
 
 
 @given(
-    st.integers(32, 3000),
-    st.integers(32, 3000),
+    st.integers(32, 1200),
+    st.integers(32, 1200),
     st.floats(0.03, 1.5),
     st.floats(0.03, 1.5),
     st.floats(0.1, 0.5),

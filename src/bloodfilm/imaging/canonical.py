@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from bloodfilm.core.domain import Domain
 from bloodfilm.core.errors import DataError
 from bloodfilm.imaging.measure import (
+    MIN_CELLS,
     RED_CELL_UM,
     Group,
     Measurement,
@@ -170,6 +171,11 @@ def view_of(
     notes: list[str] = []
     if not measurement.speaks:
         notes.append(f"too few whole red cells in this field ({measurement.cells})")
+    elif measurement.cells < MIN_CELLS:
+        notes.append(
+            f"hardly any whole red cells in this field ({measurement.cells}): scale from "
+            f"{measurement.arcs} arcs of cut or overlapping ones, less sure"
+        )
     seen_squeeze = _told_from_square(seen, notes) if seen else None
     squeeze, squeeze_source = _settle("squeeze", seen_squeeze, stated.squeeze, 1.0, notes)
     seen_um = RED_CELL_UM / seen.diameter * squeeze**0.5 if seen else None
@@ -213,7 +219,11 @@ def _observed(measurement: Measurement, group: Group | None) -> _Seen | None:
     if group and (group.fields > 1 or not measurement.speaks):
         return _Seen(group.diameter, group.squeeze, group.confidence, group.cells, "pooled")
     m = measurement
-    return _Seen(m.diameter, m.squeeze, m.confidence, m.cells, "measured") if m.speaks else None
+    return (
+        _Seen(m.diameter, m.squeeze, m.confidence, max(m.cells, 1), "measured")
+        if m.speaks
+        else None
+    )
 
 
 def _told_from_square(seen: _Seen, notes: list[str]) -> float:

@@ -22,7 +22,8 @@ OUTLINE_TO_BOX = 1.06
 MIN_CELLS = 3
 TYPICAL_SPREAD = 0.08
 TRUSTED_ERROR = 0.05
-MIN_GAP = 0.25
+ARC_TRUST = 0.7
+MIN_GAP = 0.3
 LONE_GAP = 0.5
 
 
@@ -33,7 +34,10 @@ class Measurement:
     Attributes:
         width, height: of the field, px.
         white_point: background colour, RGB.
-        cells: whole single red cells found; below `MIN_CELLS` the field does not speak.
+        cells: whole single red cells found.
+        arcs: circles through parts of cells, looked for only where `cells` is below `MIN_CELLS`;
+            if there are `MIN_CELLS` of them, they give the diameter. They are circles, so the
+            squeeze is 1 then.
         diameter: geometric mean of their diameters along x and y, px; 0 without cells.
         squeeze: width / height of a round cell; 1 without cells.
         spread: standard deviation of log diameter from cell to cell.
@@ -52,11 +56,12 @@ class Measurement:
     confidence: float
     moments: Floats = field(repr=False)
     centres: Floats = field(repr=False)
+    arcs: int = 0
 
     @property
     def speaks(self) -> bool:
-        """Whether there are red cells enough to tell scale and squeeze from this field alone."""
-        return self.cells >= MIN_CELLS
+        """Whether red cells, whole or in part, tell scale and squeeze from this field alone."""
+        return self.cells >= MIN_CELLS or self.arcs >= MIN_CELLS
 
     @property
     def diameter_x(self) -> float:
@@ -115,12 +120,26 @@ def measure(image: NDArray[np.uint8]) -> Measurement:
     white = background_colour(image)
     found = find_red_cells(image, white)
     height, width = image.shape[:2]
-    moments = found.moments
+    moments, arcs = found.moments, found.arcs
     cells = len(moments)
     diameter, squeeze, spread = summarise(moments)
     sure = confidence(cells, spread) if cells >= MIN_CELLS else 0.0
+    if len(arcs) >= MIN_CELLS > cells:
+        diameter, squeeze = OUTLINE_TO_BOX * float(np.median(arcs)), 1.0
+        spread = float(np.std(np.log(arcs)))
+        sure = ARC_TRUST * confidence(len(arcs), spread)
     return Measurement(
-        width, height, white, cells, diameter, squeeze, spread, sure, moments, found.centres
+        width=width,
+        height=height,
+        white_point=white,
+        cells=cells,
+        diameter=diameter,
+        squeeze=squeeze,
+        spread=spread,
+        confidence=sure,
+        moments=moments,
+        centres=found.centres,
+        arcs=len(arcs),
     )
 
 
@@ -168,11 +187,12 @@ def _determinant(moments: Floats) -> Floats:
 def pool(measurements: Sequence[Measurement]) -> Pooled:
     """Pool the fields of a folder into one group per microscope, as far as the cells tell.
 
-    Fields that speak are split wherever their diameters or squeezes fall into two clear clusters;
-    the cells of fields that do not speak are added to the only group there is.
+    Only whole cells count here, arcs do not. Fields that have enough are split wherever their
+    diameters or squeezes fall into two clear clusters; the few cells of the others are added if
+    there is but one group.
     """
-    speaking = [m for m in measurements if m.speaks]
-    silent = [m for m in measurements if not m.speaks and m.cells]
+    speaking = [m for m in measurements if m.cells >= MIN_CELLS]
+    silent = [m for m in measurements if 0 < m.cells < MIN_CELLS]
     if not speaking:
         if sum(m.cells for m in silent) < MIN_CELLS:
             return Pooled((), "too few whole red cells in these images to tell their scale")

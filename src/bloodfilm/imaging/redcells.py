@@ -7,10 +7,13 @@ them, weighted by area, are the red cells. White cells, platelets, dust and clum
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from bloodfilm.imaging.arcs import find_arcs
 
 Floats = NDArray[np.float64]
 Pixels = NDArray[np.uint8]
@@ -23,6 +26,8 @@ MIN_ELLIPTICITY = 0.975
 MAX_ASPECT = 3.0
 SIZE_BANDWIDTH = 0.09
 ENOUGH = 8
+FEW = 3
+MIN_ARC_RADIUS = 12.0
 ERODE: tuple[float, ...] = (0.3, 0.5)
 MIN_LEVEL = 6.0
 VALLEY_RISE = 1.1
@@ -44,11 +49,13 @@ class RedCells:
     """Outlines taken for whole red cells, in pixels of the image they were found in.
 
     `centres` (n, 2); `moments` (n, 3): second central moments xx, yy, xy of the filled outline
-    (a disc of diameter d has xx = yy = d^2 / 16).
+    (a disc of diameter d has xx = yy = d^2 / 16). `arcs` (n,): diameters of circles through parts
+    of outlines, looked for only where whole cells are too few.
     """
 
     centres: Floats
     moments: Floats
+    arcs: Floats
 
 
 def background_colour(image: Pixels) -> tuple[float, float, float]:
@@ -104,7 +111,10 @@ def absorption(image: Pixels, white: tuple[float, float, float]) -> Pixels:
 
 
 def find_red_cells(image: Pixels, white: tuple[float, float, float]) -> RedCells:
-    """Whole single red cells of a field (H, W, 3), given its background colour."""
+    """Whole single red cells of a field (H, W, 3), given its background colour.
+
+    Only where they are too few, arcs of cut or overlapping cells are looked for as well.
+    """
     scale = min(1.0, WORK_SIDE / max(image.shape[:2]))
     small = image
     if scale < 1.0:
@@ -112,19 +122,48 @@ def find_red_cells(image: Pixels, white: tuple[float, float, float]) -> RedCells
             cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         )
     factors = image.shape[1] / small.shape[1], image.shape[0] / small.shape[0]
-    colours = absorption(np.asarray(cv2.blur(small, (3, 3)), dtype=np.uint8), white)
+    scene = _look(small, white)
+    best, arcs = np.zeros((0, 6)), np.zeros(0)
+    if scene.level >= MIN_LEVEL:
+        found = _commonest(_search(scene))
+        # Specks of dust may be all that is single and round; red cells are more of the field.
+        covered = 4 * np.pi * float((_sizes(found) ** 2).sum())
+        if covered > MIN_COVER * np.count_nonzero(scene.mask):
+            best = found
+        if len(best) < FEW:
+            arcs = _arcs(scene) * float(np.sqrt(factors[0] * factors[1]))
+    stretch = np.array([factors[0] ** 2, factors[1] ** 2, factors[0] * factors[1]])
+    return RedCells(best[:, :2] * factors, best[:, 2:5] * stretch, arcs)
+
+
+@dataclass(frozen=True, eq=False)
+class _Scene:
+    """A field made ready: absorption per channel, threshold, tone of red cells, foreground."""
+
+    colours: Pixels
+    level: float
+    tone: Floats
+    mask: Pixels
+    outlines: Sequence[cv2.typing.MatLike]
+
+    @cached_property
+    def depth(self) -> NDArray[np.float32]:
+        """Distance of every pixel inside an outline from the outside, px."""
+        filled = cv2.drawContours(np.zeros_like(self.mask), self.outlines, -1, 255, cv2.FILLED)
+        return np.asarray(cv2.distanceTransform(filled, cv2.DIST_L2, 3), dtype=np.float32)
+
+
+def _look(image: Pixels, white: tuple[float, float, float]) -> _Scene:
+    """Background and foreground parted, at half the red cells' tone."""
+    colours = absorption(np.asarray(cv2.blur(image, (3, 3)), dtype=np.uint8), white)
     red, green, blue = cv2.split(colours)
     dark = np.asarray(cv2.max(cv2.max(red, green), blue), dtype=np.uint8)
     level, tone = _level(colours, dark)
-    best = np.zeros((0, 6))
-    if level >= MIN_LEVEL:
-        found = _commonest(_search(dark, colours, level, tone))
-        # Specks of dust may be all that is single and round; red cells are more of the field.
-        covered = 4 * np.pi * float((_sizes(found) ** 2).sum())
-        if covered > MIN_COVER * np.count_nonzero(dark > level):
-            best = found
-    stretch = np.array([factors[0] ** 2, factors[1] ** 2, factors[0] * factors[1]])
-    return RedCells(best[:, :2] * factors, best[:, 2:5] * stretch)
+    mask = cv2.threshold(dark, level, 255, cv2.THRESH_BINARY)[1]
+    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    opened = np.asarray(cv2.morphologyEx(mask, cv2.MORPH_OPEN, cross), dtype=np.uint8)
+    outlines, _ = cv2.findContours(opened, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return _Scene(colours, level, tone, opened, outlines)
 
 
 def _level(colours: Pixels, dark: Pixels) -> tuple[float, Floats]:
@@ -177,51 +216,68 @@ def _main_tone(colours: Pixels, mask: NDArray[np.bool_]) -> Floats:
     return tone
 
 
-def _search(dark: Pixels, colours: Pixels, level: float, tone: Floats) -> Floats:
+def _search(scene: _Scene) -> Floats:
     """Single round blobs (n, 6): those that stand alone, then those that only touch others.
 
-    Columns: x, y, xx, yy, xy, likeness to `tone` (0..1).
+    Columns: x, y, xx, yy, xy, likeness to the tone (0..1).
     """
-    mask = np.asarray(cv2.threshold(dark, level, 255, cv2.THRESH_BINARY)[1], dtype=np.uint8)
-    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
-    mask = np.asarray(cv2.morphologyEx(mask, cv2.MORPH_OPEN, cross), dtype=np.uint8)
-    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    alone = _blobs(contours, mask, colours, tone, 0.0)
+    alone = _blobs(scene, scene.outlines, 0.0)
     if len(alone) >= ENOUGH:
         return alone
-    filled = cv2.drawContours(np.zeros_like(mask), contours, -1, 255, cv2.FILLED)
-    depth = cv2.distanceTransform(filled, cv2.DIST_L2, 3)
+    depth = scene.depth
     few = alone[alone[:, 5] > MIN_LIKENESS]
-    if len(few) >= 3:
+    radius = _rough_radius(depth)
+    if len(few) >= FEW:
         radius = 2 * float(np.median(np.sqrt(few[:, 2:4].min(axis=1))))
-    else:
-        radius = float(np.percentile(depth[depth > 0], 95)) if depth.any() else 0.0
     tables = [alone]
-    for share in ERODE:
-        peel = share * radius
+    for peel in (share * radius for share in ERODE):
         if peel < 2.0:
             continue
         cores = np.asarray(depth > peel, dtype=np.uint8)
-        contours, _ = cv2.findContours(cores, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        touching = _blobs(contours, cores, colours, tone, peel)
+        outlines, _ = cv2.findContours(cores, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        touching = _blobs(scene, outlines, peel)
         known = np.vstack(tables)
         gap = np.hypot(*(touching[:, None, :2] - known[None, :, :2]).transpose(2, 0, 1))
         tables.append(touching[gap.min(axis=1, initial=np.inf) > radius])
     return np.vstack(tables)
 
 
-def _blobs(
-    contours: Sequence[cv2.typing.MatLike],
-    mask: Pixels,
-    colours: Pixels,
-    tone: Floats,
-    peel: float,
-) -> Floats:
+def _rough_radius(depth: NDArray[np.float32]) -> float:
+    """About the radius of a cell, from how thick the foreground is; 0 without any."""
+    sample = depth[::2, ::2]
+    inside = sample[sample > 0]
+    return float(np.percentile(inside, 95)) if len(inside) else 0.0
+
+
+def _arcs(scene: _Scene) -> Floats:
+    """Diameters (n,) of circles through arcs of the outlines, of the commonest size only."""
+    height, width = scene.mask.shape
+    radius = _rough_radius(scene.depth)
+    if radius < MIN_ARC_RADIUS:
+        return np.zeros(0)
+    rows = []
+    for x, y, diameter, coverage in find_arcs(scene.outlines, (height, width), radius):
+        reach = 0.3 * diameter
+        rows_in = slice(max(int(y - reach), 0), max(int(y + reach), 0))
+        columns_in = slice(max(int(x - reach), 0), max(int(x + reach), 0))
+        part = scene.colours[rows_in, columns_in]
+        if part.size and _likeness(np.array(cv2.mean(part)[:3]), scene.tone) > MIN_LIKENESS:
+            rows.append((diameter, coverage))
+    if not rows:
+        return np.zeros(0)
+    diameter, coverage = np.array(rows, dtype=np.float64).T
+    gap = np.abs(np.log(diameter[:, None] / diameter[None, :]))
+    peak = int(np.argmax(np.exp(-0.5 * (gap / SIZE_BANDWIDTH) ** 2) @ coverage))
+    chosen: Floats = diameter[gap[peak] < 2 * SIZE_BANDWIDTH]
+    return chosen
+
+
+def _blobs(scene: _Scene, outlines: Sequence[cv2.typing.MatLike], peel: float) -> Floats:
     """Outlines that are round, whole and alone: (n, 6); `peel` px were taken off all around."""
-    height, width = mask.shape
+    height, width = scene.mask.shape
     margin = 1 + int(np.ceil(peel))
     rows = []
-    for contour in contours:
+    for contour in outlines:
         if len(contour) < 2 * MIN_DIAMETER:
             continue
         x, y, w, h = cv2.boundingRect(contour)
@@ -230,9 +286,12 @@ def _blobs(
         shape = _round(contour, peel)
         if shape is None:
             continue
-        inside = mask[y : y + h, x : x + w]
-        mean = cv2.mean(colours[y : y + h, x : x + w], inside)[:3]
-        rows.append((*shape, _likeness(np.array(mean), tone)))
+        inside = scene.mask[y : y + h, x : x + w]
+        if peel:
+            own = cv2.drawContours(np.zeros_like(inside), [contour], -1, 255, -1, offset=(-x, -y))
+            inside = inside & np.asarray(own, dtype=np.uint8)
+        mean = cv2.mean(scene.colours[y : y + h, x : x + w], inside)[:3]
+        rows.append((*shape, _likeness(np.array(mean), scene.tone)))
     return np.array(rows, dtype=np.float64).reshape(-1, 6)
 
 
