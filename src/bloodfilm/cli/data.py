@@ -1,0 +1,193 @@
+"""`bloodfilm data`: look at an annotated data set, and carry it from one format to another."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Look at annotated data sets, and convert them from one format to another.",
+)
+
+READABLE = "bccd, bloodfilm, coco, folder, index, lld, pbc, txl, voc, yolo"
+WRITABLE = "bloodfilm, coco, folder, index, lld, voc, yolo"
+SHOWN_PROBLEMS = 10
+SHOWN_GROUPS = 8
+
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Stop at the first fault instead of leaving it out.")
+]
+LabelKind = Annotated[
+    str | None,
+    typer.Option(
+        help="Which of LLD's labels to read: json, complete, or a folder such as AttriDet."
+    ),
+]
+CleanSplits = Annotated[
+    bool, typer.Option("--clean-splits", help="Take leaking images of txl or pbc out of a split.")
+]
+
+
+@app.command()
+def info(
+    path: Annotated[Path, typer.Argument(help="A file or folder of annotations.")],
+    format: Annotated[
+        str | None, typer.Option(help=f"Its format, if it is not recognised: {READABLE}.")
+    ] = None,
+    labels: LabelKind = None,
+    clean_splits: CleanSplits = False,
+    strict: Strict = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON, with every problem.")
+    ] = False,
+) -> None:
+    """Count fields, cells, attributes, splits and patients, and list what is wrong.
+
+    For example:
+
+      bloodfilm data info LeukemiaAttri_Dataset
+
+      bloodfilm data info annotations.json --json > info.json
+    """
+    from bloodfilm.formats import detect
+    from bloodfilm.formats.summary import summarise
+
+    dataset = _open(path, format, labels, clean_splits, strict)
+    summary = {"format": format or detect(path)} | summarise(dataset)
+    if as_json:
+        import json
+
+        print(json.dumps(summary, indent=1, ensure_ascii=False))
+    else:
+        print("\n".join(_lines(summary)))
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="A file or folder to read.")],
+    target: Annotated[Path, typer.Argument(metavar="DST", help="The file or new folder to write.")],
+    to: Annotated[str, typer.Option(help=f"The format to write: {WRITABLE}.")],
+    from_format: Annotated[
+        str | None, typer.Option("--from", help=f"SRC's format, if not recognised: {READABLE}.")
+    ] = None,
+    copy_images: Annotated[
+        bool, typer.Option("--copy-images", help="Copy the images into DST.")
+    ] = False,
+    link: Annotated[
+        bool, typer.Option("--link", help="Link the images into DST instead of copying them.")
+    ] = False,
+    columns: Annotated[
+        int | None,
+        typer.Option(help="Write LLD's text labels of 5, 11, 12, 15 or 16 columns, not JSON."),
+    ] = None,
+    labels: LabelKind = None,
+    clean_splits: CleanSplits = False,
+    strict: Strict = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files of the same name in DST.")
+    ] = False,
+) -> None:
+    """Read a data set and write it in another format; say what that format could not carry.
+
+    For example:
+
+      bloodfilm data convert LeukemiaAttri_Dataset lld.json --to coco
+
+      bloodfilm data convert BCCD bccd-yolo --to yolo --copy-images
+
+      bloodfilm data convert big.json big.parquet --to index
+    """
+    from bloodfilm.core import ConfigError
+    from bloodfilm.formats import save_dataset
+
+    if copy_images and link:
+        raise ConfigError("--copy-images and --link exclude each other; give one of them")
+    dataset = _open(source, from_format, labels, clean_splits, strict)
+    options: dict[str, Any] = {"overwrite": overwrite}
+    options["images"] = "copy" if copy_images else "link" if link else None
+    if columns is not None:
+        options |= {"labels": "text", "columns": columns}
+    losses = save_dataset(dataset, target, to, **options)
+    print(f"wrote {target}: {len(dataset)} fields as {to}")
+    for line in losses:
+        print(f"  {line}")
+    if dataset.problems:
+        print(f"  {len(dataset.problems)} problems in {source}; `bloodfilm data info` lists them")
+
+
+def _open(
+    path: Path, format: str | None, labels: str | None, clean_splits: bool, strict: bool
+) -> Any:
+    from bloodfilm.formats import open_dataset
+
+    options: dict[str, Any] = {"strict": strict}
+    if labels is not None:
+        options["labels"] = labels
+    if clean_splits:
+        options["clean_splits"] = True
+    return open_dataset(path, format, **options)
+
+
+# ---- a summary as text -----------------------------------------------------------------------
+
+
+def _lines(summary: dict[str, Any]) -> list[str]:
+    share = summary["region_share"]
+    lines = [
+        f"{summary['name']} ({summary['format']}, {summary['source']})",
+        f"  licence     {summary['licence'] or 'not stated'}",
+        f"  fields      {summary['fields']}",
+        f"  cells       {summary['cells']}, of which {summary['ignored']} to ignore",
+        f"  splits      {_groups(summary['splits'])}",
+        f"  patients    {_several(summary['patients'])}",
+        f"  diagnoses   {_groups(summary['diagnoses'])}",
+        f"  domains     {_groups(summary['domains'])}",
+        f"  known area  {'not known' if share is None else f'{share:.1%}'} of a field, on average",
+    ]
+    if summary["without_box"]:
+        lines.append(f"  boxes       {summary['without_box']} cells have none")
+    lines += _class_lines(summary) + _attribute_lines(summary)
+    return lines + _problem_lines(summary["problems"])
+
+
+def _several(counts: dict[str, int]) -> str:
+    return f"{len(counts)}: {_groups(counts)}" if counts else "not stated"
+
+
+def _groups(counts: dict[str, int]) -> str:
+    shown = [f"{name} ({count})" for name, count in list(counts.items())[:SHOWN_GROUPS]]
+    if len(counts) > SHOWN_GROUPS:
+        shown.append(f"{len(counts) - SHOWN_GROUPS} more")
+    return ", ".join(shown) or "not stated"
+
+
+def _class_lines(summary: dict[str, Any]) -> list[str]:
+    classes = summary["classes"]
+    width = max(map(len, classes), default=0)
+    return [
+        "",
+        "class" if classes else "no cell is labelled",
+        *(f"  {name:<{width}}  {count:>8}" for name, count in classes.items()),
+    ]
+
+
+def _attribute_lines(summary: dict[str, Any]) -> list[str]:
+    attributes = {n: a for n, a in summary["attributes"].items() if a["known"]}
+    if not attributes:
+        return ["", "no attribute is known"]
+    width = max(map(len, attributes))
+    lines = ["", "attribute, share of cells where it is known, values"]
+    for name, found in attributes.items():
+        lines.append(f"  {name:<{width}}  {found['share']:>6.1%}  {_groups(found['values'])}")
+    unknown = [name for name in summary["attributes"] if name not in attributes]
+    return lines + ([f"  never known: {', '.join(unknown)}"] if unknown else [])
+
+
+def _problem_lines(problems: list[str]) -> list[str]:
+    lines = ["", f"problems: {len(problems) or 'none'}"]
+    lines += [f"  {line}" for line in problems[:SHOWN_PROBLEMS]]
+    if len(problems) > SHOWN_PROBLEMS:
+        lines.append(f"  and {len(problems) - SHOWN_PROBLEMS} more; --json lists all")
+    return lines
