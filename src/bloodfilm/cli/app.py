@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from bloodfilm import __version__
-from bloodfilm.cli import analyze, demo, evaluate
+from bloodfilm.cli import analyze, data, demo, evaluate
 from bloodfilm.cli.failures import FailingInOneLine
 
 # Plain help and plain tracebacks: rich would more than double the time `--help` takes.
@@ -33,6 +33,7 @@ def _show_version(wanted: bool) -> None:
 
 
 app.command()(analyze.analyze)
+app.add_typer(data.app, name="data")
 app.command()(demo.demo)
 app.command()(evaluate.evaluate)
 
