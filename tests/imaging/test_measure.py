@@ -122,6 +122,14 @@ def test_a_mixed_folder_is_kept_apart(other: float, squeeze: float) -> None:
     assert pooled.group_for(drawn(40, 0.562, 1, 99, 500)) is None
 
 
+def test_two_cameras_of_like_scale_are_told_apart_by_their_image_sizes() -> None:
+    ours = [drawn(100, 1, 6, seed, 640) for seed in range(6)]
+    theirs = [drawn(80, 1, 6, seed, 360) for seed in range(8)]
+    assert [g.fields for g in pool(ours + theirs).groups] == [8, 6]
+    crops = [drawn(80, 1, 6, seed, 300 + seed) for seed in range(8)]
+    assert [g.fields for g in pool(theirs + crops).groups] == [16]
+
+
 def test_one_mismeasured_field_does_not_make_a_group() -> None:
     fields = [drawn(40, 1, 9, seed) for seed in range(12)] + [drawn(54, 1, 4, 99)]
     pooled = pool(fields)

@@ -25,6 +25,7 @@ TRUSTED_ERROR = 0.05
 ARC_TRUST = 0.7
 MIN_GAP = 0.3
 LONE_GAP = 0.5
+SIZE_GAP = 0.15
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,7 +198,7 @@ def pool(measurements: Sequence[Measurement]) -> Pooled:
         if sum(m.cells for m in silent) < MIN_CELLS:
             return Pooled((), "too few whole red cells in these images to tell their scale")
         return Pooled((_group(silent),), "few whole red cells in any one image")
-    clusters = _split(speaking)
+    clusters = [c for part in _by_image_size(speaking) for c in _split(part)]
     if len(clusters) == 1:
         clusters = [speaking + silent]
     groups = sorted((_group(c) for c in clusters), key=lambda g: (-g.fields, g.diameter))
@@ -217,6 +218,31 @@ def _group(fields: Sequence[Measurement]) -> Group:
     sizes = frozenset((m.width, m.height) for m in fields)
     cells = int(near.sum())
     return Group(diameter, squeeze, spread, cells, len(fields), confidence(cells, spread), sizes)
+
+
+def _by_image_size(fields: list[Measurement]) -> list[list[Measurement]]:
+    """Fields divided by image size, if red cells differ between sizes by more than `SIZE_GAP`.
+
+    Images of another size with cells of another size come from another camera, so less of a gap
+    is asked for here. Sizes with fewer than three fields go with the size of the nearest scale.
+    """
+    sizes: dict[tuple[int, int], list[Measurement]] = {}
+    for m in fields:
+        sizes.setdefault((m.width, m.height), []).append(m)
+    middles = {
+        size: float(np.median([np.log(m.diameter) for m in members]))
+        for size, members in sizes.items()
+        if len(members) >= 3
+    }
+    if not middles or max(middles.values()) - min(middles.values()) < SIZE_GAP:
+        return [fields]
+    parts: dict[tuple[int, int], list[Measurement]] = {size: [] for size in middles}
+    for m in fields:
+        size = (m.width, m.height)
+        if size not in parts:
+            size = min(middles, key=lambda s: abs(middles[s] - np.log(m.diameter)))
+        parts[size].append(m)
+    return list(parts.values())
 
 
 def _split(fields: list[Measurement]) -> list[list[Measurement]]:
