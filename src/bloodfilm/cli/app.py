@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from bloodfilm import __version__
-from bloodfilm.cli import analyze, data, demo, evaluate
+from bloodfilm.cli import analyze, data, demo, evaluate, export, train
 from bloodfilm.cli.failures import FailingInOneLine
 
 # Plain help and plain tracebacks: rich would more than double the time `--help` takes.
@@ -36,6 +36,8 @@ app.command()(analyze.analyze)
 app.add_typer(data.app, name="data")
 app.command()(demo.demo)
 app.command()(evaluate.evaluate)
+app.command()(train.train)
+app.command()(export.export)
 
 
 @app.callback()

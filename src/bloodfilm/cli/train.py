@@ -31,8 +31,6 @@ def train(
 
     Example: bloodfilm train configs/detector.toml --data ~/data --out runs/detector
     """
-    import torch
-
     from bloodfilm.core.errors import ConfigError
     from bloodfilm.training import loop
     from bloodfilm.training.config import load_config
@@ -42,8 +40,7 @@ def train(
     root = data or Path(os.environ.get("BLOODFILM_DATA", "."))
     if not root.is_dir():
         raise ConfigError(f"--data {root}: no such folder")
-    if threads is not None:
-        torch.set_num_threads(threads)
+    loop.use_threads(threads)
     chosen = loop.pick_device(device)
     if restart:
         for name in (loop.LAST, loop.BEST, loop.LOG, loop.RECORD):

@@ -1,4 +1,4 @@
-"""The detector's loss: task-aligned assignment, soft classification, box and distance terms."""
+"""The detector's loss: task-aligned assignment, soft classification, box terms."""
 
 from dataclasses import dataclass
 
@@ -9,6 +9,9 @@ from torch.nn import functional
 from bloodfilm.losses.target import TargetBatch
 
 _EPS = 1e-7
+ALIGNMENT_POWER = 4
+LEAST_SHARE = 0.2
+"""A box counts at least this much, so that cells nothing overlaps yet are learnt too."""
 
 
 def locations(height: int, width: int, stride: int, device: torch.device) -> Tensor:
@@ -60,7 +63,7 @@ def assign(
     """Give every cell its best locations (task alignment, TOOD, arXiv 2108.07755, eq. 1 and 4).
 
     A location may learn a cell if it lies inside the cell's box and is known. Alignment is
-    score^0.5 * IoU^6; a cell takes its `top_k` best-aligned locations; a location that several
+    score^0.5 * IoU^4; a cell takes its `top_k` best-aligned locations; a location that several
     cells want goes to the one it overlaps most.
 
     Args:
@@ -77,7 +80,7 @@ def assign(
     overlap = giou(cells[:, :, None], boxes[:, None])[0].clamp(0) * valid
     kind = target.kinds[:, None].expand(-1, length, -1)
     score = scores.gather(2, kind).transpose(1, 2)  # (B, N, L)
-    align = score.clamp_min(0).sqrt() * overlap.pow(6) * valid
+    align = score.clamp_min(0).sqrt() * overlap.pow(ALIGNMENT_POWER) * valid
     chosen = _top(align, valid, min(top_k, length))
     # A location wanted by several cells belongs to the one it overlaps most.
     owner = torch.where(chosen, overlap, overlap.new_full((), -1.0)).argmax(1)  # (B, L)
@@ -99,59 +102,48 @@ def _top(align: Tensor, valid: Tensor, k: int) -> Tensor:
 
 
 def detection_loss(
-    outputs: dict[str, Tensor], target: TargetBatch, stride: int, bin_px: float
+    outputs: dict[str, Tensor], target: TargetBatch, stride: int
 ) -> dict[str, Tensor]:
-    """Return the terms `kind`, `box` and `distance`, each a mean over the batch's cells.
+    """Return the terms `kind`, `box` and `edge`, each a mean over the batch's cells.
 
-    Locations that are not known take part in no term, so their gradient is exactly zero.
+    `kind` asks the score to be the box's quality, `box` is 1 - GIoU, `edge` the distance of the
+    box's four edges from where they belong, in units of the cell's size. Locations that are not
+    known take part in no term, so their gradient is exactly zero.
 
     Args:
         outputs: of `CellDetector`.
         target: the truth.
         stride: pixels a grid step.
-        bin_px: pixels a step of the distance distributions.
 
-    Sources: quality focal target with BCE (Generalized Focal Loss, arXiv 2006.04388, eq. 2 with
-    beta 0 weighting replaced by the varifocal weight, arXiv 2008.13367, eq. 2); GIoU.
+    Source of `kind`: the varifocal loss, arXiv 2008.13367, eq. 2.
     """
     logits = outputs["kinds"].float().flatten(2).transpose(1, 2)  # (B, L, K)
     distances = outputs["boxes"].float().flatten(2).transpose(1, 2)  # (B, L, 4)
     height, width = outputs["kinds"].shape[2:]
     points = locations(height, width, stride, logits.device)
     boxes = boxes_at(distances, points)
-    found = assign(logits.sigmoid(), boxes.detach(), points, target)
-    pick = found.index
-    kind = target.kinds.gather(1, pick)
-    weight = target.weights.gather(1, pick) * found.positive
-    goal = functional.one_hot(kind, logits.shape[2]) * found.quality[..., None]
-    known = target.known.flatten(1)
+    found = assign(logits.detach().sigmoid(), boxes.detach(), points, target)
+    weight = target.weights.gather(1, found.index) * found.positive
     total = (found.quality * weight).sum().clamp_min(1.0)
-
-    probability = logits.detach().sigmoid()
-    focus = torch.where(goal > 0, goal, 0.75 * probability.square())
-    focus = focus * torch.where(found.positive, weight, 1.0)[..., None]
-    # Unknown locations are cut out, not multiplied by zero: an infinite loss must not leak a NaN.
-    entropy = functional.binary_cross_entropy_with_logits(logits, goal, reduction="none")
-    kind_term = torch.where(known[..., None], entropy * focus, 0.0).sum() / total
+    kind = _kind_term(logits, target, found, weight) / total
 
     at = found.positive
-    truth = torch.gather(target.boxes, 1, pick[..., None].expand(-1, -1, 4))[at]
-    share = (found.quality * weight)[at]
-    box_term = ((1 - giou(boxes[at], truth)[1]) * share).sum() / total
-    where = points[None].expand(len(logits), -1, -1)[at]
-    wanted = torch.cat([where - truth[:, :2], truth[:, 2:] - where], 1) / bin_px
-    bins = outputs["bins"].float().flatten(3).permute(0, 3, 1, 2)[at]  # (P, 4, bins)
-    distance_term = (_distribution(bins, wanted) * share).sum() / total
-    return {"kind": kind_term, "box": box_term, "distance": distance_term}
+    truth = torch.gather(target.boxes, 1, found.index[..., None].expand(-1, -1, 4))[at]
+    share = found.quality[at].clamp_min(LEAST_SHARE) * weight[at]
+    total = share.sum().clamp_min(1.0)
+    box = ((1 - giou(boxes[at], truth)[1]) * share).sum() / total
+    size = (truth[:, 2:] - truth[:, :2]).clamp_min(1.0).repeat(1, 2)
+    edge = (((boxes[at] - truth).abs() / size).mean(1) * share).sum() / total
+    return {"kind": kind, "box": box, "edge": edge}
 
 
-def _distribution(bins: Tensor, wanted: Tensor) -> Tensor:
-    """Distribution focal loss (arXiv 2006.04388, eq. 6) per box: bins (P, 4, n), wanted (P, 4)."""
-    last = bins.shape[2] - 1
-    wanted = wanted.clamp(0, last - 0.01)
-    low = wanted.floor()
-    share = wanted - low
-    logp = functional.log_softmax(bins, dim=2)
-    at_low = logp.gather(2, low.long()[..., None])[..., 0]
-    at_high = logp.gather(2, low.long()[..., None] + 1)[..., 0]
-    return -(at_low * (1 - share) + at_high * share).mean(1)
+def _kind_term(logits: Tensor, target: TargetBatch, found: Assignment, weight: Tensor) -> Tensor:
+    """Sum the varifocal loss over known locations; logits (B, L, K), weight (B, L)."""
+    kind = target.kinds.gather(1, found.index)
+    goal = functional.one_hot(kind, logits.shape[2]) * found.quality[..., None]
+    focus = torch.where(goal > 0, goal, 0.75 * logits.detach().sigmoid().square())
+    focus = focus * torch.where(found.positive, weight, 1.0)[..., None]
+    entropy = functional.binary_cross_entropy_with_logits(logits, goal, reduction="none")
+    # Unknown locations are cut out, not multiplied by zero: an infinite loss must not leak a NaN.
+    known = target.known.flatten(1)[..., None]
+    return torch.where(known, entropy * focus, 0.0).sum()

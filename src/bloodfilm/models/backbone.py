@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.models._timm import import_timm
@@ -36,6 +37,7 @@ class Backbone(nn.Module):
             )
         except (RuntimeError, IndexError, AssertionError, ValueError) as error:
             raise ConfigError(f"backbone {name!r} with levels {list(levels)}: {error}") from None
+        _fix_padding(self.body)
         self.name = name
         self.channels: list[int] = self.body.feature_info.channels()
         self.strides: list[int] = self.body.feature_info.reduction()
@@ -44,6 +46,39 @@ class Backbone(nn.Module):
         """Return feature maps for pixels (B, 3, H, W) in [0, 255]."""
         features: list[Tensor] = self.body(image / 127.5 - 1)
         return features
+
+
+class _EvenConv2d(nn.Conv2d):
+    """TensorFlow's "SAME" convolution for sizes its stride divides: its padding is then constant.
+
+    A padding that depends on the size would stay a separate, slow step in the exported graph.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pad right and bottom by what the left and top do not take, then convolve."""
+        total = self.kernel_size[0] - self.stride[0]
+        low, high = total // 2, total - total // 2
+        x = functional.pad(x, (low, high, low, high))
+        return functional.conv2d(x, self.weight, self.bias, self.stride, 0, 1, self.groups)
+
+
+def _fix_padding(model: nn.Module) -> None:
+    """Replace timm's size-dependent convolutions; weights and names stay."""
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if type(child).__name__ != "Conv2dSame":
+                continue
+            assert isinstance(child, nn.Conv2d)
+            fixed = _EvenConv2d(
+                child.in_channels,
+                child.out_channels,
+                child.kernel_size[0],
+                child.stride[0],
+                groups=child.groups,
+                bias=child.bias is not None,
+            )
+            fixed.load_state_dict(child.state_dict())
+            setattr(parent, name, fixed)
 
 
 def _convolutions(model: nn.Module) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:

@@ -1,6 +1,8 @@
 """The cell reader: class and attributes of the one cell a crop is centred on."""
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bloodfilm.models.backbone import Backbone
@@ -71,6 +73,11 @@ class CellReader(nn.Module):
             "description": description,
         }
 
+    def set_prototypes(self, means: NDArray[np.float32], spread: NDArray[np.float32]) -> None:
+        """Set the class means (leaves, size) and the spread within classes (size,)."""
+        self.get_buffer("prototypes").copy_(torch.from_numpy(means))
+        self.get_buffer("spread").copy_(torch.from_numpy(spread))
+
     def novelty(self, description: Tensor) -> Tensor:
         """Return how unlike every learnt class a description is, shape (N,), 0 = like one.
 
@@ -78,7 +85,7 @@ class CellReader(nn.Module):
         within classes (the Mahalanobis score of Lee et al., NeurIPS 2018, with a diagonal
         covariance).
         """
-        prototypes: Tensor = self.prototypes  # type: ignore[assignment]
-        spread: Tensor = self.spread  # type: ignore[assignment]
-        difference = (description[:, None] - prototypes[None]) / spread
+        difference = (description[:, None] - self.get_buffer("prototypes")[None]) / (
+            self.get_buffer("spread")
+        )
         return difference.square().mean(2).amin(1)

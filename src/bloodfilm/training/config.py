@@ -131,7 +131,7 @@ class LossSection(Section):
     """Weights of the loss terms.
 
     Attributes:
-        kind, box, distance: of the detector's terms.
+        kind, box, edge: of the detector's terms.
         class_weight: of the reader's class term against the mean over its attributes.
         smoothing: label smoothing of the class.
         balance: exponent on inverse value frequency within an attribute, 0 = none, 1 = full.
@@ -139,7 +139,7 @@ class LossSection(Section):
 
     kind: float = 1.0
     box: float = 2.0
-    distance: float = 0.5
+    edge: float = 1.0
     class_weight: float = 1.0
     smoothing: Share = 0.05
     balance: Share = 0.25

@@ -105,13 +105,15 @@ def load_crops(
     )
 
 
-def centred(image: NDArray[np.uint8], matrix: NDArray[np.float64], size: int = SIZE) -> NDArray[np.uint8]:
+def centred(
+    image: NDArray[np.uint8], matrix: NDArray[np.float64], size: int = SIZE
+) -> NDArray[np.uint8]:
     """Warp a stored crop about its middle: `matrix` (2, 3) maps middle-relative stored pixels."""
     middle = (image.shape[1] - 1) / 2
     goal = (size - 1) / 2
     linear = matrix[:, :2]
     offset = matrix[:, 2] + goal - linear @ [middle, middle]
-    return cv2.warpAffine(
+    warped = cv2.warpAffine(
         image,
         np.column_stack([linear, offset]),
         (size, size),
@@ -119,12 +121,13 @@ def centred(image: NDArray[np.uint8], matrix: NDArray[np.float64], size: int = S
         borderMode=cv2.BORDER_CONSTANT,
         borderValue=(BACKGROUND,) * 3,
     )
+    return np.asarray(warped, dtype=np.uint8)
 
 
 def plain_crop(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return a stored crop as the runtime would cut it."""
     scale = STORE_UM / CROP_UM
-    return np.asarray(centred(image, np.array([[scale, 0, 0], [0, scale, 0.0]])), dtype=np.uint8)
+    return centred(image, np.array([[scale, 0, 0], [0, scale, 0.0]]))
 
 
 def varied_crop(
@@ -133,5 +136,5 @@ def varied_crop(
     """Return a stored crop turned, stretched, shifted and in another light."""
     linear = random_orientation(rng) @ random_stretch(rng, augment) * (STORE_UM / CROP_UM)
     shift = rng.uniform(-1, 1, 2) * augment.shift * SIZE
-    warped = np.asarray(centred(image, np.column_stack([linear, shift])), dtype=np.uint8)
+    warped = centred(image, np.column_stack([linear, shift]))
     return vary_look(warped, rng, augment)

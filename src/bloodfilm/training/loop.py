@@ -56,6 +56,12 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
+def use_threads(count: int | None) -> None:
+    """Let torch use so many CPU threads; `None` leaves it to torch."""
+    if count is not None:
+        torch.set_num_threads(count)
+
+
 def train(
     task: Task, config: Config, out: Path, device: torch.device, report: Report
 ) -> dict[str, float]:
@@ -92,18 +98,31 @@ def train(
             report("validation", state.epoch, config.optim.epochs, metrics)
             if metrics[task.score_name] > state.best:
                 state.best, best = metrics[task.score_name], metrics
-                kept = deepcopy(state.average)
-                task.finish(kept, device)
-                save_checkpoint(out / BEST, {"model": kept.state_dict(), "metrics": metrics})
+                save_checkpoint(
+                    out / BEST, {"model": state.average.state_dict(), "metrics": metrics}
+                )
         with (out / LOG).open("a", encoding="utf-8") as log:
             log.write(json.dumps(entry) + "\n")
         save_checkpoint(out / LAST, _pack(state, config))
+    _finish(state, task, out, device)
     return best
+
+
+def _finish(state: State, task: Task, out: Path, device: torch.device) -> None:
+    """Let the task complete the best weights, once."""
+    kept = load_checkpoint(out / BEST)
+    if kept.get("finished"):
+        return
+    state.average.load_state_dict(kept["model"])
+    state.average.eval()
+    task.finish(state.average, device)
+    model = state.average.state_dict()
+    save_checkpoint(out / BEST, {**kept, "model": model, "finished": True})
 
 
 def _start(task: Task, config: Config, device: torch.device) -> State:
     torch.manual_seed(config.seed)
-    model = task.model.to(device, memory_format=torch.channels_last)
+    model = task.model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = deepcopy(model).requires_grad_(False)
     return State(model, average, _optimiser(model, config))
 

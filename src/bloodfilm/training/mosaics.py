@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from bloodfilm.core.boxes import area, clip
 from bloodfilm.core.region import Region
 from bloodfilm.losses.target import Target
+from bloodfilm.models.detector import CellDetector
 from bloodfilm.training.augment import (
     random_orientation,
     random_stretch,
@@ -59,7 +60,7 @@ class Mosaics:
         self.fields, self.size, self.augment, self.seed = fields, size, augment, seed
         # Small fields fill a mosaic by the dozen: drawing by area keeps every field as frequent.
         self.cumulative = np.cumsum(np.asarray(weights, dtype=float))
-        self.stride = 8
+        self.stride = CellDetector.stride
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[NDArray[np.uint8], Target]:
         """Return image (size, size, 3) and target number `key[1]` of epoch `key[0]`."""

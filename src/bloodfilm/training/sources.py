@@ -54,19 +54,25 @@ def open_sources(sources: Sequence[Source], root: Path) -> list[SourcedField]:
 
 def refuse_leaks(train: Sequence[SourcedField], validation: Sequence[SourcedField]) -> None:
     """Raise `ConfigError` if a field, a patient or a twin is on both sides."""
-    for what, key in (
-        ("field", lambda f: str(f.path.resolve())),
-        ("patient", lambda f: f.patient and f"{f.path.parts[-4:-3]}{f.patient}"),
-        ("twin group", lambda f: f.meta.get("twin")),
-    ):
-        left = {key(s.field) for s in train} - {None, ""}
-        both = sorted(left & {key(s.field) for s in validation} - {None, ""})
+    for what, place in (("field", 0), ("patient", 1), ("twin group", 2)):
+        left = {_identity(s)[place] for s in train}
+        both = sorted(left & {_identity(s)[place] for s in validation} - {""})
         if both:
             raise ConfigError(
                 f"data: {what} {both[0]} is in training and in validation"
                 + (f" (and {len(both) - 1} more)" if len(both) > 1 else "")
                 + "; split the data by patient first"
             )
+
+
+def _identity(sourced: SourcedField) -> tuple[str, str, str]:
+    """Return what must not be on both sides: the file, the patient, the twin group, or ``."""
+    field, name = sourced.field, sourced.dataset.name
+    return (
+        str(field.path.resolve()),
+        f"{name}/{field.patient}" if field.patient else "",
+        field.meta.get("twin", ""),
+    )
 
 
 def training_view(field: Field, image: NDArray[np.uint8]) -> CanonicalView:

@@ -13,12 +13,15 @@ class Task(Protocol):
     """Model, data and losses of one kind of training.
 
     Attributes:
-        model: the network to train.
         score_name: the validation metric, larger is better, that chooses the best epoch.
     """
 
-    model: nn.Module
     score_name: str
+
+    @property
+    def model(self) -> nn.Module:
+        """The network to train."""
+        ...
 
     def keys(self, epoch: int) -> list[Key]:
         """Return the samples of an epoch, in the order they are drawn."""

@@ -32,6 +32,7 @@ from bloodfilm.training.tasks.common import describe_sources, start_backbone, to
 
 MULTIPLE = 32
 LOWEST_SCORE = 0.02
+NMS_IOU = 0.6
 
 
 def build_detector(config: Config) -> CellDetector:
@@ -62,7 +63,7 @@ def detect(
         outputs["boxes"][0].float().cpu().numpy(),
         model.stride,
         [lowest] * model.kinds,
-        nms_iou=0.6,
+        nms_iou=NMS_IOU,
     )
 
 
@@ -87,10 +88,15 @@ class DetectorTask:
         area = sum(f.image.shape[0] * f.image.shape[1] for f in fields) / Mosaics.oversampling**2
         self.samples = config.optim.samples or max(1, round(area / config.data.size**2))
         torch.manual_seed(config.seed)
-        self.model = build_detector(config)
+        self.network = build_detector(config)
         start_backbone(
-            self.model.backbone, config, root, [self.mosaics[0, i][0] for i in range(24)]
+            self.network.backbone, config, root, [self.mosaics[0, i][0] for i in range(24)]
         )
+
+    @property
+    def model(self) -> CellDetector:
+        """The detector."""
+        return self.network
 
     def keys(self, epoch: int) -> list[Key]:
         """Mosaics are numbered; there is nothing to shuffle."""
@@ -109,12 +115,10 @@ class DetectorTask:
     def losses(
         self, model: nn.Module, batch: tuple[Tensor, TargetBatch], device: torch.device
     ) -> dict[str, Tensor]:
-        """Return the weighted kind, box and distance terms."""
+        """Return the weighted kind, box and edge terms."""
         images, target = batch
         images = images.to(device, memory_format=torch.channels_last)
-        terms = detection_loss(
-            model(images), target.to(device), self.model.stride, self.model.bin_px
-        )
+        terms = detection_loss(model(images), target.to(device), self.network.stride)
         weights = self.config.loss.model_dump()
         return {name: term * weights[name] for name, term in terms.items()}
 
@@ -137,9 +141,7 @@ def score_detections(
 ) -> dict[str, float]:
     """Return AP, AP50 and each kind's figures, boxes being in canonical pixels."""
     level = parse_level("detector", DEFAULT_TAXONOMY)
-    scores = coco_scores(
-        prepare([_truth(f) for f in fields], [_results(d) for d in found], level)
-    )
+    scores = coco_scores(prepare([_truth(f) for f in fields], [_results(d) for d in found], level))
     metrics = {"ap": scores.ap, "ap50": scores.ap50}
     for kind, values in scores.per_class.items():
         name = kind.replace(" ", "_")
@@ -148,9 +150,7 @@ def score_detections(
 
 
 def _truth(item: CanonicalField) -> Field:
-    named = [
-        Cell(_box(b), KINDS[k]) for b, k in zip(item.boxes, item.kinds, strict=True)
-    ]
+    named = [Cell(_box(b), KINDS[k]) for b, k in zip(item.boxes, item.kinds, strict=True)]
     ignored = [Cell(_box(b), None, ignore=True) for b in item.ignore]
     return Field(Path(), cells=tuple(named + ignored), region=item.region)
 

@@ -54,11 +54,16 @@ class ReaderTask:
         self.held = load_crops(held, self.schema, self.taxonomy, progress)
         self.value_weights = value_weights(self.train, self.schema, config.loss.balance)
         torch.manual_seed(config.seed)
-        self.model = build_reader(config, self.schema)
+        self.network = build_reader(config, self.schema)
         some = np.random.default_rng(config.seed).permutation(len(self.train))[:256]
         start_backbone(
-            self.model.backbone, config, root, [plain_crop(self.train.images[i]) for i in some]
+            self.network.backbone, config, root, [plain_crop(self.train.images[i]) for i in some]
         )
+
+    @property
+    def model(self) -> CellReader:
+        """The reader."""
+        return self.network
 
     def keys(self, epoch: int) -> list[Key]:
         """Every cell as often as its source is repeated, shuffled."""
@@ -124,17 +129,17 @@ class ReaderTask:
         description = read_crops(model, self.train, device)["description"]
         leaf = self.train.allowed.argmax(1)
         certain = self.train.allowed.sum(1) == 1
+        means = np.zeros((len(self.leaves), model.size), np.float32)
         residuals, seen = [], []
         for k in range(len(self.leaves)):
             of_class = description[certain & (leaf == k)]
             if len(of_class):
-                model.prototypes[k] = torch.from_numpy(of_class.mean(0))
+                means[k] = of_class.mean(0)
                 residuals.append(of_class - of_class.mean(0))
                 seen.append(k)
         missing = [k for k in range(len(self.leaves)) if k not in seen]
-        model.prototypes[missing] = 1e4  # a class never seen is near to nothing
-        spread = np.concatenate(residuals).std(0) + 1e-3
-        model.spread.copy_(torch.from_numpy(spread))
+        means[missing] = 1e4  # a class never seen is near to nothing
+        model.set_prototypes(means, np.concatenate(residuals).std(0) + 1e-3)
 
     def record(self) -> dict[str, Any]:
         """Return vocabulary, what was never seen, data and sizes."""

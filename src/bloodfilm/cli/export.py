@@ -1,0 +1,42 @@
+"""`bloodfilm export`: turn two training runs into a bundle that `analyze` can use."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def export(
+    detector: Annotated[Path, typer.Argument(help="Folder of a detector's training run.")],
+    reader: Annotated[Path, typer.Argument(help="Folder of a reader's training run.")],
+    out: Annotated[Path, typer.Option(help="The bundle's folder.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder the runs' data paths start from [BLOODFILM_DATA]."),
+    ] = None,
+    name: Annotated[str, typer.Option(help="What results call the bundle.")] = "bloodfilm",
+    licence: Annotated[str, typer.Option(help="Licence of the weights.")] = "not stated",
+    metrics: Annotated[
+        list[Path] | None,
+        typer.Option(help="JSON files of `bloodfilm evaluate` to keep in the bundle; repeatable."),
+    ] = None,
+) -> None:
+    """Write a bundle: ONNX graphs, manifest, model card.
+
+    Thresholds and temperatures are chosen on the runs' validation data. The graphs are compared
+    with torch on that data; a bundle whose boxes, scores or attributes differ is not written.
+
+    Example: bloodfilm export runs/detector runs/reader --data ~/data --out my-bundle
+    """
+    from bloodfilm.core.errors import ConfigError
+    from bloodfilm.export.publish import publish
+
+    root = data or Path(os.environ.get("BLOODFILM_DATA", "."))
+    if not root.is_dir():
+        raise ConfigError(f"--data {root}: no such folder")
+    parity = publish((detector, reader), root, out, (name, licence), tuple(metrics or ()))
+    size = sum(f.stat().st_size for f in out.iterdir()) / 1e6
+    differences = ", ".join(f"{k} {v:.2g}" for k, v in parity.items())
+    typer.echo(f"torch and ONNX Runtime agree (largest differences: {differences})")
+    typer.echo(f"bundle in {out} ({size:.1f} MB)")

@@ -1,0 +1,1 @@
+"""Checkpoints to a bundle: ONNX graphs, calibration, proof of parity, model card."""

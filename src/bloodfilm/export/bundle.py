@@ -1,0 +1,278 @@
+"""Checkpoints to a bundle: two ONNX graphs and a manifest, with proof that they agree."""
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from bloodfilm import __version__
+from bloodfilm.core.errors import BundleError, ConfigError
+from bloodfilm.imaging.resample import BACKGROUND
+from bloodfilm.inference.bundle import open_session
+from bloodfilm.inference.decode import Detections, decode
+from bloodfilm.inference.manifest import FORMAT, VERSION, Manifest
+from bloodfilm.models.detector import CellDetector
+from bloodfilm.models.reader import CellReader
+from bloodfilm.training.calibrate import ReaderCalibration
+from bloodfilm.training.checkpoint import write_json
+from bloodfilm.training.tasks.detector import NMS_IOU
+
+OPSET = 17
+TILE, OVERLAP = 1024, 160
+SCORE_TOLERANCE = 1e-3
+BOX_TOLERANCE = 0.05
+LOGIT_TOLERANCE = 1e-2
+
+
+class DetectorGraph(nn.Module):
+    """The detector as a bundle holds it: uint8 pixels in, scores and distances out."""
+
+    def __init__(self, model: CellDetector) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Return scores (B, K, h, w) and boxes (B, 4, h, w) of pixels (B, H, W, 3)."""
+        outputs = self.model(image.permute(0, 3, 1, 2).float())
+        return outputs["kinds"].sigmoid(), outputs["boxes"]
+
+
+class ReaderGraph(nn.Module):
+    """The reader as a bundle holds it: uint8 crops in, logits and novelty out."""
+
+    def __init__(self, model: CellReader) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, crops: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return classes (N, leaves), attributes (N, values), novelty (N,) of (N, S, S, 3)."""
+        outputs = self.model(crops.permute(0, 3, 1, 2).float())
+        novelty = self.model.novelty(outputs["description"])
+        return outputs["classes"], outputs["attributes"], novelty
+
+
+@dataclass(frozen=True)
+class Part:
+    """One trained network and the record of its run."""
+
+    graph: nn.Module
+    run: dict[str, Any]
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What a person says of a bundle: name, licence of the weights, evaluation results."""
+
+    name: str
+    licence: str
+    metrics: dict[str, Any]
+
+
+def to_onnx(graph: nn.Module, example: Tensor, names: tuple[str, Sequence[str]]) -> bytes:
+    """Return a graph as ONNX bytes; the batch and, for the detector, the image size stay free."""
+    import io
+
+    first, outputs = names
+    axes: dict[str, dict[int, str]] = {first: {0: "n"}}
+    if first == "image":
+        axes[first] |= {1: "height", 2: "width"}
+        axes |= {name: {0: "n", 2: "rows", 3: "columns"} for name in outputs}
+    else:
+        axes |= {name: {0: "n"} for name in outputs}
+    buffer = io.BytesIO()
+    graph.eval()
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # tracing warns of sizes that are constant on purpose
+        torch.onnx.export(
+            graph,
+            (example,),
+            buffer,  # type: ignore[arg-type]
+            input_names=[first],
+            output_names=list(outputs),
+            dynamic_axes=axes,
+            opset_version=OPSET,
+            dynamo=False,
+        )
+    return buffer.getvalue()
+
+
+def export_bundle(
+    out: Path,
+    detector: Part,
+    reader: Part,
+    thresholds: dict[str, float],
+    calibration: ReaderCalibration,
+    labels: Labels,
+    probes: tuple[Sequence[NDArray[np.uint8]], NDArray[np.uint8]],
+) -> dict[str, float]:
+    """Write a bundle folder, after proving that both graphs compute what torch does.
+
+    Args:
+        out: the folder; an existing bundle there is replaced, anything else is refused.
+        detector, reader: trained, their graphs in evaluation mode.
+        thresholds: lowest score by kind.
+        calibration: of the reader.
+        labels: name, licence, metrics.
+        probes: padded canonical images (H, W, 3), and crops (n, S, S, 3), for the proof.
+
+    Returns:
+        the largest differences between torch and ONNX Runtime.
+
+    Raises:
+        BundleError: if they differ by more than rounding; nothing is written then.
+        ConfigError: if `out` holds something that is no bundle.
+    """
+    _refuse_strangers(out)
+    images, crops = probes
+    first = torch.from_numpy(images[0][None])
+    graphs = {
+        "detector.onnx": to_onnx(detector.graph, first, ("image", ("scores", "boxes"))),
+        "reader.onnx": to_onnx(
+            reader.graph,
+            torch.from_numpy(crops[:2]),
+            ("crops", ("classes", "attributes", "novelty")),
+        ),
+    }
+    parity = detector_parity(detector.graph, graphs["detector.onnx"], images, thresholds)
+    parity |= reader_parity(reader.graph, graphs["reader.onnx"], crops)
+    manifest = _manifest(detector, reader, thresholds, calibration, labels, graphs, parity)
+    Manifest.model_validate(manifest)
+    out.mkdir(parents=True, exist_ok=True)
+    for name, data in graphs.items():
+        partial = out / f"{name}.part"
+        partial.write_bytes(data)
+        partial.replace(out / name)
+    write_json(out / "manifest.json", manifest)
+    return parity
+
+
+def _refuse_strangers(out: Path) -> None:
+    if not out.exists() or (out / "manifest.json").is_file():
+        return
+    if not out.is_dir() or any(out.iterdir()):
+        raise ConfigError(f"{out}: is there and is no bundle; choose another --out")
+
+
+def detector_parity(
+    graph: nn.Module,
+    onnx: bytes,
+    images: Sequence[NDArray[np.uint8]],
+    thresholds: dict[str, float],
+) -> dict[str, float]:
+    """Return the largest differences in scores and boxes, dense and after decoding."""
+    session = open_session(onnx, Path("detector.onnx"), "cpu", 1)
+    worst = {"score": 0.0, "box_px": 0.0}
+    for image in images:
+        with torch.no_grad():
+            ours = [t.numpy()[0] for t in graph(torch.from_numpy(image[None]))]
+        theirs = [a[0] for a in session.run(["scores", "boxes"], {"image": image[None]})]
+        worst["score"] = max(worst["score"], float(np.abs(ours[0] - theirs[0]).max()))
+        worst["box_px"] = max(worst["box_px"], float(np.abs(ours[1] - theirs[1]).max()))
+        limits = list(thresholds.values())
+        a, b = (decode(s, d, CellDetector.stride, limits, NMS_IOU) for s, d in (ours, theirs))
+        _same(a, b)
+    _within(worst["score"], SCORE_TOLERANCE, "scores")
+    _within(worst["box_px"], BOX_TOLERANCE, "boxes")
+    return worst
+
+
+def reader_parity(graph: nn.Module, onnx: bytes, crops: NDArray[np.uint8]) -> dict[str, float]:
+    """Return the largest differences in class and attribute logits."""
+    session = open_session(onnx, Path("reader.onnx"), "cpu", 1)
+    with torch.no_grad():
+        ours = [t.numpy() for t in graph(torch.from_numpy(crops))]
+    theirs = session.run(["classes", "attributes", "novelty"], {"crops": crops})
+    worst = {
+        name: float(np.abs(a - b).max() / max(1.0, float(np.abs(a).max())))
+        for name, a, b in zip(("class", "attribute", "novelty"), ours, theirs, strict=True)
+    }
+    for name, value in worst.items():
+        _within(value, LOGIT_TOLERANCE, name)
+    return worst
+
+
+def _within(value: float, tolerance: float, what: str) -> None:
+    if not value <= tolerance:
+        raise BundleError(
+            f"export: {what} of torch and ONNX Runtime differ by {value:.3g} "
+            f"(tolerance {tolerance:g}); the bundle is not written"
+        )
+
+
+def _same(a: Detections, b: Detections) -> None:
+    """Refuse decoded detections that differ by more than one borderline score in a hundred."""
+    if abs(len(a) - len(b)) > max(1, len(a) // 100):
+        raise BundleError(
+            f"export: torch finds {len(a)} cells where ONNX Runtime finds {len(b)}; "
+            "the bundle is not written"
+        )
+
+
+def _manifest(
+    detector: Part,
+    reader: Part,
+    thresholds: dict[str, float],
+    calibration: ReaderCalibration,
+    labels: Labels,
+    graphs: dict[str, bytes],
+    parity: dict[str, float],
+) -> dict[str, Any]:
+    digest = {name: hashlib.sha256(data).hexdigest() for name, data in graphs.items()}
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "name": labels.name,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "licence": labels.licence,
+        "taxonomy": reader.run["taxonomy"],
+        "schema": reader.run["schema"],
+        "kinds": detector.run["kinds"],
+        "leaves": reader.run["leaves"],
+        "unlearnt": reader.run["unlearnt"],
+        "detector": {
+            "file": "detector.onnx",
+            "sha256": digest["detector.onnx"],
+            "um_per_px": detector.run["um_per_px"],
+            "background": BACKGROUND,
+            "stride": CellDetector.stride,
+            "multiple": 32,
+            "thresholds": thresholds,
+            "nms_iou": NMS_IOU,
+            "tile": TILE,
+            "overlap": OVERLAP,
+        },
+        "reader": {
+            "file": "reader.onnx",
+            "sha256": digest["reader.onnx"],
+            "size": reader.run["size"],
+            "um_per_px": reader.run["um_per_px"],
+            "background": BACKGROUND,
+            "temperatures": calibration.temperatures,
+            "class_confidence": calibration.class_confidence,
+            "attribute_confidence": calibration.attribute_confidence,
+            "novelty_threshold": calibration.novelty_threshold,
+        },
+        "training": {
+            "bloodfilm": __version__,
+            "detector": {k: detector.run[k] for k in ("config", "sources")},
+            "reader": {k: reader.run[k] for k in ("config", "sources")},
+        },
+        "metrics": {
+            "validation": {
+                "detector": detector.metrics,
+                "reader": reader.metrics,
+                "calibration": calibration.metrics,
+            },
+            "parity": {k: float(f"{v:.3g}") for k, v in parity.items()},
+            **labels.metrics,
+        },
+    }
