@@ -17,6 +17,9 @@ from bloodfilm.films.truth import Seen, Truth
 Image = NDArray[np.uint8]
 Matrix = NDArray[np.float64]
 
+SHARPEN_UM = 0.14
+"""Radius of the camera's unsharp mask; of the glass, so that a resized picture looks alike."""
+
 
 @dataclass(frozen=True)
 class View:
@@ -211,7 +214,8 @@ def develop(density: Floats, look: Look, view: View, rng: np.random.Generator) -
     sx, sy = max(sigma / look.um_x, 0.2), max(sigma / look.um_per_px, 0.2)
     light = np.asarray(cv2.GaussianBlur(light, (0, 0), sigmaX=sx, sigmaY=sy))
     if look.sharpen > 0:
-        soft = np.asarray(cv2.GaussianBlur(light, (0, 0), 1.4))
+        rx, ry = max(SHARPEN_UM / look.um_x, 0.5), max(SHARPEN_UM / look.um_per_px, 0.5)
+        soft = np.asarray(cv2.GaussianBlur(light, (0, 0), sigmaX=rx, sigmaY=ry))
         light = np.asarray(
             cv2.addWeighted(light, 1 + look.sharpen, soft, -look.sharpen, 0.0), dtype=np.float32
         )

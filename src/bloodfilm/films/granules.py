@@ -43,7 +43,8 @@ def _eosinophil(
     area = float(full.sum()) * 0.0064
     grains = dots(rng, full, int(area * 5.0), 0.24, 0.2)
     gleam = dots(rng, full, int(area * 1.2), 0.15, 0.2)
-    amount = 0.5 + 0.45 * grains - 0.28 * gleam + 0.10 * noise(rng, grid.n, 1.2)
+    dark = dots(rng, full, int(area * 1.1), 0.17, 0.3)
+    amount = 0.46 + 0.42 * grains + 0.55 * dark - 0.28 * gleam + 0.10 * noise(rng, grid.n, 1.2)
     dyes[..., EOSIN] += plasma * np.maximum(amount, 0) * (1 - 0.85 * bare)
     dyes[..., RNA] *= 1 - 0.6 * (plasma * (1 - bare))
 

@@ -43,7 +43,7 @@ def _cleft(rng: np.random.Generator, angle: float, depth: float, width: float) -
     along = far + (near - far) * t
     x = along * np.cos(angle) - bend * np.sin(angle)
     y = along * np.sin(angle) + bend * np.cos(angle)
-    return _stroke(x, y, width * (2.6 - 2.2 * t))
+    return _stroke(x, y, width * (2.0 - 1.6 * t))
 
 
 def _lobulated(rng: np.random.Generator) -> Shape:
@@ -81,7 +81,7 @@ def _kidney(rng: np.random.Generator) -> Shape:
 def _oval_notch(rng: np.random.Generator) -> Shape:
     add, _ = _oval(rng)
     angles = rng.choice([1.2, 1.9, 4.4, 5.0], 2, replace=False)
-    cut = [_cleft(rng, float(a), rng.uniform(0.35, 0.55), rng.uniform(0.08, 0.14)) for a in angles]
+    cut = [_cleft(rng, float(a), rng.uniform(0.3, 0.5), rng.uniform(0.08, 0.14)) for a in angles]
     return add, cut
 
 
@@ -151,7 +151,7 @@ def _segmented(rng: np.random.Generator) -> Shape:
 
 def _bilobed(rng: np.random.Generator) -> Shape:
     lobes = 2 if rng.random() < 0.82 else 3
-    step = rng.uniform(1.75, 2.5) if lobes == 2 else rng.uniform(1.5, 1.9)
+    step = rng.uniform(1.9, 2.9) if lobes == 2 else rng.uniform(1.5, 1.9)
     spots = [(float(np.cos(step * i)), float(np.sin(step * i))) for i in range(lobes)]
     size = 0.74 if lobes == 2 else 0.58
     add = [_lobe(rng, x, y, size * rng.uniform(0.9, 1.1)) for x, y in spots]
@@ -172,6 +172,9 @@ SHAPES: dict[str, Callable[[np.random.Generator], Shape]] = {
     "bilobed": _bilobed,
     "bilobed notch": _bilobed_notch,
 }
+
+CREASE = 64
+"""What is left, of 255, where a cleft is cut: a fold is pale, not empty."""
 
 _SHIFT = 4
 
@@ -227,8 +230,8 @@ def paint_nucleus(
         at = (off * float(np.cos(way)), off * float(np.sin(way)))
         mask[:] = 0
         _draw(grid, _turned(add, angle, scale, at), mask, 255)
-        _draw(grid, _turned(cut, angle, scale, at), mask, 0)
-        got = np.count_nonzero(mask.astype(bool) & inside) * PAINT_UM**2
+        _draw(grid, _turned(cut, angle, scale, at), mask, CREASE)
+        got = np.count_nonzero((mask > CREASE) & inside) * PAINT_UM**2
         ratio = float(np.sqrt(area / max(got, 1.0)))
         if abs(ratio - 1) < 0.02:
             break

@@ -115,7 +115,7 @@ def _chromatin(
     rim = np.maximum(nucleus - blur(nucleus, 0.3), 0)
     level = traits.chromatin * float(rng.uniform(0.95, 1.05))
     if coarse:
-        level = max(level, 0.82)
+        level = max(level, 0.72)
         clump = np.tanh(1.3 * noise(rng, n, 1.1, 2))
         seams = np.clip((noise(rng, n, 0.58, 2) - 0.55) * 1.3, 0, 1)
         holes = dots(rng, blur(nucleus, 0.3), int(nucleus.sum() / 900), 0.2, 0.4)
@@ -123,8 +123,8 @@ def _chromatin(
         body = body * (1 - 0.35 * holes) + 0.62 * rim
     else:
         level = min(level, 0.78)
-        strands = 1 - np.clip(np.abs(noise(rng, n, 0.55)), 0, 1)
-        body = level * (0.78 + 0.44 * strands + 0.15 * noise(rng, n, 0.22))
+        strands = 1 - np.clip(np.abs(noise(rng, n, 0.46)), 0, 1)
+        body = level * np.maximum(0.78 + 0.46 * strands + 0.16 * noise(rng, n, 0.24), 0.62)
         body = body + 0.5 * rim
     if values["nucleolus"] == "prominent":
         body = _nucleoli(dyes, rng, nucleus, body)
@@ -138,10 +138,10 @@ def _nucleoli(dyes: Floats, rng: np.random.Generator, nucleus: Floats, body: Flo
         inner = nucleus
     count = int(rng.choice([1, 2, 3], p=[0.35, 0.4, 0.25]))
     for _ in range(count):
-        spot = dots(rng, inner, 1, float(rng.uniform(0.75, 1.05)), 0.0)
+        spot = dots(rng, inner, 1, float(rng.uniform(0.85, 1.2)), 0.0)
         shell = np.maximum(blur(spot, 0.3) - spot, 0)
-        body = body * (1 - 0.52 * spot) + 0.35 * shell
-        dyes[..., RNA] += nucleus * spot * 0.42
+        body = body * (1 - 0.62 * spot) + 0.5 * shell
+        dyes[..., RNA] += nucleus * spot * 0.5
         inner = inner * (1 - np.clip(blur(spot, 0.6) * 2.5, 0, 1))
     return np.asarray(body, dtype=np.float32)
 

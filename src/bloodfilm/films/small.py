@@ -61,7 +61,7 @@ def paint_smudge(seed: int, diameter: float) -> Patch:
     signed = grid.rho - table[grid.turn] + 0.7 * noise(rng, grid.n, 2.0, 3)
     cover = ramp(signed, 1.2)
     net = np.abs(noise(rng, grid.n, 1.6, 3))
-    amount = cover * np.clip(0.75 - 0.5 * net + 0.12 * noise(rng, grid.n, 0.5), 0.03, 1)
+    amount = cover * np.clip(0.62 - 0.24 * net + 0.10 * noise(rng, grid.n, 0.6, 2), 0.08, 1)
     dyes = np.zeros((grid.n, grid.n, DYES), np.float32)
     dyes[..., CHROMATIN] = amount * float(rng.uniform(0.55, 0.85))
     return Patch(dyes, cover, np.zeros_like(cover))
