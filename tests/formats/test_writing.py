@@ -1,6 +1,7 @@
 """Writing is all or nothing, and leaves what the user has alone."""
 
 import os
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -122,3 +123,11 @@ def test_an_unknown_format_or_option_is_one_line(tmp_path, dataset):
         save_dataset(dataset, tmp_path / "x", "folder")
     with pytest.raises(DataError, match="json or text of"):
         save_dataset(dataset, tmp_path / "x", "lld", labels="text", columns=7)
+
+
+@pytest.mark.parametrize("format", TREES)
+def test_a_split_does_not_lead_outside(tmp_path, dataset, format):
+    leading = replace(dataset[0], split="../../escaped")
+    with pytest.raises(DataError, match="would lie outside"):
+        save_dataset(Dataset("x", (leading,)), tmp_path / "deep" / "x", format, images="copy")
+    assert not list(tmp_path.rglob("*escaped*"))

@@ -164,7 +164,8 @@ def _placed(patch: Patch, dyes: Floats, thing: Thing, view: View) -> tuple[Float
     mixing = dyes[list(patch.which)]
     plain = len(patch.which) == 1  # of one dye: mix its colour last, on fewer pixels
     colour = patch.dyes if plain else np.asarray(cv2.transform(patch.dyes, mixing.T))
-    layers = np.dstack([colour, patch.cover, *(() if plain else (patch.nucleus,))])
+    parts = [colour, patch.cover] if plain else [colour, patch.cover, patch.nucleus]
+    layers = np.asarray(cv2.merge(parts))
     linear = view.matrix[:, :2] * PAINT_UM
     centre = np.full(2, (n - 1) / 2)
     shift = view.matrix @ [thing.x, thing.y, 1.0] - 0.5 - linear @ centre
@@ -178,8 +179,9 @@ def _placed(patch: Patch, dyes: Floats, thing: Thing, view: View) -> tuple[Float
     matrix = np.column_stack([linear, shift - [left, top]])
     warped = cv2.warpAffine(layers, matrix, (right - left, bottom - top), flags=cv2.INTER_LINEAR)
     if plain:
-        empty = np.zeros(warped.shape[:2], np.float32)
-        warped = np.dstack([warped[..., :1] * mixing[0], warped[..., 1], empty])
+        amount, cover = cv2.split(warped)
+        empty = np.zeros_like(cover)
+        warped = cv2.merge([*(amount * dye for dye in mixing[0]), cover, empty])
     return np.asarray(warped, dtype=np.float32), (left, top)
 
 

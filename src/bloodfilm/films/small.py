@@ -25,8 +25,8 @@ def paint_red(seed: int, diameter: float, walls: tuple[tuple[float, float], ...]
     depth, width = float(rng.uniform(0.35, 0.95)), float(rng.uniform(0.22, 0.5))
     if mood > 0.8:  # no pallor seen
         depth = 0.15
-    shift = rng.normal(0, 0.25, 2)
-    inner = np.hypot(grid.x - shift[0], grid.y - shift[1]) / edge
+    dx, dy = (grid.x - float(rng.normal(0, 0.25)), grid.y - float(rng.normal(0, 0.25)))
+    inner = np.sqrt(dx * dx + dy * dy) / edge
     far, rim = inner / width, np.square(np.square(place))
     profile = 1.04 - depth * np.exp(far * far * far / -1.6) - 0.12 * rim * rim
     if 0.04 < mood < 0.06:  # target cell

@@ -79,6 +79,8 @@ class Reading:
     def __post_init__(self) -> None:
         for target in self.classes.values():
             self.taxonomy.node(target)
+        if self.images is not None:
+            self.images = need_folder(Path(self.images))
 
     # ---- problems --------------------------------------------------------------------------
 
@@ -285,7 +287,7 @@ def need_folder(path: Path) -> Path:
     """Return the path if it is a folder, `DataError` otherwise."""
     if not path.is_dir():
         what = "is a file, not a folder" if path.exists() else "does not exist"
-        raise DataError(f"{path}: {what}; name the data set's folder")
+        raise DataError(f"{path}: {what}; name a folder")
     return path
 
 

@@ -134,7 +134,12 @@ class Output:
         self.text(name, json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n")
 
     def file(self, name: str) -> Path:
-        """Return the place to write a file that shall be called `name`."""
+        """Return the place to write a file that shall be called `name`.
+
+        Splits and classes become folder names, and they come from files: none may lead outside.
+        """
+        if Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name:
+            raise DataError(f"{self.root}: {name!r} would lie outside of it; rename that split")
         path = self.staging / name
         path.parent.mkdir(parents=True, exist_ok=True)
         return path

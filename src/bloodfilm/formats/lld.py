@@ -10,6 +10,7 @@ from typing import Any, Unpack
 from bloodfilm.core import Cell, DataError, Dataset, Domain, Field, Region
 from bloodfilm.formats import _lldtext, coco
 from bloodfilm.formats._common import (
+    MAX_TEXT_BYTES,
     Reading,
     ReadOptions,
     parse_json,
@@ -186,6 +187,8 @@ def _json_labels(subset: Subset) -> Iterator[tuple[Path, Any]]:
                 for name in sorted(zipped.namelist()):
                     if name.endswith(".json") and split_of(Path(name).stem):
                         where = archive / name
+                        if zipped.getinfo(name).file_size > MAX_TEXT_BYTES:
+                            raise DataError(f"{where}: larger than 2 GiB; unpack it yourself")
                         yield where, parse_json(zipped.read(name).decode("utf-8-sig"), where)
         except (zipfile.BadZipFile, UnicodeDecodeError, RuntimeError) as error:
             raise DataError(f"{archive}: cannot be unpacked ({error}); fetch it again") from None

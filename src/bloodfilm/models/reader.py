@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from bloodfilm.models.backbone import Backbone
 
@@ -13,7 +14,10 @@ class CellReader(nn.Module):
 
     All heads see the same description of the cell: the means of an early, a middle and a late
     feature level. Early levels carry texture (chromatin, granules, vacuoles), late ones shape.
-    The idea that attributes want early features is AttriDet's (arXiv 2405.10803).
+
+    With a `grid` the description is instead the centre of the levels, pooled to grid x grid: on
+    the two earliest levels of a wide view this is AttriDet's attribute branch (RoI features of a
+    detector's early levels, arXiv 2405.10803), the baseline to compare with.
 
     Args:
         leaves: how many classes.
@@ -22,6 +26,7 @@ class CellReader(nn.Module):
         levels: the backbone levels that are described.
         width: hidden width of each head.
         dropout: on the description, in training.
+        grid: pool the centre to this many places a side; 0 takes means.
     """
 
     def __init__(
@@ -32,10 +37,12 @@ class CellReader(nn.Module):
         levels: tuple[int, ...] = (2, 3, 4),
         width: int = 96,
         dropout: float = 0.2,
+        grid: int = 0,
     ) -> None:
         super().__init__()
         self.backbone = Backbone(backbone, levels)
-        size = 2 * sum(self.backbone.channels)
+        self.grid = grid
+        size = (grid**2 or 2) * sum(self.backbone.channels)
         self.size = size
         self.norm = nn.BatchNorm1d(size)
         self.dropout = nn.Dropout(dropout)
@@ -59,7 +66,10 @@ class CellReader(nn.Module):
             h, w = feature.shape[2], feature.shape[3]
             top, left = max(h // 4, 0), max(w // 4, 0)
             centre = feature[:, :, top : h - top, left : w - left]
-            parts += [feature.mean((2, 3)), centre.mean((2, 3))]
+            if self.grid:
+                parts.append(functional.adaptive_avg_pool2d(centre, self.grid).flatten(1))
+            else:
+                parts += [feature.mean((2, 3)), centre.mean((2, 3))]
         described: Tensor = self.norm(torch.cat(parts, 1).float())
         return described
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from bloodfilm.core.attributes import Schema, known_values
 from bloodfilm.core.errors import BloodfilmError, ConfigError
 from bloodfilm.core.taxonomy import Taxonomy
+from bloodfilm.imaging.canonical import CROP_UM
 from bloodfilm.imaging.open import open_image
 from bloodfilm.training.augment import random_orientation, random_stretch, vary_look
 from bloodfilm.training.config import AugmentSection
@@ -18,7 +19,6 @@ from bloodfilm.training.sources import Progress, SourcedField, training_view
 
 BACKGROUND = 245
 SIZE = 128
-CROP_UM = 0.175
 STORE_UM = 0.14
 STORE_SIZE = 200
 _log = logging.getLogger(__name__)
@@ -124,17 +124,20 @@ def centred(
     return np.asarray(warped, dtype=np.uint8)
 
 
-def plain_crop(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def plain_crop(image: NDArray[np.uint8], um_per_px: float = CROP_UM) -> NDArray[np.uint8]:
     """Return a stored crop as the runtime would cut it."""
-    scale = STORE_UM / CROP_UM
+    scale = STORE_UM / um_per_px
     return centred(image, np.array([[scale, 0, 0], [0, scale, 0.0]]))
 
 
 def varied_crop(
-    image: NDArray[np.uint8], rng: np.random.Generator, augment: AugmentSection
+    image: NDArray[np.uint8],
+    rng: np.random.Generator,
+    augment: AugmentSection,
+    um_per_px: float = CROP_UM,
 ) -> NDArray[np.uint8]:
     """Return a stored crop turned, stretched, shifted and in another light."""
-    linear = random_orientation(rng) @ random_stretch(rng, augment) * (STORE_UM / CROP_UM)
+    linear = random_orientation(rng) @ random_stretch(rng, augment) * (STORE_UM / um_per_px)
     shift = rng.uniform(-1, 1, 2) * augment.shift * SIZE
     warped = centred(image, np.column_stack([linear, shift]))
     return vary_look(warped, rng, augment)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bloodfilm.core import DEFAULT_TAXONOMY
 from bloodfilm.core.attributes import Schema, schema_named
-from bloodfilm.imaging.canonical import CROP_SIZE, CROP_UM
+from bloodfilm.imaging.canonical import CROP_SIZE, CROP_UM, DETECTOR_UM
 from bloodfilm.losses.reading import attribute_losses, tree_loss
 from bloodfilm.models.reader import CellReader
 from bloodfilm.training.config import Config
@@ -27,13 +27,20 @@ EVALUATION_BATCH = 64
 
 def build_reader(config: Config, schema: Schema) -> CellReader:
     """Return an untrained reader as the configuration describes it."""
+    early = {"levels": (1, 2), "grid": 7} if config.model.reads == "roi" else {}
     return CellReader(
         len(reader_leaves(DEFAULT_TAXONOMY)),
         [len(a.values) for a in schema.attributes],
         config.model.backbone,
         width=config.model.width,
         dropout=config.model.dropout,
+        **early,
     )
+
+
+def crop_scale(config: Config) -> float:
+    """Return um/px of what the reader sees: a crop of its own, or the detector's view."""
+    return DETECTOR_UM if config.model.reads == "roi" else CROP_UM
 
 
 class ReaderTask:
@@ -46,6 +53,7 @@ class ReaderTask:
         self.taxonomy = DEFAULT_TAXONOMY
         self.schema = schema_named(config.data.schemas)
         self.leaves = reader_leaves(self.taxonomy)
+        self.um_per_px = crop_scale(config)
         train = open_sources(config.data.train, root)
         held = open_sources(config.data.validation, root)
         refuse_leaks(train, held)
@@ -57,7 +65,10 @@ class ReaderTask:
         self.network = build_reader(config, self.schema)
         some = np.random.default_rng(config.seed).permutation(len(self.train))[:256]
         start_backbone(
-            self.network.backbone, config, root, [plain_crop(self.train.images[i]) for i in some]
+            self.network.backbone,
+            config,
+            root,
+            [plain_crop(self.train.images[i], self.um_per_px) for i in some],
         )
 
     @property
@@ -79,7 +90,7 @@ class ReaderTask:
         """Vary one cell's crop."""
         epoch, i = key
         rng = np.random.default_rng([self.config.seed, epoch, i])
-        crop = varied_crop(self.train.images[i], rng, self.config.augment)
+        crop = varied_crop(self.train.images[i], rng, self.config.augment, self.um_per_px)
         return crop, self.train.allowed[i], self.train.codes[i]
 
     def collate(self, samples: Sequence[Sample]) -> Batch:
@@ -107,7 +118,7 @@ class ReaderTask:
     def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
         """Return class accuracy, each attribute's macro-F1, their mean, and `score`, their sum."""
         assert isinstance(model, CellReader)
-        outputs = read_crops(model, self.held, device)
+        outputs = read_crops(model, self.held, device, self.um_per_px)
         right = self.held.allowed[np.arange(len(self.held)), outputs["classes"].argmax(1)]
         named = self.held.allowed.any(1)
         metrics = {"class_accuracy": float(right[named].mean())}
@@ -126,7 +137,7 @@ class ReaderTask:
     def finish(self, model: nn.Module, device: torch.device) -> None:
         """Set the class prototypes that `novelty` measures against, from the training cells."""
         assert isinstance(model, CellReader)
-        description = read_crops(model, self.train, device)["description"]
+        description = read_crops(model, self.train, device, self.um_per_px)["description"]
         leaf = self.train.allowed.argmax(1)
         certain = self.train.allowed.sum(1) == 1
         means = np.zeros((len(self.leaves), model.size), np.float32)
@@ -153,7 +164,7 @@ class ReaderTask:
                 "attributes": [n for n in self.schema.names if n not in self.value_weights],
             },
             "size": CROP_SIZE,
-            "um_per_px": CROP_UM,
+            "um_per_px": self.um_per_px,
             "sources": self.sources,
         }
 
@@ -179,12 +190,12 @@ def value_weights(crops: Crops, schema: Schema, balance: float) -> dict[str, Ten
 
 @torch.no_grad()
 def read_crops(
-    model: CellReader, crops: Crops, device: torch.device
+    model: CellReader, crops: Crops, device: torch.device, um_per_px: float = CROP_UM
 ) -> dict[str, NDArray[np.float32]]:
     """Return the reader's outputs on stored crops, rows in their order."""
     parts: list[dict[str, Tensor]] = []
     for start in range(0, len(crops), EVALUATION_BATCH):
-        images = [plain_crop(i) for i in crops.images[start : start + EVALUATION_BATCH]]
+        images = [plain_crop(i, um_per_px) for i in crops.images[start : start + EVALUATION_BATCH]]
         batch = to_tensor(images).to(device, memory_format=torch.channels_last)
         parts.append({k: v.float().cpu() for k, v in model(batch).items()})
     return {k: torch.cat([p[k] for p in parts]).numpy() for k in parts[0]}
