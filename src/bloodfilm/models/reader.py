@@ -1,5 +1,7 @@
 """The cell reader: class and attributes of the one cell a crop is centred on."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -34,7 +36,7 @@ class CellReader(nn.Module):
         leaves: int,
         attributes: list[int],
         backbone: str = "mobilenetv2_100",
-        levels: tuple[int, ...] = (2, 3, 4),
+        levels: Sequence[int] = (2, 3, 4),
         width: int = 96,
         dropout: float = 0.2,
         grid: int = 0,
@@ -74,7 +76,7 @@ class CellReader(nn.Module):
         return described
 
     def forward(self, crops: Tensor) -> dict[str, Tensor]:
-        """Return `classes` (N, leaves), `attributes` (N, sum of values), `description` (N, size)."""
+        """Return `classes` (N, leaves), `attributes` (N, values), `description` (N, size)."""
         description = self.describe(crops)
         x = self.dropout(description)
         return {

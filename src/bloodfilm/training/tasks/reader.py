@@ -27,14 +27,15 @@ EVALUATION_BATCH = 64
 
 def build_reader(config: Config, schema: Schema) -> CellReader:
     """Return an untrained reader as the configuration describes it."""
-    early = {"levels": (1, 2), "grid": 7} if config.model.reads == "roi" else {}
+    levels, grid = ((1, 2), 7) if config.model.reads == "roi" else ((2, 3, 4), 0)
     return CellReader(
         len(reader_leaves(DEFAULT_TAXONOMY)),
         [len(a.values) for a in schema.attributes],
         config.model.backbone,
         width=config.model.width,
         dropout=config.model.dropout,
-        **early,
+        levels=levels,
+        grid=grid,
     )
 
 
