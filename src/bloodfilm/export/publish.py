@@ -1,11 +1,13 @@
 """Two training runs to one bundle: load, calibrate on validation data, prove, write, describe."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from bloodfilm.core.attributes import Schema
 from bloodfilm.core.errors import ConfigError
@@ -17,8 +19,15 @@ from bloodfilm.export.bundle import (
     ReaderGraph,
     export_bundle,
 )
+from bloodfilm.export.card import distil, model_card
 from bloodfilm.imaging.canonical import DETECTOR_UM
-from bloodfilm.training.calibrate import calibrate_reader, detector_thresholds
+from bloodfilm.inference.bundle import MANIFEST
+from bloodfilm.inference.manifest import read_manifest
+from bloodfilm.training.calibrate import (
+    ReaderCalibration,
+    calibrate_reader,
+    detector_thresholds,
+)
 from bloodfilm.training.checkpoint import load_checkpoint
 from bloodfilm.training.config import Config, parse_config
 from bloodfilm.training.crops import load_crops, plain_crop
@@ -27,6 +36,7 @@ from bloodfilm.training.sources import load_fields, open_sources
 from bloodfilm.training.tasks.detector import build_detector, pad
 from bloodfilm.training.tasks.reader import build_reader
 
+CARD = "MODEL_CARD.md"
 PROBES = 24
 """Validation fields, and crops, on which torch and ONNX Runtime are compared."""
 
@@ -54,54 +64,52 @@ def publish(
         ConfigError: where a run is missing or of the wrong task.
         BundleError: if the graphs differ.
     """
-    cpu = torch.device("cpu")
-    kept = {path.stem: _read_json(path) for path in metrics}
-    found_record, found_config, found = _open(runs[0], "detector")
-    detector = build_detector(found_config)
-    detector.load_state_dict(found["model"])
-    detector.eval()
-    fields = load_fields(
-        [
-            s
-            for s in open_sources(found_config.data.validation, root)
-            if not s.field.region.is_nothing
-        ],
-        DETECTOR_UM,
-        lambda items, _n, _what: items,
+    kept = {path.stem: distil(_read_json(path)) for path in metrics}
+    detector, thresholds, images = _detector(runs[0], root)
+    reader, calibration, crops = _reader(runs[1], root)
+    parity = export_bundle(
+        out, detector, reader, thresholds, calibration, Labels(*labels, kept), (images, crops)
     )
-    thresholds, f1 = detector_thresholds(detector, fields, cpu)
+    manifest = read_manifest((out / MANIFEST).read_bytes(), str(out / MANIFEST))
+    (out / CARD).write_text(model_card(manifest), encoding="utf-8")
+    return parity
 
-    read_record, read_config, read = _open(runs[1], "reader")
-    schema = Schema.from_json(read_record["schema"])
-    reader = build_reader(read_config, schema)
-    reader.load_state_dict(read["model"])
-    reader.eval()
-    crops = load_crops(
-        open_sources(read_config.data.validation, root),
-        schema,
-        Taxonomy.from_json(read_record["taxonomy"]),
-        lambda items, _n, _what: items,
-    )
-    learnt = [leaf not in read_record["unlearnt"]["classes"] for leaf in read_record["leaves"]]
-    calibration = calibrate_reader(reader, crops, schema, learnt, cpu)
-    every = np.linspace(0, len(crops) - 1, PROBES).astype(int)
-    some = np.linspace(0, len(fields) - 1, PROBES).astype(int)
-    return export_bundle(
-        out,
-        Part(
-            DetectorGraph(detector),
-            found_record,
-            found["metrics"] | {f"f1_{k.replace(' ', '_')}": round(v, 4) for k, v in f1.items()},
-        ),
-        Part(ReaderGraph(reader), read_record, read["metrics"]),
-        thresholds,
-        calibration,
-        Labels(*labels, kept),
-        (
-            [pad(fields[i].image) for i in some],
-            np.stack([plain_crop(crops.images[i]) for i in every]),
-        ),
-    )
+
+def _detector(run: Path, root: Path) -> tuple[Part, dict[str, float], list[NDArray[np.uint8]]]:
+    """Return the trained detector, its thresholds, and padded validation fields to compare on."""
+    record, config, kept = _open(run, "detector")
+    model = build_detector(config)
+    model.load_state_dict(kept["model"])
+    model.eval()
+    held = [s for s in open_sources(config.data.validation, root) if not s.field.region.is_nothing]
+    fields = load_fields(held, DETECTOR_UM, _silently)
+    thresholds, f1 = detector_thresholds(model, fields, torch.device("cpu"))
+    metrics = kept["metrics"] | {f"f1_{k.replace(' ', '_')}": v for k, v in f1.items()}
+    some = np.linspace(0, len(fields) - 1, min(PROBES, len(fields))).astype(int)
+    part = Part(DetectorGraph(model), record, metrics)
+    return part, thresholds, [pad(fields[i].image) for i in some]
+
+
+def _reader(run: Path, root: Path) -> tuple[Part, ReaderCalibration, NDArray[np.uint8]]:
+    """Return the trained reader, its calibration, and validation crops to compare on."""
+    record, config, kept = _open(run, "reader")
+    if config.model.reads != "crop":
+        raise ConfigError(f"{run}: reads {config.model.reads}; a bundle needs a reader of crops")
+    schema = Schema.from_json(record["schema"])
+    model = build_reader(config, schema)
+    model.load_state_dict(kept["model"])
+    model.eval()
+    taxonomy = Taxonomy.from_json(record["taxonomy"])
+    crops = load_crops(open_sources(config.data.validation, root), schema, taxonomy, _silently)
+    learnt = [leaf not in record["unlearnt"]["classes"] for leaf in record["leaves"]]
+    calibration = calibrate_reader(model, crops, schema, learnt, torch.device("cpu"))
+    some = np.linspace(0, len(crops) - 1, min(PROBES, len(crops))).astype(int)
+    probes = np.stack([plain_crop(crops.images[i]) for i in some])
+    return Part(ReaderGraph(model), record, kept["metrics"]), calibration, probes
+
+
+def _silently(items: Iterable[int], _total: int, _what: str) -> Iterable[int]:
+    return items
 
 
 def _open(run: Path, task: str) -> tuple[dict[str, Any], Config, dict[str, Any]]:

@@ -1,0 +1,155 @@
+"""The model card: what a bundle is, was taught, can and cannot do, in words."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from bloodfilm.inference.manifest import Manifest
+
+WARNING = "**Research use only. Not a medical device; not for diagnosis.**"
+DETECTION_NAMES = {"ap": "AP50-95", "ap50": "AP50", "ap75": "AP75", "recall50": "recall at IoU 0.5"}
+
+
+def model_card(manifest: Manifest, notes: str = "") -> str:
+    """Return a bundle's card as Markdown; `notes` is what its makers add in their own words."""
+    parts = [
+        f"# {manifest.name}",
+        WARNING,
+        f"Made {manifest.created} with bloodfilm {manifest.training.get('bloodfilm', '?')}. "
+        f"Licence of the weights: {manifest.licence}.",
+        "## What it does",
+        _abilities(manifest),
+        "## What it has not learnt",
+        _gaps(manifest),
+        "## What it was trained on",
+        *(_sources(name, manifest.training.get(name, {})) for name in ("detector", "reader")),
+        "## How good it is",
+        *_metrics(manifest.metrics),
+        "## Thresholds, chosen on validation data",
+        _thresholds(manifest),
+    ]
+    if notes:
+        parts.append(notes.strip())
+    return "\n\n".join(parts) + "\n"
+
+
+def distil(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep of a `bloodfilm evaluate --json` record what a manifest should carry: the figures."""
+    kept: dict[str, Any] = {k: record[k] for k in ("settings", "fields") if k in record}
+    detection, reading = record.get("detection"), record.get("reading")
+    if detection:
+        kept["detection"] = {
+            k: detection[k] for k in ("level", "scores", "intervals", "resampled") if k in detection
+        }
+    if reading:
+        questions = {
+            name: {k: q[k] for k in ("scores", "intervals", "baselines", "calibration_error")}
+            for name, q in reading["questions"].items()
+        }
+        kept["reading"] = {"cells": reading["cells"], "questions": questions}
+    return kept
+
+
+def _abilities(m: Manifest) -> str:
+    learnt = [leaf for leaf in m.leaves if leaf not in m.unlearnt.classes]
+    schema = m.read_schema()
+    attributes = [a for a in schema.attributes if a.name not in m.unlearnt.attributes]
+    lines = [
+        f"Finds {', '.join(m.kinds)} in fields brought to {m.detector.um_per_px:g} um per pixel.",
+        f"Names nucleated cells: {', '.join(learnt)}; where it is not sure, a group of these.",
+        "Describes each nucleated cell:",
+        *(f"- {a.title}: {', '.join(a.values)}" for a in attributes),
+    ]
+    return "\n".join(lines[:2]) + "\n\n" + "\n".join(lines[2:])
+
+
+def _gaps(m: Manifest) -> str:
+    lines = []
+    if m.unlearnt.classes:
+        lines.append(
+            f"- Classes no training cell was named: {', '.join(m.unlearnt.classes)}. Such a cell "
+            "gets another name, a group's name, or the flag that it is unlike anything learnt."
+        )
+    if m.unlearnt.attributes:
+        lines.append(f"- Attributes nobody marked: {', '.join(m.unlearnt.attributes)}.")
+    return "\n".join(lines) or "Every class and attribute of its vocabulary was in training."
+
+
+def _sources(part: str, training: Mapping[str, Any]) -> str:
+    sources = training.get("sources", {})
+    rows = [
+        (side, s["name"], s["split"], str(s["fields"]), s["licence"])
+        for side, entries in sources.items()
+        for s in entries
+    ]
+    if not rows:
+        return f"{part.capitalize()}: not recorded."
+    table = _table(("side", "data set", "split", "images", "licence"), rows)
+    return f"{part.capitalize()}:\n\n{table}"
+
+
+def _metrics(metrics: Mapping[str, Any]) -> Iterable[str]:
+    for name, record in metrics.items():
+        if isinstance(record, Mapping) and ("detection" in record or "reading" in record):
+            yield f"### {name}"
+            yield from _evaluation(record)
+    validation = metrics.get("validation")
+    if isinstance(validation, Mapping):
+        rows = [
+            (part, figure, f"{value:.4f}")
+            for part, figures in validation.items()
+            for figure, value in figures.items()
+        ]
+        yield "### Validation data (what the choices were made on)"
+        yield _table(("part", "figure", "value"), rows)
+
+
+def _evaluation(record: Mapping[str, Any]) -> Iterable[str]:
+    detection = record.get("detection")
+    if detection:
+        rows = [
+            (DETECTION_NAMES[k], _figure(detection["scores"].get(k)), _span(v))
+            for k, v in detection.get("intervals", {}).items()
+            if k in DETECTION_NAMES
+        ]
+        yield _table(("detection", "value", "95 % interval"), rows)
+    reading = record.get("reading")
+    if reading:
+        rows = []
+        for name, question in reading["questions"].items():
+            scores = question["scores"]
+            rows.append(
+                (
+                    name,
+                    _figure(scores.get("accuracy")),
+                    _figure(scores.get("macro_f1")),
+                    _figure(scores.get("balanced_accuracy")),
+                    _span(question.get("intervals", {}).get("macro_f1")),
+                )
+            )
+        head = ("question", "accuracy", "macro-F1", "balanced accuracy", "macro-F1, 95 %")
+        yield _table(head, rows)
+
+
+def _figure(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, int | float) else "–"
+
+
+def _span(interval: Any) -> str:
+    if not isinstance(interval, Mapping):
+        return "–"
+    return f"{_figure(interval.get('low'))} to {_figure(interval.get('high'))}"
+
+
+def _thresholds(m: Manifest) -> str:
+    rows = [(f"score of a {kind}", f"{value:.3f}") for kind, value in m.detector.thresholds.items()]
+    rows += [
+        ("probability of a class", f"{m.reader.class_confidence:.3f}"),
+        ("probability of an attribute's value", f"{m.reader.attribute_confidence:.3f}"),
+    ]
+    return _table(("least", "value"), rows)
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join(lines)
