@@ -114,10 +114,10 @@ def _evaluation(record: Mapping[str, Any]) -> Iterable[str]:
         yield _table(("detection", "value", "95 % interval"), rows)
     reading = record.get("reading")
     if reading:
-        rows = []
+        answers: list[tuple[str, ...]] = []
         for name, question in reading["questions"].items():
             scores = question["scores"]
-            rows.append(
+            answers.append(
                 (
                     name,
                     _figure(scores.get("accuracy")),
@@ -127,7 +127,7 @@ def _evaluation(record: Mapping[str, Any]) -> Iterable[str]:
                 )
             )
         head = ("question", "accuracy", "macro-F1", "balanced accuracy", "macro-F1, 95 %")
-        yield _table(head, rows)
+        yield _table(head, answers)
 
 
 def _figure(value: Any) -> str:

@@ -10,6 +10,7 @@ from bloodfilm.losses.target import TargetBatch
 
 _EPS = 1e-7
 ALIGNMENT_POWER = 4
+BONUS = 1e-12
 LEAST_SHARE = 0.2
 """A box counts at least this much, so that cells nothing overlaps yet are learnt too."""
 
@@ -71,34 +72,39 @@ def assign(
         target: the truth.
         top_k: locations a cell.
     """
-    batch, length, _ = scores.shape
-    cells = target.boxes  # (B, N, 4)
-    inside = (
-        (points[None, None] > cells[:, :, None, :2]) & (points[None, None] < cells[:, :, None, 2:])
-    ).all(-1)
-    valid = inside & target.known.flatten(1)[:, None] & (target.weights > 0)[:, :, None]
-    overlap = giou(cells[:, :, None], boxes[:, None])[0].clamp(0) * valid
-    kind = target.kinds[:, None].expand(-1, length, -1)
-    score = scores.gather(2, kind).transpose(1, 2)  # (B, N, L)
-    align = score.clamp_min(0).sqrt() * overlap.pow(ALIGNMENT_POWER) * valid
-    chosen = _top(align, valid, min(top_k, length))
+    batch, cells = target.kinds.shape
+    length = len(points)
+    valid = _inside(target.boxes, points) & target.known.flatten(1)[:, None]
+    valid &= (target.weights > 0)[:, :, None]
+    # Few locations lie in a cell: overlaps are worked out for those pairs only.
+    b, n, at = valid.nonzero(as_tuple=True)
+    pair_overlap = giou(target.boxes[b, n], boxes[b, at])[0].clamp(0)
+    pair_align = scores[b, at, target.kinds[b, n]].clamp_min(0).sqrt()
+    pair_align = pair_align * pair_overlap.pow(ALIGNMENT_POWER)
+    align = scores.new_zeros(batch, cells, length)
+    overlap = scores.new_zeros(batch, cells, length)
+    # The small bonus lets a cell nothing overlaps yet still take locations, early in training.
+    align[b, n, at] = pair_align.to(align.dtype) + BONUS
+    overlap[b, n, at] = pair_overlap.to(overlap.dtype)
+    rank, index = torch.topk(align, min(top_k, length), dim=2)
+    chosen = torch.zeros_like(valid).scatter_(2, index, rank > 0)
     # A location wanted by several cells belongs to the one it overlaps most.
-    owner = torch.where(chosen, overlap, overlap.new_full((), -1.0)).argmax(1)  # (B, L)
-    mine = functional.one_hot(owner, cells.shape[1]).transpose(1, 2).bool() & chosen
+    wanted = torch.where(chosen, overlap, -1.0)
+    most, owner = wanted.max(1)
+    positive = most >= 0
+    mine = chosen & (owner[:, None] == torch.arange(cells, device=owner.device)[None, :, None])
     align = align * mine
     best_align = align.amax(2, keepdim=True)
     best_overlap = (overlap * mine).amax(2, keepdim=True)
     quality = (align / (best_align + _EPS) * best_overlap).amax(1)
-    positive = mine.any(1)
     return Assignment(torch.where(positive, owner, 0), positive, quality * positive)
 
 
-def _top(align: Tensor, valid: Tensor, k: int) -> Tensor:
-    """Mark the k best-aligned valid locations of every cell, shape as `align` (B, N, L)."""
-    # The small bonus lets a cell nothing overlaps yet still take locations, early in training.
-    rank, index = torch.topk(align + valid * 1e-12, k, dim=2)
-    chosen = torch.zeros_like(valid)
-    return chosen.scatter_(2, index, rank > 0) & valid
+def _inside(boxes: Tensor, points: Tensor) -> Tensor:
+    """Say which points (L, 2) lie in which x1, y1, x2, y2 boxes (B, N, 4): (B, N, L)."""
+    x, y = points[:, 0], points[:, 1]
+    within_x = (x > boxes[..., :1]) & (x < boxes[..., 2:3])
+    return within_x & (y > boxes[..., 1:2]) & (y < boxes[..., 3:])
 
 
 def detection_loss(
