@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 # A test holds the three together.
 if TYPE_CHECKING:
     from bloodfilm.core.attributes import LLD_SCHEMA as LLD_SCHEMA
+    from bloodfilm.core.attributes import WBCATT_SCHEMA as WBCATT_SCHEMA
     from bloodfilm.core.attributes import Schema as Schema
     from bloodfilm.core.dataset import Dataset as Dataset
     from bloodfilm.core.domain import Domain as Domain
@@ -25,12 +26,22 @@ if TYPE_CHECKING:
     from bloodfilm.core.result import FieldResult as FieldResult
     from bloodfilm.core.taxonomy import DEFAULT_TAXONOMY as DEFAULT_TAXONOMY
     from bloodfilm.core.taxonomy import Taxonomy as Taxonomy
+    from bloodfilm.films import render_field as render_field
+    from bloodfilm.formats import open_dataset as open_dataset
+    from bloodfilm.imaging.canonical import canonical_view as canonical_view
+    from bloodfilm.imaging.open import open_image as open_image
+    from bloodfilm.inference.analyzer import Analyzer as Analyzer
+    from bloodfilm.inference.bundle import default_bundle as default_bundle
+    from bloodfilm.inference.bundle import load_bundle as load_bundle
+    from bloodfilm.inference.pipeline import analyze_paths as analyze_paths
 
 __version__ = "0.1.0"
 
 __all__ = [
     "DEFAULT_TAXONOMY",
     "LLD_SCHEMA",
+    "WBCATT_SCHEMA",
+    "Analyzer",
     "AttributeResult",
     "BloodfilmError",
     "BundleError",
@@ -46,9 +57,17 @@ __all__ = [
     "Schema",
     "Taxonomy",
     "__version__",
+    "analyze_paths",
+    "canonical_view",
+    "default_bundle",
+    "load_bundle",
+    "open_dataset",
+    "open_image",
+    "render_field",
 ]
 
 _HOME = {
+    "Analyzer": "bloodfilm.inference.analyzer",
     "AttributeResult": "bloodfilm.core.result",
     "BloodfilmError": "bloodfilm.core.errors",
     "BundleError": "bloodfilm.core.errors",
@@ -65,6 +84,14 @@ _HOME = {
     "Region": "bloodfilm.core.region",
     "Schema": "bloodfilm.core.attributes",
     "Taxonomy": "bloodfilm.core.taxonomy",
+    "WBCATT_SCHEMA": "bloodfilm.core.attributes",
+    "analyze_paths": "bloodfilm.inference.pipeline",
+    "canonical_view": "bloodfilm.imaging.canonical",
+    "default_bundle": "bloodfilm.inference.bundle",
+    "load_bundle": "bloodfilm.inference.bundle",
+    "open_dataset": "bloodfilm.formats",
+    "open_image": "bloodfilm.imaging.open",
+    "render_field": "bloodfilm.films",
 }
 
 
