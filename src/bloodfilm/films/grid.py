@@ -66,7 +66,8 @@ def noise(rng: np.random.Generator, n: int, period_um: float, octaves: int = 1) 
             layer = rng.standard_normal((n, n), dtype=np.float32)
         else:
             lattice = rng.standard_normal((cells, cells), dtype=np.float32)
-            layer = np.asarray(cv2.resize(lattice, (n, n), interpolation=cv2.INTER_CUBIC))
+            smooth = cv2.INTER_LINEAR if octave else cv2.INTER_CUBIC  # detail needs no smoothness
+            layer = np.asarray(cv2.resize(lattice, (n, n), interpolation=smooth))
         weight = 0.6**octave
         out += layer * weight
         total += weight * weight

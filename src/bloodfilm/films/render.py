@@ -63,7 +63,7 @@ def render_cell(
         look = replace(look, um_per_px=um_per_px)
     width, height = _extent(look)
     recipe = Recipe(whites=[Cell(None, label, dict(attributes or {}))]).filled(look)
-    wide, high = width + 2 * MARGIN_UM, height + 2 * MARGIN_UM
+    wide, high = width + 10.0, height + 10.0
     scene = build_scene(wide, high, recipe, seed, (wide / 2, high / 2, 0.0, 0.0))
     return photograph(scene, look, look_at(look, (wide / 2, high / 2)), seed)
 

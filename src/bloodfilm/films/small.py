@@ -14,7 +14,7 @@ def paint_red(seed: int, diameter: float, walls: tuple[tuple[float, float], ...]
     grid = grid_for(radius * 1.18 + 0.35)
     table = outline(rng, radius, 0.03, abs(rng.normal(0, 0.045)), 5)
     mood = rng.random()
-    if mood < 0.04:  # crenated
+    if mood < 0.03:  # crenated
         angle = np.arange(ANGLES) * (2 * np.pi / ANGLES)
         table *= (1 + 0.05 * np.cos(int(rng.integers(9, 14)) * angle)).astype(np.float32)
     table = press(table, walls)
@@ -29,7 +29,7 @@ def paint_red(seed: int, diameter: float, walls: tuple[tuple[float, float], ...]
     inner = np.sqrt(dx * dx + dy * dy) / edge
     far, rim = inner / width, np.square(np.square(place))
     profile = 1.04 - depth * np.exp(far * far * far / -1.6) - 0.12 * rim * rim
-    if 0.04 < mood < 0.06:  # target cell
+    if 0.03 < mood < 0.05:  # target cell
         profile += 0.5 * np.exp(-((inner / 0.2) ** 2))
     shade = 1 + 0.035 * noise(rng, grid.n, 2.0)
     amount = cover * np.maximum(profile, 0.05) * shade * float(np.exp(rng.normal(0, 0.09)))
