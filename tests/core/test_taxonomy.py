@@ -1,0 +1,91 @@
+"""The tree of cells: depth, spellings, what a label stands for."""
+
+import pytest
+
+from bloodfilm.core import DEFAULT_TAXONOMY as TREE
+from bloodfilm.core import DataError, Node, Taxonomy
+
+LLD = (
+    "myeloblast lymphoblast neutrophil monoblast lymphocyte myelocyte monocyte metamyelocyte "
+    "eosinophil basophil promonocyte"
+).split() + ["atypical lymphocyte", "abnormal promyelocyte"]
+
+
+@pytest.mark.parametrize("name", LLD)
+def test_every_class_of_lld_is_a_white_cell(name: str) -> None:
+    assert TREE.is_under(name, "white cell")
+
+
+def test_a_label_stands_for_its_leaves() -> None:
+    assert TREE.leaves_under("immature granulocyte") == (
+        "promyelocyte",
+        "myelocyte",
+        "metamyelocyte",
+    )
+    assert TREE.leaves_under("eosinophil") == ("eosinophil",)
+    assert set(TREE.leaves_under("cell")) == set(TREE.leaves)
+
+
+def test_erythroblasts_are_nucleated_but_no_white_cells() -> None:
+    assert TREE.is_under("erythroblast", "nucleated cell")
+    assert not TREE.is_under("erythroblast", "white cell")
+
+
+def test_leaf_mask_follows_the_order_asked_for() -> None:
+    assert TREE.leaf_mask("neutrophil", ("eosinophil", "band neutrophil")) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("spelling", "name"),
+    [
+        ("WBC", "white cell"),
+        ("Platelets", "platelet"),
+        ("segmented_neutrophil", "segmented neutrophil"),
+        ("Abnormal Promyelocyte", "abnormal promyelocyte"),
+        ("RBC", "red cell"),
+        ("MMY", "metamyelocyte"),
+    ],
+)
+def test_data_sets_spellings_are_understood(spelling: str, name: str) -> None:
+    assert TREE.find(spelling) == name
+
+
+def test_a_strange_spelling_is_nobody() -> None:
+    assert TREE.find("giraffe") is None
+    with pytest.raises(DataError, match="no class 'giraffe'"):
+        TREE.node("giraffe")
+
+
+def test_common_ancestor() -> None:
+    assert TREE.common(["band neutrophil", "segmented neutrophil"]) == "neutrophil"
+    assert TREE.common(["band neutrophil", "monocyte"]) == "white cell"
+    assert TREE.common(["platelet"]) == "platelet"
+
+
+def test_json_round_trip() -> None:
+    assert Taxonomy.from_json(TREE.to_json()) == TREE
+
+
+@pytest.mark.parametrize(
+    ("nodes", "message"),
+    [
+        ((Node("a"), Node("a", "a")), "listed twice"),
+        ((Node("a"), Node("b", "c")), "not listed before it"),
+        ((Node("a"), Node("b")), "only the first node has no parent"),
+        ((Node("a", "b"),), "only the first node has no parent"),
+    ],
+)
+def test_a_tree_that_is_none_is_refused(nodes: tuple[Node, ...], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        Taxonomy(nodes)
+
+
+def test_malformed_json_is_one_line() -> None:
+    with pytest.raises(DataError) as caught:
+        Taxonomy.from_json([{"parent": None}])
+    assert "\n" not in str(caught.value)
+
+
+def test_blasts_are_marked() -> None:
+    assert {"myeloblast", "lymphoblast", "monoblast"} <= TREE.blasts
+    assert "monocyte" not in TREE.blasts
