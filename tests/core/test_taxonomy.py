@@ -5,10 +5,21 @@ import pytest
 from bloodfilm.core import DEFAULT_TAXONOMY as TREE
 from bloodfilm.core import DataError, Node, Taxonomy
 
-LLD = (
-    "myeloblast lymphoblast neutrophil monoblast lymphocyte myelocyte monocyte metamyelocyte "
-    "eosinophil basophil promonocyte"
-).split() + ["atypical lymphocyte", "abnormal promyelocyte"]
+LLD = [
+    "myeloblast",
+    "lymphoblast",
+    "neutrophil",
+    "atypical lymphocyte",
+    "promonocyte",
+    "monoblast",
+    "lymphocyte",
+    "myelocyte",
+    "abnormal promyelocyte",
+    "monocyte",
+    "metamyelocyte",
+    "eosinophil",
+    "basophil",
+]
 
 
 @pytest.mark.parametrize("name", LLD)
