@@ -281,7 +281,7 @@ def write(dataset: Dataset, path: Path, **options: Unpack[WriteOptions]) -> list
             for cell in losses.boxed(item):
                 annotation = annotation_of(cell, len(annotations) + 1, number, categories)
                 if cell.attributes:
-                    annotation["attrs"] = dict(cell.attributes)
+                    annotation["attributes"] = dict(cell.attributes)
                 annotations.append(annotation)
         content = {
             "info": {"description": dataset.name},
