@@ -175,9 +175,11 @@ class Analyzer:
             return view, [], False
         says = f"the {len(red)} red cells found say {seen.um_per_px_y:.3g} um per px (squeeze "
         says += f"{seen.squeeze:.3g})"
+        # A folder's pooled scale rests on hundreds of cells; one field of rouleaux must not move it.
+        if view.scale_source in ("stated", "pooled"):
+            kept = f"the {view.scale_source} {view.um_per_px_y:.3g}"
+            return view, [f"{says}, {kept} is used"], False
         used = refine(view, red)
-        if (used.um_per_px_x, used.um_per_px_y) == (view.um_per_px_x, view.um_per_px_y):
-            return view, [f"{says}, the stated {view.um_per_px_y:.3g} is used"], False
         was = f"instead of {view.um_per_px_y:.3g} ({view.squeeze:.3g})"
         told = f"{says} {was}: the field was analysed again at that scale"
         return replace(used, note=view.note), [told], True

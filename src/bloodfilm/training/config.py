@@ -10,6 +10,7 @@ from bloodfilm.core.errors import ConfigError
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -65,8 +66,8 @@ class DataSection(Section):
         size: side of a training image in canonical pixels (detector).
     """
 
-    train: tuple[Source, ...]
-    validation: tuple[Source, ...]
+    train: Annotated[tuple[Source, ...], Field(min_length=1)]
+    validation: Annotated[tuple[Source, ...], Field(min_length=1)]
     schemas: tuple[str, ...] = ("lld",)
     size: Annotated[int, Field(ge=64, multiple_of=32)] = 320
 
@@ -92,12 +93,12 @@ class OptimSection(Section):
     samples: Count | None = None
     lr: Positive = 1e-3
     backbone_lr: Positive = 0.5
-    weight_decay: float = 0.02
+    weight_decay: NotNegative = 0.02
     warmup: Share = 0.05
     ema: Share = 0.999
     clip: Positive = 10.0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    workers: int | None = None
+    workers: Annotated[int, Field(ge=0)] | None = None
     validate_every: Count = 1
 
 
@@ -106,6 +107,7 @@ class AugmentSection(Section):
 
     Attributes:
         stain: mixing and scaling of the dyes' absorption.
+        contrast: how far red cells may come near to nuclei in darkness, or fade against them.
         permute: share of images whose colour channels are shuffled.
         light: brightness, tint and gradient of the illumination.
         blur: largest sigma of defocus, in pixels of the training image.
@@ -116,13 +118,14 @@ class AugmentSection(Section):
         mild: share of images that get a quarter of all this.
     """
 
-    stain: float = 0.3
+    stain: NotNegative = 0.3
+    contrast: NotNegative = 0.0
     permute: Share = 0.1
-    light: float = 0.5
-    blur: float = 1.2
-    noise: float = 6.0
-    scale: float = 0.25
-    squeeze: float = 0.06
+    light: NotNegative = 0.5
+    blur: NotNegative = 1.2
+    noise: NotNegative = 6.0
+    scale: NotNegative = 0.25
+    squeeze: NotNegative = 0.06
     shift: Share = 0.05
     mild: Share = 0.3
 
@@ -137,10 +140,10 @@ class LossSection(Section):
         balance: exponent on inverse value frequency within an attribute, 0 = none, 1 = full.
     """
 
-    kind: float = 1.0
-    box: float = 2.0
-    edge: float = 1.0
-    class_weight: float = 1.0
+    kind: NotNegative = 1.0
+    box: NotNegative = 2.0
+    edge: NotNegative = 1.0
+    class_weight: NotNegative = 1.0
     smoothing: Share = 0.05
     balance: Share = 0.25
 
@@ -149,7 +152,7 @@ class Config(Section):
     """A whole training run."""
 
     task: Literal["detector", "reader"]
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     model: ModelSection = ModelSection()
     data: DataSection
     optim: OptimSection = OptimSection()
