@@ -217,8 +217,9 @@ def test_two_patches_are_one_region(tmp_path):
     assert list(field.region.contains([(150, 300), (600, 600), (320, 100)])) == [True, True, False]
 
 
-def test_a_patch_that_fits_neither_way_is_refused(tmp_path):
-    root = text_set(tmp_path, [f"1 {BOX} 400 500 400 500 1 1 1 1 1 1"])
+@pytest.mark.parametrize("patch", ["400 500 400 500", "0 inf 0 inf", "nan 640 0 640"])
+def test_a_patch_that_fits_neither_way_is_refused(tmp_path, patch):
+    root = text_set(tmp_path, [f"1 {BOX} {patch} 1 1 1 1 1 1"])
     dataset = open_dataset(root)
     assert all(not f.cells for f in dataset)
     assert any("outside the patch whichever way" in line for line in dataset.problems)

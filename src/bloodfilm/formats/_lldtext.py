@@ -1,5 +1,6 @@
 """LLD's text labels: 5, 11, 12, 15 or 16 columns; what each column is, and the patch order."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -120,7 +121,7 @@ def _fits(rows: Sequence[Row], order: str, size: tuple[int, int]) -> bool:
         x1, y1, x2, y2 = _patch(row, order, size)
         x, y = row.box[0] + row.box[2] / 2, row.box[1] + row.box[3] / 2
         inside = x1 - SLACK <= x <= x2 + SLACK and y1 - SLACK <= y <= y2 + SLACK
-        if not (x1 < x2 and y1 < y2 and inside):
+        if not (-math.inf < x1 < x2 < math.inf and -math.inf < y1 < y2 < math.inf and inside):
             return False
     return True
 
