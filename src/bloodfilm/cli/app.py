@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from bloodfilm import __version__
-from bloodfilm.cli import analyze, data, demo, evaluate, export, train
+from bloodfilm.cli import analyze, data, demo, evaluate, export, films, train
 from bloodfilm.cli.failures import FailingInOneLine
 
 # Plain help and plain tracebacks: rich would more than double the time `--help` takes.
@@ -38,6 +38,7 @@ app.command()(demo.demo)
 app.command()(evaluate.evaluate)
 app.command()(train.train)
 app.command()(export.export)
+app.command()(films.films)
 
 
 @app.callback()

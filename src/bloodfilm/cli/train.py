@@ -42,12 +42,14 @@ def train(
         raise ConfigError(f"--data {root}: no such folder")
     loop.use_threads(threads)
     chosen = loop.pick_device(device)
-    if restart:
-        for name in (loop.LAST, loop.BEST, loop.LOG, loop.RECORD):
-            (out / name).unlink(missing_ok=True)
-    out.mkdir(parents=True, exist_ok=True)
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"--out {out}: is a file; name a folder")
     with _bar() as bar:
         task = make_task(settings, root, lambda items, n, what: _counted(bar, items, n, what))
+        out.mkdir(parents=True, exist_ok=True)
+        if restart:  # not before the data are found good: the old run may be worth keeping
+            for name in (loop.LAST, loop.BEST, loop.LOG, loop.RECORD):
+                (out / name).unlink(missing_ok=True)
         main = bar.add_task("starting", total=None)
 
         def report(stage: str, done: int, total: int, figures: dict[str, float]) -> None:
