@@ -16,14 +16,27 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-ELEVEN = (
-    "wbcatt_cell_size cell_shape nucleus_shape nuclear_cytoplasmic_ratio chromatin_density "
-    "cytoplasm_vacuole cytoplasm_texture cytoplasm_colour granule_type granule_colour granularity"
-).split()
-MAPPED = (
-    "cell_size nuclear_chromatin nuclear_shape cytoplasm cytoplasmic_basophilia "
-    "cytoplasmic_vacuoles"
-).split()
+ELEVEN = [
+    "wbcatt_cell_size",
+    "cell_shape",
+    "nucleus_shape",
+    "nuclear_cytoplasmic_ratio",
+    "chromatin_density",
+    "cytoplasm_vacuole",
+    "cytoplasm_texture",
+    "cytoplasm_colour",
+    "granule_type",
+    "granule_colour",
+    "granularity",
+]
+MAPPED = [
+    "cell_size",
+    "nuclear_chromatin",
+    "nuclear_shape",
+    "cytoplasm",
+    "cytoplasmic_basophilia",
+    "cytoplasmic_vacuoles",
+]
 
 COMMANDS = {
     "txl_test": "txl_pbc --split test --clean-splits --level three",
