@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from bloodfilm import __version__
-from bloodfilm.cli import analyze, data, demo, evaluate, export, films, train
+from bloodfilm.cli import analyze, data, demo, evaluate, export, films, train, transfer
 from bloodfilm.cli.failures import FailingInOneLine
 
 # Plain help and plain tracebacks: rich would more than double the time `--help` takes.
@@ -34,6 +34,7 @@ def _show_version(wanted: bool) -> None:
 
 app.command()(analyze.analyze)
 app.add_typer(data.app, name="data")
+data.app.command()(transfer.transfer)
 app.command()(demo.demo)
 app.command()(evaluate.evaluate)
 app.command()(train.train)

@@ -1,0 +1,160 @@
+"""Say how one photograph of a field maps onto another, and how sure that is."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bloodfilm.registration.propose import plausible, propose
+from bloodfilm.registration.sight import Photograph, Sight, common_scale
+from bloodfilm.registration.verify import Evidence, refine, weigh
+
+Floats = NDArray[np.float64]
+
+MIN_CONFIDENCE = 0.5
+SURE = 0.95
+# Of pairs of one field, rendered in every two looks, no share is below 0.75; of unrelated pairs
+# none is above 0.21 (benchmarks/transfer.py). The curve is as steep as that gap allows.
+MIDDLE_SHARE = 0.5
+SHARE_WIDTH = 0.06
+SQUEEZES = (0.5625, 0.75)
+"""Squeezes to try where the red cells do not tell: 16:9 and 4:3 frames made square."""
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """How a source field maps onto a target field.
+
+    Attributes:
+        verdict: `aligned` or `refused`.
+        reason: in plain words.
+        confidence: 0..1, that the map is right.
+        matrix: 2x3, from the source's original pixels to the target's (edges at whole numbers);
+            `None` if there was not even a guess.
+        evidence: what it rests on; `None` likewise.
+        residual_px: median distance, in target pixels, by which patches miss their place.
+        degrees: how far the target is turned, counter-clockwise as seen.
+        scale: target pixels per source pixel (geometric mean of both axes).
+        mirrored: whether one of the two is in a mirror.
+        matches: feature matches that agree with the guess.
+    """
+
+    verdict: Literal["aligned", "refused"]
+    reason: str
+    confidence: float = 0.0
+    matrix: Floats | None = None
+    evidence: Evidence | None = None
+    residual_px: float = 0.0
+    degrees: float = 0.0
+    scale: float = 1.0
+    mirrored: bool = False
+    matches: int = 0
+
+    @property
+    def aligned(self) -> bool:
+        """Whether the map may be used."""
+        return self.verdict == "aligned"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all of it as plain data."""
+        data: dict[str, Any] = {
+            "verdict": self.verdict,
+            "reason": self.reason,
+            "confidence": round(self.confidence, 4),
+        }
+        if self.matrix is None or self.evidence is None:
+            return data
+        return data | {
+            "matrix": [[round(float(v), 6) for v in row] for row in self.matrix],
+            "scale": round(self.scale, 4),
+            "degrees": round(self.degrees, 2),
+            "mirrored": self.mirrored,
+            "matches": self.matches,
+            "patches": self.evidence.patches,
+            "patches_that_agree": self.evidence.agree,
+            "residual_px": round(self.residual_px, 3),
+            "correlation": round(self.evidence.correlation, 4),
+            "overlap_um2": round(self.evidence.overlap_um2, 1),
+        }
+
+
+def register(
+    source: Photograph, target: Photograph, min_confidence: float = MIN_CONFIDENCE
+) -> Alignment:
+    """Find the map from one photograph to another of the same cells, or refuse.
+
+    Scale, squeeze and white point are taken out by the canonical view; SIFT features and MAGSAC++
+    guess what is left (rotation, shift, mirror, a few per cent of stretch), ECC refines the guess,
+    and patches that had no part in either say whether it is right.
+    """
+    best = Alignment("refused", "no cells of one are found again in the other")
+    for first, second in _readings(source, target):
+        for found in _attempts(first, second, min_confidence):
+            if found.confidence > best.confidence or best.matrix is None:
+                best = found
+            if best.confidence >= SURE:
+                return best
+        if best.aligned:
+            break
+    return best
+
+
+def _readings(source: Photograph, target: Photograph) -> Iterator[tuple[Photograph, Photograph]]:
+    """The pair as measured, then with other squeezes where a squeeze is only assumed."""
+    yield source, target
+    if source.view.squeeze_source == "assumed":
+        yield from ((source.squeezed(s), target) for s in SQUEEZES)
+    if target.view.squeeze_source == "assumed":
+        yield from ((source, target.squeezed(s)) for s in SQUEEZES)
+
+
+def _attempts(source: Photograph, target: Photograph, least: float) -> Iterator[Alignment]:
+    um_per_px = common_scale(source.view, target.view)
+    first, second = source.at(um_per_px), target.at(um_per_px)
+    for guess in propose(first, second):
+        matrix = refine(first.detail, second.detail, guess.matrix)
+        if not plausible(matrix, first, second):
+            matrix = guess.matrix
+        evidence = weigh(first.detail, second.detail, matrix, um_per_px)
+        alignment = _judge(matrix, evidence, first, second, least)
+        yield replace(alignment, matches=guess.inliers)
+
+
+def _judge(
+    matrix: Floats, evidence: Evidence, source: Sight, target: Sight, least: float
+) -> Alignment:
+    """Confidence and verdict from the evidence, and the map in original pixels."""
+    confidence = confidence_of(evidence)
+    said = f"{evidence.agree} of {evidence.patches} patches agree"
+    aligned = confidence >= least
+    if evidence.patches == 0:
+        said = "they share too small an area to judge"
+    original = to_original(matrix, source, target)
+    step = np.sqrt(abs(np.linalg.det(np.linalg.inv(target.from_original)[:2, :2])))
+    turn = matrix[:, :2] * [np.sign(np.linalg.det(matrix[:, :2])), 1.0]
+    return Alignment(
+        verdict="aligned" if aligned else "refused",
+        reason=said if aligned else f"{said}, too few to trust" if evidence.patches else said,
+        confidence=confidence,
+        matrix=original,
+        evidence=evidence,
+        residual_px=evidence.offset_um / target.um_per_px * float(step),
+        degrees=float(np.degrees(np.arctan2(turn[0, 1] - turn[1, 0], turn[0, 0] + turn[1, 1]))),
+        scale=float(np.sqrt(abs(np.linalg.det(original[:, :2])))),
+        mirrored=bool(np.linalg.det(matrix[:, :2]) < 0),
+    )
+
+
+def confidence_of(evidence: Evidence) -> float:
+    """0..1 from the lower bound of the share of patches that agree: a logistic curve."""
+    return float(1 / (1 + np.exp(-(evidence.share - MIDDLE_SHARE) / SHARE_WIDTH)))
+
+
+def to_original(matrix: Floats, source: Sight, target: Sight) -> Floats:
+    """A map between sights' pixel indices as one between the originals' pixel edges."""
+    half = np.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]])
+    edges = half @ np.vstack([matrix, [0.0, 0.0, 1.0]]) @ np.linalg.inv(half)
+    whole = np.linalg.inv(target.from_original) @ edges @ source.from_original
+    return np.asarray(whole[:2])

@@ -1,0 +1,73 @@
+"""Which photograph shows the same field as which: by name, by a list, or by what is on them."""
+
+import csv
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from bloodfilm.core.errors import DataError
+from bloodfilm.formats._lldnames import parse_name
+
+Key = tuple[str, ...]
+
+
+def name_key(path: Path) -> Key:
+    """What two photographs of one field have in common in their names.
+
+    LLD's names: patient and field number; any other: the stem, whatever its case.
+    """
+    parts = parse_name(path.name)
+    if parts is not None:
+        return ("lld", parts.patient, parts.field)
+    return ("stem", re.sub(r"\s+", "", path.stem).lower())
+
+
+def by_name(sources: Sequence[Path], targets: Sequence[Path]) -> list[tuple[int, int]]:
+    """Pairs (source index, target index) whose names say that they show the same field."""
+    known: defaultdict[Key, list[int]] = defaultdict(list)
+    for index, path in enumerate(sources):
+        known[name_key(path)].append(index)
+    return [(s, t) for t, path in enumerate(targets) for s in known.get(name_key(path), ())]
+
+
+def from_file(
+    table: Path, sources: Sequence[Path], targets: Sequence[Path]
+) -> list[tuple[int, int]]:
+    """Pairs that a CSV file lists in its columns `source` and `target`.
+
+    An entry is a path, or its last parts, with or without the suffix. `DataError` names the line
+    of an entry that is nowhere, or that fits several images.
+    """
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{table}: cannot be read as a CSV file ({error})") from None
+    if not rows or not {"source", "target"} <= set(rows[0]):
+        raise DataError(f"{table}: needs a header line with the columns source,target, and rows")
+    lookups = _endings(sources), _endings(targets)
+    pairs = []
+    for line, row in enumerate(rows, start=2):
+        found = []
+        for column, lookup in zip(("source", "target"), lookups, strict=True):
+            entry = (row[column] or "").strip()
+            parts = tuple(Path(entry).parts)
+            fitting = lookup.get(parts, [])
+            if len(fitting) != 1:
+                what = "fits several images, give more of its path" if fitting else "is no image"
+                raise DataError(f"{table}: line {line}: {column} {entry!r} {what}")
+            found.append(fitting[0])
+        pairs.append((found[0], found[1]))
+    return list(dict.fromkeys(pairs))
+
+
+def _endings(paths: Sequence[Path]) -> dict[tuple[str, ...], list[int]]:
+    """Every ending of every path, with and without suffix -> indices."""
+    table: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
+    for index, path in enumerate(paths):
+        for parts in (path.parts, path.with_suffix("").parts):
+            for start in range(len(parts)):
+                if index not in table[parts[start:]]:
+                    table[parts[start:]].append(index)
+    return table

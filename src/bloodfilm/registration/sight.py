@@ -1,0 +1,134 @@
+"""A field made ready for registration: canonical scale, stain taken out, features found."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from bloodfilm.imaging.canonical import CanonicalView
+from bloodfilm.imaging.resample import BACKGROUND
+
+Floats = NDArray[np.float64]
+Pixels = NDArray[np.uint8]
+
+SCALES = (0.2, 0.25, 0.32, 0.4, 0.5, 0.64, 0.8, 1.0)
+"""Micrometres per pixel to register at; few of them, so that features are found once a field."""
+MAX_SIDE = 1000
+MAX_FEATURES = 1500
+LOCAL_UM = 2.5
+FLAT = 0.03
+CONTRAST = 48.0
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Key points (n, 2), x and y of pixel indices, and their RootSIFT descriptors (n, 128).
+
+    The strongest come first. RootSIFT: Arandjelovic & Zisserman, CVPR 2012, section 2.
+    """
+
+    points: NDArray[np.float32]
+    descriptors: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Sight:
+    """One field at `um_per_px`, unsqueezed.
+
+    Attributes:
+        um_per_px: micrometres per pixel of `detail`.
+        view: how the field maps to it.
+        detail: (H, W) uint8, optical density with its local mean and contrast evened out, 128
+            where nothing is: what different stains and cameras show alike.
+    """
+
+    um_per_px: float
+    view: CanonicalView
+    detail: Pixels
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height, px."""
+        return self.detail.shape[1], self.detail.shape[0]
+
+    @property
+    def from_original(self) -> Floats:
+        """3x3, from the original's pixels to this picture's (edges at whole numbers)."""
+        width, height = self.size
+        return np.diag([width / self.view.width, height / self.view.height, 1.0])
+
+    @property
+    def known_scale(self) -> bool:
+        """Whether the scale is more than assumed."""
+        return self.view.scale_source != "assumed"
+
+    @cached_property
+    def features(self) -> Features:
+        """SIFT features of the detail."""
+        return find_features(self.detail)
+
+    @cached_property
+    def mirrored_features(self) -> Features:
+        """SIFT features of the detail in a left-right mirror."""
+        return find_features(np.ascontiguousarray(self.detail[:, ::-1]))
+
+
+def find_features(detail: Pixels) -> Features:
+    """SIFT key points with RootSIFT descriptors (Lowe, IJCV 2004)."""
+    sift = cv2.SIFT.create(nfeatures=MAX_FEATURES, contrastThreshold=0.03)
+    points, found = sift.detectAndCompute(detail, np.ones_like(detail))
+    if found is None or not len(points):
+        return Features(np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32))
+    order = np.argsort([-p.response for p in points], kind="stable")
+    descriptors = np.asarray(found, dtype=np.float32)[order]
+    descriptors /= descriptors.sum(axis=1, keepdims=True) + 1e-7
+    where = np.array([points[i].pt for i in order], dtype=np.float32).reshape(-1, 2)
+    return Features(where, np.sqrt(descriptors))
+
+
+def look(image: Pixels, view: CanonicalView, um_per_px: float) -> Sight:
+    """Make a field (H, W, 3) ready for registration at a scale."""
+    rendered = view.render(image, um_per_px)
+    density = np.log(BACKGROUND) - np.log(np.clip(rendered, 4, BACKGROUND).astype(np.float32))
+    total = density.sum(axis=2)
+    sigma = LOCAL_UM / um_per_px
+    centred = total - cv2.GaussianBlur(total, (0, 0), sigma)
+    spread = np.sqrt(cv2.GaussianBlur(centred * centred, (0, 0), sigma))
+    # Evened out fully, the noise of the empty background would speak as loud as cells do.
+    floor = max(FLAT, 0.35 * float(np.percentile(spread, 90)))
+    evened = 128 + CONTRAST * centred / (spread + floor)
+    return Sight(um_per_px, view, np.clip(np.rint(evened), 0, 255).astype(np.uint8))
+
+
+class Photograph:
+    """One field with its canonical view; its sights are made when asked for, and kept."""
+
+    def __init__(self, image: Pixels, view: CanonicalView) -> None:
+        self.image = image
+        self.view = view
+        self._sights: dict[float, Sight] = {}
+
+    def at(self, um_per_px: float) -> Sight:
+        """The field at a scale."""
+        if um_per_px not in self._sights:
+            self._sights[um_per_px] = look(self.image, self.view, um_per_px)
+        return self._sights[um_per_px]
+
+    def squeezed(self, squeeze: float) -> "Photograph":
+        """The same field under another squeeze; its scale along y stays."""
+        wider = self.view.um_per_px_y / squeeze
+        return Photograph(self.image, replace(self.view, um_per_px_x=wider))
+
+
+def common_scale(first: CanonicalView, second: CanonicalView) -> float:
+    """The scale at which to register two fields, one of `SCALES`.
+
+    Nothing is to be seen below the pixels of the coarser one; large fields are taken coarser.
+    """
+    views = first, second
+    native = max(float(np.sqrt(v.um_per_px_x * v.um_per_px_y)) for v in views)
+    longest = max(max(v.width * v.um_per_px_x, v.height * v.um_per_px_y) for v in views)
+    wanted = max(native, longest / MAX_SIDE)
+    return next((s for s in SCALES if s >= 0.95 * wanted), wanted)

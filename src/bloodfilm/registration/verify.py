@@ -1,0 +1,144 @@
+"""Judge an alignment by patches that had no say in it, and refine it by ECC."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Pixels = NDArray[np.uint8]
+
+PATCH_UM = 7.0
+STEP_UM = 5.0
+SEARCH_UM = 3.0
+AGREE_UM = 0.75
+FINEST_STEP_UM = 2.0
+STEPS = 12
+TEXTURE = 14.0
+LEAST_PEAK = 0.35
+ECC_STEPS = 40
+ECC_BLUR = 5
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What patches of the overlap say of an alignment.
+
+    Attributes:
+        patches: textured patches there were to ask.
+        agree: patches found within `AGREE_UM` of where they should be.
+        offset_um: median distance from there of those that agree.
+        correlation: of the two details over the overlap, -1..1.
+        overlap_um2: area both fields show.
+    """
+
+    patches: int
+    agree: int
+    offset_um: float
+    correlation: float
+    overlap_um2: float
+
+    @property
+    def share(self) -> float:
+        """Lower end of the 95 % interval of the share that agrees (Wilson 1927)."""
+        if not self.patches:
+            return 0.0
+        # Patches that overlap are not independent: count what the overlap could hold side by side.
+        n, z = min(self.patches, self.overlap_um2 / PATCH_UM**2), 1.96
+        p = self.agree / self.patches
+        middle = p + z * z / (2 * n)
+        return float(
+            (middle - z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))) / (1 + z * z / n)
+        )
+
+
+def refine(source: Pixels, target: Pixels, matrix: Floats) -> Floats:
+    """Turn a 2x3 map of pixel indices into the one of best correlation (ECC); or leave it.
+
+    Evangelidis & Psarakis, IEEE TPAMI 30 (2008). It may not wander further than a cell.
+    """
+    width, height = target.shape[1], target.shape[0]
+    inverse = cv2.invertAffineTransform(matrix).astype(np.float32)
+    seen = np.full(source.shape, 255, np.uint8)
+    criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, ECC_STEPS, 1e-5)
+    try:
+        _, found = cv2.findTransformECC(
+            target, source, inverse, cv2.MOTION_AFFINE, criteria, seen, ECC_BLUR
+        )
+        refined = cv2.invertAffineTransform(found.astype(np.float64)).astype(np.float64)
+    except cv2.error:
+        return matrix
+    corners = np.array([[0, 0, 1], [width, 0, 1], [0, height, 1], [width, height, 1]], np.float64)
+    back = np.vstack([cv2.invertAffineTransform(matrix), [0, 0, 1]])
+    moved = corners @ back.T @ refined.T - corners[:, :2]
+    if not np.isfinite(refined).all() or np.abs(moved).max() > 0.1 * max(width, height):
+        return matrix
+    return refined
+
+
+def weigh(source: Pixels, target: Pixels, matrix: Floats, um_per_px: float) -> Evidence:
+    """Warp the source's detail onto the target's and ask every textured patch where it belongs."""
+    height, width = target.shape
+    warped = _pixels(cv2.warpAffine(source, matrix, (width, height), flags=cv2.INTER_LINEAR))
+    frame = cv2.warpAffine(np.full_like(source, 255), matrix, (width, height))
+    shared = _pixels(frame == 255)
+    inside = int(shared.sum())
+    if inside < 4:
+        return Evidence(0, 0, 0.0, 0.0, 0.0)
+    a, b = warped[shared > 0].astype(np.float64), target[shared > 0].astype(np.float64)
+    correlation = float(np.corrcoef(a, b)[0, 1]) if a.std() > 0 and b.std() > 0 else 0.0
+    offsets = _offsets(warped, target, shared, um_per_px)
+    near = offsets[offsets <= AGREE_UM]
+    return Evidence(
+        len(offsets),
+        len(near),
+        float(np.median(near)) if len(near) else 0.0,
+        correlation,
+        inside * um_per_px**2,
+    )
+
+
+def _pixels(array: object) -> Pixels:
+    return np.asarray(array, dtype=np.uint8)
+
+
+def _offsets(warped: Pixels, target: Pixels, shared: Pixels, um_per_px: float) -> Floats:
+    """How far from its place each patch fits best, um; infinite where it fits nowhere."""
+    side, reach = round(PATCH_UM / um_per_px), max(3, round(SEARCH_UM / um_per_px))
+    extent = float(np.sqrt(shared.sum())) * um_per_px
+    step = max(1, round(float(np.clip(extent / STEPS, FINEST_STEP_UM, STEP_UM)) / um_per_px))
+    height, width = target.shape
+    # Sums tell at once whether a window is in the overlap.
+    table = cv2.integral(shared)
+    size = side + 2 * reach
+    found = []
+    for y in range(0, height - size + 1, step):
+        for x in range(0, width - size + 1, step):
+            held = table[y + size, x + size] - table[y, x + size] - table[y + size, x] + table[y, x]
+            if held < size * size:
+                continue
+            patch = target[y + reach : y + reach + side, x + reach : x + reach + side]
+            window = warped[y : y + size, x : x + size]
+            if min(float(patch.std()), float(window.std())) < TEXTURE:
+                continue
+            found.append(_offset(window, patch, reach) * um_per_px)
+    return np.array(found)
+
+
+def _offset(window: Pixels, patch: Pixels, reach: int) -> float:
+    """Distance in px from the middle of the window to where the patch fits best."""
+    scores = np.asarray(cv2.matchTemplate(window, patch, cv2.TM_CCOEFF_NORMED))
+    _, peak, _, (x, y) = cv2.minMaxLoc(scores)
+    if peak < LEAST_PEAK:
+        return float("inf")
+    return float(np.hypot(x + _top(scores[y], x) - reach, y + _top(scores[:, x], y) - reach))
+
+
+def _top(scores: NDArray[np.generic], at: int) -> float:
+    """Where between its neighbours a peak has its top, -0.5..0.5: a parabola through three."""
+    if not 0 < at < len(scores) - 1:
+        return 0.0
+    before, peak, after = (float(v) for v in scores[at - 1 : at + 2])
+    bend = before - 2 * peak + after
+    return float(np.clip((before - after) / (2 * bend), -0.5, 0.5)) if bend < 0 else 0.0
