@@ -145,11 +145,13 @@ def detection_loss(
 
 def _kind_term(logits: Tensor, target: TargetBatch, found: Assignment, weight: Tensor) -> Tensor:
     """Sum the varifocal loss over known locations; logits (B, L, K), weight (B, L)."""
+    # Unknown locations are cut out before and after, not multiplied by zero: neither an infinite
+    # loss nor the gradient of a NaN may leak.
+    known = target.known.flatten(1)[..., None]
+    logits = torch.where(known, logits, 0.0)
     kind = target.kinds.gather(1, found.index)
     goal = functional.one_hot(kind, logits.shape[2]) * found.quality[..., None]
     focus = torch.where(goal > 0, goal, 0.75 * logits.detach().sigmoid().square())
     focus = focus * torch.where(found.positive, weight, 1.0)[..., None]
     entropy = functional.binary_cross_entropy_with_logits(logits, goal, reduction="none")
-    # Unknown locations are cut out, not multiplied by zero: an infinite loss must not leak a NaN.
-    known = target.known.flatten(1)[..., None]
     return torch.where(known, entropy * focus, 0.0).sum()

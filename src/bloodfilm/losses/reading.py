@@ -12,15 +12,15 @@ def tree_loss(logits: Tensor, allowed: Tensor, smoothing: float = 0.0) -> Tensor
         logits: (N, leaves).
         allowed: (N, leaves) boolean: the leaves below the label; a row without any is unknown and
             takes no part.
-        smoothing: share of the loss that asks for an even spread over the allowed leaves' rivals
-            (label smoothing), 0 for none.
+        smoothing: share of the loss that asks for an even spread over all leaves (label
+            smoothing), 0 for none.
 
     Returns:
         the mean over the rows that are known, shape ().
     """
     known = allowed.any(1)
     if not known.any():
-        return logits.sum() * 0.0
+        return logits[known].sum()  # zero, with a gradient of zero whatever the logits
     logp = functional.log_softmax(logits[known].float(), dim=1)
     inside = torch.logsumexp(logp.masked_fill(~allowed[known], -torch.inf), dim=1)
     loss = -inside.mean()
@@ -44,7 +44,7 @@ def attribute_losses(
         known = codes[:, column] >= 0
         part = logits[:, where]
         if not known.any():
-            terms[name] = part.sum() * 0.0
+            terms[name] = part[known].sum()
             continue
         terms[name] = functional.cross_entropy(
             part[known].float(), codes[known, column], weight=weights.get(name)
