@@ -1,10 +1,13 @@
 """A timm backbone as a list of feature maps, and its start from ImageNet weights kept as a file."""
 
+import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -107,31 +110,39 @@ def load_folded(backbone: Backbone, path: Path) -> int:
     Raises:
         ConfigError: if the file cannot be read or does not fit the backbone.
     """
-    try:
-        with np.load(path) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot read backbone weights ({error})") from None
+    arrays = _read_arrays(path)
     weights = sorted(name for name in arrays if name.endswith("_w"))
     pairs = _convolutions(backbone.body)
     if len(pairs) > len(weights):
         raise ConfigError(f"{path}: {len(weights)} convolutions, the backbone needs {len(pairs)}")
     for (conv, norm), name in zip(pairs, weights, strict=False):
-        kernel = arrays[name]
+        kernel, bias = arrays[name], arrays.get(name[:-2] + "_b", np.zeros(0))
         order = (3, 0, 1, 2) if "_dw_" in name else (0, 3, 1, 2)
-        tensor = torch.from_numpy(np.ascontiguousarray(kernel.transpose(order))).float()
-        if tensor.shape != conv.weight.shape:
+        out, into, *window = conv.weight.shape
+        wanted = (into, *window, out) if "_dw_" in name else (out, *window, into)
+        if kernel.shape != wanted or bias.shape != norm.bias.shape:
             raise ConfigError(
-                f"{path}: {name} has shape {tuple(tensor.shape)}, "
-                f"{backbone.name} needs {tuple(conv.weight.shape)}"
+                f"{path}: {name} has shape {kernel.shape} and a bias of {bias.shape}, "
+                f"{backbone.name} needs {wanted} and {tuple(norm.bias.shape)}"
             )
         with torch.no_grad():
-            conv.weight.copy_(tensor)
-            norm.bias.copy_(torch.from_numpy(arrays[name[:-2] + "_b"]).float())
+            conv.weight.copy_(torch.from_numpy(kernel.transpose(order).copy()).float())
+            norm.bias.copy_(torch.from_numpy(bias).float())
             norm.weight.fill_(1.0)
             norm.running_mean.zero_()  # type: ignore[union-attr]
             norm.running_var.fill_(1.0 - norm.eps)  # type: ignore[union-attr]
     return len(pairs)
+
+
+def _read_arrays(path: Path) -> dict[str, NDArray[np.float32]]:
+    try:
+        archive = np.load(path)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise ValueError("not an npz archive")
+        with archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ConfigError(f"{path}: cannot read backbone weights ({error})") from None
 
 
 @torch.no_grad()

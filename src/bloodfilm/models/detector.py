@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bloodfilm.core.errors import ConfigError
 from bloodfilm.models.backbone import Backbone
 
 KIND_PRIOR = -4.0
@@ -34,6 +35,9 @@ class CellDetector(nn.Module):
         backbone: name of a timm model with levels of stride 4, 8 and 16.
         kinds: how many kinds of cells.
         width: channels at stride 8; heads at stride 4 have 0.6 of them.
+
+    Raises:
+        ConfigError: if the backbone has no such levels.
     """
 
     stride = 4
@@ -41,6 +45,11 @@ class CellDetector(nn.Module):
     def __init__(self, backbone: str = "mobilenetv2_100", kinds: int = 3, width: int = 80) -> None:
         super().__init__()
         self.backbone = Backbone(backbone, (1, 2, 3))
+        if self.backbone.strides != [4, 8, 16]:
+            raise ConfigError(
+                f"backbone {backbone!r} has levels of stride {self.backbone.strides}; "
+                "the detector needs 4, 8 and 16"
+            )
         self.kinds = kinds
         fine = round(0.6 * width)
         early, middle, late = self.backbone.channels
