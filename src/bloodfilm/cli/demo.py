@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 # What to draw: looks of `bloodfilm.films`, and fields of each.
-FIELDS = (("lld40x-like", 3), ("pbc-like", 3), ("bccd-like", 2))
+FIELDS = (("lld40x-like", 4), ("pbc-like", 6), ("bccd-like", 4))
 
 
 def demo(
@@ -42,14 +42,14 @@ def draw_fields(folder: Path) -> list[Path]:
     """Draw fields as PNG files, a folder per look; returns their paths in order."""
     import cv2
 
-    from bloodfilm.films import render_field
+    from bloodfilm.films import get_look, render_field, usual_recipe
 
     paths = []
     for look, count in FIELDS:
         place = folder / look
         place.mkdir(parents=True, exist_ok=True)
         for seed in range(count):
-            image, _ = render_field(look, seed=seed)
+            image, _ = render_field(look, usual_recipe(get_look(look)), seed=seed)
             _, encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
             paths.append(place / f"field_{seed + 1}.png")
             paths[-1].write_bytes(encoded.tobytes())

@@ -33,7 +33,7 @@ def films(
     from dataclasses import replace
 
     from bloodfilm.core.errors import ConfigError
-    from bloodfilm.films import LOOKS, MIXES, Recipe, SetPlan, write_set
+    from bloodfilm.films import LOOKS, MIXES, SetPlan, usual_recipe, write_set
     from bloodfilm.formats import save_dataset
 
     names = look or ["pbc-like", "bccd-like", "raabin-like", "lld40x-like"]
@@ -48,9 +48,7 @@ def films(
     chosen = dict.fromkeys(FIVE, 1.0) if mix == "five" else mix
     parts = []
     for number, name in enumerate(names):
-        kind = LOOKS[name]
-        close = kind.width * kind.um_per_px < 60
-        recipe = Recipe(whites=1 if close else 5, mix=chosen, cut=0.0 if close else 0.1)
+        recipe = usual_recipe(LOOKS[name], chosen)
         plan = SetPlan(looks=(name,), recipe=recipe, small=small)
         drawn = write_set(out / name, fields, plan, seed=seed + number)
         parts += [replace(f, patient=f"{name} {f.patient}") for f in drawn]

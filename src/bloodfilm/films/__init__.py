@@ -11,7 +11,7 @@ from bloodfilm.films.render import (
     transform_between,
 )
 from bloodfilm.films.scene import Recipe, Scene, build_scene
-from bloodfilm.films.sets import SetPlan, save_image, sparse_region, write_set
+from bloodfilm.films.sets import SetPlan, save_image, sparse_region, usual_recipe, write_set
 from bloodfilm.films.traits import MIXES, NORMAL_MIX, SIZE_BINS, TRAITS
 from bloodfilm.films.truth import Seen, Truth
 
@@ -41,6 +41,7 @@ __all__ = [
     "save_image",
     "sparse_region",
     "transform_between",
+    "usual_recipe",
     "vary_look",
     "write_set",
 ]

@@ -1,6 +1,6 @@
 """Whole data sets of rendered fields: images on disk and a `Dataset` that says what is on them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +17,9 @@ from bloodfilm.films.render import render_field
 from bloodfilm.films.scene import Recipe
 from bloodfilm.films.traits import MIXES
 from bloodfilm.films.truth import Truth
+
+
+CLOSE_UP_UM = 60.0
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,15 @@ class SetPlan:
     small: bool = False
     size: tuple[int, int] | None = None
     suffix: str = ".png"
+
+
+def usual_recipe(look: Look, mix: str | Mapping[str, float] = "normal") -> Recipe:
+    """Return what a photographer would take with such a camera.
+
+    A close-up, under 60 um high, is of one whole cell; a wider field holds five, some of them cut.
+    """
+    close = look.height * look.um_per_px < CLOSE_UP_UM
+    return Recipe(whites=1 if close else 5, mix=mix, cut=0.0 if close else 0.1)
 
 
 def write_set(folder: Path, n: int, plan: SetPlan | None = None, *, seed: int = 0) -> Dataset:
