@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodfilm.core.boxes import area, clip
-from bloodfilm.core.region import Region
 from bloodfilm.losses.target import Target
 from bloodfilm.models.detector import CellDetector
 from bloodfilm.training.augment import (
@@ -27,7 +26,7 @@ MIN_VISIBLE = 0.3
 
 @dataclass
 class _Canvas:
-    """A picture in the making and its truth, in pixels of the canvas."""
+    """A picture in the making and its truth, in pixels of the canvas; `known` by location."""
 
     image: NDArray[np.uint8]
     known: NDArray[np.bool_]
@@ -41,7 +40,6 @@ class Mosaics:
 
     Args:
         fields: at `oversampling` times the training scale.
-        weights: how often each field is drawn, relative to the others.
         size: side of a training image, pixels; stride: of the output grid.
         augment: how hard to vary.
         seed: with epoch and number, decides everything.
@@ -52,22 +50,20 @@ class Mosaics:
     def __init__(
         self,
         fields: Sequence[CanonicalField],
-        weights: Sequence[float],
         size: int,
         augment: AugmentSection,
         seed: int,
     ) -> None:
         self.fields, self.size, self.augment, self.seed = fields, size, augment, seed
-        # Small fields fill a mosaic by the dozen: drawing by area keeps every field as frequent.
-        self.cumulative = np.cumsum(np.asarray(weights, dtype=float))
+        self.cumulative = np.cumsum([f.repeat for f in fields])
         self.stride = CellDetector.stride
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[NDArray[np.uint8], Target]:
         """Return image (size, size, 3) and target number `key[1]` of epoch `key[0]`."""
         rng = np.random.default_rng([self.seed, *key])
-        size = self.size
+        size, grid = self.size, self.size // self.stride
         canvas = _Canvas(
-            np.full((size, size, 3), BACKGROUND, np.uint8), np.ones((size, size), bool), [], [], []
+            np.full((size, size, 3), BACKGROUND, np.uint8), np.ones((grid, grid), bool), [], [], []
         )
         y = 0
         while y < size - 24:
@@ -136,13 +132,21 @@ class Mosaics:
         ignore = clip(transform_boxes(field.ignore, matrix), width, height)
         canvas.ignore.append(np.concatenate([slivers, ignore]) + offset)
         if not field.region.is_everything:
-            region: Region = field.region.transform(matrix)
-            canvas.known[y : y + height, x : x + width] = region.mask(width, height)
+            region = field.region.transform(matrix)
+            x1, x2 = self._locations(x, width)
+            y1, y2 = self._locations(y, height)
+            centres = np.stack(np.meshgrid(np.arange(x1, x2), np.arange(y1, y2)), axis=-1) + 0.5
+            inside = region.contains(centres.reshape(-1, 2) * self.stride - [x, y])
+            canvas.known[y1:y2, x1:x2] = inside.reshape(y2 - y1, x2 - x1)
+
+    def _locations(self, start: int, length: int) -> tuple[int, int]:
+        """Return the first location whose centre is at `start` or after, and the first beyond."""
+        ends = np.ceil(np.array([start, start + length]) / self.stride - 0.5)
+        return int(ends[0]), int(ends[1])
 
     def _target(self, canvas: _Canvas) -> Target:
         stride = self.stride
-        half = stride // 2
-        known = canvas.known[half::stride, half::stride].copy()
+        known = canvas.known.copy()
         for box in np.concatenate(canvas.ignore):
             x1, y1 = np.floor(box[:2] / stride - 0.5).astype(int) + 1
             x2, y2 = np.ceil((box[:2] + box[2:]) / stride - 0.5).astype(int)

@@ -131,6 +131,7 @@ class CanonicalField:
         boxes: (n, 4) x, y, w, h; kinds: (n,) index into `KINDS`.
         ignore: (m, 4) boxes that are neither cells nor background.
         region: where every cell is known.
+        repeat: how often an epoch draws it, relative to others.
     """
 
     image: NDArray[np.uint8]
@@ -138,6 +139,7 @@ class CanonicalField:
     kinds: NDArray[np.int64]
     ignore: NDArray[np.float64]
     region: Region
+    repeat: float = 1.0
 
 
 def kind_of(label: str | None, dataset: Dataset) -> int | None:
@@ -171,6 +173,7 @@ def load_field(sourced: SourcedField, um_per_px: float) -> CanonicalField:
         kinds=np.array(kinds, dtype=np.int64),
         ignore=view.to_canonical(ignore, um_per_px),
         region=field.region.transform(matrix),
+        repeat=sourced.repeat,
     )
 
 

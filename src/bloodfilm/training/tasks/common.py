@@ -1,7 +1,7 @@
 """What tasks share: starting weights, learning groups, the record of the data."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from bloodfilm.training.sources import SourcedField
 
 
 def start_backbone(
-    backbone: Backbone, config: Config, root: Path, images: Sequence[NDArray[np.uint8]]
+    backbone: Backbone, config: Config, root: Path, images: Iterable[NDArray[np.uint8]]
 ) -> None:
     """Load starting weights if the configuration names some; `images` recover batch statistics."""
     if config.model.weights is None:

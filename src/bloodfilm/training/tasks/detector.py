@@ -82,16 +82,13 @@ class DetectorTask:
         self.sources = {"train": describe_sources(train), "validation": describe_sources(held)}
         fields = load_fields(train, DETECTOR_UM / Mosaics.oversampling, progress)
         self.held = load_fields(held, DETECTOR_UM, progress)
-        self.mosaics = Mosaics(
-            fields, [s.repeat for s in train], config.data.size, config.augment, config.seed
-        )
+        self.mosaics = Mosaics(fields, config.data.size, config.augment, config.seed)
         area = sum(f.image.shape[0] * f.image.shape[1] for f in fields) / Mosaics.oversampling**2
         self.samples = config.optim.samples or max(1, round(area / config.data.size**2))
         torch.manual_seed(config.seed)
         self.network = build_detector(config)
-        start_backbone(
-            self.network.backbone, config, root, [self.mosaics[0, i][0] for i in range(24)]
-        )
+        some = (self.mosaics[0, i][0] for i in range(24))
+        start_backbone(self.network.backbone, config, root, some)
 
     @property
     def model(self) -> CellDetector:
