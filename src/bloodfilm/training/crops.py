@@ -51,6 +51,23 @@ def reader_leaves(taxonomy: Taxonomy) -> tuple[str, ...]:
     return taxonomy.leaves_under("nucleated cell")
 
 
+def label_groups(allowed: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the sets of leaves (groups, leaves) that cells teach, larger ones first.
+
+    A leaf that some cell names for certain is a group of its own. A label at a node above, none of
+    whose leaves any cell names, teaches its leaves together: they are one group. A leaf in no group
+    was never learnt.
+
+    Args:
+        allowed: (n, leaves) as in `Crops`.
+    """
+    labels = np.unique(allowed[allowed.any(1)], axis=0)
+    labels = labels[np.argsort(-labels.sum(1), kind="stable")]
+    alone = labels.sum(1) == 1
+    certain = labels[alone].any(0)
+    return np.asarray(labels[alone | ~(labels & certain).any(1)])
+
+
 def load_crops(
     sourced: Sequence[SourcedField], schema: Schema, taxonomy: Taxonomy, progress: Progress
 ) -> Crops:

@@ -11,11 +11,19 @@ from torch import Tensor, nn
 
 from bloodfilm.core import DEFAULT_TAXONOMY
 from bloodfilm.core.attributes import Schema, schema_named
+from bloodfilm.core.errors import ConfigError
 from bloodfilm.imaging.canonical import CROP_SIZE, CROP_UM, DETECTOR_UM
 from bloodfilm.losses.reading import attribute_losses, tree_loss
 from bloodfilm.models.reader import CellReader
 from bloodfilm.training.config import Config
-from bloodfilm.training.crops import Crops, load_crops, plain_crop, reader_leaves, varied_crop
+from bloodfilm.training.crops import (
+    Crops,
+    label_groups,
+    load_crops,
+    plain_crop,
+    reader_leaves,
+    varied_crop,
+)
 from bloodfilm.training.sources import Progress, open_sources, refuse_leaks
 from bloodfilm.training.tasks.base import Key
 from bloodfilm.training.tasks.common import describe_sources, start_backbone, to_tensor
@@ -61,6 +69,8 @@ class ReaderTask:
         self.sources = {"train": describe_sources(train), "validation": describe_sources(held)}
         self.train = load_crops(train, self.schema, self.taxonomy, progress)
         self.held = load_crops(held, self.schema, self.taxonomy, progress)
+        if min(config.optim.batch, len(self.train)) < 2:
+            raise ConfigError("optim.batch: the reader learns from batches of two cells or more")
         self.value_weights = value_weights(self.train, self.schema, config.loss.balance)
         torch.manual_seed(config.seed)
         self.network = build_reader(config, self.schema)
@@ -69,7 +79,7 @@ class ReaderTask:
             self.network.backbone,
             config,
             root,
-            [plain_crop(self.train.images[i], self.um_per_px) for i in some],
+            (plain_crop(self.train.images[i], self.um_per_px) for i in some),
         )
 
     @property
@@ -139,23 +149,18 @@ class ReaderTask:
         """Set the class prototypes that `novelty` measures against, from the training cells."""
         assert isinstance(model, CellReader)
         description = read_crops(model, self.train, device, self.um_per_px)["description"]
-        leaf = self.train.allowed.argmax(1)
-        certain = self.train.allowed.sum(1) == 1
-        means = np.zeros((len(self.leaves), model.size), np.float32)
-        residuals, seen = [], []
-        for k in range(len(self.leaves)):
-            of_class = description[certain & (leaf == k)]
-            if len(of_class):
-                means[k] = of_class.mean(0)
-                residuals.append(of_class - of_class.mean(0))
-                seen.append(k)
-        missing = [k for k in range(len(self.leaves)) if k not in seen]
-        means[missing] = 1e4  # a class never seen is near to nothing
+        # A class never seen is near to nothing.
+        means = np.full((len(self.leaves), model.size), 1e4, np.float32)
+        residuals = []
+        for group in label_groups(self.train.allowed):
+            of_group = description[(self.train.allowed == group).all(1)]
+            means[group] = of_group.mean(0)
+            residuals.append(of_group - of_group.mean(0))
         model.set_prototypes(means, np.concatenate(residuals).std(0) + 1e-3)
 
     def record(self) -> dict[str, Any]:
         """Return vocabulary, what was never seen, data and sizes."""
-        seen = self.train.allowed[self.train.allowed.sum(1) == 1].any(0)
+        seen = np.asarray(label_groups(self.train.allowed).any(0))
         return {
             "leaves": list(self.leaves),
             "taxonomy": self.taxonomy.to_json(),
