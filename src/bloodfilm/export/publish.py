@@ -1,13 +1,16 @@
 """Two training runs to one bundle: load, calibrate on validation data, prove, write, describe."""
 
 import json
+import logging
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from bloodfilm.core.attributes import Schema
 from bloodfilm.core.errors import ConfigError
@@ -36,6 +39,7 @@ from bloodfilm.training.sources import load_fields, open_sources
 from bloodfilm.training.tasks.detector import build_detector, pad
 from bloodfilm.training.tasks.reader import build_reader
 
+_log = logging.getLogger(__name__)
 CARD = "MODEL_CARD.md"
 PROBES = 24
 """Validation fields, and crops, on which torch and ONNX Runtime are compared."""
@@ -79,7 +83,7 @@ def _detector(run: Path, root: Path) -> tuple[Part, dict[str, float], list[NDArr
     """Return the trained detector, its thresholds, and padded validation fields to compare on."""
     record, config, kept = _open(run, "detector")
     model = build_detector(config)
-    model.load_state_dict(kept["model"])
+    _fill(model, kept["model"], run)
     model.eval()
     held = [s for s in open_sources(config.data.validation, root) if not s.field.region.is_nothing]
     fields = load_fields(held, DETECTOR_UM, _silently)
@@ -97,12 +101,17 @@ def _reader(run: Path, root: Path) -> tuple[Part, ReaderCalibration, NDArray[np.
         raise ConfigError(f"{run}: reads {config.model.reads}; a bundle needs a reader of crops")
     schema = Schema.from_json(record["schema"])
     model = build_reader(config, schema)
-    model.load_state_dict(kept["model"])
+    _fill(model, kept["model"], run)
     model.eval()
     taxonomy = Taxonomy.from_json(record["taxonomy"])
     crops = load_crops(open_sources(config.data.validation, root), schema, taxonomy, _silently)
     learnt = [leaf not in record["unlearnt"]["classes"] for leaf in record["leaves"]]
-    calibration = calibrate_reader(model, crops, schema, learnt, torch.device("cpu"))
+    calibration = calibrate_reader(
+        model, crops, schema, learnt, torch.device("cpu"), record["unlearnt"]["attributes"]
+    )
+    if not kept.get("finished"):
+        _log.warning("%s: is not finished; the bundle will flag no cell as novel", run)
+        calibration = replace(calibration, novelty_threshold=None)
     some = np.linspace(0, len(crops) - 1, min(PROBES, len(crops))).astype(int)
     probes = np.stack([plain_crop(crops.images[i]) for i in some])
     return Part(ReaderGraph(model), record, kept["metrics"]), calibration, probes
@@ -121,6 +130,13 @@ def _open(run: Path, task: str) -> tuple[dict[str, Any], Config, dict[str, Any]]
     return record, config, load_checkpoint(run / BEST)
 
 
+def _fill(model: nn.Module, weights: dict[str, Any], run: Path) -> None:
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError:
+        raise ConfigError(f"{run / BEST}: holds other weights than {RECORD} describes") from None
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -128,4 +144,6 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read ({error})") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: holds no record of results")
     return data

@@ -1,18 +1,24 @@
 """Thresholds and temperatures, chosen on validation data and nowhere else."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from bloodfilm.core.attributes import Schema
+from bloodfilm.core.boxes import centres
+from bloodfilm.core.errors import ConfigError
+from bloodfilm.core.field import Field
 from bloodfilm.evaluation.calibration import (
     coverage_accuracy,
     expected_calibration_error,
     fit_temperature,
 )
+from bloodfilm.evaluation.detection import excused
 from bloodfilm.evaluation.matching import match
 from bloodfilm.inference.decode import Detections
 from bloodfilm.inference.reading import leaf_probabilities, softmax
@@ -38,21 +44,25 @@ class ReaderCalibration:
         temperatures: for `class` and each learnt attribute.
         class_confidence: the least at which validation classes are `CLASS_ACCURACY` right.
         attribute_confidence: likewise over all attributes, `ATTRIBUTE_ACCURACY`.
-        novelty_threshold: what `NOVEL_SHARE` of the validation cells stay below.
+        novelty_threshold: what `NOVEL_SHARE` of the validation cells stay below; `None` if the
+            reader has no class prototypes to measure against.
         metrics: calibration errors before and after, and what the thresholds give.
     """
 
     temperatures: dict[str, float]
     class_confidence: float
     attribute_confidence: float
-    novelty_threshold: float
+    novelty_threshold: float | None
     metrics: dict[str, float]
 
 
 def detector_thresholds(
     model: CellDetector, fields: Sequence[CanonicalField], device: torch.device
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Return, per kind, the score with the best F1 at IoU 0.5, and that F1."""
+    """Return, per kind, the score with the best F1 at IoU 0.5, and that F1.
+
+    What lies outside a field's region or on an ignore box counts neither way, as in evaluation.
+    """
     found = [detect(model, f.image, device, LOWEST_SCORE) for f in fields]
     thresholds, f1 = {}, {}
     for kind, name in enumerate(KINDS):
@@ -66,13 +76,15 @@ def _best_threshold(
     scores, hits, cells = [], [], 0
     for item, detections in zip(fields, found, strict=True):
         truth = item.boxes[item.kinds == kind]
+        known = item.region.contains(centres(truth))
         mine = detections.take(detections.kinds == kind)
-        cells += len(truth)
+        cells += int(known.sum())
         matched = np.zeros(len(mine), dtype=bool)
-        pairs = match(truth, mine.boxes, mine.scores, MATCH_IOU).pairs
-        matched[[found for _, found in pairs]] = True
-        scores.append(mine.scores)
-        hits.append(matched)
+        free = excused(mine.boxes, item.ignore, Field(Path(), region=item.region))
+        for t, found_one in match(truth, mine.boxes, mine.scores, MATCH_IOU).pairs:
+            matched[found_one], free[found_one] = known[t], not known[t]
+        scores.append(mine.scores[~free])
+        hits.append(matched[~free])
     score, hit = np.concatenate(scores), np.concatenate(hits)
     if not cells or not len(score):
         return 0.3, 0.0
@@ -80,11 +92,17 @@ def _best_threshold(
     true = np.cumsum(hit[order])
     f1 = 2 * true / (np.arange(1, len(order) + 1) + cells)
     best = int(f1.argmax())
-    return round(float(score[order][best]), 4), float(f1[best])
+    # Rounded down: rounded up, it would shut out the very cell it was chosen for.
+    return math.floor(float(score[order][best]) * 1e4) / 1e4, float(f1[best])
 
 
 def calibrate_reader(
-    model: CellReader, crops: Crops, schema: Schema, learnt: Sequence[bool], device: torch.device
+    model: CellReader,
+    crops: Crops,
+    schema: Schema,
+    learnt: Sequence[bool],
+    device: torch.device,
+    unlearnt_attributes: Collection[str] = (),
 ) -> ReaderCalibration:
     """Fit temperatures, then the thresholds below which the reader abstains.
 
@@ -92,11 +110,14 @@ def calibrate_reader(
         model: with its prototypes set.
         crops: validation cells.
         schema: the attributes, in the order of the reader's outputs.
-        learnt: per leaf, whether training named it.
+        learnt: per leaf, whether training named it; cells of other classes say nothing here.
         device: to run on.
+        unlearnt_attributes: names whose outputs mean nothing.
     """
     out = read_crops(model, crops, device)
-    named = crops.allowed.any(1)
+    named = (crops.allowed & np.asarray(learnt)).any(1)
+    if not named.any():
+        raise ConfigError("data: no validation cell is of a class the reader has learnt")
     logits = np.where(np.asarray(learnt), out["classes"][named], -np.inf)
     temperatures = {"class": fit_temperature(logits, crops.allowed[named])}
     metrics: dict[str, float] = {}
@@ -112,7 +133,7 @@ def calibrate_reader(
     for column, (name, where) in enumerate(schema.slices.items()):
         codes = crops.codes[:, column]
         known = codes >= 0
-        if len(np.unique(codes[known])) < 2:
+        if name in unlearnt_attributes or len(np.unique(codes[known])) < 2:
             continue
         part = out["attributes"][known, where]
         temperatures[name] = fit_temperature(part, codes[known])
