@@ -79,6 +79,7 @@ def train(
     state = _start(task, config, device)
     if (out / LAST).exists():
         _resume(state, out / LAST, config)
+    _trim_log(out / LOG, state.epoch)
     write_json(
         out / RECORD,
         {"version": __version__, "config": config.model_dump(mode="json"), **task.record()},
@@ -106,6 +107,23 @@ def train(
         save_checkpoint(out / LAST, _pack(state, config))
     _finish(state, task, out, device)
     return best
+
+
+def _trim_log(path: Path, epochs: int) -> None:
+    """Drop what a stopped run logged after its last checkpoint: it will happen again."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        try:
+            done = int(json.loads(line)["epoch"])
+        except (ValueError, KeyError, TypeError):
+            continue  # a line cut short
+        if done <= epochs:
+            kept.append(line)
+    partial = path.with_name(path.name + ".part")
+    partial.write_text("".join(kept), encoding="utf-8")
+    partial.replace(path)
 
 
 def _finish(state: State, task: Task, out: Path, device: torch.device) -> None:
@@ -196,6 +214,8 @@ def _epoch(
 ) -> dict[str, float]:
     optim = config.optim
     keys = task.keys(state.epoch)
+    if not keys:
+        raise ConfigError("training: an epoch draws nothing; raise data.train.repeat")
     steps = max(1, len(keys) // min(optim.batch, len(keys)))
     total = steps * optim.epochs
     low = optim.precision == "bf16" or (optim.precision == "auto" and _fast_bf16(device))
