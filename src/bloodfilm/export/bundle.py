@@ -1,6 +1,8 @@
 """Checkpoints to a bundle: two ONNX graphs and a manifest, with proof that they agree."""
 
 import hashlib
+import io
+import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ from torch import Tensor, nn
 from bloodfilm import __version__
 from bloodfilm.core.errors import BundleError, ConfigError
 from bloodfilm.imaging.resample import BACKGROUND
-from bloodfilm.inference.bundle import open_session
+from bloodfilm.inference.bundle import MANIFEST, open_session
 from bloodfilm.inference.decode import Detections, decode
 from bloodfilm.inference.manifest import FORMAT, VERSION, Manifest
 from bloodfilm.models.detector import CellDetector
@@ -79,8 +81,6 @@ class Labels:
 
 def to_onnx(graph: nn.Module, example: Tensor, names: tuple[str, Sequence[str]]) -> bytes:
     """Return a graph as ONNX bytes; the batch and, for the detector, the image size stay free."""
-    import io
-
     first, outputs = names
     axes: dict[str, dict[int, str]] = {first: {0: "n"}}
     if first == "image":
@@ -102,7 +102,106 @@ def to_onnx(graph: nn.Module, example: Tensor, names: tuple[str, Sequence[str]])
             opset_version=OPSET,
             dynamo=False,
         )
-    return buffer.getvalue()
+    return fuse_padding(buffer.getvalue())
+
+
+def fuse_padding(model: bytes) -> bytes:
+    """Fold every padding with constant zeros that only one convolution reads into that one.
+
+    A "SAME" convolution pads more on one side than on the other. It leaves torch as two nodes, and
+    ONNX Runtime then copies the whole map to pad it; an ONNX `Conv` takes four unlike sides itself.
+    """
+    import onnx
+
+    proto = onnx.load_from_string(model)
+    graph = proto.graph
+    for pad in [node for node in graph.node if node.op_type == "Pad"]:
+        users = [node for node in graph.node if pad.output[0] in node.input]
+        shown = any(pad.output[0] == output.name for output in graph.output)
+        sides = _zero_sides(graph, pad)
+        if sides is None or shown or len(users) != 1 or not _pads_itself(users[0], pad.output[0]):
+            continue
+        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in users[0].attribute}
+        before = attributes.get("pads", [0, 0, 0, 0])
+        total = [a + b for a, b in zip(before, sides, strict=True)]
+        for old in [a for a in users[0].attribute if a.name == "pads"]:
+            users[0].attribute.remove(old)
+        users[0].attribute.append(onnx.helper.make_attribute("pads", total))
+        users[0].input[0] = pad.input[0]
+        graph.node.remove(pad)
+    _drop_unread(graph)
+    onnx.checker.check_model(proto)
+    data: bytes = proto.SerializeToString()
+    return data
+
+
+def _zero_sides(graph: Any, pad: Any) -> list[int] | None:
+    """Return top, left, bottom, right of a padding of maps with zeros, `None` if it is not one."""
+    from onnx.helper import get_attribute_value
+
+    mode = next((get_attribute_value(a) for a in pad.attribute if a.name == "mode"), b"constant")
+    amounts = _constant(graph, pad.input[1])
+    fill = [_constant(graph, name) for name in pad.input[2:3] if name]
+    axes = [name for name in pad.input[3:4] if name]
+    if mode != b"constant" or amounts is None or axes or any(f is None or f.any() for f in fill):
+        return None
+    if len(amounts) != 8 or amounts.min() < 0 or amounts[[0, 1, 4, 5]].any():
+        return None
+    return [int(v) for v in amounts[[2, 3, 6, 7]]]
+
+
+def _pads_itself(node: Any, data: str) -> bool:
+    """Whether a node is a convolution of that data (not by it) with paddings of its own."""
+    automatic = [a.s for a in node.attribute if a.name == "auto_pad"]
+    return (
+        node.op_type == "Conv"
+        and list(node.input).count(data) == 1
+        and node.input[0] == data
+        and automatic in ([], [b"NOTSET"])
+    )
+
+
+def _constant(graph: Any, name: str) -> NDArray[Any] | None:
+    """Work out a value that depends on no input, `None` if it does."""
+    from onnx import TensorProto, helper
+    from onnx.reference import ReferenceEvaluator
+
+    maker = {output: node for node in graph.node for output in node.output}
+    given = {tensor.name: tensor for tensor in graph.initializer}
+    wanted, seen = [name], set()
+    while wanted:
+        step = wanted.pop()
+        if not step or step in seen:
+            continue
+        seen.add(step)
+        if step in maker:
+            wanted += maker[step].input
+        elif step not in given:
+            return None
+    nodes = [node for node in graph.node if seen & set(node.output)]
+    kept = [tensor for key, tensor in given.items() if key in seen]
+    goal = helper.make_tensor_value_info(name, TensorProto.UNDEFINED, None)
+    values: Any = ReferenceEvaluator(
+        helper.make_model(
+            helper.make_graph(nodes, "constant", [], [goal], kept),
+            opset_imports=[helper.make_opsetid("", OPSET)],
+        )
+    ).run(None, {})
+    return np.asarray(values[0])
+
+
+def _drop_unread(graph: Any) -> None:
+    """Remove nodes and constants whose results nobody reads."""
+    while True:
+        read = {name for node in graph.node for name in node.input}
+        read |= {output.name for output in graph.output}
+        dead = [node for node in graph.node if not read & set(node.output)]
+        if not dead:
+            break
+        for node in dead:
+            graph.node.remove(node)
+    for tensor in [t for t in graph.initializer if t.name not in read]:
+        graph.initializer.remove(tensor)
 
 
 def export_bundle(
@@ -147,18 +246,23 @@ def export_bundle(
     manifest = _manifest(detector, reader, thresholds, calibration, labels, graphs, parity)
     Manifest.model_validate(manifest)
     out.mkdir(parents=True, exist_ok=True)
+    # A full disk must show before anything of a bundle that is there is replaced.
     for name, data in graphs.items():
-        partial = out / f"{name}.part"
-        partial.write_bytes(data)
-        partial.replace(out / name)
-    write_json(out / "manifest.json", manifest)
+        (out / f"{name}.part").write_bytes(data)
+    for name in graphs:
+        (out / f"{name}.part").replace(out / name)
+    write_json(out / MANIFEST, manifest)
     return parity
 
 
 def _refuse_strangers(out: Path) -> None:
-    if not out.exists() or (out / "manifest.json").is_file():
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
-    if not out.is_dir() or any(out.iterdir()):
+    try:
+        known = json.loads((out / MANIFEST).read_bytes())["format"] == FORMAT
+    except (OSError, ValueError, KeyError, TypeError):
+        known = False
+    if not known:
         raise ConfigError(f"{out}: is there and is no bundle; choose another --out")
 
 
@@ -170,16 +274,18 @@ def detector_parity(
 ) -> dict[str, float]:
     """Return the largest differences in scores and boxes, dense and after decoding."""
     session = open_session(onnx, Path("detector.onnx"), "cpu", 1)
-    worst = {"score": 0.0, "box_px": 0.0}
+    scores, boxes = [], []
     for image in images:
         with torch.no_grad():
             ours = [t.numpy()[0] for t in graph(torch.from_numpy(image[None]))]
         theirs = [a[0] for a in session.run(["scores", "boxes"], {"image": image[None]})]
-        worst["score"] = max(worst["score"], float(np.abs(ours[0] - theirs[0]).max()))
-        worst["box_px"] = max(worst["box_px"], float(np.abs(ours[1] - theirs[1]).max()))
+        scores.append(np.abs(ours[0] - theirs[0]).max())
+        boxes.append(np.abs(ours[1] - theirs[1]).max())
         limits = list(thresholds.values())
         a, b = (decode(s, d, CellDetector.stride, limits, NMS_IOU) for s, d in (ours, theirs))
         _same(a, b)
+    # Unlike Python's `max`, numpy's lets a NaN through, which `_within` refuses.
+    worst = {"score": float(np.max(scores)), "box_px": float(np.max(boxes))}
     _within(worst["score"], SCORE_TOLERANCE, "scores")
     _within(worst["box_px"], BOX_TOLERANCE, "boxes")
     return worst
