@@ -18,7 +18,6 @@ from bloodfilm.films.scene import Recipe
 from bloodfilm.films.traits import MIXES
 from bloodfilm.films.truth import Truth
 
-
 CLOSE_UP_UM = 60.0
 
 
