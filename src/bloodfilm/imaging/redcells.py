@@ -345,3 +345,16 @@ def _commonest(table: Floats) -> Floats:
     peak = int(np.argmax(votes))
     centre = np.median(size[gap[peak] < 2 * SIZE_BANDWIDTH])
     return table[np.abs(size - centre) < SIZE_GATE]
+
+
+def red_cell_tone(image: Pixels, white: tuple[float, float, float]) -> Floats:
+    """Absorption (3,), 0..255 per channel, of what covers most of a field: its red cells.
+
+    `image` (H, W, 3); `white` is its background colour. Zero where nothing is on the glass.
+    """
+    step = max(1, max(image.shape[:2]) // (2 * SAMPLE_SIDE))
+    small = np.ascontiguousarray(image[::step, ::step])
+    colours = absorption(np.asarray(cv2.blur(small, (3, 3)), dtype=np.uint8), white)
+    red, green, blue = cv2.split(colours)
+    dark = np.asarray(cv2.max(cv2.max(red, green), blue), dtype=np.uint8)
+    return _level(colours, dark)[1]

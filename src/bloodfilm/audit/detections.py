@@ -1,0 +1,50 @@
+"""With a bundle: what a model finds and nobody marked, and what was marked where it finds none."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from bloodfilm.audit.finding import Finding
+from bloodfilm.audit.table import Table
+from bloodfilm.core import BloodfilmError, Domain
+from bloodfilm.core.boxes import intersection
+from bloodfilm.imaging.open import open_image
+from bloodfilm.inference.analyzer import Analyzer
+from bloodfilm.inference.bundle import load_bundle
+from bloodfilm.inference.manifest import NUCLEATED
+
+COVERED = 0.3  # share of a detection that lies on boxes
+SURE_SCORE = 0.6
+
+
+def detected(
+    table: Table, bundle: Path, tell: Callable[[int], None] = lambda _: None
+) -> Iterator[Finding]:
+    """Yield nucleated cells that a bundle finds where no box is.
+
+    `BundleError` if the bundle cannot be used. Ignored boxes count as marked.
+    """
+    analyzer = Analyzer(load_bundle(bundle))
+    for number, row in enumerate(table.rows):
+        tell(number + 1)
+        if not row.present:
+            continue
+        stated = row.domain if row.domain != Domain() else None
+        try:
+            result = analyzer.analyze(open_image(row.path), row.path, stated)
+        except BloodfilmError:
+            continue  # the survey reports what cannot be opened
+        boxes = np.nan_to_num(table.box[table.cells_of(number)])
+        for cell in result.cells:
+            if cell.kind != NUCLEATED or cell.score < SURE_SCORE:
+                continue
+            area = max(cell.box[2] * cell.box[3], 1e-9)
+            if len(boxes) and float(intersection([cell.box], boxes).max()) > COVERED * area:
+                continue
+            what = f"the model finds a nucleated cell ({cell.label}, {cell.score:.2f}) without a box"
+            hint = "look at it: box it, or mark it `none`"
+            sure = min(0.95, cell.score)
+            yield Finding(
+                "unmarked white cell", "warning", row.path, what, hint, sure, boxes=(cell.box,)
+            )
