@@ -152,6 +152,7 @@ def _kind_term(logits: Tensor, target: TargetBatch, found: Assignment, weight: T
     kind = target.kinds.gather(1, found.index)
     goal = functional.one_hot(kind, logits.shape[2]) * found.quality[..., None]
     focus = torch.where(goal > 0, goal, 0.75 * logits.detach().sigmoid().square())
-    focus = focus * torch.where(found.positive, weight, 1.0)[..., None]
+    trust = torch.ones_like(weight) if target.trust is None else target.trust.flatten(1)
+    focus = focus * torch.where(found.positive, weight, trust)[..., None]
     entropy = functional.binary_cross_entropy_with_logits(logits, goal, reduction="none")
     return torch.where(known, entropy * focus, 0.0).sum()

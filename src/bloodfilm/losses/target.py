@@ -19,12 +19,15 @@ class Target:
         weights: (n,) how much each box counts, 1 for a person's label.
         known: (h, w) boolean per output location: whether it may be learnt from. Outside the
             annotated region, and on ignore boxes, it is False.
+        trust: (h, w) how much a known location without a cell counts as background; `None`
+            counts each fully, as a person's label does.
     """
 
     boxes: NDArray[np.float32]
     kinds: NDArray[np.int64]
     weights: NDArray[np.float32]
     known: NDArray[np.bool_]
+    trust: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -34,17 +37,19 @@ class TargetBatch:
     Attributes:
         boxes: (B, N, 4) x1, y1, x2, y2 in canonical pixels, zeros where padded.
         kinds: (B, N); weights: (B, N), 0 where padded; known: (B, h, w) boolean.
+        trust: (B, h, w), or `None` where every location counts fully.
     """
 
     boxes: Tensor
     kinds: Tensor
     weights: Tensor
     known: Tensor
+    trust: Tensor | None = None
 
     @classmethod
     def collate(cls, targets: Sequence[Target]) -> "TargetBatch":
         """Pad targets of equally large images into one batch."""
-        count = max(1, max(len(t.boxes) for t in targets))
+        count = max(1, *(len(t.boxes) for t in targets))
         boxes = torch.zeros(len(targets), count, 4)
         kinds = torch.zeros(len(targets), count, dtype=torch.long)
         weights = torch.zeros(len(targets), count)
@@ -57,7 +62,12 @@ class TargetBatch:
                 kinds[i, :n] = torch.from_numpy(np.asarray(t.kinds, dtype=np.int64))
                 weights[i, :n] = torch.from_numpy(np.asarray(t.weights, dtype=np.float32))
         known = torch.from_numpy(np.stack([t.known for t in targets]))
-        return cls(boxes, kinds, weights, known)
+        trust = None
+        if any(t.trust is not None for t in targets):
+            full = np.ones(targets[0].known.shape, np.float32)
+            rows = [full if t.trust is None else t.trust for t in targets]
+            trust = torch.from_numpy(np.stack(rows))
+        return cls(boxes, kinds, weights, known, trust)
 
     def to(self, device: torch.device) -> "TargetBatch":
         """Move every tensor."""
@@ -66,4 +76,5 @@ class TargetBatch:
             self.kinds.to(device),
             self.weights.to(device),
             self.known.to(device),
+            None if self.trust is None else self.trust.to(device),
         )

@@ -78,7 +78,10 @@ class CellDetector(nn.Module):
             `kinds`: logits (B, kinds, H/4, W/4); `boxes`: distances left, top, right, bottom
             from each location's centre, in pixels, (B, 4, H/4, W/4).
         """
-        features = self.features(image)
+        return self.heads(self.features(image))
+
+    def heads(self, features: Tensor) -> dict[str, Tensor]:
+        """Return the outputs of `forward` for the map of `features`."""
         kinds = self.kind_head(self.kind_branch(features))
         # Distances grow like the exponential near zero and linearly beyond: small and large boxes
         # alike get gradients of use.

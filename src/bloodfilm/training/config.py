@@ -108,6 +108,8 @@ class AugmentSection(Section):
     Attributes:
         stain: mixing and scaling of the dyes' absorption.
         contrast: how far red cells may come near to nuclei in darkness, or fade against them.
+        recolour: share of fields whose red cells get another colour, where boxes tell them
+            from nuclei.
         permute: share of images whose colour channels are shuffled.
         light: brightness, tint and gradient of the illumination.
         blur: largest sigma of defocus, in pixels of the training image.
@@ -120,6 +122,7 @@ class AugmentSection(Section):
 
     stain: NotNegative = 0.3
     contrast: NotNegative = 0.0
+    recolour: Share = 0.0
     permute: Share = 0.1
     light: NotNegative = 0.5
     blur: NotNegative = 1.2
@@ -148,16 +151,60 @@ class LossSection(Section):
     balance: Share = 0.25
 
 
+class SparseSection(Section):
+    """How task `sparse` learns from fields of which only regions are annotated.
+
+    Attributes:
+        unmarked: what an area nobody marked is: `unknown`, or `background` (the naive reading).
+        border: a location in a region, nearer to its border than this and in no marked box, is
+            unknown, canonical px: an unmarked cell from outside may reach in.
+        patches: share of the epochs, the first ones, that see the marked regions only, cut out.
+        mix: share of the training images cut out likewise in the epochs after.
+        context: what is cut out around a region, canonical px; it stays unknown.
+        teacher: who labels the rest: `none`, the `student` itself, or the `average` of its weights.
+        begin: share of the epochs that pass before its labels count.
+        weight: of its labels against a person's.
+        calibrated: a box counts as much as boxes of its kind and score proved right where people
+            marked; otherwise it counts fully.
+        confidence: a box counts if its score (calibrated: its proven precision) reaches this.
+        nms: boxes with a greater IoU are one cell.
+        background: where no kind's score reaches this the teacher's word is taken that there is no
+            cell; between it and a counted box nothing is known. 0 never takes it, 1 takes it
+            everywhere.
+        views: teach on a varied look what the teacher saw in a plain one (`average` only).
+        turn: the teacher sees each image turned and mirrored by chance (`average` only).
+        similarity: weight of the term that draws features of the teacher's cells to those of
+            marked cells of their kind and from other kinds', in the first two thirds.
+    """
+
+    unmarked: Literal["unknown", "background"] = "unknown"
+    border: Annotated[float, Field(ge=0)] = 6.0
+    patches: Share = 0.3
+    mix: Share = 0.25
+    context: Annotated[float, Field(ge=0)] = 12.0
+    teacher: Literal["none", "student", "average"] = "average"
+    begin: Share = 0.3
+    weight: Annotated[float, Field(ge=0)] = 1.0
+    calibrated: bool = True
+    confidence: Share = 0.5
+    nms: Share = 0.5
+    background: Share = 0.05
+    views: bool = True
+    turn: bool = True
+    similarity: Annotated[float, Field(ge=0)] = 0.0
+
+
 class Config(Section):
     """A whole training run."""
 
-    task: Literal["detector", "reader"]
+    task: Literal["detector", "reader", "sparse"]
     seed: Annotated[int, Field(ge=0)] = 0
     model: ModelSection = ModelSection()
     data: DataSection
     optim: OptimSection = OptimSection()
     augment: AugmentSection = AugmentSection()
     loss: LossSection = LossSection()
+    sparse: SparseSection = SparseSection()
 
 
 def load_config(path: Path) -> Config:

@@ -17,7 +17,7 @@ from bloodfilm import __version__
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.training.checkpoint import load_checkpoint, save_checkpoint, write_json
 from bloodfilm.training.config import Config
-from bloodfilm.training.tasks.base import Key, Task
+from bloodfilm.training.tasks.base import Key, Task, Taught
 
 Report = Callable[[str, int, int, dict[str, float]], None]
 """Called as (stage, done, total, figures) on every step and after every validation."""
@@ -78,7 +78,9 @@ def train(
     """
     state = _start(task, config, device)
     if (out / LAST).exists():
-        _resume(state, out / LAST, config)
+        _resume(state, task, out / LAST, config)
+    if isinstance(task, Taught):
+        task.observe(state.average)
     _trim_log(out / LOG, state.epoch)
     write_json(
         out / RECORD,
@@ -104,7 +106,7 @@ def train(
                 )
         with (out / LOG).open("a", encoding="utf-8") as log:
             log.write(json.dumps(entry) + "\n")
-        save_checkpoint(out / LAST, _pack(state, config))
+        save_checkpoint(out / LAST, _pack(state, task, config))
     _finish(state, task, out, device)
     return best
 
@@ -256,11 +258,12 @@ def _follow(state: State, decay: float) -> None:
             value.copy_(source[name])
 
 
-def _pack(state: State, config: Config) -> dict[str, Any]:
+def _pack(state: State, task: Task, config: Config) -> dict[str, Any]:
     random = {"torch": torch.get_rng_state()}
     if torch.cuda.is_available():
         random["cuda"] = torch.cuda.get_rng_state()
     return {
+        "memory": task.memory() if isinstance(task, Taught) else {},
         "model": state.model.state_dict(),
         "average": state.average.state_dict(),
         "optimiser": state.optimiser.state_dict(),
@@ -276,10 +279,12 @@ def _identity(config: Config) -> dict[str, Any]:
     """Return what two runs must share for one to go on from the other."""
     data = config.model_dump(mode="json")
     data["optim"].pop("workers")
+    if config.task != "sparse":
+        data.pop("sparse")
     return data
 
 
-def _resume(state: State, path: Path, config: Config) -> None:
+def _resume(state: State, task: Task, path: Path, config: Config) -> None:
     kept = load_checkpoint(path)
     if kept.get("config") != json.dumps(_identity(config), sort_keys=True):
         raise ConfigError(
@@ -290,6 +295,8 @@ def _resume(state: State, path: Path, config: Config) -> None:
     state.average.load_state_dict(kept["average"])
     state.optimiser.load_state_dict(kept["optimiser"])
     state.epoch, state.step, state.best = kept["epoch"], kept["step"], kept["best"]
+    if isinstance(task, Taught):
+        task.recall(kept["memory"])
     torch.set_rng_state(kept["random"]["torch"])
     if "cuda" in kept["random"] and torch.cuda.is_available():
         torch.cuda.set_rng_state(kept["random"]["cuda"])

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodfilm.core.boxes import area, clip
+from bloodfilm.core.region import Region
 from bloodfilm.losses.target import Target
 from bloodfilm.models.detector import CellDetector
 from bloodfilm.training.augment import (
@@ -17,6 +18,7 @@ from bloodfilm.training.augment import (
     vary_look,
 )
 from bloodfilm.training.config import AugmentSection
+from bloodfilm.training.dyes import dyes_of, recolour
 from bloodfilm.training.sources import CanonicalField
 
 BACKGROUND = 245
@@ -29,10 +31,27 @@ class _Canvas:
     """A picture in the making and its truth, in pixels of the canvas; `known` by location."""
 
     image: NDArray[np.uint8]
+    plain: NDArray[np.uint8]
     known: NDArray[np.bool_]
     boxes: list[NDArray[np.float64]]
     kinds: list[NDArray[np.int64]]
     ignore: list[NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One training image.
+
+    Attributes:
+        image: (size, size, 3) with its look varied; plain: the same without.
+        target: what is known of it.
+        unmarked: (h, w) locations nobody marked: neither known nor on an ignore box.
+    """
+
+    image: NDArray[np.uint8]
+    plain: NDArray[np.uint8]
+    target: Target
+    unmarked: NDArray[np.bool_]
 
 
 class Mosaics:
@@ -43,6 +62,9 @@ class Mosaics:
         size: side of a training image, pixels; stride: of the output grid.
         augment: how hard to vary.
         seed: with epoch and number, decides everything.
+        border: a location inside a region but nearer to its border than this, in pixels of the
+            training image, is unknown unless it lies in a marked box: a cell whose centre is
+            outside is unmarked, and may reach in.
     """
 
     oversampling = 2.0
@@ -53,17 +75,30 @@ class Mosaics:
         size: int,
         augment: AugmentSection,
         seed: int,
+        border: float = 0.0,
     ) -> None:
         self.fields, self.size, self.augment, self.seed = fields, size, augment, seed
+        self.border = border
         self.cumulative = np.cumsum([f.repeat for f in fields])
+        self.dyes = {id(f): dyes_of(f) for f in fields} if augment.recolour else {}
         self.stride = CellDetector.stride
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[NDArray[np.uint8], Target]:
         """Return image (size, size, 3) and target number `key[1]` of epoch `key[0]`."""
+        drawn = self.draw(key)
+        return drawn.image, drawn.target
+
+    def draw(self, key: tuple[int, int]) -> Drawn:
+        """Return all there is of number `key[1]` of epoch `key[0]`."""
         rng = np.random.default_rng([self.seed, *key])
         size, grid = self.size, self.size // self.stride
         canvas = _Canvas(
-            np.full((size, size, 3), BACKGROUND, np.uint8), np.ones((grid, grid), bool), [], [], []
+            np.full((size, size, 3), BACKGROUND, np.uint8),
+            np.full((size, size, 3), BACKGROUND, np.uint8),
+            np.ones((grid, grid), bool),
+            [],
+            [],
+            [],
         )
         y = 0
         while y < size - 24:
@@ -73,7 +108,8 @@ class Mosaics:
                 width, height = self._paste(canvas, piece, (x, y), rng)
                 x, tallest = x + width, max(tallest, height)
             y += tallest
-        return canvas.image, self._target(canvas)
+        target, unmarked = self._target(canvas)
+        return Drawn(canvas.image, canvas.plain, target, unmarked)
 
     def _piece(self, rng: np.random.Generator) -> CanonicalField:
         at = np.searchsorted(self.cumulative, rng.random() * self.cumulative[-1], side="right")
@@ -107,9 +143,12 @@ class Mosaics:
             borderMode=cv2.BORDER_REPLICATE,
         )
         x, y = corner
-        canvas.image[y : y + take[1], x : x + take[0]] = vary_look(
-            np.asarray(patch, dtype=np.uint8), rng, self.augment
-        )
+        patch = np.asarray(patch, dtype=np.uint8)
+        canvas.plain[y : y + take[1], x : x + take[0]] = patch
+        dyes = self.dyes.get(id(field))
+        if dyes is not None and rng.random() < self.augment.recolour:
+            patch = recolour(patch, dyes, rng)
+        canvas.image[y : y + take[1], x : x + take[0]] = vary_look(patch, rng, self.augment)
         self._paste_truth(canvas, field, matrix, (x, y, int(take[0]), int(take[1])))
         return int(take[0]), int(take[1])
 
@@ -135,8 +174,9 @@ class Mosaics:
             region = field.region.transform(matrix)
             x1, x2 = self._locations(x, width)
             y1, y2 = self._locations(y, height)
-            centres = np.stack(np.meshgrid(np.arange(x1, x2), np.arange(y1, y2)), axis=-1) + 0.5
-            inside = region.contains(centres.reshape(-1, 2) * self.stride - [x, y])
+            grid = np.stack(np.meshgrid(np.arange(x1, x2), np.arange(y1, y2)), axis=-1) + 0.5
+            points = grid.reshape(-1, 2) * self.stride - [x, y]
+            inside = known_points(region, points, (width, height), self.border, cut[keep])
             canvas.known[y1:y2, x1:x2] = inside.reshape(y2 - y1, x2 - x1)
 
     def _locations(self, start: int, length: int) -> tuple[int, int]:
@@ -144,17 +184,46 @@ class Mosaics:
         ends = np.ceil(np.array([start, start + length]) / self.stride - 0.5)
         return int(ends[0]), int(ends[1])
 
-    def _target(self, canvas: _Canvas) -> Target:
+    def _target(self, canvas: _Canvas) -> tuple[Target, NDArray[np.bool_]]:
+        """Return what is known, and which locations nobody marked."""
         stride = self.stride
-        known = canvas.known.copy()
+        ignored = np.zeros_like(canvas.known)
         for box in np.concatenate(canvas.ignore):
             x1, y1 = np.floor(box[:2] / stride - 0.5).astype(int) + 1
             x2, y2 = np.ceil((box[:2] + box[2:]) / stride - 0.5).astype(int)
-            known[max(y1, 0) : max(y2, 0), max(x1, 0) : max(x2, 0)] = False
+            ignored[max(y1, 0) : max(y2, 0), max(x1, 0) : max(x2, 0)] = True
         boxes = np.concatenate(canvas.boxes)
-        return Target(
+        target = Target(
             boxes.astype(np.float32),
             np.concatenate(canvas.kinds),
             np.ones(len(boxes), np.float32),
-            known,
+            canvas.known & ~ignored,
         )
+        return target, ~canvas.known & ~ignored
+
+
+def known_points(
+    region: Region,
+    points: NDArray[np.float64],
+    size: tuple[int, int],
+    border: float,
+    boxes: NDArray[np.float64],
+) -> NDArray[np.bool_]:
+    """Say which points (n, 2) may be learnt from, all in pixels of one picture of a given size.
+
+    A point must lie in the region, and `border` away from where the region ends within the picture
+    or in one of the marked boxes (m, 4) x, y, w, h. The picture's own edge is no such border: what
+    lies beyond it cannot be seen.
+    """
+    inside = region.contains(points)
+    if not border:
+        return inside
+    deep = inside.copy()
+    edge = np.array(size, dtype=float)
+    for angle in np.arange(8) * (np.pi / 4):
+        step = border * np.array([np.cos(angle), np.sin(angle)])
+        deep[deep] = region.contains(np.clip(points[deep] + step, 1e-6, edge - 1e-6))
+    x, y = points[:, :1], points[:, 1:]
+    low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
+    in_box = (x > low[:, 0]) & (x < high[:, 0]) & (y > low[:, 1]) & (y < high[:, 1])
+    return np.asarray(deep | (inside & in_box.any(axis=1)))

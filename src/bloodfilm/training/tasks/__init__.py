@@ -13,6 +13,10 @@ def make_task(config: Config, root: Path, progress: Progress) -> Task:
         from bloodfilm.training.tasks.detector import DetectorTask
 
         return DetectorTask(config, root, progress)
+    if config.task == "sparse":
+        from bloodfilm.training.tasks.sparse import SparseTask
+
+        return SparseTask(config, root, progress)
     from bloodfilm.training.tasks.reader import ReaderTask
 
     return ReaderTask(config, root, progress)

@@ -1,7 +1,7 @@
 """What the loop asks of a task."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -49,4 +49,21 @@ class Task(Protocol):
 
     def record(self) -> dict[str, Any]:
         """Return what an exported bundle must know: vocabulary, data, licences, sizes."""
+        ...
+
+
+@runtime_checkable
+class Taught(Protocol):
+    """A task that learns from the averaged weights too; the loop looks for these three methods."""
+
+    def observe(self, average: nn.Module) -> None:
+        """Take the averaged model, once, before the first step; it goes on changing in place."""
+        ...
+
+    def memory(self) -> dict[str, Tensor]:
+        """Return what the task itself has learnt, to be kept in checkpoints."""
+        ...
+
+    def recall(self, memory: dict[str, Tensor]) -> None:
+        """Take back what `memory` returned, before a stopped run goes on."""
         ...
