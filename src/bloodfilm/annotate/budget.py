@@ -1,0 +1,60 @@
+"""A budget for marking, as a share of the area or as a person's time, dealt out to fields."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bloodfilm.annotate.costs import Rates
+from bloodfilm.annotate.planning import Evidence
+from bloodfilm.core.errors import ConfigError
+
+LEAST_SHARE = 0.02
+"""Rather than smaller regions on all fields, some fields are left out."""
+_TEXT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(%|min|h)\s*")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Either a share of the area, or minutes.
+
+    Attributes:
+        share: in (0, 1], or `None`; minutes: above 0, or `None`.
+    """
+
+    share: float | None = None
+    minutes: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "Budget":
+        """Read `10%`, `30min` or `1.5h`; `ConfigError` for anything else."""
+        match = _TEXT.fullmatch(text)
+        if match:
+            number, unit = float(match[1]), match[2]
+            if unit == "%" and 0 < number <= 100:
+                return cls(share=number / 100)
+            if unit != "%" and number > 0:
+                return cls(minutes=number * (60 if unit == "h" else 1))
+        raise ConfigError(f"--budget {text!r}: give a share or a time, such as 10%, 30min or 2h")
+
+    def shares(self, evidence: Sequence[Evidence], rates: Rates) -> list[float]:
+        """Return the share of each field to mark.
+
+        A share is the same on every field. A time becomes the share whose expected boxes fit it;
+        where even `LEAST_SHARE` of every field is too much, fields are left out evenly.
+        """
+        if self.share is not None:
+            return [self.share] * len(evidence)
+        if not evidence:
+            return []
+        seconds = 60 * (self.minutes or 0.0)
+        boxes = max(float(sum(item.cells.sum() for item in evidence)), 1.0) * rates.box_seconds
+        count = len(evidence)
+        share = (seconds - count * rates.field_seconds) / boxes
+        if share >= LEAST_SHARE:
+            return [min(share, 1.0)] * count
+        each = rates.field_seconds + LEAST_SHARE * boxes / count
+        kept = int(np.clip(seconds // each, 1, count))
+        chosen = set(np.linspace(0, count - 1, kept).round().astype(int).tolist())
+        return [LEAST_SHARE if i in chosen else 0.0 for i in range(count)]

@@ -1,0 +1,63 @@
+"""Evidence for a folder of unlabelled fields: from a bundle, or without one from dark spots."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bloodfilm.annotate.evidence import dark_blobs, from_detections
+from bloodfilm.annotate.planning import Evidence
+from bloodfilm.core import Dataset, Field, Region
+from bloodfilm.core.domain import Domain
+from bloodfilm.core.result import FieldResult
+from bloodfilm.imaging.open import open_image
+from bloodfilm.inference.analyzer import Analyzer
+from bloodfilm.inference.bundle import Bundle
+from bloodfilm.inference.pipeline import analyze_paths
+
+LOWEST_SCORE = 0.1
+"""What a model half believes counts too: those are its doubts."""
+
+
+def blob_evidence(paths: Sequence[Path]) -> list[Evidence]:
+    """Return each field's dark spots; `DataError` for one that cannot be opened."""
+    return [dark_blobs(open_image(path)) for path in paths]
+
+
+def bundle_evidence(paths: Sequence[Path], bundle: Bundle, stated: Domain) -> list[Evidence]:
+    """Return what a bundle finds on each field, and how unsure it is of it.
+
+    The doubt of a cell is the greater of the detector's (is it one?) and the reader's (which?).
+    A field that cannot be analysed gets no evidence.
+    """
+    analyzer = Analyzer(bundle, min_score=LOWEST_SCORE)
+    names: dict[str, int] = {}
+    found = []
+    for path, outcome in zip(paths, analyze_paths(paths, analyzer, stated), strict=True):
+        if isinstance(outcome, FieldResult):
+            found.append(_from_result(outcome, names))
+        else:
+            height, width = open_image(path).shape[:2]
+            found.append(Evidence(width, height))
+    return found
+
+
+def _from_result(result: FieldResult, names: dict[str, int]) -> Evidence:
+    cells = result.cells
+    boxes = np.array([c.box for c in cells], dtype=float).reshape(-1, 4)
+    groups = [names.setdefault(c.label, len(names)) for c in cells]
+    found = from_detections(result.width, result.height, boxes, [c.score for c in cells], groups)
+    sure = np.array([max(c.probabilities.values(), default=1.0) for c in cells])
+    doubt = np.maximum(found.doubt, 1 - sure)
+    return Evidence(found.width, found.height, found.points, found.cells, doubt, found.groups)
+
+
+def plan_dataset(
+    paths: Sequence[Path], evidence: Sequence[Evidence], regions: Sequence[Region], name: str
+) -> Dataset:
+    """Return the plan as a data set: every field with the region to mark and no cell yet."""
+    fields = tuple(
+        Field(path.resolve(), item.width, item.height, (), region)
+        for path, item, region in zip(paths, evidence, regions, strict=True)
+    )
+    return Dataset(name, fields)

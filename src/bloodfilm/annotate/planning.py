@@ -1,0 +1,118 @@
+"""Choosing regions to mark: at random, by expected cells, or by what a model is unsure of."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bloodfilm.core import Field, Region
+from bloodfilm.core.errors import ConfigError
+
+Planner = Literal["random", "cells", "uncertainty"]
+PLANNERS: tuple[Planner, ...] = ("random", "cells", "uncertainty")
+STEPS = 24
+"""Places tried along each axis of a field."""
+NOVELTY = 1.0
+"""How much a group of cells that few regions hold so far counts more than a common one."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is expected on one field.
+
+    Attributes:
+        width, height: of the field, pixels.
+        points: (n, 2) centres x, y of what may be cells.
+        cells: (n,) how many cells are expected at each, in [0, 1].
+        doubt: (n,) how unsure the model is of each, in [0, 1].
+        groups: (n,) which group of alike cells each belongs to, from 0.
+    """
+
+    width: int
+    height: int
+    points: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
+    cells: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    doubt: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    groups: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+
+def plan_regions(
+    evidence: Sequence[Evidence], shares: Sequence[float], by: Planner, seed: int = 0
+) -> list[Region]:
+    """Return one rectangle per field, of the field's shape and of the given share of its area.
+
+    `random` places it anywhere; `cells` where most cells are expected; `uncertainty` where the
+    model's doubts add up to most, a doubt about a group of cells counting less the more of that
+    group earlier regions hold. Fields are planned in the order given; equal places are drawn by
+    chance. A share of 0 marks nothing, of 1 everything.
+
+    Raises:
+        ConfigError: if a share is not in [0, 1] or the planner is unknown.
+    """
+    if by not in PLANNERS:
+        raise ConfigError(f"--by {by}: choose from {', '.join(PLANNERS)}")
+    rng = np.random.default_rng([seed, 7])
+    held: dict[int, float] = {}
+    regions = []
+    for item, share in zip(evidence, shares, strict=True):
+        if not 0 <= share <= 1:
+            raise ConfigError(f"a share of a field lies between 0 and 1, not {share:g}")
+        values = _values(item, by, held)
+        region, inside = _place(item, share, values, rng)
+        regions.append(region)
+        for group in item.groups[inside]:
+            held[int(group)] = held.get(int(group), 0.0) + 1.0
+    return regions
+
+
+def _values(item: Evidence, by: Planner, held: dict[int, float]) -> NDArray[np.float64]:
+    """Return what each point is worth to a planner."""
+    if by == "random":
+        return np.zeros(len(item.points))
+    if by == "cells":
+        return item.cells
+    total = sum(held.values()) + 1.0
+    rare = [1 + NOVELTY * (1 - held.get(int(group), 0.0) / total) for group in item.groups]
+    return np.asarray(item.doubt * np.array(rare).reshape(-1))
+
+
+def _place(
+    item: Evidence, share: float, values: NDArray[np.float64], rng: np.random.Generator
+) -> tuple[Region, NDArray[np.bool_]]:
+    """Return the most valuable rectangle and which points it holds."""
+    if share in (0, 1):
+        region = Region.nothing() if share == 0 else Region.everything()
+        return region, region.contains(item.points)
+    size = np.array([item.width, item.height]) * share**0.5
+    room = np.array([item.width, item.height]) - size
+    free = rng.random(2) * room
+    if not values.any():
+        corners = free[None]
+    else:
+        axes = [np.linspace(0, room[i], STEPS) for i in (0, 1)]
+        corners = np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 2)
+        corners = corners[rng.permutation(len(corners))]
+    # A point near the middle of a rectangle is worth a little more: whole cells are marked.
+    away = np.abs(item.points[None] - corners[:, None] - size / 2) / (size / 2)
+    worth = ((away < 1).all(axis=2) * (1.05 - 0.1 * away.max(axis=2, initial=0)) * values).sum(1)
+    x, y = corners[int(worth.argmax())]
+    region = Region.rect(float(x), float(y), float(size[0]), float(size[1]))
+    return region, region.contains(item.points)
+
+
+def keep_marked(item: Field, region: Region) -> Field:
+    """Return the field as if only a region of it had been annotated.
+
+    The rule: a cell is marked if and only if the centre of its box lies in the region. A cell
+    without a box is the image's centred one.
+    """
+    middle = ((item.width or 0) / 2, (item.height or 0) / 2)
+    at = [
+        middle if c.box is None else (c.box[0] + c.box[2] / 2, c.box[1] + c.box[3] / 2)
+        for c in item.cells
+    ]
+    inside = region.contains(np.array(at).reshape(-1, 2))
+    cells = tuple(c for c, keep in zip(item.cells, inside, strict=True) if keep)
+    return replace(item, cells=cells, region=region)

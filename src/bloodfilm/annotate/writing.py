@@ -1,0 +1,173 @@
+"""A plan on disk: in our format, as COCO, for Label Studio, and as pictures to look at."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from bloodfilm.core import Dataset, Field
+from bloodfilm.core.errors import DataError
+from bloodfilm.formats import save_dataset
+from bloodfilm.imaging.open import open_image
+
+NATIVE, COCO, STUDIO, PICTURES = "bloodfilm.json", "coco.json", "label-studio.json", "pictures"
+CATEGORY = "region to mark"
+LONGEST = 900
+SHEET_COLUMNS, SHEET_SIDE, SHEET_MOST = 5, 260, 40
+OUTLINE = (20, 120, 60)
+
+
+def write_plan(dataset: Dataset, out: Path, overwrite: bool = False) -> list[Path]:
+    """Write a plan, fields with a region and no cells, in every form; return the files.
+
+    Raises:
+        DataError: if something is in the way and `overwrite` is not set.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    files = [out / name for name in (NATIVE, COCO, STUDIO)]
+    for file in files:
+        if file.exists() and not overwrite:
+            raise DataError(f"{file}: exists; choose another --out or give --overwrite")
+    save_dataset(dataset, files[0], "bloodfilm", overwrite=overwrite)
+    _write_json(files[1], coco_regions(dataset))
+    _write_json(files[2], studio_tasks(dataset))
+    return [*files, *draw_plan(dataset.fields, out / PICTURES)]
+
+
+def _write_json(path: Path, data: Any) -> None:
+    path.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def coco_regions(dataset: Dataset) -> dict[str, Any]:
+    """Return a COCO file whose annotations are the regions, as polygons of one category."""
+    images, annotations = [], []
+    for number, item in enumerate(dataset, 1):
+        images.append(
+            {"id": number, "file_name": str(item.path), "width": item.width, "height": item.height}
+        )
+        for polygon in _polygons(item):
+            corners = np.array(polygon)
+            low, high = corners.min(axis=0), corners.max(axis=0)
+            x, y = corners.T
+            area = abs(float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))) / 2
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": number,
+                    "category_id": 1,
+                    "segmentation": [[round(float(v), 2) for v in corners.reshape(-1)]],
+                    "bbox": [round(float(v), 2) for v in (*low, *(high - low))],
+                    "area": round(area, 1),
+                    "iscrowd": 0,
+                }
+            )
+    return {
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": CATEGORY}],
+    }
+
+
+def studio_tasks(dataset: Dataset) -> list[dict[str, Any]]:
+    """Return Label Studio tasks that show each field with its regions as polygons.
+
+    They want a labelling set-up with `<Image name="image" value="$image"/>` and
+    `<PolygonLabels name="region" toName="image">` holding the label `region to mark`. `image` is
+    the file's path as Label Studio's local storage serves it.
+    """
+    tasks = []
+    for item in dataset:
+        width, height = item.width or 1, item.height or 1
+        results = [
+            {
+                "id": f"region-{number}",
+                "type": "polygonlabels",
+                "from_name": "region",
+                "to_name": "image",
+                "original_width": width,
+                "original_height": height,
+                "value": {
+                    "points": [
+                        [round(100 * x / width, 4), round(100 * y / height, 4)] for x, y in polygon
+                    ],
+                    "closed": True,
+                    "polygonlabels": [CATEGORY],
+                },
+            }
+            for number, polygon in enumerate(_polygons(item), 1)
+        ]
+        address = f"/data/local-files/?d={item.path.as_posix().lstrip('/')}"
+        tasks.append({"data": {"image": address}, "predictions": [{"result": results}]})
+    return tasks
+
+
+def _polygons(item: Field) -> tuple[tuple[tuple[float, float], ...], ...]:
+    """Return a field's regions; everything is its own outline."""
+    if item.region.polygons is not None:
+        return item.region.polygons
+    w, h = float(item.width or 0), float(item.height or 0)
+    return (((0.0, 0.0), (w, 0.0), (w, h), (0.0, h)),)
+
+
+def draw_plan(fields: Sequence[Field], folder: Path) -> list[Path]:
+    """Write a picture of each field, dimmed where nothing is to be marked, and a sheet of them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written, thumbnails = [], []
+    for number, item in enumerate(fields, 1):
+        picture = draw_region(open_image(item.path), item)
+        path = folder / f"{number:04d}-{item.path.stem}.jpg"
+        _save(path, picture)
+        written.append(path)
+        if len(thumbnails) < SHEET_MOST:
+            thumbnails.append(_fit(picture, SHEET_SIDE))
+    if thumbnails:
+        _save(folder.parent / "plan.jpg", _sheet(thumbnails))
+        written.insert(0, folder.parent / "plan.jpg")
+    return written
+
+
+def draw_region(image: NDArray[np.uint8], item: Field) -> NDArray[np.uint8]:
+    """Return the field with what is not to be marked faded, and the region outlined."""
+    height, width = image.shape[:2]
+    factor = min(1.0, LONGEST / max(width, height))
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    matrix = [[size[0] / width, 0, 0], [0, size[1] / height, 0]]
+    region = item.region.transform(matrix)
+    inside = region.mask(*size)
+    faded = (small // 2 + 120).astype(np.uint8)
+    picture = np.where(inside[..., None], small, faded).astype(np.uint8)
+    for polygon in region.polygons or ():
+        corners = np.round(np.array(polygon) * 8).astype(np.int32)
+        cv2.polylines(picture, [corners], True, OUTLINE, 2, cv2.LINE_AA, shift=3)
+    return picture
+
+
+def _fit(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    height, width = picture.shape[:2]
+    factor = side / max(width, height)
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    cell = np.full((side, side, 3), 250, np.uint8)
+    cell[: size[1], : size[0]] = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    return cell
+
+
+def _sheet(cells: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    blank = np.full_like(cells[0], 250)
+    filled = [*cells, *[blank] * (-len(cells) % SHEET_COLUMNS)]
+    rows = [
+        np.concatenate(filled[i : i + SHEET_COLUMNS], axis=1)
+        for i in range(0, len(filled), SHEET_COLUMNS)
+    ]
+    return np.concatenate(rows, axis=0)
+
+
+def _save(path: Path, picture: NDArray[np.uint8]) -> None:
+    done, data = cv2.imencode(path.suffix, picture[..., ::-1])
+    if not done:
+        raise DataError(f"{path}: could not be encoded")
+    path.write_bytes(data.tobytes())

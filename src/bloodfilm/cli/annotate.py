@@ -1,0 +1,118 @@
+"""`bloodfilm annotate`: which regions of fields to mark, and what marking regions saves."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Plan which regions of fields a person should mark; count what it saves.",
+)
+
+
+@app.command()
+def plan(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Unlabelled fields.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the plan.")],
+    budget: Annotated[str, typer.Option(help="10% of the area, or 30min, or 2h.")] = "10%",
+    by: Annotated[
+        str, typer.Option(help="random; cells (where most are expected); uncertainty.")
+    ] = "cells",
+    bundle: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Model that expects cells; dark spots if left out."),
+    ] = None,
+    um_per_px: Annotated[
+        float | None, typer.Option(help="Micrometres per pixel, along y, if you know them.")
+    ] = None,
+    squeeze: Annotated[
+        float | None, typer.Option(help="Width / height of a round cell, if you know it.")
+    ] = None,
+    box_seconds: Annotated[float, typer.Option(min=0.1, help="A person's time a box.")] = 7.0,
+    field_seconds: Annotated[float, typer.Option(min=0, help="A person's time a field.")] = 5.0,
+    seed: Annotated[int, typer.Option(help="Decides what is left to chance.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a plan in DIR.")] = False,
+) -> None:
+    """Propose a region of each field to mark.
+
+    Writes DIR/bloodfilm.json, DIR/coco.json and DIR/label-studio.json (the regions in three
+    formats), DIR/plan.jpg and DIR/pictures (the regions to look at).
+    """
+    from bloodfilm.annotate.budget import Budget
+    from bloodfilm.annotate.costs import Rates
+    from bloodfilm.annotate.fields import blob_evidence, bundle_evidence, plan_dataset
+    from bloodfilm.annotate.planning import PLANNERS, plan_regions
+    from bloodfilm.annotate.writing import NATIVE, write_plan
+    from bloodfilm.core.domain import Domain
+    from bloodfilm.core.errors import ConfigError, DataError
+    from bloodfilm.imaging.open import find_images
+    from bloodfilm.inference.bundle import load_bundle
+
+    planner = next((p for p in PLANNERS if p == by), None)
+    if planner is None:
+        raise ConfigError(f"--by {by}: choose from {', '.join(PLANNERS)}")
+    if planner == "uncertainty" and bundle is None:
+        raise ConfigError("--by uncertainty: give the model that is unsure, with --bundle")
+    if (out / NATIVE).exists() and not overwrite:
+        raise DataError(f"{out}: holds a plan; choose another --out or give --overwrite")
+    wanted, rates = Budget.parse(budget), Rates(box_seconds, field_seconds)
+    paths = find_images([folder])
+    if bundle is None:
+        evidence = blob_evidence(paths)
+    else:
+        stated = Domain(um_per_px=um_per_px, squeeze=squeeze)
+        evidence = bundle_evidence(paths, load_bundle(bundle), stated)
+    shares = wanted.shares(evidence, rates)
+    regions = plan_regions(evidence, shares, planner, seed)
+    write_plan(plan_dataset(paths, evidence, regions, folder.name), out, overwrite)
+    held = [r.contains(e.points) @ e.cells for r, e in zip(regions, evidence, strict=True)]
+    expected, opened = float(sum(held)), sum(s > 0 for s in shares)
+    total = float(sum(e.cells.sum() for e in evidence))
+    print(f"{out}: regions of {opened} of {len(paths)} fields, chosen by {planner}")
+    print(f"  area      {sum(shares) / max(len(shares), 1):.1%} of all fields")
+    print(f"  expected  {expected:.0f} of about {total:.0f} cells")
+    print(f"  time      about {rates.minutes(expected, opened):.0f} minutes at {_stated(rates)}")
+
+
+@app.command()
+def cost(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="An annotated data set.")],
+    full: Annotated[
+        Path | None, typer.Option(metavar="DATASET", help="The same fields, annotated in full.")
+    ] = None,
+    format: Annotated[str | None, typer.Option(help="Of the labels, if not recognised.")] = None,
+    box_seconds: Annotated[float, typer.Option(min=0.1, help="A person's time a box.")] = 7.0,
+    field_seconds: Annotated[float, typer.Option(min=0, help="A person's time a field.")] = 5.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+) -> None:
+    """Count what marking only regions took, and what it saved."""
+    import json
+
+    from bloodfilm.annotate.costs import Rates, cost_of
+    from bloodfilm.formats import open_dataset
+
+    rates = Rates(box_seconds, field_seconds)
+    whole = None if full is None else open_dataset(full, format)
+    found = cost_of(open_dataset(dataset, format), rates, whole)
+    if as_json:
+        print(json.dumps(found.to_json()))
+        return
+    share = "not known" if found.area_share is None else f"{found.area_share:.1%}"
+    about = "about " if found.estimated else ""
+    part = found.boxes / found.full_boxes if found.full_boxes else 1.0
+    saved = found.full_minutes - found.minutes
+    print(f"{dataset}: {found.fields} fields marked, {found.unmarked} untouched")
+    print(f"  area     {share} of all fields")
+    print(f"  boxes    {found.boxes} of {about}{found.full_boxes:.0f} ({part:.1%})")
+    print(f"  clicks   {found.clicks} of {about}{found.full_clicks:.0f}")
+    print(f"  minutes  {found.minutes:.0f} of {about}{found.full_minutes:.0f} at {_stated(rates)}")
+    print(f"  saved    {about}{saved:.0f} minutes")
+
+
+def _stated(rates: object) -> str:
+    from bloodfilm.annotate.costs import Rates
+
+    assert isinstance(rates, Rates)
+    return f"{rates.box_seconds:g} s a box and {rates.field_seconds:g} s a field"

@@ -1,0 +1,129 @@
+"""Budgets, costs, and a plan on disk."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from bloodfilm.annotate.budget import LEAST_SHARE, Budget
+from bloodfilm.annotate.costs import Rates, cost_of
+from bloodfilm.annotate.evidence import from_detections
+from bloodfilm.annotate.planning import Evidence
+from bloodfilm.annotate.writing import draw_region
+from bloodfilm.cli.annotate import app
+from bloodfilm.core import Cell, Field, Region
+from bloodfilm.core.errors import ConfigError, DataError
+from bloodfilm.formats import open_dataset
+
+
+def image(folder: Path, name: str = "a.png") -> Path:
+    folder.mkdir(exist_ok=True)
+    pixels = np.full((80, 120, 3), 235, np.uint8)
+    cv2.circle(pixels, (90, 50), 9, (130, 40, 90), -1)
+    cv2.imwrite(str(folder / name), pixels)
+    return folder / name
+
+
+def run(*words: str) -> str:
+    result = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "budget"),
+    [("10%", Budget(0.1)), (" 30 min", Budget(minutes=30)), ("1.5h", Budget(minutes=90))],
+)
+def test_budgets_are_read(text: str, budget: Budget) -> None:
+    assert Budget.parse(text) == budget
+
+
+@pytest.mark.parametrize("text", ["10", "0%", "101%", "-3min", "0h", "ten"])
+def test_other_budgets_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="--budget"):
+        Budget.parse(text)
+
+
+def test_a_time_is_spent_on_boxes_and_fields() -> None:
+    rates = Rates(box_seconds=6, field_seconds=6)
+    item = from_detections(9, 9, np.ones((20, 4)), np.ones(20), np.zeros(20))
+    shares = Budget(minutes=5).shares([item] * 10, rates)  # 300 s: 10 fields, 40 of 200 boxes
+    assert shares == pytest.approx([0.2] * 10)
+    assert Budget(minutes=999).shares([item] * 10, rates) == [1.0] * 10
+    poor = Budget(minutes=0.5).shares([item] * 10, rates)
+    assert set(poor) == {0.0, LEAST_SHARE}
+    assert sum(s > 0 for s in poor) == 3
+    assert Budget(minutes=1).shares([], rates) == []
+    assert len(Budget(minutes=1).shares([Evidence(9, 9)], rates)) == 1
+
+
+def test_costs_are_counted_and_the_rest_is_extrapolated() -> None:
+    cells = tuple(Cell((i, 0, 2, 2), "cell") for i in range(4))
+    ignored = Cell((0, 0, 3, 3), None, ignore=True)
+    part = Field(Path("a"), 100, 100, (*cells, ignored), Region.rect(0, 0, 50, 50))
+    untouched = Field(Path("b"), 100, 100, (), Region.nothing())
+    rates = Rates(box_seconds=10, field_seconds=20)
+    cost = cost_of([part, untouched], rates)
+    assert (cost.fields, cost.unmarked, cost.boxes, cost.clicks) == (1, 1, 4, 12)
+    assert cost.area_share == pytest.approx(0.125)
+    assert cost.minutes == pytest.approx(1.0)
+    assert cost.full_boxes == pytest.approx(32)
+    assert cost.estimated
+    truth = [Field(Path(n), 100, 100, cells * 3) for n in "ab"]
+    known = cost_of([part, untouched], rates, truth)
+    assert known.full_boxes == 24
+    assert not known.estimated
+    assert known.full_minutes == pytest.approx((24 * 10 + 40) / 60)
+
+
+def test_a_plan_is_written_in_every_form(tmp_path: Path) -> None:
+    image(tmp_path / "fields")
+    out = tmp_path / "plan"
+    said = run("plan", str(tmp_path / "fields"), "--out", str(out), "--budget", "10%")
+    assert "10.0%" in said
+    assert "1 of about 1 cells" in said
+    (item,) = open_dataset(out / "bloodfilm.json")
+    assert item.region.contains([[90.5, 50.5]]).all()
+    assert item.region.area(120, 80) == pytest.approx(960, rel=0.1)
+    assert item.cells == ()
+    coco = json.loads((out / "coco.json").read_text())
+    (mark,) = coco["annotations"]
+    x, y, w, h = mark["bbox"]
+    assert w * h == pytest.approx(960, rel=0.01)
+    assert x <= 90 <= x + w
+    assert mark["area"] == pytest.approx(960, rel=0.01)
+    (task,) = json.loads((out / "label-studio.json").read_text())
+    points = np.array(task["predictions"][0]["result"][0]["value"]["points"])
+    np.testing.assert_allclose(points.min(axis=0), [x / 1.2, y / 0.8], atol=0.02)
+    assert (out / "plan.jpg").exists()
+    assert len(list((out / "pictures").iterdir())) == 1
+    with pytest.raises(DataError, match="overwrite"):
+        run("plan", str(tmp_path / "fields"), "--out", str(out))
+    run("plan", str(tmp_path / "fields"), "--out", str(out), "--overwrite", "--by", "random")
+
+
+def test_uncertainty_wants_a_model(tmp_path: Path) -> None:
+    image(tmp_path / "fields")
+    words = ["plan", str(tmp_path / "fields"), "--out", str(tmp_path / "o"), "--by", "uncertainty"]
+    with pytest.raises(ConfigError, match="--bundle"):
+        run(*words)
+
+
+def test_pictures_fade_what_is_not_to_be_marked(tmp_path: Path) -> None:
+    pixels = np.full((40, 60, 3), 100, np.uint8)
+    item = Field(Path("a"), 60, 40, (), Region.rect(10, 10, 20, 20))
+    picture = draw_region(pixels, item)
+    assert picture[20, 20].tolist() == [100] * 3
+    assert picture[35, 50].tolist() == [170] * 3
+
+
+def test_cost_of_a_plan_is_told(tmp_path: Path) -> None:
+    image(tmp_path / "fields")
+    run("plan", str(tmp_path / "fields"), "--out", str(tmp_path / "plan"), "--budget", "25%")
+    said = run("cost", str(tmp_path / "plan" / "bloodfilm.json"))
+    assert "area     25." in said or "area     24." in said
+    found = json.loads(run("cost", str(tmp_path / "plan" / "bloodfilm.json"), "--json"))
+    assert found["boxes"] == 0
