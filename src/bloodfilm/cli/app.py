@@ -7,7 +7,18 @@ from typing import Annotated
 import typer
 
 from bloodfilm import __version__
-from bloodfilm.cli import analyze, data, demo, evaluate, export, films, train, transfer
+from bloodfilm.cli import (
+    analyze,
+    annotate,
+    data,
+    demo,
+    evaluate,
+    export,
+    fetch,
+    films,
+    train,
+    transfer,
+)
 from bloodfilm.cli.failures import FailingInOneLine
 
 # Plain help and plain tracebacks: rich would more than double the time `--help` takes.
@@ -33,8 +44,10 @@ def _show_version(wanted: bool) -> None:
 
 
 app.command()(analyze.analyze)
+app.add_typer(annotate.app, name="annotate")
 app.add_typer(data.app, name="data")
 data.app.command()(transfer.transfer)
+data.app.command()(fetch.fetch)
 app.command()(demo.demo)
 app.command()(evaluate.evaluate)
 app.command()(train.train)

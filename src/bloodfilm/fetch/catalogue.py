@@ -1,0 +1,182 @@
+"""What can be fetched: where it lies, under which licence, and how it is checked.
+
+Addresses name a fixed version wherever the publisher has such addresses, so that what comes is
+what was meant, or nothing.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file to download.
+
+    Attributes:
+        url: its address.
+        name: what to call it: the file itself, or the archive that is unpacked and thrown away.
+        sha256: its checksum, where the publisher gives one or the address fixes the content.
+        size: its length in bytes, where that is known.
+        archive: whether it is a zip to unpack.
+        strip: leading folders to take off the names in the archive.
+        tree: the git tree that the archive must hold, file for file (a checksum of contents, for
+            archives that are packed anew on every download).
+        listing: the address of Mendeley's list of files, which gives the rest for `name`.
+    """
+
+    url: str
+    name: str
+    sha256: str | None = None
+    size: int | None = None
+    archive: bool = False
+    strip: int = 0
+    tree: str | None = None
+    listing: str | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A public data set.
+
+    Attributes:
+        name: what the command calls it.
+        title: its full name.
+        page: where people read about it.
+        licence: as its publisher states it.
+        cite: what to cite.
+        parts: what to download; none where only a person can.
+        instructions: for that case, how.
+        afterwards: what to do with it once it is there.
+    """
+
+    name: str
+    title: str
+    page: str
+    licence: str
+    cite: str
+    parts: tuple[Part, ...] = ()
+    instructions: str = ""
+    afterwards: str = ""
+
+
+_WBCATT = "https://raw.githubusercontent.com/apple2373/wbcatt/ad255b80f6d56b9f72508b04466c3c4a2c95c97b/submission"
+_MENDELEY = "https://data.mendeley.com"
+
+_LLD = """\
+LLD lies on a file-sharing site, one folder a subset. Folders there have no addresses of files that
+a program could fetch and check, so this is for you to do:
+
+1. Read the authors' pages and their terms:
+   https://im.itu.edu.pk/sparse-leukemiaattri/
+   https://github.com/intelligentMachines-ITU/Blood-Cancer-Dataset-Lukemia-Attri-MICCAI-2024
+   https://github.com/intelligentMachines-ITU/LLD-Large-Leukemia-dataset-for-microscopic-imagery
+2. Open the folders that their READMEs name, and choose "Download all":
+   sparse set  https://drive.google.com/drive/folders/1VJSM5d1ndKtz4AQy7zQfnVGyiyGjRl8W
+   H_100X_C1   https://drive.google.com/drive/folders/1GTmefJJQyVaZ3qaCdfhvryWX9kNdKP80
+   H_100X_C2   https://drive.google.com/drive/folders/1gdP_zikQ8Bo52-nQXBky6LdVCqJmzErN
+   L_100X_C1   https://drive.google.com/drive/folders/1W1CJdvGoTuF9VkGnXURli0fVZLrTaBbD
+   L_100X_C2   https://drive.google.com/drive/folders/11pMj05Fba6fj6CJnDSXOUEtMxj4zkc9R
+   H_40X_C1    https://drive.google.com/drive/folders/1b0ow0uqp32WvRMalrJWfDswxVCjMvPps
+   H_40X_C2    https://drive.google.com/drive/folders/1o0DiZcsoFI4mMpQMpvsDkU4gm_9ST4rY
+   L_40X_C2    https://drive.google.com/drive/folders/1Xpbig7gVwfGi4mruBA8JGpddlO8njeeJ
+3. The site sends a folder as several zips. Unpack all of them into one folder: a zip that fails
+   silently loses a fifth of the images.
+4. bloodfilm data info THAT_FOLDER counts what is missing.
+"""
+
+CATALOGUE: dict[str, Source] = {
+    source.name: source
+    for source in (
+        Source(
+            "lld",
+            "Large Leukemia Dataset (LeukemiaAttri)",
+            "https://im.itu.edu.pk/sparse-leukemiaattri/",
+            "CC BY-NC-SA 4.0, as users of the set state it; the authors' repositories hold none",
+            "Rehman et al., arXiv 2504.02602 (2025); Rehman et al., MICCAI 2024, arXiv 2405.10803",
+            instructions=_LLD,
+        ),
+        Source(
+            "pbc",
+            "PBC: normal peripheral blood cells, 17,092 images, Barcelona",
+            f"{_MENDELEY}/datasets/snkd93bnjr/1",
+            "CC BY 4.0",
+            "Acevedo et al., Data in Brief 30 (2020) 105474, doi 10.17632/snkd93bnjr.1",
+            (
+                Part(
+                    f"{_MENDELEY}/public-files/datasets/snkd93bnjr/files/"
+                    "2fc38728-2ae7-4a62-a857-032af82334c3/file_downloaded",
+                    "PBC_dataset_normal_DIB.zip",
+                    archive=True,
+                    strip=1,
+                    listing=f"{_MENDELEY}/public-api/datasets/snkd93bnjr/files"
+                    "?folder_id=root&version=1",
+                ),
+            ),
+            afterwards="fetch wbcatt into the same folder to have its attributes too",
+        ),
+        Source(
+            "wbcatt",
+            "WBCAtt: 11 attributes of 10,298 PBC cells (labels only)",
+            "https://github.com/apple2373/wbcatt",
+            "MIT",
+            "Tsutsui, Pang & Wen, NeurIPS 2023 Datasets and Benchmarks, arXiv 2306.13531",
+            (
+                Part(
+                    f"{_WBCATT}/pbc_attr_v1_train.csv",
+                    "wbcatt_train.csv",
+                    "0ae43bc4e38740dd2d93859e3894af96cb570ebc709620fa41b5042c628ff9ec",
+                    913486,
+                ),
+                Part(
+                    f"{_WBCATT}/pbc_attr_v1_val.csv",
+                    "wbcatt_val.csv",
+                    "28a7c116c111e15652e995974770ceb91a1e123a9804d6a9c5e4a53d046be9a0",
+                    152836,
+                ),
+                Part(
+                    f"{_WBCATT}/pbc_attr_v1_test.csv",
+                    "wbcatt_test.csv",
+                    "f97100edd420a68d44fa15df11ef1f98a328813b9f5e9d49d67dbc20e89a73c5",
+                    459041,
+                ),
+            ),
+            afterwards="its images are PBC's: fetch pbc into the same folder",
+        ),
+        Source(
+            "bccd",
+            "BCCD: 364 fields with boxes of white cells, red cells and platelets",
+            "https://github.com/Shenggan/BCCD_Dataset",
+            "MIT",
+            "github.com/Shenggan/BCCD_Dataset",
+            (
+                Part(
+                    "https://github.com/Shenggan/BCCD_Dataset/archive/"
+                    "d272fb14cdff6e473fafeeeba32aba5f560e9e43.zip",
+                    "BCCD_Dataset.zip",
+                    archive=True,
+                    strip=1,
+                    tree="944cec95724abb39538c95197c9d9ee36b7930fc",
+                ),
+            ),
+            afterwards="the fields are in its folder BCCD",
+        ),
+        Source(
+            "txl",
+            "TXL-PBC: 1,440 fields with boxes of white cells, red cells and platelets",
+            "https://github.com/lugan113/TXL-PBC_Dataset",
+            "MIT (labels and repository; the terms of its Raabin-WBC images are not verified)",
+            "Gan & Li, arXiv 2407.13214",
+            (
+                Part(
+                    "https://github.com/lugan113/TXL-PBC_Dataset/archive/"
+                    "056d09e45403f4d1321b99cdb2cfcc3eb605edcf.zip",
+                    "TXL-PBC_Dataset.zip",
+                    archive=True,
+                    strip=1,
+                    tree="46c255f5bb5b9a9e8789a3c880969fde70424f7f",
+                ),
+            ),
+            afterwards="the fields are in its folder TXL_PBC",
+        ),
+    )
+}
+"""Data sets by the name the command knows them by."""
