@@ -183,8 +183,8 @@ def _refused(job: _Download, error: urllib.error.HTTPError, have: int) -> None:
     if error.code in AGAIN:
         raise BrokenConnectionError(f"the server says {error.code}")
     raise DataError(
-        f"{job.url}: the server says {error.code} {tame(str(error.reason))}; the address may have moved, "
-        "see the set's own page"
+        f"{job.url}: the server says {error.code} {tame(str(error.reason))}; the address may have "
+        "moved, see the set's own page"
     )
 
 
