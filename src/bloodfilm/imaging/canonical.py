@@ -27,7 +27,7 @@ from bloodfilm.imaging.resample import BACKGROUND, balance, resize, window
 Pixels = NDArray[np.uint8]
 Source = Literal["measured", "pooled", "stated", "assumed"]
 
-DETECTOR_UM = 0.25
+DETECTOR_UM = 0.2
 CROP_UM = 0.175
 CROP_SIZE = 128
 ASSUMED_UM = 0.1
