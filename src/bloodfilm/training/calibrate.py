@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bloodfilm.core import DEFAULT_TAXONOMY
 from bloodfilm.core.attributes import Schema
 from bloodfilm.core.boxes import centres
 from bloodfilm.core.errors import ConfigError
@@ -24,7 +25,7 @@ from bloodfilm.inference.decode import Detections
 from bloodfilm.inference.reading import leaf_probabilities, softmax
 from bloodfilm.models.detector import CellDetector
 from bloodfilm.models.reader import CellReader
-from bloodfilm.training.crops import Crops
+from bloodfilm.training.crops import Crops, reader_leaves
 from bloodfilm.training.sources import KINDS, CanonicalField
 from bloodfilm.training.tasks.detector import LOWEST_SCORE, detect
 from bloodfilm.training.tasks.reader import read_crops
@@ -42,7 +43,8 @@ class ReaderCalibration:
 
     Attributes:
         temperatures: for `class` and each learnt attribute.
-        class_confidence: the least at which validation classes are `CLASS_ACCURACY` right.
+        class_confidence: the least at which the nodes given to validation cells are
+            `CLASS_ACCURACY` right.
         attribute_confidence: likewise over all attributes, `ATTRIBUTE_ACCURACY`.
         novelty_threshold: what `NOVEL_SHARE` of the validation cells stay below; `None` if the
             reader has no class prototypes to measure against.
@@ -115,40 +117,18 @@ def calibrate_reader(
         unlearnt_attributes: names whose outputs mean nothing.
     """
     out = read_crops(model, crops, device)
-    named = (crops.allowed & np.asarray(learnt)).any(1)
-    if not named.any():
-        raise ConfigError("data: no validation cell is of a class the reader has learnt")
-    logits = np.where(np.asarray(learnt), out["classes"][named], -np.inf)
-    temperatures = {"class": fit_temperature(logits, crops.allowed[named])}
-    metrics: dict[str, float] = {}
-    probabilities = leaf_probabilities(out["classes"][named], learnt, temperatures["class"])
-    sure, right = _said(probabilities, crops.allowed[named])
-    metrics["class_ece"] = expected_calibration_error(sure, right)
-    plain = leaf_probabilities(out["classes"][named], learnt)
-    metrics["class_ece_uncalibrated"] = expected_calibration_error(
-        *_said(plain, crops.allowed[named])
-    )
-    class_confidence = _threshold(sure, right, CLASS_ACCURACY)
-    every_sure, every_right = [], []
-    for column, (name, where) in enumerate(schema.slices.items()):
-        codes = crops.codes[:, column]
-        known = codes >= 0
-        if name in unlearnt_attributes or len(np.unique(codes[known])) < 2:
-            continue
-        part = out["attributes"][known, where]
-        temperatures[name] = fit_temperature(part, codes[known])
-        p = softmax(part, temperatures[name])
-        every_sure.append(p.max(1))
-        every_right.append(p.argmax(1) == codes[known])
+    temperature, class_confidence, metrics = _calibrate_class(out["classes"], crops, learnt)
+    answers = _answers(out["attributes"], crops, schema, unlearnt_attributes)
     attribute_confidence = 0.5
-    if every_sure:
-        s, r = np.concatenate(every_sure), np.concatenate(every_right)
-        attribute_confidence = _threshold(s, r, ATTRIBUTE_ACCURACY)
-        metrics["attribute_ece"] = expected_calibration_error(s, r)
-        metrics["attribute_coverage"] = float((s >= attribute_confidence).mean())
-    metrics["class_coverage"] = float((sure >= class_confidence).mean())
+    if answers:
+        sure = np.concatenate([a.sure for a in answers.values()])
+        right = np.concatenate([a.right for a in answers.values()])
+        attribute_confidence = _threshold(sure, right, ATTRIBUTE_ACCURACY)
+        metrics["attribute_ece"] = expected_calibration_error(sure, right)
+        metrics["attribute_coverage"] = float((sure >= attribute_confidence).mean())
     with torch.no_grad():
         novelty = model.novelty(torch.from_numpy(out["description"]).to(device)).cpu().numpy()
+    temperatures = {"class": temperature} | {n: a.temperature for n, a in answers.items()}
     return ReaderCalibration(
         {name: round(t, 4) for name, t in temperatures.items()},
         round(class_confidence, 4),
@@ -156,6 +136,102 @@ def calibrate_reader(
         float(np.quantile(novelty, NOVEL_SHARE)),
         {k: round(v, 4) for k, v in metrics.items()},
     )
+
+
+def _calibrate_class(
+    outputs: NDArray[np.float32], crops: Crops, learnt: Sequence[bool]
+) -> tuple[float, float, dict[str, float]]:
+    """Return the class temperature, the confidence a node needs, and what both give."""
+    named = (crops.allowed & np.asarray(learnt)).any(1)
+    if not named.any():
+        raise ConfigError("data: no validation cell is of a class the reader has learnt")
+    allowed, outputs = crops.allowed[named], outputs[named]
+    temperature = fit_temperature(np.where(np.asarray(learnt), outputs, -np.inf), allowed)
+    plain = leaf_probabilities(outputs, learnt)
+    probabilities = leaf_probabilities(outputs, learnt, temperature)
+    nodes = walk_down(probabilities, allowed)
+    confidence = node_threshold(*nodes, CLASS_ACCURACY)
+    depth = (nodes[0] >= confidence).sum(1) - 1
+    metrics = {
+        "class_ece": expected_calibration_error(*_said(probabilities, allowed)),
+        "class_ece_uncalibrated": expected_calibration_error(*_said(plain, allowed)),
+        "node_accuracy": float(nodes[1][np.arange(len(depth)), depth].mean()),
+        "named_to_a_leaf": float((nodes[0] >= confidence).all(1).mean()),
+    }
+    return temperature, confidence, metrics
+
+
+def walk_down(
+    probabilities: NDArray[np.float64], allowed: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Follow the likeliest child from the nucleated cell down to a leaf, for every cell.
+
+    Args:
+        probabilities: (n, leaves) in the reader's order.
+        allowed: (n, leaves) the leaves each label stands for.
+
+    Returns:
+        `sums` (n, depth): the summed probability of the node at each step, falling; a path that
+        has ended repeats its leaf. `right` (n, depth): whether that node agrees with the label:
+        one lies under the other.
+    """
+    tree, leaves = DEFAULT_TAXONOMY, reader_leaves(DEFAULT_TAXONOMY)
+    masks = {n: np.array(tree.leaf_mask(n, leaves)) for n in tree.names if tree.is_under(n, "cell")}
+    deepest = max(len(tree.path(leaf)) for leaf in leaves) - 1
+    sums, right = [], []
+    for p, label in zip(probabilities, allowed, strict=True):
+        node = "nucleated cell"
+        path: list[float] = []
+        agrees: list[bool] = []
+        while len(path) < deepest:
+            inside = masks[node]
+            path.append(float(p[inside].sum()))
+            agrees.append(bool(not (label & ~inside).any() or not (inside & ~label).any()))
+            children = tree.children(node)
+            if children:
+                node = max(children, key=lambda c: float(p[masks[c]].sum()))
+        sums.append(path)
+        right.append(agrees)
+    return np.array(sums), np.array(right, dtype=bool)
+
+
+def node_threshold(sums: NDArray[np.float64], right: NDArray[np.bool_], accuracy: float) -> float:
+    """Return the least confidence at which the deepest sure enough nodes are accurate enough.
+
+    Between even odds and `MOST_CAUTIOUS`, in steps of 0.01; arguments as `walk_down` returns them.
+    """
+    rows = np.arange(len(sums))
+    for threshold in np.arange(0.5, MOST_CAUTIOUS, 0.01):
+        depth = np.maximum((sums >= threshold).sum(1) - 1, 0)
+        if right[rows, depth].mean() >= accuracy:
+            return float(threshold)
+    return MOST_CAUTIOUS
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """One attribute's answers on validation cells, after calibration."""
+
+    temperature: float
+    sure: NDArray[np.float64]
+    right: NDArray[np.bool_]
+
+
+def _answers(
+    outputs: NDArray[np.float32], crops: Crops, schema: Schema, unlearnt: Collection[str]
+) -> dict[str, _Answers]:
+    """Calibrate every attribute that was learnt and that validation cells can judge."""
+    found: dict[str, _Answers] = {}
+    for column, (name, where) in enumerate(schema.slices.items()):
+        codes = crops.codes[:, column]
+        known = codes >= 0
+        if name in unlearnt or len(np.unique(codes[known])) < 2:
+            continue
+        part = outputs[known, where]
+        temperature = fit_temperature(part, codes[known])
+        p = softmax(part, temperature)
+        found[name] = _Answers(temperature, p.max(1), p.argmax(1) == codes[known])
+    return found
 
 
 def _said(

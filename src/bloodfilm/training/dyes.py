@@ -72,4 +72,5 @@ def recolour(image: NDArray[np.uint8], dyes: Dyes, rng: np.random.Generator) -> 
     nucleus = dyes[0] * np.exp(rng.normal(0, 0.12, 3) + rng.normal(0, 0.15))
     new = np.stack([nucleus, colour / colour.max() * strength])
     density = amounts @ new.astype(np.float32) + rest * 0.5
-    return np.clip(_WHITE * np.exp(-density) + 0.5, 0, 255).astype(np.uint8)
+    pixels: NDArray[np.uint8] = np.clip(_WHITE * np.exp(-density) + 0.5, 0, 255).astype(np.uint8)
+    return pixels
