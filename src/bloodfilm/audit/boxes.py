@@ -23,7 +23,7 @@ def zero_size(table: Table) -> Iterator[Finding]:
     box = table.box
     given = ~np.isnan(box).all(axis=1)
     for cell in np.flatnonzero(given & ~(_finite(table) & (box[:, 2:] > 0).all(axis=1))):
-        x, y, w, h = box[cell]
+        w, h = box[cell, 2:]
         what = f"the box of this {table.class_of(int(cell))} is {w:g} x {h:g} px"
         yield _of(table, "zero size", "error", (int(cell),), what, "delete it", 1.0)
 

@@ -41,18 +41,19 @@ def _features(look: Look) -> list[float]:
     return [*np.log(np.maximum(look.white, 1)), *look.tone, np.log(m.diameter), m.spread]
 
 
-def judge(
-    features: Floats, diagnoses: list[str], patients: list[str], name: str
-) -> Finding | None:
+def judge(features: Floats, diagnoses: list[str], patients: list[str], name: str) -> Finding | None:
     """Return what (n, k) features without white cells say of n fields' diagnoses."""
-    classes, labels = np.unique(diagnoses, return_inverse=True)
+    classes, inverse = np.unique(diagnoses, return_inverse=True)
+    labels = inverse.astype(np.int64)
     if len(classes) < 2:
         return None
-    folds = np.unique(patients, return_inverse=True)[1]
-    of_class = {c: len({p for p, d in zip(patients, diagnoses, strict=True) if d == c})
-                for c in classes.tolist()}
+    folds = np.unique(patients, return_inverse=True)[1].astype(np.int64)
+    of_class = {
+        c: len({p for p, d in zip(patients, diagnoses, strict=True) if d == c})
+        for c in classes.tolist()
+    }
     chance = 1 / len(classes)
-    mixed = balanced_accuracy(features, labels, np.arange(len(labels)) % FOLDS)
+    mixed = balanced_accuracy(features, labels, np.arange(len(labels), dtype=np.int64) % FOLDS)
     lonely = sorted(c for c, count in of_class.items() if count < 2)
     if lonely:
         what = (
@@ -75,7 +76,9 @@ def judge(
     return Finding("confounded", "info", name, what, "leave patients out", 0.7)
 
 
-def balanced_accuracy(features: Floats, labels: NDArray[np.int64], folds: Floats) -> float:
+def balanced_accuracy(
+    features: Floats, labels: NDArray[np.int64], folds: NDArray[np.int64]
+) -> float:
     """Return the mean recall over classes, each fold predicted from the others."""
     guessed = np.full(len(labels), -1)
     for fold in np.unique(folds):

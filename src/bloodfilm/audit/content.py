@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -169,24 +169,29 @@ def _cells(found: Survey, content: Content) -> Iterator[Finding]:
         cells = [int(c) for c in group]
         rows = [table.rows[int(table.field[c])] for c in cells]
         names = sorted({table.class_of(c) for c in cells})
-        placed = {
-            "annotations": tuple(str(table.ids[c]) for c in cells),
-            "boxes": (table.box_of(cells[0]),),
-            "others": tuple(r.path for r in rows[1:]),
-        }
         if len({r.path for r in rows}) < 2:
             continue
-        what = f"one physical {names[0]} is annotated in {len(cells)} fields"
+        severity: Severity = "error" if len({r.split for r in rows}) > 1 else "warning"
+        finding = Finding(
+            "same cell in two fields",
+            severity,
+            rows[0].path,
+            f"one physical {names[0]} is annotated in {len(cells)} fields",
+            "count it once; keep its fields in one split",
+            0.9,
+            tuple(str(table.ids[c]) for c in cells),
+            (table.box_of(cells[0]),),
+            tuple(r.path for r in rows[1:]),
+        )
         if len(names) > 1:
-            what = f"one physical cell is named {' and '.join(names)} in overlapping fields"
-            hint = "let a morphologist decide"
-            yield Finding("cell named differently", "error", rows[0].path, what, hint, 0.9, **placed)
-        else:
-            hint = "count it once; keep its fields in one split"
-            severity: Severity = "error" if len({r.split for r in rows}) > 1 else "warning"
-            yield Finding(
-                "same cell in two fields", severity, rows[0].path, what, hint, 0.9, **placed
+            finding = replace(
+                finding,
+                kind="cell named differently",
+                severity="error",
+                what=f"one physical cell is named {' and '.join(names)} in overlapping fields",
+                suggestion="let a morphologist decide",
             )
+        yield finding
 
 
 def _missing(found: Survey, content: Content, overlap: Overlap) -> Iterator[Finding]:

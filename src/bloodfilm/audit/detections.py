@@ -42,7 +42,9 @@ def detected(
             area = max(cell.box[2] * cell.box[3], 1e-9)
             if len(boxes) and float(intersection([cell.box], boxes).max()) > COVERED * area:
                 continue
-            what = f"the model finds a nucleated cell ({cell.label}, {cell.score:.2f}) without a box"
+            what = (
+                f"the model finds a nucleated cell ({cell.label}, {cell.score:.2f}) without a box"
+            )
             hint = "look at it: box it, or mark it `none`"
             sure = min(0.95, cell.score)
             yield Finding(

@@ -25,7 +25,8 @@ def patient_leaks(tables: Sequence[Table]) -> Iterator[Finding]:
     for (name, patient), splits in sorted(where.items()):
         if len(splits) > 1:
             held = ", ".join(
-                f"{len(paths)} fields in {split} ({'; '.join(sorted(acquired[name, patient, split]))})"
+                f"{len(paths)} fields in {split} "
+                f"({'; '.join(sorted(acquired[name, patient, split]))})"
                 for split, paths in sorted(splits.items())
             )
             what = f"patient {patient} of {name}: {held}"
@@ -46,7 +47,7 @@ def reacquisitions(tables: Sequence[Table]) -> Iterator[Finding]:
     for name in sorted({key[0] for key in seen}):
         again = [k for k, domains in seen.items() if k[0] == name and len(domains) > 1]
         if again:
-            what = f"{len(again)} fields are in two or more subsets: the same cells, photographed again"
+            what = f"{len(again)} fields are in two or more subsets: the same cells again"
             hint = "group by patient, never count them as independent samples"
             yield Finding("re-acquisition", "info", name, what, hint, 0.9)
 

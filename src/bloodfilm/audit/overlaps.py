@@ -90,7 +90,7 @@ def describe(grey: Grey) -> Floats:
 
 
 def find_overlaps(
-    small: Sequence[Floats], load: Load, numbers: Sequence[int], tell: Tell
+    small: Sequence[Floats], load: Load, rough: Load, numbers: Sequence[int], tell: Tell
 ) -> list[Overlap]:
     """Return the overlaps among fields of one size, by first, then second field.
 
@@ -251,7 +251,8 @@ def alike_pairs(small: Sequence[Floats]) -> Iterator[tuple[int, int, bool]]:
     if len(small) < 2:
         return
     size = (ALIKE_SIDE, ALIKE_SIDE)
-    tiny = np.stack([cv2.resize(s, size, interpolation=cv2.INTER_AREA) for s in small])
+    listed = [cv2.resize(s, size, interpolation=cv2.INTER_AREA) for s in small]
+    tiny = np.stack(listed).astype(np.float32)
     upright = _unit(tiny)
     turned = _unit(tiny[:, ::-1, ::-1])
     for start in range(0, len(small), 512):

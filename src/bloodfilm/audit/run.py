@@ -122,15 +122,15 @@ def _pixels(table: Table, options: Options, tell: Tell) -> Iterator[Finding]:
     yield from seen.findings
     for check in PIXEL_CHECKS:
         yield from check(seen)
-    lines = nuclei.nuclear_lines(seen)
-    yield from nuclei.no_nucleus(seen, lines)
+    told = nuclei.find_chromatin(seen)
+    yield from nuclei.no_nucleus(seen, told)
     if options.bundle is not None:
         yield from detected(
             table, options.bundle, lambda done: tell("looking for unmarked cells", done, total)
         )
     else:
-        yield from nuclei.unmarked(seen, lines)
-    judged = len(lines)
+        yield from nuclei.unmarked(seen, told)
+    judged = len(told)
     if judged < len(seen.looks):
         what = (
             f"in {len(seen.looks) - judged} of {len(seen.looks)} fields nuclei cannot be told from "

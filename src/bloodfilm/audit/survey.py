@@ -1,7 +1,7 @@
 """One look at every field's pixels: all that the checks need of them, kept small.
 
-A field keeps about 60 kB: a small grey picture, a small map of how like a nucleus each place is,
-colours and measurements. Each image is opened once here, and again only where two may overlap.
+A field keeps about 100 kB: small grey pictures, a small map of its optical density, colours and
+measurements. Each image is opened once here, and again only where two may overlap.
 """
 
 from collections.abc import Callable, Iterator
@@ -28,10 +28,6 @@ Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
 MAP_STEP = 4
-MIN_RATIO, MAX_RATIO = 0.8, 1.5
-CORE = 0.8  # share of a box, per side, in which its nucleus is looked for
-DARK_SHARE = 0.8  # quantile: a fifth of a box's core is at least this dark
-MIN_TONE = 0.04  # optical density; below it, there is next to nothing on the glass
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +38,7 @@ class Look:
         digest: of the decoded pixels, the same for the picture turned by half a turn.
         small, rough: grey pictures for the search of overlaps (see `overlaps`).
         white: background colour, RGB; tone: optical density of the red cells, per channel.
-        nuclear: (n,) how like a nucleus the inside of each box is; a red cell is 1.
-        likeness: the same for every 4 x 4 px of the field, in eighths of a power of two, 64 is 1.
+        density: red and green optical density of every 4 x 4 px, in 64ths, (h, w, 2).
         measurement: of the red cells.
         sharpness: see `inference.analyzer.measure_sharpness`; `None` if it was not asked for.
     """
@@ -54,8 +49,7 @@ class Look:
     rough: Pixels
     white: tuple[float, float, float]
     tone: Floats
-    nuclear: Floats
-    likeness: Pixels
+    density: Pixels
     measurement: Measurement
     sharpness: float | None
 
@@ -92,9 +86,7 @@ def survey(table: Table, tell: Callable[[int], None] = lambda _: None) -> Survey
     for number, row in enumerate(table.rows):
         if row.present and Path(row.path).is_file():
             try:
-                found.looks[number] = look_at(
-                    open_image(row.path), table.box[table.cells_of(number)]
-                )
+                found.looks[number] = look_at(open_image(row.path))
             except BloodfilmError as error:
                 what = " ".join(str(error).split()).removeprefix(f"{row.path}: ")
                 hint = "copy it again from its source"
@@ -103,18 +95,12 @@ def survey(table: Table, tell: Callable[[int], None] = lambda _: None) -> Survey
     return found
 
 
-def look_at(image: Pixels, boxes: NDArray[np.float64]) -> Look:
-    """Look at one field, uint8 RGB (H, W, 3), with its boxes (n, 4)."""
+def look_at(image: Pixels) -> Look:
+    """Look at one field, uint8 RGB (H, W, 3)."""
     pixels = grey(image)
     seen = measure(image)
     tone = -np.log(np.clip(1 - red_cell_tone(image, seen.white_point) / 255, 0.02, 1))
-    likeness = nucleus_likeness(image, seen.white_point, tone)
     height, width = pixels.shape
-    small = cv2.resize(
-        likeness,
-        (max(1, width // MAP_STEP), max(1, height // MAP_STEP)),
-        interpolation=cv2.INTER_AREA,
-    )
     sharpness = None
     if seen.speaks:
         sharpness = measure_sharpness(view_of(seen).render(image))
@@ -125,8 +111,7 @@ def look_at(image: Pixels, boxes: NDArray[np.float64]) -> Look:
         reduced(pixels),
         seen.white_point,
         np.asarray(tone, np.float32),
-        np.array([_inside(likeness, box) for box in boxes], np.float32),
-        np.asarray(np.clip(64 + 8 * np.log2(np.maximum(small, 1e-3)), 0, 255), np.uint8),
+        density_map(image, seen.white_point),
         seen,
         sharpness,
     )
@@ -144,39 +129,17 @@ def digest_of(image: Pixels) -> str:
     return min(both)
 
 
-def nucleus_likeness(
-    image: Pixels, white: tuple[float, float, float], tone: NDArray[np.float64]
-) -> Floats:
-    """Say how like a nucleus each pixel is, (H, W); red cells are about 1, glass is about 0.
-
-    Whatever the stain, chromatin takes up more of the green light than a red cell does, and more
-    of it than of the red. So: green optical density over the red cells' own, times how much
-    greener it is than theirs (within bounds, for reddish nuclei). Where red cells are slate blue,
-    and as dark as nuclei, the hue tells; where they are pale, the darkness does.
-    """
-    soft = np.asarray(cv2.blur(image, (3, 3)), dtype=np.uint8)
-    level = np.arange(256, dtype=np.float64)
-    tables = [
-        -np.log(np.clip(level, 4, None) / max(white[c], 5.0)).clip(0, 4) / max(tone[c], MIN_TONE)
+def density_map(image: Pixels, white: tuple[float, float, float]) -> Pixels:
+    """Return red and green optical density of every 4 x 4 px, in 64ths, (h, w, 2)."""
+    level = np.clip(np.arange(256, dtype=np.float64), 4, None)
+    planes = [
+        np.clip(64 * np.log(max(white[c], 5.0) / level), 0, 255).astype(np.float32)[image[..., c]]
         for c in (0, 1)
     ]
-    red, green = (t.astype(np.float32)[soft[..., c]] for c, t in enumerate(tables))
-    ratio = np.clip(green / np.maximum(red, 0.05), MIN_RATIO, MAX_RATIO)
-    return np.asarray(green * ratio, dtype=np.float32)
-
-
-def _inside(likeness: Floats, box: NDArray[np.float64]) -> float:
-    """Return how like a nucleus the darkest fifth of a box's core is; NaN where it has none."""
-    if not np.isfinite(box).all():
-        return float("nan")
-    x, y, w, h = box
-    dx, dy = w * (1 - CORE) / 2, h * (1 - CORE) / 2
-    height, width = likeness.shape
-    left, right = max(int(x + dx), 0), min(int(np.ceil(x + w - dx)), width)
-    top, bottom = max(int(y + dy), 0), min(int(np.ceil(y + h - dy)), height)
-    if right - left < 2 or bottom - top < 2:
-        return float("nan")
-    return float(np.quantile(likeness[top:bottom, left:right], DARK_SHARE))
+    height, width = image.shape[:2]
+    size = max(1, width // MAP_STEP), max(1, height // MAP_STEP)
+    small = [cv2.resize(p, size, interpolation=cv2.INTER_AREA) for p in planes]
+    return np.asarray(np.stack(small, axis=-1) + 0.5, dtype=np.uint8)
 
 
 def in_view(found: Survey) -> Iterator[tuple[int, Look]]:

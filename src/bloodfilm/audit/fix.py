@@ -1,0 +1,116 @@
+"""Mend what is sure, in a copy of LLD's labels; log every change, leave and list the rest."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bloodfilm.audit.finding import Finding
+from bloodfilm.audit.labels import Source
+from bloodfilm.audit.menders import MENDERS, Book, Change, where
+from bloodfilm.audit.mendtext import mend_texts
+from bloodfilm.core import ConfigError, DataError
+
+RULES: dict[str, tuple[str, str]] = {
+    "repeated-entries": ("repeated image entry", "list each image once"),
+    "exact-repeats": ("exact repeat", "delete exact repeats of a box"),
+    "same-cell": ("same cell twice", "of two boxes of one class on one cell, keep the first"),
+    "zero-size": ("zero size", "delete boxes without area"),
+    "outside": ("outside", "delete boxes outside the image; cut boxes at its edge"),
+    "slivers": ("sliver", "name boxes under 8 px `none`"),
+    "stray-codes": ("stray code", "write 4 (not applicable) for attribute codes that mean nothing"),
+    "names": ("id and name differ", "give a cell the id of the name it bears"),
+    "no-nucleus": ("no nucleus", "name boxes over red cells `none`"),
+    "orphans": ("orphan", "delete annotations that belong to no image"),
+    "identical-fields": ("identical fields", "of one picture twice in one split, keep the first"),
+    "leaks": ("patient leak", "move a patient's fields to test everywhere"),
+}
+"""Rule -> (kind of finding it mends, what it does)."""
+
+
+@dataclass
+class Mended:
+    """What was changed, and the findings that were left."""
+
+    changes: list[Change] = field(default_factory=list)
+    left: list[Finding] = field(default_factory=list)
+
+
+def fix_labels(
+    source: Source,
+    findings: Sequence[Finding],
+    root: Path,
+    out: Path,
+    off: Iterable[str] = (),
+    sure: float = 0.85,
+    link_images: bool = True,
+) -> Mended:
+    """Write a mended copy of LLD's labels to a new folder; the original is never touched.
+
+    Args:
+        source: what was audited, with its label files.
+        findings: of the audit.
+        root: the original.
+        out: a new or empty folder. `changes.jsonl` and `left.jsonl` go there too.
+        off: rules not to apply.
+        sure: findings less sure than this are left.
+        link_images: link the image folders, so that the copy can be read as it is.
+
+    Raises:
+        ConfigError: if a rule is not known, or the set is not of LLD's layout.
+        DataError: if `out` is not empty or lies in the original.
+    """
+    skipped = set(off)
+    if unknown := skipped - set(RULES):
+        raise ConfigError(f"no rule {min(unknown)!r}; rules: {', '.join(RULES)}")
+    if not source.files:
+        raise ConfigError(
+            f"{root}: only LLD's JSON labels can be mended; convert the set first: "
+            "bloodfilm data convert SRC DST --to lld"
+        )
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"{out}: is not empty; name a new folder")
+    if out.absolute().is_relative_to(root.absolute()):
+        raise DataError(f"{out}: lies in the original; name a folder outside of it")
+    books = [Book.open(loaded) for loaded in source.files]
+    mended = Mended()
+    rule_of = {kind: rule for rule, (kind, _) in RULES.items() if rule not in skipped}
+    for finding in findings:
+        rule = rule_of.get(finding.kind)
+        changes: list[Change] = []
+        if rule is not None and (finding.sure >= sure or finding.kind == "identical fields"):
+            changes = MENDERS[rule](books, finding, rule)
+        mended.changes += changes
+        if not changes and finding.severity != "info" and not _gone(books, finding):
+            mended.left.append(finding)
+    _write(books, mended, root, out, link_images)
+    return mended
+
+
+def _gone(books: Sequence[Book], finding: Finding) -> bool:
+    """Whether an earlier change took away all the annotations a finding is about."""
+    if not finding.annotations or not finding.boxes:
+        return False
+    return all(where(books, finding.file, i) is None for i in finding.annotations)
+
+
+# ---- writing ---------------------------------------------------------------------------------
+
+
+def _write(books: Sequence[Book], mended: Mended, root: Path, out: Path, link_images: bool) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    linked: set[Path] = set()
+    for book in books:
+        target = out / book.loaded.path.relative_to(root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(json.dumps(book.content, ensure_ascii=False) + "\n", encoding="utf-8")
+        subset = book.loaded.subset
+        if subset.path not in linked:
+            linked.add(subset.path)
+            mend_texts(subset.path, out / subset.path.relative_to(root), mended.changes)
+            if link_images:
+                for folder in subset.folders("images"):
+                    (out / folder.relative_to(root)).symlink_to(folder.resolve())
+    for name, rows in (("changes", mended.changes), ("left", mended.left)):
+        lines = "".join(json.dumps(r.to_json(), ensure_ascii=False) + "\n" for r in rows)
+        (out / f"{name}.jsonl").write_text(lines, encoding="utf-8")
