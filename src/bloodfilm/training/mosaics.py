@@ -135,7 +135,7 @@ class Mosaics:
         # cv2 maps pixel centres; boxes live on pixel edges.
         shifted = matrix.copy()
         shifted[:, 2] += linear @ [0.5, 0.5] - 0.5
-        patch = cv2.warpAffine(
+        warped = cv2.warpAffine(
             field.image,
             shifted,
             (int(take[0]), int(take[1])),
@@ -143,7 +143,7 @@ class Mosaics:
             borderMode=cv2.BORDER_REPLICATE,
         )
         x, y = corner
-        patch = np.asarray(patch, dtype=np.uint8)
+        patch: NDArray[np.uint8] = np.asarray(warped, dtype=np.uint8)
         canvas.plain[y : y + take[1], x : x + take[0]] = patch
         dyes = self.dyes.get(id(field))
         if dyes is not None and rng.random() < self.augment.recolour:
