@@ -24,6 +24,7 @@ Group = dict[str, Any]
 def report(work: Path, commit: str, command: list[str]) -> None:
     """Write JSON and SVG and print the tables."""
     runs = [json.loads(p.read_text()) for p in sorted(work.glob("*/result.json"))]
+    runs = [run for run in runs if "test" in run["scores"]]
     groups = [*grouped(runs), *left_out(runs)]
     content = {
         "commit": commit,

@@ -97,8 +97,6 @@ class Reliability:
         right, wrong = self.counts.double().numpy()
         middle = (np.arange(BINS) + 0.5) / BINS
         proven = (right + PRIOR_CELLS * middle) / (right + wrong + PRIOR_CELLS)
-        # A higher score is never less reliable: smooths bins that saw few cells.
-        proven = np.maximum.accumulate(proven, axis=1)
         return np.asarray(proven[found.kinds, _bins(found.scores)])
 
 
