@@ -160,29 +160,29 @@ def jobs(options: argparse.Namespace) -> Iterator[Job]:
 # ---- data --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """Fields in canonical pixels with all their labels, and their size in original pixels."""
-
-    fields: list[CanonicalField]
-    sizes: list[tuple[int, int]]
-
-
-def load(data: Path, work: Path, name: str) -> dict[str, Loaded]:
+def load(data: Path, work: Path, name: str) -> dict[str, list[CanonicalField]]:
     """Return the fields of train, val and test; kept in the work folder once loaded."""
-    kept = work / f"data-{name}.pickle"
+    parts = _kept(data, work, name.partition("-")[0])
+    if name == "txl":
+        return {part: [item for item, _ in pairs] for part, pairs in parts.items()}
+    out = name.removeprefix("lld-")
+    return {
+        "train": [item for item, patient in parts["train"] if patient != out],
+        "test": [item for item, patient in parts["test"] if patient == out],
+    }
+
+
+def _kept(data: Path, work: Path, name: str) -> dict[str, list[tuple[CanonicalField, str | None]]]:
+    kept = work / f"fields-{name}.pickle"
     if kept.exists():
         return pickle.loads(kept.read_bytes())
     parts = {}
     for part, (dataset, fields) in _parts(data, name).items():
         scale = DETECTOR_UM / (Mosaics.oversampling if part == "train" else 1)
-        canonical, sizes = [], []
-        for item in fields:
-            canonical.append(load_field(SourcedField(item, dataset, 1.0), scale))
-            image = cv2.imread(str(item.path))
-            sizes.append((image.shape[1], image.shape[0]))
-        parts[part] = Loaded(canonical, sizes)
-        print(f"{name} {part}: {len(canonical)} fields", flush=True)
+        parts[part] = [
+            (load_field(SourcedField(f, dataset, 1.0), scale), f.patient) for f in fields
+        ]
+        print(f"{name} {part}: {len(fields)} fields", flush=True)
     work.mkdir(parents=True, exist_ok=True)
     partial = kept.with_suffix(f".{time.time_ns()}.part")
     partial.write_bytes(pickle.dumps(parts))
@@ -192,30 +192,29 @@ def load(data: Path, work: Path, name: str) -> dict[str, Loaded]:
 
 def _parts(data: Path, name: str) -> dict[str, Any]:
     if name == "txl":
-        dataset = open_dataset(data / "txl_pbc", format="txl", clean_splits=True)
-        return {
-            s: (dataset, [f for f in dataset if f.split == s]) for s in ("train", "val", "test")
-        }
-    out = name.removeprefix("lld-")
-    dataset = open_dataset(data / "lld40x", format="lld")
+        whole = open_dataset(data / "txl_pbc", format="txl", clean_splits=True)
+        return {s: (whole, [f for f in whole if f.split == s]) for s in ("train", "val", "test")}
+    marked = open_dataset(data / "lld40x", format="lld")
     complete = open_dataset(data / "lld40x", format="lld", labels="complete")
     return {
-        "train": (dataset, [f for f in dataset if f.patient != out and f.cells]),
-        "test": (complete, [f for f in complete if f.patient == out]),
+        "train": (marked, [f for f in marked if f.cells]),
+        "test": (complete, list(complete)),
     }
 
 
-def cut(loaded: Loaded, job: Job, doubts: list[Evidence] | None) -> list[CanonicalField]:
+def cut(
+    loaded: list[CanonicalField], job: Job, doubts: list[Evidence] | None
+) -> list[CanonicalField]:
     """Leave the labels of one region a field; a cell belongs to it by its centre."""
     if job.share >= 1:
-        return loaded.fields
+        return loaded
     evidence = doubts or [
         dark_blobs(f.image) if job.planner == "cells" else Evidence(*f.image.shape[1::-1])
-        for f in loaded.fields
+        for f in loaded
     ]
     shares = [job.share] * len(evidence)
     regions = plan_regions(evidence, shares, job.planner, job.seed)  # type: ignore[arg-type]
-    return [mark(f, r) for f, r in zip(loaded.fields, regions, strict=True)]
+    return [mark(f, r) for f, r in zip(loaded, regions, strict=True)]
 
 
 def mark(item: CanonicalField, region: Region) -> CanonicalField:
@@ -239,14 +238,14 @@ def perform(job: Job, options: argparse.Namespace, device: torch.device) -> dict
     if job.planner == "uncertainty":
         doubts = _doubts(parts["train"], options, device)
     fields = cut(parts["train"], job, doubts)
-    task = SparseTask.on(config, options.data, fields, parts[options.on].fields[:2])
+    task = SparseTask.on(config, options.data, fields, parts[options.on][:2])
     folder.mkdir(parents=True, exist_ok=True)
     loop.train(task, config, folder, device, lambda *_: None)
     model = task.network
     model.load_state_dict(load_checkpoint(folder / loop.BEST)["model"])
     model.eval()
     scores = {}
-    held = parts[options.on].fields
+    held = parts[options.on]
     found = [detect(model, f.image, device, LOWEST_SCORE) for f in held]
     scores[options.on] = score_detections(held, found)
     kinds = np.concatenate([f.kinds for f in fields])
@@ -266,7 +265,9 @@ def perform(job: Job, options: argparse.Namespace, device: torch.device) -> dict
     return result
 
 
-def _doubts(loaded: Loaded, options: argparse.Namespace, device: torch.device) -> list[Evidence]:
+def _doubts(
+    loaded: list[CanonicalField], options: argparse.Namespace, device: torch.device
+) -> list[Evidence]:
     """Ask a detector learnt from 5 % (region loss, marked at random) what it is unsure of."""
     from bloodfilm.annotate.evidence import from_detections
     from bloodfilm.training.tasks.detector import build_detector
@@ -279,7 +280,7 @@ def _doubts(loaded: Loaded, options: argparse.Namespace, device: torch.device) -
     )
     model.eval()
     found = []
-    for item in loaded.fields:
+    for item in loaded:
         height, width = item.image.shape[:2]
         small = cv2.resize(item.image, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
         seen = detect(model, small, device, 0.05)
