@@ -29,6 +29,8 @@ MIN_Z = 6.0
 STANDS_OUT = 1.2
 ENOUGH_PAIRS = 60
 MIN_NCC = 0.9
+SMALL, SURE_NCC = 30_000, 0.96
+"""An overlap of fewer pixels than this holds few cells: it must agree better."""
 MIN_CONTRAST = 3.0  # grey levels; two empty overlaps agree whatever they show
 BLOCK = 32
 ROUGH = 4.0
@@ -197,9 +199,10 @@ def verify(
     slack = 1.5 / min(rough(pair[0]).shape)
     x, y, ncc = _at(load, pair, turned, (x, y), slack)
     share = max(0.0, 1 - abs(x)) * max(0.0, 1 - abs(y))
-    if ncc < MIN_NCC or share < MIN_SHARE / 2:
-        return None
     height, width = load(pair[0]).shape
+    needed = SURE_NCC if share * width * height < SMALL else MIN_NCC
+    if ncc < needed or share < MIN_SHARE / 2:
+        return None
     moved = float(round(x * width)), float(round(y * height))
     return Overlap(*pair, turned, moved, round(ncc, 4), round(share, 4), (width, height))
 

@@ -10,6 +10,7 @@ from bloodfilm import __version__
 from bloodfilm.cli import (
     analyze,
     annotate,
+    auditing,
     data,
     demo,
     evaluate,
@@ -45,6 +46,7 @@ def _show_version(wanted: bool) -> None:
 
 app.command()(analyze.analyze)
 app.add_typer(annotate.app, name="annotate")
+auditing.register(data.app)
 app.add_typer(data.app, name="data")
 data.app.command()(transfer.transfer)
 data.app.command()(fetch.fetch)

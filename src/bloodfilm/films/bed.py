@@ -70,9 +70,9 @@ class BedPlan:
 
     subsets: Sequence[str] = ("H_40X_C2",)
     patients: int = 3
-    fields: int = 2
-    side: int = 256
-    whites: int = 3
+    fields: int = 3
+    side: int = 320
+    whites: int = 2
     faults: Sequence[str] = ()
 
 
@@ -128,7 +128,7 @@ def render_patient(bed: Bed, plan: BedPlan, subset: str, patient: int, seed: int
     power = subset.split("_")[1].upper()
     look = vary_look(get_look(LOOK_OF[power]), np.random.default_rng([seed, 6, patient]), 0.5)
     look = replace(look, focus_um=0.0)
-    recipe = Recipe(whites=plan.whites * plan.fields, mix=mix_of(patient), cut=0.0)
+    recipe = recipe_of(plan.whites * plan.fields, patient)
     height = plan.side * plan.fields
     strip, truth = render_field(look, recipe, seed=seed * 1009 + patient, size=(plan.side, height))
     split = split_of(patient, plan)
@@ -136,6 +136,11 @@ def render_patient(bed: Bed, plan: BedPlan, subset: str, patient: int, seed: int
         top = number * plan.side
         name = file_name(patient, number + 1, number + 1, power)
         add_field(bed, (subset, split, name), (strip, truth), (0, top, plan.side, top + plan.side))
+
+
+def recipe_of(whites: int, patient: int) -> Recipe:
+    """So many white cells of the patient's kind among plenty of red ones, as films have them."""
+    return Recipe(whites=whites, mix=mix_of(patient), cut=0.0, red_density=8.5, clumping=0.2)
 
 
 def mix_of(patient: int) -> dict[str, float]:

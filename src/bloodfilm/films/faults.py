@@ -19,13 +19,12 @@ from bloodfilm.films.bed import (
     add_field,
     file_name,
     list_field,
-    mix_of,
+    recipe_of,
     render_patient,
     write,
 )
 from bloodfilm.films.looks import get_look
 from bloodfilm.films.render import render_field
-from bloodfilm.films.scene import Recipe
 from bloodfilm.formats._lldcodes import CLASSES
 
 
@@ -198,7 +197,7 @@ def _overlap(turned: bool) -> Callable[[Bed, BedPlan], None]:
         power = subset.split("_")[1].upper()
         look = get_look(LOOK_OF[power])
         side = plan.side
-        recipe = Recipe(whites=plan.whites * 2, mix=mix_of(0), cut=0.0)
+        recipe = recipe_of(plan.whites * 3, 0)
         picture = render_field(look, recipe, seed=77 + turned, size=(side + 60, int(side * 1.45)))
         number = 50 + 10 * turned
         names = [file_name(0, number + k, number, power) for k in (0, 1)]

@@ -1,0 +1,306 @@
+"""`bloodfilm data audit`, `fix`, `split` and `stats`: is a data set fit to learn from?"""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from bloodfilm.audit import Finding
+    from bloodfilm.audit.table import Table
+
+SHOWN = 25
+EXIT_CLEAN, EXIT_FINDINGS = 0, 1
+
+Roots = Annotated[list[Path], typer.Argument(metavar="ROOT...", help="Data sets to look at.")]
+Root = Annotated[Path, typer.Argument(help="A data set: a file or a folder.")]
+Format = Annotated[str | None, typer.Option(help="Its format, if it is not recognised.")]
+AsJson = Annotated[Path | None, typer.Option("--json", help="Write everything to this file.")]
+AsHtml = Annotated[Path | None, typer.Option("--html", help="Write a page with pictures.")]
+NoPixels = Annotated[
+    bool, typer.Option("--no-pixels", help="Check labels only: seconds, even for a million cells.")
+]
+Thorough = Annotated[
+    bool, typer.Option("--thorough", help="Compare all fields at all shifts, however many.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to a group."""
+    for command in (audit, fix, split, stats):
+        app.command()(command)
+
+
+def audit(
+    roots: Roots,
+    bundle: Annotated[
+        Path | None, typer.Option(help="A model bundle, to find unmarked cells with.")
+    ] = None,
+    as_json: AsJson = None,
+    html: AsHtml = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Warnings count as errors.")] = False,
+    no_pixels: NoPixels = False,
+    thorough: Thorough = False,
+    format: Format = None,
+) -> None:
+    """Find leaks, repeats, conflicts, misplaced boxes, code errors, blur; change nothing.
+
+    Exits with 0 if there is no error, 1 if there is one, 2 if a set could not be read.
+
+    For example:
+
+      bloodfilm data audit LeukemiaAttri_Dataset --html audit.html --json audit.json
+
+      bloodfilm data audit train.json test.json --strict
+    """
+    from bloodfilm.audit import Options, open_source
+    from bloodfilm.audit import audit as run_audit
+    from bloodfilm.audit.finding import counts
+
+    sources = [open_source(root, format) for root in roots]
+    options = Options(pixels=not no_pixels, thorough=thorough, bundle=bundle)
+    with _progress() as tell:
+        findings = run_audit(sources, options, tell)
+    counted = counts(findings)
+    tables = [s.table for s in sources]
+    if as_json is not None:
+        content = {
+            "roots": [str(r) for r in roots],
+            "fields": sum(len(t.rows) for t in tables),
+            "cells": sum(len(t) for t in tables),
+            "counts": counted,
+            "findings": [f.to_json() for f in findings],
+        }
+        _write_json(as_json, content)
+    if html is not None:
+        _write_page(html, roots, tables, findings)
+    print("\n".join(_lines(findings, tables)))
+    bad = counted["error"] + (counted["warning"] if strict else 0)
+    raise typer.Exit(EXIT_FINDINGS if bad else EXIT_CLEAN)
+
+
+def fix(
+    root: Root,
+    out: Annotated[Path, typer.Option(help="A new folder for the mended labels.")],
+    off: Annotated[
+        list[str] | None, typer.Option("--no", help="A rule not to apply; may be repeated.")
+    ] = None,
+    sure: Annotated[
+        float, typer.Option(min=0, max=1, help="Leave findings less sure than this.")
+    ] = 0.85,
+    no_pixels: NoPixels = False,
+    no_links: Annotated[
+        bool, typer.Option("--no-links", help="Do not link the image folders into the copy.")
+    ] = False,
+    rules: Annotated[bool, typer.Option("--rules", help="List the rules and stop.")] = False,
+) -> None:
+    """Write a mended copy of LLD's labels, a log of every change, and what was left.
+
+    The original is never touched. OUT/changes.jsonl holds one change a line, OUT/left.jsonl what
+    a person should look at.
+
+    For example:
+
+      bloodfilm data fix LeukemiaAttri_Dataset --out mended --no slivers --no no-nucleus
+    """
+    from bloodfilm.audit import Options, open_source
+    from bloodfilm.audit import audit as run_audit
+    from bloodfilm.audit.fix import RULES, fix_labels
+
+    if rules:
+        print("\n".join(f"{rule:<18} {what}" for rule, (_, what) in RULES.items()))
+        return
+    source = open_source(root)
+    with _progress() as tell:
+        findings = run_audit(source, Options(pixels=not no_pixels), tell)
+    mended = fix_labels(source, findings, root, out, off or (), sure, not no_links)
+    by_rule: dict[str, int] = {}
+    for change in mended.changes:
+        by_rule[change.rule] = by_rule.get(change.rule, 0) + 1
+    print(f"wrote {out}: {len(mended.changes)} changes, {len(mended.left)} findings left")
+    for rule, count in sorted(by_rule.items()):
+        print(f"  {rule:<18} {count}")
+
+
+def split(
+    roots: Roots,
+    out: Annotated[Path, typer.Option(help="The split file to write (JSON).")],
+    test_share: Annotated[float, typer.Option(help="Share of test.")] = 0.2,
+    val_share: Annotated[float, typer.Option(help="Share of val.")] = 0.1,
+    seed: Annotated[int, typer.Option(help="Another seed, another split.")] = 0,
+    leave_patient_out: Annotated[str | None, typer.Option(help="Test on this patient.")] = None,
+    leave_domain_out: Annotated[
+        str | None, typer.Option(help="Test on this domain, e.g. H/100X/C1.")
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Do not keep what is in test anywhere in test.")
+    ] = False,
+    content: Annotated[
+        bool, typer.Option("--content", help="Also tie fields together that show common glass.")
+    ] = False,
+    dataset: Annotated[
+        Path | None,
+        typer.Option(help="Also write the fields with their new splits, for `train` (JSON)."),
+    ] = None,
+    format: Format = None,
+) -> None:
+    """Split by patient over all subsets, spread classes evenly, refuse to leak.
+
+    For example:
+
+      bloodfilm data split LeukemiaAttri_Dataset --out split.json --content
+
+      bloodfilm data split H_40X_C2 --out loo4.json --leave-patient-out 4 --dataset loo4-set.json
+    """
+    from bloodfilm.audit import open_source
+    from bloodfilm.audit.run import same_glass
+    from bloodfilm.audit.split import SplitPlan, plan_split
+
+    plan = SplitPlan(
+        test_share, val_share, seed, leave_patient_out, leave_domain_out, keep_test=not fresh
+    )
+    tables = [open_source(root, format).table for root in roots]
+    with _progress() as tell:
+        pairs = [same_glass(t, tell) for t in tables] if content else []
+    made = plan_split(tables, plan, pairs)
+    _write_json(out, made.to_json(out.parent))
+    print(f"wrote {out}: " + ", ".join(f"{n} {name}" for name, n in made.counts().items()))
+    for note in made.notes:
+        print(f"  {note}")
+    if dataset is not None:
+        _write_dataset(dataset, roots, made, format)
+
+
+def stats(
+    root: Root,
+    as_json: AsJson = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page with charts.")] = None,
+    format: Format = None,
+) -> None:
+    """Count classes, attributes, sizes in px and um, domains, patients; attribute by class.
+
+    For example:
+
+      bloodfilm data stats LeukemiaAttri_Dataset --html stats.html
+    """
+    from bloodfilm.audit import open_source
+    from bloodfilm.audit.stats import statistics
+
+    figures = statistics(open_source(root, format).table)
+    if as_json is not None:
+        _write_json(as_json, figures)
+    if html is not None:
+        from bloodfilm.report.audit_page import write_stats
+
+        write_stats(figures, html)
+    print("\n".join(_figure_lines(figures)))
+
+
+# ---- output ----------------------------------------------------------------------------------
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Show a bar on stderr, if a person is looking."""
+    if not sys.stderr.isatty():
+        yield lambda _what, _done, _total: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        tasks: dict[str, Any] = {}
+
+        def tell(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total)
+            bar.update(tasks[what], completed=done)
+
+        yield tell
+
+
+def _write_json(path: Path, content: Any) -> None:
+    from bloodfilm.report.files import whole
+
+    with whole(path) as file:
+        json.dump(content, file, indent=1, ensure_ascii=False)
+        file.write("\n")
+
+
+def _write_page(
+    path: Path, roots: list[Path], tables: "list[Table]", findings: "list[Finding]"
+) -> None:
+    from bloodfilm.report.audit_page import write_audit
+
+    squeezes = {
+        row.path: row.domain.squeeze for t in tables for row in t.rows if row.domain.squeeze
+    }
+    facts = {
+        "Data": ", ".join(str(r) for r in roots),
+        "Fields": f"{sum(len(t.rows) for t in tables):,}",
+        "Cells": f"{sum(len(t) for t in tables):,}",
+    }
+    name = " and ".join(r.absolute().name for r in roots)
+    write_audit(findings, path, name=name, facts=facts, squeezes=squeezes)
+
+
+def _write_dataset(path: Path, roots: list[Path], made: Any, format: str | None) -> None:
+    from dataclasses import replace
+
+    from bloodfilm.audit.split import apply_split
+    from bloodfilm.formats import open_dataset, save_dataset
+
+    parts = [apply_split(open_dataset(root, format), made) for root in roots]
+    fields = tuple(f for part in parts for f in part)
+    save_dataset(replace(parts[0], fields=fields), path, "bloodfilm", overwrite=True)
+    print(f"wrote {path}: {len(fields)} fields")
+
+
+def _lines(findings: "list[Finding]", tables: "list[Table]") -> list[str]:
+    from bloodfilm.audit.finding import SEVERITIES, counts
+
+    counted = counts(findings)
+    cells, fields = sum(len(t) for t in tables), sum(len(t.rows) for t in tables)
+    lines = [
+        f"{fields} fields, {cells} cells: "
+        + ", ".join(f"{counted[s]} {s}{'' if s == 'info' else 's'}" for s in SEVERITIES)
+    ]
+    kinds: dict[tuple[str, str], int] = {}
+    for finding in findings:
+        key = finding.severity, finding.kind
+        kinds[key] = kinds.get(key, 0) + 1
+    lines += [f"  {severity:<8} {kind:<24} {count}" for (severity, kind), count in kinds.items()]
+    telling = [f for f in findings if f.severity != "info"]
+    lines += [""] if telling else []
+    for f in telling[:SHOWN]:
+        ids = f" #{', #'.join(f.annotations)}" if f.annotations else ""
+        lines.append(f"{f.severity}: {Path(f.file).name}{ids}: {f.what} ({f.sure:.0%} sure)")
+    if len(telling) > SHOWN:
+        lines.append(f"and {len(telling) - SHOWN} more: --json or --html lists them")
+    return lines
+
+
+def _figure_lines(figures: dict[str, Any]) -> list[str]:
+    lines = [
+        f"{figures['name']}: {figures['fields']} fields, {figures['cells']} cells, "
+        f"{figures['ignored']} to ignore",
+        f"  domains   {', '.join(figures['domains'])}",
+        f"  patients  {len([p for p in figures['patients'] if p != 'not stated'])}",
+        "",
+        f"  {'class':<24}{'cells':>8}  {'w x h px':>12}  diameter um",
+    ]
+    for name, count in figures["classes"].items():
+        size = figures["sizes"][name]
+        px = f"{size['width_px'][1]:.0f} x {size['height_px'][1]:.0f}" if size["width_px"] else "–"
+        um = f"{size['mean_um'][1]:.1f}" if size["mean_um"] else "–"
+        lines.append(f"  {name:<24}{count:>8}  {px:>12}  {um:>6}")
+    lines.append("")
+    for name, counts in figures["attributes"].items():
+        known = {v: n for v, n in counts.items() if v != "unknown"}
+        if any(known.values()):
+            lines.append(f"  {name:<24}" + ", ".join(f"{v} {n}" for v, n in known.items()))
+    return lines

@@ -1,0 +1,202 @@
+"""Write an audit as one self-contained page: every finding, where it is, and a picture of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from bloodfilm import __version__
+from bloodfilm.audit.finding import KINDS, SEVERITIES, Finding, counts
+from bloodfilm.core.errors import BloodfilmError
+from bloodfilm.imaging.open import open_image
+from bloodfilm.report import charts
+from bloodfilm.report.embed import Budget, webp
+from bloodfilm.report.files import whole
+from bloodfilm.report.pages import render
+from bloodfilm.report.pictures import Pixels, resized, true_size
+
+MAX_SHOWN = 200
+"""Findings of one kind listed on the page; all are in the JSON."""
+PICTURED = 24
+BUDGET = 12_000_000
+SIDE = 190
+MARGIN = 0.6
+INKS = ((213, 94, 0), (0, 114, 178), (0, 158, 115))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One finding as the page shows it."""
+
+    finding: Finding
+    name: str
+    folder: str
+    picture: str | None
+    size: tuple[int, int]
+
+
+def write_audit(
+    findings: Sequence[Finding],
+    path: Path,
+    *,
+    name: str,
+    facts: Mapping[str, Any],
+    squeezes: Mapping[str, float] | None = None,
+) -> Path:
+    """Write the page and return its path.
+
+    Args:
+        findings: the worst first; their images are opened again for the pictures.
+        path: of the page.
+        name: of what was audited.
+        facts: figures for the head of the page, by caption.
+        squeezes: image -> width / height of a round cell in it, to show cells round.
+    """
+    painter = _Painter(squeezes or {})
+    groups = []
+    for kind, meaning in KINDS.items():
+        mine = [f for f in findings if f.kind == kind]
+        if mine:
+            worst = min(mine, key=lambda f: SEVERITIES.index(f.severity)).severity
+            rows = [painter.row(f, i < PICTURED) for i, f in enumerate(mine[:MAX_SHOWN])]
+            groups.append(
+                {
+                    "kind": kind,
+                    "meaning": meaning,
+                    "severity": worst,
+                    "count": len(mine),
+                    "rows": rows,
+                    "hidden": len(mine) - len(rows),
+                }
+            )
+    groups.sort(key=lambda g: SEVERITIES.index(str(g["severity"])))
+    text = render(
+        "audit.html",
+        {
+            "name": name,
+            "version": __version__,
+            "when": datetime.now().astimezone().strftime("%-d %B %Y, %H:%M"),
+            "counts": counts(findings),
+            "facts": dict(facts),
+            "groups": groups,
+        },
+    )
+    with whole(path) as file:
+        file.write(text)
+    return path
+
+
+def write_stats(figures: Mapping[str, Any], path: Path) -> Path:
+    """Write a data set's figures (`audit.stats.statistics`) as a page with charts."""
+    sizes = figures["size_um"] or figures["size_px"]
+    unit = "µm" if figures["size_um"] else "px"
+    text = render(
+        "stats.html",
+        {
+            "version": __version__,
+            "when": datetime.now().astimezone().strftime("%-d %B %Y, %H:%M"),
+            "figures": figures,
+            "class_chart": charts.bars(figures["classes"]),
+            "patient_chart": charts.bars({k: v["cells"] for k, v in figures["patients"].items()}),
+            "domain_chart": charts.bars({k: v["cells"] for k, v in figures["domains"].items()}),
+            "size_chart": charts.histogram(sizes["edges"], sizes["counts"], unit) if sizes else "",
+            "unit": unit,
+            "shares": _shares(figures),
+        },
+    )
+    with whole(path) as file:
+        file.write(text)
+    return path
+
+
+def _shares(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return, per attribute, each class's counts and shares of its values."""
+    tables = []
+    for name, classes in figures["attribute_by_class"].items():
+        values = [v for v in figures["attributes"][name] if v != "unknown"]
+        rows = [
+            {
+                "class": label,
+                "cells": sum(row),
+                "shares": [n / sum(row) for n in row],
+                "chart": charts.stack(row),
+            }
+            for label, row in classes.items()
+            if sum(row)
+        ]
+        tables.append({"name": name.replace("_", " "), "values": values, "rows": rows})
+    return tables
+
+
+class _Painter:
+    """Cuts out what findings are about, within a budget."""
+
+    def __init__(self, squeezes: Mapping[str, float]) -> None:
+        self.squeezes = squeezes
+        self.budget = Budget(BUDGET)
+
+    def row(self, finding: Finding, pictured: bool) -> Row:
+        path = Path(finding.file)
+        image = self._picture(finding) if pictured else None
+        text = None if image is None else self.budget.take(webp(image, 78))
+        size = (0, 0) if image is None else (image.shape[1], image.shape[0])
+        folder = "" if path.parent == Path() else path.parent.as_posix()
+        return Row(finding, path.name, folder, text, size)
+
+    def _picture(self, finding: Finding) -> Pixels | None:
+        try:
+            if finding.boxes:
+                return self._crop(finding)
+            if finding.kind in ("identical fields", "overlapping fields"):
+                return self._pair(finding)
+            if finding.kind == "blurred":
+                return self._shown(finding.file, SIDE * 2)
+        except (BloodfilmError, OSError, ValueError):
+            return None
+        return None
+
+    def _crop(self, finding: Finding) -> Pixels | None:
+        image = _opened(finding.file)
+        boxes = np.array(finding.boxes, dtype=np.float64)
+        if not np.isfinite(boxes).all():
+            return None
+        height, width = image.shape[:2]
+        low, high = boxes[:, :2].min(axis=0), (boxes[:, :2] + boxes[:, 2:]).max(axis=0)
+        pad = MARGIN * np.maximum(high - low, 30)
+        x0, y0 = np.clip(low - pad, 0, [width - 20, height - 20]).astype(int)
+        x1, y1 = np.clip(high + pad, [x0 + 20, y0 + 20], [width, height]).astype(int)
+        part = image[y0:y1, x0:x1]
+        size = true_size(part.shape[1], part.shape[0], self.squeezes.get(finding.file, 1.0))
+        factor = SIDE / max(size)
+        size = max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+        canvas = np.ascontiguousarray(resized(np.ascontiguousarray(part), size)).copy()
+        fx, fy = size[0] / part.shape[1], size[1] / part.shape[0]
+        for place, (x, y, w, h) in enumerate(boxes.tolist()):
+            inset = 2 * place  # equal boxes stay visible beside each other
+            one = round((x - x0) * fx) + inset, round((y - y0) * fy) + inset
+            two = round((x + w - x0) * fx) - inset, round((y + h - y0) * fy) - inset
+            cv2.rectangle(canvas, one, two, INKS[place % len(INKS)], 2)
+        return canvas
+
+    def _shown(self, file: str, side: int) -> Pixels:
+        image = _opened(file)
+        squeeze = self.squeezes.get(file, 1.0)
+        return resized(image, true_size(image.shape[1], image.shape[0], squeeze, side))
+
+    def _pair(self, finding: Finding) -> Pixels:
+        one, two = (self._shown(f, SIDE) for f in (finding.file, finding.others[0]))
+        height = max(one.shape[0], two.shape[0])
+        canvas = np.full((height, one.shape[1] + two.shape[1] + 6, 3), 255, dtype=np.uint8)
+        canvas[: one.shape[0], : one.shape[1]] = one
+        canvas[: two.shape[0], one.shape[1] + 6 :] = two
+        return canvas
+
+
+@lru_cache(maxsize=8)
+def _opened(file: str) -> Pixels:
+    return open_image(file)
