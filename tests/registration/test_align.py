@@ -9,7 +9,7 @@ from bloodfilm.films import LOOKS, Placement, Recipe, render_field, render_pair
 from bloodfilm.imaging.canonical import canonical_view
 from bloodfilm.registration.align import confidence_of, register
 from bloodfilm.registration.propose import match, unmirror
-from bloodfilm.registration.sight import SCALES, Features, Photograph, common_scale
+from bloodfilm.registration.sight import SCALES, Features, Photograph, common_scales
 from bloodfilm.registration.verify import Evidence
 
 # Smaller frames than the looks': what matters is what differs between them, not how much there is.
@@ -137,10 +137,11 @@ def test_unmirroring_flips_about_the_middle():
     assert np.allclose(plain @ [0, 5, 1], [99, 5])
 
 
-def test_scale_is_the_coarser_one_s():
-    image = np.full((100, 100, 3), 240, np.uint8)
-    view = canonical_view(image)
-    views = [replace(view, um_per_px_x=u, um_per_px_y=u) for u in (0.05, 0.3)]
-    assert common_scale(*views) in SCALES
-    assert common_scale(*views) >= 0.3
-    assert common_scale(views[0], views[0]) == SCALES[0]
+def test_scale_is_the_coarser_one_s_and_finer_for_small_fields():
+    view = canonical_view(np.full((500, 500, 3), 240, np.uint8))
+    fine, coarse = (replace(view, um_per_px_x=u, um_per_px_y=u) for u in (0.05, 0.3))
+    assert set(common_scales(fine, coarse)) <= set(SCALES)
+    assert common_scales(fine, coarse)[0] == 0.32
+    assert all(s < 0.32 for s in common_scales(fine, coarse)[1:])
+    assert common_scales(coarse, coarse) == [0.32]
+    assert common_scales(fine, fine) == [SCALES[0]]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodfilm.registration.propose import plausible, propose
-from bloodfilm.registration.sight import Photograph, Sight, common_scale
+from bloodfilm.registration.sight import Photograph, Sight, common_scales
 from bloodfilm.registration.verify import Evidence, refine, weigh
 
 Floats = NDArray[np.float64]
@@ -21,6 +21,8 @@ MIDDLE_SHARE = 0.5
 SHARE_WIDTH = 0.06
 SQUEEZES = (0.5625, 0.75)
 """Squeezes to try where the red cells do not tell: 16:9 and 4:3 frames made square."""
+SCALE_FACTORS = (0.55, 1.8)
+"""What an assumed scale may be off by: close-ups have 0.055, 40x fields 0.2 um per px."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,33 +93,35 @@ def register(
     """
     best = Alignment("refused", "no cells of one are found again in the other")
     for first, second in _readings(source, target):
-        for found in _attempts(first, second, min_confidence):
-            if found.confidence > best.confidence or best.matrix is None:
-                best = found
-            if best.confidence >= SURE:
-                return best
-        if best.aligned:
-            break
+        for um_per_px in common_scales(first.view, second.view):
+            for found in _attempts(first.at(um_per_px), second.at(um_per_px), min_confidence):
+                if found.confidence > best.confidence or best.matrix is None:
+                    best = found
+                if best.confidence >= SURE:
+                    return best
     return best
 
 
 def _readings(source: Photograph, target: Photograph) -> Iterator[tuple[Photograph, Photograph]]:
-    """The pair as measured, then with other squeezes where a squeeze is only assumed."""
+    """The pair as measured, then with another squeeze or scale where that is only assumed."""
     yield source, target
-    if source.view.squeeze_source == "assumed":
-        yield from ((source.squeezed(s), target) for s in SQUEEZES)
-    if target.view.squeeze_source == "assumed":
-        yield from ((source, target.squeezed(s)) for s in SQUEEZES)
+    yield from ((other, target) for other in _others(source))
+    yield from ((source, other) for other in _others(target))
 
 
-def _attempts(source: Photograph, target: Photograph, least: float) -> Iterator[Alignment]:
-    um_per_px = common_scale(source.view, target.view)
-    first, second = source.at(um_per_px), target.at(um_per_px)
+def _others(photograph: Photograph) -> Iterator[Photograph]:
+    if photograph.view.squeeze_source == "assumed":
+        yield from map(photograph.squeezed, SQUEEZES)
+    if photograph.view.scale_source == "assumed":
+        yield from map(photograph.scaled, SCALE_FACTORS)
+
+
+def _attempts(first: Sight, second: Sight, least: float) -> Iterator[Alignment]:
     for guess in propose(first, second):
         matrix = refine(first.detail, second.detail, guess.matrix)
         if not plausible(matrix, first, second):
             matrix = guess.matrix
-        evidence = weigh(first.detail, second.detail, matrix, um_per_px)
+        evidence = weigh(first.detail, second.detail, matrix, first.um_per_px)
         alignment = _judge(matrix, evidence, first, second, least)
         yield replace(alignment, matches=guess.inliers)
 

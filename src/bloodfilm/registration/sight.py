@@ -17,6 +17,8 @@ SCALES = (0.2, 0.25, 0.32, 0.4, 0.5, 0.64, 0.8, 1.0)
 """Micrometres per pixel to register at; few of them, so that features are found once a field."""
 MAX_SIDE = 1000
 MAX_FEATURES = 1500
+FEW_PIXELS = 160
+FINER = 3
 LOCAL_UM = 2.5
 FLAT = 0.03
 CONTRAST = 48.0
@@ -121,14 +123,22 @@ class Photograph:
         wider = self.view.um_per_px_y / squeeze
         return Photograph(self.image, replace(self.view, um_per_px_x=wider))
 
+    def scaled(self, factor: float) -> "Photograph":
+        """The same field taken for larger or smaller; its squeeze stays."""
+        across, down = self.view.um_per_px_x * factor, self.view.um_per_px_y * factor
+        return Photograph(self.image, replace(self.view, um_per_px_x=across, um_per_px_y=down))
 
-def common_scale(first: CanonicalView, second: CanonicalView) -> float:
-    """The scale at which to register two fields, one of `SCALES`.
+
+def common_scales(first: CanonicalView, second: CanonicalView) -> list[float]:
+    """Scales at which to register two fields, of `SCALES`, the best one first.
 
     Nothing is to be seen below the pixels of the coarser one; large fields are taken coarser.
+    Where a field has few pixels so, finer scales follow: key points need room around them.
     """
-    views = first, second
-    native = max(float(np.sqrt(v.um_per_px_x * v.um_per_px_y)) for v in views)
-    longest = max(max(v.width * v.um_per_px_x, v.height * v.um_per_px_y) for v in views)
+    extents = [(v.width * v.um_per_px_x, v.height * v.um_per_px_y) for v in (first, second)]
+    longest, shortest = max(max(e) for e in extents), min(min(e) for e in extents)
+    native = max(float(np.sqrt(v.um_per_px_x * v.um_per_px_y)) for v in (first, second))
     wanted = max(native, longest / MAX_SIDE)
-    return next((s for s in SCALES if s >= 0.95 * wanted), wanted)
+    best = next((s for s in SCALES if s >= 0.95 * wanted), wanted)
+    finer = [s for s in reversed(SCALES) if longest / MAX_SIDE <= s < best]
+    return [best, *(finer[:FINER] if shortest / best < FEW_PIXELS else [])]
