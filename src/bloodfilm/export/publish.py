@@ -23,6 +23,7 @@ from bloodfilm.export.bundle import (
     export_bundle,
 )
 from bloodfilm.export.card import distil, model_card
+from bloodfilm.export.quantise import quantise_bundle
 from bloodfilm.imaging.canonical import DETECTOR_UM
 from bloodfilm.inference.bundle import MANIFEST
 from bloodfilm.inference.manifest import read_manifest
@@ -51,6 +52,7 @@ def publish(
     out: Path,
     labels: tuple[str, str],
     metrics: tuple[Path, ...] = (),
+    int8: bool = False,
 ) -> dict[str, float]:
     """Export a detector's and a reader's run as a bundle.
 
@@ -60,6 +62,7 @@ def publish(
         out: the bundle's folder.
         labels: name and licence.
         metrics: JSON results of `bloodfilm evaluate` to keep in the manifest, by file name.
+        int8: store the detector in eight-bit integers.
 
     Returns:
         the largest differences between torch and ONNX Runtime.
@@ -74,6 +77,8 @@ def publish(
     parity = export_bundle(
         out, detector, reader, thresholds, calibration, Labels(*labels, kept), (images, crops)
     )
+    if int8:
+        parity |= quantise_bundle(out, images)
     manifest = read_manifest((out / MANIFEST).read_bytes(), str(out / MANIFEST))
     (out / CARD).write_text(model_card(manifest), encoding="utf-8")
     return parity
