@@ -4,7 +4,7 @@
     python benchmarks/sparse.py report --work FOLDER
 
 Runs are kept in FOLDER, each under the hash of its settings: a second call does what is missing.
-The default sizes (width 48, images of 256 px, 200 steps of 6) take 1.5 to 3 minutes a run on one
+The default sizes (width 48, images of 256 px, 160 steps of 6) take 1.5 to 3 minutes a run on one
 CPU core. `report` writes benchmarks/results/sparse.json and docs/annotation-cost.svg.
 """
 
@@ -56,7 +56,7 @@ LOOK = {
     "squeeze": 0.05,
     "mild": 0.3,
 }
-ALONE = {"teacher": "none", "patches": 0.0, "mix": 0.0, "border": 0.0}
+ALONE = {"teacher": "none", "patches": 0.0, "mix": 0.0, "border": 0.0, "balance": 0.0}
 OURS: dict[str, Any] = {}
 METHODS: dict[str, dict[str, Any]] = {
     "full": ALONE,
@@ -85,6 +85,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "ours: no views": OURS | {"views": False, "turn": False},
     "ours: no patches": OURS | {"patches": 0.0, "mix": 0.0},
     "ours: no border": OURS | {"border": 0.0},
+    "ours: unbalanced": OURS | {"balance": 0.0},
     "ours: similarity": OURS | {"similarity": 0.1},
 }
 
@@ -307,7 +308,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--only", default="*", help="pattern of data/method/share/planner/seed")
     parser.add_argument("--shard", default="0/1", help="which part of the runs, of how many")
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=160)
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--width", type=int, default=48)
     parser.add_argument("--lld-seeds", type=int, default=1)

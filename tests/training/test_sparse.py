@@ -23,7 +23,7 @@ from bloodfilm.training.pseudo import (
     similarity_loss,
 )
 from bloodfilm.training.sources import CanonicalField
-from bloodfilm.training.tasks.sparse import SparseTask, cut_patches, form_opinions
+from bloodfilm.training.tasks.sparse import SparseTask, balanced, cut_patches, form_opinions
 
 CPU = torch.device("cpu")
 STRIDE = 4
@@ -256,6 +256,15 @@ def test_patches_keep_their_cells_and_their_unknown_surroundings() -> None:
     assert first.region.contains([[15.0, 15.0], [75.0, 65.0]]).tolist() == [True, False]
     assert sum(len(p.boxes) for p in patches) >= len(source.boxes)
     assert cut_patches(replace(source, region=Region.nothing()), 5.0) == []
+
+
+def test_patches_with_rare_kinds_are_drawn_more_often() -> None:
+    one = replace(field(REGIONS["rect"]), boxes=np.ones((1, 4)), kinds=np.array([1]))
+    rare = replace(one, kinds=np.array([2]), repeat=2.0)
+    empty = replace(one, boxes=np.zeros((0, 4)), kinds=np.zeros(0, np.int64))
+    found = [p.repeat for p in balanced([one, one, one, one, rare, empty], 0.5)]
+    assert found == pytest.approx([1, 1, 1, 1, 4, 1])
+    assert [p.repeat for p in balanced([one, rare], 0.0)] == [1, 2]
 
 
 def fields() -> list[CanonicalField]:

@@ -43,6 +43,8 @@ class ModelSection(Section):
 
     Attributes:
         backbone: a timm model name.
+        start: checkpoint of another run (`best.pt`) to go on from, relative to the working
+            folder; the network must be the same. It takes the place of `weights`.
         weights: an npz of folded convolutions to start from, relative to the data root.
         width: channels of neck and heads (detector), hidden width of each head (reader).
         dropout: on the reader's description.
@@ -51,6 +53,7 @@ class ModelSection(Section):
     """
 
     backbone: str = "mobilenetv2_100"
+    start: Path | None = None
     weights: Path | None = None
     width: Count = 80
     dropout: Share = 0.2
@@ -115,6 +118,7 @@ class AugmentSection(Section):
         blur: largest sigma of defocus, in pixels of the training image.
         noise: largest standard deviation of sensor noise, grey levels.
         scale: the scale varies by a factor up to `exp(scale)` either way.
+        shrink: the middle of that range is `exp(-shrink)`: cells look smaller than they are.
         squeeze: likewise, width against height.
         shift: the reader's crop is off centre by up to this share of its side.
         mild: share of images that get a quarter of all this.
@@ -128,6 +132,7 @@ class AugmentSection(Section):
     blur: NotNegative = 1.2
     noise: NotNegative = 6.0
     scale: NotNegative = 0.25
+    shrink: float = 0.0
     squeeze: NotNegative = 0.06
     shift: Share = 0.05
     mild: Share = 0.3
@@ -161,6 +166,8 @@ class SparseSection(Section):
         patches: share of the epochs, the first ones, that see the marked regions only, cut out.
         mix: share of the training images cut out likewise in the epochs after.
         context: what is cut out around a region, canonical px; it stays unknown.
+        balance: how far patches with rare kinds are drawn more often: a kind in a share f of all
+            patches makes one count (most common kind's f / f) ** balance, at least 1; 0 is off.
         teacher: who labels the rest: `none`, the `student` itself, or the `average` of its weights.
         begin: share of the epochs that pass before its labels count.
         weight: of its labels against a person's.
@@ -182,6 +189,7 @@ class SparseSection(Section):
     patches: Share = 0.3
     mix: Share = 0.25
     context: Annotated[float, Field(ge=0)] = 12.0
+    balance: Share = 0.5
     teacher: Literal["none", "student", "average"] = "average"
     begin: Share = 0.3
     weight: Annotated[float, Field(ge=0)] = 1.0

@@ -37,7 +37,7 @@ from bloodfilm.training.sources import (
     refuse_leaks,
 )
 from bloodfilm.training.tasks.base import Key
-from bloodfilm.training.tasks.common import describe_sources, start_backbone, to_tensor
+from bloodfilm.training.tasks.common import describe_sources, start_network, to_tensor
 from bloodfilm.training.tasks.detector import (
     LOWEST_SCORE,
     build_detector,
@@ -131,6 +131,7 @@ class SparseTask:
         if not patches:
             raise ConfigError("data: no field of these splits has an annotated region")
         self.whole = Mosaics(whole, data.size, config.augment, config.seed, border)
+        patches = balanced(patches, self.rules.balance)
         self.patches = Mosaics(patches, data.size, config.augment, config.seed + PATCHES, border)
         area = sum(f.image.shape[0] * f.image.shape[1] for f in whole) / Mosaics.oversampling**2
         self.samples = config.optim.samples or max(1, round(area / data.size**2))
@@ -139,7 +140,7 @@ class SparseTask:
         torch.manual_seed(config.seed)
         self.network = build_detector(config)
         some = (self.whole[0, i][0] for i in range(24))
-        start_backbone(self.network.backbone, config, root, some)
+        start_network(self.network, config, root, some)
 
     @property
     def model(self) -> CellDetector:
