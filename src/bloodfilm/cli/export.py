@@ -21,6 +21,12 @@ def export(
         bool,
         typer.Option("--int8", help="Store the detector in eight-bit integers: faster on CPUs."),
     ] = False,
+    prior: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="CLASS=FACTOR: how much rarer than in training a class is in use; repeatable."
+        ),
+    ] = None,
     metrics: Annotated[
         list[Path] | None,
         typer.Option(help="JSON files of `bloodfilm evaluate` to keep in the bundle; repeatable."),
@@ -39,8 +45,21 @@ def export(
     root = data or Path(os.environ.get("BLOODFILM_DATA", "."))
     if not root.is_dir():
         raise ConfigError(f"--data {root}: no such folder")
-    parity = publish((detector, reader), root, out, (name, licence), tuple(metrics or ()), int8)
+    priors = dict(_factor(text) for text in prior or ())
+    parity = publish(
+        (detector, reader), root, out, (name, licence), tuple(metrics or ()), int8, priors
+    )
     size = sum(f.stat().st_size for f in out.iterdir()) / 1e6
     differences = ", ".join(f"{k} {v:.2g}" for k, v in parity.items())
     typer.echo(f"torch and ONNX Runtime agree (largest differences: {differences})")
     typer.echo(f"bundle in {out} ({size:.1f} MB)")
+
+
+def _factor(text: str) -> tuple[str, float]:
+    from bloodfilm.core.errors import ConfigError
+
+    name, _, factor = text.partition("=")
+    try:
+        return name.strip(), float(factor)
+    except ValueError:
+        raise ConfigError(f"--prior {text}: give CLASS=FACTOR, e.g. erythroblast=0.1") from None

@@ -371,6 +371,7 @@ def _manifest(
             "bloodfilm": __version__,
             "detector": {k: detector.run[k] for k in ("config", "sources")},
             "reader": {k: reader.run[k] for k in ("config", "sources")},
+            "priors": reader.run.get("priors", {}),
         },
         "metrics": {
             "validation": {

@@ -24,6 +24,7 @@ def model_card(manifest: Manifest, notes: str = "") -> str:
         *(_sources(name, manifest.training.get(name, {})) for name in ("detector", "reader")),
         "## How good it is",
         *_metrics(manifest.metrics),
+        *_priors(manifest),
         "## Thresholds, chosen on validation data",
         _thresholds(manifest),
     ]
@@ -128,6 +129,18 @@ def _evaluation(record: Mapping[str, Any]) -> Iterable[str]:
             )
         head = ("question", "accuracy", "macro-F1", "balanced accuracy", "macro-F1, 95 %")
         yield _table(head, answers)
+
+
+def _priors(m: Manifest) -> Iterable[str]:
+    priors = m.training.get("priors")
+    if priors:
+        yield "## Prior odds"
+        yield (
+            "The training collection shows rare cells on purpose. The reader's odds of these are "
+            "multiplied, to suit films as they come: "
+            + ", ".join(f"{name} by {factor:g}" for name, factor in priors.items())
+            + "."
+        )
 
 
 def _figure(value: Any) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,7 @@ def publish(
     labels: tuple[str, str],
     metrics: tuple[Path, ...] = (),
     int8: bool = False,
+    priors: Mapping[str, float] | None = None,
 ) -> dict[str, float]:
     """Export a detector's and a reader's run as a bundle.
 
@@ -63,6 +64,8 @@ def publish(
         labels: name and licence.
         metrics: JSON results of `bloodfilm evaluate` to keep in the manifest, by file name.
         int8: store the detector in eight-bit integers.
+        priors: by leaf, how much rarer (or commoner) than in training a class is where the
+            bundle will be used; the reader's odds are multiplied by it.
 
     Returns:
         the largest differences between torch and ONNX Runtime.
@@ -74,6 +77,8 @@ def publish(
     kept = {path.stem: distil(_read_json(path)) for path in metrics}
     detector, thresholds, images = _detector(runs[0], root)
     reader, calibration, crops = _reader(runs[1], root)
+    if priors:
+        _weigh(reader, calibration, priors)
     parity = export_bundle(
         out, detector, reader, thresholds, calibration, Labels(*labels, kept), (images, crops)
     )
@@ -124,6 +129,27 @@ def _reader(run: Path, root: Path) -> tuple[Part, ReaderCalibration, NDArray[np.
 
 def _silently(items: Iterable[int], _total: int, _what: str) -> Iterable[int]:
     return items
+
+
+def _weigh(reader: Part, calibration: ReaderCalibration, priors: Mapping[str, float]) -> None:
+    """Multiply the odds of some classes, in the last bias of the class head.
+
+    A collection made to show rare cells holds far more of them than films do. Bayes' rule moves
+    the odds from one to the other: the log of the ratio is added to the logit (Saerens et al.
+    2002), times the temperature that the logit will be divided by.
+    """
+    leaves = reader.run["leaves"]
+    for name, factor in priors.items():
+        if name not in leaves or not factor > 0:
+            raise ConfigError(
+                f"--prior {name}={factor:g}: needs one of {', '.join(leaves)} and a factor above 0"
+            )
+    assert isinstance(reader.graph, ReaderGraph)
+    last = reader.graph.model.class_head[-1]
+    shift = [np.log(priors.get(leaf, 1.0)) * calibration.temperatures["class"] for leaf in leaves]
+    with torch.no_grad():
+        last.bias.add_(torch.tensor(shift, dtype=last.bias.dtype))
+    reader.run["priors"] = dict(priors)
 
 
 def _open(run: Path, task: str) -> tuple[dict[str, Any], Config, dict[str, Any]]:

@@ -8,21 +8,38 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
+from bloodfilm.core.errors import ConfigError
 from bloodfilm.models.backbone import Backbone, load_folded, unfold_batch_norm
+from bloodfilm.training.checkpoint import load_checkpoint
 from bloodfilm.training.config import Config
 from bloodfilm.training.sources import SourcedField
 
 
-def start_backbone(
-    backbone: Backbone, config: Config, root: Path, images: Iterable[NDArray[np.uint8]]
+def start_network(
+    network: nn.Module, config: Config, root: Path, images: Iterable[NDArray[np.uint8]]
 ) -> None:
-    """Load starting weights if the configuration names some; `images` recover batch statistics."""
-    if config.model.weights is None:
-        return
-    load_folded(backbone, root / config.model.weights)
-    unfold_batch_norm(backbone, (to_tensor([image]) for image in images))
+    """Load the starting weights the configuration names, if any.
+
+    `start` fills the whole network from another run; `weights` fills the backbone, whose batch
+    statistics are then recovered from `images`.
+
+    Raises:
+        ConfigError: if the weights cannot be read or are of another network.
+    """
+    section = config.model
+    if section.start is not None:
+        kept = load_checkpoint(section.start)
+        try:
+            network.load_state_dict(kept["model"])
+        except (KeyError, RuntimeError):
+            raise ConfigError(f"{section.start}: holds the weights of another network") from None
+    elif section.weights is not None:
+        backbone = network.get_submodule("backbone")
+        assert isinstance(backbone, Backbone)
+        load_folded(backbone, root / section.weights)
+        unfold_batch_norm(backbone, (to_tensor([image]) for image in images))
 
 
 def to_tensor(images: Sequence[NDArray[np.uint8]]) -> Tensor:

@@ -28,7 +28,7 @@ from bloodfilm.training.sources import (
     refuse_leaks,
 )
 from bloodfilm.training.tasks.base import Key
-from bloodfilm.training.tasks.common import describe_sources, start_backbone, to_tensor
+from bloodfilm.training.tasks.common import describe_sources, start_network, to_tensor
 
 MULTIPLE = 32
 LOWEST_SCORE = 0.02
@@ -88,7 +88,7 @@ class DetectorTask:
         torch.manual_seed(config.seed)
         self.network = build_detector(config)
         some = (self.mosaics[0, i][0] for i in range(24))
-        start_backbone(self.network.backbone, config, root, some)
+        start_network(self.network, config, root, some)
 
     @property
     def model(self) -> CellDetector:

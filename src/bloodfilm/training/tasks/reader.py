@@ -26,7 +26,7 @@ from bloodfilm.training.crops import (
 )
 from bloodfilm.training.sources import Progress, open_sources, refuse_leaks
 from bloodfilm.training.tasks.base import Key
-from bloodfilm.training.tasks.common import describe_sources, start_backbone, to_tensor
+from bloodfilm.training.tasks.common import describe_sources, start_network, to_tensor
 
 Sample = tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.int64]]
 Batch = tuple[Tensor, Tensor, Tensor]
@@ -75,8 +75,8 @@ class ReaderTask:
         torch.manual_seed(config.seed)
         self.network = build_reader(config, self.schema)
         some = np.random.default_rng(config.seed).permutation(len(self.train))[:256]
-        start_backbone(
-            self.network.backbone,
+        start_network(
+            self.network,
             config,
             root,
             (plain_crop(self.train.images[i], self.um_per_px) for i in some),
