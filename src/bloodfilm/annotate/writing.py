@@ -44,7 +44,8 @@ def _write_json(path: Path, data: Any) -> None:
 
 def coco_regions(dataset: Dataset) -> dict[str, Any]:
     """Return a COCO file whose annotations are the regions, as polygons of one category."""
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for number, item in enumerate(dataset, 1):
         images.append(
             {"id": number, "file_name": str(item.path), "width": item.width, "height": item.height}
@@ -116,7 +117,8 @@ def _polygons(item: Field) -> tuple[tuple[tuple[float, float], ...], ...]:
 def draw_plan(fields: Sequence[Field], folder: Path) -> list[Path]:
     """Write a picture of each field, dimmed where nothing is to be marked, and a sheet of them."""
     folder.mkdir(parents=True, exist_ok=True)
-    written, thumbnails = [], []
+    written: list[Path] = []
+    thumbnails: list[NDArray[np.uint8]] = []
     for number, item in enumerate(fields, 1):
         picture = draw_region(open_image(item.path), item)
         path = folder / f"{number:04d}-{item.path.stem}.jpg"

@@ -89,7 +89,8 @@ class Reliability:
                 pairs = match(truth, found.boxes[mine], found.scores[mine], MATCH_IOU).pairs
                 right = np.zeros(len(mine), dtype=bool)
                 right[[at for _, at in pairs]] = True
-                np.add.at(counts, (np.where(right, 0, 1), kind, bins[mine]), 1.0)
+                for row, which in enumerate((right, ~right)):
+                    counts[row, kind] += np.bincount(bins[mine[which]], minlength=BINS)
         self.counts = self.counts * FORGET + torch.from_numpy(counts)
 
     def precision(self, found: Detections) -> NDArray[np.float64]:

@@ -96,7 +96,7 @@ class SparseTask:
             load_fields(train, DETECTOR_UM / Mosaics.oversampling, progress),
             load_fields(held, DETECTOR_UM, progress),
         )
-        self.sources = {"train": describe_sources(train), "validation": describe_sources(held)}
+        self.sources |= {"train": describe_sources(train), "validation": describe_sources(held)}
 
     @classmethod
     def on(
@@ -109,7 +109,6 @@ class SparseTask:
         """Build the task on fields that are already loaded (at `Mosaics.oversampling`)."""
         task = cls.__new__(cls)
         task._build(config, root, fields, held)
-        task.sources = {"train": [], "validation": []}
         return task
 
     def _build(
@@ -120,7 +119,7 @@ class SparseTask:
         held: Sequence[CanonicalField],
     ) -> None:
         self.config, self.rules, self.held = config, config.sparse, held
-        self.sources: dict[str, Any] = {}
+        self.sources: dict[str, list[dict[str, Any]]] = {"train": [], "validation": []}
         border = self.rules.border
         data = config.data
         if self.rules.unmarked == "background":
@@ -307,6 +306,19 @@ def cut_patches(field: CanonicalField, context: float) -> list[CanonicalField]:
             continue
         patches.append(_crop(field, low, high))
     return patches
+
+
+def balanced(patches: Sequence[CanonicalField], power: float) -> list[CanonicalField]:
+    """Return the patches, those with rare kinds to be drawn more often.
+
+    Source: repeat factor sampling, LVIS, arXiv 1908.03195, section 4, with the most common kind's
+    frequency as threshold.
+    """
+    held = np.array([[kind in p.kinds for kind in range(len(KINDS))] for p in patches])
+    often = held.mean(axis=0)
+    factors = (often.max() / np.maximum(often, 1e-9)) ** power
+    counts = np.where(held, factors, 1.0).max(axis=1)
+    return [replace(p, repeat=p.repeat * float(n)) for p, n in zip(patches, counts, strict=True)]
 
 
 def _crop(field: CanonicalField, low: NDArray[np.int_], high: NDArray[np.int_]) -> CanonicalField:
