@@ -148,7 +148,8 @@ def _weigh(reader: Part, calibration: ReaderCalibration, priors: Mapping[str, fl
     last = reader.graph.model.class_head[-1]
     shift = [np.log(priors.get(leaf, 1.0)) * calibration.temperatures["class"] for leaf in leaves]
     with torch.no_grad():
-        last.bias.add_(torch.tensor(shift, dtype=last.bias.dtype))
+        assert isinstance(last, torch.nn.Linear)
+        last.bias.add_(torch.tensor(shift, dtype=torch.float32))
     reader.run["priors"] = dict(priors)
 
 

@@ -175,7 +175,7 @@ class Analyzer:
             return view, [], False
         says = f"the {len(red)} red cells found say {seen.um_per_px_y:.3g} um per px (squeeze "
         says += f"{seen.squeeze:.3g})"
-        # A folder's pooled scale rests on hundreds of cells; one field of rouleaux must not move it.
+        # A folder's scale rests on hundreds of cells; one field of rouleaux must not move it.
         if view.scale_source in ("stated", "pooled"):
             kept = f"the {view.scale_source} {view.um_per_px_y:.3g}"
             return view, [f"{says}, {kept} is used"], False
