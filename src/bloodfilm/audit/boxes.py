@@ -51,7 +51,7 @@ def slivers(table: Table) -> Iterator[Finding]:
     """Boxes of nucleated cells under 8 px wide or high."""
     with np.errstate(invalid="ignore"):
         side = table.box[:, 2:].min(axis=1)
-        small = (side > 0) & (side < MIN_SIDE) & table.white & _finite(table)
+        small = (side > 0) & (side < MIN_SIDE) & table.white & ~table.ignored & _finite(table)
     for cell in np.flatnonzero(small).tolist():
         what = f"the box is only {side[cell]:.3g} px across: no cell can be judged in it"
         yield _of(table, "sliver", "error", (cell,), what, "name it `none`, or delete it", 0.95)

@@ -25,7 +25,8 @@ RULES: dict[str, tuple[str, str]] = {
     "identical-fields": ("identical fields", "of one picture twice in one split, keep the first"),
     "leaks": ("patient leak", "move a patient's fields to test everywhere"),
 }
-"""Rule -> (kind of finding it mends, what it does)."""
+"""Rule -> (kind of finding it mends, what it does), in the order in which they are applied: fields
+are moved last, because annotations get new ids by it."""
 
 
 @dataclass
@@ -75,7 +76,8 @@ def fix_labels(
     books = [Book.open(loaded) for loaded in source.files]
     mended = Mended()
     rule_of = {kind: rule for rule, (kind, _) in RULES.items() if rule not in skipped}
-    for finding in findings:
+    places = {rule: place for place, rule in enumerate(RULES)}
+    for finding in sorted(findings, key=lambda f: places.get(rule_of.get(f.kind, ""), -1)):
         rule = rule_of.get(finding.kind)
         changes: list[Change] = []
         if rule is not None and (finding.sure >= sure or finding.kind == "identical fields"):
@@ -88,7 +90,9 @@ def fix_labels(
 
 
 def _gone(books: Sequence[Book], finding: Finding) -> bool:
-    """Whether an earlier change took away all the annotations a finding is about."""
+    """Whether an earlier change took away what a finding is about."""
+    if finding.kind == "id and name differ" and not finding.annotations:
+        return any(b.renumbered and str(b.loaded.path) == finding.file for b in books)
     if not finding.annotations or not finding.boxes:
         return False
     return all(where(books, finding.file, i) is None for i in finding.annotations)

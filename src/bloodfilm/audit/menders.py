@@ -41,6 +41,7 @@ class Book:
     loaded: Loaded
     content: Json
     names: dict[str, str]
+    renumbered: bool = False
 
     @classmethod
     def open(cls, loaded: Loaded) -> "Book":
@@ -186,6 +187,7 @@ def _renumber(book: Book, finding: Finding, rule: str) -> list[Change]:
             mapping[ident] = _IDS[name]
     if not mapping:
         return []
+    book.renumbered = True
     for item in book.content.get("categories", []):
         item["id"] = mapping.get(item["id"], item["id"])
     for item in book.content.get("annotations", []):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from bloodfilm import __version__
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.training.checkpoint import load_checkpoint, save_checkpoint, write_json
-from bloodfilm.training.config import Config
+from bloodfilm.training.config import Config, parse_config
 from bloodfilm.training.tasks.base import Key, Task, Taught
 
 Report = Callable[[str, int, int, dict[str, float]], None]
@@ -284,9 +284,17 @@ def _identity(config: Config) -> dict[str, Any]:
     return data
 
 
+def _same_run(stored: Any, config: Config) -> bool:
+    """Whether a checkpoint's configuration is this one; a setting it does not know was default."""
+    try:
+        return _identity(parse_config(json.loads(stored), LAST)) == _identity(config)
+    except (ConfigError, TypeError, ValueError):
+        return False
+
+
 def _resume(state: State, task: Task, path: Path, config: Config) -> None:
     kept = load_checkpoint(path)
-    if kept.get("config") != json.dumps(_identity(config), sort_keys=True):
+    if not _same_run(kept.get("config"), config):
         raise ConfigError(
             f"{path.parent}: holds a run of another configuration; choose another --out, "
             "or --restart to begin anew there"
