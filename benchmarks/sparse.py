@@ -148,10 +148,11 @@ def jobs(options: argparse.Namespace) -> Iterator[Job]:
         share, planner = (1.0, "all") if method == "full" else (share, planner)
         return Job(data, method, share, planner, seed, steps, options.size, options.width)
 
-    main = ("full", "region", "ours", "published", "patches", "naive")
+    main, plain = ("full", "region", "ours", "published"), ("patches", "naive")
     yield from (job("txl", m, 0.1, seed) for seed, m in product(range(3), main))
-    for share, seed in product((0.05, 0.2), range(3)):
-        yield from (job("txl", m, share, seed) for m in ("ours", "region", "published"))
+    for seed in range(3):
+        yield from (job("txl", m, 0.1, seed) for m in plain)
+        yield from (job("txl", m, s, seed) for s, m in product((0.05, 0.2), main[1:]))
     for seed, patient in product(range(options.lld_seeds), LLD_PATIENTS):
         yield from (job(f"lld-{patient}", m, 0.1, seed) for m in ("full", "ours", "region"))
     yield from (job("txl", "ours", 0.1, 0, planner) for planner in ("cells", "uncertainty"))
