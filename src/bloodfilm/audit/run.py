@@ -11,7 +11,7 @@ from bloodfilm.audit.labels import Source, read_labels
 from bloodfilm.audit.survey import Survey, survey
 from bloodfilm.audit.table import Table, table_of
 from bloodfilm.audit.texts import check_texts
-from bloodfilm.core import Dataset
+from bloodfilm.core import DataError, Dataset
 from bloodfilm.formats import detect, open_dataset
 
 Tell = Callable[[str, int, int], None]
@@ -66,6 +66,8 @@ def open_source(path: Path, format: str | None = None, labels: str | None = None
 
     `DataError` if nothing is recognised or a label file is ill-formed.
     """
+    if not path.exists():
+        raise DataError(f"{path}: does not exist; check the path")
     name = format or detect(path)
     if name == "lld" and path.is_dir() and labels in (None, "json"):
         source = read_labels(path)

@@ -1,0 +1,95 @@
+"""Mending: what is sure goes, what is not stays and is listed, the original is not touched."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from bloodfilm.audit import Options, audit, open_source
+from bloodfilm.audit.fix import RULES, fix_labels
+from bloodfilm.core import ConfigError, DataError
+from bloodfilm.formats import open_dataset
+
+
+def digest(root):
+    files = sorted(p for p in root.rglob("*") if p.is_file())
+    return [(str(p), hashlib.sha1(p.read_bytes()).hexdigest()) for p in files]
+
+
+@pytest.fixture(scope="module")
+def mended(faulty, tmp_path_factory):
+    out = tmp_path_factory.mktemp("mended") / "out"
+    before = digest(faulty.root)
+    result = fix_labels(faulty.source, faulty.findings, faulty.root, out)
+    assert digest(faulty.root) == before
+    return out, result
+
+
+def test_what_was_sure_is_gone(faulty, mended):
+    out, _ = mended
+    kinds = {f.kind for f in audit(open_source(out), Options(pixels=False))}
+    gone = {
+        "exact repeat",
+        "same cell twice",
+        "zero size",
+        "outside",
+        "sliver",
+        "stray code",
+        "id and name differ",
+        "repeated image entry",
+        "patient leak",
+    }
+    assert not kinds & gone
+    assert {"two classes", "missing image", "odd file name"} <= kinds
+
+
+def test_every_change_is_logged_and_the_rest_listed(mended):
+    out, result = mended
+    lines = [json.loads(line) for line in (out / "changes.jsonl").read_text().splitlines()]
+    assert len(lines) == len(result.changes) > 8
+    assert {line["rule"] for line in lines} <= set(RULES)
+    assert all(line["file"] and line["action"] and line["why"] for line in lines)
+    left = [json.loads(line) for line in (out / "left.jsonl").read_text().splitlines()]
+    assert {"two classes", "missing image", "odd file name"} <= {line["kind"] for line in left}
+    assert all(line["severity"] != "info" for line in left)
+
+
+def test_the_copy_reads_as_lld_with_its_images(mended):
+    dataset = open_dataset(mended[0])
+    assert len(dataset) > 10
+    assert not [p for p in dataset.problems if "over the image" in p or "no area" in p]
+
+
+def test_text_labels_follow(faulty, mended):
+    out, _ = mended
+    repeat = next(p for p in faulty.planted if p.kind == "exact repeat")
+    name = Path("H_40X_C2/txt_labels/AttriDet/train") / f"{repeat.image.stem}.txt"
+    before = (faulty.root / name).read_text().splitlines()
+    after = (out / name).read_text().splitlines()
+    assert len(set(before)) < len(before)
+    assert len(set(after)) == len(after)
+
+
+def test_a_rule_can_be_switched_off(faulty, tmp_path):
+    out = tmp_path / "out"
+    result = fix_labels(faulty.source, faulty.findings, faulty.root, out, off=["exact-repeats"])
+    assert "exact-repeats" not in {c.rule for c in result.changes}
+    assert "exact repeat" in {f.kind for f in result.left}
+
+
+def test_the_unsure_is_left(faulty, tmp_path):
+    result = fix_labels(faulty.source, faulty.findings, faulty.root, tmp_path / "o", sure=1.0)
+    assert "no-nucleus" not in {c.rule for c in result.changes}
+    assert "no nucleus" in {f.kind for f in result.left}
+
+
+def test_bad_requests_are_refused(faulty, tmp_path):
+    with pytest.raises(ConfigError, match="no rule 'x'"):
+        fix_labels(faulty.source, [], faulty.root, tmp_path / "a", off=["x"])
+    with pytest.raises(DataError, match="lies in the original"):
+        fix_labels(faulty.source, [], faulty.root, faulty.root / "sub")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").write_text("mine")
+    with pytest.raises(DataError, match="not empty"):
+        fix_labels(faulty.source, [], faulty.root, tmp_path / "full")
