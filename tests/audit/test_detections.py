@@ -1,0 +1,50 @@
+"""With a bundle: what it finds and nobody marked is said, what is marked or to ignore is not."""
+
+import pytest
+
+from bloodfilm.audit import Options, audit
+from bloodfilm.core import BundleError, Cell, Dataset, Domain, Field
+from fake_bundle import box_of, draw, lay_out, save, write_bundle
+
+NUCLEATED = [(50.0, 40.0, "lymphocyte"), (110.0, 70.0, "eosinophil"), (60.0, 86.0, "basophil")]
+
+
+@pytest.fixture
+def field(tmp_path):
+    discs = lay_out(160.0, 120.0, NUCLEATED)
+    path = save(tmp_path / "a.png", draw(discs, (640, 480), 0.25, 1.0))
+    boxes = [tuple(map(float, box_of(d))) for d in discs if d.diameter > 10]
+    return path, boxes
+
+
+def dataset(path, cells):
+    domain = Domain(um_per_px=0.25, squeeze=1.0)
+    return Dataset("mine", (Field(path, 640, 480, tuple(cells), domain=domain),))
+
+
+def unmarked(found):
+    return [f for f in found if f.kind == "unmarked white cell"]
+
+
+def test_only_the_cell_without_a_box_is_told(field, tmp_path):
+    path, boxes = field
+    assert len(boxes) == 3
+    bundle = write_bundle(tmp_path / "bundle")
+    cells = [Cell(boxes[0], "lymphocyte"), Cell(boxes[1], None, ignore=True)]
+    (finding,) = unmarked(audit(dataset(path, cells), Options(bundle=bundle)))
+    x, y, w, h = finding.boxes[0]
+    assert abs(x + w / 2 - boxes[2][0] - boxes[2][2] / 2) < 5
+    assert abs(y + h / 2 - boxes[2][1] - boxes[2][3] / 2) < 5
+    assert finding.severity == "warning" and finding.sure > 0.5
+
+
+def test_nothing_is_told_where_all_are_marked(field, tmp_path):
+    path, boxes = field
+    bundle = write_bundle(tmp_path / "bundle")
+    cells = [Cell(box, "white cell") for box in boxes]
+    assert unmarked(audit(dataset(path, cells), Options(bundle=bundle))) == []
+
+
+def test_a_missing_bundle_is_one_line(field, tmp_path):
+    with pytest.raises(BundleError):
+        audit(dataset(field[0], []), Options(bundle=tmp_path / "none"))
