@@ -5,6 +5,7 @@ import json
 import logging
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,18 @@ class _Images:
         return None if image is None else {"image": image[None]}
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back the quantiser's advice, and nobody else's warnings afterwards."""
+    root = logging.getLogger()
+    before = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(before)
+
+
 def quantise(model: bytes, images: Sequence[NDArray[np.uint8]]) -> bytes:
     """Return a detector graph with eight-bit convolutions, calibrated on images (H, W, 3).
 
@@ -47,8 +60,7 @@ def quantise(model: bytes, images: Sequence[NDArray[np.uint8]]) -> bytes:
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    logging.getLogger("root").setLevel(logging.ERROR)
-    with tempfile.TemporaryDirectory() as folder:
+    with _quiet(), tempfile.TemporaryDirectory() as folder:
         plain, ready, done = (Path(folder) / f"{n}.onnx" for n in ("plain", "ready", "done"))
         plain.write_bytes(model)
         quant_pre_process(str(plain), str(ready), skip_symbolic_shape=True)
