@@ -278,7 +278,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=os.environ.get("BLOODFILM_DATA"))
     parser.add_argument("--pairs", type=int, default=72)
-    parser.add_argument("--unrelated", type=int, default=120)
+    parser.add_argument("--unrelated", type=int, default=110)
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
@@ -290,11 +290,11 @@ def main() -> None:
     drawn, images = rendered_pairs(given.pairs, given.cache)
     result["rendered pairs"] = drawn
     table("Rendered pairs", drawn)
-    pictures = [(name, photograph(image)) for name, image in images[:48]]
+    pictures = [(name, photograph(image)) for name, image in images[:24]]
     apart = unrelated(pictures, given.unrelated, seed=1)
     summary = {"rendered": summarise(drawn), "unrelated, rendered": false_alarms(apart)}
     if given.data:
-        fields = real_fields(Path(given.data) / "lld40x", 40)
+        fields = real_fields(Path(given.data) / "lld40x", 24)
         strangers = unrelated(fields, given.unrelated, seed=2)
         summary["unrelated, real"] = false_alarms(strangers)
         apart = apart + strangers

@@ -111,6 +111,7 @@ class Photograph:
         self.image = image
         self.view = view
         self._sights: dict[float, Sight] = {}
+        self._others: dict[tuple[float, float], Photograph] = {}
 
     def at(self, um_per_px: float) -> Sight:
         """The field at a scale."""
@@ -120,13 +121,18 @@ class Photograph:
 
     def squeezed(self, squeeze: float) -> "Photograph":
         """The same field under another squeeze; its scale along y stays."""
-        wider = self.view.um_per_px_y / squeeze
-        return Photograph(self.image, replace(self.view, um_per_px_x=wider))
+        return self._other(self.view.um_per_px_y / squeeze, self.view.um_per_px_y)
 
     def scaled(self, factor: float) -> "Photograph":
         """The same field taken for larger or smaller; its squeeze stays."""
-        across, down = self.view.um_per_px_x * factor, self.view.um_per_px_y * factor
-        return Photograph(self.image, replace(self.view, um_per_px_x=across, um_per_px_y=down))
+        return self._other(self.view.um_per_px_x * factor, self.view.um_per_px_y * factor)
+
+    def _other(self, across: float, down: float) -> "Photograph":
+        """The same field at other micrometres per pixel; kept, like the sights."""
+        if (across, down) not in self._others:
+            view = replace(self.view, um_per_px_x=across, um_per_px_y=down)
+            self._others[across, down] = Photograph(self.image, view)
+        return self._others[across, down]
 
 
 def common_scales(first: CanonicalView, second: CanonicalView) -> list[float]:
