@@ -235,7 +235,9 @@ def parse_config(data: dict[str, Any], name: str) -> Config:
     try:
         return Config.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
+        every = error.errors()
+        # A misspelt table also leaves the right one missing: the spelling is the thing to mend.
+        first = next((e for e in every if e["type"] == "extra_forbidden"), every[0])
         key = ".".join(str(part) for part in first["loc"]) or "the file"
         if first["type"] == "extra_forbidden":
             raise ConfigError(f"{name}: {key} is no known key{_hint(first['loc'])}") from None
