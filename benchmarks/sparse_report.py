@@ -111,16 +111,17 @@ def left_out(runs: list[dict[str, Any]]) -> list[Group]:
     return groups
 
 
-def _spread(values: list[float]) -> dict[str, float]:
-    sd = statistics.stdev(values) if len(values) > 1 else 0.0
-    return {"mean": round(statistics.fmean(values), 4), "sd": round(sd, 4)}
+def _spread(values: list[float]) -> dict[str, float | None]:
+    """Return mean and sd; one run has no spread that anybody knows."""
+    sd = round(statistics.stdev(values), 4) if len(values) > 1 else None
+    return {"mean": round(statistics.fmean(values), 4), "sd": sd}
 
 
 def line(group: Group) -> str:
     """Return a group as a line of a table."""
     name = f"{group['data']:7} {group['method']:30} {group['share']:5.0%} {group['planner']:11}"
     shown = [
-        f"{metric} {group[metric]['mean']:.3f}±{group[metric]['sd']:.3f}"
+        f"{metric} {group[metric]['mean']:.3f} (sd {group[metric]['sd']})"
         for metric in ("ap50", "ap", "ap50_kept", "ap_kept", "nucleated_cell_ap50")
         if metric in group
     ]
@@ -175,6 +176,8 @@ def curve(groups: list[Group]) -> str:
             continue
         parts += _series([(place[s], height(v["mean"])) for s, v in found], COLOURS[method])
         for share, v in found:
+            if v["sd"] is None:
+                continue
             top, base = height(v["mean"] + v["sd"]), height(v["mean"] - v["sd"])
             parts.append(_stroke(place[share], top, place[share], base, COLOURS[method]))
         labels.append((height(found[-1][1]["mean"]), method, COLOURS[method]))
