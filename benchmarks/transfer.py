@@ -162,7 +162,7 @@ def arrived(pair: Pair, alignment: Alignment) -> dict[str, int]:
         if seen.ignore or other is None:
             continue
         got = carried.get(seen.thing.id)
-        good = got is not None and got.box is not None and iou([got.box], [other.box])[0, 0] >= 0.5
+        good = bool(got and got.box and iou([got.box], [other.box])[0, 0] >= 0.5)
         whole = not seen.cut and not other.cut
         counts["cells"] += 1
         counts["carried"] += good
