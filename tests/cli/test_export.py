@@ -1,0 +1,135 @@
+"""`bloodfilm export`: two training runs to a bundle that finds and reads cells."""
+
+import json
+import shutil
+
+import pytest
+from typer.testing import CliRunner
+
+from bloodfilm.cli.app import app
+from bloodfilm.core import Domain
+from bloodfilm.export import publish as module
+from bloodfilm.imaging.open import open_image
+from bloodfilm.inference.analyzer import Analyzer
+from bloodfilm.inference.bundle import load_bundle
+from bloodfilm.training import loop
+from bloodfilm.training.checkpoint import load_checkpoint, save_checkpoint
+from tiny import LEAVES, config, to_toml, write_set
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [*map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    write_set(folder / "discs", 3, 3)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(root, tmp_path_factory):
+    """A detector that has seen enough to find something, a reader that has seen nothing much."""
+    out = tmp_path_factory.mktemp("runs")
+    some = {"epochs": 2, "samples": 96, "batch": 8, "lr": 0.01, "ema": 0.8}
+    for task, optim in (("detector", some), ("reader", {"epochs": 1})):
+        data = config(task, optim=optim)
+        (out / f"{task}.toml").write_text(to_toml(data))
+        result = run(
+            "train", out / f"{task}.toml", "--data", root, "--out", out / task, "--device", "cpu"
+        )
+        assert result.exit_code == 0, result.output
+    return out
+
+
+@pytest.fixture(scope="module")
+def bundle(root, runs):
+    (runs / "evaluation.json").write_text(json.dumps({"fields": 3}))
+    result = run(
+        "export", runs / "detector", runs / "reader", "--data", root, "--out", runs / "bundle",
+        "--name", "discs", "--licence", "CC0-1.0", "--metrics", runs / "evaluation.json",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "agree" in result.output and "MB" in result.output
+    return runs / "bundle"
+
+
+def test_the_bundle_says_what_it_is(bundle):
+    manifest = load_bundle(bundle).manifest
+    assert (manifest.name, manifest.licence) == ("discs", "CC0-1.0")
+    assert not set(LEAVES) & set(manifest.unlearnt.classes)
+    assert "monoblast" in manifest.unlearnt.classes
+    assert "cell_size" not in manifest.unlearnt.attributes
+    assert "nuclear_shape" in manifest.unlearnt.attributes
+    assert manifest.training["detector"]["config"]["seed"] == 3
+    assert manifest.training["reader"]["sources"]["train"][0]["name"] == "discs"
+    assert manifest.metrics["evaluation"] == {"fields": 3}
+    assert manifest.reader.novelty_threshold is not None
+    assert "discs" in (bundle / "MODEL_CARD.md").read_text()
+    # Valid JSON, which knows no NaN.
+    json.loads((bundle / "manifest.json").read_text(), parse_constant=pytest.fail)
+
+
+def test_an_analyzer_runs_with_it(bundle, root):
+    loaded = load_bundle(bundle)
+    image = open_image(root / "discs" / "v0.png")
+    stated = Domain(um_per_px=0.25, squeeze=1.0)
+    eager = Analyzer(loaded, "cpu", min_score=0.05)
+    result = eager.analyze(image, "v0.png", stated)
+    nucleated = [c for c in result.cells if c.kind == "nucleated cell"]
+    assert nucleated and all(c.attributes["nuclear_shape"].value is None for c in nucleated)
+    assert all(set(c.probabilities) == set(LEAVES) for c in nucleated)
+    json.dumps(result.to_json(), allow_nan=False)
+
+
+def test_only_validation_data_are_chosen_on(runs, root, monkeypatch):
+    seen = []
+
+    def spy(name):
+        real = getattr(module, name)
+
+        def load(sourced, *more):
+            seen.extend(s.field.split for s in sourced)
+            return real(sourced, *more)
+
+        monkeypatch.setattr(module, name, load)
+
+    spy("load_fields")
+    spy("load_crops")
+    module._detector(runs / "detector", root)
+    module._reader(runs / "reader", root)
+    assert seen == ["val"] * 6
+
+
+def test_an_unfinished_reader_calls_nothing_novel(runs, root, tmp_path, caplog):
+    shutil.copytree(runs / "reader", tmp_path / "reader")
+    kept = load_checkpoint(tmp_path / "reader" / loop.BEST)
+    kept.pop("finished")
+    save_checkpoint(tmp_path / "reader" / loop.BEST, kept)
+    _, calibration, _ = module._reader(tmp_path / "reader", root)
+    assert calibration.novelty_threshold is None and "not finished" in caplog.text
+
+
+def test_what_cannot_be_exported_is_said_in_one_line(runs, root, tmp_path):
+    detector, reader = runs / "detector", runs / "reader"
+    shutil.copytree(reader, tmp_path / "mixed")
+    shutil.copy(detector / loop.BEST, tmp_path / "mixed" / loop.BEST)
+    (tmp_path / "list.json").write_text("[1]")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("precious")
+    out = tmp_path / "out"
+    for arguments, said in (
+        ((reader, detector, "--out", out), "a detector is wanted here"),
+        ((tmp_path / "none", reader, "--out", out), "no such file"),
+        ((detector, tmp_path / "mixed", "--out", out), "other weights"),
+        ((detector, reader, "--out", out, "--metrics", tmp_path / "list.json"), "no record"),
+        ((detector, reader, "--out", tmp_path / "full"), "is no bundle"),
+        ((detector, reader, "--out", out, "--data", tmp_path / "none"), "no such folder"),
+    ):
+        result = run("export", "--data", root, *arguments)
+        assert result.exit_code == 2, (said, result.output)
+        (line,) = [x for x in result.stderr.splitlines() if x.startswith("error:")]
+        assert said in line
+    assert not out.exists()
+    assert [f.name for f in (tmp_path / "full").iterdir()] == ["thesis.txt"]

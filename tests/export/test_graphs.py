@@ -1,0 +1,263 @@
+"""ONNX graphs: what they compute is what torch computes, or no bundle is written."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+
+from bloodfilm.core import DEFAULT_TAXONOMY, LLD_SCHEMA
+from bloodfilm.core.errors import BundleError, ConfigError
+from bloodfilm.export import bundle as module
+from bloodfilm.export.bundle import (
+    DetectorGraph,
+    Labels,
+    Part,
+    ReaderGraph,
+    detector_parity,
+    export_bundle,
+    fuse_padding,
+    reader_parity,
+    to_onnx,
+)
+from bloodfilm.inference.bundle import load_bundle, open_session
+from bloodfilm.models import CellDetector, CellReader
+from bloodfilm.training.calibrate import ReaderCalibration
+from bloodfilm.training.crops import reader_leaves
+from bloodfilm.training.sources import KINDS
+
+torch.set_num_threads(1)
+LEAVES = reader_leaves(DEFAULT_TAXONOMY)
+PADDED = "mobilenetv2_035"  # one whose "SAME" convolutions pad unevenly
+LIMITS = dict.fromkeys(KINDS, 0.1)
+
+
+def pixels(*shape, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (*shape, 3), dtype=np.uint8)
+
+
+IMAGES = [pixels(64, 96), pixels(32, 64, seed=1)]
+CROPS = pixels(3, 64, 64)
+
+
+@pytest.fixture(scope="module")
+def detector():
+    torch.manual_seed(0)
+    model = CellDetector(PADDED, 3, 8).eval()
+    with torch.no_grad():
+        model.kind_head.bias.fill_(-1.5)
+    return DetectorGraph(model).eval()
+
+
+@pytest.fixture(scope="module")
+def reader():
+    torch.manual_seed(0)
+    sizes = [len(a.values) for a in LLD_SCHEMA.attributes]
+    return ReaderGraph(CellReader(len(LEAVES), sizes, PADDED, width=8).eval()).eval()
+
+
+def exported(detector, reader):
+    return (
+        to_onnx(detector, torch.from_numpy(IMAGES[0][None]), ("image", ("scores", "boxes"))),
+        to_onnx(reader, torch.from_numpy(CROPS[:2]), ("crops", tuple(READ))),
+    )
+
+
+READ = ("classes", "attributes", "novelty")
+
+
+@pytest.fixture(scope="module")
+def graphs(detector, reader):
+    return exported(detector, reader)
+
+
+def operators(data):
+    return [node.op_type for node in onnx.load_from_string(data).graph.node]
+
+
+def answers(data, feed, *names):
+    return open_session(data, Path("graph.onnx"), "cpu", 1).run(list(names) or None, feed)
+
+
+def test_graphs_compute_what_torch_does(detector, reader, graphs):
+    found = detector_parity(detector, graphs[0], IMAGES, LIMITS)
+    assert found["score"] < 1e-4 and found["box_px"] < 1e-2
+    assert max(reader_parity(reader, graphs[1], CROPS).values()) < 1e-3
+
+
+def test_no_padding_is_left_and_the_answers_stay(detector, reader, graphs, monkeypatch):
+    monkeypatch.setattr(module, "fuse_padding", lambda data: data)
+    feeds = ({"image": IMAGES[1][None]}, {"crops": CROPS})
+    for plain, fused, feed in zip(exported(detector, reader), graphs, feeds, strict=True):
+        assert operators(plain).count("Pad") >= 4 and "Pad" not in operators(fused)
+        assert operators(plain).count("Conv") == operators(fused).count("Conv")
+        assert len(operators(fused)) < len(operators(plain))
+        for a, b in zip(answers(plain, feed), answers(fused, feed), strict=True):
+            assert np.abs(a - b).max() < 1e-4 * max(1, np.abs(a).max())
+
+
+def padded(
+    mode="constant", amounts=(0, 0, 0, 1, 0, 0, 1, 2), fill=0.0, users=1, shown=False, **conv
+):
+    """A graph of one padding and one convolution or more."""
+    rng = np.random.default_rng(0)
+    channels = 2 + amounts[1] + amounts[5]
+    weight = rng.normal(size=(3, channels, 3, 3)).astype(np.float32)
+    constants = [
+        numpy_helper.from_array(np.array(amounts, np.int64), "amounts"),
+        numpy_helper.from_array(np.array(fill, np.float32), "fill"),
+        numpy_helper.from_array(weight, "weight"),
+    ]
+    nodes = [helper.make_node("Pad", ["x", "amounts", "fill"], ["wide"], mode=mode)]
+    names = [f"y{i}" for i in range(users)]
+    nodes += [helper.make_node("Conv", ["wide", "weight"], [n], **conv) for n in names]
+    names += ["wide"] * shown
+    graph = helper.make_graph(
+        nodes,
+        "padded",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 2, "h", "w"])],
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, None, None, None]) for n in names],
+        constants,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    return model.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("fused", "case"),
+    [
+        (True, {}),
+        (True, {"strides": [2, 2], "pads": [1, 0, 2, 0]}),
+        (True, {"auto_pad": "NOTSET"}),
+        (False, {"mode": "reflect"}),
+        (False, {"fill": 1.0}),
+        (False, {"users": 2}),
+        (False, {"shown": True}),
+        (False, {"amounts": (0, 1, 0, 0, 0, 0, 1, 1)}),
+        (False, {"amounts": (0, 0, -1, 0, 0, 0, 1, 1)}),
+        (False, {"auto_pad": "SAME_UPPER"}),
+    ],
+)
+def test_only_zeros_around_maps_of_one_convolution_are_folded(fused, case):
+    before = padded(**case)
+    after = fuse_padding(before)
+    assert ("Pad" not in operators(after)) == fused
+    x = np.random.default_rng(1).normal(size=(1, 2, 7, 8)).astype(np.float32)
+    for a, b in zip(answers(before, {"x": x}), answers(after, {"x": x}), strict=True):
+        assert a.shape == b.shape and np.allclose(a, b, atol=1e-5)
+    left = {t.name for t in onnx.load_from_string(after).graph.initializer}
+    assert left == ({"weight"} if fused else {"weight", "amounts", "fill"})
+
+
+def disturbed(data, output, change):
+    """The graph with one output changed by an operator."""
+    proto = onnx.load_from_string(data)
+    for node in proto.graph.node:
+        for i, name in enumerate(node.output):
+            if name == output:
+                node.output[i] = "honest"
+    operator, number = change
+    proto.graph.initializer.append(
+        numpy_helper.from_array(np.array(number, np.float32), "disturbance")
+    )
+    proto.graph.node.append(helper.make_node(operator, ["honest", "disturbance"], [output]))
+    return proto.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("output", "change", "what"),
+    [
+        ("scores", ("Add", 0.01), "scores|cells"),
+        ("scores", ("Add", np.nan), "scores|cells"),
+        ("boxes", ("Mul", 1.02), "boxes|cells"),
+        ("scores", ("Mul", 0.0), "scores|cells"),
+        ("classes", ("Add", 0.1), "class"),
+        ("attributes", ("Mul", np.nan), "attribute"),
+        ("novelty", ("Add", 0.5), "novelty"),
+    ],
+)
+def test_a_graph_that_differs_is_refused_and_nothing_is_written(
+    detector, reader, graphs, tmp_path, monkeypatch, output, change, what
+):
+    wrong = [disturbed(g, output, change) if (output in READ) == i else g
+             for i, g in enumerate(graphs)]  # fmt: skip
+    ready = iter(wrong)
+    monkeypatch.setattr(module, "to_onnx", lambda *_: next(ready))
+    with pytest.raises(BundleError, match=rf"({what}).*not written"):
+        write(tmp_path / "out", detector, reader)
+    assert not (tmp_path / "out").exists()
+
+
+def run_record():
+    return {
+        "config": {},
+        "sources": {},
+        "kinds": list(KINDS),
+        "um_per_px": 0.25,
+        "size": 64,
+        "leaves": list(LEAVES),
+        "taxonomy": DEFAULT_TAXONOMY.to_json(),
+        "schema": LLD_SCHEMA.to_json(),
+        "unlearnt": {"classes": [], "attributes": []},
+    }
+
+
+def write(out, detector, reader):
+    calibration = ReaderCalibration({"class": 1.5}, 0.7, 0.6, None, {"class_ece": 0.1})
+    return export_bundle(
+        out,
+        Part(detector, run_record(), {"ap": 0.5}),
+        Part(reader, run_record(), {"score": 1.0}),
+        LIMITS,
+        calibration,
+        Labels("tiny", "CC0-1.0", {}),
+        (IMAGES, CROPS),
+    )
+
+
+def test_a_bundle_is_written_and_replaced_but_nothing_else_is(
+    detector, reader, graphs, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(module, "to_onnx", lambda graph, *_: graphs[graph is reader])
+    out = tmp_path / "deep" / "bundle"
+    for _ in range(2):
+        parity = write(out, detector, reader)
+        bundle = load_bundle(out)
+        assert bundle.manifest.name == "tiny" and bundle.manifest.detector.stride == 4
+        assert set(bundle.manifest.metrics["parity"]) == set(parity)
+        assert bundle.manifest.metrics["validation"]["detector"] == {"ap": 0.5}
+        bundle.detector("cpu"), bundle.reader("cpu")
+        assert not list(out.glob("*.part"))
+
+    (tmp_path / "file").write_text("precious")
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "manifest.json").write_text(json.dumps({"name": "a web app"}))
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.txt").write_text("precious")
+    for place in (tmp_path / "file", site, other):
+        before = sorted((f, f.read_bytes()) for f in tmp_path.rglob("*") if f.is_file())
+        with pytest.raises(ConfigError, match="is no bundle"):
+            write(place, detector, reader)
+        assert before == sorted((f, f.read_bytes()) for f in tmp_path.rglob("*") if f.is_file())
+    (tmp_path / "empty").mkdir()
+    write(tmp_path / "empty", detector, reader)
+
+
+def test_a_network_that_answers_nan_is_refused(graphs):
+    class Blank(nn.Module):
+        def forward(self, image):
+            grid = (1, 1, image.shape[1] // 4, image.shape[2] // 4)
+            return torch.full(grid, torch.nan).expand(-1, 3, -1, -1), torch.ones(grid).expand(
+                -1, 4, -1, -1
+            )
+
+    data = disturbed(graphs[0], "scores", ("Mul", np.nan))
+    with pytest.raises(BundleError, match="scores"):
+        detector_parity(Blank(), data, IMAGES[:1], LIMITS)
