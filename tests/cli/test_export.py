@@ -32,7 +32,7 @@ def root(tmp_path_factory):
 def runs(root, tmp_path_factory):
     """A detector that has seen enough to find something, a reader that has seen nothing much."""
     out = tmp_path_factory.mktemp("runs")
-    some = {"epochs": 2, "samples": 96, "batch": 8, "lr": 0.01, "ema": 0.8}
+    some = {"epochs": 3, "samples": 96, "batch": 8, "lr": 5e-3, "ema": 0.5, "validate_every": 3}
     for task, optim in (("detector", some), ("reader", {"epochs": 1})):
         data = config(task, optim=optim)
         (out / f"{task}.toml").write_text(to_toml(data))
@@ -126,6 +126,8 @@ def test_what_cannot_be_exported_is_said_in_one_line(runs, root, tmp_path):
         ((detector, reader, "--out", out, "--metrics", tmp_path / "list.json"), "no record"),
         ((detector, reader, "--out", tmp_path / "full"), "is no bundle"),
         ((detector, reader, "--out", out, "--data", tmp_path / "none"), "no such folder"),
+        ((detector, reader, "--out", out, "--prior", "monocyte"), "CLASS=FACTOR"),
+        ((detector, reader, "--out", out, "--prior", "toad=0.1"), "needs one of"),
     ):
         result = run("export", "--data", root, *arguments)
         assert result.exit_code == 2, (said, result.output)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bloodfilm.core.domain import Domain
 from bloodfilm.core.errors import DataError
-from bloodfilm.imaging.canonical import CanonicalView, canonical_view, refine
+from bloodfilm.imaging.canonical import DETECTOR_UM, CanonicalView, canonical_view, refine
 from bloodfilm.imaging.measure import measure, pool
 from imaging.drawing import ellipse, field
 
@@ -33,13 +33,13 @@ def test_measured_field_says_where_its_numbers_come_from() -> None:
     assert view.note == ""
 
 
-def test_rendered_cells_are_30_px_round_on_245() -> None:
+def test_rendered_cells_are_round_and_of_their_size_on_245() -> None:
     image = field(cell=(30, 52), white=(163, 164, 155), ink=(70, 100, 130))
     view = canonical_view(image)
     drawn = view.render(image)
     assert drawn.shape == (view.size[1], view.size[0], 3)
     again = measure(drawn)
-    assert again.diameter == pytest.approx(30, rel=0.06)
+    assert again.diameter == pytest.approx(7.5 / DETECTOR_UM, rel=0.06)
     assert again.squeeze == pytest.approx(1, abs=0.05)
     assert again.white_point == pytest.approx((245, 245, 245), abs=2)
 
@@ -133,7 +133,7 @@ def test_boxes_follow_the_pixels() -> None:
 def test_shrinking_one_axis_while_the_other_grows_does_not_alias() -> None:
     stripes = np.zeros((640, 640, 3), np.uint8)
     stripes[::2] = 160
-    drawn = view_of_size(um=(0.4, 0.07)).render(stripes)
+    drawn = view_of_size(um=(0.4, 0.07)).render(stripes, 0.25)
     # Linear interpolation alone would leave most of the contrast of 240 : 0.
     assert drawn.std() < 20
 
