@@ -189,7 +189,7 @@ def test_nothing_known_at_all_is_no_lesson():
     nothing = target(BOXES, NAMES, known=np.zeros((GRID, GRID), bool))
     terms = detection_loss(out, TargetBatch.collate([nothing]), STRIDE)
     total(terms).backward()
-    assert all(float(t) == 0 for t in terms.values())
+    assert all(t.item() == 0 for t in terms.values())
     assert all((v.grad == 0).all() for v in out.values())
 
 

@@ -8,7 +8,12 @@ from bloodfilm.core import DEFAULT_TAXONOMY, LLD_SCHEMA, Region
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.inference.decode import Detections
 from bloodfilm.training import calibrate as module
-from bloodfilm.training.calibrate import calibrate_reader, detector_thresholds
+from bloodfilm.training.calibrate import (
+    calibrate_reader,
+    detector_thresholds,
+    node_threshold,
+    walk_down,
+)
 from bloodfilm.training.crops import Crops, reader_leaves
 from bloodfilm.training.sources import KINDS, CanonicalField
 
@@ -159,3 +164,33 @@ def test_what_was_not_learnt_is_not_measured(monkeypatch):
     reader(monkeypatch)
     with pytest.raises(ConfigError, match="no validation cell"):
         calibrated(crops, [False] * LEAVES)
+
+
+def spread(**shares):
+    """Probabilities of leaves, named with underscores."""
+    names = reader_leaves(DEFAULT_TAXONOMY)
+    return np.array([shares.get(n.replace(" ", "_"), 0.0) for n in names])
+
+
+def test_nodes_are_followed_down_and_held_against_labels_of_any_depth():
+    p = spread(band_neutrophil=0.4, segmented_neutrophil=0.35, monocyte=0.25)
+    labels = ("segmented neutrophil", "neutrophil", "monocyte")
+    allowed = np.array(
+        [DEFAULT_TAXONOMY.leaf_mask(n, reader_leaves(DEFAULT_TAXONOMY)) for n in labels]
+    )
+    sums, right = walk_down(np.tile(p, (3, 1)), allowed)
+    # nucleated cell, white cell, granulocyte lineage, neutrophil, band neutrophil
+    assert sums[0] == pytest.approx([1, 1, 0.75, 0.75, 0.4])
+    assert right.tolist() == [
+        [True, True, True, True, False],
+        [True, True, True, True, True],  # the label does not say which neutrophil
+        [True, True, False, False, False],
+    ]
+
+
+def test_the_least_confidence_that_makes_the_nodes_right_is_chosen():
+    sums = np.array([[1.0, 0.6], [1.0, 0.7], [1.0, 0.8], [1.0, 0.95]])
+    right = np.array([[True, False], [True, True], [True, True], [True, True]])
+    assert node_threshold(sums, right, 1.0) == pytest.approx(0.61, abs=0.0101)
+    assert node_threshold(sums, right, 0.75) == 0.5
+    assert node_threshold(sums, ~right, 1.0) == 0.9

@@ -7,6 +7,7 @@ from sklearn.metrics import f1_score
 
 from bloodfilm.core import DEFAULT_TAXONOMY, LLD_SCHEMA
 from bloodfilm.core.errors import ConfigError
+from bloodfilm.training.checkpoint import save_checkpoint
 from bloodfilm.training.config import Source, parse_config
 from bloodfilm.training.crops import Crops, label_groups, load_crops, plain_crop, reader_leaves
 from bloodfilm.training.sources import open_sources
@@ -196,3 +197,17 @@ def test_macro_f1_is_scikit_learns():
     rng = np.random.default_rng(0)
     truth, said = rng.integers(0, 3, 60), rng.integers(0, 4, 60)
     assert macro_f1(truth, said) == pytest.approx(f1_score(truth, said, average="macro"))
+
+
+def test_a_run_can_start_from_another_of_the_same_network(root, tiny_task, tmp_path):
+    with torch.no_grad():
+        for parameter in tiny_task.network.parameters():
+            parameter.add_(1)
+    save_checkpoint(tmp_path / "new.pt", {"model": tiny_task.network.state_dict()})
+    started = task(root, model={"start": str(tmp_path / "new.pt")}).network.state_dict()
+    kept = tiny_task.network.state_dict()
+    assert all(torch.equal(started[k], kept[k]) for k in kept)
+    save_checkpoint(tmp_path / "other.pt", {"model": {"weight": torch.ones(2)}})
+    for name in ("other", "none"):
+        with pytest.raises(ConfigError, match=name):
+            task(root, model={"start": str(tmp_path / f"{name}.pt")})
