@@ -177,3 +177,15 @@ def test_fields_are_drawn_as_often_as_their_repeat_says():
     rng = np.random.default_rng(0)
     second = sum(mosaics._piece(rng) is fields[1] for _ in range(800))
     assert 540 < second < 660
+
+
+def test_pieces_side_by_side_keep_their_own_regions():
+    """A location belongs to the piece its centre lies on, wherever the seam runs."""
+    marked, unmarked = field(size=(102, 94)), field(size=(86, 118), region=Region.nothing())
+    marked.image[:], unmarked.image[:] = 200, 100
+    for number in range(4):
+        image, target = Mosaics([marked, unmarked], 160, STILL, 2)[0, number]
+        corners = np.stack([image[dy::4, dx::4, 0] for dy in (1, 2) for dx in (1, 2)])
+        on_unmarked, elsewhere = (corners == 100).all(0), (corners != 100).all(0)
+        assert on_unmarked.any() and (corners == 200).all(0).any()
+        assert not target.known[on_unmarked].any() and target.known[elsewhere].all()
