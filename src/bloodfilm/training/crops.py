@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from bloodfilm.core.attributes import Schema, known_values
 from bloodfilm.core.errors import BloodfilmError, ConfigError
 from bloodfilm.core.taxonomy import Taxonomy
-from bloodfilm.imaging.canonical import CROP_UM
+from bloodfilm.imaging.canonical import CROP_SIZE, CROP_UM
 from bloodfilm.imaging.open import open_image
+from bloodfilm.imaging.resample import BACKGROUND
 from bloodfilm.training.augment import random_orientation, random_stretch, vary_look
 from bloodfilm.training.config import AugmentSection
 from bloodfilm.training.sources import Progress, SourcedField, training_view
 
-BACKGROUND = 245
-SIZE = 128
+SIZE = CROP_SIZE
 STORE_UM = 0.14
 STORE_SIZE = 200
 _log = logging.getLogger(__name__)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from bloodfilm.core.boxes import area, clip
 from bloodfilm.core.region import Region
+from bloodfilm.imaging.resample import BACKGROUND
 from bloodfilm.losses.target import Target
 from bloodfilm.models.detector import CellDetector
 from bloodfilm.training.augment import (
@@ -21,7 +22,6 @@ from bloodfilm.training.config import AugmentSection
 from bloodfilm.training.dyes import dyes_of, recolour
 from bloodfilm.training.sources import CanonicalField
 
-BACKGROUND = 245
 MIN_VISIBLE = 0.3
 """A box cut to less than this share of itself is no longer a cell to find, but not background."""
 

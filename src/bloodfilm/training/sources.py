@@ -12,12 +12,13 @@ from bloodfilm.core import Dataset, Domain, Field, Region
 from bloodfilm.core.errors import BloodfilmError, ConfigError
 from bloodfilm.formats import open_dataset
 from bloodfilm.imaging.canonical import CanonicalView, canonical_view
+from bloodfilm.imaging.measure import RED_CELL_UM
 from bloodfilm.imaging.open import open_image
 from bloodfilm.imaging.redcells import background_colour
+from bloodfilm.inference.manifest import NUCLEATED, PLATELET, RED_CELL
 from bloodfilm.training.config import Source
 
-KINDS = ("nucleated cell", "red cell", "platelet")
-RED_CELL_UM = 7.5
+KINDS = (NUCLEATED, RED_CELL, PLATELET)
 _log = logging.getLogger(__name__)
 Progress = Callable[[Iterable[int], int, str], Iterable[int]]
 

@@ -18,7 +18,7 @@ from bloodfilm.losses.detection import detection_loss
 from bloodfilm.losses.target import Target, TargetBatch
 from bloodfilm.models.detector import CellDetector
 from bloodfilm.training.config import Config
-from bloodfilm.training.mosaics import BACKGROUND, Mosaics
+from bloodfilm.training.mosaics import Mosaics
 from bloodfilm.training.sources import (
     KINDS,
     CanonicalField,
