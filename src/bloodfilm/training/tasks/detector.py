@@ -13,6 +13,7 @@ from bloodfilm.core import DEFAULT_TAXONOMY, Box, Cell, CellResult, Field
 from bloodfilm.evaluation.detection import coco_scores, prepare
 from bloodfilm.evaluation.levels import parse_level
 from bloodfilm.imaging.canonical import DETECTOR_UM
+from bloodfilm.imaging.resample import BACKGROUND
 from bloodfilm.inference.decode import Detections, decode
 from bloodfilm.losses.detection import detection_loss
 from bloodfilm.losses.target import Target, TargetBatch
