@@ -4,15 +4,15 @@
     python benchmarks/sparse.py report --work FOLDER
 
 Runs are kept in FOLDER, each under the hash of its settings: a second call does what is missing.
-The default sizes (width 48, images of 256 px, 160 steps of 6) take 1.5 to 3 minutes a run on one
-CPU core. `report` writes benchmarks/results/sparse.json and docs/annotation-cost.svg.
+All methods start from one detector that has seen rendered films only (`sparse_start.py`), made in
+FOLDER by the first call. `report` writes benchmarks/results/sparse.json and
+docs/annotation-cost.svg.
 """
 
 import argparse
 import fnmatch
 import hashlib
 import json
-import pickle
 import subprocess
 import sys
 import time
@@ -25,24 +25,24 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from sparse_data import LLD_PATIENTS, cut, doubts_of, load
+from sparse_start import WEIGHTS, Start
 
-from bloodfilm.annotate.evidence import dark_blobs
-from bloodfilm.annotate.planning import Evidence, plan_regions
-from bloodfilm.core import Region
-from bloodfilm.core.boxes import centres
-from bloodfilm.formats import open_dataset
-from bloodfilm.imaging.canonical import DETECTOR_UM
+from bloodfilm.annotate.planning import Evidence
 from bloodfilm.training import loop
 from bloodfilm.training.checkpoint import load_checkpoint, write_json
 from bloodfilm.training.config import Config, parse_config
-from bloodfilm.training.mosaics import Mosaics
-from bloodfilm.training.sources import CanonicalField, SourcedField, load_field
-from bloodfilm.training.tasks.detector import LOWEST_SCORE, detect, score_detections
+from bloodfilm.training.sources import CanonicalField
+from bloodfilm.training.tasks.detector import (
+    LOWEST_SCORE,
+    build_detector,
+    detect,
+    score_detections,
+)
 from bloodfilm.training.tasks.sparse import SparseTask
 
 ROOT = Path(__file__).parents[1]
 BATCH = 6
-LLD_PATIENTS = ("1", "12", "24", "27", "32")
 # Milder than for films nobody has seen: training and test come from the same cameras here.
 LOOK = {
     "stain": 0.2,
@@ -57,7 +57,9 @@ LOOK = {
     "mild": 0.3,
 }
 ALONE = {"teacher": "none", "patches": 0.0, "mix": 0.0, "border": 0.0, "balance": 0.0}
-OURS: dict[str, Any] = {}
+# In pixels of the benchmark's view.
+OURS: dict[str, Any] = {"border": 4.0, "context": 24.0}
+OPTIM: dict[str, Any] = {"lr": 1e-3, "ema": 0.98, "warmup": 0.05}
 METHODS: dict[str, dict[str, Any]] = {
     "full": ALONE,
     "naive": ALONE | {"unmarked": "background"},
@@ -102,6 +104,8 @@ class Job:
     steps: int
     size: int
     width: int
+    um: float
+    start: bool = True
 
     @property
     def name(self) -> str:
@@ -111,20 +115,19 @@ class Job:
         epochs = 20
         source = [{"path": self.data}]
         data = {"train": source, "validation": source, "size": self.size}
-        weights = "backbone_mobilenetv2/mobilenet_v2_1.0_224_fp32_bnfolded.npz"
+        start = self.first.key if self.start else None
         optim = {
             "epochs": epochs,
             "batch": BATCH,
             "samples": BATCH * self.steps // epochs,
-            "lr": 2e-3,
-            "ema": 0.99,
             "validate_every": epochs,
+            **OPTIM,
         }
         return parse_config(
             {
                 "task": "sparse",
                 "seed": self.seed,
-                "model": {"weights": weights, "width": self.width},
+                "model": {"weights": WEIGHTS, "start": start, "width": self.width},
                 "data": data,
                 "optim": optim,
                 "augment": LOOK,
@@ -132,6 +135,11 @@ class Job:
             },
             self.name,
         )
+
+    @property
+    def first(self) -> Start:
+        """The weights it goes on from."""
+        return Start(self.um, self.size, self.width)
 
     def key(self, part: str) -> str:
         content = self.config().model_dump(mode="json")
@@ -143,10 +151,13 @@ class Job:
 def jobs(options: argparse.Namespace) -> Iterator[Job]:
     """All runs, the most telling first."""
 
-    def job(data: str, method: str, share: float, seed: int, planner: str = "random") -> Job:
+    def job(
+        data: str, method: str, share: float, seed: int, planner: str = "random", start: bool = True
+    ) -> Job:
         steps = options.steps if data == "txl" else options.steps // 2
         share, planner = (1.0, "all") if method == "full" else (share, planner)
-        return Job(data, method, share, planner, seed, steps, options.size, options.width)
+        view = options.size, options.width, options.um
+        return Job(data, method, share, planner, seed, steps, *view, start)
 
     main, plain = ("full", "region", "ours", "published"), ("patches", "naive")
     yield from (job("txl", m, 0.1, seed) for seed, m in product(range(3), main))
@@ -159,72 +170,6 @@ def jobs(options: argparse.Namespace) -> Iterator[Job]:
     yield from (job("txl", m, 0.1, 0) for m in METHODS if m.startswith("ours:"))
 
 
-# ---- data --------------------------------------------------------------------------------------
-
-
-def load(data: Path, work: Path, name: str) -> dict[str, list[CanonicalField]]:
-    """Return the fields of train, val and test; kept in the work folder once loaded."""
-    parts = _kept(data, work, name.partition("-")[0])
-    if name == "txl":
-        return {part: [item for item, _ in pairs] for part, pairs in parts.items()}
-    out = name.removeprefix("lld-")
-    return {
-        "train": [item for item, patient in parts["train"] if patient != out],
-        "test": [item for item, patient in parts["test"] if patient == out],
-    }
-
-
-def _kept(data: Path, work: Path, name: str) -> dict[str, list[tuple[CanonicalField, str | None]]]:
-    kept = work / f"fields-{name}.pickle"
-    if kept.exists():
-        return pickle.loads(kept.read_bytes())
-    parts = {}
-    for part, (dataset, fields) in _parts(data, name).items():
-        scale = DETECTOR_UM / (Mosaics.oversampling if part == "train" else 1)
-        parts[part] = [
-            (load_field(SourcedField(f, dataset, 1.0), scale), f.patient) for f in fields
-        ]
-        print(f"{name} {part}: {len(fields)} fields", flush=True)
-    work.mkdir(parents=True, exist_ok=True)
-    partial = kept.with_suffix(f".{time.time_ns()}.part")
-    partial.write_bytes(pickle.dumps(parts))
-    partial.replace(kept)
-    return parts
-
-
-def _parts(data: Path, name: str) -> dict[str, Any]:
-    if name == "txl":
-        whole = open_dataset(data / "txl_pbc", format="txl", clean_splits=True)
-        return {s: (whole, [f for f in whole if f.split == s]) for s in ("train", "val", "test")}
-    marked = open_dataset(data / "lld40x", format="lld")
-    complete = open_dataset(data / "lld40x", format="lld", labels="complete")
-    return {
-        "train": (marked, [f for f in marked if f.cells]),
-        "test": (complete, list(complete)),
-    }
-
-
-def cut(
-    loaded: list[CanonicalField], job: Job, doubts: list[Evidence] | None
-) -> list[CanonicalField]:
-    """Leave the labels of one region a field; a cell belongs to it by its centre."""
-    if job.share >= 1:
-        return loaded
-    evidence = doubts or [
-        dark_blobs(f.image) if job.planner == "cells" else Evidence(*f.image.shape[1::-1])
-        for f in loaded
-    ]
-    shares = [job.share] * len(evidence)
-    regions = plan_regions(evidence, shares, job.planner, job.seed)  # type: ignore[arg-type]
-    return [mark(f, r) for f, r in zip(loaded, regions, strict=True)]
-
-
-def mark(item: CanonicalField, region: Region) -> CanonicalField:
-    """Return the field with the labels of a region, given in its own canonical pixels."""
-    keep = region.contains(centres(item.boxes))
-    return replace(item, boxes=item.boxes[keep], kinds=item.kinds[keep], region=region)
-
-
 # ---- runs --------------------------------------------------------------------------------------
 
 
@@ -233,31 +178,32 @@ def perform(job: Job, options: argparse.Namespace, device: torch.device) -> dict
     folder = options.work / job.key(options.on)
     if (folder / "result.json").exists():
         return json.loads((folder / "result.json").read_text())
-    started, cpu = time.perf_counter(), time.process_time()
-    parts = load(options.data, options.work, job.data)
+    weights = job.first.make(options.data, options.work, device) if job.start else None
     config = job.config()
+    config = config.model_copy(update={"model": config.model.model_copy(update={"start": weights})})
+    parts = load(options.data, options.work, job.data, job.um)
     doubts = None
     if job.planner == "uncertainty":
-        doubts = _doubts(parts["train"], options, device)
-    fields = cut(parts["train"], job, doubts)
-    task = SparseTask.on(config, options.data, fields, parts[options.on][:2])
+        doubts = _doubts(job, parts["train"], options, device)
+    fields = cut(parts["train"], job.share, job.planner, job.seed, doubts)
+    held = parts[options.on]
+    started, cpu = time.perf_counter(), time.process_time()
+    task = SparseTask.on(config, options.data, fields, held[:2])
     folder.mkdir(parents=True, exist_ok=True)
     loop.train(task, config, folder, device, lambda *_: None)
+    spent = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - cpu}
     model = task.network
     model.load_state_dict(load_checkpoint(folder / loop.BEST)["model"])
     model.eval()
-    scores = {}
-    held = parts[options.on]
     found = [detect(model, f.image, device, LOWEST_SCORE) for f in held]
-    scores[options.on] = score_detections(held, found)
     kinds = np.concatenate([f.kinds for f in fields])
     result = {
         "job": asdict(job),
         "sparse": METHODS[job.method],
+        "optim": OPTIM,
         "cells": np.bincount(kinds, minlength=3).tolist(),
-        "scores": scores,
-        "seconds": round(time.perf_counter() - started, 1),
-        "cpu_seconds": round(time.process_time() - cpu, 1),
+        "scores": {options.on: score_detections(held, found)},
+        **{k: round(v, 1) for k, v in spent.items()},
         "device": str(device),
         "commit": commit(),
     }
@@ -268,27 +214,15 @@ def perform(job: Job, options: argparse.Namespace, device: torch.device) -> dict
 
 
 def _doubts(
-    loaded: list[CanonicalField], options: argparse.Namespace, device: torch.device
+    job: Job, loaded: list[CanonicalField], options: argparse.Namespace, device: torch.device
 ) -> list[Evidence]:
     """Ask a detector learnt from 5 % (region loss, marked at random) what it is unsure of."""
-    from bloodfilm.annotate.evidence import from_detections
-    from bloodfilm.training.tasks.detector import build_detector
-
-    first = Job("txl", "region", 0.05, "random", 0, options.steps, options.size, options.width)
+    first = replace(job, method="region", share=0.05, planner="random", seed=0)
     perform(first, options, device)
     model = build_detector(first.config())
-    model.load_state_dict(
-        load_checkpoint(options.work / first.key(options.on) / loop.BEST)["model"]
-    )
-    model.eval()
-    found = []
-    for item in loaded:
-        height, width = item.image.shape[:2]
-        small = cv2.resize(item.image, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
-        seen = detect(model, small, device, 0.05)
-        seen = seen.with_boxes(seen.boxes * [width / (width // 2), height / (height // 2)] * 2)
-        found.append(from_detections(width, height, seen.boxes, seen.scores, seen.kinds))
-    return found
+    kept = load_checkpoint(options.work / first.key(options.on) / loop.BEST)
+    model.load_state_dict(kept["model"])
+    return doubts_of(model.eval(), loaded, device)
 
 
 def commit() -> str:
@@ -309,12 +243,14 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--only", default="*", help="pattern of data/method/share/planner/seed")
     parser.add_argument("--shard", default="0/1", help="which part of the runs, of how many")
-    parser.add_argument("--steps", type=int, default=160)
-    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--steps", type=int, default=240)
+    parser.add_argument("--um", type=float, default=0.3, help="micrometres a pixel")
+    parser.add_argument("--size", type=int, default=192)
     parser.add_argument("--width", type=int, default=48)
     parser.add_argument("--lld-seeds", type=int, default=1)
     parser.add_argument("--on", default="test", choices=("val", "test"), help="val to tune")
     parser.add_argument("--sparse", default="{}", help="JSON: settings to try, for `ours`")
+    parser.add_argument("--optim", default="{}", help="JSON: settings to try, for all")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
@@ -323,7 +259,10 @@ def main() -> None:
 
         report(options.work, commit(), sys.argv)
         return
-    OURS.update(json.loads(options.sparse))
+    for method, settings in METHODS.items():
+        if method.startswith("ours"):
+            METHODS[method] = settings | json.loads(options.sparse)
+    OPTIM.update(json.loads(options.optim))
     loop.use_threads(options.threads)
     cv2.setNumThreads(options.threads)
     device = loop.pick_device(options.device)

@@ -68,10 +68,53 @@ def detect(
     )
 
 
-class DetectorTask:
-    """Finds nucleated cells, red cells and platelets."""
+class Finding:
+    """What all tasks share that train a detector: its judging and its record.
+
+    Attributes:
+        config: of the run.
+        network: the detector in training.
+        held: validation fields; samples: images an epoch.
+        sources: what the data are, for the record.
+    """
 
     score_name = "ap"
+    config: Config
+    network: CellDetector
+    held: Sequence[CanonicalField]
+    samples: int
+    sources: dict[str, list[dict[str, Any]]]
+
+    @property
+    def model(self) -> CellDetector:
+        """The detector."""
+        return self.network
+
+    def keys(self, epoch: int) -> list[Key]:
+        """Images are numbered; there is nothing to shuffle."""
+        return [(epoch, i) for i in range(self.samples)]
+
+    def weighted(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return loss terms times what the configuration weighs them by."""
+        weights = self.config.loss.model_dump()
+        return {name: term * weights[name] for name, term in terms.items()}
+
+    def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
+        """Return COCO AP on the validation fields, in canonical pixels, over the kinds."""
+        assert isinstance(model, CellDetector)
+        found = [detect(model, f.image, device, LOWEST_SCORE) for f in self.held]
+        return score_detections(self.held, found)
+
+    def finish(self, model: nn.Module, device: torch.device) -> None:
+        """Nothing is left to set."""
+
+    def record(self) -> dict[str, Any]:
+        """Return vocabulary, data and sizes."""
+        return {"kinds": list(KINDS), "um_per_px": DETECTOR_UM, "sources": self.sources}
+
+
+class DetectorTask(Finding):
+    """Finds nucleated cells, red cells and platelets."""
 
     def __init__(self, config: Config, root: Path, progress: Progress) -> None:
         self.config = config
@@ -91,15 +134,6 @@ class DetectorTask:
         some = (self.mosaics[0, i][0] for i in range(24))
         start_network(self.network, config, root, some)
 
-    @property
-    def model(self) -> CellDetector:
-        """The detector."""
-        return self.network
-
-    def keys(self, epoch: int) -> list[Key]:
-        """Mosaics are numbered; there is nothing to shuffle."""
-        return [(epoch, i) for i in range(self.samples)]
-
     def sample(self, key: Key) -> tuple[NDArray[np.uint8], Target]:
         """Draw one mosaic."""
         return self.mosaics[key]
@@ -116,22 +150,7 @@ class DetectorTask:
         """Return the weighted kind, box and edge terms."""
         images, target = batch
         images = images.to(device, memory_format=torch.channels_last)
-        terms = detection_loss(model(images), target.to(device), self.network.stride)
-        weights = self.config.loss.model_dump()
-        return {name: term * weights[name] for name, term in terms.items()}
-
-    def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
-        """Return COCO AP on the validation fields, in canonical pixels, over the kinds."""
-        assert isinstance(model, CellDetector)
-        found = [detect(model, f.image, device, LOWEST_SCORE) for f in self.held]
-        return score_detections(self.held, found)
-
-    def finish(self, model: nn.Module, device: torch.device) -> None:
-        """Nothing is left to set."""
-
-    def record(self) -> dict[str, Any]:
-        """Return vocabulary, data and sizes."""
-        return {"kinds": list(KINDS), "um_per_px": DETECTOR_UM, "sources": self.sources}
+        return self.weighted(detection_loss(model(images), target.to(device), self.network.stride))
 
 
 def score_detections(

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -38,12 +37,7 @@ from bloodfilm.training.sources import (
 )
 from bloodfilm.training.tasks.base import Key
 from bloodfilm.training.tasks.common import describe_sources, start_network, to_tensor
-from bloodfilm.training.tasks.detector import (
-    LOWEST_SCORE,
-    build_detector,
-    detect,
-    score_detections,
-)
+from bloodfilm.training.tasks.detector import Finding, build_detector
 
 SIMILARITY_SHARE = 2 / 3
 PATCHES, TURNS = 11, 12
@@ -80,10 +74,8 @@ class Batch:
         return self.samples[0].progress
 
 
-class SparseTask:
+class SparseTask(Finding):
     """Finds cells from regions of fields; a teacher labels the rest."""
-
-    score_name = "ap"
 
     def __init__(self, config: Config, root: Path, progress: Progress) -> None:
         train = open_sources(config.data.train, root)
@@ -119,7 +111,7 @@ class SparseTask:
         held: Sequence[CanonicalField],
     ) -> None:
         self.config, self.rules, self.held = config, config.sparse, held
-        self.sources: dict[str, list[dict[str, Any]]] = {"train": [], "validation": []}
+        self.sources = {"train": [], "validation": []}
         border = self.rules.border
         data = config.data
         if self.rules.unmarked == "background":
@@ -142,11 +134,6 @@ class SparseTask:
         start_network(self.network, config, root, some)
 
     @property
-    def model(self) -> CellDetector:
-        """The student."""
-        return self.network
-
-    @property
     def _taught(self) -> bool:
         return self.rules.teacher != "none" and self.rules.weight > 0
 
@@ -166,10 +153,6 @@ class SparseTask:
         self.reliability.counts = memory["reliability"]
 
     # ---- data ---------------------------------------------------------------------------------
-
-    def keys(self, epoch: int) -> list[Key]:
-        """Images are numbered; there is nothing to shuffle."""
-        return [(epoch, i) for i in range(self.samples)]
 
     def sample(self, key: Key) -> Sample:
         """Draw one image, of patches or of whole fields."""
@@ -201,13 +184,13 @@ class SparseTask:
         images = batch.images.to(device, memory_format=torch.channels_last)
         features = model.features(images)
         outputs = model.heads(features)
-        terms = self._weighted(detection_loss(outputs, batch.marked.to(device), model.stride))
+        terms = self.weighted(detection_loss(outputs, batch.marked.to(device), model.stride))
         if not self._teaches(batch.progress):
             return terms
         taught = self._teach(outputs, batch, device)
         target = TargetBatch.collate(taught).to(device)
         share = self.rules.weight
-        for name, term in self._weighted(detection_loss(outputs, target, model.stride)).items():
+        for name, term in self.weighted(detection_loss(outputs, target, model.stride)).items():
             terms[f"taught_{name}"] = term * share
         if self.rules.similarity and batch.progress < SIMILARITY_SHARE:
             marked = [s.drawn.target for s in batch.samples]
@@ -217,10 +200,6 @@ class SparseTask:
                 *_places(taught, model.stride, device),
             )
         return terms
-
-    def _weighted(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
-        weights = self.config.loss.model_dump()
-        return {name: term * weights[name] for name, term in terms.items()}
 
     @torch.no_grad()
     def _teach(
@@ -242,21 +221,6 @@ class SparseTask:
             pseudo_target(opinion, s.drawn.unmarked, self.rules, reliability, stride)
             for opinion, s in zip(opinions, batch.samples, strict=True)
         ]
-
-    # ---- the rest -----------------------------------------------------------------------------
-
-    def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
-        """Return COCO AP on the validation fields, in canonical pixels, over the kinds."""
-        assert isinstance(model, CellDetector)
-        found = [detect(model, f.image, device, LOWEST_SCORE) for f in self.held]
-        return score_detections(self.held, found)
-
-    def finish(self, model: nn.Module, device: torch.device) -> None:
-        """Nothing is left to set."""
-
-    def record(self) -> dict[str, Any]:
-        """Return vocabulary, data and sizes."""
-        return {"kinds": list(KINDS), "um_per_px": DETECTOR_UM, "sources": self.sources}
 
 
 def form_opinions(

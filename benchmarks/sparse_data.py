@@ -1,0 +1,113 @@
+"""The fields of the annotation-cost benchmark, in canonical pixels, whole or marked in part."""
+
+import pickle
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from bloodfilm.annotate.evidence import dark_blobs, from_detections
+from bloodfilm.annotate.planning import Evidence, Planner, plan_regions
+from bloodfilm.core import Region
+from bloodfilm.core.boxes import centres
+from bloodfilm.formats import open_dataset
+from bloodfilm.models.detector import CellDetector
+from bloodfilm.training.mosaics import Mosaics
+from bloodfilm.training.sources import CanonicalField, SourcedField, load_field
+from bloodfilm.training.tasks.detector import detect
+
+LLD_PATIENTS = ("1", "12", "24", "27", "32")
+Parts = dict[str, list[CanonicalField]]
+
+
+def load(data: Path, work: Path, name: str, um: float) -> Parts:
+    """Return the fields of `train`, `val` and `test`; kept in the work folder once loaded.
+
+    Training fields are `Mosaics.oversampling` times finer than `um`. `lld-P` leaves patient P out
+    and has no `val`: nothing is tuned on it.
+    """
+    kept = _kept(data, work, name.partition("-")[0], um)
+    if name == "txl":
+        return {part: [item for item, _ in pairs] for part, pairs in kept.items()}
+    out = name.removeprefix("lld-")
+    return {
+        "train": [item for item, patient in kept["train"] if patient != out],
+        "test": [item for item, patient in kept["test"] if patient == out],
+    }
+
+
+def _kept(
+    data: Path, work: Path, name: str, um: float
+) -> dict[str, list[tuple[CanonicalField, str | None]]]:
+    kept = work / f"fields-{name}-{um:g}.pickle"
+    if kept.exists():
+        loaded: dict[str, list[tuple[CanonicalField, str | None]]] = pickle.loads(kept.read_bytes())
+        return loaded
+    parts = {}
+    for part, (dataset, fields) in _parts(data, name).items():
+        scale = um / (Mosaics.oversampling if part == "train" else 1)
+        parts[part] = [
+            (load_field(SourcedField(f, dataset, 1.0), scale), f.patient) for f in fields
+        ]
+        print(f"{name} {part}: {len(fields)} fields", flush=True)
+    work.mkdir(parents=True, exist_ok=True)
+    partial = kept.with_suffix(f".{time.time_ns()}.part")
+    partial.write_bytes(pickle.dumps(parts))
+    partial.replace(kept)
+    return parts
+
+
+def _parts(data: Path, name: str) -> dict[str, Any]:
+    if name == "txl":
+        whole = open_dataset(data / "txl_pbc", format="txl", clean_splits=True)
+        return {s: (whole, [f for f in whole if f.split == s]) for s in ("train", "val", "test")}
+    marked = open_dataset(data / "lld40x", format="lld")
+    complete = open_dataset(data / "lld40x", format="lld", labels="complete")
+    return {
+        "train": (marked, [f for f in marked if f.cells]),
+        "test": (complete, list(complete)),
+    }
+
+
+def cut(
+    loaded: Sequence[CanonicalField],
+    share: float,
+    planner: Planner | str,
+    seed: int,
+    doubts: Sequence[Evidence] | None = None,
+) -> list[CanonicalField]:
+    """Leave the labels of one region a field; a cell belongs to it by its centre."""
+    if share >= 1:
+        return list(loaded)
+    evidence = doubts or [
+        dark_blobs(f.image) if planner == "cells" else Evidence(*f.image.shape[1::-1])
+        for f in loaded
+    ]
+    regions = plan_regions(evidence, [share] * len(evidence), planner, seed)  # type: ignore[arg-type]
+    return [mark(f, r) for f, r in zip(loaded, regions, strict=True)]
+
+
+def mark(item: CanonicalField, region: Region) -> CanonicalField:
+    """Return the field with the labels of a region, given in its own canonical pixels."""
+    keep = region.contains(centres(item.boxes))
+    return replace(item, boxes=item.boxes[keep], kinds=item.kinds[keep], region=region)
+
+
+def doubts_of(
+    model: CellDetector, loaded: Sequence[CanonicalField], device: torch.device
+) -> list[Evidence]:
+    """Return what a detector is unsure of on training fields."""
+    found = []
+    for item in loaded:
+        height, width = item.image.shape[:2]
+        size = (round(width / Mosaics.oversampling), round(height / Mosaics.oversampling))
+        small = np.asarray(cv2.resize(item.image, size, interpolation=cv2.INTER_AREA), np.uint8)
+        seen = detect(model, small, device, 0.05)
+        boxes = seen.boxes * ([width / size[0], height / size[1]] * 2)
+        found.append(from_detections(width, height, boxes, seen.scores, seen.kinds))
+    return found

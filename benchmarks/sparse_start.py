@@ -1,0 +1,134 @@
+"""The common start of all methods: a detector that has seen rendered films only, no real label."""
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bloodfilm.films import LOOKS, SetPlan, random_look, usual_recipe, write_set
+from bloodfilm.training import loop
+from bloodfilm.training.config import Config, parse_config
+from bloodfilm.training.mosaics import Mosaics
+from bloodfilm.training.sources import CanonicalField, SourcedField, load_field
+from bloodfilm.training.tasks.sparse import SparseTask
+
+NAMED = ("pbc-like", "bccd-like", "raabin-like", "phone", "lld40x-like", "lld40x-pale")
+STRANGE = 14
+"""Looks drawn at random, beside the named ones."""
+FIELDS = 20
+"""Rendered fields of each look."""
+PLATELETS = 2.5
+"""Per 1000 um2; the looks' own 0.9 shows too few of them."""
+WEIGHTS = "backbone_mobilenetv2/mobilenet_v2_1.0_224_fp32_bnfolded.npz"
+LOOK = {
+    "stain": 0.35,
+    "contrast": 0.4,
+    "recolour": 0.4,
+    "permute": 0.05,
+    "light": 0.7,
+    "blur": 1.2,
+    "noise": 8.0,
+    "scale": 0.3,
+    "squeeze": 0.08,
+    "mild": 0.3,
+}
+
+
+@dataclass(frozen=True)
+class Start:
+    """What decides the start's weights.
+
+    Attributes:
+        um: of a pixel; size: of a training image, pixels; width: of the network.
+        steps: of training, at `batch` images.
+    """
+
+    um: float
+    size: int
+    width: int
+    steps: int = 1200
+    batch: int = 6
+
+    @property
+    def config(self) -> Config:
+        """The training of it."""
+        source = [{"path": "films"}]
+        epochs = 10
+        return parse_config(
+            {
+                "task": "sparse",
+                "model": {"weights": WEIGHTS, "width": self.width},
+                "data": {"train": source, "validation": source, "size": self.size},
+                "optim": {
+                    "epochs": epochs,
+                    "batch": self.batch,
+                    "samples": self.batch * self.steps // epochs,
+                    "lr": 2e-3,
+                    "ema": 0.995,
+                    "validate_every": epochs,
+                },
+                "augment": LOOK,
+                "sparse": {"teacher": "none", "patches": 0.0, "mix": 0.0, "border": 0.0},
+            },
+            "start",
+        )
+
+    @property
+    def key(self) -> str:
+        """Names it by everything that decides it."""
+        content: dict[str, Any] = self.config.model_dump(mode="json")
+        content |= {"um": self.um, "films": [NAMED, STRANGE, FIELDS, PLATELETS]}
+        text = json.dumps(content, sort_keys=True)
+        return "start-" + hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def make(self, data: Path, work: Path, device: torch.device) -> Path:
+        """Return the weights' file; rendered and trained if they are not there yet."""
+        out = work / self.key
+        best = out / loop.BEST
+        if best.exists():
+            return best
+        fields = rendered(work / "films", self.um / Mosaics.oversampling)
+        held = [_smaller(f) for f in fields[:: FIELDS // 2]]
+        task = SparseTask.on(self.config, data, fields, held)
+        out.mkdir(parents=True, exist_ok=True)
+
+        def tell(stage: str, done: int, total: int, figures: dict[str, float]) -> None:
+            if done == total or stage == "validation":
+                shown = "  ".join(f"{k} {v:.3f}" for k, v in figures.items())
+                print(f"start: {stage} {shown}", flush=True)
+
+        loop.train(task, self.config, out, device, tell)
+        (out / loop.LAST).unlink()
+        return best
+
+
+def rendered(folder: Path, um: float) -> list[CanonicalField]:
+    """Draw the films and bring them to a scale."""
+    rng = np.random.default_rng(7)
+    looks = [LOOKS[name] for name in NAMED] + [random_look(rng) for _ in range(STRANGE)]
+    fields = []
+    for number, look in enumerate(looks):
+        recipe = replace(usual_recipe(look), platelet_density=PLATELETS)
+        plan = SetPlan(looks=(look,), patients=FIELDS // 2, recipe=recipe, small=True)
+        drawn = write_set(folder / str(number), FIELDS, plan, seed=100 + number)
+        fields += [load_field(SourcedField(f, drawn, 1.0), um) for f in drawn]
+    return fields
+
+
+def _smaller(item: CanonicalField) -> CanonicalField:
+    """Return a field as it is looked at, not as it is trained on."""
+    import cv2
+
+    height, width = (round(v / Mosaics.oversampling) for v in item.image.shape[:2])
+    image = cv2.resize(item.image, (width, height), interpolation=cv2.INTER_AREA)
+    shrink = np.array([width, height] * 2) / np.array(item.image.shape[1::-1] * 2)
+    return replace(
+        item,
+        image=np.asarray(image, dtype=np.uint8),
+        boxes=item.boxes * shrink,
+        ignore=item.ignore * shrink,
+    )
