@@ -141,8 +141,11 @@ def detector() -> bytes:
     )
 
 
-def reader(size: int = 128) -> bytes:
-    """The blue of the crop's middle names the class, attributes are fixed, novelty is the green."""
+def reader(size: int = 128, confirms: bool = False) -> bytes:
+    """The blue of the crop's middle names the class, attributes are fixed, novelty is the green.
+
+    With `confirms`, a nucleated cell is one to it if its red is below 100.
+    """
     g = _Graph()
     pixels = g.op("Cast", "crops", to=TensorProto.FLOAT)
     middle = g.op(
@@ -152,6 +155,12 @@ def reader(size: int = 128) -> bytes:
     mean = g.op("ReduceMean", middle, axes=[1, 2], keepdims=0)
     colour = g.op("Div", mean, g.const(255.0))
     green, blue = (g.op("Gather", colour, g.const([i], np.int64), axis=1) for i in (1, 2))
+    more = []
+    if confirms:
+        red = g.op("Gather", colour, g.const([0], np.int64), axis=1)
+        doubt = g.op("Mul", g.op("Sub", red, g.const(100 / 255)), g.const(-100.0))
+        g.op("Squeeze", doubt, g.const([1], np.int64), name="nucleated")
+        more.append(helper.make_tensor_value_info("nucleated", TensorProto.FLOAT, ["N"]))
     off = g.op("Sub", blue, g.const(BLUES[None]))
     g.op("Mul", g.op("Mul", off, off), g.const(-2000.0), name="classes")
     fixed = np.zeros(LLD_SCHEMA.width, dtype=np.float32)
@@ -166,6 +175,7 @@ def reader(size: int = 128) -> bytes:
             helper.make_tensor_value_info("classes", TensorProto.FLOAT, ["N", len(LEAVES)]),
             helper.make_tensor_value_info("attributes", TensorProto.FLOAT, ["N", LLD_SCHEMA.width]),
             helper.make_tensor_value_info("novelty", TensorProto.FLOAT, ["N"]),
+            *more,
         ],
     )
 
@@ -212,13 +222,16 @@ def manifest(graphs: dict[str, bytes]) -> dict[str, Any]:
     }
 
 
-def write_bundle(folder: Path, change: Callable[[dict[str, Any]], None] | None = None) -> Path:
+def write_bundle(
+    folder: Path, change: Callable[[dict[str, Any]], None] | None = None, confirms: bool = False
+) -> Path:
     """Write the fake bundle; `change` may edit its manifest. Returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    graphs = {"detector.onnx": detector(), "reader.onnx": reader()}
+    graphs = {"detector.onnx": detector(), "reader.onnx": reader(confirms=confirms)}
     for name, data in graphs.items():
         (folder / name).write_bytes(data)
     data = manifest(graphs)
+    data["reader"]["confirms"] = confirms
     if change:
         change(data)
     (folder / "manifest.json").write_text(json.dumps(data))

@@ -187,3 +187,43 @@ def test_a_background_this_program_does_not_render_is_refused(tmp_path):
     bundle = load_bundle(write_bundle(tmp_path, lambda m: m["reader"].update(background=255)))
     with pytest.raises(BundleError, match="background of 255"):
         Analyzer(bundle, "cpu")
+
+
+LOOKALIKE = (120, 60, 90)
+"""Dark enough for the fake detector, too pale for the fake reader."""
+
+
+@pytest.fixture(scope="module")
+def careful(tmp_path_factory):
+    def warm(manifest):
+        manifest["reader"]["temperatures"]["nucleated"] = 2.0
+
+    return load_bundle(write_bundle(tmp_path_factory.mktemp("careful"), warm, confirms=True))
+
+
+def test_the_closer_look_rejects_what_only_looks_like_a_nucleated_cell(analyzer, careful):
+    discs, _ = field()
+    (x, y, _), *_ = NUCLEATED
+    fooled = [replace(d, colour=LOOKALIKE) if (d.x, d.y) == (x, y) else d for d in discs]
+    image = draw(fooled, (640, 480))
+    told = Domain(um_per_px=0.25, squeeze=1.0)
+
+    def listed(one):
+        cells = one.analyze(image, "a.png", told).cells
+        return [c for c in cells if c.kind == "nucleated cell"]
+
+    assert len(listed(analyzer)) == 3
+    assert {c.label for c in listed(Analyzer(careful, "cpu"))} == {"eosinophil", "basophil"}
+    every = listed(Analyzer(careful, "cpu", min_score=0.0))
+    scores = sorted(c.score for c in every)
+    # Who asks for everything sees it, with the score the closer look left it: p = 0.02 at most.
+    assert len(every) >= 3 and scores[0] < 0.02 and scores[-2] > 0.6
+
+
+def test_a_bundle_that_promises_to_confirm_must_be_able_to(tmp_path):
+    def overpromise(manifest):
+        manifest["reader"]["confirms"] = True
+
+    folder = write_bundle(tmp_path / "b", overpromise)
+    with pytest.raises(BundleError, match="nucleated"):
+        Analyzer(load_bundle(folder), "cpu")

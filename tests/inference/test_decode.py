@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bloodfilm.core.boxes import nms
-from bloodfilm.inference.decode import Detections, decode, greedy, overlapping_pairs, suppress
+from bloodfilm.inference.decode import (
+    Detections,
+    decode,
+    greedy,
+    overlapping_pairs,
+    settle,
+    suppress,
+)
 
 STRIDE = 8
 
@@ -56,6 +63,34 @@ def test_the_loser_of_a_quarrel_removes_nobody():
     boxes = np.array([(0, 0, 40, 40), (8, 0, 40, 40), (16, 0, 40, 40)], dtype=float)
     found = Detections(boxes, np.array([0.9, 0.8, 0.7]), np.array([0, 1, 2]))
     assert suppress(found, 0.5).kinds.tolist() == [0, 2]
+
+
+def settled(*objects, sure=0.5):
+    """Which of (kind, x, score) stay; boxes are 40 px wide, kind 0 is the nucleated cell."""
+    kinds, xs, scores = (np.array(column) for column in zip(*objects, strict=True))
+    boxes = np.stack([xs, np.zeros(len(xs)), np.full(len(xs), 40.0), np.full(len(xs), 40.0)], 1)
+    return np.flatnonzero(settle(Detections(boxes, scores, kinds), 0, sure)).tolist()
+
+
+def test_a_sure_nucleated_cell_has_precedence_over_a_surer_red_one():
+    assert settled((1, 0.0, 0.9), (0, 2.0, 0.6)) == [1]
+    assert settled((0, 2.0, 0.6), (1, 0.0, 0.9), (1, 60.0, 0.9)) == [0, 2]
+
+
+def test_an_unsure_nucleated_cell_is_listed_beside_what_else_it_may_be():
+    assert settled((1, 0.0, 0.9), (0, 2.0, 0.4)) == [0, 1]
+
+
+def test_of_other_kinds_the_better_stays_unless_a_cell_removed_it():
+    assert settled((1, 0.0, 0.7), (2, 2.0, 0.8)) == [1]
+    # The platelet is better than the red cell on its right, but is itself the nucleated cell.
+    assert settled((0, 0.0, 0.6), (2, 6.0, 0.9), (1, 12.0, 0.8)) == [0, 2]
+
+
+def test_kinds_may_both_be_kept():
+    same = [(0, 5, 5, (20, 20, 40, 40), 0.6), (1, 5, 6, (22, 21, 40, 40), 0.8)]
+    found = decode(*dense(3, 12, 12, same), STRIDE, [0.5] * 3, 0.5, cross_iou=None)
+    assert found.kinds.tolist() == [1, 0]
 
 
 def test_only_the_best_are_kept():

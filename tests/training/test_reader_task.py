@@ -113,10 +113,10 @@ def test_an_epoch_shows_every_cell_once_shuffled(tiny_task):
     first, again, second = tiny_task.keys(0), tiny_task.keys(0), tiny_task.keys(1)
     assert first == again and sorted(first) == [(0, i) for i in range(8)]
     assert [i for _, i in first] != [i for _, i in second]
-    crop, allowed, _ = tiny_task.sample((0, 3))
+    crop, allowed, _, nucleated = tiny_task.sample((0, 3))
     assert (crop == tiny_task.sample((0, 3))[0]).all()
     assert any((crop != tiny_task.sample((epoch, 3))[0]).any() for epoch in range(1, 5))
-    assert allowed.sum() == 1
+    assert allowed.sum() == 1 and nucleated
 
 
 def test_repeat_shows_cells_more_or_less_often(root):

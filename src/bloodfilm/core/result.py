@@ -28,7 +28,8 @@ class CellResult:
 
     Attributes:
         box: (x, y, w, h) in pixels of the original image.
-        score: how sure the detector is that there is such a cell, in [0, 1].
+        score: how sure the model is that there is such a cell, in [0, 1]: the detector, times
+            what the closer look at a nucleated cell says, where the bundle takes one.
         kind: what the detector took it for: `nucleated cell`, `red cell` or `platelet`.
         label: the deepest node of the taxonomy the model is sure enough of.
         label_score: the probability of that node, calibrated.

@@ -51,7 +51,7 @@ def read_true_cells(
 
     def flush() -> None:
         crops = np.stack([crop for *_, crop in waiting])
-        outputs: list[Any] = session.run(["classes", "attributes", "novelty"], {"crops": crops})
+        outputs: list[Any] = session.run(reader.outputs, {"crops": crops})
         for (i, cell, box, _), reading in zip(waiting, reader.read(*outputs), strict=True):
             pairs.append(Pair(i, cell, _result(box, reading)))
         waiting.clear()

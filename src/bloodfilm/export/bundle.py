@@ -48,17 +48,26 @@ class DetectorGraph(nn.Module):
 
 
 class ReaderGraph(nn.Module):
-    """The reader as a bundle holds it: uint8 crops in, logits and novelty out."""
+    """The reader as a bundle holds it: uint8 crops in, logits and novelty out.
 
-    def __init__(self, model: CellReader) -> None:
+    Args:
+        model: a trained reader.
+        confirms: whether it was taught what is no nucleated cell, and is to say so.
+    """
+
+    def __init__(self, model: CellReader, confirms: bool = False) -> None:
         super().__init__()
         self.model = model
+        self.outputs = ("classes", "attributes", "novelty", *(["nucleated"] if confirms else ()))
 
-    def forward(self, crops: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return classes (N, leaves), attributes (N, values), novelty (N,) of (N, S, S, 3)."""
-        outputs = self.model(crops.permute(0, 3, 1, 2).float())
-        novelty = self.model.novelty(outputs["description"])
-        return outputs["classes"], outputs["attributes"], novelty
+    def forward(self, crops: Tensor) -> tuple[Tensor, ...]:
+        """Return, of crops (N, S, S, 3), the outputs.
+
+        They are classes (N, leaves), attributes (N, values), novelty (N,) and nucleated (N,).
+        """
+        told = self.model(crops.permute(0, 3, 1, 2).float())
+        told["novelty"] = self.model.novelty(told["description"])
+        return tuple(told[name] for name in self.outputs)
 
 
 @dataclass(frozen=True)
@@ -238,7 +247,7 @@ def export_bundle(
         "reader.onnx": to_onnx(
             reader.graph,
             torch.from_numpy(crops[:2]),
-            ("crops", ("classes", "attributes", "novelty")),
+            ("crops", reader_outputs(reader.graph)),
         ),
     }
     parity = detector_parity(detector.graph, graphs["detector.onnx"], images, thresholds)
@@ -292,18 +301,25 @@ def detector_parity(
 
 
 def reader_parity(graph: nn.Module, onnx: bytes, crops: NDArray[np.uint8]) -> dict[str, float]:
-    """Return the largest differences in class and attribute logits."""
+    """Return the largest differences in logits and novelty."""
     session = open_session(onnx, Path("reader.onnx"), "cpu", 1)
     with torch.no_grad():
         ours = [t.numpy() for t in graph(torch.from_numpy(crops))]
-    theirs = session.run(["classes", "attributes", "novelty"], {"crops": crops})
+    names = reader_outputs(graph)
+    theirs = session.run(list(names), {"crops": crops})
     worst = {
         name: float(np.abs(a - b).max() / max(1.0, float(np.abs(a).max())))
-        for name, a, b in zip(("class", "attribute", "novelty"), ours, theirs, strict=True)
+        for name, a, b in zip(names, ours, theirs, strict=True)
     }
     for name, value in worst.items():
         _within(value, LOGIT_TOLERANCE, name)
     return worst
+
+
+def reader_outputs(graph: nn.Module) -> tuple[str, ...]:
+    """Return the names of a reader graph's outputs, in order."""
+    assert isinstance(graph, ReaderGraph)
+    return graph.outputs
 
 
 def _within(value: float, tolerance: float, what: str) -> None:
@@ -362,6 +378,7 @@ def _manifest(
             "size": reader.run["size"],
             "um_per_px": reader.run["um_per_px"],
             "background": BACKGROUND,
+            "confirms": reader.run.get("confirms", False),
             "temperatures": calibration.temperatures,
             "class_confidence": calibration.class_confidence,
             "attribute_confidence": calibration.attribute_confidence,

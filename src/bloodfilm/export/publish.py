@@ -23,20 +23,24 @@ from bloodfilm.export.bundle import (
     export_bundle,
 )
 from bloodfilm.export.card import distil, model_card
+from bloodfilm.export.operate import set_threshold
 from bloodfilm.export.quantise import quantise_bundle
 from bloodfilm.imaging.canonical import DETECTOR_UM
 from bloodfilm.inference.bundle import MANIFEST
 from bloodfilm.inference.manifest import read_manifest
+from bloodfilm.models.reader import CellReader
 from bloodfilm.training.calibrate import (
     ReaderCalibration,
+    calibrate_confirmation,
     calibrate_reader,
     detector_thresholds,
 )
 from bloodfilm.training.checkpoint import load_checkpoint
 from bloodfilm.training.config import Config, parse_config
 from bloodfilm.training.crops import load_crops, plain_crop
+from bloodfilm.training.lookalikes import load_lookalikes
 from bloodfilm.training.loop import BEST, RECORD
-from bloodfilm.training.sources import load_fields, open_sources
+from bloodfilm.training.sources import SourcedField, load_fields, open_sources
 from bloodfilm.training.tasks.detector import build_detector, pad
 from bloodfilm.training.tasks.reader import build_reader
 
@@ -82,21 +86,30 @@ def publish(
     parity = export_bundle(
         out, detector, reader, thresholds, calibration, Labels(*labels, kept), (images, crops)
     )
-    if int8:
-        parity |= quantise_bundle(out, images)
-    manifest = read_manifest((out / MANIFEST).read_bytes(), str(out / MANIFEST))
-    (out / CARD).write_text(model_card(manifest), encoding="utf-8")
+    try:
+        if int8:
+            parity |= quantise_bundle(out, images)
+    finally:  # a refused eight-bit form leaves a whole float bundle
+        set_threshold(out, _validation_fields(runs[0], root))
+        manifest = read_manifest((out / MANIFEST).read_bytes(), str(out / MANIFEST))
+        (out / CARD).write_text(model_card(manifest), encoding="utf-8")
     return parity
+
+
+def _validation_fields(run: Path, root: Path) -> list[SourcedField]:
+    """Return the validation fields of a detector's run in which something is marked."""
+    _, config, _ = _open(run, "detector", "sparse")
+    held = open_sources(config.data.validation, root)
+    return [s for s in held if not s.field.region.is_nothing]
 
 
 def _detector(run: Path, root: Path) -> tuple[Part, dict[str, float], list[NDArray[np.uint8]]]:
     """Return the trained detector, its thresholds, and padded validation fields to compare on."""
-    record, config, kept = _open(run, "detector")
+    record, config, kept = _open(run, "detector", "sparse")
     model = build_detector(config)
     _fill(model, kept["model"], run)
     model.eval()
-    held = [s for s in open_sources(config.data.validation, root) if not s.field.region.is_nothing]
-    fields = load_fields(held, DETECTOR_UM, _silently)
+    fields = load_fields(_validation_fields(run, root), DETECTOR_UM, _silently)
     thresholds, f1 = detector_thresholds(model, fields, torch.device("cpu"))
     metrics = kept["metrics"] | {f"f1_{k.replace(' ', '_')}": v for k, v in f1.items()}
     some = np.linspace(0, len(fields) - 1, min(PROBES, len(fields))).astype(int)
@@ -119,12 +132,34 @@ def _reader(run: Path, root: Path) -> tuple[Part, ReaderCalibration, NDArray[np.
     calibration = calibrate_reader(
         model, crops, schema, learnt, torch.device("cpu"), record["unlearnt"]["attributes"]
     )
+    calibration = _confirm(model, config, root, calibration)
     if not kept.get("finished"):
         _log.warning("%s: is not finished; the bundle will flag no cell as novel", run)
         calibration = replace(calibration, novelty_threshold=None)
     some = np.linspace(0, len(crops) - 1, min(PROBES, len(crops))).astype(int)
     probes = np.stack([plain_crop(crops.images[i]) for i in some])
-    return Part(ReaderGraph(model), record, kept["metrics"]), calibration, probes
+    return (
+        Part(ReaderGraph(model, record.get("confirms", False)), record, kept["metrics"]),
+        calibration,
+        probes,
+    )
+
+
+def _confirm(
+    model: CellReader, config: Config, root: Path, calibration: ReaderCalibration
+) -> ReaderCalibration:
+    """Add the temperature of the head that confirms nucleated cells, if it was taught."""
+    section = config.lookalikes
+    if not section.train:
+        return calibration
+    sources = open_sources(section.validation or section.train, root)
+    places = load_lookalikes(sources, section, config.seed, _silently)
+    temperature, metrics = calibrate_confirmation(model, places, section, torch.device("cpu"))
+    return replace(
+        calibration,
+        temperatures=calibration.temperatures | {"nucleated": round(temperature, 4)},
+        metrics=calibration.metrics | metrics,
+    )
 
 
 def _silently(items: Iterable[int], _total: int, _what: str) -> Iterable[int]:
@@ -153,12 +188,13 @@ def _weigh(reader: Part, calibration: ReaderCalibration, priors: Mapping[str, fl
     reader.run["priors"] = dict(priors)
 
 
-def _open(run: Path, task: str) -> tuple[dict[str, Any], Config, dict[str, Any]]:
+def _open(run: Path, *tasks: str) -> tuple[dict[str, Any], Config, dict[str, Any]]:
     """Return a run's record, configuration and best weights."""
     record = _read_json(run / RECORD)
     config = parse_config(record.get("config", {}), str(run / RECORD))
-    if config.task != task:
-        raise ConfigError(f"{run}: is the run of a {config.task}; a {task} is wanted here")
+    if config.task not in tasks:
+        wanted = " or ".join(tasks)
+        raise ConfigError(f"{run}: is the run of a {config.task}; a {wanted} is wanted here")
     return record, config, load_checkpoint(run / BEST)
 
 

@@ -23,7 +23,7 @@ def aggregate(
     Args:
         tiles: the plan.
         found: per tile, its detections in the tile's own pixels.
-        nms_iou: as in `decode`.
+        nms_iou: as in `decode`; quarrels between kinds are left to `settle`.
         margin: pixels; a few times less than the tiles' overlap.
 
     Returns:
@@ -40,4 +40,4 @@ def aggregate(
         parts.append(detections.with_boxes(boxes).take(near))
     if len(parts) == 1:
         return parts[0]
-    return suppress(Detections.join(parts), nms_iou)
+    return suppress(Detections.join(parts), nms_iou, None)

@@ -21,7 +21,7 @@ from bloodfilm.imaging.resample import BACKGROUND
 from bloodfilm.imaging.tiles import plan_tiles
 from bloodfilm.inference.aggregate import aggregate
 from bloodfilm.inference.bundle import Bundle
-from bloodfilm.inference.decode import Detections, decode
+from bloodfilm.inference.decode import Detections, decode, settle
 from bloodfilm.inference.manifest import NUCLEATED, RED_CELL
 from bloodfilm.inference.reading import CUT, NOVEL, Reader, Reading, touches_edge
 
@@ -46,7 +46,8 @@ class Analyzer:
         bundle: a verified bundle.
         device: `cpu`, `cuda`, or `auto`, which takes CUDA if ONNX Runtime has it.
         threads: of one call of a graph. Give 1 where fields are analysed side by side.
-        min_score: replaces the bundle's threshold for nucleated cells.
+        min_score: replaces the bundle's threshold for nucleated cells. Below that threshold a
+            cell may also be listed as what it is more likely to be.
 
     Raises:
         BundleError: the graphs do not fit the manifest or this program.
@@ -106,6 +107,7 @@ class Analyzer:
             found, sharpness = self._detect(image, view, clock)
         found = _in_order(found)
         readings = self._read(image, view, found, clock)
+        found, readings = self._confirm(found, readings)
         cells = tuple(self._cells(view, found, readings))
         problems += doubts(view, cells, sharpness)
         record = {**view.to_json(), "sharpness": _finite(sharpness)}
@@ -139,6 +141,7 @@ class Analyzer:
                         self.thresholds,
                         spec.nms_iou,
                         MAX_PER_TILE,
+                        cross_iou=None,
                     )
                 )
         with clock("decode"):
@@ -200,11 +203,24 @@ class Analyzer:
             with clock("crop"):
                 crops = view.crops(image, centres(found.boxes[batch]), spec.size, spec.um_per_px)
             with clock("read"):
-                outputs: list[Any] = self._reader.run(
-                    ["classes", "attributes", "novelty"], {"crops": crops}
-                )
+                outputs: list[Any] = self._reader.run(self.reader.outputs, {"crops": crops})
                 readings.update(zip(batch.tolist(), self.reader.read(*outputs), strict=True))
         return readings
+
+    def _confirm(
+        self, found: Detections, readings: dict[int, Reading]
+    ) -> tuple[Detections, dict[int, Reading]]:
+        """Weigh nucleated cells by the closer look, drop what falls short, settle quarrels."""
+        scores = found.scores.copy()
+        for i, reading in readings.items():
+            scores[i] *= reading.nucleated
+        found = replace(found, scores=scores)
+        nucleated = self._kind(NUCLEATED)
+        keep = settle(found, nucleated, self.spec.thresholds[NUCLEATED])
+        keep &= (found.kinds != nucleated) | (scores >= self.thresholds[nucleated])
+        places = np.flatnonzero(keep).tolist()
+        kept = {new: readings[old] for new, old in enumerate(places) if old in readings}
+        return found.take(keep), kept
 
     def _cells(
         self, view: CanonicalView, found: Detections, readings: dict[int, Reading]

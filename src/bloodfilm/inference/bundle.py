@@ -90,11 +90,14 @@ class Bundle:
                 "scores": [None, len(m.kinds), None, None],
                 "boxes": [None, 4, None, None],
             }
-        return {"crops": [None, m.reader.size, m.reader.size, 3]}, {
+        outputs: dict[str, Shape] = {
             "classes": [None, len(m.leaves)],
             "attributes": [None, self.schema.width],
             "novelty": [None],
         }
+        if m.reader.confirms:
+            outputs["nucleated"] = [None]
+        return {"crops": [None, m.reader.size, m.reader.size, 3]}, outputs
 
 
 def load_bundle(path: str | Path) -> Bundle:

@@ -19,6 +19,7 @@ _CHUNK = 1 << 20
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
+Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +77,7 @@ def decode(
     thresholds: Sequence[float],
     nms_iou: float,
     max_detections: int | None = None,
+    cross_iou: float | None = CROSS_KIND_IOU,
 ) -> Detections:
     """Turn one image's dense outputs into detections.
 
@@ -85,9 +87,9 @@ def decode(
             which lies at ((j + 0.5) * stride, (i + 0.5) * stride).
         stride: pixels per location.
         thresholds: per kind, the lowest score that counts.
-        nms_iou: of two boxes of one kind with a greater IoU the better one stays; of two boxes of
-            different kinds, the same beyond `CROSS_KIND_IOU`.
+        nms_iou: of two boxes of one kind with a greater IoU the better one stays.
         max_detections: keep that many of the best; `None` keeps all.
+        cross_iou: as `nms_iou`, of two boxes of different kinds; `None` keeps both.
 
     Returns:
         Detections, best first; equal scores in order of kind, then row, then column.
@@ -108,7 +110,7 @@ def decode(
         np.stack([x, y, w, h], axis=1), s[kinds, rows, columns].astype(np.float64), kinds
     )
     found = found.take((w > 0) & (h > 0) & np.isfinite(distances).all(axis=0))
-    found = suppress(vote(found), nms_iou)
+    found = suppress(vote(found), nms_iou, cross_iou)
     return found if max_detections is None else found.take(np.arange(len(found))[:max_detections])
 
 
@@ -130,7 +132,9 @@ def vote(found: Detections, iou: float = VOTE_IOU) -> Detections:
     return found.with_boxes(moved / np.maximum(total, 1e-12)[:, None])
 
 
-def suppress(found: Detections, nms_iou: float, cross_iou: float = CROSS_KIND_IOU) -> Detections:
+def suppress(
+    found: Detections, nms_iou: float, cross_iou: float | None = CROSS_KIND_IOU
+) -> Detections:
     """Greedy non-maximum suppression within each kind, then between kinds; best first."""
     found = found.take(np.argsort(-found.scores, kind="stable"))
     keep = np.zeros(len(found), dtype=bool)
@@ -138,9 +142,38 @@ def suppress(found: Detections, nms_iou: float, cross_iou: float = CROSS_KIND_IO
         of_kind = np.flatnonzero(found.kinds == kind)
         keep[of_kind[greedy(found.boxes[of_kind], nms_iou)]] = True
     found = found.take(keep)
-    first, second = overlapping_pairs(found.boxes, cross_iou)
+    return found if cross_iou is None else found.take(_best_of_kinds(found, cross_iou))
+
+
+def settle(found: Detections, nucleated: int, sure: float, iou: float = CROSS_KIND_IOU) -> Bools:
+    """Which detections stay where one object was found as several kinds.
+
+    A nucleated cell always stays: a blast that is missed costs more than one too many, which a
+    person sees and strikes out. Where it is sure, what overlaps it goes. Of other kinds the better
+    one stays.
+
+    Args:
+        found: detections, scores final.
+        nucleated: the kind that has precedence.
+        sure: the score from which it has.
+        iou: boxes that overlap more are one object.
+    """
+    cells = np.flatnonzero((found.kinds == nucleated) & (found.scores >= sure))
+    first, second = overlapping_pairs(found.boxes, iou)
+    keep = np.ones(len(found), dtype=bool)
+    for one, other in ((first, second), (second, first)):
+        keep[other[np.isin(one, cells) & (found.kinds[other] != nucleated)]] = False
+    rest = np.flatnonzero(keep & (found.kinds != nucleated))
+    rest = rest[np.argsort(-found.scores[rest], kind="stable")]
+    keep[rest] = _best_of_kinds(found.take(rest), iou)
+    return keep
+
+
+def _best_of_kinds(found: Detections, iou: float) -> Bools:
+    """Which detections, best first, no better one of another kind overlaps."""
+    first, second = overlapping_pairs(found.boxes, iou)
     quarrel = found.kinds[first] != found.kinds[second]
-    return found.take(_settle(len(found), first[quarrel], second[quarrel]))
+    return _settle(len(found), first[quarrel], second[quarrel])
 
 
 def greedy(boxes: ArrayLike, iou: float) -> NDArray[np.bool_]:

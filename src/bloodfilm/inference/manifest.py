@@ -62,7 +62,9 @@ class ReaderSpec(_Strict):
 
     Attributes:
         size, um_per_px, background: the crop it wants.
-        temperatures: what the logits of `class` and of each attribute are divided by; 1 if absent.
+        confirms: it also has an output `nucleated`, the logit of there being a nucleated cell.
+        temperatures: what the logits of `class`, of `nucleated` and of each attribute are divided
+            by; 1 if absent.
         class_confidence: a cell gets the deepest node whose summed probability reaches it.
         attribute_confidence: an attribute's value below it is not given.
         novelty_threshold: a cell above it is like nothing learnt; `None` says never.
@@ -73,6 +75,7 @@ class ReaderSpec(_Strict):
     size: Annotated[int, Field(ge=16)]
     um_per_px: Positive
     background: Annotated[int, Field(ge=0, le=255)]
+    confirms: bool = False
     temperatures: dict[str, Positive]
     class_confidence: Share
     attribute_confidence: Share
@@ -118,9 +121,8 @@ class Manifest(_Strict):
             raise ValueError("detector.thresholds needs exactly one score per kind")
         _only(self.unlearnt.classes, self.leaves, "unlearnt.classes", "leaves")
         _only(self.unlearnt.attributes, schema.names, "unlearnt.attributes", "the schema")
-        _only(
-            self.reader.temperatures, ("class", *schema.names), "reader.temperatures", "the schema"
-        )
+        heads = ("class", "nucleated", *schema.names)
+        _only(self.reader.temperatures, heads, "reader.temperatures", "the schema")
         if set(self.unlearnt.classes) == set(self.leaves):
             raise ValueError("unlearnt.classes names every leaf; a reader that learnt none is none")
         return self

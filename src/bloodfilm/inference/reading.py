@@ -1,7 +1,7 @@
 """What the reader's numbers say of a cell: class as deep as it is sure, attributes, novelty."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,13 +21,18 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Reading:
-    """One cell as the reader sees it; the fields are those of `CellResult`."""
+    """One cell as the reader sees it; the fields are those of `CellResult`.
+
+    Attributes:
+        nucleated: the probability that it is a nucleated cell at all; 1 if the reader cannot say.
+    """
 
     label: str
     label_score: float
     probabilities: Mapping[str, float] = field(default_factory=dict)
     attributes: Mapping[str, AttributeResult] = field(default_factory=dict)
     novel: bool = False
+    nucleated: float = 1.0
 
 
 def softmax(logits: ArrayLike, temperature: float = 1.0) -> Floats:
@@ -46,7 +51,11 @@ def leaf_probabilities(
 
 
 class Reader:
-    """Turns the reader graph's outputs into readings, by what the manifest says."""
+    """Turns the reader graph's outputs into readings, by what the manifest says.
+
+    Attributes:
+        outputs: names of the outputs to ask the graph for, in the order `read` wants them.
+    """
 
     def __init__(self, manifest: Manifest) -> None:
         self.taxonomy: Taxonomy = manifest.read_taxonomy()
@@ -54,6 +63,8 @@ class Reader:
         self.leaves = manifest.leaves
         self.spec = manifest.reader
         self.unlearnt_attributes = frozenset(manifest.unlearnt.attributes)
+        self.outputs = ["classes", "attributes", "novelty"]
+        self.outputs += ["nucleated"] if manifest.reader.confirms else []
         self.learnt = [leaf not in manifest.unlearnt.classes for leaf in self.leaves]
         nodes = [n for n in self.taxonomy.names if self.taxonomy.is_under(n, NUCLEATED)]
         self._masks = {n: np.array(self.taxonomy.leaf_mask(n, self.leaves)) for n in nodes}
@@ -61,13 +72,20 @@ class Reader:
             n: tuple(c for c in self.taxonomy.children(n) if c in self._masks) for n in nodes
         }
 
-    def read(self, classes: ArrayLike, attributes: ArrayLike, novelty: ArrayLike) -> list[Reading]:
+    def read(
+        self,
+        classes: ArrayLike,
+        attributes: ArrayLike,
+        novelty: ArrayLike,
+        nucleated: ArrayLike | None = None,
+    ) -> list[Reading]:
         """Readings of n cells.
 
         Args:
             classes: (n, leaves) logits.
             attributes: (n, schema.width) logits.
             novelty: (n,) larger is less like anything learnt.
+            nucleated: (n,) logits of there being a nucleated cell.
         """
         spec, logits = self.spec, np.asarray(attributes, dtype=np.float64)
         leaves = leaf_probabilities(classes, self.learnt, spec.temperatures.get("class", 1.0))
@@ -77,10 +95,19 @@ class Reader:
         }
         limit = np.inf if spec.novelty_threshold is None else spec.novelty_threshold
         novel = np.asarray(novelty, dtype=np.float64) > limit
-        return [
+        readings = [
             self._one(p, {k: v[i] for k, v in answers.items()}, bool(novel[i]))
             for i, p in enumerate(leaves)
         ]
+        if nucleated is None:
+            return readings
+        confirmed = self._confirmed(np.asarray(nucleated, dtype=np.float64))
+        return [replace(r, nucleated=p) for r, p in zip(readings, confirmed, strict=True)]
+
+    def _confirmed(self, logits: Floats) -> list[float]:
+        pair = np.stack([np.zeros_like(logits), logits], axis=1)
+        p: list[float] = softmax(pair, self.spec.temperatures.get("nucleated", 1.0))[:, 1].tolist()
+        return p
 
     def _one(self, leaves: Floats, answers: Mapping[str, Floats], novel: bool) -> Reading:
         label, score = self.deepest_sure(leaves)

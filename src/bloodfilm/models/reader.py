@@ -12,7 +12,7 @@ from bloodfilm.models.backbone import Backbone
 
 
 class CellReader(nn.Module):
-    """Reads a crop: a class head over the taxonomy's leaves, and one head per attribute.
+    """Reads a crop: is it a nucleated cell, of which leaf of the taxonomy, with which attributes.
 
     All heads see the same description of the cell: the means of an early, a middle and a late
     feature level. Early levels carry texture (chromatin, granules, vacuoles), late ones shape.
@@ -50,6 +50,7 @@ class CellReader(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.class_head = self._head(size, width, leaves)
         self.attribute_heads = nn.ModuleList(self._head(size, width, n) for n in attributes)
+        self.nucleated_head = self._head(size, width, 1)
         # Class means and spread of the description, set after training: see `novelty`.
         self.register_buffer("prototypes", torch.zeros(leaves, size))
         self.register_buffer("spread", torch.ones(size))
@@ -76,12 +77,16 @@ class CellReader(nn.Module):
         return described
 
     def forward(self, crops: Tensor) -> dict[str, Tensor]:
-        """Return `classes` (N, leaves), `attributes` (N, values), `description` (N, size)."""
+        """Return logits and `description` (N, size).
+
+        The logits are `classes` (N, leaves), `attributes` (N, values) and `nucleated` (N,).
+        """
         description = self.describe(crops)
         x = self.dropout(description)
         return {
             "classes": self.class_head(x),
             "attributes": torch.cat([head(x) for head in self.attribute_heads], 1),
+            "nucleated": self.nucleated_head(x).squeeze(1),
             "description": description,
         }
 

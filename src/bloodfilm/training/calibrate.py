@@ -25,10 +25,12 @@ from bloodfilm.inference.decode import Detections
 from bloodfilm.inference.reading import leaf_probabilities, softmax
 from bloodfilm.models.detector import CellDetector
 from bloodfilm.models.reader import CellReader
+from bloodfilm.training.config import LookalikeSection
 from bloodfilm.training.crops import Crops, reader_leaves
+from bloodfilm.training.lookalikes import Lookalikes
 from bloodfilm.training.sources import KINDS, CanonicalField
 from bloodfilm.training.tasks.detector import LOWEST_SCORE, detect
-from bloodfilm.training.tasks.reader import read_crops
+from bloodfilm.training.tasks.reader import read_crops, read_images
 
 CLASS_ACCURACY = 0.98
 ATTRIBUTE_ACCURACY = 0.95
@@ -68,13 +70,20 @@ def detector_thresholds(
     found = [detect(model, f.image, device, LOWEST_SCORE) for f in fields]
     thresholds, f1 = {}, {}
     for kind, name in enumerate(KINDS):
-        thresholds[name], f1[name] = _best_threshold(fields, found, kind)
+        thresholds[name], f1[name] = best_threshold(fields, found, kind)
     return thresholds, f1
 
 
-def _best_threshold(
+def best_threshold(
     fields: Sequence[CanonicalField], found: Sequence[Detections], kind: int
 ) -> tuple[float, float]:
+    """Return the score of a kind with the best F1 at IoU 0.5, and that F1.
+
+    Args:
+        fields: the truth; of the pictures nothing is used.
+        found: detections in the same pixels.
+        kind: place in `KINDS`.
+    """
     scores, hits, cells = [], [], 0
     for item, detections in zip(fields, found, strict=True):
         truth = item.boxes[item.kinds == kind]
@@ -136,6 +145,30 @@ def calibrate_reader(
         float(np.quantile(novelty, NOVEL_SHARE)),
         {k: round(v, 4) for k, v in metrics.items()},
     )
+
+
+def calibrate_confirmation(
+    model: CellReader,
+    places: Lookalikes,
+    section: LookalikeSection,
+    device: torch.device,
+) -> tuple[float, dict[str, float]]:
+    """Return the temperature of `nucleated`, and how well calibrated it is.
+
+    The validation places are varied as in training: films nobody has seen are not as plain as
+    those of the validation set, and on plain ones a reader looks surer than it may be elsewhere.
+    """
+    rngs = [np.random.default_rng([0, i]) for i in range(len(places))]
+    crops = (places.varied(i, rng, section) for i, rng in enumerate(rngs))
+    logits = read_images(model, crops, device)["nucleated"].astype(np.float64)
+    pair = np.stack([np.zeros_like(logits), logits], axis=1)
+    codes = places.nucleated.astype(np.int64)
+    temperature = fit_temperature(pair, codes)
+    p = softmax(pair, temperature)
+    return temperature, {
+        "nucleated_accuracy": round(float((p.argmax(1) == codes).mean()), 4),
+        "nucleated_ece": round(expected_calibration_error(p.max(1), p.argmax(1) == codes), 4),
+    }
 
 
 def _calibrate_class(

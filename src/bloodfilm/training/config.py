@@ -144,6 +144,7 @@ class LossSection(Section):
     Attributes:
         kind, box, edge: of the detector's terms.
         class_weight: of the reader's class term against the mean over its attributes.
+        nucleated: of the reader's term for whether there is a nucleated cell at all.
         smoothing: label smoothing of the class.
         balance: exponent on inverse value frequency within an attribute, 0 = none, 1 = full.
     """
@@ -152,8 +153,27 @@ class LossSection(Section):
     box: NotNegative = 2.0
     edge: NotNegative = 1.0
     class_weight: NotNegative = 1.0
+    nucleated: NotNegative = 0.5
     smoothing: Share = 0.05
     balance: Share = 0.25
+
+
+class LookalikeSection(Section):
+    """How the reader learns what is no nucleated cell; without data it does not.
+
+    Attributes:
+        train, validation: data sets with boxes of red cells or platelets, or pictures of one
+            centred cell each. They teach nothing else.
+        red_cells: how many of a field's red cells are looked at.
+        empty: how many places of a field where nothing is boxed.
+        augment: how hard these crops are varied.
+    """
+
+    train: tuple[Source, ...] = ()
+    validation: tuple[Source, ...] = ()
+    red_cells: Annotated[int, Field(ge=0)] = 4
+    empty: Annotated[int, Field(ge=0)] = 1
+    augment: AugmentSection = AugmentSection()
 
 
 class SparseSection(Section):
@@ -212,6 +232,7 @@ class Config(Section):
     optim: OptimSection = OptimSection()
     augment: AugmentSection = AugmentSection()
     loss: LossSection = LossSection()
+    lookalikes: LookalikeSection = LookalikeSection()
     sparse: SparseSection = SparseSection()
 
 

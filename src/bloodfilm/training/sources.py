@@ -151,13 +151,19 @@ def kind_of(label: str | None, dataset: Dataset) -> int | None:
     return next((i for i, kind in enumerate(KINDS) if kind in path), None)
 
 
-def load_field(sourced: SourcedField, um_per_px: float) -> CanonicalField:
-    """Open one field and bring picture and truth to a scale."""
-    field = sourced.field
-    image = open_image(field.path)
-    view = training_view(field, image)
+@dataclass(frozen=True)
+class Truth:
+    """The boxed objects of a field, in its own pixels: see `CanonicalField`."""
+
+    boxes: NDArray[np.float64]
+    kinds: NDArray[np.int64]
+    ignore: NDArray[np.float64]
+
+
+def truth_of(sourced: SourcedField) -> Truth:
+    """Return a field's boxes by kind; what is ignored or could be of several kinds is apart."""
     boxes, kinds, ignore = [], [], []
-    for cell in field.cells:
+    for cell in sourced.field.cells:
         if cell.box is None:
             continue
         kind = kind_of(cell.label, sourced.dataset)
@@ -166,14 +172,26 @@ def load_field(sourced: SourcedField, um_per_px: float) -> CanonicalField:
         else:
             boxes.append(cell.box)
             kinds.append(kind)
+    return Truth(
+        np.array(boxes, dtype=np.float64).reshape(-1, 4),
+        np.array(kinds, dtype=np.int64),
+        np.array(ignore, dtype=np.float64).reshape(-1, 4),
+    )
+
+
+def load_field(sourced: SourcedField, um_per_px: float) -> CanonicalField:
+    """Open one field and bring picture and truth to a scale."""
+    image = open_image(sourced.field.path)
+    view = training_view(sourced.field, image)
+    truth = truth_of(sourced)
     width, height = view.size_at(um_per_px)
     matrix = np.array([[width / view.width, 0, 0], [0, height / view.height, 0]])
     return CanonicalField(
         image=view.render(image, um_per_px),
-        boxes=view.to_canonical(boxes, um_per_px),
-        kinds=np.array(kinds, dtype=np.int64),
-        ignore=view.to_canonical(ignore, um_per_px),
-        region=field.region.transform(matrix),
+        boxes=view.to_canonical(truth.boxes, um_per_px),
+        kinds=truth.kinds,
+        ignore=view.to_canonical(truth.ignore, um_per_px),
+        region=sourced.field.region.transform(matrix),
         repeat=sourced.repeat,
     )
 

@@ -1,6 +1,7 @@
 """Training of the cell reader: class and attributes of one centred cell."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from bloodfilm.core import DEFAULT_TAXONOMY
 from bloodfilm.core.attributes import Schema, schema_named
@@ -24,12 +26,15 @@ from bloodfilm.training.crops import (
     reader_leaves,
     varied_crop,
 )
-from bloodfilm.training.sources import Progress, open_sources, refuse_leaks
+from bloodfilm.training.lookalikes import Lookalikes, load_lookalikes
+from bloodfilm.training.sources import Progress, SourcedField, open_sources, refuse_leaks
 from bloodfilm.training.tasks.base import Key
 from bloodfilm.training.tasks.common import describe_sources, start_network, to_tensor
 
-Sample = tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.int64]]
-Batch = tuple[Tensor, Tensor, Tensor]
+Sample = tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.int64], bool]
+Batch = tuple[Tensor, Tensor, Tensor, Tensor]
+LOOKALIKES = 13
+"""Stream of chance beside the cells' own."""
 EVALUATION_BATCH = 64
 
 
@@ -53,7 +58,10 @@ def crop_scale(config: Config) -> float:
 
 
 class ReaderTask:
-    """Names a cell to the depth of its label and answers the schema's attributes."""
+    """Names a cell to the depth of its label, answers the schema's attributes, confirms the cell.
+
+    The last is learnt from lookalikes, where the configuration names some.
+    """
 
     score_name = "score"
 
@@ -65,10 +73,18 @@ class ReaderTask:
         self.um_per_px = crop_scale(config)
         train = open_sources(config.data.train, root)
         held = open_sources(config.data.validation, root)
-        refuse_leaks(train, held)
-        self.sources = {"train": describe_sources(train), "validation": describe_sources(held)}
+        others = open_sources(config.lookalikes.train, root)
+        held_others = open_sources(config.lookalikes.validation, root)
+        refuse_leaks([*train, *others], [*held, *held_others])
+        self.sources = {
+            "train": describe_sources(train),
+            "validation": describe_sources(held),
+            "lookalikes": describe_sources([*others, *held_others]),
+        }
         self.train = load_crops(train, self.schema, self.taxonomy, progress)
         self.held = load_crops(held, self.schema, self.taxonomy, progress)
+        self.others = self._lookalikes(others, progress)
+        self.held_others = self._lookalikes(held_others, progress)
         if min(config.optim.batch, len(self.train)) < 2:
             raise ConfigError("optim.batch: the reader learns from batches of two cells or more")
         self.value_weights = value_weights(self.train, self.schema, config.loss.balance)
@@ -82,17 +98,28 @@ class ReaderTask:
             (plain_crop(self.train.images[i], self.um_per_px) for i in some),
         )
 
+    def _lookalikes(self, sourced: Sequence[SourcedField], progress: Progress) -> Lookalikes | None:
+        if not sourced:
+            return None
+        return load_lookalikes(sourced, self.config.lookalikes, self.config.seed, progress)
+
     @property
     def model(self) -> CellReader:
         """The reader."""
         return self.network
 
     def keys(self, epoch: int) -> list[Key]:
-        """Every cell as often as its source is repeated, shuffled."""
+        """Every cell as often as its source is repeated, shuffled; lookalikes count on from there.
+
+        Without lookalikes the order is that of the cells alone.
+        """
         rng = np.random.default_rng([self.config.seed, epoch])
-        whole, part = np.divmod(self.train.weights, 1)
+        weights = self.train.weights
+        if self.others is not None:
+            weights = np.concatenate([weights, self.others.weights])
+        whole, part = np.divmod(weights, 1)
         times = whole.astype(int) + (rng.random(len(part)) < part)
-        order = rng.permutation(np.repeat(np.arange(len(self.train)), times))
+        order = rng.permutation(np.repeat(np.arange(len(weights)), times))
         if self.config.optim.samples:
             order = order[: self.config.optim.samples]
         return [(epoch, int(i)) for i in order]
@@ -100,22 +127,33 @@ class ReaderTask:
     def sample(self, key: Key) -> Sample:
         """Vary one cell's crop."""
         epoch, i = key
+        if i >= len(self.train):
+            return self._lookalike(epoch, i - len(self.train))
         rng = np.random.default_rng([self.config.seed, epoch, i])
         crop = varied_crop(self.train.images[i], rng, self.config.augment, self.um_per_px)
-        return crop, self.train.allowed[i], self.train.codes[i]
+        return crop, self.train.allowed[i], self.train.codes[i], True
+
+    def _lookalike(self, epoch: int, i: int) -> Sample:
+        """Vary one place; of class and attributes it says nothing."""
+        assert self.others is not None
+        rng = np.random.default_rng([self.config.seed, LOOKALIKES, epoch, i])
+        crop = self.others.varied(i, rng, self.config.lookalikes)
+        nothing = np.zeros_like(self.train.allowed[0]), np.full_like(self.train.codes[0], -1)
+        return crop, *nothing, bool(self.others.nucleated[i])
 
     def collate(self, samples: Sequence[Sample]) -> Batch:
-        """Stack crops, allowed leaves and codes."""
-        crops, allowed, codes = zip(*samples, strict=True)
+        """Stack crops, allowed leaves, codes, and whether each is a nucleated cell."""
+        crops, allowed, codes, nucleated = zip(*samples, strict=True)
         return (
             to_tensor(crops),
             torch.from_numpy(np.stack(allowed)),
             torch.from_numpy(np.stack(codes)),
+            torch.tensor(nucleated, dtype=torch.float32),
         )
 
     def losses(self, model: nn.Module, batch: Batch, device: torch.device) -> dict[str, Tensor]:
-        """Return the class term and one term per attribute, weighted."""
-        crops, allowed, codes = (t.to(device) for t in batch)
+        """Return the class term, one term per attribute and that of lookalikes, weighted."""
+        crops, allowed, codes, nucleated = (t.to(device) for t in batch)
         outputs = model(crops.to(memory_format=torch.channels_last))
         loss = self.config.loss
         weights = {k: v.to(device) for k, v in self.value_weights.items()}
@@ -124,10 +162,16 @@ class ReaderTask:
         terms = {name: terms[name] / len(learnt) for name in learnt}
         terms["class"] = tree_loss(outputs["classes"], allowed, loss.smoothing)
         terms["class"] = terms["class"] * loss.class_weight
+        if self.others is not None:
+            doubt = functional.binary_cross_entropy_with_logits(outputs["nucleated"], nucleated)
+            terms["nucleated"] = doubt * loss.nucleated
         return terms
 
     def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
-        """Return class accuracy, each attribute's macro-F1, their mean, and `score`, their sum."""
+        """Return class accuracy, each attribute's macro-F1, their mean, and `score`, their sum.
+
+        With lookalikes also the balanced accuracy of telling nucleated cells from them.
+        """
         assert isinstance(model, CellReader)
         outputs = read_crops(model, self.held, device, self.um_per_px)
         right = self.held.allowed[np.arange(len(self.held)), outputs["classes"].argmax(1)]
@@ -142,6 +186,11 @@ class ReaderTask:
         f1 = [v for k, v in metrics.items() if k.startswith("f1_")]
         metrics["mean_f1"] = float(np.mean(f1)) if f1 else 0.0
         metrics["score"] = metrics["class_accuracy"] + metrics["mean_f1"]
+        if self.held_others is not None:
+            said = confirm(model, self.held_others, device) > 0
+            right = said == self.held_others.nucleated
+            sides = (right[self.held_others.nucleated], right[~self.held_others.nucleated])
+            metrics["nucleated_accuracy"] = float(np.mean([side.mean() for side in sides]))
         return metrics
 
     @torch.no_grad()
@@ -169,6 +218,7 @@ class ReaderTask:
                 "classes": [n for n, s in zip(self.leaves, seen, strict=True) if not s],
                 "attributes": [n for n in self.schema.names if n not in self.value_weights],
             },
+            "confirms": self.others is not None,
             "size": CROP_SIZE,
             "um_per_px": self.um_per_px,
             "sources": self.sources,
@@ -194,14 +244,26 @@ def value_weights(crops: Crops, schema: Schema, balance: float) -> dict[str, Ten
     return weights
 
 
-@torch.no_grad()
 def read_crops(
     model: CellReader, crops: Crops, device: torch.device, um_per_px: float = CROP_UM
 ) -> dict[str, NDArray[np.float32]]:
     """Return the reader's outputs on stored crops, rows in their order."""
+    return read_images(model, (plain_crop(i, um_per_px) for i in crops.images), device)
+
+
+def confirm(model: CellReader, places: Lookalikes, device: torch.device) -> NDArray[np.float32]:
+    """Return the reader's logits (n,) for a nucleated cell in the middle of every place."""
+    return read_images(model, (plain_crop(i) for i in places.images), device)["nucleated"]
+
+
+@torch.no_grad()
+def read_images(
+    model: CellReader, crops: Iterable[NDArray[np.uint8]], device: torch.device
+) -> dict[str, NDArray[np.float32]]:
+    """Return the reader's outputs on crops as it sees them, rows in their order."""
     parts: list[dict[str, Tensor]] = []
-    for start in range(0, len(crops), EVALUATION_BATCH):
-        images = [plain_crop(i, um_per_px) for i in crops.images[start : start + EVALUATION_BATCH]]
+    left = iter(crops)
+    while images := list(itertools.islice(left, EVALUATION_BATCH)):
         batch = to_tensor(images).to(device, memory_format=torch.channels_last)
         parts.append({k: v.float().cpu() for k, v in model(batch).items()})
     return {k: torch.cat([p[k] for p in parts]).numpy() for k in parts[0]}
