@@ -82,9 +82,9 @@ def changed(content, path, value):
     return content
 
 
-@pytest.mark.parametrize("format", ["coco", "bloodfilm", "lld"])
+@pytest.mark.parametrize("format", ["coco", "bloodfilm", "label_studio", "lld", "qupath"])
 def test_any_value_anywhere_in_json(root, tmp_path, format):
-    file = tmp_path / "x.json"
+    file = tmp_path / ("x.geojson" if format == "qupath" else "x.json")
     save_dataset(example(root), tmp_path / "out" if format == "lld" else file, format)
     if format == "lld":
         file = root / "json_labels" / "train.json"
@@ -132,9 +132,10 @@ def test_any_words_in_text_labels(root, tmp_path, format):
     check()
 
 
-def test_any_change_of_an_xml_file(root, tmp_path):
-    save_dataset(example(root), tmp_path / "x", "voc", images="copy")
-    (file,) = (tmp_path / "x" / "Annotations").iterdir()
+@pytest.mark.parametrize("format", ["cvat", "voc"])
+def test_any_change_of_an_xml_file(root, tmp_path, format):
+    save_dataset(example(root), tmp_path / "x", format, images="copy")
+    (file,) = (tmp_path / "x").rglob("*.xml")
     text = file.read_text()
     pieces = st.sampled_from(["", "<", "nan", "-1", "</object>", "{", "&", "1e400", "é", "<a>"])
 
@@ -143,7 +144,7 @@ def test_any_change_of_an_xml_file(root, tmp_path):
     def check(start, length, piece):
         file.write_text(text[:start] + piece + text[start + length :], encoding="utf-8")
         try:
-            sound(open_dataset(tmp_path / "x", "voc"))
+            sound(open_dataset(tmp_path / "x", format))
         except DataError as error:
             assert "\n" not in str(error)
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from bloodfilm.core import Dataset, Field
 from bloodfilm.core.errors import DataError
 from bloodfilm.formats import save_dataset
+from bloodfilm.formats.label_studio import address, region_result
 from bloodfilm.imaging.open import open_image
 
 NATIVE, COCO, STUDIO, PICTURES = "bloodfilm.json", "coco.json", "label-studio.json", "pictures"
@@ -82,27 +83,13 @@ def studio_tasks(dataset: Dataset) -> list[dict[str, Any]]:
     """
     tasks = []
     for item in dataset:
-        width, height = item.width or 1, item.height or 1
+        size = (item.width or 1, item.height or 1)
         results = [
-            {
-                "id": f"region-{number}",
-                "type": "polygonlabels",
-                "from_name": "region",
-                "to_name": "image",
-                "original_width": width,
-                "original_height": height,
-                "value": {
-                    "points": [
-                        [round(100 * x / width, 4), round(100 * y / height, 4)] for x, y in polygon
-                    ],
-                    "closed": True,
-                    "polygonlabels": [CATEGORY],
-                },
-            }
+            region_result(f"region-{number}", polygon, size, CATEGORY)
             for number, polygon in enumerate(_polygons(item), 1)
         ]
-        address = f"/data/local-files/?d={item.path.as_posix().lstrip('/')}"
-        tasks.append({"data": {"image": address}, "predictions": [{"result": results}]})
+        image = address(item.path.as_posix())
+        tasks.append({"data": {"image": image}, "predictions": [{"result": results}]})
     return tasks
 
 

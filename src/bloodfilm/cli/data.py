@@ -11,8 +11,10 @@ app = typer.Typer(
     help="Look at annotated data sets, and convert them from one format to another.",
 )
 
-READABLE = "bccd, bloodfilm, coco, folder, index, lld, pbc, txl, voc, yolo"
-WRITABLE = "bloodfilm, coco, folder, index, lld, voc, yolo"
+READABLE = (
+    "bccd, bloodfilm, coco, cvat, folder, index, label_studio, lld, pbc, qupath, txl, voc, yolo"
+)
+WRITABLE = "bloodfilm, coco, cvat, folder, index, label_studio, lld, qupath, voc, yolo"
 SHOWN_PROBLEMS = 10
 SHOWN_GROUPS = 8
 
@@ -98,6 +100,8 @@ def convert(
       bloodfilm data convert BCCD bccd-yolo --to yolo --copy-images
 
       bloodfilm data convert big.json big.parquet --to index
+
+      bloodfilm data convert lld.json to-correct --to label-studio --link
     """
     from bloodfilm.core import ConfigError
     from bloodfilm.formats import save_dataset

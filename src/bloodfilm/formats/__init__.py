@@ -12,7 +12,21 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from bloodfilm.core import DataError, Dataset
-from bloodfilm.formats import bccd, bloodfilm, coco, folder, index, lld, pbc, txl, voc, yolo
+from bloodfilm.formats import (
+    bccd,
+    bloodfilm,
+    coco,
+    cvat,
+    folder,
+    index,
+    label_studio,
+    lld,
+    pbc,
+    qupath,
+    txl,
+    voc,
+    yolo,
+)
 
 T = TypeVar("T")
 Reader = Callable[..., Dataset]
@@ -22,10 +36,13 @@ READERS: dict[str, Reader] = {
     "bccd": bccd.read,
     "bloodfilm": bloodfilm.read,
     "coco": coco.read,
+    "cvat": cvat.read,
     "folder": folder.read,
     "index": index.read,
+    "label_studio": label_studio.read,
     "lld": lld.read,
     "pbc": pbc.read,
+    "qupath": qupath.read,
     "txl": txl.read,
     "voc": voc.read,
     "yolo": yolo.read,
@@ -34,9 +51,12 @@ READERS: dict[str, Reader] = {
 WRITERS: dict[str, Writer] = {
     "bloodfilm": bloodfilm.write,
     "coco": coco.write,
+    "cvat": cvat.write,
     "folder": folder.write,
     "index": index.write,
+    "label_studio": label_studio.write,
     "lld": lld.write,
+    "qupath": qupath.write,
     "voc": voc.write,
     "yolo": yolo.write,
 }
@@ -45,7 +65,7 @@ WRITERS: dict[str, Writer] = {
 _BY_SPECIFICITY: tuple[tuple[ModuleType, ...], ...] = (
     (bloodfilm, index),
     (bccd, lld, pbc, txl),
-    (coco, voc, yolo),
+    (coco, cvat, label_studio, qupath, voc, yolo),
     (folder,),
 )
 
@@ -64,7 +84,7 @@ def open_dataset(path: Path | str, format: str | None = None, **options: Any) ->
     where = Path(path).expanduser()
     if not where.exists():
         raise DataError(f"{where}: does not exist; check the path")
-    name = format or detect(where)
+    name = _key(format) if format else detect(where)
     if name not in READERS:
         raise DataError(f"no format {name!r}; formats: {', '.join(READERS)}")
     return _call(READERS[name], where, name, options)
@@ -82,10 +102,16 @@ def save_dataset(dataset: Dataset, path: Path | str, format: str, **options: Any
     Raises:
         DataError: if something is in the way and `overwrite` is not set.
     """
+    format = _key(format)
     if format not in WRITERS:
         raise DataError(f"no format {format!r} can be written; choose from {', '.join(WRITERS)}")
     where = Path(path).expanduser()
     return _call(partial(WRITERS[format], dataset), where, format, options)
+
+
+def _key(format: str) -> str:
+    """Return a format's key: people write label-studio, or LLD."""
+    return format.strip().lower().replace("-", "_")
 
 
 def _call(function: Callable[..., T], path: Path, format: str, options: dict[str, Any]) -> T:

@@ -1,12 +1,13 @@
 """Pascal VOC: one XML file an image in Annotations, splits in ImageSets/Main."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from bloodfilm.core import BloodfilmError, Cell, DataError, Dataset, Field, Region
+from bloodfilm.core import BloodfilmError, Cell, Dataset, Field, Region
 from bloodfilm.formats._common import (
     Reading,
     ReadOptions,
@@ -28,6 +29,7 @@ from bloodfilm.formats._writing import (
     size_for_writing,
     unique_names,
 )
+from bloodfilm.formats._xml import element, number, parse
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -35,13 +37,14 @@ if TYPE_CHECKING:
 EXTRA = "bloodfilm"
 """Element of an annotation that carries, as JSON, what VOC has no place for."""
 MAX_XML_CHARACTERS = 64 << 20
+_ANNOTATION = re.compile(rb"<annotation[\s>]")  # `<annotations>` is CVAT's
 
 
 def recognises(path: Path) -> bool:
     """Whether there is an annotation file below the folder."""
     if not path.is_dir():
         return False
-    return any(b"<annotation" in head(file) for file in xml_files(path)[:3])
+    return any(_ANNOTATION.search(head(file)) for file in xml_files(path)[:3])
 
 
 def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
@@ -54,7 +57,7 @@ def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
     splits = read_splits(reading)
     fields = []
     for file in xml_files(root):
-        tree = parse(reading, file)
+        tree = parse(reading, file, "annotation", MAX_XML_CHARACTERS)
         if tree is not None:
             split = splits.pop(file.stem, None) or split_of(file.parent.name)
             fields.append(read_field(reading, file, tree, split))
@@ -83,24 +86,6 @@ def read_splits(reading: Reading) -> dict[str, str]:
             if splits.setdefault(stem, split) != split:
                 reading.report(file, stem, f"is also in split {splits[stem]}, which is believed")
     return splits
-
-
-def parse(reading: Reading, file: Path) -> "Element | None":
-    """Return the XML tree, `None` (reported) if it is ill-formed or not an annotation."""
-    from xml.etree import ElementTree
-
-    text = read_text(file)
-    if "<!ENTITY" in text or len(text) > MAX_XML_CHARACTERS:
-        raise DataError(f"{file}: declares entities or is huge, which no annotation does; check it")
-    try:
-        tree = ElementTree.fromstring(text.partition("?>")[2] if text[:2] == "<?" else text)
-    except (ElementTree.ParseError, RecursionError) as error:
-        reading.report(file, "", f"ill-formed XML ({error}), left out", "export it again")
-        return None
-    if tree.tag != "annotation":
-        reading.report(file, "", f"holds <{tree.tag}>, not <annotation>, left out")
-        return None
-    return tree
 
 
 def read_field(reading: Reading, file: Path, tree: "Element", split: str | None) -> Field:
@@ -133,9 +118,9 @@ def _image(reading: Reading, file: Path, name: str) -> Path:
 def _cells(
     reading: Reading, file: Path, tree: "Element", size: tuple[int, int] | None
 ) -> Iterator[Cell]:
-    for number, item in enumerate(tree.iter("object"), 1):
-        place = f"object {number}"
-        corners = [_number(item.findtext(f"bndbox/{k}")) for k in ("xmin", "ymin", "xmax", "ymax")]
+    for count, item in enumerate(tree.iter("object"), 1):
+        place = f"object {count}"
+        corners = [number(item.findtext(f"bndbox/{k}")) for k in ("xmin", "ymin", "xmax", "ymax")]
         x1, y1, x2, y2 = corners
         if x1 is None or y1 is None or x2 is None or y2 is None:
             reading.report(file, place, "no box of xmin, ymin, xmax, ymax, left out")
@@ -150,13 +135,6 @@ def _cells(
             for a in item.iterfind("attributes/attribute")
         }
         yield Cell(box, label, attributes, ignore or difficult, item.findtext("id"))
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        return float(text) if text else None
-    except ValueError:
-        return None
 
 
 def _add_unlabelled(reading: Reading, fields: list[Field]) -> None:
@@ -198,12 +176,12 @@ def _write_annotation(out: Output, item: Field, name: str, losses: Losses) -> No
     if size is None:
         return
     sides = {"width": size[0], "height": size[1], "depth": 3}
-    tree = _element("annotation", {"folder": "JPEGImages", "filename": name, "size": sides})
+    tree = element("annotation", {"folder": "JPEGImages", "filename": name, "size": sides})
     for cell in losses.boxed(item):
         tree.append(_object(cell, losses))
     origin = {k: v for k, v in origin_to_json(item).items() if k != "split"}
     if origin:
-        tree.append(_element(EXTRA, json.dumps(origin)))
+        tree.append(element(EXTRA, json.dumps(origin)))
     ElementTree.indent(tree)
     content = ElementTree.tostring(tree, encoding="unicode")
     out.text(f"Annotations/{Path(name).stem}.xml", content + "\n")
@@ -221,22 +199,10 @@ def _object(cell: Cell, losses: Losses) -> "Element":
     }
     if cell.id is not None and cell.id.isprintable():
         content["id"] = cell.id
-    element = _element("object", content)
+    made = element("object", content)
     if cell.attributes:
-        pairs = _element("attributes", {})
+        pairs = element("attributes", {})
         for key, value in cell.attributes.items():
-            pairs.append(_element("attribute", {"name": key, "value": value}))
-        element.append(pairs)
-    return element
-
-
-def _element(tag: str, content: object) -> "Element":
-    """Return an element with text, or with one child for each key of a mapping."""
-    from xml.etree.ElementTree import Element
-
-    element = Element(tag)
-    if isinstance(content, dict):
-        element.extend(_element(key, value) for key, value in content.items())
-    else:
-        element.text = str(content)
-    return element
+            pairs.append(element("attribute", {"name": key, "value": value}))
+        made.append(pairs)
+    return made
