@@ -62,3 +62,12 @@ def test_a_dataset_of_any_format_can_be_audited(tmp_path):
     assert [f.severity for f in found] == sorted(
         (f.severity for f in found), key=["error", "warning", "info"].index
     )
+
+
+def test_many_missing_images_of_a_folder_are_one_finding_that_names_them(tmp_path):
+    (tmp_path / "there.png").touch()
+    names = ["there.png", *(f"{i}.png" for i in range(groups.FEW_MISSING + 1))]
+    t = table(*((row(str(tmp_path / name), "1"), []) for name in names))
+    (found,) = groups.missing_images([t])
+    assert found.file == str(tmp_path) and "51 of this folder's 52 images" in found.what
+    assert len(found.others) == 51 and str(tmp_path / "there.png") not in found.others

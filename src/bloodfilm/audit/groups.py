@@ -1,5 +1,6 @@
 """Checks of patients, splits and slides: leaks, re-acquisitions, too few of a kind."""
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
@@ -11,6 +12,7 @@ from bloodfilm.audit.table import IGNORE, Table
 MANY_OF_A_CLASS = 0.3
 ENOUGH_CELLS = 30
 ENOUGH_PATIENTS = 3
+FEW_MISSING = 50
 
 
 def patient_leaks(tables: Sequence[Table]) -> Iterator[Finding]:
@@ -35,6 +37,39 @@ def patient_leaks(tables: Sequence[Table]) -> Iterator[Finding]:
             yield Finding(
                 "patient leak", "error", first[0], what, hint, 1.0, others=tuple(first[1:])
             )
+
+
+def missing_images(tables: Sequence[Table]) -> Iterator[Finding]:
+    """Images that are not on disk; where many of a folder are missing, one finding names them all.
+
+    LLD's own labels are not looked at: reading them has told.
+    """
+    for table in tables:
+        folders: dict[str, list[str]] = defaultdict(list)
+        for row in table.rows:
+            if not row.lld:
+                folder, name = os.path.split(row.path)
+                folders[folder].append(name)
+        for folder, names in folders.items():
+            there = _files_of(folder)
+            missing = [f"{folder}/{name}" for name in names if name not in there]
+            if len(missing) <= FEW_MISSING:
+                for path in missing:
+                    what, hint = "this image is not on disk", "restore it"
+                    yield Finding("missing image", "error", path, what, hint)
+            else:
+                what = f"{len(missing)} of this folder's {len(names)} images are not on disk"
+                hint = "unpack the archive they came in again, or name their folder"
+                yield Finding("missing image", "error", folder, what, hint, others=tuple(missing))
+
+
+def _files_of(folder: str) -> set[str]:
+    """Return the names in a folder; none if there is no such folder."""
+    try:
+        with os.scandir(folder or ".") as entries:
+            return {entry.name for entry in entries if entry.is_file()}
+    except OSError:
+        return set()
 
 
 def reacquisitions(tables: Sequence[Table]) -> Iterator[Finding]:

@@ -26,6 +26,7 @@ BOX_CHECKS: tuple[Check, ...] = (
     boxes.repeats_and_conflicts,
 )
 GROUP_CHECKS: tuple[Callable[[Sequence[Table]], Iterator[Finding]], ...] = (
+    groups.missing_images,
     groups.patient_leaks,
     groups.reacquisitions,
     groups.one_slide,
@@ -76,17 +77,7 @@ def open_source(path: Path, format: str | None = None, labels: str | None = None
             return source
     options = {} if labels is None else {"labels": labels}
     dataset = open_dataset(path, name, missing="keep", **options)
-    return source_of(dataset)
-
-
-def source_of(dataset: Dataset) -> Source:
-    """Return a data set that a reader has opened as the audit sees it."""
-    source = Source(table_of(dataset))
-    for row in source.table.rows:
-        if not Path(row.path).is_file():
-            what, hint = "this image is not on disk", "restore it"
-            source.findings.append(Finding("missing image", "error", row.path, what, hint))
-    return source
+    return Source(table_of(dataset))
 
 
 def audit(
@@ -105,7 +96,7 @@ def audit(
         BundleError: if a bundle is given and cannot be used.
     """
     listed = [datasets] if isinstance(datasets, Dataset | Source) else list(datasets)
-    sources = [source_of(d) if isinstance(d, Dataset) else d for d in listed]
+    sources = [Source(table_of(d)) if isinstance(d, Dataset) else d for d in listed]
     options = options or Options()
     tables = [s.table for s in sources]
     found = [f for s in sources for f in s.findings]

@@ -9,6 +9,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -91,11 +92,20 @@ class Split:
 
 
 def _relative(path: str, folder: Path) -> str:
-    return Path(os.path.relpath(Path(path).absolute(), folder.absolute())).as_posix()
+    above, name = os.path.split(path)
+    return f"{_seen_from(above, folder)}/{name}".removeprefix("./")
 
 
-def _absolute(path: str | Path) -> str:
-    return os.path.normpath(Path(path).absolute())
+@lru_cache(maxsize=1024)
+def _seen_from(above: str, folder: Path) -> str:
+    """Return a folder as seen from another; cached, for a set has few folders and many images."""
+    return Path(os.path.relpath(Path(above).absolute(), folder.absolute())).as_posix()
+
+
+def place_of(path: str | Path) -> str:
+    """Return the key of an image in a split: its absolute path."""
+    text = os.fspath(path)
+    return os.path.normpath(text if text.startswith("/") else Path(text).absolute())
 
 
 def read_split(file: Path) -> Split:
@@ -105,7 +115,7 @@ def read_split(file: Path) -> Split:
         if content["format"] != FORMAT or content["version"] != VERSION:
             raise DataError(f"{file}: not a split of version {VERSION}; write it anew")
         rows = [
-            (_absolute(file.parent / r["image"]), r["split"], int(r["group"]))
+            (place_of(file.parent / r["image"]), r["split"], int(r["group"]))
             for r in content["fields"]
         ]
         notes = tuple(map(str, content["notes"]))
@@ -121,10 +131,10 @@ def apply_split(dataset: Dataset, split: Split) -> Dataset:
 
     `DataError` if no field of the data set is in the file.
     """
-    placed = {_absolute(path): name for path, name in split.splits.items()}
+    placed = {place_of(path): name for path, name in split.splits.items()}
     fields = []
     for item in dataset:
-        name = placed.get(_absolute(item.path))
+        name = placed.get(place_of(item.path))
         if name is not None:
             fields.append(replace(item, split=name))
     if not fields:
@@ -168,7 +178,7 @@ def group_fields(tables: Sequence[Table], pairs: Sequence[Pairs] = ()) -> NDArra
     first: dict[tuple[str, str], int] = {}
     for table, start in zip(tables, starts.tolist(), strict=False):
         for number, row in enumerate(table.rows, start):
-            keys = [("path", _absolute(row.path))]
+            keys = [("path", place_of(row.path))]
             if row.patient is not None:
                 keys.append((table.name, row.patient))
             for key in keys:
@@ -201,10 +211,10 @@ def plan_split(
     if plan.leave_domain_out is not None:
         splits = _only_domain(plan.leave_domain_out, rows, splits, notes)
     made = Split(
-        {_absolute(r.path): s for (_, r), s in zip(rows, splits, strict=True)},
-        {_absolute(r.path): int(g) for (_, r), g in zip(rows, groups, strict=True)},
+        {place_of(r.path): s for (_, r), s in zip(rows, splits, strict=True)},
+        {place_of(r.path): int(g) for (_, r), g in zip(rows, groups, strict=True)},
         tuple(notes),
-        {k: v for k, v in vars(plan).items() if v is not None},
+        {k: v for k, v in vars(plan).items() if v is not None} | {"content": bool(pairs)},
     )
     leaks = [f for f in check_split(made, tables, pairs) if f.severity == "error"]
     if leaks:
@@ -352,11 +362,11 @@ def check_split(
 ) -> list[Finding]:
     """Return what is wrong with a split; none of it with severity `error` if it does not leak."""
     found: list[Finding] = []
-    placed = {_absolute(path): name for path, name in split.splits.items()}
+    placed = {place_of(path): name for path, name in split.splits.items()}
     patients: dict[str, dict[str, str]] = defaultdict(dict)
     for table, linked in zip(tables, [*pairs, *([()] * len(tables))], strict=False):
         for row in table.rows:
-            path = _absolute(row.path)
+            path = place_of(row.path)
             if path not in placed:
                 what = "the split does not speak of this field"
                 found.append(Finding("not checked", "warning", row.path, what, "split anew"))
@@ -381,7 +391,7 @@ def _tied(
     found = []
     for one, two in linked:
         a, b = table.rows[one].path, table.rows[two].path
-        here, there = placed.get(_absolute(a)), placed.get(_absolute(b))
+        here, there = placed.get(place_of(a)), placed.get(place_of(b))
         if here and there and here != there:
             what = f"two fields that show the same glass are in {here} and {there}"
             found.append(Finding("overlapping fields", "error", a, what, "split anew", others=(b,)))

@@ -11,7 +11,16 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from bloodfilm.core import DEFAULT_TAXONOMY, LLD_SCHEMA, Dataset, Domain, Schema, Taxonomy
+from bloodfilm.core import (
+    DEFAULT_TAXONOMY,
+    LLD_SCHEMA,
+    Dataset,
+    Domain,
+    Schema,
+    Taxonomy,
+)
+from bloodfilm.formats._columns import cell_columns
+from bloodfilm.formats.index import Head, IndexFields
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
@@ -199,7 +208,9 @@ class Builder:
 
 
 def table_of(dataset: Dataset) -> Table:
-    """Return the columns of a data set, read once, field by field."""
+    """Return the columns of a data set, read once, field by field; an index is read by column."""
+    if isinstance(dataset.fields, IndexFields):
+        return _of_index(dataset, dataset.fields)
     builder = Builder(dataset.name, dataset.schema, dataset.taxonomy)
     domains: dict[Domain, Domain] = {}
     for item in dataset:
@@ -221,3 +232,45 @@ def table_of(dataset: Dataset) -> Table:
             name = IGNORE if cell.ignore else cell.label or UNNAMED
             builder.cell(cell.box, name, cell.attributes, cell.id)
     return builder.table(dataset.problems, str(dataset.source or ""))
+
+
+def _of_index(dataset: Dataset, fields: IndexFields) -> Table:
+    """Return the columns of an index without making an object for any cell."""
+    rows = tuple(_row_of(head) for head in fields.heads())
+    cells = cell_columns(fields, dataset.schema, ids=True)
+    names = (*cells.names, UNNAMED, IGNORE)
+    label = np.where(cells.label < 0, len(cells.names), cells.label)
+    label = np.where(cells.ignore, len(cells.names) + 1, label)
+    occurring = np.flatnonzero(np.bincount(label, minlength=len(names)))
+    place = np.zeros(len(names), np.int16)
+    place[occurring] = np.arange(len(occurring))
+    return Table(
+        dataset.name,
+        rows,
+        np.repeat(np.arange(len(rows), dtype=np.int32), cells.counts),
+        cells.box,
+        place[label],
+        tuple(names[i] for i in occurring.tolist()),
+        cells.codes,
+        cells.ids,
+        dataset.taxonomy,
+        dataset.schema,
+        dataset.problems,
+        str(dataset.source or ""),
+    )
+
+
+def _row_of(head: Head) -> FieldRow:
+    known = head.origin
+    return FieldRow(
+        head.path,
+        head.width,
+        head.height,
+        known["patient"],
+        known["split"],
+        known["diagnosis"],
+        known["domain"],
+        known["meta"].get("field"),
+        known["meta"].get("photograph"),
+        labelled=not known["region"].is_nothing,
+    )

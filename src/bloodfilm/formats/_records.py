@@ -5,6 +5,7 @@ patient survives a trip through formats that have no place for them.
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from bloodfilm.core import Cell, DataError, Domain, Field, Region
@@ -29,12 +30,25 @@ def origin_from_json(record: Mapping[str, Any], split: str | None = None) -> dic
     """Return `Field` arguments from `origin_to_json` data; `split` where it states none."""
     return {
         "region": Region.from_json(record.get("region")),
-        "domain": Domain.from_json(_mapping(record, "domain")),
+        "domain": _domain(_mapping(record, "domain")),
         "patient": _text(record, "patient"),
         "split": _text(record, "split") if "split" in record else split,
         "diagnosis": _text(record, "diagnosis"),
         "meta": {str(k): str(v) for k, v in _mapping(record, "meta").items()},
     }
+
+
+def _domain(data: Mapping[str, Any]) -> Domain:
+    """Return a domain; the same object for the same words, for a set has few and fields many."""
+    try:
+        return _known_domain(tuple(data.items()))
+    except TypeError:  # not hashable, so no domain; this says so
+        return Domain.from_json(data)
+
+
+@lru_cache(maxsize=1024)
+def _known_domain(items: tuple[tuple[str, Any], ...]) -> Domain:
+    return Domain.from_json(dict(items))
 
 
 def cell_to_json(cell: Cell) -> dict[str, Any]:

@@ -6,12 +6,14 @@ Needs pyarrow: `pip install 'bloodfilm[index]'`.
 """
 
 import json
+import os
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack, overload
 
 from bloodfilm.core import (
     BloodfilmError,
@@ -23,6 +25,7 @@ from bloodfilm.core import (
     Schema,
     Taxonomy,
 )
+from bloodfilm.formats._columns import GROUPS_AT_ONCE
 from bloodfilm.formats._common import Reading, ReadOptions, head
 from bloodfilm.formats._records import origin_from_json, origin_to_json
 from bloodfilm.formats._writing import (
@@ -31,7 +34,6 @@ from bloodfilm.formats._writing import (
     finish,
     output_file,
     relative,
-    resolved,
     unique_names,
 )
 
@@ -112,6 +114,7 @@ class IndexFields(Sequence[Field]):
 
     def _connect(self) -> None:
         self._file = _open(self.path)
+        self._folder = str(self.path.parent)
         meta = self._file.metadata
         self._starts = [0]
         for group in range(meta.num_row_groups):
@@ -155,9 +158,23 @@ class IndexFields(Sequence[Field]):
         for group in range(len(self._starts) - 1):
             yield from self._fields(self._read(group))
 
-    def _group_of(self, position: int) -> int:
-        from bisect import bisect_right
+    def heads(self) -> Iterator["Head"]:
+        """Yield what is said of every field, in order, without its cells, which are not read."""
+        for table in self.tables(PLAIN):
+            yield from self._heads(table)
 
+    def tables(self, columns: Sequence[str]) -> Iterator[Any]:
+        """Yield some columns of all fields in order, as Arrow tables of several row groups."""
+        count = len(self._starts) - 1
+        for first in range(0, count, GROUPS_AT_ONCE):
+            groups = list(range(first, min(count, first + GROUPS_AT_ONCE)))
+            yield self._file.read_row_groups(groups, columns=list(columns), use_threads=False)
+
+    def group_sizes(self) -> list[int]:
+        """Return the number of fields in each row group."""
+        return [b - a for a, b in pairwise(self._starts)]
+
+    def _group_of(self, position: int) -> int:
         return bisect_right(self._starts, position) - 1
 
     def _group(self, group: int) -> Any:
@@ -173,17 +190,33 @@ class IndexFields(Sequence[Field]):
 
     def _fields(self, table: Any) -> Iterator[Field]:
         """Yield the fields of a table, its columns turned into Python objects one at a time."""
+        cells: Iterable[Sequence[Cell]] = ()
+        if table.num_rows:
+            cells = _lists(table.column("cells").chunk(0), _cells_of)
+        for first, listed in zip(self._heads(table), cells, strict=True):
+            yield Field(Path(first.path), first.width, first.height, tuple(listed), **first.origin)
+
+    def _heads(self, table: Any) -> "Iterator[Head]":
         plain = [table.column(name).to_pylist() for name in PLAIN]
-        cells = _lists(table.column("cells").chunk(0), _cells_of) if table.num_rows else ()
-        for image, width, height, patient, split, diagnosis, origin, listed in zip(
-            *plain, cells, strict=True
-        ):
-            path = resolved(image, self.path.parent)
-            if self.images is not None:
-                path = self.images / path.name
+        for image, width, height, patient, split, diagnosis, origin in zip(*plain, strict=True):
             known = origin_from_json(json.loads(origin) if origin else {})
             known |= {"patient": patient, "split": split, "diagnosis": diagnosis}
-            yield Field(path, width, height, tuple(listed), **known)
+            yield Head(self._place(image), width, height, known)
+
+    def _place(self, image: str) -> str:
+        """Return where an image lies, given as seen from the index."""
+        if self.images is not None:
+            return str(self.images / Path(image).name)
+        return os.path.normpath(image if image.startswith("/") else f"{self._folder}/{image}")
+
+
+class Head(NamedTuple):
+    """A field without its cells: its image, its size, and the other arguments of `Field`."""
+
+    path: str
+    width: int | None
+    height: int | None
+    origin: dict[str, Any]
 
 
 def _lists(array: Any, items_of: Callable[[Any], list[Any]]) -> list[list[Any]]:
