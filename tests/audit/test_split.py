@@ -14,6 +14,7 @@ from bloodfilm.audit.split import (
     apply_split,
     check_split,
     group_fields,
+    place_of,
     plan_split,
     read_split,
 )
@@ -35,9 +36,7 @@ def cohort(patients=30, fields=4, split="train", subset="H_40X_C2"):
 
 
 def of(made, t):
-    from bloodfilm.audit.split import _absolute
-
-    return [made.splits[_absolute(r.path)] for r in t.rows]
+    return [made.splits[place_of(r.path)] for r in t.rows]
 
 
 def test_shares_and_classes_are_kept():
@@ -88,6 +87,17 @@ def test_common_glass_ties_patients_together():
     assert groups[0] == groups[3] and len(set(groups.tolist())) == 5
     made = plan_split([t], SplitPlan(), [[(0, 3)]])
     assert of(made, t)[0] == of(made, t)[3]
+
+
+def test_one_file_in_two_sets_is_tied_by_its_bytes(tmp_path):
+    def one(name, content):
+        (tmp_path / name).write_bytes(content)
+        return table((row(str(tmp_path / name), None), []), name=name)
+
+    tables = [one("a.png", b"same"), one("b.png", b"same"), one("c.png", b"none")]
+    assert len(set(group_fields(tables).tolist())) == 3
+    groups = group_fields(tables, [[], [], []]).tolist()
+    assert groups[0] == groups[1] != groups[2]
 
 
 def test_leave_a_patient_out():

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bloodfilm.audit.copies import copies
 from bloodfilm.audit.finding import Finding
 from bloodfilm.audit.table import Table
 from bloodfilm.core import ConfigError, DataError, Dataset
@@ -171,7 +172,8 @@ def group_fields(tables: Sequence[Table], pairs: Sequence[Pairs] = ()) -> NDArra
 
     Args:
         tables: the data sets.
-        pairs: for each table, pairs of its fields that show common glass.
+        pairs: for each table, pairs of its fields that show common glass; where they are given,
+            files of the same bytes in several tables are tied too.
     """
     starts = np.cumsum([0, *(len(t.rows) for t in tables)])
     ties = _Ties(int(starts[-1]))
@@ -186,6 +188,13 @@ def group_fields(tables: Sequence[Table], pairs: Sequence[Pairs] = ()) -> NDArra
     for linked, start in zip(pairs, starts.tolist(), strict=False):
         for one, two in linked:
             ties.tie(start + one, start + two)
+    if pairs and len(tables) > 1:  # within a table, `pairs` has them
+        places = {
+            Path(r.path).resolve(): n for n, r in enumerate(r for t in tables for r in t.rows)
+        }
+        for group in copies(places):
+            for path in group[1:]:
+                ties.tie(places[group[0]], places[path])
     return ties.numbers()
 
 

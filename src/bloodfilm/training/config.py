@@ -27,6 +27,8 @@ class Source(Section):
         path: file or folder, relative to the data root.
         format: of the labels; `None` recognises it.
         splits: which of its splits; empty takes every field.
+        split_file: what `bloodfilm data split` wrote, relative to the data root; its splits take
+            the place of the data set's own, and fields it does not speak of are left out.
         options: passed to the format's reader.
         repeat: how often an epoch draws from it, relative to its size.
     """
@@ -34,6 +36,7 @@ class Source(Section):
     path: Path
     format: str | None = None
     splits: tuple[str, ...] = ()
+    split_file: Path | None = None
     options: dict[str, Any] = {}
     repeat: Positive = 1.0
 

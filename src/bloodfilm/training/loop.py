@@ -17,6 +17,7 @@ from bloodfilm import __version__
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.training.checkpoint import load_checkpoint, save_checkpoint, write_json
 from bloodfilm.training.config import Config, parse_config
+from bloodfilm.training.splits import same_splits
 from bloodfilm.training.tasks.base import Key, Task, Taught
 
 Report = Callable[[str, int, int, dict[str, float]], None]
@@ -77,14 +78,16 @@ def train(
         ConfigError: if `out` holds a run of another configuration.
     """
     state = _start(task, config, device)
+    record = task.record()
     if (out / LAST).exists():
+        _refuse_another_split(out / RECORD, record)
         _resume(state, task, out / LAST, config)
     if isinstance(task, Taught):
         task.observe(state.average)
     _trim_log(out / LOG, state.epoch)
     write_json(
         out / RECORD,
-        {"version": __version__, "config": config.model_dump(mode="json"), **task.record()},
+        {"version": __version__, "config": config.model_dump(mode="json"), **record},
     )
     best: dict[str, float] = _best_so_far(out)
     while state.epoch < config.optim.epochs:
@@ -109,6 +112,19 @@ def train(
         save_checkpoint(out / LAST, _pack(state, task, config))
     _finish(state, task, out, device)
     return best
+
+
+def _refuse_another_split(path: Path, record: dict[str, Any]) -> None:
+    """Raise `ConfigError` if a run's split file was written anew since it was stopped."""
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return  # the checkpoint tells whether the run is the same
+    if not same_splits(before, record):
+        raise ConfigError(
+            f"{path.parent}: the split file has changed since this run began; choose another "
+            "--out, or --restart to begin anew there"
+        )
 
 
 def _trim_log(path: Path, epochs: int) -> None:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from bloodfilm.imaging.open import open_image
 from bloodfilm.imaging.redcells import background_colour
 from bloodfilm.inference.manifest import NUCLEATED, PLATELET, RED_CELL
 from bloodfilm.training.config import Source
+from bloodfilm.training.splits import dataset_in_split, group_keys, prove_apart
 
 KINDS = (NUCLEATED, RED_CELL, PLATELET)
 _log = logging.getLogger(__name__)
@@ -25,55 +27,56 @@ Progress = Callable[[Iterable[int], int, str], Iterable[int]]
 
 @dataclass(frozen=True)
 class SourcedField:
-    """A field, the data set it is of, and how often an epoch draws it."""
+    """A field, the data set it is of, and how often an epoch draws it.
+
+    `group` names the fields it must stay with, where `split_file` ties some together.
+    """
 
     field: Field
     dataset: Dataset
     repeat: float
+    group: str = ""
+    split_file: Path | None = None
 
 
 def open_sources(sources: Sequence[Source], root: Path) -> list[SourcedField]:
     """Return the fields of all sources, in order.
 
     Raises:
-        ConfigError: if a source's splits hold no field.
-        DataError: if a data set cannot be read.
+        ConfigError: if a source's splits hold no field, or its split file leaks.
+        DataError: if a data set or a split file cannot be read.
     """
     found: list[SourcedField] = []
     for source in sources:
         dataset = open_dataset(root / source.path, format=source.format, **source.options)
         for problem in dataset.problems:
             _log.info("%s: %s", source.path, problem)
+        file, split = None, None
+        if source.split_file is not None:
+            dataset, split = dataset_in_split(dataset, source, root)
+            file = root / source.split_file
         fields = [f for f in dataset if not source.splits or f.split in source.splits]
         if not fields:
             raise ConfigError(
                 f"{root / source.path}: no field in splits {', '.join(source.splits) or '(any)'}"
             )
-        found += [SourcedField(f, dataset, source.repeat) for f in fields]
+        keys = group_keys(file, split, fields) if file and split else [""] * len(fields)
+        found += [
+            SourcedField(f, dataset, source.repeat, key, file)
+            for f, key in zip(fields, keys, strict=True)
+        ]
     return found
 
 
-def refuse_leaks(train: Sequence[SourcedField], validation: Sequence[SourcedField]) -> None:
-    """Raise `ConfigError` if a field, a patient or a twin is on both sides."""
-    for what, place in (("field", 0), ("patient", 1), ("twin group", 2)):
-        left = {_identity(s)[place] for s in train}
-        both = sorted(left & {_identity(s)[place] for s in validation} - {""})
-        if both:
-            raise ConfigError(
-                f"data: {what} {both[0]} is in training and in validation"
-                + (f" (and {len(both) - 1} more)" if len(both) > 1 else "")
-                + "; split the data by patient first"
-            )
+def refuse_leaks(
+    train: Sequence[SourcedField], validation: Sequence[SourcedField]
+) -> dict[str, Any]:
+    """Return the proof that both sides share nothing, for the run's record; see `prove_apart`.
 
-
-def _identity(sourced: SourcedField) -> tuple[str, str, str]:
-    """Return what must not be on both sides: the file, the patient, the twin group, or ``."""
-    field, name = sourced.field, sourced.dataset.name
-    return (
-        str(field.path.resolve()),
-        f"{name}/{field.patient}" if field.patient else "",
-        field.meta.get("twin", ""),
-    )
+    Raises:
+        ConfigError: if a field, a patient, a twin, a physical cell or a file is on both sides.
+    """
+    return prove_apart(train, validation)
 
 
 def training_view(field: Field, image: NDArray[np.uint8]) -> CanonicalView:

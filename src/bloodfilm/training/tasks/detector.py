@@ -79,6 +79,7 @@ class Finding:
     """
 
     score_name = "ap"
+        split: the proof that training and validation share nothing, for the record.
     config: Config
     network: CellDetector
     held: Sequence[CanonicalField]
@@ -87,6 +88,7 @@ class Finding:
 
     @property
     def model(self) -> CellDetector:
+    split: dict[str, Any]
         """The detector."""
         return self.network
 
@@ -110,7 +112,12 @@ class Finding:
 
     def record(self) -> dict[str, Any]:
         """Return vocabulary, data and sizes."""
-        return {"kinds": list(KINDS), "um_per_px": DETECTOR_UM, "sources": self.sources}
+        return {
+            "kinds": list(KINDS),
+            "um_per_px": DETECTOR_UM,
+            "sources": self.sources,
+            "split": self.split,
+        }
 
 
 class DetectorTask(Finding):
@@ -120,7 +127,7 @@ class DetectorTask(Finding):
         self.config = config
         train = open_sources(config.data.train, root)
         held = open_sources(config.data.validation, root)
-        refuse_leaks(train, held)
+        self.split = refuse_leaks(train, held)
         train = [s for s in train if not s.field.region.is_nothing]
         held = [s for s in held if not s.field.region.is_nothing]
         self.sources = {"train": describe_sources(train), "validation": describe_sources(held)}

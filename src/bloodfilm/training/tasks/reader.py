@@ -75,7 +75,7 @@ class ReaderTask:
         held = open_sources(config.data.validation, root)
         others = open_sources(config.lookalikes.train, root)
         held_others = open_sources(config.lookalikes.validation, root)
-        refuse_leaks([*train, *others], [*held, *held_others])
+        self.split = refuse_leaks([*train, *others], [*held, *held_others])
         self.sources = {
             "train": describe_sources(train),
             "validation": describe_sources(held),
@@ -222,6 +222,7 @@ class ReaderTask:
             "size": CROP_SIZE,
             "um_per_px": self.um_per_px,
             "sources": self.sources,
+            "split": self.split,
         }
 
 

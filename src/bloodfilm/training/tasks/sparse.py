@@ -80,7 +80,7 @@ class SparseTask(Finding):
     def __init__(self, config: Config, root: Path, progress: Progress) -> None:
         train = open_sources(config.data.train, root)
         held = open_sources(config.data.validation, root)
-        refuse_leaks(train, held)
+        proof = refuse_leaks(train, held)
         held = [s for s in held if not s.field.region.is_nothing]
         self._build(
             config,
@@ -89,6 +89,7 @@ class SparseTask(Finding):
             load_fields(held, DETECTOR_UM, progress),
         )
         self.sources |= {"train": describe_sources(train), "validation": describe_sources(held)}
+        self.split = proof
 
     @classmethod
     def on(
@@ -111,7 +112,7 @@ class SparseTask(Finding):
         held: Sequence[CanonicalField],
     ) -> None:
         self.config, self.rules, self.held = config, config.sparse, held
-        self.sources = {"train": [], "validation": []}
+        self.sources, self.split = {"train": [], "validation": []}, {}
         border = self.rules.border
         data = config.data
         if self.rules.unmarked == "background":

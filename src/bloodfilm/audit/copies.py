@@ -1,0 +1,30 @@
+"""Files that hold the same bytes, found by reading as few of them as possible."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def copies(paths: Iterable[Path]) -> list[list[Path]]:
+    """Return groups of two or more files of the same bytes; only files of one size are read.
+
+    Paths that name one file (links) are one file.
+    """
+    sizes: dict[int, dict[Path, Path]] = defaultdict(dict)
+    for path in paths:
+        if path.is_file():
+            sizes[path.stat().st_size].setdefault(path.resolve(), path)
+    found: list[list[Path]] = []
+    for listed in sizes.values():
+        groups: dict[str, list[Path]] = defaultdict(list)
+        for path in listed.values() if len(listed) > 1 else ():
+            groups[digest(path)].append(path)
+        found += [sorted(group) for group in groups.values() if len(group) > 1]
+    return sorted(found)
