@@ -14,12 +14,14 @@ import torch
 from bloodfilm.annotate.evidence import dark_blobs, from_detections
 from bloodfilm.annotate.planning import Evidence, Planner, plan_regions
 from bloodfilm.core import Region
+from bloodfilm.core.attributes import LLD_SCHEMA
 from bloodfilm.core.boxes import centres
 from bloodfilm.formats import open_dataset
 from bloodfilm.models.detector import CellDetector
 from bloodfilm.training.mosaics import Mosaics
 from bloodfilm.training.sources import CanonicalField, SourcedField, load_field
 from bloodfilm.training.tasks.detector import detect
+from bloodfilm.training.values import with_values
 
 LLD_PATIENTS = ("1", "12", "24", "27", "32")
 Parts = dict[str, list[CanonicalField]]
@@ -29,7 +31,8 @@ def load(data: Path, work: Path, name: str, um: float) -> Parts:
     """Return the fields of `train`, `val` and `test`; kept in the work folder once loaded.
 
     Training fields are `Mosaics.oversampling` times finer than `um`. `lld-P` leaves patient P out
-    and has no `val`: nothing is tuned on it.
+    and has no `val`: nothing is tuned on it. Its `test` are the fields whose every white cell is
+    boxed; its `read` are the fields whose cells have attributes, for those alone.
     """
     kept = _kept(data, work, name.partition("-")[0], um)
     if name == "txl":
@@ -38,6 +41,7 @@ def load(data: Path, work: Path, name: str, um: float) -> Parts:
     return {
         "train": [item for item, patient in kept["train"] if patient != out],
         "test": [item for item, patient in kept["test"] if patient == out],
+        "read": [halved(item) for item, patient in kept["train"] if patient == out],
     }
 
 
@@ -51,8 +55,9 @@ def _kept(
     parts = {}
     for part, (dataset, fields) in _parts(data, name).items():
         scale = um / (Mosaics.oversampling if part == "train" else 1)
+        sourced = [SourcedField(f, dataset, 1.0) for f in fields]
         parts[part] = [
-            (load_field(SourcedField(f, dataset, 1.0), scale), f.patient) for f in fields
+            (with_values(load_field(s, scale), s, LLD_SCHEMA), s.field.patient) for s in sourced
         ]
         print(f"{name} {part}: {len(fields)} fields", flush=True)
     work.mkdir(parents=True, exist_ok=True)
@@ -95,7 +100,22 @@ def cut(
 def mark(item: CanonicalField, region: Region) -> CanonicalField:
     """Return the field with the labels of a region, given in its own canonical pixels."""
     keep = region.contains(centres(item.boxes))
-    return replace(item, boxes=item.boxes[keep], kinds=item.kinds[keep], region=region)
+    values = None if item.values is None else item.values[keep]
+    kinds = item.kinds[keep]
+    return replace(item, boxes=item.boxes[keep], kinds=kinds, region=region, values=values)
+
+
+def halved(item: CanonicalField) -> CanonicalField:
+    """Return a training field as it is looked at: at the scale of `um`, not finer."""
+    height, width = (round(v / Mosaics.oversampling) for v in item.image.shape[:2])
+    image = cv2.resize(item.image, (width, height), interpolation=cv2.INTER_AREA)
+    shrink = np.array([width, height] * 2) / np.array(item.image.shape[1::-1] * 2)
+    return replace(
+        item,
+        image=np.asarray(image, dtype=np.uint8),
+        boxes=item.boxes * shrink,
+        ignore=item.ignore * shrink,
+    )
 
 
 def doubts_of(
@@ -105,9 +125,8 @@ def doubts_of(
     found = []
     for item in loaded:
         height, width = item.image.shape[:2]
-        size = (round(width / Mosaics.oversampling), round(height / Mosaics.oversampling))
-        small = np.asarray(cv2.resize(item.image, size, interpolation=cv2.INTER_AREA), np.uint8)
+        small = halved(item).image
         seen = detect(model, small, device, 0.05)
-        boxes = seen.boxes * ([width / size[0], height / size[1]] * 2)
+        boxes = seen.boxes * ([width / small.shape[1], height / small.shape[0]] * 2)
         found.append(from_detections(width, height, boxes, seen.scores, seen.kinds))
     return found

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sparse_data import halved
 
 from bloodfilm.films import LOOKS, SetPlan, random_look, usual_recipe, write_set
 from bloodfilm.training import loop
@@ -80,7 +81,7 @@ class Start:
     @property
     def key(self) -> str:
         """Names it by everything that decides it."""
-        content: dict[str, Any] = self.config.model_dump(mode="json")
+        content: dict[str, Any] = self.config.model_dump(mode="json", exclude_unset=True)
         content |= {"um": self.um, "films": [NAMED, STRANGE, FIELDS, PLATELETS]}
         text = json.dumps(content, sort_keys=True)
         return "start-" + hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -92,7 +93,7 @@ class Start:
         if best.exists():
             return best
         fields = rendered(work / "films", self.um / Mosaics.oversampling)
-        held = [_smaller(f) for f in fields[:: FIELDS // 2]]
+        held = [halved(f) for f in fields[:: FIELDS // 2]]
         task = SparseTask.on(self.config, data, fields, held)
         out.mkdir(parents=True, exist_ok=True)
 
@@ -117,18 +118,3 @@ def rendered(folder: Path, um: float) -> list[CanonicalField]:
         drawn = write_set(folder / str(number), FIELDS, plan, seed=100 + number)
         fields += [load_field(SourcedField(f, drawn, 1.0), um) for f in drawn]
     return fields
-
-
-def _smaller(item: CanonicalField) -> CanonicalField:
-    """Return a field as it is looked at, not as it is trained on."""
-    import cv2
-
-    height, width = (round(v / Mosaics.oversampling) for v in item.image.shape[:2])
-    image = cv2.resize(item.image, (width, height), interpolation=cv2.INTER_AREA)
-    shrink = np.array([width, height] * 2) / np.array(item.image.shape[1::-1] * 2)
-    return replace(
-        item,
-        image=np.asarray(image, dtype=np.uint8),
-        boxes=item.boxes * shrink,
-        ignore=item.ignore * shrink,
-    )

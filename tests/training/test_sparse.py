@@ -15,6 +15,7 @@ from bloodfilm.models.detector import CellDetector
 from bloodfilm.training import loop
 from bloodfilm.training.config import Config, SparseSection, parse_config
 from bloodfilm.training.mosaics import Mosaics
+from bloodfilm.training.patches import balanced, cut_patches
 from bloodfilm.training.pseudo import (
     Opinion,
     Reliability,
@@ -23,7 +24,7 @@ from bloodfilm.training.pseudo import (
     similarity_loss,
 )
 from bloodfilm.training.sources import CanonicalField
-from bloodfilm.training.tasks.sparse import SparseTask, balanced, cut_patches, form_opinions
+from bloodfilm.training.tasks.sparse import SparseTask, decoded, form_opinions
 
 CPU = torch.device("cpu")
 STRIDE = 4
@@ -302,7 +303,8 @@ def test_turned_views_are_brought_back_to_the_same_opinion() -> None:
 
     for code in range(8):
         turn = Turn(code)
-        (found,) = form_opinions(outputs(turn.image(image)), [turn], 4, float(size), 0.5)
+        answer = outputs(turn.image(image))
+        (found,) = form_opinions(answer, decoded(answer, 4, 0.5), [turn], float(size))
         np.testing.assert_allclose(found.found.boxes, [[36, 20, 20, 12]])
         assert np.argwhere(found.highest > 0.5).min(axis=0).tolist() == [5, 9]
 

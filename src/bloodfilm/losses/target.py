@@ -21,6 +21,8 @@ class Target:
             annotated region, and on ignore boxes, it is False.
         trust: (h, w) how much a known location without a cell counts as background; `None`
             counts each fully, as a person's label does.
+        values: (n, values) of each cell's attributes: every attribute's part of a row adds up to
+            1, or is all 0 where it is unknown. `None` says nothing of any.
     """
 
     boxes: NDArray[np.float32]
@@ -28,6 +30,7 @@ class Target:
     weights: NDArray[np.float32]
     known: NDArray[np.bool_]
     trust: NDArray[np.float32] | None = None
+    values: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)

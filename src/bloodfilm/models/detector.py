@@ -4,6 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bloodfilm.core.errors import ConfigError
+from bloodfilm.models.attributes import AttributeBranch
 from bloodfilm.models.backbone import Backbone
 
 KIND_PRIOR = -4.0
@@ -35,6 +36,8 @@ class CellDetector(nn.Module):
         backbone: name of a timm model with levels of stride 4, 8 and 16.
         kinds: how many kinds of cells.
         width: channels at stride 8; heads at stride 4 have 0.6 of them.
+        values: how many values all attributes have that it reads of the cells it found; 0 for
+            none.
 
     Raises:
         ConfigError: if the backbone has no such levels.
@@ -42,7 +45,9 @@ class CellDetector(nn.Module):
 
     stride = 4
 
-    def __init__(self, backbone: str = "mobilenetv2_100", kinds: int = 3, width: int = 80) -> None:
+    def __init__(
+        self, backbone: str = "mobilenetv2_100", kinds: int = 3, width: int = 80, values: int = 0
+    ) -> None:
         super().__init__()
         self.backbone = Backbone(backbone, (1, 2, 3))
         if self.backbone.strides != [4, 8, 16]:
@@ -63,10 +68,17 @@ class CellDetector(nn.Module):
         self.kind_head = nn.Conv2d(fine, kinds, 1)
         self.box_head = nn.Conv2d(fine, 4, 1)
         nn.init.constant_(self.kind_head.bias, KIND_PRIOR)  # type: ignore[arg-type]
+        self.attributes = (
+            AttributeBranch((early, middle), self.backbone.strides[:2], values) if values else None
+        )
 
     def features(self, image: Tensor) -> Tensor:
         """Return the fused map (B, 0.6 width, H/4, W/4) of pixels (B, 3, H, W)."""
-        early, middle, late = self.backbone(image)
+        return self.join(self.backbone(image))
+
+    def join(self, levels: list[Tensor]) -> Tensor:
+        """Return the fused map of the backbone's levels."""
+        early, middle, late = levels
         fused = self.middle(middle) + functional.interpolate(self.late(late), scale_factor=2.0)
         fused = functional.interpolate(self.down(self.fuse(fused)), scale_factor=2.0)
         return functional.hardswish(fused + self.early(early))

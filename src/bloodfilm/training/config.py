@@ -205,6 +205,10 @@ class SparseSection(Section):
         turn: the teacher sees each image turned and mirrored by chance (`average` only).
         similarity: weight of the term that draws features of the teacher's cells to those of
             marked cells of their kind and from other kinds', in the first two thirds.
+        attributes: weight of the attributes of the schemas, read from the detector's early levels
+            at the found cells; 0 reads none.
+        asymmetric: judge attributes by the asymmetric loss instead of the cross entropy.
+        taught_attributes: learn the attributes of the teacher's cells from the teacher.
     """
 
     unmarked: Literal["unknown", "background"] = "unknown"
@@ -223,6 +227,9 @@ class SparseSection(Section):
     views: bool = True
     turn: bool = True
     similarity: Annotated[float, Field(ge=0)] = 0.0
+    attributes: NotNegative = 0.0
+    asymmetric: bool = False
+    taught_attributes: bool = True
 
 
 class Config(Section):

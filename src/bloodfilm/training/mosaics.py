@@ -36,6 +36,7 @@ class _Canvas:
     boxes: list[NDArray[np.float64]]
     kinds: list[NDArray[np.int64]]
     ignore: list[NDArray[np.float64]]
+    values: list[NDArray[np.float32] | None]
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ class Mosaics:
             np.full((size, size, 3), BACKGROUND, np.uint8),
             np.full((size, size, 3), BACKGROUND, np.uint8),
             np.ones((grid, grid), bool),
+            [],
             [],
             [],
             [],
@@ -167,6 +169,7 @@ class Mosaics:
         keep = share >= MIN_VISIBLE
         canvas.boxes.append(cut[keep] + offset)
         canvas.kinds.append(field.kinds[keep])
+        canvas.values.append(None if field.values is None else field.values[keep])
         slivers = cut[(share > 0) & ~keep]
         ignore = clip(transform_boxes(field.ignore, matrix), width, height)
         canvas.ignore.append(np.concatenate([slivers, ignore]) + offset)
@@ -198,8 +201,23 @@ class Mosaics:
             np.concatenate(canvas.kinds),
             np.ones(len(boxes), np.float32),
             canvas.known & ~ignored,
+            values=_joined(canvas.values, [len(b) for b in canvas.boxes]),
         )
         return target, ~canvas.known & ~ignored
+
+
+def _joined(
+    values: Sequence[NDArray[np.float32] | None], counts: Sequence[int]
+) -> NDArray[np.float32] | None:
+    """Stack the pieces' attribute values; a piece without any says nothing of its cells."""
+    width = next((v.shape[1] for v in values if v is not None), None)
+    if width is None:
+        return None
+    rows = [
+        np.zeros((n, width), np.float32) if v is None else v
+        for v, n in zip(values, counts, strict=True)
+    ]
+    return np.concatenate(rows)
 
 
 def known_points(

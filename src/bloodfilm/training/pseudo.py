@@ -61,10 +61,18 @@ class Opinion:
     Attributes:
         found: its detections.
         highest: (h, w) per location the highest score of any kind.
+        values: (n, values) probability of each attribute value of each detection, 0 where it does
+            not say; `None` if it reads none.
     """
 
     found: Detections
     highest: NDArray[np.float32]
+    values: NDArray[np.float32] | None = None
+
+    def take(self, which: NDArray[np.bool_]) -> "Opinion":
+        """Return the opinion with some of its detections."""
+        values = None if self.values is None else self.values[which]
+        return Opinion(self.found.take(which), self.highest, values)
 
 
 class Reliability:
@@ -127,10 +135,12 @@ def pseudo_target(
     proven precision, which is then their weight) reaches `rules.confidence`. Their boxes are
     known; so are locations whose highest score stays below `rules.background`.
     """
-    found = opinion.found.take(on(unmarked, opinion.found.boxes, stride))
+    opinion = opinion.take(on(unmarked, opinion.found.boxes, stride))
+    found = opinion.found
     worth = found.scores if reliability is None else reliability.precision(found)
     counted = worth >= rules.confidence
-    found, worth = found.take(counted), worth[counted]
+    opinion, worth = opinion.take(counted), worth[counted]
+    found = opinion.found
     quiet = opinion.highest < rules.background
     if rules.background >= 1:
         quiet[:] = True
@@ -141,6 +151,7 @@ def pseudo_target(
         found.kinds.astype(np.int64),
         weights.astype(np.float32),
         known,
+        values=opinion.values,
     )
 
 

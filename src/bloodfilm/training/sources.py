@@ -136,6 +136,8 @@ class CanonicalField:
         ignore: (m, 4) boxes that are neither cells nor background.
         region: where every cell is known.
         repeat: how often an epoch draws it, relative to others.
+        values: (n, values) what is said of each cell's attributes, 1 where a value is given; an
+            attribute whose part of a row is all 0 is unknown. `None` says nothing of any.
     """
 
     image: NDArray[np.uint8]
@@ -144,6 +146,7 @@ class CanonicalField:
     ignore: NDArray[np.float64]
     region: Region
     repeat: float = 1.0
+    values: NDArray[np.float32] | None = None
 
 
 def kind_of(label: str | None, dataset: Dataset) -> int | None:
@@ -200,9 +203,12 @@ def load_field(sourced: SourcedField, um_per_px: float) -> CanonicalField:
 
 
 def load_fields(
-    sourced: Sequence[SourcedField], um_per_px: float, progress: Progress
+    sourced: Sequence[SourcedField],
+    um_per_px: float,
+    progress: Progress,
+    then: Callable[[CanonicalField, SourcedField], CanonicalField] | None = None,
 ) -> list[CanonicalField]:
-    """Load all fields; one that cannot be opened is reported and left out.
+    """Load all fields, and do to each what `then` does; one that fails is reported and left out.
 
     Raises:
         ConfigError: if none could be opened.
@@ -210,7 +216,8 @@ def load_fields(
     loaded: list[CanonicalField] = []
     for i in progress(range(len(sourced)), len(sourced), "fields"):
         try:
-            loaded.append(load_field(sourced[i], um_per_px))
+            item = load_field(sourced[i], um_per_px)
+            loaded.append(item if then is None else then(item, sourced[i]))
         except BloodfilmError as error:
             _log.warning("left out: %s", error)
     if not loaded:

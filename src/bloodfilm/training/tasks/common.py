@@ -32,9 +32,12 @@ def start_network(
     if section.start is not None:
         kept = load_checkpoint(section.start)
         try:
-            network.load_state_dict(kept["model"])
+            absent, unknown = network.load_state_dict(kept["model"], strict=False)
         except (KeyError, RuntimeError):
-            raise ConfigError(f"{section.start}: holds the weights of another network") from None
+            absent, unknown = [], ["all"]
+        # A branch that reads attributes may be learnt on top of a detector that has none.
+        if unknown or not all(name.startswith("attributes.") for name in absent):
+            raise ConfigError(f"{section.start}: holds the weights of another network")
     elif section.weights is not None:
         backbone = network.get_submodule("backbone")
         assert isinstance(backbone, Backbone)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bloodfilm.core import DEFAULT_TAXONOMY, Box, Cell, CellResult, Field
+from bloodfilm.core.attributes import schema_named
 from bloodfilm.evaluation.detection import coco_scores, prepare
 from bloodfilm.evaluation.levels import parse_level
 from bloodfilm.imaging.canonical import DETECTOR_UM
@@ -38,7 +39,9 @@ NMS_IOU = 0.6
 
 def build_detector(config: Config) -> CellDetector:
     """Return an untrained detector as the configuration describes it."""
-    return CellDetector(config.model.backbone, len(KINDS), config.model.width)
+    reads = config.task == "sparse" and config.sparse.attributes > 0
+    values = schema_named(config.data.schemas).width if reads else 0
+    return CellDetector(config.model.backbone, len(KINDS), config.model.width, values)
 
 
 def pad(image: NDArray[np.uint8], multiple: int = MULTIPLE) -> NDArray[np.uint8]:
@@ -76,19 +79,19 @@ class Finding:
         network: the detector in training.
         held: validation fields; samples: images an epoch.
         sources: what the data are, for the record.
+        split: the proof that training and validation share nothing, for the record.
     """
 
     score_name = "ap"
-        split: the proof that training and validation share nothing, for the record.
     config: Config
     network: CellDetector
     held: Sequence[CanonicalField]
     samples: int
     sources: dict[str, list[dict[str, Any]]]
+    split: dict[str, Any]
 
     @property
     def model(self) -> CellDetector:
-    split: dict[str, Any]
         """The detector."""
         return self.network
 
@@ -104,7 +107,10 @@ class Finding:
     def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
         """Return COCO AP on the validation fields, in canonical pixels, over the kinds."""
         assert isinstance(model, CellDetector)
-        found = [detect(model, f.image, device, LOWEST_SCORE) for f in self.held]
+        return self.judge(model, [detect(model, f.image, device, LOWEST_SCORE) for f in self.held])
+
+    def judge(self, model: CellDetector, found: Sequence[Detections]) -> dict[str, float]:
+        """Return the metrics of what a model found on the validation fields."""
         return score_detections(self.held, found)
 
     def finish(self, model: nn.Module, device: torch.device) -> None:

@@ -10,15 +10,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bloodfilm.core import Region
-from bloodfilm.core.boxes import centres, clip
+from bloodfilm.core.attributes import Schema, schema_named
+from bloodfilm.core.boxes import centres
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.imaging.canonical import DETECTOR_UM
 from bloodfilm.inference.decode import Detections, decode
 from bloodfilm.losses.detection import detection_loss
 from bloodfilm.losses.target import Target, TargetBatch
+from bloodfilm.losses.values import values_loss
+from bloodfilm.models.attributes import AttributeBranch
 from bloodfilm.models.detector import CellDetector
 from bloodfilm.training.config import Config
 from bloodfilm.training.mosaics import Drawn, Mosaics
+from bloodfilm.training.patches import balanced, cut_patches
 from bloodfilm.training.pseudo import (
     LEAST_SCORE,
     Opinion,
@@ -38,6 +42,7 @@ from bloodfilm.training.sources import (
 from bloodfilm.training.tasks.base import Key
 from bloodfilm.training.tasks.common import describe_sources, start_network, to_tensor
 from bloodfilm.training.tasks.detector import Finding, build_detector
+from bloodfilm.training.values import NUCLEATED_KIND, judge_values, with_values
 
 SIMILARITY_SHARE = 2 / 3
 PATCHES, TURNS = 11, 12
@@ -82,11 +87,13 @@ class SparseTask(Finding):
         held = open_sources(config.data.validation, root)
         proof = refuse_leaks(train, held)
         held = [s for s in held if not s.field.region.is_nothing]
+        schema = schema_named(config.data.schemas)
+        then = (lambda f, s: with_values(f, s, schema)) if config.sparse.attributes else None
         self._build(
             config,
             root,
-            load_fields(train, DETECTOR_UM / Mosaics.oversampling, progress),
-            load_fields(held, DETECTOR_UM, progress),
+            load_fields(train, DETECTOR_UM / Mosaics.oversampling, progress, then),
+            load_fields(held, DETECTOR_UM, progress, then),
         )
         self.sources |= {"train": describe_sources(train), "validation": describe_sources(held)}
         self.split = proof
@@ -112,6 +119,7 @@ class SparseTask(Finding):
         held: Sequence[CanonicalField],
     ) -> None:
         self.config, self.rules, self.held = config, config.sparse, held
+        self.schema = schema_named(config.data.schemas)
         self.sources, self.split = {"train": [], "validation": []}, {}
         border = self.rules.border
         data = config.data
@@ -183,18 +191,24 @@ class SparseTask(Finding):
         """Return the terms of marked cells, then those of the teacher's cells (`taught_...`)."""
         assert isinstance(model, CellDetector)
         images = batch.images.to(device, memory_format=torch.channels_last)
-        features = model.features(images)
+        levels = model.backbone(images)
+        features = model.join(levels)
         outputs = model.heads(features)
         terms = self.weighted(detection_loss(outputs, batch.marked.to(device), model.stride))
+        marked = [s.drawn.target for s in batch.samples]
+        if model.attributes is not None:
+            terms["attributes"] = self._read(model.attributes, levels, marked, device)
         if not self._teaches(batch.progress):
             return terms
-        taught = self._teach(outputs, batch, device)
+        taught = self._teach(model, levels, outputs, batch)
         target = TargetBatch.collate(taught).to(device)
         share = self.rules.weight
         for name, term in self.weighted(detection_loss(outputs, target, model.stride)).items():
             terms[f"taught_{name}"] = term * share
+        if model.attributes is not None and self.rules.taught_attributes:
+            read = self._read(model.attributes, levels, taught, device)
+            terms["taught_attributes"] = read * share
         if self.rules.similarity and batch.progress < SIMILARITY_SHARE:
-            marked = [s.drawn.target for s in batch.samples]
             terms["similarity"] = self.rules.similarity * similarity_loss(
                 features,
                 *_places(marked, model.stride, device),
@@ -202,40 +216,114 @@ class SparseTask(Finding):
             )
         return terms
 
+    def _read(
+        self,
+        branch: AttributeBranch,
+        levels: list[Tensor],
+        targets: Sequence[Target],
+        device: torch.device,
+    ) -> Tensor:
+        """Return the weighted attribute term of the targets' cells of which anything is said."""
+        images, boxes, goal, weights = (part.to(device) for part in _told(targets, branch.values))
+        logits = branch(levels[:2], images, boxes)
+        rules = self.rules
+        return rules.attributes * values_loss(
+            logits, goal, weights, self.schema.slices, rules.asymmetric
+        )
+
+    def judge(self, model: CellDetector, found: Sequence[Detections]) -> dict[str, float]:
+        """Return the metrics of what a model found, those of attributes it reads among them."""
+        return super().judge(model, found) | judge_values(model, self.held, found, self.schema)
+
     @torch.no_grad()
     def _teach(
-        self, outputs: dict[str, Tensor], batch: Batch, device: torch.device
+        self, model: CellDetector, levels: list[Tensor], outputs: dict[str, Tensor], batch: Batch
     ) -> list[Target]:
         """Return what the teacher says of every image of the batch."""
         turns = [Turn(0)] * len(batch.samples)
         if batch.plain is not None:
             assert self.teacher is not None, "the loop calls observe first"
-            self.teacher.eval()
-            outputs = self.teacher(batch.plain.to(device, memory_format=torch.channels_last))
+            model = self.teacher.eval()
+            plain = batch.plain.to(levels[0].device, memory_format=torch.channels_last)
+            levels = model.backbone(plain)
+            outputs = model.heads(model.join(levels))
             turns = [Turn(s.turn) for s in batch.samples]
-        stride, size = self.network.stride, float(batch.images.shape[-1])
-        opinions = form_opinions(outputs, turns, stride, size, self.rules.nms)
+        seen = decoded(outputs, model.stride, self.rules.nms)
+        values: list[NDArray[np.float32]] | None = None
+        if model.attributes is not None and self.rules.taught_attributes:
+            values = probable_values(model.attributes, levels, seen, self.schema)
+        opinions = form_opinions(outputs, seen, turns, float(batch.images.shape[-1]), values)
         reliability = self.reliability if self.rules.calibrated else None
         if reliability is not None:
-            reliability.learn(opinions, [s.drawn.target for s in batch.samples], stride)
+            reliability.learn(opinions, [s.drawn.target for s in batch.samples], model.stride)
         return [
-            pseudo_target(opinion, s.drawn.unmarked, self.rules, reliability, stride)
+            pseudo_target(opinion, s.drawn.unmarked, self.rules, reliability, model.stride)
             for opinion, s in zip(opinions, batch.samples, strict=True)
         ]
 
 
-def form_opinions(
-    outputs: dict[str, Tensor], turns: Sequence[Turn], stride: int, size: float, nms: float
-) -> list[Opinion]:
-    """Decode dense outputs of turned images into opinions on the images as they were."""
+def decoded(outputs: dict[str, Tensor], stride: int, nms: float) -> list[Detections]:
+    """Return the detections of dense outputs, image by image."""
     scores = outputs["kinds"].float().sigmoid().cpu().numpy()
     boxes = outputs["boxes"].float().cpu().numpy()
-    opinions = []
-    for score, box, turn in zip(scores, boxes, turns, strict=True):
-        found = decode(score, box, stride, [LEAST_SCORE] * len(score), nms)
-        found = Detections(turn.boxes_back(found.boxes, size), found.scores, found.kinds)
-        opinions.append(Opinion(found, turn.map_back(score.max(axis=0))))
-    return opinions
+    return [
+        decode(score, box, stride, [LEAST_SCORE] * len(score), nms)
+        for score, box in zip(scores, boxes, strict=True)
+    ]
+
+
+def form_opinions(
+    outputs: dict[str, Tensor],
+    seen: Sequence[Detections],
+    turns: Sequence[Turn],
+    size: float,
+    values: Sequence[NDArray[np.float32]] | None = None,
+) -> list[Opinion]:
+    """Turn what was seen on turned images into opinions on the images as they were."""
+    highest = outputs["kinds"].float().sigmoid().amax(1).cpu().numpy()
+    said = [None] * len(seen) if values is None else values
+    return [
+        Opinion(found.with_boxes(turn.boxes_back(found.boxes, size)), turn.map_back(most), value)
+        for found, turn, most, value in zip(seen, turns, highest, said, strict=True)
+    ]
+
+
+def probable_values(
+    branch: AttributeBranch, levels: list[Tensor], seen: Sequence[Detections], schema: Schema
+) -> list[NDArray[np.float32]]:
+    """Return each detection's probabilities (n, values); zeros for all but nucleated cells."""
+    found = []
+    for number, detections in enumerate(seen):
+        cells = np.flatnonzero(detections.kinds == NUCLEATED_KIND)
+        boxes = torch.from_numpy(detections.boxes[cells].astype(np.float32)).to(levels[0].device)
+        images = torch.full((len(cells),), number, dtype=torch.long, device=boxes.device)
+        logits = branch(levels[:2], images, boxes)
+        parts = [logits[:, where].softmax(1) for where in schema.slices.values()]
+        rows = np.zeros((len(detections), schema.width), np.float32)
+        rows[cells] = torch.cat(parts, 1).cpu().numpy()
+        found.append(rows)
+    return found
+
+
+def _told(targets: Sequence[Target], width: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return image (n,), box (n, 4), values (n, width), weight (n,) of cells with any value."""
+    images, boxes = [np.zeros(0, np.int64)], [np.zeros((0, 4), np.float32)]
+    goals, weights = [np.zeros((0, width), np.float32)], [np.zeros(0, np.float32)]
+    for number, target in enumerate(targets):
+        if target.values is None:
+            continue
+        told = target.values.any(1)
+        images.append(np.full(int(told.sum()), number))
+        boxes.append(target.boxes[told])
+        goals.append(target.values[told])
+        weights.append(target.weights[told])
+    joined = [np.concatenate(part) for part in (images, boxes, goals, weights)]
+    return (
+        torch.from_numpy(joined[0]),
+        torch.from_numpy(joined[1]),
+        torch.from_numpy(joined[2]),
+        torch.from_numpy(joined[3]),
+    )
 
 
 def _places(targets: Sequence[Target], stride: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -250,57 +338,4 @@ def _places(targets: Sequence[Target], stride: int, device: torch.device) -> tup
     return (
         torch.from_numpy(np.concatenate(rows)).to(device),
         torch.from_numpy(np.concatenate(kinds)).to(device),
-    )
-
-
-def cut_patches(field: CanonicalField, context: float) -> list[CanonicalField]:
-    """Cut the marked regions out of a field, each with `context` (canonical px) around it.
-
-    A field that is known everywhere is one patch. What is around a region stays unknown.
-    """
-    if field.region.polygons is None:
-        return [field]
-    height, width = field.image.shape[:2]
-    patches = []
-    for polygon in field.region.polygons:
-        corners = np.array(polygon)
-        room = context * Mosaics.oversampling
-        low = np.floor(np.maximum(corners.min(axis=0) - room, 0)).astype(int)
-        high = np.ceil(np.minimum(corners.max(axis=0) + room, [width, height])).astype(int)
-        if (high - low).min() < Mosaics.oversampling:
-            continue
-        patches.append(_crop(field, low, high))
-    return patches
-
-
-def balanced(patches: Sequence[CanonicalField], power: float) -> list[CanonicalField]:
-    """Return the patches, those with rare kinds to be drawn more often.
-
-    Source: repeat factor sampling, LVIS, arXiv 1908.03195, section 4, with the most common kind's
-    frequency as threshold.
-    """
-    held = np.array([[kind in p.kinds for kind in range(len(KINDS))] for p in patches])
-    often = held.mean(axis=0)
-    factors = (often.max() / np.maximum(often, 1e-9)) ** power
-    counts = np.where(held, factors, 1.0).max(axis=1)
-    return [replace(p, repeat=p.repeat * float(n)) for p, n in zip(patches, counts, strict=True)]
-
-
-def _crop(field: CanonicalField, low: NDArray[np.int_], high: NDArray[np.int_]) -> CanonicalField:
-    width, height = (int(v) for v in high - low)
-    shift = np.array([low[0], low[1], 0, 0])
-
-    def inside(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
-        at = centres(boxes)
-        return np.asarray(((at >= low) & (at < high)).all(axis=1))
-
-    keep = inside(field.boxes)
-    ignore = clip(field.ignore - shift, width, height)
-    return CanonicalField(
-        image=np.ascontiguousarray(field.image[low[1] : high[1], low[0] : high[0]]),
-        boxes=clip(field.boxes[keep] - shift, width, height),
-        kinds=field.kinds[keep],
-        ignore=ignore[(ignore[:, 2:] > 0).all(axis=1)],
-        region=field.region.transform([[1, 0, -low[0]], [0, 1, -low[1]]]),
-        repeat=field.repeat,
     )

@@ -1,0 +1,65 @@
+"""Attributes of cells a detector found, read from the features it already has."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class AttributeBranch(nn.Module):
+    """Reads attributes from a detector's early feature levels at given boxes.
+
+    Each box is sampled on a grid, bilinearly, from every level; the samples are described by one
+    hidden layer. This is AttriDet's attribute branch (RoI features of two early levels, arXiv
+    2405.10803) on our levels.
+
+    Args:
+        channels: of each level; strides: pixels of the image a step of each level.
+        values: how many values all attributes have together.
+        width: of the hidden layer.
+        grid: places a side.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        strides: Sequence[int],
+        values: int,
+        width: int = 64,
+        grid: int = 4,
+    ) -> None:
+        super().__init__()
+        self.strides, self.grid, self.values = list(strides), grid, values
+        self.size = size = sum(channels) * grid**2
+        self.read = nn.Sequential(
+            nn.LayerNorm(size), nn.Linear(size, width), nn.Hardswish(), nn.Linear(width, values)
+        )
+
+    def forward(self, levels: Sequence[Tensor], images: Tensor, boxes: Tensor) -> Tensor:
+        """Return logits (n, values).
+
+        Args:
+            levels: each (B, C, h, w).
+            images: (n,) which image each box is of; boxes: (n, 4) x, y, w, h in pixels.
+        """
+        if not len(images):
+            nothing = levels[0].new_zeros((0, self.size), dtype=torch.float32)
+            none: Tensor = self.read(nothing)
+            return none
+        steps = (torch.arange(self.grid, device=boxes.device) + 0.5) / self.grid
+        x = boxes[:, :1] + boxes[:, 2:3] * steps  # (n, grid)
+        y = boxes[:, 1:2] + boxes[:, 3:] * steps
+        parts = []
+        for level, stride in zip(levels, self.strides, strict=True):
+            height, width = level.shape[2:]
+            # grid_sample's coordinates: -1 and 1 are the outer edges of the map.
+            across = (x * (2 / (stride * width)) - 1)[:, None].expand(-1, self.grid, -1)
+            down = (y * (2 / (stride * height)) - 1)[:, :, None].expand(-1, -1, self.grid)
+            places = torch.stack([across, down], dim=-1)
+            picked = functional.grid_sample(
+                level[images].float(), places, padding_mode="border", align_corners=False
+            )
+            parts.append(picked.flatten(1))
+        logits: Tensor = self.read(torch.cat(parts, 1))
+        return logits.float()
