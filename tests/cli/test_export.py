@@ -98,7 +98,7 @@ def test_only_validation_data_are_chosen_on(runs, root, monkeypatch):
     spy("load_fields")
     spy("load_crops")
     module._detector(runs / "detector", root)
-    module._reader(runs / "reader", root)
+    module._reader(runs / "reader", root, {})
     assert seen == ["val"] * 6
 
 
@@ -107,7 +107,7 @@ def test_an_unfinished_reader_calls_nothing_novel(runs, root, tmp_path, caplog):
     kept = load_checkpoint(tmp_path / "reader" / loop.BEST)
     kept.pop("finished")
     save_checkpoint(tmp_path / "reader" / loop.BEST, kept)
-    _, calibration, _ = module._reader(tmp_path / "reader", root)
+    _, calibration, _ = module._reader(tmp_path / "reader", root, {})
     assert calibration.novelty_threshold is None and "not finished" in caplog.text
 
 

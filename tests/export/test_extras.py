@@ -9,12 +9,11 @@ import torch
 from bloodfilm.core import DEFAULT_TAXONOMY
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.export.bundle import DetectorGraph, Part, ReaderGraph, to_onnx
-from bloodfilm.export.publish import _weigh
+from bloodfilm.export.publish import _weigh, odds_of
 from bloodfilm.export.quantise import _detections, agreement, quantise
 from bloodfilm.inference.decode import Detections
 from bloodfilm.inference.reading import leaf_probabilities
 from bloodfilm.models import CellDetector, CellReader
-from bloodfilm.training.calibrate import ReaderCalibration
 from bloodfilm.training.crops import reader_leaves
 from bloodfilm.training.sources import KINDS
 
@@ -73,17 +72,13 @@ def reader_part():
     return Part(ReaderGraph(model), {"leaves": list(LEAVES)}, {})
 
 
-def calibration(temperature):
-    return ReaderCalibration({"class": temperature}, 0.7, 0.6, None, {})
-
-
 def test_prior_odds_are_multiplied_whatever_the_temperature():
     crops = torch.full((1, 32, 32, 3), 120, dtype=torch.uint8)
     part = reader_part()
     learnt = [True] * len(LEAVES)
     with torch.no_grad():
         before = leaf_probabilities(part.graph(crops)[0], learnt, 2.5)[0]
-        _weigh(part, calibration(2.5), {"erythroblast": 0.1})
+        _weigh(part, 2.5, {"erythroblast": 0.1})
         after = leaf_probabilities(part.graph(crops)[0], learnt, 2.5)[0]
     rare = LEAVES.index("erythroblast")
     odds = [p / (1 - p) for p in (before[rare], after[rare])]
@@ -96,4 +91,4 @@ def test_prior_odds_are_multiplied_whatever_the_temperature():
 @pytest.mark.parametrize("priors", [{"toad": 0.1}, {"monocyte": 0.0}, {"monocyte": float("nan")}])
 def test_priors_that_mean_nothing_are_refused(priors):
     with pytest.raises(ConfigError, match="--prior"):
-        _weigh(reader_part(), calibration(1.0), priors)
+        odds_of(LEAVES, priors)

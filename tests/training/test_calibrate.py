@@ -194,3 +194,21 @@ def test_the_least_confidence_that_makes_the_nodes_right_is_chosen():
     assert node_threshold(sums, right, 1.0) == pytest.approx(0.61, abs=0.0101)
     assert node_threshold(sums, right, 0.75) == 0.5
     assert node_threshold(sums, ~right, 1.0) == 0.9
+    # The wrong cell is of a kind that hardly occurs where the reader will be used.
+    counts = np.array([0.01, 1, 1, 1])
+    assert node_threshold(sums, right, 0.99, counts) == 0.5
+    assert node_threshold(sums, right, 0.99) > 0.5
+
+
+def test_the_confidence_is_chosen_at_the_odds_the_reader_will_meet(monkeypatch):
+    crops, _ = reader(monkeypatch)
+    learnt = [True] * LEAVES
+    plain = calibrated(crops, learnt)
+    same = calibrated(crops, learnt, odds=np.ones(LEAVES))
+    assert same == plain
+    odds = np.where(np.arange(LEAVES) == 1, 1e-3, 1.0)
+    rare = calibrated(crops, learnt, odds=odds)
+    assert rare.temperatures == plain.temperatures
+    # Counted as often as it will occur, what the shift costs that class no longer shows.
+    assert rare.metrics["class_ece"] == plain.metrics["class_ece"]
+    assert rare.metrics["node_accuracy"] != plain.metrics["node_accuracy"]

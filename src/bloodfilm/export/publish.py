@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -80,9 +80,7 @@ def publish(
     """
     kept = {path.stem: distil(_read_json(path)) for path in metrics}
     detector, thresholds, images = _detector(runs[0], root)
-    reader, calibration, crops = _reader(runs[1], root)
-    if priors:
-        _weigh(reader, calibration, priors)
+    reader, calibration, crops = _reader(runs[1], root, priors or {})
     parity = export_bundle(
         out, detector, reader, thresholds, calibration, Labels(*labels, kept), (images, crops)
     )
@@ -117,7 +115,9 @@ def _detector(run: Path, root: Path) -> tuple[Part, dict[str, float], list[NDArr
     return part, thresholds, [pad(fields[i].image) for i in some]
 
 
-def _reader(run: Path, root: Path) -> tuple[Part, ReaderCalibration, NDArray[np.uint8]]:
+def _reader(
+    run: Path, root: Path, priors: Mapping[str, float]
+) -> tuple[Part, ReaderCalibration, NDArray[np.uint8]]:
     """Return the trained reader, its calibration, and validation crops to compare on."""
     record, config, kept = _open(run, "reader")
     if config.model.reads != "crop":
@@ -128,9 +128,11 @@ def _reader(run: Path, root: Path) -> tuple[Part, ReaderCalibration, NDArray[np.
     model.eval()
     taxonomy = Taxonomy.from_json(record["taxonomy"])
     crops = load_crops(open_sources(config.data.validation, root), schema, taxonomy, _silently)
-    learnt = [leaf not in record["unlearnt"]["classes"] for leaf in record["leaves"]]
+    unlearnt, leaves = record["unlearnt"], record["leaves"]
+    learnt = [leaf not in unlearnt["classes"] for leaf in leaves]
+    odds = odds_of(leaves, priors)
     calibration = calibrate_reader(
-        model, crops, schema, learnt, torch.device("cpu"), record["unlearnt"]["attributes"]
+        model, crops, schema, learnt, torch.device("cpu"), unlearnt["attributes"], odds
     )
     calibration = _confirm(model, config, root, calibration)
     if not kept.get("finished"):
@@ -166,22 +168,26 @@ def _silently(items: Iterable[int], _total: int, _what: str) -> Iterable[int]:
     return items
 
 
-def _weigh(reader: Part, calibration: ReaderCalibration, priors: Mapping[str, float]) -> None:
+def odds_of(leaves: Sequence[str], priors: Mapping[str, float]) -> NDArray[np.float64]:
+    """Return the factor on every leaf's odds; `ConfigError` for an unknown leaf or no factor."""
+    for name, factor in priors.items():
+        if name not in leaves or not factor > 0:
+            raise ConfigError(
+                f"--prior {name}={factor:g}: needs one of {', '.join(leaves)} and a factor above 0"
+            )
+    return np.array([priors.get(leaf, 1.0) for leaf in leaves])
+
+
+def _weigh(reader: Part, temperature: float, priors: Mapping[str, float]) -> None:
     """Multiply the odds of some classes, in the last bias of the class head.
 
     A collection made to show rare cells holds far more of them than films do. Bayes' rule moves
     the odds from one to the other: the log of the ratio is added to the logit (Saerens et al.
     2002), times the temperature that the logit will be divided by.
     """
-    leaves = reader.run["leaves"]
-    for name, factor in priors.items():
-        if name not in leaves or not factor > 0:
-            raise ConfigError(
-                f"--prior {name}={factor:g}: needs one of {', '.join(leaves)} and a factor above 0"
-            )
     assert isinstance(reader.graph, ReaderGraph)
     last = reader.graph.model.class_head[-1]
-    shift = [np.log(priors.get(leaf, 1.0)) * calibration.temperatures["class"] for leaf in leaves]
+    shift = np.log(odds_of(reader.run["leaves"], priors)) * temperature
     with torch.no_grad():
         assert isinstance(last, torch.nn.Linear)
         last.bias.add_(torch.tensor(shift, dtype=torch.float32))

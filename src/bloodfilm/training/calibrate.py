@@ -114,6 +114,7 @@ def calibrate_reader(
     learnt: Sequence[bool],
     device: torch.device,
     unlearnt_attributes: Collection[str] = (),
+    odds: NDArray[np.float64] | None = None,
 ) -> ReaderCalibration:
     """Fit temperatures, then the thresholds below which the reader abstains.
 
@@ -124,9 +125,12 @@ def calibrate_reader(
         learnt: per leaf, whether training named it; cells of other classes say nothing here.
         device: to run on.
         unlearnt_attributes: names whose outputs mean nothing.
+        odds: (leaves,) how much commoner each is where the reader will be used: its probabilities
+            are shifted by that, and the validation cells count as much.
     """
     out = read_crops(model, crops, device)
-    temperature, class_confidence, metrics = _calibrate_class(out["classes"], crops, learnt)
+    even = np.ones(len(learnt)) if odds is None else odds
+    temperature, class_confidence, metrics = _calibrate_class(out["classes"], crops, learnt, even)
     answers = _answers(out["attributes"], crops, schema, unlearnt_attributes)
     attribute_confidence = 0.5
     if answers:
@@ -172,24 +176,34 @@ def calibrate_confirmation(
 
 
 def _calibrate_class(
-    outputs: NDArray[np.float32], crops: Crops, learnt: Sequence[bool]
+    outputs: NDArray[np.float32],
+    crops: Crops,
+    learnt: Sequence[bool],
+    odds: NDArray[np.float64],
 ) -> tuple[float, float, dict[str, float]]:
-    """Return the class temperature, the confidence a node needs, and what both give."""
+    """Return the class temperature, the confidence a node needs, and what both give.
+
+    The temperature is fitted to the odds the reader was taught with, the confidence is chosen at
+    those it will meet.
+    """
     named = (crops.allowed & np.asarray(learnt)).any(1)
     if not named.any():
         raise ConfigError("data: no validation cell is of a class the reader has learnt")
     allowed, outputs = crops.allowed[named], outputs[named]
     temperature = fit_temperature(np.where(np.asarray(learnt), outputs, -np.inf), allowed)
     plain = leaf_probabilities(outputs, learnt)
-    probabilities = leaf_probabilities(outputs, learnt, temperature)
-    nodes = walk_down(probabilities, allowed)
-    confidence = node_threshold(*nodes, CLASS_ACCURACY)
+    calibrated = leaf_probabilities(outputs, learnt, temperature)
+    shifted = leaf_probabilities(outputs + np.log(odds) * temperature, learnt, temperature)
+    nodes = walk_down(shifted, allowed)
+    counts = (allowed * odds).sum(1) / allowed.sum(1)
+    confidence = node_threshold(*nodes, CLASS_ACCURACY, counts)
     depth = (nodes[0] >= confidence).sum(1) - 1
+    right = nodes[1][np.arange(len(depth)), depth]
     metrics = {
-        "class_ece": expected_calibration_error(*_said(probabilities, allowed)),
+        "class_ece": expected_calibration_error(*_said(calibrated, allowed)),
         "class_ece_uncalibrated": expected_calibration_error(*_said(plain, allowed)),
-        "node_accuracy": float(nodes[1][np.arange(len(depth)), depth].mean()),
-        "named_to_a_leaf": float((nodes[0] >= confidence).all(1).mean()),
+        "node_accuracy": float(np.average(right, weights=counts)),
+        "named_to_a_leaf": float(np.average((nodes[0] >= confidence).all(1), weights=counts)),
     }
     return temperature, confidence, metrics
 
@@ -228,15 +242,21 @@ def walk_down(
     return np.array(sums), np.array(right, dtype=bool)
 
 
-def node_threshold(sums: NDArray[np.float64], right: NDArray[np.bool_], accuracy: float) -> float:
+def node_threshold(
+    sums: NDArray[np.float64],
+    right: NDArray[np.bool_],
+    accuracy: float,
+    counts: NDArray[np.float64] | None = None,
+) -> float:
     """Return the least confidence at which the deepest sure enough nodes are accurate enough.
 
-    Between even odds and `MOST_CAUTIOUS`, in steps of 0.01; arguments as `walk_down` returns them.
+    Between even odds and `MOST_CAUTIOUS`, in steps of 0.01; `sums` and `right` as `walk_down`
+    returns them, `counts` (n,) how much each cell counts.
     """
     rows = np.arange(len(sums))
     for threshold in np.arange(0.5, MOST_CAUTIOUS, 0.01):
         depth = np.maximum((sums >= threshold).sum(1) - 1, 0)
-        if right[rows, depth].mean() >= accuracy:
+        if np.average(right[rows, depth], weights=counts) >= accuracy:
             return float(threshold)
     return MOST_CAUTIOUS
 
