@@ -194,6 +194,7 @@ class SparseSection(Section):
         teacher: who labels the rest: `none`, the `student` itself, or the `average` of its weights.
         begin: share of the epochs that pass before its labels count.
         weight: of its labels against a person's.
+        boxes: weight of where the teacher's boxes end against of which kind they are.
         calibrated: a box counts as much as boxes of its kind and score proved right where people
             marked; otherwise it counts fully.
         confidence: a box counts if its score (calibrated: its proven precision) reaches this.
@@ -220,6 +221,7 @@ class SparseSection(Section):
     teacher: Literal["none", "student", "average"] = "average"
     begin: Share = 0.3
     weight: Annotated[float, Field(ge=0)] = 1.0
+    boxes: NotNegative = 1.0
     calibrated: bool = True
     confidence: Share = 0.5
     nms: Share = 0.5

@@ -204,7 +204,8 @@ class SparseTask(Finding):
         target = TargetBatch.collate(taught).to(device)
         share = self.rules.weight
         for name, term in self.weighted(detection_loss(outputs, target, model.stride)).items():
-            terms[f"taught_{name}"] = term * share
+            own = 1.0 if name == "kind" else self.rules.boxes
+            terms[f"taught_{name}"] = term * share * own
         if model.attributes is not None and self.rules.taught_attributes:
             read = self._read(model.attributes, levels, taught, device)
             terms["taught_attributes"] = read * share
