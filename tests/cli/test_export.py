@@ -120,7 +120,7 @@ def test_what_cannot_be_exported_is_said_in_one_line(runs, root, tmp_path):
     (tmp_path / "full" / "thesis.txt").write_text("precious")
     out = tmp_path / "out"
     for arguments, said in (
-        ((reader, detector, "--out", out), "a detector is wanted here"),
+        ((reader, detector, "--out", out), "is wanted here"),
         ((tmp_path / "none", reader, "--out", out), "no such file"),
         ((detector, tmp_path / "mixed", "--out", out), "other weights"),
         ((detector, reader, "--out", out, "--metrics", tmp_path / "list.json"), "no record"),
