@@ -216,8 +216,8 @@ def test_the_closer_look_rejects_what_only_looks_like_a_nucleated_cell(analyzer,
     assert {c.label for c in listed(Analyzer(careful, "cpu"))} == {"eosinophil", "basophil"}
     every = listed(Analyzer(careful, "cpu", min_score=0.0))
     scores = sorted(c.score for c in every)
-    # Who asks for everything sees it, with the score the closer look left it: p = 0.02 at most.
-    assert len(every) >= 3 and scores[0] < 0.02 and scores[-2] > 0.6
+    # Who asks for everything sees it, with the score the closer look left it: p = 0.02 at most, its root 0.14.
+    assert len(every) >= 3 and scores[0] < 0.15 and scores[-2] > 0.6
 
 
 def test_a_bundle_that_promises_to_confirm_must_be_able_to(tmp_path):

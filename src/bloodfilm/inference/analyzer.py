@@ -35,6 +35,10 @@ SURE_VIEW = 0.5
 # 244 sharp fields of LLD, BCCD, PBC and Raabin measure 31 to 1209; blurred by 0.5 um (sigma) they
 # measure 4 to 19, by 1 um 2 to 5.
 SHARP_ENOUGH = 16.0
+# The weight of the closer look beside the detector's. On TXL's validation fields, redrawn in looks
+# nobody photographed, the detector alone has a white-cell AP50 of 0.973, with 0.5 it is 0.971, with
+# 1 0.965: where the detector is at home the reader must not take away. It is there for other films.
+CLOSER_LOOK = 0.5
 GLASS_MARGIN = 15
 MIN_THING = 0.01
 
@@ -213,7 +217,7 @@ class Analyzer:
         """Weigh nucleated cells by the closer look, drop what falls short, settle quarrels."""
         scores = found.scores.copy()
         for i, reading in readings.items():
-            scores[i] *= reading.nucleated
+            scores[i] *= reading.nucleated**CLOSER_LOOK
         found = replace(found, scores=scores)
         nucleated = self._kind(NUCLEATED)
         keep = settle(found, nucleated, self.spec.thresholds[NUCLEATED])
