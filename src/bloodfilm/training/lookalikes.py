@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from bloodfilm.core.boxes import centres
 from bloodfilm.core.errors import BloodfilmError, ConfigError
+from bloodfilm.imaging.canonical import CROP_UM
 from bloodfilm.imaging.resample import BACKGROUND
 from bloodfilm.inference.manifest import NUCLEATED, RED_CELL
 from bloodfilm.training.config import LookalikeSection
@@ -53,13 +54,17 @@ class Lookalikes:
         return len(self.images)
 
     def varied(
-        self, i: int, rng: np.random.Generator, section: LookalikeSection
+        self,
+        i: int,
+        rng: np.random.Generator,
+        section: LookalikeSection,
+        um_per_px: float = CROP_UM,
     ) -> NDArray[np.uint8]:
         """Return one place as another film might have shown it, as the reader sees it."""
         image, dyes = self.images[i], self.dyes[i]
         if np.isfinite(dyes).all() and rng.random() < section.augment.recolour:
             image = recolour(image, dyes, rng)
-        return varied_crop(image, rng, section.augment)
+        return varied_crop(image, rng, section.augment, um_per_px)
 
 
 def load_lookalikes(

@@ -19,15 +19,19 @@ from bloodfilm.losses.reading import attribute_losses, tree_loss
 from bloodfilm.models.reader import CellReader
 from bloodfilm.training.config import Config
 from bloodfilm.training.crops import (
+    CellOrder,
     Crops,
+    StreamedImages,
     label_groups,
     load_crops,
     plain_crop,
     reader_leaves,
+    some_of_each,
     varied_crop,
 )
 from bloodfilm.training.lookalikes import Lookalikes, load_lookalikes
 from bloodfilm.training.sources import Progress, SourcedField, open_sources, refuse_leaks
+from bloodfilm.training.streams import Heads, NumberedKeys, Turns
 from bloodfilm.training.tasks.base import Key
 from bloodfilm.training.tasks.common import describe_sources, start_network, to_tensor
 
@@ -36,6 +40,8 @@ Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 LOOKALIKES = 13
 """Stream of chance beside the cells' own."""
 EVALUATION_BATCH = 64
+PROTOTYPE_CELLS = 2000
+"""Cells of a label that its prototype is taken from, where the cells are not in memory."""
 
 
 def build_reader(config: Config, schema: Schema) -> CellReader:
@@ -75,7 +81,7 @@ class ReaderTask:
         held = open_sources(config.data.validation, root)
         others = open_sources(config.lookalikes.train, root)
         held_others = open_sources(config.lookalikes.validation, root)
-        self.split = refuse_leaks([*train, *others], [*held, *held_others])
+        self.split = refuse_leaks(Heads(train, others), Heads(held, held_others))
         self.sources = {
             "train": describe_sources(train),
             "validation": describe_sources(held),
@@ -87,6 +93,7 @@ class ReaderTask:
         self.held_others = self._lookalikes(held_others, progress)
         if min(config.optim.batch, len(self.train)) < 2:
             raise ConfigError("optim.batch: the reader learns from batches of two cells or more")
+        self.turns = self._turns()
         self.value_weights = value_weights(self.train, self.schema, config.loss.balance)
         torch.manual_seed(config.seed)
         self.network = build_reader(config, self.schema)
@@ -95,7 +102,7 @@ class ReaderTask:
             self.network,
             config,
             root,
-            (plain_crop(self.train.images[i], self.um_per_px) for i in some),
+            (plain_crop(self.train.images[self._openable(i)], self.um_per_px) for i in some),
         )
 
     def _lookalikes(self, sourced: Sequence[SourcedField], progress: Progress) -> Lookalikes | None:
@@ -108,15 +115,17 @@ class ReaderTask:
         """The reader."""
         return self.network
 
-    def keys(self, epoch: int) -> list[Key]:
+    def keys(self, epoch: int) -> Sequence[Key]:
         """Every cell as often as its source is repeated, shuffled; lookalikes count on from there.
 
-        Without lookalikes the order is that of the cells alone.
+        Without lookalikes the order is that of the cells alone. An epoch of a stream goes on where
+        the one before ended.
         """
+        if self.turns is not None:
+            samples = self.config.optim.samples or self.turns.length
+            return NumberedKeys(epoch, self.turns.window(epoch * samples, samples))
         rng = np.random.default_rng([self.config.seed, epoch])
-        weights = self.train.weights
-        if self.others is not None:
-            weights = np.concatenate([weights, self.others.weights])
+        weights = self._weights()
         whole, part = np.divmod(weights, 1)
         times = whole.astype(int) + (rng.random(len(part)) < part)
         order = rng.permutation(np.repeat(np.arange(len(weights)), times))
@@ -124,11 +133,31 @@ class ReaderTask:
             order = order[: self.config.optim.samples]
         return [(epoch, int(i)) for i in order]
 
+    def _weights(self) -> NDArray[np.float64]:
+        """Return how often an epoch draws each cell, and each lookalike after them."""
+        if self.others is None:
+            return self.train.weights
+        return np.concatenate([self.train.weights, self.others.weights])
+
+    def _turns(self) -> Turns | None:
+        """Return the order of a stream's cells; `None` where they are in memory."""
+        images = self.train.images
+        if not isinstance(images, StreamedImages):
+            return None
+        order = CellOrder(images.stream, images.field_of, self._weights())
+        return Turns(order, self.config.seed)
+
+    def _openable(self, i: int) -> int:
+        """Return a cell, or another where its field is of a stream and cannot be opened."""
+        images = self.train.images
+        return images.nearest(i) if isinstance(images, StreamedImages) else i
+
     def sample(self, key: Key) -> Sample:
         """Vary one cell's crop."""
         epoch, i = key
         if i >= len(self.train):
             return self._lookalike(epoch, i - len(self.train))
+        i = self._openable(i)
         rng = np.random.default_rng([self.config.seed, epoch, i])
         crop = varied_crop(self.train.images[i], rng, self.config.augment, self.um_per_px)
         return crop, self.train.allowed[i], self.train.codes[i], True
@@ -137,7 +166,7 @@ class ReaderTask:
         """Vary one place; of class and attributes it says nothing."""
         assert self.others is not None
         rng = np.random.default_rng([self.config.seed, LOOKALIKES, epoch, i])
-        crop = self.others.varied(i, rng, self.config.lookalikes)
+        crop = self.others.varied(i, rng, self.config.lookalikes, self.um_per_px)
         nothing = np.zeros_like(self.train.allowed[0]), np.full_like(self.train.codes[0], -1)
         return crop, *nothing, bool(self.others.nucleated[i])
 
@@ -187,7 +216,7 @@ class ReaderTask:
         metrics["mean_f1"] = float(np.mean(f1)) if f1 else 0.0
         metrics["score"] = metrics["class_accuracy"] + metrics["mean_f1"]
         if self.held_others is not None:
-            said = confirm(model, self.held_others, device) > 0
+            said = confirm(model, self.held_others, device, self.um_per_px) > 0
             right = said == self.held_others.nucleated
             sides = (right[self.held_others.nucleated], right[~self.held_others.nucleated])
             metrics["nucleated_accuracy"] = float(np.mean([side.mean() for side in sides]))
@@ -197,12 +226,13 @@ class ReaderTask:
     def finish(self, model: nn.Module, device: torch.device) -> None:
         """Set the class prototypes that `novelty` measures against, from the training cells."""
         assert isinstance(model, CellReader)
-        description = read_crops(model, self.train, device, self.um_per_px)["description"]
+        cells = some_of_each(self.train, PROTOTYPE_CELLS, self.config.seed)
+        description = read_crops(model, cells, device, self.um_per_px)["description"]
         # A class never seen is near to nothing.
         means = np.full((len(self.leaves), model.size), 1e4, np.float32)
         residuals = []
-        for group in label_groups(self.train.allowed):
-            of_group = description[(self.train.allowed == group).all(1)]
+        for group in label_groups(cells.allowed):
+            of_group = description[(cells.allowed == group).all(1)]
             means[group] = of_group.mean(0)
             residuals.append(of_group - of_group.mean(0))
         model.set_prototypes(means, np.concatenate(residuals).std(0) + 1e-3)
@@ -252,9 +282,12 @@ def read_crops(
     return read_images(model, (plain_crop(i, um_per_px) for i in crops.images), device)
 
 
-def confirm(model: CellReader, places: Lookalikes, device: torch.device) -> NDArray[np.float32]:
+def confirm(
+    model: CellReader, places: Lookalikes, device: torch.device, um_per_px: float = CROP_UM
+) -> NDArray[np.float32]:
     """Return the reader's logits (n,) for a nucleated cell in the middle of every place."""
-    return read_images(model, (plain_crop(i) for i in places.images), device)["nucleated"]
+    plain = (plain_crop(image, um_per_px) for image in places.images)
+    return read_images(model, plain, device)["nucleated"]
 
 
 @torch.no_grad()
