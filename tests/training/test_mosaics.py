@@ -74,7 +74,7 @@ def test_the_same_number_gives_the_same_image_whatever_came_before():
     assert (image == again).all()
     for name in ("boxes", "kinds", "weights", "known"):
         assert (getattr(target, name) == getattr(retarget, name)).all()
-    others = [one[2, 8], one[3, 7], Mosaics(one.fields, 160, one.augment, 6)[2, 7]]
+    others = [one[2, 8], one[3, 7], Mosaics(one.pool, 160, one.augment, 6)[2, 7]]
     assert all((other[0] != image).any() for other in others)
 
 
@@ -174,8 +174,8 @@ def test_a_sliver_of_a_cell_is_neither_cell_nor_background(monkeypatch):
 def test_fields_are_drawn_as_often_as_their_repeat_says():
     fields = [field(size=(100, 100)), field(size=(100, 102), repeat=3.0)]
     mosaics = Mosaics(fields, 64, STILL, 0)
-    rng = np.random.default_rng(0)
-    second = sum(mosaics._piece(rng) is fields[1] for _ in range(800))
+    pieces = mosaics.pool.pieces((0, 0), np.random.default_rng(0))
+    second = sum(next(pieces).field is fields[1] for _ in range(800))
     assert 540 < second < 660
 
 

@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from bloodfilm.audit.copies import copies
 from bloodfilm.audit.finding import Finding
 from bloodfilm.audit.table import Table
-from bloodfilm.core import ConfigError, DataError, Dataset
+from bloodfilm.core import ConfigError, DataError, Dataset, Field
+from bloodfilm.formats.chosen import ChosenFields, choose
+from bloodfilm.formats.index import Head, IndexFields
 
 FORMAT = "bloodfilm-split"
 VERSION = 1
@@ -133,14 +135,24 @@ def apply_split(dataset: Dataset, split: Split) -> Dataset:
     `DataError` if no field of the data set is in the file.
     """
     placed = {place_of(path): name for path, name in split.splits.items()}
-    fields = []
-    for item in dataset:
-        name = placed.get(place_of(item.path))
-        if name is not None:
-            fields.append(replace(item, split=name))
+    fields: Sequence[Field]
+    if isinstance(dataset.fields, IndexFields | ChosenFields):
+        fields = choose(dataset.fields, lambda head: _into(head, placed))
+    else:
+        fields = [
+            replace(item, split=placed[place])
+            for item in dataset
+            if placed.get(place := place_of(item.path)) is not None
+        ]
     if not fields:
         raise DataError(f"{dataset.source}: the split file speaks of none of its images")
-    return replace(dataset, fields=tuple(fields))
+    return replace(dataset, fields=fields if isinstance(fields, ChosenFields) else tuple(fields))
+
+
+def _into(head: Head, placed: Mapping[str, str | None]) -> Head | None:
+    """Return the head of a field that is placed, in its split."""
+    name = placed.get(place_of(head.path))
+    return None if name is None else head._replace(origin=head.origin | {"split": name})
 
 
 # ---- groups ----------------------------------------------------------------------------------

@@ -1,12 +1,13 @@
 """The cells of an index as arrays, read some row groups at a time: no object is made per cell."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bloodfilm.core import Schema
+from bloodfilm.core import Cell, Field, Schema
 
 if TYPE_CHECKING:
     from bloodfilm.formats.index import IndexFields
@@ -37,6 +38,22 @@ class CellColumns:
     codes: NDArray[np.int8]
     ids: NDArray[np.object_]
 
+    def of_fields(self, numbers: NDArray[np.int64]) -> "CellColumns":
+        """Return the cells of some fields, given by their numbers, rising."""
+        wanted = np.zeros(len(self.counts), bool)
+        wanted[numbers] = True
+        cells = np.repeat(wanted, self.counts)
+        ids = self.ids[cells] if len(self.ids) else self.ids
+        return CellColumns(
+            self.counts[numbers],
+            self.box[cells],
+            self.label[cells],
+            self.names,
+            self.ignore[cells],
+            self.codes[cells],
+            ids,
+        )
+
 
 def cell_columns(fields: "IndexFields", schema: Schema, ids: bool = False) -> CellColumns:
     """Read the cells of all fields."""
@@ -44,6 +61,28 @@ def cell_columns(fields: "IndexFields", schema: Schema, ids: bool = False) -> Ce
     for table in fields.tables(_LEAVES if ids else _LEAVES[:-1]):
         reader.add(table)
     return reader.columns()
+
+
+def columns_of(fields: Iterable[Field], schema: Schema) -> CellColumns:
+    """Return the cells of fields in memory as arrays, without identities."""
+    cells: list[Cell] = []
+    counts = []
+    for item in fields:
+        cells += item.cells
+        counts.append(len(item.cells))
+    names: dict[str, int] = {}
+    label = [UNKNOWN if c.label is None else names.setdefault(c.label, len(names)) for c in cells]
+    ranks = [(a.name, {v: i for i, v in enumerate(a.values)}) for a in schema.attributes]
+    codes = [[of.get(c.attributes.get(n, ""), UNKNOWN) for n, of in ranks] for c in cells]
+    return CellColumns(
+        np.array(counts, dtype=np.int64),
+        np.array([c.box or (np.nan,) * 4 for c in cells], dtype=np.float64).reshape(-1, 4),
+        np.array(label, dtype=np.int16),
+        tuple(names),
+        np.array([c.ignore for c in cells], dtype=bool),
+        np.array(codes, dtype=np.int8).reshape(-1, len(ranks)),
+        np.zeros(0, object),
+    )
 
 
 _STRUCT = "cells.list.element."

@@ -4,7 +4,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -190,7 +190,7 @@ def _rate(step: int, total: int, config: Config) -> float:
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
 
 
-def _batches(task: Task, keys: list[Key], config: Config) -> Iterator[Any]:
+def _batches(task: Task, keys: Sequence[Key], config: Config) -> Iterator[Any]:
     """Yield whole batches in the order of the keys, loaded ahead where there are cores."""
     workers = config.optim.workers
     if workers is None:
@@ -210,7 +210,7 @@ def _batches(task: Task, keys: list[Key], config: Config) -> Iterator[Any]:
 class _Samples(torch.utils.data.Dataset[Any]):
     """The samples of an epoch, in order."""
 
-    def __init__(self, task: Task, keys: list[Key]) -> None:
+    def __init__(self, task: Task, keys: Sequence[Key]) -> None:
         self.task, self.keys = task, keys
 
     def __len__(self) -> int:

@@ -19,7 +19,8 @@ from bloodfilm.training.augment import (
     vary_look,
 )
 from bloodfilm.training.config import AugmentSection
-from bloodfilm.training.dyes import dyes_of, recolour
+from bloodfilm.training.dyes import recolour
+from bloodfilm.training.pools import HeldPool, Piece, Pool
 from bloodfilm.training.sources import CanonicalField
 
 MIN_VISIBLE = 0.3
@@ -59,7 +60,7 @@ class Mosaics:
     """Draws training images by number: the same number gives the same image.
 
     Args:
-        fields: at `oversampling` times the training scale.
+        fields: at `oversampling` times the training scale; in memory, or a pool that opens them.
         size: side of a training image, pixels; stride: of the output grid.
         augment: how hard to vary.
         seed: with epoch and number, decides everything.
@@ -72,16 +73,16 @@ class Mosaics:
 
     def __init__(
         self,
-        fields: Sequence[CanonicalField],
+        fields: Sequence[CanonicalField] | Pool,
         size: int,
         augment: AugmentSection,
         seed: int,
         border: float = 0.0,
     ) -> None:
-        self.fields, self.size, self.augment, self.seed = fields, size, augment, seed
-        self.border = border
-        self.cumulative = np.cumsum([f.repeat for f in fields])
-        self.dyes = {id(f): dyes_of(f) for f in fields} if augment.recolour else {}
+        self.size, self.augment, self.seed, self.border = size, augment, seed, border
+        self.pool: Pool = (
+            HeldPool(fields, augment.recolour > 0) if isinstance(fields, Sequence) else fields
+        )
         self.stride = CellDetector.stride
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[NDArray[np.uint8], Target]:
@@ -102,29 +103,26 @@ class Mosaics:
             [],
             [],
         )
+        pieces = self.pool.pieces(key, rng)
         y = 0
         while y < size - 24:
             x, tallest = 0, 0
             while x < size - 24:
-                piece = self._piece(rng)
-                width, height = self._paste(canvas, piece, (x, y), rng)
+                width, height = self._paste(canvas, next(pieces), (x, y), rng)
                 x, tallest = x + width, max(tallest, height)
             y += tallest
         target, unmarked = self._target(canvas)
         return Drawn(canvas.image, canvas.plain, target, unmarked)
 
-    def _piece(self, rng: np.random.Generator) -> CanonicalField:
-        at = np.searchsorted(self.cumulative, rng.random() * self.cumulative[-1], side="right")
-        return self.fields[int(at)]
-
     def _paste(
         self,
         canvas: _Canvas,
-        field: CanonicalField,
+        piece: Piece,
         corner: tuple[int, int],
         rng: np.random.Generator,
     ) -> tuple[int, int]:
         """Warp a field, cut what does not fit, put it at a corner; return the size it took."""
+        field, dyes = piece
         linear = random_orientation(rng) @ random_stretch(rng, self.augment) / self.oversampling
         height, width = field.image.shape[:2]
         span = np.abs(linear) @ np.array([width, height])
@@ -147,7 +145,6 @@ class Mosaics:
         x, y = corner
         patch: NDArray[np.uint8] = np.asarray(warped, dtype=np.uint8)
         canvas.plain[y : y + take[1], x : x + take[0]] = patch
-        dyes = self.dyes.get(id(field))
         if dyes is not None and rng.random() < self.augment.recolour:
             patch = recolour(patch, dyes, rng)
         canvas.image[y : y + take[1], x : x + take[0]] = vary_look(patch, rng, self.augment)

@@ -39,14 +39,16 @@ class SourcedField:
     split_file: Path | None = None
 
 
-def open_sources(sources: Sequence[Source], root: Path) -> list[SourcedField]:
-    """Return the fields of all sources, in order.
+def open_sources(sources: Sequence[Source], root: Path) -> Sequence[SourcedField]:
+    """Return the fields of all sources, in order: a list, or a `FieldStream` if one is an index.
 
     Raises:
         ConfigError: if a source's splits hold no field, or its split file leaks.
         DataError: if a data set or a split file cannot be read.
     """
-    found: list[SourcedField] = []
+    from bloodfilm.training.streams import FieldStream, Part, fields_in
+
+    parts: list[Part] = []
     for source in sources:
         dataset = open_dataset(root / source.path, format=source.format, **source.options)
         for problem in dataset.problems:
@@ -55,17 +57,16 @@ def open_sources(sources: Sequence[Source], root: Path) -> list[SourcedField]:
         if source.split_file is not None:
             dataset, split = dataset_in_split(dataset, source, root)
             file = root / source.split_file
-        fields = [f for f in dataset if not source.splits or f.split in source.splits]
+        fields = fields_in(dataset, source.splits)
         if not fields:
             raise ConfigError(
                 f"{root / source.path}: no field in splits {', '.join(source.splits) or '(any)'}"
             )
-        keys = group_keys(file, split, fields) if file and split else [""] * len(fields)
-        found += [
-            SourcedField(f, dataset, source.repeat, key, file)
-            for f, key in zip(fields, keys, strict=True)
-        ]
-    return found
+        groups = group_keys(file, split, fields) if file and split else ()
+        parts.append(Part(fields, dataset, source.repeat, groups, file))
+    if any(part.streamed for part in parts):
+        return FieldStream(parts)
+    return [part.at(i, field) for part in parts for i, field in enumerate(part.fields)]
 
 
 def refuse_leaks(
@@ -76,7 +77,9 @@ def refuse_leaks(
     Raises:
         ConfigError: if a field, a patient, a twin, a physical cell or a file is on both sides.
     """
-    return prove_apart(train, validation)
+    from bloodfilm.training.streams import Heads
+
+    return prove_apart(Heads(train), Heads(validation))
 
 
 def training_view(field: Field, image: NDArray[np.uint8]) -> CanonicalView:

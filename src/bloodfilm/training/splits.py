@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +87,7 @@ def prove_apart(
         "train": _count(train),
         "validation": _count(validation),
         "shared": {what: len(shared[what]) for what in KINDS_OF_TIES},
-        "files": _files([*train, *validation]),
+        "files": _files(chain(train, validation)),
     }
 
 

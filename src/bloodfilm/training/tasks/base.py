@@ -23,7 +23,7 @@ class Task(Protocol):
         """The network to train."""
         ...
 
-    def keys(self, epoch: int) -> list[Key]:
+    def keys(self, epoch: int) -> Sequence[Key]:
         """Return the samples of an epoch, in the order they are drawn."""
         ...
 

@@ -15,6 +15,7 @@ from bloodfilm.models.backbone import Backbone, load_folded, unfold_batch_norm
 from bloodfilm.training.checkpoint import load_checkpoint
 from bloodfilm.training.config import Config
 from bloodfilm.training.sources import SourcedField
+from bloodfilm.training.streams import Heads
 
 
 def start_network(
@@ -54,7 +55,7 @@ def to_tensor(images: Sequence[NDArray[np.uint8]]) -> Tensor:
 def describe_sources(sourced: Sequence[SourcedField]) -> list[dict[str, Any]]:
     """Return, per data set, its name, licence and number of fields by split."""
     counts: Counter[tuple[str, str, str]] = Counter()
-    for item in sourced:
+    for item in Heads(sourced):
         counts[
             item.dataset.name, item.dataset.licence or "not stated", item.field.split or "none"
         ] += 1

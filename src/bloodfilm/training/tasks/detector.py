@@ -21,14 +21,17 @@ from bloodfilm.losses.target import Target, TargetBatch
 from bloodfilm.models.detector import CellDetector
 from bloodfilm.training.config import Config
 from bloodfilm.training.mosaics import Mosaics
+from bloodfilm.training.pools import Pool, StreamedPool
 from bloodfilm.training.sources import (
     KINDS,
     CanonicalField,
     Progress,
+    SourcedField,
     load_fields,
     open_sources,
     refuse_leaks,
 )
+from bloodfilm.training.streams import FieldStream, annotated
 from bloodfilm.training.tasks.base import Key
 from bloodfilm.training.tasks.common import describe_sources, start_network, to_tensor
 
@@ -95,7 +98,7 @@ class Finding:
         """The detector."""
         return self.network
 
-    def keys(self, epoch: int) -> list[Key]:
+    def keys(self, epoch: int) -> Sequence[Key]:
         """Images are numbered; there is nothing to shuffle."""
         return [(epoch, i) for i in range(self.samples)]
 
@@ -134,14 +137,11 @@ class DetectorTask(Finding):
         train = open_sources(config.data.train, root)
         held = open_sources(config.data.validation, root)
         self.split = refuse_leaks(train, held)
-        train = [s for s in train if not s.field.region.is_nothing]
-        held = [s for s in held if not s.field.region.is_nothing]
+        train, held = annotated(train), annotated(held)
         self.sources = {"train": describe_sources(train), "validation": describe_sources(held)}
-        fields = load_fields(train, DETECTOR_UM / Mosaics.oversampling, progress)
+        pool, self.samples = make_pool(train, config, progress)
         self.held = load_fields(held, DETECTOR_UM, progress)
-        self.mosaics = Mosaics(fields, config.data.size, config.augment, config.seed)
-        area = sum(f.image.shape[0] * f.image.shape[1] for f in fields) / Mosaics.oversampling**2
-        self.samples = config.optim.samples or max(1, round(area / config.data.size**2))
+        self.mosaics = Mosaics(pool, config.data.size, config.augment, config.seed)
         torch.manual_seed(config.seed)
         self.network = build_detector(config)
         some = (self.mosaics[0, i][0] for i in range(24))
@@ -166,12 +166,36 @@ class DetectorTask(Finding):
         return self.weighted(detection_loss(model(images), target.to(device), self.network.stride))
 
 
+def make_pool(
+    train: Sequence[SourcedField], config: Config, progress: Progress
+) -> tuple[Pool | Sequence[CanonicalField], int]:
+    """Return where mosaics come from, and how many an epoch has: as many as the fields fill."""
+    um_per_px, scale = DETECTOR_UM / Mosaics.oversampling, Mosaics.oversampling**2
+    area, samples = scale * config.data.size**2, config.optim.samples
+    if isinstance(train, FieldStream):
+        dyes = config.augment.recolour > 0
+        pool = StreamedPool(
+            train, um_per_px, area=area, samples=samples, seed=config.seed, dyes=dyes
+        )
+        return pool, pool.samples
+    fields = load_fields(train, um_per_px, progress)
+    whole = sum(f.image.shape[0] * f.image.shape[1] for f in fields)
+    return fields, samples or max(1, round(whole / area))
+
+
 def score_detections(
     fields: Sequence[CanonicalField], found: Sequence[Detections]
 ) -> dict[str, float]:
     """Return AP, AP50 and each kind's figures, boxes being in canonical pixels."""
+    return score_results(fields, [_results(d) for d in found])
+
+
+def score_results(
+    fields: Sequence[CanonicalField], results: Sequence[Sequence[CellResult]]
+) -> dict[str, float]:
+    """Return the same of an analyser's results, boxes being in the fields' pixels."""
     level = parse_level("detector", DEFAULT_TAXONOMY)
-    scores = coco_scores(prepare([_truth(f) for f in fields], [_results(d) for d in found], level))
+    scores = coco_scores(prepare([_truth(f) for f in fields], results, level))
     metrics = {"ap": scores.ap, "ap50": scores.ap50}
     for kind, values in scores.per_class.items():
         name = kind.replace(" ", "_")
