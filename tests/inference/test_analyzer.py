@@ -12,6 +12,7 @@ from bloodfilm.core.errors import BundleError, ConfigError
 from bloodfilm.imaging.measure import Group, Pooled, measure
 from bloodfilm.inference.analyzer import Analyzer, measure_sharpness
 from bloodfilm.inference.bundle import load_bundle
+from bloodfilm.inference.reading import DOUBTED
 from fake_bundle import ANSWERS, Disc, box_of, dark, draw, lay_out, write_bundle
 
 NUCLEATED = [(50.0, 40.0, "lymphocyte"), (110.0, 70.0, "eosinophil"), (60.0, 86.0, "basophil")]
@@ -216,7 +217,9 @@ def test_the_closer_look_rejects_what_only_looks_like_a_nucleated_cell(analyzer,
     assert {c.label for c in listed(Analyzer(careful, "cpu"))} == {"eosinophil", "basophil"}
     every = listed(Analyzer(careful, "cpu", min_score=0.0))
     scores = sorted(c.score for c in every)
-    # Who asks for everything sees it, with the score the closer look left it: p = 0.02 at most, its root 0.14.
+    # Who asks for everything sees it, with what the closer look left: the root of 0.02 at most.
+    assert {c.confirmed < 0.5 for c in every if DOUBTED in c.flags} == {True}
+    assert sum(DOUBTED in c.flags for c in every) == sum(c.confirmed < 0.5 for c in every) > 0
     assert len(every) >= 3 and scores[0] < 0.15 and scores[-2] > 0.6
 
 

@@ -37,6 +37,8 @@ class CellResult:
         attributes: by name.
         flags: doubts in plain words, e.g. `cut by the edge`, `unlike anything learnt`.
         diameter_um: (w + h) / 2 of the box in micrometres.
+        confirmed: the probability, by the closer look alone, that it is a nucleated cell; `None`
+            where nothing looked closer.
     """
 
     box: Box
@@ -48,6 +50,7 @@ class CellResult:
     attributes: Mapping[str, AttributeResult] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
     diameter_um: float | None = None
+    confirmed: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the full record as plain data, numbers rounded to what they are good for."""
@@ -68,6 +71,7 @@ class CellResult:
             },
             "flags": list(self.flags),
             "diameter_um": None if self.diameter_um is None else round(self.diameter_um, 2),
+            "confirmed": None if self.confirmed is None else round(self.confirmed, 4),
         }
 
 

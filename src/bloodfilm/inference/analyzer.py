@@ -23,7 +23,7 @@ from bloodfilm.inference.aggregate import aggregate
 from bloodfilm.inference.bundle import Bundle
 from bloodfilm.inference.decode import Detections, decode, settle
 from bloodfilm.inference.manifest import NUCLEATED, RED_CELL
-from bloodfilm.inference.reading import CUT, NOVEL, Reader, Reading, touches_edge
+from bloodfilm.inference.reading import CUT, DOUBTED, NOVEL, Reader, Reading, touches_edge
 
 Pixels = NDArray[np.uint8]
 
@@ -217,7 +217,8 @@ class Analyzer:
         """Weigh nucleated cells by the closer look, drop what falls short, settle quarrels."""
         scores = found.scores.copy()
         for i, reading in readings.items():
-            scores[i] *= reading.nucleated**CLOSER_LOOK
+            if reading.nucleated is not None:
+                scores[i] *= reading.nucleated**CLOSER_LOOK
         found = replace(found, scores=scores)
         nucleated = self._kind(NUCLEATED)
         keep = settle(found, nucleated, self.spec.thresholds[NUCLEATED])
@@ -238,6 +239,7 @@ class Analyzer:
             reading = readings.get(i) or Reading(name, score)
             flags = [CUT] if touches_edge((x, y, w, h), view.width, view.height) else []
             flags += [NOVEL] if reading.novel else []
+            flags += [DOUBTED] if reading.nucleated is not None and reading.nucleated < 0.5 else []
             yield CellResult(
                 box=(x, y, w, h),
                 score=score,
@@ -248,6 +250,7 @@ class Analyzer:
                 attributes=reading.attributes,
                 flags=tuple(flags),
                 diameter_um=(w * um_x + h * um_y) / 2,
+                confirmed=reading.nucleated,
             )
 
 

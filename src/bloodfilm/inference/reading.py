@@ -14,6 +14,7 @@ from bloodfilm.inference.manifest import NUCLEATED, Manifest
 
 NOVEL = "unlike anything learnt"
 CUT = "cut by the edge"
+DOUBTED = "a closer look doubts that it is a nucleated cell"
 EDGE_PX = 1.0
 
 Floats = NDArray[np.float64]
@@ -24,7 +25,8 @@ class Reading:
     """One cell as the reader sees it; the fields are those of `CellResult`.
 
     Attributes:
-        nucleated: the probability that it is a nucleated cell at all; 1 if the reader cannot say.
+        nucleated: the probability that it is a nucleated cell at all; `None` if the reader cannot
+            say.
     """
 
     label: str
@@ -32,7 +34,7 @@ class Reading:
     probabilities: Mapping[str, float] = field(default_factory=dict)
     attributes: Mapping[str, AttributeResult] = field(default_factory=dict)
     novel: bool = False
-    nucleated: float = 1.0
+    nucleated: float | None = None
 
 
 def softmax(logits: ArrayLike, temperature: float = 1.0) -> Floats:

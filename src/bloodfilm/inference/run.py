@@ -98,7 +98,7 @@ def field_from_json(data: Mapping[str, Any]) -> FieldResult:
 def cell_from_json(data: Mapping[str, Any]) -> CellResult:
     """The cell that `CellResult.to_json` wrote."""
     x, y, w, h = (float(v) for v in data["box"])
-    diameter = data["diameter_um"]
+    diameter, confirmed = data["diameter_um"], data.get("confirmed")
     return CellResult(
         box=(x, y, w, h),
         score=float(data["score"]),
@@ -116,4 +116,5 @@ def cell_from_json(data: Mapping[str, Any]) -> CellResult:
         },
         flags=tuple(str(f) for f in data["flags"]),
         diameter_um=None if diameter is None else float(diameter),
+        confirmed=None if confirmed is None else float(confirmed),
     )
