@@ -58,9 +58,16 @@ LOOK = {
     "mild": 0.3,
 }
 ATTRIBUTES = 0.5
-ALONE = {"teacher": "none", "patches": 0.0, "mix": 0.0, "border": 0.0, "balance": 0.0}
+ALONE = {"teacher": "none", "patches": 0.0, "mix": 0.0, "border": 0.0}
 # In pixels of the benchmark's view.
-OURS: dict[str, Any] = {"border": 4.0, "context": 24.0}
+OURS: dict[str, Any] = {
+    "border": 4.0,
+    "context": 24.0,
+    "patches": 0.0,
+    "begin": 0.1,
+    "mix": 0.6,
+    "boxes": 0.0,
+}
 OPTIM: dict[str, Any] = {"lr": 1e-3, "ema": 0.98, "warmup": 0.05}
 METHODS: dict[str, dict[str, Any]] = {
     "full": ALONE,
@@ -89,7 +96,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "ours: all background": OURS | {"background": 1.0},
     "ours: uncalibrated": OURS | {"calibrated": False},
     "ours: no views": OURS | {"views": False, "turn": False},
-    "ours: no patches": OURS | {"patches": 0.0, "mix": 0.0},
+    "ours: no patches": OURS | {"mix": 0.0},
+    "ours: teacher's boxes too": OURS | {"boxes": 1.0},
     "ours: no border": OURS | {"border": 0.0},
     "ours: unbalanced": OURS | {"balance": 0.0},
     "ours: similarity": OURS | {"similarity": 0.1},
@@ -113,7 +121,8 @@ class Job:
 
     @property
     def name(self) -> str:
-        return f"{self.data}/{self.method}/{self.share:g}/{self.planner}/{self.seed}"
+        end = "" if self.start else "/imagenet"
+        return f"{self.data}/{self.method}/{self.share:g}/{self.planner}/{self.seed}{end}"
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -170,15 +179,21 @@ def jobs(options: argparse.Namespace) -> Iterator[Job]:
         view = options.size, options.width, options.um
         return Job(data, method, share, planner, seed, steps, *view, start)
 
-    main, plain = ("full", "region", "ours", "published"), ("patches", "naive")
+    main = ("full", "region", "published", "ours")
     yield from (job("txl", m, 0.1, seed) for seed, m in product(range(3), main))
-    for seed in range(3):
-        yield from (job("txl", m, 0.1, seed) for m in plain)
-        yield from (job("txl", m, s, seed) for s, m in product((0.05, 0.2), main[1:]))
-    for seed, patient in product(range(options.lld_seeds), LLD_PATIENTS):
-        yield from (job(f"lld-{patient}", m, 0.1, seed) for m in ("full", "ours", "region"))
+    yield from (job("txl", m, 0.1, 0) for m in ("naive", "patches"))
+    yield from (job("txl", m, 0.05, 0) for m in ("ours", "region", "published"))
+    for seed, m in product(range(options.lld_seeds), ("full", "ours", "region", "published")):
+        yield from (job(f"lld-{patient}", m, 0.1, seed) for patient in LLD_PATIENTS)
+    yield from (job("txl", "ours", 0.05, seed) for seed in (1, 2))
+    yield from (job("txl", m, 0.2, 0) for m in ("ours", "region", "published"))
     yield from (job("txl", "ours", 0.1, 0, planner) for planner in ("cells", "uncertainty"))
+    yield from (job("txl", m, 0.1, 0, start=False) for m in main)
     yield from (job("txl", m, 0.1, 0) for m in METHODS if m.startswith("ours:"))
+    yield from (
+        job("txl", m, s, seed) for seed in (1, 2) for m, s in product(main[1:], (0.05, 0.2))
+    )
+    yield from (job("txl", m, 0.1, seed) for seed in (1, 2) for m in ("naive", "patches"))
 
 
 # ---- runs --------------------------------------------------------------------------------------
@@ -258,7 +273,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--only", default="*", help="pattern of data/method/share/planner/seed")
     parser.add_argument("--shard", default="0/1", help="which part of the runs, of how many")
-    parser.add_argument("--steps", type=int, default=240)
+    parser.add_argument("--steps", type=int, default=160)
     parser.add_argument("--um", type=float, default=0.3, help="micrometres a pixel")
     parser.add_argument("--size", type=int, default=192)
     parser.add_argument("--width", type=int, default=48)

@@ -50,16 +50,38 @@ class AttributeBranch(nn.Module):
         steps = (torch.arange(self.grid, device=boxes.device) + 0.5) / self.grid
         x = boxes[:, :1] + boxes[:, 2:3] * steps  # (n, grid)
         y = boxes[:, 1:2] + boxes[:, 3:] * steps
-        parts = []
-        for level, stride in zip(levels, self.strides, strict=True):
-            height, width = level.shape[2:]
-            # grid_sample's coordinates: -1 and 1 are the outer edges of the map.
-            across = (x * (2 / (stride * width)) - 1)[:, None].expand(-1, self.grid, -1)
-            down = (y * (2 / (stride * height)) - 1)[:, :, None].expand(-1, -1, self.grid)
-            places = torch.stack([across, down], dim=-1)
-            picked = functional.grid_sample(
-                level[images].float(), places, padding_mode="border", align_corners=False
-            )
-            parts.append(picked.flatten(1))
+        parts = [
+            _sampled(level, images, x / stride, y / stride)
+            for level, stride in zip(levels, self.strides, strict=True)
+        ]
         logits: Tensor = self.read(torch.cat(parts, 1))
         return logits.float()
+
+
+def _sampled(level: Tensor, images: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Return (n, C * grid * grid) of a level at the places of each box, image by image.
+
+    Args:
+        level: (B, C, h, w).
+        images: (n,).
+        x, y: (n, grid) in steps of the level.
+    """
+    count, grid = y.shape
+    # grid_sample's coordinates: -1 and 1 are the outer edges of the map.
+    across, down = x * (2 / level.shape[3]) - 1, y * (2 / level.shape[2]) - 1
+    places = torch.stack(
+        [across[:, None].expand(-1, grid, -1), down[:, :, None].expand(-1, -1, grid)], dim=-1
+    )
+    out = level.new_zeros((count, level.shape[1] * grid**2), dtype=torch.float32)
+    for number in images.unique().tolist():
+        mine = images == number
+        # One tall picture of all the image's boxes: the map is not copied for each.
+        picked = functional.grid_sample(
+            level[number : number + 1].float(),
+            places[mine].reshape(1, -1, grid, 2),
+            padding_mode="border",
+            align_corners=False,
+        )
+        boxes = picked[0].reshape(level.shape[1], -1, grid**2).permute(1, 0, 2)
+        out = out.index_put((mine.nonzero()[:, 0],), boxes.flatten(1))
+    return out

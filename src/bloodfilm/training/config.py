@@ -189,8 +189,9 @@ class SparseSection(Section):
         patches: share of the epochs, the first ones, that see the marked regions only, cut out.
         mix: share of the training images cut out likewise in the epochs after.
         context: what is cut out around a region, canonical px; it stays unknown.
-        balance: how far patches with rare kinds are drawn more often: a kind in a share f of all
-            patches makes one count (most common kind's f / f) ** balance, at least 1; 0 is off.
+        balance: how far patches and fields with rare kinds are drawn more often: a kind marked in
+            a share f of all makes one count (most common kind's f / f) ** balance, at least 1; 0
+            is off.
         teacher: who labels the rest: `none`, the `student` itself, or the `average` of its weights.
         begin: share of the epochs that pass before its labels count.
         weight: of its labels against a person's.

@@ -32,7 +32,7 @@ def cut_patches(field: CanonicalField, context: float) -> list[CanonicalField]:
 
 
 def balanced(patches: Sequence[CanonicalField], power: float) -> list[CanonicalField]:
-    """Return the patches, those with rare kinds to be drawn more often.
+    """Return the patches (or whole fields), those with rare marked kinds to be drawn more often.
 
     Source: repeat factor sampling, LVIS, arXiv 1908.03195, section 4, with the most common kind's
     frequency as threshold.

@@ -17,6 +17,8 @@ from bloodfilm.training.tasks.common import to_tensor
 from bloodfilm.training.tasks.detector import pad
 
 MATCH_IOU = 0.5
+LEAST_SCORE = 0.1
+"""Attributes are read of detections that score so much."""
 NUCLEATED_KIND = KINDS.index(NUCLEATED)
 
 
@@ -64,6 +66,7 @@ def judge_values(
     if model.attributes is None or all(f.values is None for f in fields):
         return {}
     device = next(model.parameters()).device
+    found = [d.take((d.kinds == NUCLEATED_KIND) & (d.scores >= LEAST_SCORE)) for d in found]
     pairs = zip(fields, found, strict=True)
     logits = [read_values(model, item.image, seen.boxes, device) for item, seen in pairs]
     return attribute_f1(fields, found, logits, schema)

@@ -130,6 +130,7 @@ class SparseTask(Finding):
         patches = [p for f in fields for p in cut_patches(f, self.rules.context)]
         if not patches:
             raise ConfigError("data: no field of these splits has an annotated region")
+        whole = balanced(whole, self.rules.balance)
         self.whole = Mosaics(whole, data.size, config.augment, config.seed, border)
         patches = balanced(patches, self.rules.balance)
         self.patches = Mosaics(patches, data.size, config.augment, config.seed + PATCHES, border)
