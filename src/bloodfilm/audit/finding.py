@@ -70,6 +70,7 @@ KINDS: Mapping[str, str] = {
     "zero size": "A box without area.",
     "stray code": "A class or attribute code that is none of the data set's.",
     "id and name differ": "A class id and the name given with it mean different classes.",
+    "patch order": "Patch columns in another order than elsewhere, or that hold no box's centre.",
     "labels differ": "The JSON and the text labels of one field do not agree.",
     "orphan": "An annotation that belongs to no image, or a label file without its image.",
     "missing image": "A label speaks of an image that is not on disk.",

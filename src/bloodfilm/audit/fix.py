@@ -1,4 +1,4 @@
-"""Mend what is sure, in a copy of LLD's labels; log every change, leave and list the rest."""
+"""Mend what is sure, in a copy of LLD's labels, JSON and text; log every change, list the rest."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -8,8 +8,10 @@ from pathlib import Path
 from bloodfilm.audit.finding import Finding
 from bloodfilm.audit.labels import Source
 from bloodfilm.audit.menders import MENDERS, Book, Change, where
-from bloodfilm.audit.mendtext import mend_texts
+from bloodfilm.audit.mendtext import OWN_KINDS, Orders, mend_texts
 from bloodfilm.core import ConfigError, DataError
+from bloodfilm.formats import lld
+from bloodfilm.formats._lldzip import NAME as ZIPPED
 
 RULES: dict[str, tuple[str, str]] = {
     "repeated-entries": ("repeated image entry", "list each image once"),
@@ -21,6 +23,7 @@ RULES: dict[str, tuple[str, str]] = {
     "stray-codes": ("stray code", "write 4 (not applicable) for attribute codes that mean nothing"),
     "names": ("id and name differ", "give a cell the id of the name it bears"),
     "no-nucleus": ("no nucleus", "name boxes over red cells `none`"),
+    "patch-order": ("patch order", "write patch columns in the order of most text files"),
     "orphans": ("orphan", "delete annotations that belong to no image"),
     "identical-fields": ("identical fields", "of one picture twice in one split, keep the first"),
     "leaks": ("patient leak", "move a patient's fields to test everywhere"),
@@ -64,9 +67,9 @@ def fix_labels(
     skipped = set(off)
     if unknown := skipped - set(RULES):
         raise ConfigError(f"no rule {min(unknown)!r}; rules: {', '.join(RULES)}")
-    if not source.files:
+    if not source.files and not source.texts:
         raise ConfigError(
-            f"{root}: only LLD's JSON labels can be mended; convert the set first: "
+            f"{root}: only labels of LLD's layout can be mended; convert the set first: "
             "bloodfilm data convert SRC DST --to lld"
         )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -77,23 +80,47 @@ def fix_labels(
     mended = Mended()
     rule_of = {kind: rule for rule, (kind, _) in RULES.items() if rule not in skipped}
     places = {rule: place for place, rule in enumerate(RULES)}
+    orders = Orders(rule_of, sure, findings)
+    texts = {str(text.image) for text in source.texts}
     for finding in sorted(findings, key=lambda f: places.get(rule_of.get(f.kind, ""), -1)):
-        rule = rule_of.get(finding.kind)
-        changes: list[Change] = []
-        if rule is not None and (finding.sure >= sure or finding.kind == "identical fields"):
-            changes = MENDERS[rule](books, finding, rule)
+        if _of_texts(finding, texts):
+            continue  # each folder of text labels is asked for these itself
+        rule = orders.rule(finding)
+        mender = MENDERS.get(rule or "")
+        changes = mender(books, finding, str(rule)) if mender is not None else []
         mended.changes += changes
         if not changes and finding.severity != "info" and not _gone(books, finding):
             mended.left.append(finding)
-    _write(books, mended, root, out, link_images)
+    _write_books(books, root, out)
+    for subset in _subsets(source):
+        place = out / subset.path.relative_to(root)
+        done = mend_texts(subset, place, orders)
+        mended.changes += done.changes
+        mended.left = [f for f in mended.left if f not in done.carried] + done.left
+        if link_images:
+            _link_images(subset, place)
+    _write_logs(mended, out)
     return mended
+
+
+def _of_texts(finding: Finding, images: set[str]) -> bool:
+    """Whether a finding is on lines of text labels: of their own file, or of an image's."""
+    return finding.kind in OWN_KINDS and (
+        finding.file.lower().endswith(".txt") or finding.file in images
+    )
+
+
+def _subsets(source: Source) -> list[lld.Subset]:
+    listed = [f.subset for f in source.files] + [t.subset for t in source.texts]
+    return list({subset.path: subset for subset in listed}.values())
 
 
 def _gone(books: Sequence[Book], finding: Finding) -> bool:
     """Whether an earlier change took away what a finding is about."""
     if finding.kind == "id and name differ" and not finding.annotations:
         return any(b.renumbered and str(b.loaded.path) == finding.file for b in books)
-    if not finding.annotations or not finding.boxes:
+    here = any(b.loaded.subset.path in Path(finding.file).parents for b in books)
+    if not here or not finding.annotations or not finding.boxes:
         return False
     return all(where(books, finding.file, i) is None for i in finding.annotations)
 
@@ -101,20 +128,24 @@ def _gone(books: Sequence[Book], finding: Finding) -> bool:
 # ---- writing ---------------------------------------------------------------------------------
 
 
-def _write(books: Sequence[Book], mended: Mended, root: Path, out: Path, link_images: bool) -> None:
+def _write_books(books: Sequence[Book], root: Path, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    linked: set[Path] = set()
     for book in books:
-        target = out / book.loaded.path.relative_to(root)
+        source = book.loaded.path
+        if source.parent.name == ZIPPED:  # the copy has it unpacked
+            source = book.loaded.subset.path / "json_labels" / source.name
+        target = out / source.relative_to(root)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(json.dumps(book.content, ensure_ascii=False) + "\n", encoding="utf-8")
-        subset = book.loaded.subset
-        if subset.path not in linked:
-            linked.add(subset.path)
-            mend_texts(subset.path, out / subset.path.relative_to(root), mended.changes)
-            if link_images:
-                for folder in subset.folders("images"):
-                    (out / folder.relative_to(root)).symlink_to(folder.resolve())
+
+
+def _link_images(subset: lld.Subset, place: Path) -> None:
+    place.mkdir(parents=True, exist_ok=True)
+    for folder in subset.folders("images"):
+        (place / folder.name).symlink_to(folder.resolve())
+
+
+def _write_logs(mended: Mended, out: Path) -> None:
     for name, rows in (("changes", mended.changes), ("left", mended.left)):
         lines = "".join(json.dumps(r.to_json(), ensure_ascii=False) + "\n" for r in rows)
         (out / f"{name}.jsonl").write_text(lines, encoding="utf-8")

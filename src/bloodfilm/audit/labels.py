@@ -5,7 +5,6 @@ classes go into the table as the file has them; what a table cannot hold becomes
 """
 
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +12,9 @@ from typing import Any
 
 from bloodfilm.audit.finding import Finding
 from bloodfilm.audit.table import IGNORE, UNNAMED, Builder, FieldRow, Table
+from bloodfilm.audit.textlabels import TextFile, add_files, text_files
 from bloodfilm.core import DEFAULT_TAXONOMY, LLD_SCHEMA
-from bloodfilm.formats import lld
+from bloodfilm.formats import _lldtext, lld
 from bloodfilm.formats._common import IGNORE_NAMES, read_json, split_of, to_floats, to_int
 from bloodfilm.formats._images import ImageIndex, image_size, is_image
 from bloodfilm.formats._lldcodes import CLASSES, JSON_KEYS, NOT_APPLICABLE_JSON
@@ -41,31 +41,47 @@ class Source:
     table: Table
     findings: list[Finding] = field(default_factory=list)
     files: list[Loaded] = field(default_factory=list)
-
-
-def label_files(root: Path) -> Iterator[Loaded]:
-    """Yield LLD's JSON label files below a root; `DataError` where one is ill-formed."""
-    for subset in lld.subsets(root):
-        for folder in subset.folders(*lld.JSON_FOLDERS):
-            for file in sorted(folder.glob("*.json")):
-                content = read_json(file)
-                if isinstance(content, dict) and isinstance(content.get("images"), list):
-                    yield Loaded(file, split_of(file.stem), content, subset)
+    texts: list[TextFile] = field(default_factory=list)
+    """Text labels of the subsets that have no JSON."""
 
 
 def read_labels(root: Path) -> Source:
-    """Read every JSON label file of LLD's layout below a root."""
+    """Read LLD's layout below a root, subset by subset: JSON labels, or the fullest text labels.
+
+    `DataError` where a JSON file is ill-formed.
+    """
     builder = Builder("LLD", LLD_SCHEMA, DEFAULT_TAXONOMY)
-    source = Source(builder.table())
-    builder = Builder("LLD", LLD_SCHEMA, DEFAULT_TAXONOMY)
+    files: list[Loaded] = []
+    texts: list[TextFile] = []
+    findings: list[Finding] = []
     seen: set[Path] = set()
-    for loaded in label_files(root):
-        source.files.append(loaded)
-        reader = _File(loaded, builder, source.findings, ImageIndex(loaded.subset.path))
-        seen |= reader.read()
-    source.findings += _unlabelled(root, seen)
-    source.table = builder.table(source=str(root))
-    return source
+    for subset in lld.subsets(root):
+        loaded = list(_json_files(subset, findings))
+        index = ImageIndex(subset.path)
+        for one in loaded:
+            seen |= _File(one, builder, findings, index).read()
+        files += loaded
+        if not loaded and (folders := _lldtext.folders(subset.path)):
+            found = text_files(subset, _lldtext.richest(folders))
+            add_files(builder, found, by_image=True)
+            for text in found:
+                findings += [*text.faults, *_missing(text.image, text.path.name)]
+                findings += _odd_name(text.image)
+            seen |= {text.image for text in found}
+            texts += found
+    findings += _unlabelled(root, seen)
+    return Source(builder.table(source=str(root)), findings, files, texts)
+
+
+def _json_files(subset: lld.Subset, findings: list[Finding]) -> Iterator[Loaded]:
+    def twin(file: Path, other: Path) -> None:
+        what = f"labels of this name are in {other.parent.name}/ too, which are taken"
+        findings.append(Finding("labels differ", "error", str(file), what, "keep one of them"))
+
+    for file, read in lld.json_labels(subset, twin):
+        content = read_json(file) if read is None else read
+        if isinstance(content, dict) and isinstance(content.get("images"), list):
+            yield Loaded(file, split_of(file.stem), content, subset)
 
 
 def _unlabelled(root: Path, seen: set[Path]) -> Iterator[Finding]:
@@ -140,15 +156,8 @@ class _File:
             what = f"{name} is listed {len(entries)} times, with different image ids"
             self._file_fault("repeated image entry", what, severity="warning")
         present = path.is_file()
-        if not present:
-            what = f"{self.loaded.path.name} speaks of this image; it is not on disk"
-            hint = "unpack the archive it came in again: such losses come in thousands"
-            self.findings.append(Finding("missing image", "error", str(path), what, hint))
+        self.findings += [*_missing(path, self.loaded.path.name), *_odd_name(path)]
         parts = parse_name(name)
-        if parts is None or _ODD.search(Path(name).name):
-            what = "the file name holds stray characters" if parts else "the file name says nothing"
-            hint = "rename image and labels together"
-            self.findings.append(Finding("odd file name", "warning", str(path), what, hint))
         self.builder.add(
             FieldRow(
                 str(path),
@@ -218,6 +227,21 @@ class _File:
         )
 
 
+def _missing(image: Path, labels: str) -> Iterator[Finding]:
+    if not image.is_file():
+        what = f"{labels} speaks of this image; it is not on disk"
+        hint = "unpack the archive it came in again: such losses come in thousands"
+        yield Finding("missing image", "error", str(image), what, hint)
+
+
+def _odd_name(image: Path) -> Iterator[Finding]:
+    parts = parse_name(image.name)
+    if parts is None or _ODD.search(image.name):
+        what = "the file name holds stray characters" if parts else "the file name says nothing"
+        hint = "rename image and labels together"
+        yield Finding("odd file name", "warning", str(image), what, hint)
+
+
 def _size(entry: Json, path: Path) -> tuple[int | None, int | None]:
     width, height = to_int(entry.get("width")), to_int(entry.get("height"))
     if width and height and width > 0 and height > 0:
@@ -252,8 +276,3 @@ def _attributes(item: Json, fault: Callable[[str, str, str], None], none: bool) 
             what = f"{name} has code {raw!r}; known: 0 to {len(values) - 1}, and 4"
             fault("stray code", what, "look at the cell, or write 4 (not applicable)")
     return known
-
-
-def repeated_entries(loaded: Loaded) -> Counter[str]:
-    """Count image entries by file name."""
-    return Counter(str(i.get("file_name")) for i in loaded.content["images"] if isinstance(i, dict))

@@ -63,7 +63,7 @@ def _quiet(_what: str, _done: int, _total: int) -> None:
 
 
 def open_source(path: Path, format: str | None = None, labels: str | None = None) -> Source:
-    """Open what is to be audited: LLD's JSON labels as they stand, other formats by their reader.
+    """Open what is to be audited: LLD's labels as they stand, other formats by their reader.
 
     `DataError` if nothing is recognised or a label file is ill-formed.
     """
@@ -72,8 +72,8 @@ def open_source(path: Path, format: str | None = None, labels: str | None = None
     name = format or detect(path)
     if name == "lld" and path.is_dir() and labels in (None, "json"):
         source = read_labels(path)
-        if source.files:
-            source.findings += check_texts(path, source.table)
+        if source.files or (source.texts and labels is None):
+            source.findings += check_texts(source)
             return source
     options = {} if labels is None else {"labels": labels}
     dataset = open_dataset(path, name, missing="keep", **options)

@@ -98,7 +98,7 @@ def fix(
     ] = False,
     rules: Annotated[bool, typer.Option("--rules", help="List the rules and stop.")] = False,
 ) -> None:
-    """Write a mended copy of LLD's labels, a log of every change, and what was left.
+    """Write a mended copy of LLD's labels, JSON and text; log every change, list what was left.
 
     The original is never touched. OUT/changes.jsonl holds one change a line, OUT/left.jsonl what
     a person should look at.

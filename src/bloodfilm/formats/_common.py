@@ -231,6 +231,11 @@ def read_text(path: Path) -> str:
         raise DataError(f"{path}: is a folder, not a file; name the file in it") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+    return decode(data, path)
+
+
+def decode(data: bytes, path: Path) -> str:
+    """Return text from bytes of `path`, UTF-8 or UTF-16 with or without a byte order mark."""
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
         return data.decode(encoding)

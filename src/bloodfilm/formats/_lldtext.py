@@ -78,7 +78,7 @@ def read_labels(reading: Reading, path: Path, size: tuple[int, int]) -> TextLabe
     rows = read_rows(reading, path, size, WIDTHS)
     patched = tuple(row for row in rows if 5 + len(row.rest) in PATCH_WIDTHS)
     cells = tuple(c for row in rows if (c := _cell(reading, path, row, size)))
-    fitting = tuple(order for order in PATCH_ORDERS if _fits(patched, order, size))
+    fitting = fitting_orders(patched, size)
     if patched and not fitting:
         what = "box centres lie outside the patch whichever way its columns are read; file left out"
         reading.report(path, "", what, "correct the patch columns")
@@ -114,6 +114,11 @@ def _region(patch: tuple[float, float, float, float], size: tuple[int, int]) -> 
     if x1 <= 0 and y1 <= 0 and x2 >= size[0] and y2 >= size[1]:
         return Region.everything()
     return Region.rect(x1, y1, x2 - x1, y2 - y1)
+
+
+def fitting_orders(rows: Sequence[Row], size: tuple[int, int]) -> tuple[str, ...]:
+    """Return the patch orders by which every row's box centre lies in its patch."""
+    return tuple(order for order in PATCH_ORDERS if _fits(rows, order, size))
 
 
 def _fits(rows: Sequence[Row], order: str, size: tuple[int, int]) -> bool:

@@ -1,7 +1,7 @@
 """The label lines that YOLO and LLD's text labels share: class, normalised box, more columns."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,9 +27,20 @@ class Row:
 def read_rows(
     reading: Reading, path: Path, size: tuple[int, int], widths: Collection[int]
 ) -> list[Row]:
-    """Return the lines that have one of the allowed numbers of columns; others are reported."""
+    """Return a file's lines that have one of the allowed numbers of columns; report the others."""
+    return parse_rows(reading, path, read_text(path).splitlines(), size, widths)
+
+
+def parse_rows(
+    reading: Reading,
+    path: Path,
+    lines: Iterable[str],
+    size: tuple[int, int],
+    widths: Collection[int],
+) -> list[Row]:
+    """Like `read_rows`, of lines that were read."""
     rows = []
-    for number, text in enumerate(read_text(path).splitlines(), 1):
+    for number, text in enumerate(lines, 1):
         words = text.replace(",", " ").split()
         if not words:
             continue

@@ -1,19 +1,16 @@
 """LLD / LeukemiaAttri: 14 classes and seven attributes, as JSON or as four kinds of text labels."""
 
 import re
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
 
 from bloodfilm.core import Cell, DataError, Dataset, Domain, Field, Region
-from bloodfilm.formats import _lldtext, coco
+from bloodfilm.formats import _lldtext, _lldzip, coco
 from bloodfilm.formats._common import (
-    MAX_TEXT_BYTES,
     Reading,
     ReadOptions,
-    parse_json,
     read_json,
     split_of,
     to_floats,
@@ -24,7 +21,7 @@ from bloodfilm.formats._lldcodes import CLASSES, attributes_from_json, is_none
 from bloodfilm.formats._lldnames import parse_name, parse_subset
 from bloodfilm.formats._lldwrite import write
 
-__all__ = ["read", "recognises", "subsets", "write"]
+__all__ = ["json_labels", "read", "recognises", "subsets", "write"]
 
 LICENCE = "CC BY-NC-SA 4.0, as users of the set state it"
 JSON_FOLDERS = frozenset({"json_labels", "wbc_detection"})
@@ -104,7 +101,12 @@ def _subset_above(file: Path) -> Subset:
 
 
 def _read_subset(reading: Reading, subset: Subset, labels: str | None) -> Iterator[Field]:
-    files = list(_json_labels(subset)) if labels in (None, "json") else []
+
+    def twin(file: Path, other: Path) -> None:
+        what = f"labels of this name are in {other.parent.name}/ too, which are taken"
+        reading.report(file, "", what, "keep one of them")
+
+    files = list(json_labels(subset, twin)) if labels in (None, "json") else []
     texts = _lldtext.folders(subset.path) if labels != "json" and not files else []
     if labels not in (None, "json"):
         texts = [p for p in texts if p.name.lower() == str(labels).lower()]
@@ -175,23 +177,24 @@ def _unlabelled(reading: Reading, subset: Subset, fields: list[Field]) -> Iterat
 # ---- JSON ------------------------------------------------------------------------------------
 
 
-def _json_labels(subset: Subset) -> Iterator[tuple[Path, Any]]:
-    """Yield (file, content or `None` if not read yet) of a subset's JSON labels."""
+def json_labels(subset: Subset, twin: Callable[[Path, Path], None]) -> Iterator[tuple[Path, Any]]:
+    """Yield (file, content or `None` if not read yet) of a subset's JSON labels.
+
+    Where two of its folders hold labels of one name, the first is taken, and `twin` is told.
+    """
+    found: dict[str, Path] = {}
     for folder in subset.folders(*JSON_FOLDERS):
         for file in sorted(folder.glob("*.json")):
-            yield file, None
-    archive = subset.path / "labels.zip"  # where L_100X_C2 has its JSON
-    if archive.is_file():
-        try:
-            with zipfile.ZipFile(archive) as zipped:
-                for name in sorted(zipped.namelist()):
-                    if name.endswith(".json") and split_of(Path(name).stem):
-                        where = archive / name
-                        if zipped.getinfo(name).file_size > MAX_TEXT_BYTES:
-                            raise DataError(f"{where}: larger than 2 GiB; unpack it yourself")
-                        yield where, parse_json(zipped.read(name).decode("utf-8-sig"), where)
-        except (zipfile.BadZipFile, UnicodeDecodeError, RuntimeError) as error:
-            raise DataError(f"{archive}: cannot be unpacked ({error}); fetch it again") from None
+            if file.name.startswith("."):
+                continue
+            other = found.setdefault(file.stem.lower(), file)
+            if other is file:
+                yield file, None
+            else:
+                twin(file, other)
+    archive = subset.path / _lldzip.NAME
+    if archive.is_file() and not found:
+        yield from _lldzip.zipped_labels(archive)
 
 
 def _from_json(
