@@ -67,6 +67,7 @@ OURS: dict[str, Any] = {
     "begin": 0.1,
     "mix": 0.6,
     "boxes": 0.0,
+    "weight": 0.5,
 }
 OPTIM: dict[str, Any] = {"lr": 1e-3, "ema": 0.98, "warmup": 0.05}
 METHODS: dict[str, dict[str, Any]] = {
