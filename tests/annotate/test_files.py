@@ -91,13 +91,16 @@ def test_a_plan_is_written_in_every_form(tmp_path: Path) -> None:
     assert item.cells == ()
     coco = json.loads((out / "coco.json").read_text())
     (mark,) = coco["annotations"]
-    x, y, w, h = mark["bbox"]
+    x, _, w, h = mark["bbox"]
     assert w * h == pytest.approx(960, rel=0.01)
     assert x <= 90 <= x + w
     assert mark["area"] == pytest.approx(960, rel=0.01)
-    (task,) = json.loads((out / "label-studio.json").read_text())
-    points = np.array(task["predictions"][0]["result"][0]["value"]["points"])
-    np.testing.assert_allclose(points.min(axis=0), [x / 1.2, y / 0.8], atol=0.02)
+    assert coco["images"][0]["file_name"] == "a.png"
+    (back,) = open_dataset(out / "label-studio.json", format="label_studio")
+    assert back.path == item.path
+    assert back.region.contains([[90.5, 50.5], [5, 5]]).tolist() == [True, False]
+    assert back.region.area(120, 80) == pytest.approx(960, rel=0.05)
+    assert "<PolygonLabels" in (out / "label-studio.config.xml").read_text()
     assert (out / "plan.jpg").exists()
     assert len(list((out / "pictures").iterdir())) == 1
     with pytest.raises(DataError, match="overwrite"):

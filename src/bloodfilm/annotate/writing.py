@@ -1,6 +1,7 @@
 """A plan on disk: in our format, as COCO, for Label Studio, and as pictures to look at."""
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ from numpy.typing import NDArray
 from bloodfilm.core import Dataset, Field
 from bloodfilm.core.errors import DataError
 from bloodfilm.formats import save_dataset
-from bloodfilm.formats.label_studio import address, region_result
 from bloodfilm.imaging.open import open_image
 
 NATIVE, COCO, STUDIO, PICTURES = "bloodfilm.json", "coco.json", "label-studio.json", "pictures"
@@ -25,6 +25,10 @@ OUTLINE = (20, 120, 60)
 def write_plan(dataset: Dataset, out: Path, overwrite: bool = False) -> list[Path]:
     """Write a plan, fields with a region and no cells, in every form; return the files.
 
+    Label Studio's tasks come with the labelling set-up for the project (`.config.xml`): what a
+    person draws with it is read back with its region. COCO's file names are seen from the folder
+    that holds all images, as annotation tools want them.
+
     Raises:
         DataError: if something is in the way and `overwrite` is not set.
     """
@@ -35,7 +39,7 @@ def write_plan(dataset: Dataset, out: Path, overwrite: bool = False) -> list[Pat
             raise DataError(f"{file}: exists; choose another --out or give --overwrite")
     save_dataset(dataset, files[0], "bloodfilm", overwrite=overwrite)
     _write_json(files[1], coco_regions(dataset))
-    _write_json(files[2], studio_tasks(dataset))
+    save_dataset(dataset, files[2], "label_studio", overwrite=overwrite)
     return [*files, *draw_plan(dataset.fields, out / PICTURES)]
 
 
@@ -45,12 +49,13 @@ def _write_json(path: Path, data: Any) -> None:
 
 def coco_regions(dataset: Dataset) -> dict[str, Any]:
     """Return a COCO file whose annotations are the regions, as polygons of one category."""
+    parents = [str(item.path.absolute().parent) for item in dataset]
+    root = Path(os.path.commonpath(parents)) if parents else Path()
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for number, item in enumerate(dataset, 1):
-        images.append(
-            {"id": number, "file_name": str(item.path), "width": item.width, "height": item.height}
-        )
+        name = item.path.absolute().relative_to(root).as_posix()
+        images.append({"id": number, "file_name": name, "width": item.width, "height": item.height})
         for polygon in _polygons(item):
             corners = np.array(polygon)
             low, high = corners.min(axis=0), corners.max(axis=0)
@@ -72,25 +77,6 @@ def coco_regions(dataset: Dataset) -> dict[str, Any]:
         "annotations": annotations,
         "categories": [{"id": 1, "name": CATEGORY}],
     }
-
-
-def studio_tasks(dataset: Dataset) -> list[dict[str, Any]]:
-    """Return Label Studio tasks that show each field with its regions as polygons.
-
-    They want a labelling set-up with `<Image name="image" value="$image"/>` and
-    `<PolygonLabels name="region" toName="image">` holding the label `region to mark`. `image` is
-    the file's path as Label Studio's local storage serves it.
-    """
-    tasks = []
-    for item in dataset:
-        size = (item.width or 1, item.height or 1)
-        results = [
-            region_result(f"region-{number}", polygon, size, CATEGORY)
-            for number, polygon in enumerate(_polygons(item), 1)
-        ]
-        image = address(item.path.as_posix())
-        tasks.append({"data": {"image": image}, "predictions": [{"result": results}]})
-    return tasks
 
 
 def _polygons(item: Field) -> tuple[tuple[tuple[float, float], ...], ...]:
