@@ -96,7 +96,12 @@ def test_a_plan_is_written_in_every_form(tmp_path: Path) -> None:
     assert x <= 90 <= x + w
     assert mark["area"] == pytest.approx(960, rel=0.01)
     assert coco["images"][0]["file_name"] == "a.png"
+    tasks = json.loads((out / "label-studio.json").read_text())
     (back,) = open_dataset(out / "label-studio.json", format="label_studio")
+    assert back.region.is_nothing  # proposed, not marked
+    tasks[0]["annotations"] = tasks[0]["predictions"]
+    (out / "marked.json").write_text(json.dumps(tasks))
+    (back,) = open_dataset(out / "marked.json", format="label_studio")
     assert back.path == item.path
     assert back.region.contains([[90.5, 50.5], [5, 5]]).tolist() == [True, False]
     assert back.region.area(120, 80) == pytest.approx(960, rel=0.05)

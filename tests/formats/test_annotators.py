@@ -190,13 +190,14 @@ def test_a_drawn_region_is_where_all_is_known(tmp_path):
 
 def test_a_plan_marked_in_label_studio_reads_as_its_regions(tmp_path):
     """What `annotate plan` writes is a prediction; accepted, it is an annotation."""
-    from bloodfilm.annotate.writing import studio_tasks
+    from bloodfilm.annotate.writing import propose
 
     image = picture(tmp_path / "a b%.png")
     planned = Field(image, 200, 100, region=Region.rect(20, 10, 100, 50))
-    tasks = studio_tasks(Dataset("plan", (planned,)))
     file = tmp_path / "tasks.json"
-    file.write_text(json.dumps(tasks))
+    save_dataset(Dataset("plan", (planned,)), file, "label_studio")
+    propose(file)
+    tasks = json.loads(file.read_text())
     (proposed,) = open_dataset(file)
     assert proposed.region.is_nothing and proposed.path == image
     tasks[0]["annotations"] = [{"result": [*tasks[0]["predictions"][0]["result"], result()]}]

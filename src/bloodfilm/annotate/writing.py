@@ -25,9 +25,9 @@ OUTLINE = (20, 120, 60)
 def write_plan(dataset: Dataset, out: Path, overwrite: bool = False) -> list[Path]:
     """Write a plan, fields with a region and no cells, in every form; return the files.
 
-    Label Studio's tasks come with the labelling set-up for the project (`.config.xml`): what a
-    person draws with it is read back with its region. COCO's file names are seen from the folder
-    that holds all images, as annotation tools want them.
+    Label Studio's tasks come with the labelling set-up for the project (`.config.xml`). The
+    regions are predictions there: a field nobody has marked yet reads as one without a region.
+    COCO's file names are seen from the folder that holds all images, as annotation tools want them.
 
     Raises:
         DataError: if something is in the way and `overwrite` is not set.
@@ -40,6 +40,7 @@ def write_plan(dataset: Dataset, out: Path, overwrite: bool = False) -> list[Pat
     save_dataset(dataset, files[0], "bloodfilm", overwrite=overwrite)
     _write_json(files[1], coco_regions(dataset))
     save_dataset(dataset, files[2], "label_studio", overwrite=overwrite)
+    propose(files[2])
     return [*files, *draw_plan(dataset.fields, out / PICTURES)]
 
 
@@ -77,6 +78,14 @@ def coco_regions(dataset: Dataset) -> dict[str, Any]:
         "annotations": annotations,
         "categories": [{"id": 1, "name": CATEGORY}],
     }
+
+
+def propose(tasks: Path) -> None:
+    """Turn the annotations in a file of Label Studio's tasks into predictions."""
+    content = json.loads(tasks.read_text(encoding="utf-8"))
+    for task in content:
+        task["predictions"], task["annotations"] = task["annotations"], []
+    _write_json(tasks, content)
 
 
 def _polygons(item: Field) -> tuple[tuple[tuple[float, float], ...], ...]:
