@@ -69,7 +69,7 @@ OURS: dict[str, Any] = {
     "boxes": 0.0,
     "weight": 0.5,
 }
-OPTIM: dict[str, Any] = {"lr": 1e-3, "ema": 0.98, "warmup": 0.05}
+OPTIM: dict[str, Any] = {"lr": 2e-3, "ema": 0.98, "warmup": 0.05}
 METHODS: dict[str, dict[str, Any]] = {
     "full": ALONE,
     "naive": ALONE | {"unmarked": "background"},
