@@ -144,7 +144,10 @@ def split(
     ] = False,
     dataset: Annotated[
         Path | None,
-        typer.Option(help="Also write the fields with their new splits, for `train` (JSON)."),
+        typer.Option(
+            help="Also write the fields with their new splits, for `train`: JSON, or an index if "
+            "it ends in .parquet."
+        ),
     ] = None,
     format: Format = None,
 ) -> None:
@@ -250,14 +253,19 @@ def _write_page(
 
 def _write_dataset(path: Path, roots: list[Path], made: Any, format: str | None) -> None:
     from dataclasses import replace
+    from itertools import chain
 
     from bloodfilm.audit.split import apply_split
-    from bloodfilm.formats import open_dataset, save_dataset
+    from bloodfilm.formats import index, open_dataset, save_dataset
 
     parts = [apply_split(open_dataset(root, format), made) for root in roots]
-    fields = tuple(f for part in parts for f in part)
-    save_dataset(replace(parts[0], fields=fields), path, "bloodfilm", overwrite=True)
-    print(f"wrote {path}: {len(fields)} fields")
+    if path.suffix == ".parquet":  # field by field: it may be larger than memory
+        header = index.Header.of(parts[0])
+        index.write_fields(chain.from_iterable(parts), path, header, overwrite=True)
+    else:
+        fields = tuple(f for part in parts for f in part)
+        save_dataset(replace(parts[0], fields=fields), path, "bloodfilm", overwrite=True)
+    print(f"wrote {path}: {sum(map(len, parts))} fields")
 
 
 def _lines(findings: "list[Finding]", tables: "list[Table]") -> list[str]:
