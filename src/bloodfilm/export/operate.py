@@ -54,6 +54,7 @@ def set_threshold(bundle: Path, held: Sequence[SourcedField]) -> float:
     threshold, f1 = best_threshold(fields, found, KINDS.index(NUCLEATED))
     manifest = json.loads((bundle / MANIFEST).read_text(encoding="utf-8"))
     manifest["detector"]["thresholds"][NUCLEATED] = threshold
-    manifest["metrics"]["validation"]["detector"]["f1_confirmed_cell"] = round(f1, 4)
+    validation = manifest["metrics"].setdefault("validation", {})
+    validation.setdefault("detector", {})["f1_confirmed_cell"] = round(f1, 4)
     write_json(bundle / MANIFEST, manifest)
     return f1
