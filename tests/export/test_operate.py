@@ -30,7 +30,7 @@ def field(path, *discs):
 
 @pytest.fixture
 def held(tmp_path):
-    cell, other = Disc(30.0, 30.0, 12.0, dark("monocyte")), Disc(80.0, 30.0, 12.0, LOOKALIKE)
+    cell, other = Disc(80.0, 30.0, 12.0, dark("monocyte")), Disc(30.0, 30.0, 12.0, LOOKALIKE)
     return [field(tmp_path / f"{i}.png", cell, other) for i in range(3)]
 
 
