@@ -8,7 +8,7 @@ from bloodfilm.audit import KINDS
 from bloodfilm.core import ConfigError
 from bloodfilm.core.boxes import iou
 from bloodfilm.films.bed import BedPlan
-from bloodfilm.films.faults import FAULTS, write_bed
+from bloodfilm.films.faults import BOX_FAULTS, write_bed
 from bloodfilm.formats import open_dataset
 
 
@@ -27,7 +27,7 @@ def found(audited, planted):
 
 
 def test_every_fault_is_planted_and_found(faulty):
-    assert len(faulty.planted) >= len(FAULTS)
+    assert len(faulty.planted) >= len(BOX_FAULTS)
     missed = [p for p in faulty.planted if not found(faulty, p)]
     assert missed == []
 

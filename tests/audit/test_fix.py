@@ -93,3 +93,18 @@ def test_bad_requests_are_refused(faulty, tmp_path):
     (tmp_path / "full" / "file").write_text("mine")
     with pytest.raises(DataError, match="not empty"):
         fix_labels(faulty.source, [], faulty.root, tmp_path / "full")
+
+
+def test_labels_in_a_zip_are_mended_unpacked(faulty_set, tmp_path):
+    before = digest(faulty_set.root)
+    out = tmp_path / "out"
+    result = fix_labels(faulty_set.source, faulty_set.findings, faulty_set.root, out)
+    assert digest(faulty_set.root) == before
+    assert not list(out.rglob("*.zip"))
+    assert (out / "L_100X_C2" / "json_labels" / "train.json").is_file()
+    rules = {c.rule for c in result.changes}
+    assert {"orphans", "leaks", "stray-codes", "patch-order"} <= rules
+    kinds = {f.kind for f in audit(open_source(out), Options(pixels=False))}
+    assert not kinds & {"orphan", "patient leak", "stray code"}
+    again = open_dataset(out)
+    assert {f.domain.name for f in again} == {"H/40X/C2", "L/100X/C2"}

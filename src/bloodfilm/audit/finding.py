@@ -77,6 +77,7 @@ KINDS: Mapping[str, str] = {
     "unreadable image": "An image that cannot be opened.",
     "odd file name": "A file name that does not follow the data set's pattern.",
     "unlabelled image": "An image that no label speaks of.",
+    "empty subset": "A subset folder without any labels.",
     "unreadable labels": "A label file or line that cannot be read.",
     "blurred": "A field is out of focus.",
     "squeeze": "Round cells are not round, or not as the data set states.",

@@ -61,7 +61,11 @@ def read_labels(root: Path) -> Source:
         for one in loaded:
             seen |= _File(one, builder, findings, index).read()
         files += loaded
-        if not loaded and (folders := _lldtext.folders(subset.path)):
+        folders = _lldtext.folders(subset.path)
+        if not loaded and not folders:
+            what, hint = "this subset holds no labels", "unpack it again, or take it out"
+            findings.append(Finding("empty subset", "warning", str(subset.path), what, hint))
+        if not loaded and folders:
             found = text_files(subset, _lldtext.richest(folders))
             add_files(builder, found, by_image=True)
             for text in found:

@@ -51,9 +51,12 @@ def _against(file: TextFile, table: Table, number: int) -> Iterator[Finding]:
         yield Finding("labels differ", "warning", str(path), what, hint, 1.0)
     box = table.box[here]
     theirs = box[:, :2] + box[:, 2:] / 2
+    # A text label's size is its image's; that of a missing image is what the JSON labels state.
+    stated = table.size[number]
+    scale = stated / file.size if np.isfinite(stated).all() else np.ones(2)
     for row in rows:
         x, y, w, h = row.box
-        centre = np.array([x + w / 2, y + h / 2])
+        centre = np.array([x + w / 2, y + h / 2]) * scale
         gap = np.abs(theirs - centre).max(axis=1, initial=0) if len(theirs) else np.zeros(0)
         near = np.flatnonzero(gap < CLOSE)
         name = CLASSES.get(row.class_id, "?")

@@ -22,13 +22,27 @@ def films(
         bool, typer.Option("--small", help="Label red cells and platelets too.")
     ] = False,
     seed: Annotated[int, typer.Option(help="The same seed draws the same fields.")] = 0,
+    lld: Annotated[
+        list[str] | None,
+        typer.Option(help="Write LLD's own layout instead: a subset, e.g. H_40X_C2; repeatable."),
+    ] = None,
+    patients: Annotated[int, typer.Option(min=2, help="Of a set in LLD's layout.")] = 6,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(help="A known fault to plant in LLD's layout, or all; repeatable."),
+    ] = None,
 ) -> None:
     """Draw fields with exact truth: boxes, classes and the seven attributes.
 
     Writes DIR/<look>/*.png and DIR/dataset.json in bloodfilm's own format, which `evaluate`,
     `train` and `data convert` read. Looks that are close-ups hold one white cell a field.
 
+    With --lld it writes a set in LLD's layout, JSON and text labels, and DIR/planted.json with the
+    faults that --fault plants: a test bed for `data audit`, `data fix` and `data split`.
+
     Example: bloodfilm films drawn --fields 50 --look pbc-like --look lld40x-like
+
+    bloodfilm films bed --lld H_40X_C2 --lld L_100X_C2 --fields 3 --fault "patient leak"
     """
     from dataclasses import replace
 
@@ -36,6 +50,13 @@ def films(
     from bloodfilm.films import LOOKS, MIXES, SetPlan, usual_recipe, write_set
     from bloodfilm.formats import save_dataset
 
+    if out.exists() and any(out.iterdir()):
+        raise ConfigError(f"{out}: is not empty; name a new folder")
+    if lld:
+        _write_lld(out, lld, (patients, fields, seed), fault or [])
+        return
+    if fault:
+        raise ConfigError("--fault: faults are planted in LLD's layout; give --lld too")
     names = look or ["pbc-like", "bccd-like", "raabin-like", "lld40x-like"]
     unknown = [n for n in names if n not in LOOKS]
     if unknown or (mix != "five" and mix not in MIXES):
@@ -43,8 +64,6 @@ def films(
             f"films: no look or mix {unknown[0] if unknown else mix!r}; "
             f"looks: {', '.join(LOOKS)}; mixes: five, {', '.join(MIXES)}"
         )
-    if out.exists() and any(out.iterdir()):
-        raise ConfigError(f"{out}: is not empty; name a new folder")
     chosen = dict.fromkeys(FIVE, 1.0) if mix == "five" else mix
     parts = []
     for number, name in enumerate(names):
@@ -55,3 +74,22 @@ def films(
     every = replace(drawn, fields=tuple(parts), source=out)
     save_dataset(every, out / "dataset.json", "bloodfilm")
     print(f"{len(every)} fields, {sum(every.class_counts().values())} cells in {out}")
+
+
+def _write_lld(
+    out: Path, subsets: list[str], numbers: tuple[int, int, int], faults: list[str]
+) -> None:
+    """Write a set in LLD's layout, and what was planted in it."""
+    import json
+
+    from bloodfilm.films.bed import SPARSE, BedPlan
+    from bloodfilm.films.faults import FAULTS, write_bed
+
+    patients, fields, seed = numbers
+    chosen = list(FAULTS) if "all" in faults else faults
+    plan = BedPlan(subsets, patients, fields, sparse=True, faults=chosen)
+    planted = write_bed(out, plan, seed=seed)
+    listed = [item.to_json(out) for item in planted]
+    (out / "planted.json").write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
+    print(f"{out}: {len(subsets)} subsets of {patients} patients; {len(planted)} faults planted")
+    print(f"  text labels of 12 columns, and of 16 in {SPARSE}")

@@ -1,13 +1,14 @@
 """LLD-shaped sets of rendered cells, on their way to disk: what faults are planted in.
 
 A bed is a folder in LLD's own layout: `H_40X_C2/Images/train`, `json_labels/train.json`,
-`txt_labels/AttriDet/train`, rendered cells, LLD's class ids and attribute codes. Every patient's
-slide is rendered once as a tall strip, and its fields are cut from it, so that fields may overlap
-as LLD's do.
+`txt_labels/AttriDet/train`, rendered cells, LLD's class ids and attribute codes; `L_100X_C2` has
+its JSON in `labels.zip`, as in the published copy. Every patient's slide is rendered once as a tall
+strip, and its fields are cut from it, so that fields may overlap as LLD's do.
 """
 
 import json
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,15 @@ from bloodfilm.formats._lldcodes import (
 )
 
 Pixels = NDArray[np.uint8]
+Edit = Callable[[list[str]], list[str]]
 Json = dict[str, Any]
 _IDS = {name: ident for ident, name in sorted(CLASSES.items(), reverse=True)}
 DIAGNOSES = ("AML", "ALL", "AML", "CLL", "CML", "APML")
 LOOK_OF = {"100X": "lld100x-like", "40X": "lld40x-like", "10X": "lld10x-like"}
 _CODE = {"100X": "1000", "40X": "400", "10X": "100"}
+ZIPPED = frozenset({"L_100X_C2"})
+"""Subsets whose JSON labels come in `labels.zip`."""
+FULL, SPARSE = "AttriDet", "SLA-Det"
 EDGE = 6.0
 
 
@@ -47,12 +52,22 @@ class Planted:
         image: path of the image or label file it is about.
         annotations: the JSON ids of the annotations it is about.
         other: a second image it is about.
+        fault: the name in `faults.FAULTS` it was planted as.
     """
 
     kind: str
     image: Path
     annotations: tuple[str, ...] = ()
     other: Path | None = None
+    fault: str = ""
+
+    def to_json(self, root: Path) -> Json:
+        """Return plain data, files named as seen from the bed."""
+        other = None if self.other is None else self.other.relative_to(root).as_posix()
+        whole = not self.image.is_relative_to(root)
+        image = self.image if whole else self.image.relative_to(root)
+        record = {"fault": self.fault, "kind": self.kind, "file": image.as_posix()}
+        return record | {"annotations": list(self.annotations), "other": other}
 
 
 @dataclass(frozen=True)
@@ -65,6 +80,8 @@ class BedPlan:
         fields: of each patient.
         side: of a field, pixels.
         whites: white cells a field, on average.
+        sparse: also write 16-column text labels of train fields, of one rectangle of each.
+        empty: subset folders without a field, as `L_10X_C1` is published.
         faults: names in `faults.FAULTS` to plant, in order.
     """
 
@@ -73,6 +90,8 @@ class BedPlan:
     fields: int = 3
     side: int = 320
     whites: int = 2
+    sparse: bool = False
+    empty: Sequence[str] = ()
     faults: Sequence[str] = ()
 
 
@@ -84,14 +103,27 @@ class Bed:
     pixels: dict[Path, Pixels] = field(default_factory=dict)
     labels: dict[tuple[str, str], Json] = field(default_factory=dict)
     planted: list[Planted] = field(default_factory=list)
+    fault: str = ""
+    """The fault being planted."""
     used: set[int] = field(default_factory=set)
     silent: set[Path] = field(default_factory=set)
     """Images that labels speak of but that are not written."""
+    cut: set[Path] = field(default_factory=set)
+    """Images that are written cut short."""
+    patches: dict[Path, tuple[int, int, int, int]] = field(default_factory=dict)
+    """The marked rectangle (x1, y1, x2, y2) of images that have sparse text labels."""
+    edits: dict[tuple[str, Path], Edit] = field(default_factory=dict)
+    """Text folder and image -> what becomes of the lines of its text labels."""
 
     def annotations(self, subset: str, split: str) -> list[Json]:
         """Return the annotations of a label file."""
         listed: list[Json] = self.labels[subset, split]["annotations"]
         return listed
+
+    def label_file(self, subset: str, split: str) -> Path:
+        """Return where a subset's JSON labels lie, in an archive or not."""
+        folder = "labels.zip" if subset in ZIPPED else "json_labels"
+        return self.root / subset / folder / f"{split}.json"
 
     def image_of(self, subset: str, split: str, annotation: Json) -> Path:
         """Return the image an annotation is of."""
@@ -120,7 +152,8 @@ class Bed:
 
     def note(self, kind: str, image: Path, *items: Json, other: Path | None = None) -> None:
         """List a planted fault."""
-        self.planted.append(Planted(kind, image, tuple(str(i["id"]) for i in items), other))
+        idents = tuple(str(i["id"]) for i in items)
+        self.planted.append(Planted(kind, image, idents, other, self.fault))
 
 
 def render_patient(bed: Bed, plan: BedPlan, subset: str, patient: int, seed: int) -> None:
@@ -233,27 +266,88 @@ def _class_id(cell: Cell) -> int:
 # ---- writing ---------------------------------------------------------------------------------
 
 
-def write(bed: Bed) -> None:
+def write(bed: Bed, plan: BedPlan) -> None:
     """Write images, JSON labels and text labels."""
     for path, pixels in bed.pixels.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         if path not in bed.silent:
             save_image(path, pixels)
+        if path in bed.cut:
+            path.write_bytes(path.read_bytes()[:200])
+    for subset in plan.empty:
+        for split in ("train", "test"):
+            (bed.root / subset / "Images" / split).mkdir(parents=True)
     for (subset, split), content in bed.labels.items():
-        file = bed.root / subset / "json_labels" / f"{split}.json"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(content), encoding="utf-8")
-        names = {i["id"]: str(i["file_name"]) for i in content["images"]}
-        sizes = {i["id"]: (i["width"], i["height"]) for i in content["images"]}
-        lines: dict[str, list[str]] = {name: [] for name in names.values()}
-        for item in content["annotations"]:
-            ident = item["image_id"]
-            lines[names[ident]].append(_line(item, sizes[ident]))
-        folder = bed.root / subset / "txt_labels" / "AttriDet" / split
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, rows in lines.items():
-            text = "".join(row + "\n" for row in rows)
-            (folder / f"{Path(name).stem}.txt").write_text(text, encoding="utf-8")
+        _write_json(bed.root / subset, split, content)
+        _write_texts(bed, (subset, split), FULL)
+        if plan.sparse and split == "train":
+            _write_texts(bed, (subset, split), SPARSE)
+
+
+def _write_json(subset: Path, split: str, content: Json) -> None:
+    text = json.dumps(content)
+    if subset.name in ZIPPED:
+        subset.mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(subset / "labels.zip", "a", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(zipfile.ZipInfo(f"WBC_detection/{split}.json"), text)
+        return
+    file = subset / "json_labels" / f"{split}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
+
+
+def _write_texts(bed: Bed, key: tuple[str, str], kind: str) -> None:
+    """Write a label file an image; of sparse ones the cells in the patch, and the patch."""
+    subset, split = key
+    content = bed.labels[key]
+    folder = bed.root / subset / "txt_labels" / kind / split
+    folder.mkdir(parents=True, exist_ok=True)
+    for entry in content["images"]:
+        path = bed.root / subset / "Images" / split / str(entry["file_name"])
+        same = {i["id"] for i in content["images"] if i["file_name"] == entry["file_name"]}
+        mine = [a for a in content["annotations"] if a["image_id"] in same]
+        size = (int(entry["width"]), int(entry["height"]))
+        if kind == SPARSE:
+            lines = [_sparse_line(a, size, patch) for a, patch in _marked(bed, path, mine)]
+        else:
+            lines = [_line(a, size) for a in mine]
+        edit = bed.edits.get((kind, path))
+        lines = lines if edit is None else edit(lines)
+        file = folder / f"{path.stem}.txt"
+        file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def patch_of(bed: Bed, image: Path, boxes: Sequence[Sequence[float]]) -> tuple[int, int, int, int]:
+    """Return an image's marked rectangle; by default one around its first box, off the diagonal.
+
+    Its columns read in the wrong order would not hold that box.
+    """
+    if image not in bed.patches:
+        height, width = bed.pixels[image].shape[:2]
+        x, y, w, h = boxes[0] if boxes else (0.3 * width, 0.1 * height, 9.0, 9.0)
+        left, top = max(0, int(x) - 30), max(0, int(y) - 30)
+        right, low = min(width, int(x + w) + 40), min(height, int(y + h) + 30)
+        bed.patches[image] = (left, top, right, low)
+    return bed.patches[image]
+
+
+def _marked(
+    bed: Bed, image: Path, annotations: Iterable[Json]
+) -> list[tuple[Json, tuple[int, int, int, int]]]:
+    listed = list(annotations)
+    x1, y1, x2, y2 = patch = patch_of(bed, image, [a["bbox"] for a in listed])
+    centres = [(a["bbox"][0] + a["bbox"][2] / 2, a["bbox"][1] + a["bbox"][3] / 2) for a in listed]
+    inside = [x1 <= x <= x2 and y1 <= y <= y2 for x, y in centres]
+    return [(a, patch) for a, within in zip(listed, inside, strict=True) if within]
+
+
+def _sparse_line(item: Json, size: tuple[int, int], patch: tuple[int, int, int, int]) -> str:
+    """One cell in LLD's sixteen columns: the patch, at 640 scale, stands before the codes."""
+    words = _line(item, size).split()
+    x1, y1, x2, y2 = patch
+    across, down = 640 / size[0], 640 / size[1]
+    columns = (x1 * across, x2 * across, y1 * down, y2 * down)
+    return " ".join([*words[:5], *(f"{v:.2f}" for v in columns), *words[5:]])
 
 
 def _line(item: Json, size: tuple[int, int]) -> str:

@@ -25,7 +25,9 @@ from bloodfilm.films.bed import (
 )
 from bloodfilm.films.looks import get_look
 from bloodfilm.films.render import render_field
+from bloodfilm.films.setfaults import SET_FAULTS
 from bloodfilm.formats._lldcodes import CLASSES
+from bloodfilm.formats._lldnames import parse_subset
 
 
 def write_bed(root: Path, plan: BedPlan | None = None, *, seed: int = 0) -> list[Planted]:
@@ -37,13 +39,17 @@ def write_bed(root: Path, plan: BedPlan | None = None, *, seed: int = 0) -> list
     unknown = [name for name in plan.faults if name not in FAULTS]
     if unknown:
         raise ConfigError(f"films: no fault {unknown[0]!r}; known: {', '.join(FAULTS)}")
+    for subset in (*plan.subsets, *plan.empty):
+        if parse_subset(subset) is None:
+            raise ConfigError(f"films: no subset {subset!r}; LLD has H_40X_C2, L_100X_C1, ...")
     bed = Bed(root)
     for subset in plan.subsets:
         for patient in range(plan.patients):
             render_patient(bed, plan, subset, patient, seed)
     for name in plan.faults:
+        bed.fault = name
         FAULTS[name](bed, plan)
-    write(bed)
+    write(bed, plan)
     return bed.planted
 
 
@@ -63,7 +69,7 @@ def _repeated_entries(bed: Bed, _: BedPlan) -> None:
     for number, annotation in enumerate(mine[1:]):
         content["images"].append(entry | {"id": 9000 + number})
         annotation["image_id"] = 9000 + number
-    bed.note("repeated image entry", bed.root / subset / "json_labels" / f"{split}.json")
+    bed.note("repeated image entry", bed.label_file(subset, split))
 
 
 def _exact_repeat(bed: Bed, _: BedPlan) -> None:
@@ -164,7 +170,7 @@ def _category_swap(bed: Bed, _: BedPlan) -> None:
     categories = [dict(c) for c in bed.labels[key]["categories"]]
     categories[12]["name"], categories[13]["name"] = "basophil", "eosinophil"
     bed.labels[key]["categories"] = categories
-    bed.note("id and name differ", bed.root / subset / "json_labels" / f"{split}.json")
+    bed.note("id and name differ", bed.label_file(subset, split))
 
 
 def _missing_image(bed: Bed, _: BedPlan) -> None:
@@ -280,7 +286,7 @@ def _patient_leak(bed: Bed, plan: BedPlan) -> None:
     bed.note("patient leak", bed.root / subset / "Images" / "test" / moved[0]["file_name"])
 
 
-FAULTS: dict[str, Callable[[Bed, BedPlan], None]] = {
+BOX_FAULTS: dict[str, Callable[[Bed, BedPlan], None]] = {
     "overlap": _overlap(False),
     "overlap turned": _overlap(True),
     "duplicate field": _duplicate,
@@ -303,4 +309,7 @@ FAULTS: dict[str, Callable[[Bed, BedPlan], None]] = {
     "missing image": _missing_image,
     "back-tick": _back_tick,
 }
-"""Every fault that can be planted, by name; plant them in this order."""
+"""Faults of boxes, entries and names, by name; plant them in this order."""
+
+FAULTS = BOX_FAULTS | SET_FAULTS
+"""Every fault that can be planted."""

@@ -1,0 +1,49 @@
+"""`bloodfilm films --lld`: a set in LLD's layout, its faults listed, and what is refused."""
+
+import json
+import zipfile
+
+import pytest
+from typer.testing import CliRunner
+
+from bloodfilm.cli.app import app
+from bloodfilm.formats import open_dataset
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["films", *map(str, arguments)])
+
+
+def test_a_set_in_lld_layout_with_its_faults_listed(tmp_path):
+    out = tmp_path / "bed"
+    subsets = ("--lld", "L_100X_C2", "--lld", "H_40X_C2")
+    size = ("--fields", 2, "--patients", 3)
+    result = run(out, *subsets, *size, "--fault", "sliver", "--fault", "missing image")
+    assert result.exit_code == 0, result.output
+    listed = json.loads((out / "planted.json").read_text())
+    assert [entry["fault"] for entry in listed] == ["sliver", "missing image"]
+    assert listed[0]["file"].startswith("L_100X_C2/Images/train/")
+    with zipfile.ZipFile(out / "L_100X_C2" / "labels.zip") as archive:
+        names = {"WBC_detection/train.json", "WBC_detection/test.json"}
+        assert set(archive.namelist()) == names
+    dataset = open_dataset(out)
+    assert {f.domain.name for f in dataset} == {"L/100X/C2", "H/40X/C2"}
+    assert len(dataset) == 11 and "1 of 12 images are missing" in "\n".join(dataset.problems)
+    sparse = open_dataset(out, labels="SLA-Det")
+    assert all(f.region.polygons and len(f.cells) for f in sparse if f.cells)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["--lld", "H_20X_C1"], "no subset 'H_20X_C1'"),
+        (["--fault", "sliver"], "give --lld too"),
+        (["--lld", "H_40X_C2", "--fault", "rust"], "no fault 'rust'; known: overlap"),
+    ],
+)
+def test_what_cannot_be_drawn_is_one_line(tmp_path, arguments, what):
+    result = run(tmp_path / "bed", *arguments)
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ") and what in line
+    assert not (tmp_path / "bed").exists()
