@@ -8,8 +8,8 @@ commands on it in a fresh process, on at most two cores, and reads time and peak
 resident set) from the kernel. For training, which needs pictures, it makes the same index again
 over a few drawn ones: what is measured is the start, the reading of shards and the memory, not
 what is learnt. Limits stand beside the figures; what is over its limit is marked, and the exit
-code is 1. The load of the machine is recorded: other work makes wall-clock times longer, and
-processor seconds are given beside them.
+code is 1. The load of the machine is recorded. Where it is more than the cores that are used, the
+wall clock measures other people's work: processor seconds are then held against the limit.
 """
 
 import argparse
@@ -231,15 +231,16 @@ def main() -> None:
 
 
 def open_one(file: Path) -> dict[str, Any]:
-    begin = time.perf_counter()
+    begin, busy = time.perf_counter(), time.process_time()
     from bloodfilm.formats import open_dataset
 
     dataset = open_dataset(file)
-    opened = time.perf_counter() - begin
+    opened, opened_cpu = time.perf_counter() - begin, time.process_time() - busy
     field = dataset[len(dataset) // 2]
     took = time.perf_counter() - begin
     return {
         "opened_s": round(opened, 3),
+        "opened_cpu_s": round(opened_cpu, 3),
         "first_field_s": round(took, 3),
         "cells": len(field.cells),
     }
@@ -284,22 +285,25 @@ def run(folder: Path, given: argparse.Namespace) -> int:
     if not file.exists():
         begin = time.perf_counter()
         write_set(file, many_fields(fields, cells))
-        print(f"wrote {file.name} in {time.perf_counter() - begin:.0f} s")
-        if not given.without_training:
-            write_run(folder, fields, cells)
+        print(f"wrote {file.name} in {time.perf_counter() - begin:.0f} s", flush=True)
+    if not given.without_training and not (folder / "reader.toml").exists():
+        write_run(folder, fields, cells)
     loads, rows = [os.getloadavg()], []
-    print(f"{'':36}{'seconds':>9}{'limit':>7}{'CPU s':>8}{'peak MB':>9}{'limit':>7}")
+    print(f"{'':36}{'seconds':>9}{'CPU s':>8}{'limit':>7}{'peak MB':>9}{'limit':>7}")
     for name, command, limit in steps(folder, file, given.without_training):
         got = measured(command, (0, 1) if "audit" in name else (0,))
         said = got.pop("said")
         if "--step" in command:
             got |= json.loads(said)
-        late = limit is not None and got.get("opened_s", got["seconds"]) > limit
-        got |= {"limit_s": limit, "limit_mb": MEMORY_MB}
-        got["within"] = not late and got["peak_mb"] <= MEMORY_MB
+        busy = loads[-1][0] > CORES
+        taken = got["cpu_seconds"] if busy else got["seconds"]
+        taken = got.get("opened_cpu_s" if busy else "opened_s", taken)
+        got |= {"limit_s": limit, "held_against": "processor" if busy else "wall clock"}
+        got["within"] = (limit is None or taken <= limit) and got["peak_mb"] <= MEMORY_MB
         rows.append({"what": name} | got)
-        shown = f"{name:36}{got['seconds']:9.1f}{limit or '-':>7}{got['cpu_seconds']:8.1f}"
-        print(shown + f"{got['peak_mb']:9}{MEMORY_MB:7}{'' if got['within'] else '  OVER'}")
+        shown = f"{name:36}{got['seconds']:9.1f}{got['cpu_seconds']:8.1f}{limit or '-':>7}"
+        mark = "" if got["within"] else "  OVER"
+        print(shown + f"{got['peak_mb']:9}{MEMORY_MB:7}{mark}", flush=True)
         loads.append(os.getloadavg())
     report = {
         "command": " ".join(["python", "benchmarks/million.py", *sys.argv[1:]]),
@@ -309,6 +313,7 @@ def run(folder: Path, given: argparse.Namespace) -> int:
         "load_average": [round(load[0], 2) for load in loads],
         "fields": fields,
         "cells": cells,
+        "limit_mb": MEMORY_MB,
         "index_mb": round(file.stat().st_size / 2**20, 1),
         "steps": rows,
     }

@@ -3,6 +3,7 @@
 from audit.tables import row, table
 from bloodfilm.audit.stats import statistics
 from bloodfilm.audit.table import IGNORE
+from bloodfilm.report import charts
 from bloodfilm.report.audit_page import write_stats
 
 
@@ -45,3 +46,17 @@ def test_the_page_needs_nothing_else(tmp_path):
     text = write_stats(statistics(small()), tmp_path / "s.html").read_text()
     assert "<svg" in text and "monoblast" in text
     assert "http" not in text.replace("http-equiv", "")
+
+
+def test_very_many_patients_are_drawn_as_the_largest_and_the_rest():
+    svg = charts.bars({str(i): 1000 - i for i in range(500)}, most_bars=10)
+    assert svg.count("<rect") == 10
+    assert ">0</text>" in svg and ">8</text>" in svg and ">9</text>" not in svg
+    assert "each of 491 others" in svg and ">746</text>" in svg  # the mean of 991 down to 501
+
+
+def test_every_value_of_an_attribute_has_a_colour_of_its_own_up_to_six():
+    fills = [charts.swatch(place).split("<rect")[1] for place in range(6)]
+    assert len(set(fills)) == 6
+    bar = charts.stack([5, 0, 3, 2])
+    assert bar.count("<rect") == 3 and "fill-opacity" in bar

@@ -36,9 +36,7 @@ def statistics(table: Table) -> dict[str, Any]:
         "attributes": _attributes(table),
         "attribute_by_class": _attribute_by_class(table, list(classes)),
         "sizes": {
-            name: _sizes(table, table.label == label, px, um)
-            for label, name in enumerate(table.names)
-            if name != IGNORE
+            name: _sizes(table, table.label == table.names.index(name), px, um) for name in classes
         },
         "size_px": _histogram(px, BINS_PX),
         "size_um": _histogram(um, BINS_UM),

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from bloodfilm.audit import Finding
     from bloodfilm.audit.table import Table
 
-SHOWN = 25
+SHOWN, LEAST_SHOWN = 25, 2
 EXIT_CLEAN, EXIT_FINDINGS = 0, 1
 
 Roots = Annotated[list[Path], typer.Argument(metavar="ROOT...", help="Data sets to look at.")]
@@ -283,13 +283,28 @@ def _lines(findings: "list[Finding]", tables: "list[Table]") -> list[str]:
         kinds[key] = kinds.get(key, 0) + 1
     lines += [f"  {severity:<8} {kind:<24} {count}" for (severity, kind), count in kinds.items()]
     telling = [f for f in findings if f.severity != "info"]
+    shown = _some_of_each_kind(telling)
     lines += [""] if telling else []
-    for f in telling[:SHOWN]:
+    for f in shown:
         ids = f" #{', #'.join(f.annotations)}" if f.annotations else ""
         lines.append(f"{f.severity}: {Path(f.file).name}{ids}: {f.what} ({f.sure:.0%} sure)")
-    if len(telling) > SHOWN:
-        lines.append(f"and {len(telling) - SHOWN} more: --json or --html lists them")
+    if len(telling) > len(shown):
+        lines.append(f"and {len(telling) - len(shown)} more: --json or --html lists them")
     return lines
+
+
+def _some_of_each_kind(findings: "list[Finding]") -> "list[Finding]":
+    """Return the first few findings of every kind and severity, in order."""
+    kinds = {(f.severity, f.kind) for f in findings}
+    each = max(LEAST_SHOWN, SHOWN // max(len(kinds), 1))
+    seen: dict[tuple[str, str], int] = {}
+    shown = []
+    for finding in findings:
+        key = finding.severity, finding.kind
+        seen[key] = seen.get(key, 0) + 1
+        if seen[key] <= each:
+            shown.append(finding)
+    return shown
 
 
 def _figure_lines(figures: dict[str, Any]) -> list[str]:

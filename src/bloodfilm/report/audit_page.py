@@ -129,7 +129,8 @@ def _shares(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
             for label, row in classes.items()
             if sum(row)
         ]
-        tables.append({"name": name.replace("_", " "), "values": values, "rows": rows})
+        keys = [(value, charts.swatch(place)) for place, value in enumerate(values)]
+        tables.append({"name": name.replace("_", " "), "keys": keys, "rows": rows})
     return tables
 
 

@@ -8,10 +8,21 @@ _ROW = 22
 _LEFT, _RIGHT = 190, 90
 _WIDTH = 640
 _TINTS = ("var(--v0)", "var(--v1)", "var(--v2)")
+_FADED = 0.45
+_LEAST_SHARE = 0.001
 
 
-def bars(values: Mapping[str, float]) -> str:
-    """Return a horizontal bar chart, one bar a name, longest value full width."""
+def bars(values: Mapping[str, float], most_bars: int = 60) -> str:
+    """Return a horizontal bar chart, one bar a name, longest value full width.
+
+    Of more than `most_bars` the largest are drawn, in their order, and the rest are one bar.
+    """
+    if len(values) > most_bars:
+        largest = sorted(values, key=lambda name: -values[name])[: most_bars - 1]
+        kept = {name: value for name, value in values.items() if name in set(largest)}
+        rest = len(values) - len(kept)
+        total = sum(values.values()) - sum(kept.values())
+        values = {**kept, f"each of {rest} others": total / rest}
     most = max(values.values(), default=0) or 1
     rows = []
     for place, (name, value) in enumerate(values.items()):
@@ -49,10 +60,23 @@ def stack(counts: Sequence[int]) -> Markup:
     x, parts = 0.0, []
     for place, count in enumerate(counts):
         width = 120 * count / total
-        tint = _TINTS[place % 3]
-        parts.append(f'<rect x="{x:.1f}" y="3" width="{width:.1f}" height="10" fill="{tint}"/>')
+        if count >= _LEAST_SHARE * total:
+            parts.append(
+                f'<rect x="{x:.1f}" y="3" width="{width:.1f}" height="10" {_fill(place)}/>'
+            )
         x += width
     return Markup(_svg(120, 16, "".join(parts), 120))
+
+
+def swatch(place: int) -> Markup:
+    """Return a small square in the colour that `stack` gives a place."""
+    return Markup(_svg(10, 10, f'<rect width="10" height="10" {_fill(place)}/>', 10))
+
+
+def _fill(place: int) -> str:
+    """Return a colour: three tints, then the same ones paler."""
+    faded = f' fill-opacity="{_FADED}"' if place >= len(_TINTS) else ""
+    return f'fill="{_TINTS[place % len(_TINTS)]}"{faded}'
 
 
 def _svg(width: int, height: int, inside: str, shown: int | None = None) -> str:
