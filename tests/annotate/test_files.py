@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from bloodfilm.annotate.budget import LEAST_SHARE, Budget
+from bloodfilm.annotate.budget import LEAST_SHARE, Budget, expected, plan_within
 from bloodfilm.annotate.costs import Rates, cost_of
 from bloodfilm.annotate.evidence import from_detections
-from bloodfilm.annotate.planning import Evidence
+from bloodfilm.annotate.planning import Evidence, Planner
 from bloodfilm.annotate.writing import draw_region
 from bloodfilm.cli.annotate import app
 from bloodfilm.core import Cell, Field, Region
@@ -58,6 +58,20 @@ def test_a_time_is_spent_on_boxes_and_fields() -> None:
     assert sum(s > 0 for s in poor) == 3
     assert Budget(minutes=1).shares([], rates) == []
     assert len(Budget(minutes=1).shares([Evidence(9, 9)], rates)) == 1
+
+
+@pytest.mark.parametrize("by", ["random", "cells", "uncertainty"])
+def test_a_planner_that_finds_more_cells_still_keeps_the_time(by: Planner) -> None:
+    rng = np.random.default_rng(0)
+    crowded = rng.normal(50, 4, (12, 2)).clip(0, 90)  # all cells in one place
+    boxes = np.hstack([crowded, np.full((12, 2), 5.0)])
+    items = [from_detections(100, 100, boxes, np.full(12, 0.8), np.zeros(12))] * 6
+    rates = Rates(box_seconds=10, field_seconds=5)
+    shares, regions = plan_within(items, Budget(minutes=4), rates, by)
+    spent = rates.minutes(expected(items, regions), sum(s > 0 for s in shares))
+    assert 0 < spent <= 4
+    area = plan_within(items, Budget(share=0.2), rates, by)[0]
+    assert area == [0.2] * 6
 
 
 def test_costs_are_counted_and_the_rest_is_extrapolated() -> None:

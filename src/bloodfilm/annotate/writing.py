@@ -19,6 +19,7 @@ NATIVE, COCO, STUDIO, PICTURES = "bloodfilm.json", "coco.json", "label-studio.js
 CATEGORY = "region to mark"
 LONGEST = 900
 SHEET_COLUMNS, SHEET_SIDE, SHEET_MOST = 5, 260, 40
+GUTTER = 8
 OUTLINE = (20, 120, 60)
 
 
@@ -143,11 +144,13 @@ def _fit(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 def _sheet(cells: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     blank = np.full_like(cells[0], 250)
     filled = [*cells, *[blank] * (-len(cells) % SHEET_COLUMNS)]
+    framed = [np.pad(c, ((0, GUTTER), (0, GUTTER), (0, 0)), constant_values=250) for c in filled]
     rows = [
-        np.concatenate(filled[i : i + SHEET_COLUMNS], axis=1)
-        for i in range(0, len(filled), SHEET_COLUMNS)
+        np.concatenate(framed[i : i + SHEET_COLUMNS], axis=1)
+        for i in range(0, len(framed), SHEET_COLUMNS)
     ]
-    return np.concatenate(rows, axis=0)
+    sheet = np.concatenate(rows, axis=0)
+    return np.pad(sheet, ((GUTTER, 0), (GUTTER, 0), (0, 0)), constant_values=250)
 
 
 def _save(path: Path, picture: NDArray[np.uint8]) -> None:

@@ -40,10 +40,10 @@ def plan(
     Writes DIR/bloodfilm.json, DIR/coco.json and DIR/label-studio.json (the regions in three
     formats), DIR/plan.jpg and DIR/pictures (the regions to look at).
     """
-    from bloodfilm.annotate.budget import Budget
+    from bloodfilm.annotate.budget import Budget, expected, plan_within
     from bloodfilm.annotate.costs import Rates
     from bloodfilm.annotate.fields import blob_evidence, bundle_evidence, plan_dataset
-    from bloodfilm.annotate.planning import PLANNERS, plan_regions
+    from bloodfilm.annotate.planning import PLANNERS
     from bloodfilm.annotate.writing import NATIVE, write_plan
     from bloodfilm.core.domain import Domain
     from bloodfilm.core.errors import ConfigError, DataError
@@ -64,16 +64,14 @@ def plan(
     else:
         stated = Domain(um_per_px=um_per_px, squeeze=squeeze)
         evidence = bundle_evidence(paths, load_bundle(bundle), stated)
-    shares = wanted.shares(evidence, rates)
-    regions = plan_regions(evidence, shares, planner, seed)
+    shares, regions = plan_within(evidence, wanted, rates, planner, seed)
     write_plan(plan_dataset(paths, evidence, regions, folder.name), out, overwrite)
-    held = [r.contains(e.points) @ e.cells for r, e in zip(regions, evidence, strict=True)]
-    expected, opened = float(sum(held)), sum(s > 0 for s in shares)
+    cells, opened = expected(evidence, regions), sum(s > 0 for s in shares)
     total = float(sum(e.cells.sum() for e in evidence))
     print(f"{out}: regions of {opened} of {len(paths)} fields, chosen by {planner}")
     print(f"  area      {sum(shares) / max(len(shares), 1):.1%} of all fields")
-    print(f"  expected  {expected:.0f} of about {total:.0f} cells")
-    print(f"  time      about {rates.minutes(expected, opened):.0f} minutes at {_stated(rates)}")
+    print(f"  expected  {cells:.0f} of about {total:.0f} cells")
+    print(f"  time      about {rates.minutes(cells, opened):.0f} minutes at {_stated(rates)}")
 
 
 @app.command()
