@@ -41,6 +41,15 @@ def test_doubts_about_what_was_seen_often_count_less() -> None:
     assert last.contains([[82, 82]]).all()
 
 
+def test_a_crowd_of_doubtful_red_cells_does_not_outweigh_a_doubtful_rare_one() -> None:
+    crowd = [[5.0 + 3 * i, 5, 4, 4] for i in range(8)]
+    sure = [[2.0 * i, 60, 4, 4] for i in range(40)]
+    boxes = [*crowd, *sure, [80, 80, 10, 10]]
+    item = from_detections(100, 100, boxes, [0.5] * 8 + [1.0] * 40 + [0.5], [0] * 48 + [1])
+    (region,) = plan_regions([item], [0.1], "uncertainty")
+    assert region.contains([[85, 85]]).all()
+
+
 def test_plans_depend_on_the_seed_alone() -> None:
     items = [Evidence(100, 80)] * 3
     one, again = (plan_regions(items, [0.1] * 3, "random", 1) for _ in range(2))
@@ -65,15 +74,20 @@ def test_a_cell_is_marked_by_its_centre() -> None:
     assert kept.region == Region.rect(0, 0, 10, 10)
 
 
-def test_dark_blobs_are_the_nuclei() -> None:
+@pytest.mark.parametrize("look", ["pbc-like", "bccd-like", "raabin-like", "lld40x-like"])
+def test_dark_blobs_are_the_nuclei(look: str) -> None:
     from bloodfilm.films import render_field
 
-    image, truth = render_field("pbc-like", seed=3)
+    image, truth = render_field(look, seed=3)
     found = dark_blobs(image)
     boxes = np.array([s.box for s in truth.white])
     assert len(found.points)
     inside = (found.points[:, None] >= boxes[:, :2]) & (
         found.points[:, None] <= boxes[:, :2] + boxes[:, 2:]
     )
-    assert inside.all(axis=2).any(axis=1).mean() > 0.5
+    assert inside.all(axis=2).any(axis=1).mean() > 0.7
+    assert inside.all(axis=2).any(axis=0).mean() > 0.7
+
+
+def test_an_empty_field_has_no_nuclei() -> None:
     assert not len(dark_blobs(np.full((50, 60, 3), 240, np.uint8)).points)

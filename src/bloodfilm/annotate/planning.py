@@ -15,7 +15,7 @@ PLANNERS: tuple[Planner, ...] = ("random", "cells", "uncertainty")
 STEPS = 24
 """Places tried along each axis of a field."""
 NOVELTY = 1.0
-"""How much a group of cells that few regions hold so far counts more than a common one."""
+"""How much a group of cells that few regions hold so far counts more than one they hold often."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,11 @@ def plan_regions(
     """Return one rectangle per field, of the field's shape and of the given share of its area.
 
     `random` places it anywhere; `cells` where most cells are expected; `uncertainty` where the
-    model's doubts add up to most, a doubt about a group of cells counting less the more of that
-    group earlier regions hold. Fields are planned in the order given; equal places are drawn by
-    chance. A share of 0 marks nothing, of 1 everything.
+    model's doubts add up to most. A doubt counts less the more cells of its group there are, so
+    that all groups together count alike, and the more of its group earlier regions hold.
+
+    Fields are planned in the order given; equal places are drawn by chance. A share of 0 marks
+    nothing, of 1 everything.
 
     Raises:
         ConfigError: if a share is not in [0, 1] or the planner is unknown.
@@ -55,11 +57,12 @@ def plan_regions(
         raise ConfigError(f"--by {by}: choose from {', '.join(PLANNERS)}")
     rng = np.random.default_rng([seed, 7])
     held: dict[int, float] = {}
+    common = _sizes(evidence)
     regions = []
     for item, share in zip(evidence, shares, strict=True):
         if not 0 <= share <= 1:
             raise ConfigError(f"a share of a field lies between 0 and 1, not {share:g}")
-        values = _values(item, by, held)
+        values = _values(item, by, held, common)
         region, inside = _place(item, share, values, rng)
         regions.append(region)
         for group in item.groups[inside]:
@@ -67,14 +70,28 @@ def plan_regions(
     return regions
 
 
-def _values(item: Evidence, by: Planner, held: dict[int, float]) -> NDArray[np.float64]:
+def _sizes(evidence: Sequence[Evidence]) -> dict[int, float]:
+    """Return how many cells of each group are expected on all fields."""
+    sizes: dict[int, float] = {}
+    for item in evidence:
+        for group, cells in zip(item.groups, item.cells, strict=True):
+            sizes[int(group)] = sizes.get(int(group), 0.0) + float(cells)
+    return sizes
+
+
+def _values(
+    item: Evidence, by: Planner, held: dict[int, float], common: dict[int, float]
+) -> NDArray[np.float64]:
     """Return what each point is worth to a planner."""
     if by == "random":
         return np.zeros(len(item.points))
     if by == "cells":
         return item.cells
     total = sum(held.values()) + 1.0
-    rare = [1 + NOVELTY * (1 - held.get(int(group), 0.0) / total) for group in item.groups]
+    rare = [
+        (1 + NOVELTY * (1 - held.get(int(group), 0.0) / total)) / max(common[int(group)], 1.0)
+        for group in item.groups
+    ]
     return np.asarray(item.doubt * np.array(rare).reshape(-1))
 
 
