@@ -142,13 +142,10 @@ def _fit(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 
 
 def _sheet(cells: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    blank = np.full_like(cells[0], 250)
-    filled = [*cells, *[blank] * (-len(cells) % SHEET_COLUMNS)]
+    columns = min(SHEET_COLUMNS, len(cells))
+    filled = [*cells, *[np.full_like(cells[0], 250)] * (-len(cells) % columns)]
     framed = [np.pad(c, ((0, GUTTER), (0, GUTTER), (0, 0)), constant_values=250) for c in filled]
-    rows = [
-        np.concatenate(framed[i : i + SHEET_COLUMNS], axis=1)
-        for i in range(0, len(framed), SHEET_COLUMNS)
-    ]
+    rows = [np.concatenate(framed[i : i + columns], axis=1) for i in range(0, len(framed), columns)]
     sheet = np.concatenate(rows, axis=0)
     return np.pad(sheet, ((GUTTER, 0), (GUTTER, 0), (0, 0)), constant_values=250)
 
