@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from bloodfilm.core import Region
+from bloodfilm.core.boxes import centres, clip
 from bloodfilm.inference.decode import Detections
 from bloodfilm.losses.detection import detection_loss
 from bloodfilm.losses.target import Target, TargetBatch
@@ -251,10 +252,15 @@ def test_patches_keep_their_cells_and_their_unknown_surroundings() -> None:
     source = field(TWO)
     patches = cut_patches(source, 5.0)
     assert len(patches) == 2
-    first = patches[0]
+    empty = replace(source, boxes=np.zeros((0, 4)), kinds=np.zeros(0, np.int64))
+    first = cut_patches(empty, 5.0)[0]
     assert first.image.shape == (70, 80, 3)  # 10 px around, cut at the field's corner
     assert (first.image == source.image[:70, :80]).all()
     assert first.region.contains([[15.0, 15.0], [75.0, 65.0]]).tolist() == [True, False]
+    sizes = {tuple(np.round(box[2:], 6)) for box in clip(source.boxes, 180, 170)}
+    for patch in cut_patches(source, 0.0):  # no cell of the region is cut, but by the field's edge
+        mine = patch.region.contains(centres(patch.boxes))
+        assert all(tuple(np.round(box[2:], 6)) in sizes for box in patch.boxes[mine])
     assert sum(len(p.boxes) for p in patches) >= len(source.boxes)
     assert cut_patches(replace(source, region=Region.nothing()), 5.0) == []
 

@@ -188,7 +188,7 @@ class SparseSection(Section):
             unknown, canonical px: an unmarked cell from outside may reach in.
         patches: share of the epochs, the first ones, that see the marked regions only, cut out.
         mix: share of the training images cut out likewise in the epochs after.
-        context: what is cut out around a region, canonical px; it stays unknown.
+        context: what is cut out around a region and its cells, canonical px; it stays unknown.
         balance: how far patches and fields with rare kinds are drawn more often: a kind marked in
             a share f of all makes one count (most common kind's f / f) ** balance, at least 1; 0
             is off.

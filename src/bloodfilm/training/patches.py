@@ -6,22 +6,26 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from bloodfilm.core import Region
 from bloodfilm.core.boxes import centres, clip
 from bloodfilm.training.mosaics import Mosaics
 from bloodfilm.training.sources import KINDS, CanonicalField
 
 
 def cut_patches(field: CanonicalField, context: float) -> list[CanonicalField]:
-    """Cut the marked regions out of a field, each with `context` (canonical px) around it.
+    """Cut the marked regions out of a field, each with its cells and `context` (canonical px).
 
-    A field that is known everywhere is one patch. What is around a region stays unknown.
+    No marked cell is cut: a patch holds the region and the boxes marked in it. A field that is
+    known everywhere is one patch. What is around a region stays unknown.
     """
     if field.region.polygons is None:
         return [field]
     height, width = field.image.shape[:2]
     patches = []
     for polygon in field.region.polygons:
-        corners = np.array(polygon)
+        mine = Region.polygon(polygon).contains(centres(field.boxes))
+        boxes = field.boxes[mine]
+        corners = np.concatenate([polygon, boxes[:, :2], boxes[:, :2] + boxes[:, 2:]])
         room = context * Mosaics.oversampling
         low = np.floor(np.maximum(corners.min(axis=0) - room, 0)).astype(int)
         high = np.ceil(np.minimum(corners.max(axis=0) + room, [width, height])).astype(int)
