@@ -1,12 +1,13 @@
 """Hostile and broken files: one clear line, never a crash, never a silent loss."""
 
+import itertools
 import json
 
 import pytest
 from PIL import Image
 
 from bloodfilm.core import DataError
-from bloodfilm.formats import open_dataset
+from bloodfilm.formats import open_dataset, save_dataset
 from bloodfilm.formats._images import image_size
 
 
@@ -304,3 +305,76 @@ def test_a_table_without_its_columns_is_one_line(tmp_path):
     (tmp_path / "wbcatt_train.csv").write_text("img_name,label\nBNE_1.png,Neutrophil\n")
     with pytest.raises(DataError, match=r"wbcatt_train.csv: line 1: no column 'cell_size'"):
         open_dataset(tmp_path)
+
+
+# ---- hostile trees ---------------------------------------------------------------------------
+
+
+def test_links_in_circles_end(tmp_path):
+    coco(tmp_path, [[10, 10, 20, 20]])
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "up").symlink_to(tmp_path)
+    (tmp_path / "self").symlink_to(tmp_path / "self")
+    (tmp_path / "self.png").symlink_to(tmp_path / "self.png")
+    (tmp_path / "gone.json").symlink_to(tmp_path / "nowhere")
+    dataset = open_dataset(tmp_path)
+    assert [f.path for f in dataset] == [tmp_path / "a.png"]
+    with pytest.raises(DataError, match="does not exist"):
+        open_dataset(tmp_path / "self")
+
+
+def test_two_images_of_one_name_are_named(tmp_path):
+    file = coco(tmp_path, [[10, 10, 20, 20]])
+    for folder in ("x", "y"):
+        picture(tmp_path / folder / "a.png")
+    (tmp_path / "a.png").unlink()
+    dataset = open_dataset(file)
+    assert dataset[0].path == tmp_path / "x" / "a.png"
+    assert "'a.png': is the name of 2 images (x/a.png, y/a.png); the first" in dataset.problems[0]
+    with pytest.raises(DataError, match="rename them, or name the folder with images="):
+        open_dataset(file, strict=True)
+    (only,) = open_dataset(file, images=tmp_path / "y")
+    assert only.path == tmp_path / "y" / "a.png"
+
+
+def test_yaml_that_blows_up_is_refused(tmp_path):
+    lines = ["a: &a [x, x, x, x, x, x, x, x, x]"]
+    lines += [
+        f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in itertools.pairwise("abcdefghij")
+    ]
+    root = yolo(tmp_path, "", "\n".join([*lines, "names: *j"]))
+    with pytest.raises(DataError, match=r"data\.yaml: uses aliases"):
+        open_dataset(root)
+
+
+def test_one_unreadable_label_file_does_not_stop_the_rest(tmp_path):
+    root = yolo(tmp_path, "0 .5 .5 .1 .1\n")
+    picture(root / "images" / "train" / "b.png")
+    (root / "labels" / "train" / "b.txt").write_bytes(b"0 .5 \xe4")
+    dataset = open_dataset(root)
+    by_name = {f.path.name: f for f in dataset}
+    assert len(by_name["a.png"].cells) == 1 and by_name["b.png"].region.is_nothing
+    assert "b.txt: byte 5 is not UTF-8" in dataset.problems[0]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_xml_in_other_encodings(tmp_path, encoding):
+    picture(tmp_path / "a.png")
+    box = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
+    text = f"<annotation><object><name>WBC</name>{box}</object></annotation>"
+    (tmp_path / "a.xml").write_text(text, encoding=encoding)
+    assert len(open_dataset(tmp_path, "voc")[0].cells) == 1
+
+
+@pytest.mark.parametrize("name", ["../../../escaped.png", "/escaped.png", "..\\..\\escaped.png"])
+@pytest.mark.parametrize("format", ["yolo", "voc", "cvat", "label_studio", "qupath", "lld"])
+def test_an_images_name_does_not_lead_outside(tmp_path, name, format):
+    file = coco(tmp_path / "set", [[10, 10, 20, 20]])
+    picture(tmp_path / "escaped.png")
+    content = json.loads(file.read_text())
+    content["images"][0]["file_name"] = name
+    file.write_text(json.dumps(content))
+    dataset = open_dataset(file, missing="keep")
+    before = set(tmp_path.rglob("*"))
+    save_dataset(dataset, tmp_path / "out" / "x", format, images="copy")
+    assert all(p.is_relative_to(tmp_path / "out") for p in set(tmp_path.rglob("*")) - before)

@@ -205,7 +205,7 @@ class _File:
             fault("id and name differ", what, "the name is believed; mend the id")
         if _class(name) == UNNAMED and name != "unnamed":
             fault("stray code", f"class {name!r} is none of the taxonomy", "say what it is")
-        attributes = _attributes(item, fault, none=_class(name) == IGNORE)
+        attributes = _attributes(item, fault)
         box = to_floats(item.get("bbox"), 4)
         if box is None:
             fault("unreadable labels", "the annotation has no box of four numbers", "delete it")
@@ -265,7 +265,7 @@ def _class(name: str) -> str:
     return DEFAULT_TAXONOMY.find(name) or UNNAMED
 
 
-def _attributes(item: Json, fault: Callable[[str, str, str], None], none: bool) -> dict[str, str]:
+def _attributes(item: Json, fault: Callable[[str, str, str], None]) -> dict[str, str]:
     """Decode attribute codes; stray ones are reported."""
     known: dict[str, str] = {}
     for name, keys in JSON_KEYS.items():
@@ -276,7 +276,7 @@ def _attributes(item: Json, fault: Callable[[str, str, str], None], none: bool) 
             continue
         if code is not None and 0 <= code < len(values):
             known[name] = values[code]
-        elif not none or code is None:
+        else:
             what = f"{name} has code {raw!r}; known: 0 to {len(values) - 1}, and 4"
             fault("stray code", what, "look at the cell, or write 4 (not applicable)")
     return known

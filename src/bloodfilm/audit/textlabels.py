@@ -13,10 +13,9 @@ from bloodfilm.formats._common import Reading, read_text, split_of
 from bloodfilm.formats._images import ImageIndex, image_size, walk
 from bloodfilm.formats._lldcodes import (
     CLASSES,
-    NOT_APPLICABLE_TEXT,
-    UNKNOWN_SIZE_TEXT,
     attributes_from_text,
     is_none,
+    not_applicable_text,
 )
 from bloodfilm.formats._lldnames import parse_name
 from bloodfilm.formats._lldtext import (
@@ -101,10 +100,8 @@ def _codes(file: TextFile, row: Row) -> Iterator[Finding]:
         yield _fault("stray code", file, row.place, f"has class {row.class_id}")
     columns = row.rest[4:] if 5 + len(row.rest) in PATCH_WIDTHS else row.rest
     names = LLD_SCHEMA.names[-len(columns) :] if columns else ()
-    none = CLASSES.get(row.class_id) == "none"
     for name, code in zip(names, columns, strict=True):
-        known = {*range(len(LLD_SCHEMA[name].values)), NOT_APPLICABLE_TEXT, UNKNOWN_SIZE_TEXT}
-        if code not in known and not none:
+        if code not in {*range(len(LLD_SCHEMA[name].values)), *not_applicable_text(name)}:
             yield _fault("stray code", file, row.place, f"has {name} {code:g}")
 
 

@@ -74,6 +74,7 @@ class Reading:
     images: Path | None = None
     problems: list[str] = field(default_factory=list)
     _strangers: Counter[str] = field(default_factory=Counter)
+    _ambiguous: set[str] = field(default_factory=set)
     _index: ImageIndex | None = None
 
     def __post_init__(self) -> None:
@@ -152,6 +153,16 @@ class Reading:
         if self._index is None:
             self._index = ImageIndex(self.images or self._image_base())
         return self._index
+
+    def find(self, name: str, near: Path | None = None) -> Path | None:
+        """Return the image of that name; where several may be meant, say so and take the first."""
+        found = self.index.candidates(name, near)
+        if len(found) > 1 and name not in self._ambiguous:
+            self._ambiguous.add(name)
+            listed = ", ".join(self.short(p) for p in found[:3])
+            what = f"is the name of {len(found)} images ({listed}); the first is taken"
+            self.report(self.root, repr(name), what, "rename them, or name the folder with images=")
+        return found[0] if found else None
 
     def _image_base(self) -> Path:
         if self.root.is_dir():
@@ -269,6 +280,8 @@ def parse_json(text: str, path: Path | str) -> Any:
             f"{path}: line {error.lineno}, column {error.colno}: ill-formed JSON "
             f"({error.msg}); mend it or export it again"
         ) from None
+    except MemoryError:
+        raise DataError(f"{path}: does not fit into memory; split it") from None
     except (RecursionError, ValueError) as error:
         raise DataError(f"{path}: JSON that cannot be used ({error}); export it again") from None
 

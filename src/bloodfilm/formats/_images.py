@@ -1,6 +1,7 @@
 """Images on disk, without opening them: where they lie, and their size from the header."""
 
 import os
+import re
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -58,13 +59,29 @@ class ImageIndex:
 
         Of several equal names the one that shares most of its path with `near` wins.
         """
+        return next(iter(self.candidates(name, near)), None)
+
+    def candidates(self, name: str, near: Path | None = None) -> list[Path]:
+        """Return every image that may be meant; several where `near` tells none from another."""
         key = Path(name.replace("\\", "/"))
-        found = self._by_name.get(key.name.lower()) or self._by_stem.get(key.stem.lower())
-        if not found:
-            return None
-        if len(found) == 1 or near is None:
-            return found[0]
-        return max(found, key=lambda p: len(set(p.parts) & set(near.parts)))
+        found = self._by_name.get(key.name.lower()) or self._by_stem.get(key.stem.lower()) or []
+        if len(found) < 2 or near is None:
+            return found
+        shared = [len(set(p.parts) & set(near.parts)) for p in found]
+        return [p for p, parts in zip(found, shared, strict=True) if parts == max(shared)]
+
+    def find_alike(self, name: str) -> Path | None:
+        """Return the one image whose stem is that name's but for stray characters."""
+        found = self._by_plain.get(_plain(Path(name).stem), [])
+        return found[0] if len(found) == 1 else None
+
+    @cached_property
+    def _by_plain(self) -> dict[str, list[Path]]:
+        return _grouped((_plain(p.stem), p) for p in self.paths)
+
+
+def _plain(stem: str) -> str:
+    return re.sub(r"[^0-9a-z_]", "", stem.lower())
 
 
 def _grouped(pairs: Iterator[tuple[str, Path]]) -> dict[str, list[Path]]:

@@ -1,6 +1,6 @@
 """LLD's numbers in words: class ids and attribute codes, as JSON and text labels write them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bloodfilm.core import LLD_SCHEMA
@@ -56,7 +56,7 @@ def attributes_from_json(annotation: Mapping[str, Any], none: bool) -> Decoded:
         name: next((annotation[key] for key in keys if key in annotation), None)
         for name, keys in JSON_KEYS.items()
     }
-    return _decode(codes, {NOT_APPLICABLE_JSON}, none)
+    return _decode(codes, lambda _: {NOT_APPLICABLE_JSON}, none)
 
 
 def attributes_from_text(columns: Sequence[float], none: bool) -> Decoded:
@@ -66,10 +66,18 @@ def attributes_from_text(columns: Sequence[float], none: bool) -> Decoded:
     """
     names = LLD_SCHEMA.names[-len(columns) :] if columns else ()
     codes = dict(zip(names, columns, strict=True))
-    return _decode(codes, {NOT_APPLICABLE_TEXT, UNKNOWN_SIZE_TEXT}, none)
+    return _decode(codes, not_applicable_text, none)
 
 
-def _decode(codes: Mapping[str, Any], not_applicable: set[int], none: bool) -> Decoded:
+def not_applicable_text(name: str) -> set[int]:
+    """Return the codes that say nothing of an attribute in text labels."""
+    size = {UNKNOWN_SIZE_TEXT} if name == "cell_size" else set()
+    return {NOT_APPLICABLE_TEXT} | size
+
+
+def _decode(
+    codes: Mapping[str, Any], not_applicable: Callable[[str], set[int]], none: bool
+) -> Decoded:
     known: dict[str, str] = {}
     faults: list[str] = []
     for name, raw in codes.items():
@@ -78,7 +86,7 @@ def _decode(codes: Mapping[str, Any], not_applicable: set[int], none: bool) -> D
         code = to_int(raw)
         values = LLD_SCHEMA[name].values
         level = code is not None and 0 <= code < len(values)
-        if code in not_applicable and (none or not level):
+        if code in not_applicable(name) and (none or not level):
             continue
         if code is None or not level:
             faults.append(f"{name} has code {raw!r}; taken as unknown")

@@ -27,10 +27,16 @@ PATCH_ORDERS: dict[str, tuple[int, int, int, int]] = {
 
 @dataclass(frozen=True)
 class TextLabels:
-    """One label file: its cells, the lines that have a patch, the patch orders that fit them."""
+    """One label file.
+
+    Attributes:
+        size: of its image; cells: that have a usable box; rows: how many lines could be read.
+        patched: the lines that have a patch; fitting: the patch orders that fit all of them.
+    """
 
     size: tuple[int, int]
     cells: tuple[Cell, ...]
+    rows: int
     patched: tuple[Row, ...]
     fitting: tuple[str, ...]
 
@@ -74,8 +80,10 @@ def _columns(folder: Path) -> int:
 
 
 def read_labels(reading: Reading, path: Path, size: tuple[int, int]) -> TextLabels | None:
-    """Read one label file; `None` (reported) if no patch order fits it."""
+    """Read one label file; `None` (reported) if it is no text or no patch order fits it."""
     rows = read_rows(reading, path, size, WIDTHS)
+    if rows is None:
+        return None
     patched = tuple(row for row in rows if 5 + len(row.rest) in PATCH_WIDTHS)
     cells = tuple(c for row in rows if (c := _cell(reading, path, row, size)))
     fitting = fitting_orders(patched, size)
@@ -83,7 +91,7 @@ def read_labels(reading: Reading, path: Path, size: tuple[int, int]) -> TextLabe
         what = "box centres lie outside the patch whichever way its columns are read; file left out"
         reading.report(path, "", what, "correct the patch columns")
         return None
-    return TextLabels(size, cells, patched, fitting)
+    return TextLabels(size, cells, len(rows), patched, fitting)
 
 
 def usual_order(reading: Reading, labels: Path, files: Sequence[TextLabels]) -> str:

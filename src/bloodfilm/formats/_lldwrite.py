@@ -62,8 +62,11 @@ def write(
                 out.json(f"{folder}json_labels/{split}.json", content)
             else:
                 place = f"{folder}txt_labels/{TEXT_FOLDERS[columns]}/{split}"
+                sparse = columns in (15, 16) and any(map(_is_sparse, fields))
                 for name, item in fields:
                     _text(out, item, f"{place}/{Path(name).stem}.txt", columns, losses)
+                    if sparse and not item.cells and not item.region.is_nothing:
+                        losses.add("that a field without cells was looked at", "fields")
     return finish(out, losses)
 
 
@@ -79,6 +82,12 @@ def _groups(dataset: Dataset) -> Iterator[tuple[str, str, Named]]:
         key = ("" if None in folders else f"{folder}/", item.split or NO_SPLIT)
         groups.setdefault(key, []).append((name, item))
     yield from ((folder, split, fields) for (folder, split), fields in groups.items())
+
+
+def _is_sparse(named: tuple[str, Field]) -> bool:
+    """Whether a field's text labels state a patch smaller than the field."""
+    item = named[1]
+    return bool(item.cells) and _patch(item.region) is not None
 
 
 def _subset_folder(item: Field) -> str | None:

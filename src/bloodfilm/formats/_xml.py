@@ -11,13 +11,17 @@ if TYPE_CHECKING:
 
 
 def parse(reading: Reading, file: Path, root: str, most: int) -> "Element | None":
-    """Return the XML tree, `None` (reported) if it is ill-formed or its root is another.
+    """Return the XML tree, `None` (reported) if it is no text, ill-formed, or has another root.
 
     `DataError` if it declares entities, which blow up, or holds more than `most` characters.
     """
     from xml.etree import ElementTree
 
-    text = read_text(file)
+    try:
+        text = read_text(file)
+    except DataError as error:
+        reading.report(file, "", f"{str(error).removeprefix(f'{file}: ')}; left out")
+        return None
     if "<!ENTITY" in text or len(text) > most:
         raise DataError(f"{file}: declares entities or is huge, which no annotation does; check it")
     try:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bloodfilm.core import Box
+from bloodfilm.core import Box, DataError
 from bloodfilm.formats._common import Reading, read_text
 
 
@@ -26,9 +26,17 @@ class Row:
 
 def read_rows(
     reading: Reading, path: Path, size: tuple[int, int], widths: Collection[int]
-) -> list[Row]:
-    """Return a file's lines that have one of the allowed numbers of columns; report the others."""
-    return parse_rows(reading, path, read_text(path).splitlines(), size, widths)
+) -> list[Row] | None:
+    """Return a file's lines that have one of the allowed numbers of columns; report the others.
+
+    `None` (reported) if the file is no text: nothing is known of its image then.
+    """
+    try:
+        lines = read_text(path).splitlines()
+    except DataError as error:
+        reading.report(path, "", f"{str(error).removeprefix(f'{path}: ')}; left out")
+        return None
+    return parse_rows(reading, path, lines, size, widths)
 
 
 def parse_rows(

@@ -85,7 +85,7 @@ def _image(reading: Reading, name: str, folder: Path) -> Path:
     image = resolved(name, folder)
     if reading.images is None or image.is_file():
         return image
-    return reading.index.find(name) or image
+    return reading.find(name) or image
 
 
 def _cell(

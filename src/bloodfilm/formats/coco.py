@@ -200,7 +200,7 @@ def locate(reading: Reading, file: Path, name: str) -> Path:
         if base is not None and (base / clean).is_file():
             return resolved(clean, base)
     near = file.with_suffix("")  # train.json: an image below a folder `train` is meant
-    return reading.index.find(clean, near=near) or resolved(clean, file.parent)
+    return reading.find(clean, near=near) or resolved(clean, file.parent)
 
 
 def size_of(reading: Reading, record: Record, image: Path) -> tuple[int, int] | None:

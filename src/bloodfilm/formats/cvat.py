@@ -150,7 +150,7 @@ class _Image:
         for base in places:
             if base is not None and (base / clean).is_file():
                 return resolved(clean, base)
-        return self.reading.index.find(clean, near=folder / subset) or resolved(clean, folder)
+        return self.reading.find(clean, near=folder / subset) or resolved(clean, folder)
 
     # ---- shapes ----------------------------------------------------------------------------
 

@@ -364,5 +364,5 @@ def _locate(reading: Reading, file: Path, name: str) -> Path:
         for tried in (path, plain) if folder is not None else ():
             if folder is not None and (folder / tried.lstrip("/")).is_file():
                 return resolved(tried.lstrip("/"), folder)
-    found = reading.index.find(base, near=file) or reading.index.find(plain, near=file)
+    found = reading.find(base, near=file) or reading.find(plain, near=file)
     return found or resolved(path.lstrip("/") or base, file.parent)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -16,7 +17,7 @@ from bloodfilm.formats._common import (
     to_floats,
     to_int,
 )
-from bloodfilm.formats._images import walk
+from bloodfilm.formats._images import ImageIndex, is_image, walk
 from bloodfilm.formats._lldcodes import CLASSES, attributes_from_json, is_none
 from bloodfilm.formats._lldnames import parse_name, parse_subset
 from bloodfilm.formats._lldwrite import write
@@ -41,6 +42,11 @@ class Subset:
         """Return the sub-folders of these names, whatever their case."""
         inside = sorted(p for p in self.path.iterdir() if p.is_dir())
         return [p for p in inside if p.name.lower() in names]
+
+    @cached_property
+    def index(self) -> ImageIndex:
+        """Its own images: other subsets have others under the same names."""
+        return ImageIndex(self.path)
 
 
 def recognises(path: Path) -> bool:
@@ -160,7 +166,16 @@ def _find(reading: Reading, subset: Subset, split: str | None, name: str) -> Pat
         if (folder / name).is_file():
             return folder / name
     near = subset.path / "Images" / (split or "") / name
-    return reading.index.find(name, near=near) or near
+    index = reading.index if reading.images else subset.index
+    return index.find(name, near=near) or _alike(reading, index, name) or near
+
+
+def _alike(reading: Reading, index: ImageIndex, name: str) -> Path | None:
+    """Return the image whose name differs by stray characters only, and say so."""
+    found = index.find_alike(name)
+    if found is not None:
+        reading.note(f"{reading.short(found)}: taken for {name!r}: stray characters apart the same")
+    return found
 
 
 def _unlabelled(reading: Reading, subset: Subset, fields: list[Field]) -> Iterator[Field]:
@@ -168,7 +183,7 @@ def _unlabelled(reading: Reading, subset: Subset, fields: list[Field]) -> Iterat
     labelled = {field.path for field in fields}
     for folder in _images(subset, None):
         for image in sorted(folder.iterdir()):
-            if image not in labelled and parse_name(image.name):
+            if image not in labelled and is_image(image) and parse_name(image.name):
                 reading.report(image, "", "image without labels; kept as not annotated")
                 split = split_of(folder.name)
                 yield make_field(image, subset, split, None, (), Region.nothing())
@@ -294,5 +309,10 @@ def _from_text(reading: Reading, subset: Subset, labels: Path) -> Iterator[Field
             if parsed is not None:
                 found.append((image, split, parsed))
     usual = _lldtext.usual_order(reading, labels, [parsed for _, _, parsed in found])
-    for image, split, parsed in found:
-        yield make_field(image, subset, split, parsed.size, parsed.cells, parsed.region(usual))
+    regions = [parsed.region(usual) for _, _, parsed in found]
+    sparse = {s for (_, s, _), r in zip(found, regions, strict=True) if not r.is_everything}
+    for (image, split, parsed), region in zip(found, regions, strict=True):
+        # Where only patches are marked, an empty file does not say where its patch is.
+        unknown = split in sparse and not parsed.rows
+        known = Region.nothing() if unknown else region
+        yield make_field(image, subset, split, parsed.size, parsed.cells, known)

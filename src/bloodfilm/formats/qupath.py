@@ -160,7 +160,7 @@ class _Objects:
             if base is not None and is_image(name) and (base / name).is_file():
                 return base / name
         wanted = name if is_image(name) else f"{name}.png"
-        return self.reading.index.find(wanted, near=self.file) or folder / wanted
+        return self.reading.find(wanted, near=self.file) or folder / wanted
 
     # ---- features --------------------------------------------------------------------------
 

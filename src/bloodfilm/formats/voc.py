@@ -111,7 +111,7 @@ def read_field(reading: Reading, file: Path, tree: "Element", split: str | None)
 
 def _image(reading: Reading, file: Path, name: str) -> Path:
     """Find the image by the annotation's own name; the name written in it may be stale."""
-    found = reading.index.find(file.stem, near=file) or reading.index.find(name, near=file)
+    found = reading.find(file.stem, near=file) or reading.find(name, near=file)
     return found or reading.root / "JPEGImages" / name
 
 

@@ -89,9 +89,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Return a YAML mapping; `DataError` names the line where it is ill-formed."""
     import yaml
 
+    text = read_text(path)
     try:
-        content = yaml.safe_load(read_text(path))
-    except yaml.YAMLError as error:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise DataError(f"{path}: uses aliases, by which small files grow huge; write it out")
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f"line {mark.line + 1}: " if mark else ""
         what = getattr(error, "problem", None) or "ill-formed"
@@ -175,7 +178,7 @@ def _listed(reading: Reading, list_file: Path, line: str) -> Path:
     for base in (list_file.parent, reading.root):
         if (base / line).is_file():
             return base / line
-    return reading.index.find(line) or reading.root / line
+    return reading.find(line) or reading.root / line
 
 
 def _label_of(image: Path, reading: Reading) -> Path:
@@ -200,6 +203,8 @@ def _field(
     if size is None or not label.is_file():
         return Field(image, width, height, region=Region.nothing(), split=split)
     rows = read_rows(reading, label, size, WIDTHS)
+    if rows is None:
+        return Field(image, width, height, region=Region.nothing(), split=split)
     cells = tuple(c for row in rows if (c := _cell(reading, label, row, size, names)))
     return Field(image, width, height, cells, split=split)
 
