@@ -80,3 +80,13 @@ def test_boxes_go_there_and_back(turned):
     there = overlap.to_first(boxes)
     assert np.allclose(overlap.swapped().to_first(there), boxes)
     assert (there[:, 2:] == boxes[:, 2:]).all()
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_what_both_show_is_outlined_in_each(glass, turned):
+    pictures = [cut(glass, 300, 300), cut(glass, 341, 250, turned)]
+    (found,) = search(pictures)
+    (x, y, w, h), (u, v, s, t) = (tuple(map(int, box)) for box in found.common())
+    assert (x, y, w, h) == (41, 0, SIDE - 41, SIDE - 50) and (s, t) == (w, h)
+    here, there = pictures[0][y : y + h, x : x + w], pictures[1][v : v + t, u : u + s]
+    assert np.array_equal(here, there[::-1, ::-1] if turned else there)

@@ -144,6 +144,8 @@ def _fields(found: Survey, overlap: Overlap) -> Finding:
     severity: Severity = "error" if apart else "warning"
     turned = ", turned by 180 degrees" if overlap.turned else ""
     where = f"patient {one.patient} in {one.split} and patient {two.patient} in {two.split}"
+    if not apart:
+        where = f"both of patient {one.patient} in {one.split}"
     if overlap.identical:
         what = f"the same picture twice{turned} ({where}; correlation {overlap.ncc:.3f})"
         hint = "keep one of them" if not apart else "find out whose it is; keep one of them"
@@ -156,7 +158,18 @@ def _fields(found: Survey, overlap: Overlap) -> Finding:
         )
         hint = "keep both in one split, and count a cell once"
         kind = "overlapping fields"
-    return Finding(kind, severity, one.path, what, hint, overlap.ncc, others=(two.path,))
+    here, there = overlap.common()
+    return Finding(
+        kind,
+        severity,
+        one.path,
+        what,
+        hint,
+        overlap.ncc,
+        boxes=(here,),
+        others=(two.path,),
+        other_boxes=(there,),
+    )
 
 
 def _cells(found: Survey, content: Content) -> Iterator[Finding]:
@@ -182,6 +195,7 @@ def _cells(found: Survey, content: Content) -> Iterator[Finding]:
             tuple(str(table.ids[c]) for c in cells),
             (table.box_of(cells[0]),),
             tuple(r.path for r in rows[1:]),
+            tuple(table.box_of(c) for c in cells[1:]),
         )
         if len(names) > 1:
             finding = replace(
@@ -226,4 +240,5 @@ def _missing_in_first(found: Survey, overlap: Overlap) -> Iterator[Finding]:
             (str(table.ids[cell]),),
             ((x, y, w, h),),
             (other.path,),
+            (table.box_of(cell),),
         )

@@ -11,7 +11,7 @@ from bloodfilm.core import BloodfilmError, Domain
 from bloodfilm.core.boxes import intersection
 from bloodfilm.imaging.open import open_image
 from bloodfilm.inference.analyzer import Analyzer
-from bloodfilm.inference.bundle import load_bundle
+from bloodfilm.inference.bundle import default_bundle, load_bundle
 from bloodfilm.inference.manifest import NUCLEATED
 
 COVERED = 0.3  # share of a detection that lies on boxes
@@ -23,9 +23,11 @@ def detected(
 ) -> Iterator[Finding]:
     """Yield nucleated cells that a bundle finds where no box is.
 
-    `BundleError` if the bundle cannot be used. Ignored boxes count as marked.
+    `default` is the shipped bundle, unless there is a folder of that name. `BundleError` if the
+    bundle cannot be used. Ignored boxes count as marked.
     """
-    analyzer = Analyzer(load_bundle(bundle))
+    shipped = bundle == Path("default") and not bundle.exists()
+    analyzer = Analyzer(default_bundle() if shipped else load_bundle(bundle))
     for number, row in enumerate(table.rows):
         tell(number + 1)
         if not row.present:

@@ -25,6 +25,7 @@ class Finding:
         suggestion: what to do about it.
         boxes: evidence: (x, y, w, h) in pixels of `file`.
         others: other files it is about.
+        other_boxes: evidence in the others, a box for each; none where there is nothing to show.
     """
 
     kind: str
@@ -36,6 +37,7 @@ class Finding:
     annotations: tuple[str, ...] = ()
     boxes: tuple[Box, ...] = ()
     others: tuple[str, ...] = ()
+    other_boxes: tuple[Box, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
@@ -47,9 +49,14 @@ class Finding:
             "annotations": list(self.annotations),
             "what": self.what,
             "suggestion": self.suggestion,
-            "boxes": [[round(float(v), 2) for v in box] for box in self.boxes],
+            "boxes": _rounded(self.boxes),
             "others": list(self.others),
+            "other_boxes": _rounded(self.other_boxes),
         }
+
+
+def _rounded(boxes: Iterable[Box]) -> list[list[float]]:
+    return [[round(float(v), 2) for v in box] for box in boxes]
 
 
 KINDS: Mapping[str, str] = {

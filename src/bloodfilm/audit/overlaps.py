@@ -14,6 +14,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bloodfilm.core import Box
+from bloodfilm.core.boxes import clip
+
 Grey = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 Load = Callable[[int], Grey]
@@ -66,6 +69,13 @@ class Overlap:
     def identical(self) -> bool:
         """Whether it is one picture twice."""
         return self.share >= IDENTICAL_SHARE
+
+    def common(self) -> tuple[Box, Box]:
+        """Return the rectangle both fields show, in the first's pixels and in the second's."""
+        seen = clip(self.to_first(np.array([[0.0, 0.0, *self.size]])), *self.size)
+        back = clip(self.swapped().to_first(np.array([[0.0, 0.0, *self.size]])), *self.size)
+        (a, b, c, d), (e, f, g, h) = seen[0].tolist(), back[0].tolist()
+        return (a, b, c, d), (e, f, g, h)
 
     def to_first(self, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
         """Carry boxes (n, 4) of the second field into the first's pixels."""

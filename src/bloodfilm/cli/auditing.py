@@ -38,7 +38,8 @@ def register(app: typer.Typer) -> None:
 def audit(
     roots: Roots,
     bundle: Annotated[
-        Path | None, typer.Option(help="A model bundle, to find unmarked cells with.")
+        Path | None,
+        typer.Option(help="A model bundle, or `default`, to find unmarked cells with."),
     ] = None,
     as_json: AsJson = None,
     html: AsHtml = None,
@@ -56,7 +57,10 @@ def audit(
       bloodfilm data audit LeukemiaAttri_Dataset --html audit.html --json audit.json
 
       bloodfilm data audit train.json test.json --strict
+
+      bloodfilm data audit H_40X_C2 --bundle default --html audit.html
     """
+    from bloodfilm import __version__
     from bloodfilm.audit import Options, open_source
     from bloodfilm.audit import audit as run_audit
     from bloodfilm.audit.finding import counts
@@ -69,6 +73,9 @@ def audit(
     tables = [s.table for s in sources]
     if as_json is not None:
         content = {
+            "format": "bloodfilm-audit",
+            "version": 1,
+            "program": f"bloodfilm {__version__}",
             "roots": [str(r) for r in roots],
             "fields": sum(len(t.rows) for t in tables),
             "cells": sum(len(t) for t in tables),

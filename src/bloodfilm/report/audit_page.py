@@ -9,9 +9,11 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from bloodfilm import __version__
 from bloodfilm.audit.finding import KINDS, SEVERITIES, Finding, counts
+from bloodfilm.core import Box
 from bloodfilm.core.errors import BloodfilmError
 from bloodfilm.imaging.open import open_image
 from bloodfilm.report import charts
@@ -26,6 +28,7 @@ PICTURED = 24
 BUDGET = 12_000_000
 SIDE = 190
 MARGIN = 0.6
+GAP = 6
 INKS = ((213, 94, 0), (0, 114, 178), (0, 158, 115))
 
 
@@ -142,60 +145,84 @@ class _Painter:
         self.budget = Budget(BUDGET)
 
     def row(self, finding: Finding, pictured: bool) -> Row:
-        path = Path(finding.file)
         image = self._picture(finding) if pictured else None
         text = None if image is None else self.budget.take(webp(image, 78))
         size = (0, 0) if image is None else (image.shape[1], image.shape[0])
+        path = Path(finding.file)
+        if not path.suffix:  # a data set, a domain or a folder
+            return Row(finding, finding.file, "", text, size)
         folder = "" if path.parent == Path() else path.parent.as_posix()
         return Row(finding, path.name, folder, text, size)
 
     def _picture(self, finding: Finding) -> Pixels | None:
         try:
-            if finding.boxes:
-                return self._crop(finding)
             if finding.kind in ("identical fields", "overlapping fields"):
-                return self._pair(finding)
+                return _beside([self._field(*place) for place in _places(finding)])
+            if finding.boxes:
+                return _beside([self._crop(*place) for place in _places(finding)])
             if finding.kind == "blurred":
                 return self._shown(finding.file, SIDE * 2)
         except (BloodfilmError, OSError, ValueError):
             return None
         return None
 
-    def _crop(self, finding: Finding) -> Pixels | None:
-        image = _opened(finding.file)
-        boxes = np.array(finding.boxes, dtype=np.float64)
-        if not np.isfinite(boxes).all():
-            return None
+    def _crop(self, file: str, boxes: Sequence[Box]) -> Pixels:
+        """Return the neighbourhood of boxes, the boxes drawn."""
+        image = _opened(file)
+        corners = np.array(boxes, dtype=np.float64)
+        if not np.isfinite(corners).all():
+            raise ValueError("a box without numbers cannot be shown")
         height, width = image.shape[:2]
-        low, high = boxes[:, :2].min(axis=0), (boxes[:, :2] + boxes[:, 2:]).max(axis=0)
+        low, high = corners[:, :2].min(axis=0), (corners[:, :2] + corners[:, 2:]).max(axis=0)
         pad = MARGIN * np.maximum(high - low, 30)
         x0, y0 = np.clip(low - pad, 0, [width - 20, height - 20]).astype(int)
         x1, y1 = np.clip(high + pad, [x0 + 20, y0 + 20], [width, height]).astype(int)
-        part = image[y0:y1, x0:x1]
-        size = true_size(part.shape[1], part.shape[0], self.squeezes.get(finding.file, 1.0))
+        part = np.ascontiguousarray(image[y0:y1, x0:x1])
+        size = true_size(part.shape[1], part.shape[0], self.squeezes.get(file, 1.0))
         factor = SIDE / max(size)
         size = max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
-        canvas = np.ascontiguousarray(resized(np.ascontiguousarray(part), size)).copy()
-        fx, fy = size[0] / part.shape[1], size[1] / part.shape[0]
-        for place, (x, y, w, h) in enumerate(boxes.tolist()):
-            inset = 2 * place  # equal boxes stay visible beside each other
-            one = round((x - x0) * fx) + inset, round((y - y0) * fy) + inset
-            two = round((x + w - x0) * fx) - inset, round((y + h - y0) * fy) - inset
-            cv2.rectangle(canvas, one, two, INKS[place % len(INKS)], 2)
-        return canvas
+        return _outlined(part, corners - [x0, y0, 0, 0], size)
+
+    def _field(self, file: str, boxes: Sequence[Box]) -> Pixels:
+        """Return a whole field, boxes drawn."""
+        image = _opened(file)
+        size = true_size(image.shape[1], image.shape[0], self.squeezes.get(file, 1.0), SIDE)
+        return _outlined(image, np.array(boxes, dtype=np.float64).reshape(-1, 4), size)
 
     def _shown(self, file: str, side: int) -> Pixels:
         image = _opened(file)
         squeeze = self.squeezes.get(file, 1.0)
         return resized(image, true_size(image.shape[1], image.shape[0], squeeze, side))
 
-    def _pair(self, finding: Finding) -> Pixels:
-        one, two = (self._shown(f, SIDE) for f in (finding.file, finding.others[0]))
-        height = max(one.shape[0], two.shape[0])
-        canvas = np.full((height, one.shape[1] + two.shape[1] + 6, 3), 255, dtype=np.uint8)
-        canvas[: one.shape[0], : one.shape[1]] = one
-        canvas[: two.shape[0], one.shape[1] + 6 :] = two
-        return canvas
+
+def _places(finding: Finding) -> list[tuple[str, Sequence[Box]]]:
+    """Return the first two files a finding is about, each with its boxes."""
+    there = zip(finding.others[:1], finding.other_boxes, strict=False)
+    return [(finding.file, finding.boxes), *((file, (box,)) for file, box in there)]
+
+
+def _outlined(image: Pixels, boxes: NDArray[np.float64], size: tuple[int, int]) -> Pixels:
+    """Return an image in another size, boxes in its own pixels drawn."""
+    canvas = np.ascontiguousarray(resized(image, size)).copy()
+    fx, fy = size[0] / image.shape[1], size[1] / image.shape[0]
+    for place, (x, y, w, h) in enumerate(boxes.tolist()):
+        inset = 2 * place  # equal boxes stay visible beside each other
+        one = round(x * fx) + inset, round(y * fy) + inset
+        two = round((x + w) * fx) - inset - 1, round((y + h) * fy) - inset - 1
+        cv2.rectangle(canvas, one, two, INKS[place % len(INKS)], 2)
+    return canvas
+
+
+def _beside(pictures: Sequence[Pixels]) -> Pixels:
+    """Return pictures side by side on white."""
+    height = max(p.shape[0] for p in pictures)
+    parts = []
+    for place, picture in enumerate(pictures):
+        gap = GAP if place else 0
+        canvas = np.full((height, picture.shape[1] + gap, 3), 255, dtype=np.uint8)
+        canvas[: picture.shape[0], gap:] = picture
+        parts.append(canvas)
+    return np.concatenate(parts, axis=1)
 
 
 @lru_cache(maxsize=8)
