@@ -13,11 +13,11 @@ from bloodfilm.audit.split import (
     SplitPlan,
     apply_split,
     check_split,
-    group_fields,
     place_of,
     plan_split,
     read_split,
 )
+from bloodfilm.audit.ties import group_fields
 from bloodfilm.core import ConfigError, DataError
 from bloodfilm.formats import open_dataset, save_dataset
 

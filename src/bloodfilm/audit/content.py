@@ -1,8 +1,9 @@
 """The same glass in several fields: leaks and physical cells, by content and not by name."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,8 +93,13 @@ def _alike(found: Survey) -> Iterator[Overlap]:
 # ---- physical cells --------------------------------------------------------------------------
 
 
-def physical_cells(found: Survey, overlaps: Sequence[Overlap]) -> NDArray[np.int64]:
-    """Return a number per cell, (m,), the same for boxes of one physical cell in several fields."""
+def physical_cells(
+    found: Survey, overlaps: Sequence[Overlap], same: Iterable[tuple[int, int]] = ()
+) -> NDArray[np.int64]:
+    """Return a number per cell, (m,), the same for boxes of one physical cell in several fields.
+
+    `same` are pairs of cells known to be one from elsewhere.
+    """
     parent = np.arange(len(found.table), dtype=np.int64)
 
     def root(cell: int) -> int:
@@ -102,23 +108,32 @@ def physical_cells(found: Survey, overlaps: Sequence[Overlap]) -> NDArray[np.int
             cell = int(parent[cell])
         return cell
 
-    for overlap in overlaps:
-        for one, two in _same_cells(found, overlap):
-            a, b = sorted((root(one), root(two)))
-            parent[b] = a
+    in_common = (pair for overlap in overlaps for pair in _same_cells(found, overlap))
+    for one, two in chain(in_common, same):
+        a, b = sorted((root(one), root(two)))
+        parent[b] = a
     return np.array([root(c) for c in range(len(parent))], dtype=np.int64)
 
 
 def _same_cells(found: Survey, overlap: Overlap) -> Iterator[tuple[int, int]]:
-    """Yield pairs of cells that lie on each other, each cell once, best first."""
+    """Yield pairs of cells that lie on each other."""
     table = found.table
     a, b = table.cells_of(overlap.first), table.cells_of(overlap.second)
-    if a.stop == a.start or b.stop == b.start:
+    moved = overlap.to_first(_plain(table.box[b]))
+    for i, j in lying_on_each_other(_plain(table.box[a]), moved):
+        yield a.start + i, b.start + j
+
+
+def lying_on_each_other(
+    one: NDArray[np.float64], two: NDArray[np.float64]
+) -> Iterator[tuple[int, int]]:
+    """Yield pairs of boxes of two lists that are of one cell, each box once, best first."""
+    if not len(one) or not len(two):
         return
-    likeness = iou(_plain(table.box[a]), overlap.to_first(_plain(table.box[b])))
-    while likeness.size and likeness.max() >= SAME_CELL:
+    likeness = iou(one, two)
+    while likeness.max() >= SAME_CELL:
         i, j = np.unravel_index(int(likeness.argmax()), likeness.shape)
-        yield a.start + int(i), b.start + int(j)
+        yield int(i), int(j)
         likeness[i], likeness[:, j] = -1, -1
 
 

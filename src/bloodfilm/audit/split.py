@@ -1,7 +1,8 @@
 """Splits that do not leak: whole patients, with everything that shows the same glass.
 
-Fields are tied together by patient (over all subsets and data sets of one name), by stated twins,
-and by common content where that was searched for. What is tied together goes to one split.
+Fields are tied together by patient (over all subsets and data sets of one name), by physical cells
+where `bloodfilm data overlaps` named them, and by common content where that was searched for. What
+is tied together goes to one split.
 """
 
 import json
@@ -16,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bloodfilm.audit.copies import copies
 from bloodfilm.audit.finding import Finding
 from bloodfilm.audit.table import Table
+from bloodfilm.audit.ties import Pairs, group_fields, place_of
 from bloodfilm.core import ConfigError, DataError, Dataset, Field
 from bloodfilm.formats.chosen import ChosenFields, choose
 from bloodfilm.formats.index import Head, IndexFields
@@ -26,7 +27,6 @@ from bloodfilm.formats.index import Head, IndexFields
 FORMAT = "bloodfilm-split"
 VERSION = 1
 NAMES = ("train", "val", "test")
-Pairs = Sequence[tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -105,12 +105,6 @@ def _seen_from(above: str, folder: Path) -> str:
     return Path(os.path.relpath(Path(above).absolute(), folder.absolute())).as_posix()
 
 
-def place_of(path: str | Path) -> str:
-    """Return the key of an image in a split: its absolute path."""
-    text = os.fspath(path)
-    return os.path.normpath(text if text.startswith("/") else Path(text).absolute())
-
-
 def read_split(file: Path) -> Split:
     """Read a split file; `DataError` if it is none."""
     try:
@@ -153,61 +147,6 @@ def _into(head: Head, placed: Mapping[str, str | None]) -> Head | None:
     """Return the head of a field that is placed, in its split."""
     name = placed.get(place_of(head.path))
     return None if name is None else head._replace(origin=head.origin | {"split": name})
-
-
-# ---- groups ----------------------------------------------------------------------------------
-
-
-class _Ties:
-    """Union-find over fields."""
-
-    def __init__(self, count: int) -> None:
-        self.parent = list(range(count))
-
-    def root(self, item: int) -> int:
-        while self.parent[item] != item:
-            self.parent[item] = self.parent[self.parent[item]]
-            item = self.parent[item]
-        return item
-
-    def tie(self, one: int, two: int) -> None:
-        a, b = sorted((self.root(one), self.root(two)))
-        self.parent[b] = a
-
-    def numbers(self) -> NDArray[np.int64]:
-        roots = [self.root(i) for i in range(len(self.parent))]
-        return np.unique(roots, return_inverse=True)[1].astype(np.int64)
-
-
-def group_fields(tables: Sequence[Table], pairs: Sequence[Pairs] = ()) -> NDArray[np.int64]:
-    """Return a group number for every field of all tables, in order.
-
-    Args:
-        tables: the data sets.
-        pairs: for each table, pairs of its fields that show common glass; where they are given,
-            files of the same bytes in several tables are tied too.
-    """
-    starts = np.cumsum([0, *(len(t.rows) for t in tables)])
-    ties = _Ties(int(starts[-1]))
-    first: dict[tuple[str, str], int] = {}
-    for table, start in zip(tables, starts.tolist(), strict=False):
-        for number, row in enumerate(table.rows, start):
-            keys = [("path", place_of(row.path))]
-            if row.patient is not None:
-                keys.append((table.name, row.patient))
-            for key in keys:
-                ties.tie(number, first.setdefault(key, number))
-    for linked, start in zip(pairs, starts.tolist(), strict=False):
-        for one, two in linked:
-            ties.tie(start + one, start + two)
-    if pairs and len(tables) > 1:  # within a table, `pairs` has them
-        places = {
-            Path(r.path).resolve(): n for n, r in enumerate(r for t in tables for r in t.rows)
-        }
-        for group in copies(places):
-            for path in group[1:]:
-                ties.tie(places[group[0]], places[path])
-    return ties.numbers()
 
 
 # ---- dealing ---------------------------------------------------------------------------------

@@ -28,6 +28,8 @@ Text = str | None
 IGNORE = "(to ignore)"
 UNNAMED = "(unnamed)"
 UNKNOWN = -1
+PHYSICAL = "physical-"
+"""How an id begins that names a physical cell: boxes of one such id show one cell."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from bloodfilm.cli import (
     export,
     fetch,
     films,
+    overlaps,
     train,
     transfer,
 )
@@ -48,6 +49,7 @@ app.command()(analyze.analyze)
 app.add_typer(annotate.app, name="annotate")
 auditing.register(data.app)
 app.add_typer(data.app, name="data")
+data.app.command()(overlaps.overlaps)
 data.app.command()(transfer.transfer)
 data.app.command()(fetch.fetch)
 app.command()(demo.demo)

@@ -67,7 +67,7 @@ def audit(
 
     sources = [open_source(root, format) for root in roots]
     options = Options(pixels=not no_pixels, thorough=thorough, bundle=bundle)
-    with _progress() as tell:
+    with progress() as tell:
         findings = run_audit(sources, options, tell)
     counted = counts(findings)
     tables = [s.table for s in sources]
@@ -82,7 +82,7 @@ def audit(
             "counts": counted,
             "findings": [f.to_json() for f in findings],
         }
-        _write_json(as_json, content)
+        write_json(as_json, content)
     if html is not None:
         _write_page(html, roots, tables, findings)
     print("\n".join(_lines(findings, tables)))
@@ -122,7 +122,7 @@ def fix(
         print("\n".join(f"{rule:<18} {what}" for rule, (_, what) in RULES.items()))
         return
     source = open_source(root)
-    with _progress() as tell:
+    with progress() as tell:
         findings = run_audit(source, Options(pixels=not no_pixels), tell)
     mended = fix_labels(source, findings, root, out, off or (), sure, not no_links)
     by_rule: dict[str, int] = {}
@@ -174,10 +174,10 @@ def split(
         test_share, val_share, seed, leave_patient_out, leave_domain_out, keep_test=not fresh
     )
     tables = [open_source(root, format).table for root in roots]
-    with _progress() as tell:
+    with progress() as tell:
         pairs = [same_glass(t, tell) for t in tables] if content else []
     made = plan_split(tables, plan, pairs)
-    _write_json(out, made.to_json(out.parent))
+    write_json(out, made.to_json(out.parent))
     print(f"wrote {out}: " + ", ".join(f"{n} {name}" for name, n in made.counts().items()))
     for note in made.notes:
         print(f"  {note}")
@@ -202,7 +202,7 @@ def stats(
 
     figures = statistics(open_source(root, format).table)
     if as_json is not None:
-        _write_json(as_json, figures)
+        write_json(as_json, figures)
     if html is not None:
         from bloodfilm.report.audit_page import write_stats
 
@@ -214,7 +214,7 @@ def stats(
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
+def progress() -> Iterator[Callable[[str, int, int], None]]:
     """Show a bar on stderr, if a person is looking."""
     if not sys.stderr.isatty():
         yield lambda _what, _done, _total: None
@@ -233,7 +233,8 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
         yield tell
 
 
-def _write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: Any) -> None:
+    """Write plain data, whole or not at all."""
     from bloodfilm.report.files import whole
 
     with whole(path) as file:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bloodfilm.audit.copies import copies, digest
-from bloodfilm.audit.split import Split, apply_split, place_of, read_split
+from bloodfilm.audit.split import Split, apply_split, read_split
+from bloodfilm.audit.ties import place_of
 from bloodfilm.core import Dataset, Field
 from bloodfilm.core.errors import ConfigError
 
