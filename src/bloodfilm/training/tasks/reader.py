@@ -40,7 +40,7 @@ Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 LOOKALIKES = 13
 """Stream of chance beside the cells' own."""
 EVALUATION_BATCH = 64
-PROTOTYPE_CELLS = 2000
+PROTOTYPE_CELLS = 200
 """Cells of a label that its prototype is taken from, where the cells are not in memory."""
 
 
