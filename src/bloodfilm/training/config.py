@@ -195,7 +195,8 @@ class SparseSection(Section):
         teacher: who labels the rest: `none`, the `student` itself, or the `average` of its weights.
         begin: share of the epochs that pass before its labels count.
         weight: of its labels against a person's.
-        boxes: weight of where the teacher's boxes end against of which kind they are.
+        boxes: weight of where the teacher's boxes end against of which kind they are; 0 learns
+            where boxes end from people alone.
         calibrated: a box counts as much as boxes of its kind and score proved right where people
             marked; otherwise it counts fully.
         confidence: a box counts if its score (calibrated: its proven precision) reaches this.
@@ -215,14 +216,14 @@ class SparseSection(Section):
 
     unmarked: Literal["unknown", "background"] = "unknown"
     border: Annotated[float, Field(ge=0)] = 6.0
-    patches: Share = 0.3
-    mix: Share = 0.25
-    context: Annotated[float, Field(ge=0)] = 12.0
+    patches: Share = 0.33
+    mix: Share = 0.6
+    context: Annotated[float, Field(ge=0)] = 3.0
     balance: Share = 0.5
     teacher: Literal["none", "student", "average"] = "average"
-    begin: Share = 0.3
-    weight: Annotated[float, Field(ge=0)] = 1.0
-    boxes: NotNegative = 1.0
+    begin: Share = 0.33
+    weight: Annotated[float, Field(ge=0)] = 0.5
+    boxes: NotNegative = 0.0
     calibrated: bool = True
     confidence: Share = 0.5
     nms: Share = 0.5
