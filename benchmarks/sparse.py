@@ -1,7 +1,8 @@
 """How little annotation is enough? Trains detectors on regions of fields and scores them in full.
 
     python benchmarks/sparse.py run --data DATA --work FOLDER [--only PATTERN] [--shard 0/2]
-    python benchmarks/sparse.py report --work FOLDER
+    python benchmarks/sparse.py cost --data DATA --work FOLDER
+    python benchmarks/sparse.py report --data DATA --work FOLDER
 
 Runs are kept in FOLDER, each under the hash of its settings: a second call does what is missing.
 All methods start from one detector that has seen rendered films only (`sparse_start.py`), made in
@@ -25,6 +26,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from sparse_cost import step_costs
 from sparse_data import LLD_PATIENTS, cut, doubts_of, load
 from sparse_start import WEIGHTS, Start
 
@@ -203,14 +205,19 @@ def jobs(options: argparse.Namespace) -> Iterator[Job]:
 # ---- runs --------------------------------------------------------------------------------------
 
 
+def begun(job: Job, options: argparse.Namespace, device: torch.device) -> Config:
+    """Return the run's configuration with the file it starts from, made if it is not there."""
+    weights = job.first.make(options.data, options.work, device) if job.start else None
+    config = job.config()
+    return config.model_copy(update={"model": config.model.model_copy(update={"start": weights})})
+
+
 def perform(job: Job, options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     """Train one run, or go on with it, and score it on the data nobody trained on."""
     folder = options.work / job.key(options.on)
     if (folder / "result.json").exists():
         return json.loads((folder / "result.json").read_text())
-    weights = job.first.make(options.data, options.work, device) if job.start else None
-    config = job.config()
-    config = config.model_copy(update={"model": config.model.model_copy(update={"start": weights})})
+    config = begun(job, options, device)
     parts = load(options.data, options.work, job.data, job.um)
     doubts = None
     if job.planner == "uncertainty":
@@ -259,6 +266,19 @@ def _doubts(
     return doubts_of(model.eval(), loaded, device)
 
 
+def cost(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure a step of each method from 10 % of the area; the first is a supervised one."""
+    view = options.size, options.width, options.um
+    methods = ("region", "published", "ours")
+    cpu = torch.device("cpu")
+    configs = {
+        m: begun(Job("txl", m, 0.1, "random", 0, options.steps, *view), options, cpu)
+        for m in methods
+    }
+    fields = load(options.data, options.work, "txl", options.um)["train"]
+    return step_costs(configs, fields, 0.1, options.data)
+
+
 def alone(options: argparse.Namespace) -> dict[str, float] | None:
     """Score the start on TXL's test fields, before any real label; kept in the work folder."""
     first = Start(options.um, options.size, options.width)
@@ -289,7 +309,7 @@ def commit() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("run", "list", "report"))
+    parser.add_argument("what", choices=("run", "list", "cost", "report"))
     parser.add_argument("--data", type=Path)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--only", default="*", help="pattern of data/method/share/planner/seed")
@@ -309,6 +329,11 @@ def main() -> None:
         from sparse_report import report
 
         report(options.work, commit(), sys.argv, alone(options))
+        return
+    if options.what == "cost":
+        loop.use_threads(1)
+        write_json(options.work / "cost.json", cost(options))
+        print((options.work / "cost.json").read_text())
         return
     for method, settings in METHODS.items():
         if method.startswith("ours"):

@@ -29,6 +29,7 @@ def report(work: Path, commit: str, command: list[str], start: Scores | None) ->
         "commits_of_runs": sorted({run["commit"] for run in runs}),
         "command": " ".join(["python", "benchmarks/sparse.py", *_public(command)]),
         "start_alone": None if start is None else {k: round(v, 4) for k, v in start.items()},
+        "step_cost": _read(work / "cost.json"),
         "groups": groups,
         "runs": [_slim(run) for run in runs],
     }
@@ -37,6 +38,10 @@ def report(work: Path, commit: str, command: list[str], start: Scores | None) ->
     CURVE.write_text(curve(groups, start), encoding="utf-8")
     for group in groups:
         print(line(group))
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text()) if path.exists() else None
 
 
 def _public(command: list[str]) -> list[str]:
