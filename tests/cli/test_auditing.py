@@ -5,7 +5,10 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
+from typer.testing import CliRunner
 
+from bloodfilm.cli.app import app
 from bloodfilm.films.bed import BedPlan
 from bloodfilm.films.faults import write_bed
 
@@ -51,6 +54,29 @@ def test_what_cannot_be_read_says_2(tmp_path):
     done = run("audit", tmp_path / "nowhere")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_fix_refuses_before_it_looks(bad, tmp_path, monkeypatch):
+    """What cannot be mended is said at once, not after an audit of every picture."""
+    import bloodfilm.audit
+
+    def never(*_):
+        raise AssertionError
+
+    monkeypatch.setattr(bloodfilm.audit, "audit", never)
+    plain = tmp_path / "plain" / "neutrophil"
+    plain.mkdir(parents=True)
+    Image.new("RGB", (9, 9)).save(plain / "a.png")
+    for arguments, what in (
+        ((tmp_path / "plain", "--out", tmp_path / "o"), "only labels of LLD's layout"),
+        ((bad, "--out", bad / "o"), "lies in the original"),
+        ((bad, "--out", tmp_path / "plain"), "is not empty"),
+        ((bad, "--out", tmp_path / "o", "--no", "rust"), "no rule 'rust'"),
+    ):
+        words = ["data", "fix", *map(str, arguments)]
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 2 and what in result.stderr
+        assert len(result.stderr.splitlines()) == 1
 
 
 def test_fix_lists_its_rules(bad, tmp_path):

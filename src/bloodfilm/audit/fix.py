@@ -40,6 +40,21 @@ class Mended:
     left: list[Finding] = field(default_factory=list)
 
 
+def refuse(source: Source, root: Path, out: Path, off: Iterable[str] = ()) -> None:
+    """Raise what `fix_labels` would, so that nobody waits for an audit in vain."""
+    if unknown := set(off) - set(RULES):
+        raise ConfigError(f"no rule {min(unknown)!r}; rules: {', '.join(RULES)}")
+    if not source.files and not source.texts:
+        raise ConfigError(
+            f"{root}: only labels of LLD's layout can be mended; convert the set first: "
+            "bloodfilm data convert SRC DST --to lld"
+        )
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"{out}: is not empty; name a new folder")
+    if out.absolute().is_relative_to(root.absolute()):
+        raise DataError(f"{out}: lies in the original; name a folder outside of it")
+
+
 def fix_labels(
     source: Source,
     findings: Sequence[Finding],
@@ -65,17 +80,7 @@ def fix_labels(
         DataError: if `out` is not empty or lies in the original.
     """
     skipped = set(off)
-    if unknown := skipped - set(RULES):
-        raise ConfigError(f"no rule {min(unknown)!r}; rules: {', '.join(RULES)}")
-    if not source.files and not source.texts:
-        raise ConfigError(
-            f"{root}: only labels of LLD's layout can be mended; convert the set first: "
-            "bloodfilm data convert SRC DST --to lld"
-        )
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{out}: is not empty; name a new folder")
-    if out.absolute().is_relative_to(root.absolute()):
-        raise DataError(f"{out}: lies in the original; name a folder outside of it")
+    refuse(source, root, out, skipped)
     books = [Book.open(loaded) for loaded in source.files]
     mended = Mended()
     rule_of = {kind: rule for rule, (kind, _) in RULES.items() if rule not in skipped}

@@ -116,12 +116,13 @@ def fix(
     """
     from bloodfilm.audit import Options, open_source
     from bloodfilm.audit import audit as run_audit
-    from bloodfilm.audit.fix import RULES, fix_labels
+    from bloodfilm.audit.fix import RULES, fix_labels, refuse
 
     if rules:
         print("\n".join(f"{rule:<18} {what}" for rule, (_, what) in RULES.items()))
         return
     source = open_source(root)
+    refuse(source, root, out, off or ())
     with progress() as tell:
         findings = run_audit(source, Options(pixels=not no_pixels), tell)
     mended = fix_labels(source, findings, root, out, off or (), sure, not no_links)
