@@ -20,6 +20,7 @@ import json
 import os
 import pickle
 import random
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -283,7 +284,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     cv2.setNumThreads(1)
-    result: dict[str, Any] = {}
+    result: dict[str, Any] = {"command": " ".join(["python benchmarks/transfer.py", *sys.argv[1:]])}
     if given.data:
         result["real pairs"] = real_pairs(Path(given.data) / "lld_pairs")
         table("Real pairs, 100x to 40x (errors in px of the 640 px target)", result["real pairs"])

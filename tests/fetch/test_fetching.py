@@ -6,13 +6,15 @@ import json
 import zipfile
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from bloodfilm.cli.app import app
 from bloodfilm.cli.fetch import NAMES
-from bloodfilm.core import ConfigError, DataError
+from bloodfilm.core import Cell, ConfigError, DataError, Dataset, Domain, Field
 from bloodfilm.fetch import CATALOGUE, Part, Source, fetch
 from bloodfilm.fetch.download import Patience, check_address
+from bloodfilm.formats import save_dataset
 from fetch.serving import serving
 
 QUICK = Patience(timeout=0.5, tries=2, pause=0.01)
@@ -170,3 +172,40 @@ def test_the_command_says_what_it_cannot_do(tmp_path):
     assert run("nothing").exit_code == 2
     assert run("bccd").exit_code == 2
     assert "For example:" in run("--help").output
+
+
+def test_zips_fetched_by_hand_are_unpacked_and_counted(tmp_path):
+    set_ = write_lld(tmp_path / "made")
+    zips = tmp_path / "zips"
+    zips.mkdir()
+    files = sorted(p for p in set_.rglob("*") if p.is_file())
+    for number in range(2):
+        with zipfile.ZipFile(zips / f"{number}.zip", "w") as archive:
+            for path in files[number::2]:
+                archive.write(path, path.relative_to(set_.parent))
+    words = ("lld", "--zips", zips, "--out", tmp_path / "out")
+    assert "CC BY-NC-SA" in run(*words).output and not (tmp_path / "out").exists()
+    result = run(*words, "--accept-licence")
+    assert result.exit_code == 0, result.output
+    assert f"unpacked {len(files)} files of 2 zips" in result.output
+    assert "3 fields" in result.output
+
+    (zips / "0.zip").unlink()  # and with it two of the images
+    result = run("lld", "--zips", zips, "--out", tmp_path / "half", "--accept-licence")
+    assert "images are missing" in result.output
+    assert run("lld", "--zips", tmp_path / "none", "--out", "x", "--accept-licence").exit_code == 2
+    assert run("bccd", "--zips", zips, "--out", "x", "--accept-licence").exit_code == 2
+
+
+def write_lld(root):
+    """Write a set of three fields in LLD's layout; return its folder."""
+    fields = []
+    for number in range(3):
+        path = root / f"1_{number}_1000_ALL.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (64, 64), (200, 200, 200)).save(path)
+        cell = Cell((10.0, 10.0, 20.0, 20.0), "lymphoblast")
+        more = {"domain": Domain("H", 100, "C1"), "patient": "1", "split": "train"}
+        fields.append(Field(path, 64, 64, (cell,), **more))
+    save_dataset(Dataset("LLD", tuple(fields)), root / "LLD", "lld", images="copy")
+    return root / "LLD"

@@ -8,7 +8,7 @@ import pytest
 
 from bloodfilm.core import DataError
 from bloodfilm.fetch import unpack as module
-from bloodfilm.fetch.unpack import unpack
+from bloodfilm.fetch.unpack import unpack, unpack_together
 
 
 def pack(path, entries, compression=zipfile.ZIP_STORED):
@@ -177,3 +177,39 @@ def test_an_archive_is_the_git_tree_it_should_be(tmp_path):
     with pytest.raises(DataError, match="git tree"):
         unpack(archive, tmp_path / "other", strip=1, tree="0" * 40)
     assert not (tmp_path / "other").exists()
+
+
+def test_zips_of_one_folder_are_put_together(tmp_path):
+    one = pack(tmp_path / "one.zip", [("set/a.txt", "a"), ("set/labels/x.json", "{}")])
+    two = pack(tmp_path / "two.zip", [("set/b.txt", "b"), ("set/labels/x.json", "{}")])
+    told = []
+    out = tmp_path / "out"
+    assert (
+        unpack_together([one, two], out, tell=lambda done, total: told.append((done, total))) == 3
+    )
+    files = ["set/a.txt", "set/b.txt", "set/labels/x.json"]
+    assert [n for n in everything(out) if "." in n] == files
+    assert told[-1][0] == told[-1][1] == one.stat().st_size + two.stat().st_size
+    with pytest.raises(DataError, match="in the way"):
+        unpack_together([one], out)
+    assert [n for n in everything(out) if "." in n] == files
+
+
+@pytest.mark.parametrize("fault", ["cut", "other", "case", "outside"])
+def test_one_bad_zip_of_several_leaves_nothing(tmp_path, fault):
+    one = pack(tmp_path / "one.zip", [("set/a.txt", "a" * 500)])
+    entries = {
+        "cut": [("set/b.txt", "b" * 500)],
+        "other": [("set/a.txt", "another")],
+        "case": [("set/A.txt", "b" * 500)],
+        "outside": [("../b.txt", "b")],
+    }
+    two = pack(tmp_path / "two.zip", entries[fault])
+    if fault == "cut":
+        two.write_bytes(two.read_bytes()[:300])
+    out = tmp_path / "out"
+    with pytest.raises(DataError, match=r"two\.zip") as error:
+        unpack_together([one, two], out)
+    assert "\n" not in str(error.value)
+    assert everything(out) == []
+    assert not (tmp_path / "b.txt").exists()

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 NAMES = "lld, pbc, wbcatt, bccd, txl"
 EXIT_NOT_FETCHED = 2
+SHOWN_PROBLEMS = 8
 
 
 def fetch(
@@ -22,6 +23,13 @@ def fetch(
     accept_licence: Annotated[
         bool, typer.Option("--accept-licence", help="I have read the licence and keep to it.")
     ] = False,
+    zips: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Zips downloaded by hand, for a set that no program can fetch (lld).",
+        ),
+    ] = None,
     timeout: Annotated[
         float, typer.Option(min=1.0, help="Seconds of silence before trying again.")
     ] = 30.0,
@@ -37,6 +45,8 @@ def fetch(
       bloodfilm data fetch bccd
 
       bloodfilm data fetch bccd --out data/bccd --accept-licence
+
+      bloodfilm data fetch lld --zips ~/Downloads --out data/lld --accept-licence
     """
     from bloodfilm.core import ConfigError
     from bloodfilm.fetch import CATALOGUE
@@ -47,6 +57,9 @@ def fetch(
     if source is None:
         raise ConfigError(f"no data set {name!r} is known; choose from {', '.join(CATALOGUE)}")
     print(_about(source))
+    if zips is not None:
+        _unpack_by_hand(source, zips, out, accept_licence)
+        return
     if not source.parts:
         print()
         print(source.instructions.rstrip())
@@ -66,6 +79,35 @@ def fetch(
     print(f"fetched {source.name} into {out}")
     if source.afterwards:
         print(f"  {source.afterwards}")
+
+
+def _unpack_by_hand(source: "Source", zips: Path, out: Path | None, accepted: bool) -> None:
+    """Unpack zips that a person downloaded, all or none, and count what is missing."""
+    from bloodfilm.core import ConfigError
+    from bloodfilm.fetch.unpack import unpack_together
+    from bloodfilm.formats import open_dataset
+
+    if source.parts:
+        raise ConfigError(f"{source.name}: needs no --zips; it is fetched from its own address")
+    if out is None:
+        raise ConfigError("--out is missing: name the folder the data set shall go to")
+    if not accepted:
+        raise ConfigError(
+            f"{source.name}: is under {source.licence}; read {source.page}, then give "
+            "--accept-licence"
+        )
+    archives = sorted(p for p in zips.glob("*.zip") if p.is_file()) if zips.is_dir() else []
+    if not archives:
+        raise ConfigError(f"{zips}: no zips there; name the folder they were downloaded to")
+    with _bar() as tell:
+        count = unpack_together(archives, out, tell=lambda done, n: tell("zips", done, n))
+    print(f"unpacked {count} files of {len(archives)} zips into {out}")
+    dataset = open_dataset(out)
+    print(f"  {len(dataset)} fields, {sum(len(f.cells) for f in dataset)} cells")
+    for problem in dataset.problems[:SHOWN_PROBLEMS]:
+        print(f"  {problem}")
+    if len(dataset.problems) > SHOWN_PROBLEMS:
+        print("  and more: `bloodfilm data info` lists them")
 
 
 def _about(source: "Source") -> str:

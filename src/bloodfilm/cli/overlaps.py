@@ -69,13 +69,13 @@ def _lines(found: "Identities") -> list[str]:
         lines.append(
             f"{names[pair.first]} = {names[pair.second]}: {how}"
             f"{', turned by 180 degrees' if pair.turned else ''}, correlation {pair.ncc:.3f}, "
-            f"{found.shared(pair.first, pair.second)} cells marked in both"
+            f"cells marked in both: {found.shared(pair.first, pair.second)}"
         )
     for one in found.retaken:
         how = f"aligned ({one.confidence:.2f})" if one.aligned else f"refused: {one.reason}"
         lines.append(
             f"{names[one.first]} ~ {names[one.second]}: {how}, "
-            f"{found.shared(one.first, one.second)} cells marked in both"
+            f"cells marked in both: {found.shared(one.first, one.second)}"
         )
     boxes, groups = len(found.cells), found.groups()
     cells = boxes - sum(len(g) - 1 for g in groups)

@@ -78,9 +78,12 @@ a program could fetch and check, so this is for you to do:
    H_40X_C1    https://drive.google.com/drive/folders/1b0ow0uqp32WvRMalrJWfDswxVCjMvPps
    H_40X_C2    https://drive.google.com/drive/folders/1o0DiZcsoFI4mMpQMpvsDkU4gm_9ST4rY
    L_40X_C2    https://drive.google.com/drive/folders/1Xpbig7gVwfGi4mruBA8JGpddlO8njeeJ
-3. The site sends a folder as several zips. Unpack all of them into one folder: a zip that fails
-   silently loses a fifth of the images.
-4. bloodfilm data info THAT_FOLDER counts what is missing.
+3. The site sends a folder as several zips. Put all of them into one folder, say zips, and let
+
+   bloodfilm data fetch lld --zips zips --out lld --accept-licence
+
+   unpack them: all or none, so that no damaged zip loses a fifth of the images in silence. It
+   counts what is missing then.
 """
 
 CATALOGUE: dict[str, Source] = {

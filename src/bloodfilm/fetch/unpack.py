@@ -8,7 +8,7 @@ import stat
 import uuid
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
 from bloodfilm.core.errors import DataError
@@ -21,6 +21,7 @@ SMALL = 16 << 20
 JUNK = frozenset({"__MACOSX", ".DS_Store"})
 BLOCK = 1 << 18
 
+_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 Member = tuple[zipfile.ZipInfo, PurePosixPath]
 
 
@@ -58,10 +59,75 @@ def unpack(
                     "the set has changed or is damaged, tell the maintainers"
                 )
             return _place(opened, members, folder, tell)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise DataError(
-            f"{archive.name}: is no sound zip ({error}); remove it and fetch it again"
-        ) from None
+    except _DAMAGE as error:
+        raise DataError(_damaged(archive, error)) from None
+
+
+def unpack_together(
+    archives: Sequence[Path],
+    folder: Path,
+    *,
+    tell: Callable[[int, int | None], None] = lambda done, total: None,
+) -> int:
+    """Unpack zips that are parts of one folder into another; return how many files there were.
+
+    All or nothing, over all zips: one that is damaged loses no file in silence. A file that is in
+    several must be the same in each.
+
+    Raises:
+        DataError: as `unpack` does, or if two zips hold different files of one name.
+    """
+    seen: dict[str, tuple[int, int, Path]] = {}
+    folder.mkdir(parents=True, exist_ok=True)
+    staging = folder / f".unpacking-{uuid.uuid4().hex}"
+    done, total = 0, sum(archive.stat().st_size for archive in archives)
+    try:
+        for archive in archives:
+            try:
+                with zipfile.ZipFile(archive) as opened:
+                    _stage(opened, archive, staging, seen)
+            except _DAMAGE as error:
+                raise DataError(_damaged(archive, error)) from None
+            done += archive.stat().st_size
+            tell(done, total)
+        _reveal(staging, folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return len(seen)
+
+
+def _stage(
+    opened: zipfile.ZipFile, archive: Path, staging: Path, seen: dict[str, tuple[int, int, Path]]
+) -> None:
+    """Unpack what is new of one of several zips; note names, lengths and checksums."""
+    for info, name in _members(opened, archive, 0):
+        mine = info.file_size, info.CRC
+        known = seen.setdefault(str(name).lower(), (*mine, archive))
+        if known[:2] != mine:
+            raise DataError(
+                f"{archive.name}: {str(name)!r} differs from that of {known[2].name}: keep zips of "
+                "one download together, and no others"
+            )
+        target = staging / name
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _write(opened, info, target)
+
+
+def _reveal(staging: Path, folder: Path) -> None:
+    """Move what lies topmost into the folder; `DataError` if something is in the way."""
+    tops = sorted(staging.iterdir())
+    for top in tops:
+        if os.path.lexists(folder / top.name):
+            raise DataError(
+                f"{folder / top.name}: is in the way; remove it, or choose another --out"
+            )
+    for top in tops:
+        top.rename(folder / top.name)
+
+
+def _damaged(archive: Path, error: Exception) -> str:
+    return f"{archive.name}: is no sound zip ({error}); remove it and fetch it again"
 
 
 def _members(opened: zipfile.ZipFile, archive: Path, strip: int) -> list[Member]:
