@@ -266,3 +266,57 @@ def test_a_broken_archive_is_one_line(tmp_path, how):
     with pytest.raises(DataError, match=r"labels\.zip: cannot be unpacked") as said:
         open_dataset(tmp_path)
     assert "\n" not in str(said.value) and "fetch it again" in str(said.value)
+
+
+# ---- the whole -------------------------------------------------------------------------------
+
+
+def published(root):
+    """The published layout: nested twice, every spelling of a folder, one subset without fields."""
+    variants = {
+        "H_100X_C1": ("Images", "json_labels"),
+        "H_100x_C2": ("images", "WBC_detection"),
+        "H_40X_C1": ("Images", "WBC_Detection"),
+        "H_40X_C2": ("images", "json_labels"),
+        "H_10X_C1": ("Images", "json_labels"),
+        "H_10X_C2": ("Images", "json_labels"),
+        "L_100X_C1": ("Images", "json_labels"),
+        "L_100X_C2": ("Images", "labels.zip"),
+        "L_40X_C1": ("Images", None),
+        "L_40X_C2": ("Images", "json_labels"),
+        "L_10X_C2": ("Images", "json_labels"),
+    }
+    for name, (pictures, labels) in variants.items():
+        power = {"100": "1000", "40": "12_400", "10": "100"}[name.split("_")[1][:-1].lower()]
+        for split, patient, diagnosis in (("train", 7, "_AML"), ("test", 4, "")):
+            image = f"{patient}_3_{power}{diagnosis}.png"
+            place = subset(root, name, (image,), f"{pictures}/{split}")
+            content = json.dumps(coco([{"cell_size": 1}], images=(image,)))
+            if labels == "labels.zip":
+                with zipfile.ZipFile(place / labels, "a") as zipped:
+                    zipped.writestr(f"WBC_detection/{split}.json", content)
+            elif labels is None:
+                folder = place / "txt_labels" / "AttriDet" / split
+                folder.mkdir(parents=True)
+                (folder / image).with_suffix(".txt").write_text(f"1 {BOX} 1 2 2 2 2 2 2\n")
+            else:
+                (place / labels).mkdir(exist_ok=True)
+                (place / labels / f"{split}.json").write_text(content)
+    (root / "L_10X_C1").mkdir()
+    return variants
+
+
+def test_the_published_layout_is_read_whole(tmp_path):
+    variants = published(tmp_path / "LeukemiaAttri_Dataset" / "LeukemiaAttr")
+    dataset = open_dataset(tmp_path)
+    assert {f.domain.name for f in dataset} == {n.upper().replace("_", "/") for n in variants}
+    assert len(dataset) == 22 and dataset.class_counts() == {"myeloblast": 22}
+    assert all(f.cells[0].attributes == {"cell_size": "medium"} for f in dataset)
+    patients = {(f.patient, f.split, f.diagnosis) for f in dataset}
+    assert patients == {("7", "train", "AML"), ("4", "test", None)}
+    squeezes = {f.domain.name: f.domain.squeeze for f in dataset if f.domain.squeeze}
+    assert squeezes == {"H/100X/C1": 0.6, "H/40X/C2": 0.562}
+    assert [line for line in dataset.problems if "L_10X_C1" not in line] == []
+    source = open_source(tmp_path)
+    assert len(source.table.rows) == len(source.table) == 22
+    assert not {f.kind for f in audit(source, Options(pixels=False)) if f.severity == "error"}

@@ -84,7 +84,17 @@ def _json_files(subset: lld.Subset, findings: list[Finding]) -> Iterator[Loaded]
 
     for file, read in lld.json_labels(subset, twin):
         content = read_json(file) if read is None else read
-        if isinstance(content, dict) and isinstance(content.get("images"), list):
+        lists = ("images", "annotations", "categories")
+        if (
+            not isinstance(content, dict)
+            or "images" not in content
+            or not all(isinstance(content.setdefault(key, []), list) for key in lists)
+        ):
+            what = f"{', '.join(lists)} are not all lists; it is no COCO file"
+            findings.append(
+                Finding("unreadable labels", "error", str(file), what, "export it again")
+            )
+        else:
             yield Loaded(file, split_of(file.stem), content, subset)
 
 

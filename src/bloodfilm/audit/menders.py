@@ -1,7 +1,7 @@
 """One function a rule: how each sure finding is mended in LLD's JSON labels."""
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,9 +46,24 @@ class Book:
     @classmethod
     def open(cls, loaded: Loaded) -> "Book":
         """Begin with a copy of a file's content."""
-        content = copy.deepcopy(loaded.content)
-        names = {str(i.get("id")): str(i.get("file_name")) for i in content["images"]}
-        return cls(loaded, content, names)
+        book = cls(loaded, copy.deepcopy(loaded.content), {})
+        book.names = {str(i.get("id")): str(i.get("file_name")) for i in book.images}
+        return book
+
+    @property
+    def images(self) -> list[Json]:
+        """The image entries; what is none, a person must mend."""
+        return entries(self.content, "images")
+
+    @property
+    def annotations(self) -> list[Json]:
+        """The annotations."""
+        return entries(self.content, "annotations")
+
+    @property
+    def categories(self) -> list[Json]:
+        """The categories."""
+        return entries(self.content, "categories")
 
     def of_image(self, annotation: Json) -> str:
         """Return the name of an annotation's image."""
@@ -57,15 +72,19 @@ class Book:
     def find(self, image: str, ident: str) -> Json | None:
         """Return an annotation of an image by its id, `None` if it is not, or no longer, there."""
         name = Path(image).name
-        listed: Iterable[Json] = self.content.get("annotations", [])
         return next(
             (
                 a
-                for a in listed
+                for a in self.annotations
                 if str(a.get("id")) == ident and Path(self.of_image(a)).name == name
             ),
             None,
         )
+
+
+def entries(content: Json, key: str) -> list[Json]:
+    """Return the entries of a list of COCO's that are entries; what else stands there stays."""
+    return [item for item in content.get(key, ()) if isinstance(item, dict)]
 
 
 def where(books: Sequence[Book], image: str, ident: str) -> tuple[Book, Json] | None:
@@ -111,7 +130,8 @@ def _outside(books: Sequence[Book], finding: Finding, rule: str) -> list[Change]
     if hit is None:
         return []
     book, item = hit
-    entry = next(i for i in book.content["images"] if i.get("id") == item["image_id"])
+    same = (i for i in book.images if str(i.get("id")) == str(item.get("image_id")))
+    entry = next(same, {})
     width, height = to_int(entry.get("width")), to_int(entry.get("height"))
     if not width or not height:
         return []
@@ -128,7 +148,7 @@ def _as_none(books: Sequence[Book], finding: Finding, rule: str) -> list[Change]
     if hit is None:
         return []
     book, item = hit
-    before = {"category_id": item["category_id"], "bbox": list(item["bbox"])}
+    before = {"category_id": item.get("category_id"), "bbox": item.get("bbox")}
     item["category_id"] = _none_id(book)
     if "category_name" in item:
         item["category_name"] = "none"
@@ -137,9 +157,10 @@ def _as_none(books: Sequence[Book], finding: Finding, rule: str) -> list[Change]
 
 
 def _none_id(book: Book) -> int:
-    for item in book.content.get("categories", []):
-        if str(item.get("name", "")).strip().lower() in IGNORE_NAMES:
-            return int(item["id"])
+    for item in book.categories:
+        ident = to_int(item.get("id"))
+        if ident is not None and str(item.get("name", "")).strip().lower() in IGNORE_NAMES:
+            return ident
     book.content.setdefault("categories", []).append({"id": NONE, "name": "none"})
     return NONE
 
@@ -167,7 +188,7 @@ def _names(books: Sequence[Book], finding: Finding, rule: str) -> list[Change]:
         if hit is None:
             return []
         book, item = hit
-        by_name = {str(c.get("name")): c.get("id") for c in book.content.get("categories", [])}
+        by_name = {str(c.get("name")): c.get("id") for c in book.categories}
         wanted = by_name.get(str(item.get("category_name")))
         if wanted is None:
             return []
@@ -181,18 +202,20 @@ def _names(books: Sequence[Book], finding: Finding, rule: str) -> list[Change]:
 def _renumber(book: Book, finding: Finding, rule: str) -> list[Change]:
     """Give a whole file LLD's ids for the names it uses."""
     mapping: dict[int, int] = {}
-    for item in book.content.get("categories", []):
+    for item in book.categories:
         ident, name = to_int(item.get("id")), str(item.get("name"))
         if ident is not None and name in _IDS and _IDS[name] != ident and ident != 14:
             mapping[ident] = _IDS[name]
     if not mapping:
         return []
     book.renumbered = True
-    for item in book.content.get("categories", []):
-        item["id"] = mapping.get(item["id"], item["id"])
-    for item in book.content.get("annotations", []):
-        item["category_id"] = mapping.get(item["category_id"], item["category_id"])
-    book.content["categories"].sort(key=lambda c: int(c["id"]))
+    for listed, key in ((book.categories, "id"), (book.annotations, "category_id")):
+        for item in listed:
+            ident = to_int(item.get(key))
+            if ident in mapping:
+                item[key] = mapping[ident]
+    if len(book.categories) == len(book.content["categories"]):
+        book.content["categories"].sort(key=lambda c: to_int(c.get("id")) or 0)
     return [_change(finding, rule, "", "class ids", (list(mapping), list(mapping.values())))]
 
 
@@ -202,17 +225,16 @@ def _entries(books: Sequence[Book], finding: Finding, rule: str) -> list[Change]
         return []
     first: dict[str, Any] = {}
     target: dict[str, Any] = {}
-    for item in book.content["images"]:
+    for item in book.images:
         name = str(item.get("file_name"))
-        target[str(item.get("id"))] = first.setdefault(name, item)["id"]
-    repeated = len(book.content["images"]) - len(first)
-    if not repeated:
+        target[str(item.get("id"))] = first.setdefault(name, item).get("id")
+    before = len(book.images)
+    if before == len(first):
         return []
-    before = len(book.content["images"])
     book.content["images"] = list(first.values())
-    for item in book.content.get("annotations", []):
+    for item in book.annotations:
         item["image_id"] = target.get(str(item.get("image_id")), item.get("image_id"))
-    book.names = {str(i["id"]): str(i["file_name"]) for i in book.content["images"]}
+    book.names = {str(i.get("id")): str(i.get("file_name")) for i in book.images}
     return [_change(finding, rule, "", "image entries", (before, len(first)))]
 
 
@@ -221,7 +243,7 @@ def _orphans(books: Sequence[Book], finding: Finding, rule: str) -> list[Change]
     for book in books:
         if str(book.loaded.path) != finding.file:
             continue
-        for item in list(book.content.get("annotations", [])):
+        for item in book.annotations:
             if str(item.get("id")) in finding.annotations and not book.of_image(item):
                 book.content["annotations"].remove(item)
                 ident = str(item.get("id"))
@@ -237,18 +259,13 @@ def _identical(books: Sequence[Book], finding: Finding, rule: str) -> list[Chang
     for book in books:
         if book.loaded.subset.path not in doomed.parents:
             continue
-        idents = {
-            i.get("id")
-            for i in book.content["images"]
-            if Path(str(i.get("file_name"))).name == doomed.name
-        }
-        if idents:
-            kept = [i for i in book.content["images"] if i.get("id") not in idents]
-            mine = [a for a in book.content["annotations"] if a.get("image_id") in idents]
-            book.content["images"] = kept
-            book.content["annotations"] = [
-                a for a in book.content["annotations"] if a.get("image_id") not in idents
-            ]
+        gone = [i for i in book.images if Path(str(i.get("file_name"))).name == doomed.name]
+        if gone:
+            idents = {str(i.get("id")) for i in gone}
+            mine = [a for a in book.annotations if str(a.get("image_id")) in idents]
+            for key, listed in (("images", gone), ("annotations", mine)):
+                for item in listed:
+                    book.content[key].remove(item)
             values = ({"image": doomed.name, "annotations": len(mine)}, None)
             return [_change(finding, rule, "", "field taken out", values)]
     return []
@@ -263,10 +280,8 @@ def _leaks(books: Sequence[Book], finding: Finding, rule: str) -> list[Change]:
     for book in list(books):
         if book.loaded.split in (None, "test"):
             continue
-        entries = [i for i in book.content["images"] if _patient(i) == patient]
-        if not entries:
-            continue
-        changes += _move(books, book, entries, finding, rule)
+        theirs = [i for i in book.images if _patient(i) == patient]
+        changes += _move(books, book, theirs, finding, rule) if theirs else []
     return changes
 
 
@@ -275,7 +290,7 @@ def _patient(entry: Json) -> str:
 
 
 def _move(
-    books: Sequence[Book], book: Book, entries: list[Json], finding: Finding, rule: str
+    books: Sequence[Book], book: Book, theirs: list[Json], finding: Finding, rule: str
 ) -> list[Change]:
     test = next(
         (
@@ -288,10 +303,11 @@ def _move(
     if test is None:
         return []
     changes = []
-    start = max((to_int(i.get("id")) or 0 for i in test.content["images"]), default=0) + 1
-    ident = max((to_int(a.get("id")) or 0 for a in test.content["annotations"]), default=0) + 1
-    for number, entry in enumerate(entries, start):
-        mine = [a for a in book.content["annotations"] if a.get("image_id") == entry["id"]]
+    start = max((to_int(i.get("id")) or 0 for i in test.images), default=0) + 1
+    ident = max((to_int(a.get("id")) or 0 for a in test.annotations), default=0) + 1
+    for number, entry in enumerate(theirs, start):
+        its = str(entry.get("id"))
+        mine = [a for a in book.annotations if str(a.get("image_id")) == its]
         for annotation in mine:
             book.content["annotations"].remove(annotation)
             test.content["annotations"].append(annotation | {"id": ident, "image_id": number})
