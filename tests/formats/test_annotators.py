@@ -459,3 +459,65 @@ def test_a_uuid_stays_the_objects_identity(images, tmp_path):
     assert [f.get("id") for f in features[1:]] == [idents[0], None, None]
     (read,) = open_dataset(tmp_path / "x.geojson")
     assert [c.id for c in read.cells] == list(idents) and read.domain == domain
+
+
+# ---- broken files ----------------------------------------------------------------------------
+
+BROKEN = {
+    ("label_studio", b"["): "ill-formed JSON",
+    ("label_studio", b"[]"): "no task is read from it",
+    ("label_studio", b"3"): "holds no list of tasks",
+    ("label_studio", b"[1]"): "task 1: is no task",
+    ("label_studio", b'[{"data": {"text": "x"}}]'): "its data name no image",
+    ("label_studio", b"[\xe4]"): "is not UTF-8; save the file as UTF-8",
+    ("label_studio", b"[" * 100_000): "JSON that cannot be used",
+    ("cvat", b"<annotations>"): "ill-formed XML",
+    ("cvat", b"<annotations/>"): "no image is read from it",
+    ("cvat", b"<svg/>"): "holds <svg>, not <annotations>",
+    ("cvat", b"<annotations>\xe4</annotations>"): "is not UTF-8",
+    ("cvat", b'<!DOCTYPE a [<!ENTITY b "x">]><annotations>&b;</annotations>'): "declares entities",
+    ("qupath", b"{}"): "holds no list of features",
+    ("qupath", b'{"type": "FeatureCollection", "features": 3}'): "holds no list of features",
+    ("qupath", b"{"): "ill-formed JSON",
+    ("qupath", b"\xff\xfe{"): "is not UTF-16",
+}
+
+
+@pytest.mark.parametrize(("format", "content"), BROKEN)
+def test_a_broken_file_is_one_line_with_file_place_and_remedy(tmp_path, format, content):
+    file = tmp_path / f"x{PROGRAMS[format] or '.geojson'}"
+    file.write_bytes(content)
+    with pytest.raises(DataError) as said:
+        open_dataset(file, format)
+    line = str(said.value)
+    assert BROKEN[format, content] in line and file.name in line
+    assert "\n" not in line and (";" in line)
+
+
+@pytest.mark.parametrize("format", PROGRAMS)
+def test_an_empty_folder_or_a_file_that_is_none_is_one_line(tmp_path, format):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="here"):
+        open_dataset(tmp_path / "empty", format)
+    stray = tmp_path / "stray.bin"
+    stray.write_bytes(b"\x00\xff")
+    with pytest.raises(DataError, match=r"stray\.bin"):
+        open_dataset(stray, format)
+
+
+@pytest.mark.parametrize("format", PROGRAMS)
+def test_links_in_circles_and_two_images_of_one_name(images, tmp_path, format):
+    dataset = Dataset("set", (Field(images[-1], 64, 48, (Cell((1, 1, 9, 9), "monocyte"),)),))
+    save_dataset(dataset, tmp_path / "x", format, images="copy")
+    (tmp_path / "x" / "loop").symlink_to(tmp_path / "x")
+    (image,) = (tmp_path / "x" / "images").iterdir()
+    for folder in ("one", "two"):
+        (tmp_path / "x" / folder).mkdir()
+        image.replace(tmp_path / "x" / folder / image.name)
+        (tmp_path / "x" / "images" / image.name).write_bytes(
+            (tmp_path / "x" / folder / image.name).read_bytes()
+        )
+    image.unlink()
+    read = open_dataset(tmp_path / "x", format)
+    said = [line for line in read.problems if "is the name of 2 images" in line]
+    assert len(said) == 1 and read[0].path.is_file()

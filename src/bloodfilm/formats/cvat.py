@@ -76,6 +76,9 @@ def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
             for count, item in enumerate(tree.iter("image"), 1)
             if _named(reading, file, item, count)
         ]
+    if not fields:
+        why = reading.problems[0] if reading.problems else f"{path.name}: lists none"
+        raise DataError(f"{path}: no image is read from it ({why}); export it from CVAT again")
     return reading.dataset(name, fields)
 
 

@@ -75,6 +75,9 @@ def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
         raise DataError(f"{path}: no Label Studio tasks here; export them as JSON")
     reading = Reading(path, **options)
     fields = [f for file in files for f in _fields(reading, file)]
+    if not fields:
+        why = reading.problems[0] if reading.problems else f"{path.name}: lists none"
+        raise DataError(f"{path}: no task is read from it ({why}); export it as JSON again")
     return reading.dataset(path.stem, fields)
 
 
