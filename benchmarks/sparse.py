@@ -69,7 +69,8 @@ OURS: dict[str, Any] = {
     "begin": 0.33,
     "mix": 0.6,
     "boxes": 0.0,
-    "weight": 0.5,
+    "weight": 0.15,
+    "background": 1.0,
 }
 OPTIM: dict[str, Any] = {"lr": 2e-3, "ema": 0.98, "warmup": 0.05}
 METHODS: dict[str, dict[str, Any]] = {
@@ -96,7 +97,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "ours: no teacher": OURS | {"teacher": "none"},
     "ours: student teaches": OURS | {"teacher": "student"},
     "ours: no confirmed background": OURS | {"background": 0.0},
-    "ours: all background": OURS | {"background": 1.0},
+    "ours: confirmed background": OURS | {"background": 0.05, "weight": 0.5},
     "ours: uncalibrated": OURS | {"calibrated": False},
     "ours: no views": OURS | {"views": False, "turn": False},
     "ours: no patches": OURS | {"patches": 0.0, "mix": 0.0},
@@ -184,9 +185,9 @@ def jobs(options: argparse.Namespace) -> Iterator[Job]:
 
     main, rivals = ("full", "ours", "published", "region"), ("ours", "published", "region")
     yield from (job("txl", m, 0.1, seed) for seed, m in product(range(3), main))
-    yield from (job("txl", m, 0.1, 0) for m in ("naive", "patches"))
     yield from (job("txl", m, 0.05, 0) for m in rivals)
     yield from (job("txl", "ours", 0.05, seed) for seed in (1, 2))
+    yield from (job("txl", m, 0.1, 0) for m in ("naive", "patches", "ours: no teacher"))
     for method in ("full", "ours"):
         yield from (job(f"lld-{patient}", method, 0.1, 0) for patient in LLD_PATIENTS)
     told = ("no teacher", "no patches", "teacher's boxes too", "unbalanced")
