@@ -9,7 +9,7 @@ from PIL import Image
 
 from bloodfilm.audit import Options, audit, open_source
 from bloodfilm.audit.fix import fix_labels
-from bloodfilm.core import ConfigError
+from bloodfilm.core import ConfigError, DataError
 from bloodfilm.formats import open_dataset
 
 IMAGE = "7_3_12_400_AML"
@@ -184,6 +184,22 @@ def test_a_file_that_cannot_be_read_is_copied_and_left(tmp_path):
         ("unreadable labels", ("line 1",)),
         ("unreadable labels", ("line 2",)),
     ]
+
+
+def test_a_subset_alone_keeps_its_name(tmp_path):
+    """Its name says which microscope it is of."""
+    write(tmp_path / "set", [line(12), line(12)])
+    mend(tmp_path / "set" / "H_40X_C2", tmp_path / "out")
+    (field,) = open_dataset(tmp_path / "out")
+    assert field.domain.name == "H/40X/C2" and len(field.cells) == 1
+
+
+def test_a_link_into_the_original_is_no_way_around(tmp_path):
+    root = tmp_path / "set"
+    write(root, [line(12)])
+    (tmp_path / "way").symlink_to(root)
+    with pytest.raises(DataError, match="lies in the original"):
+        fix_labels(open_source(root), [], root, tmp_path / "way" / "out")
 
 
 def test_rules_off_and_unsure_are_left(tmp_path):

@@ -17,7 +17,7 @@ def run(*arguments):
 def test_a_set_in_lld_layout_with_its_faults_listed(tmp_path):
     out = tmp_path / "bed"
     subsets = ("--lld", "L_100X_C2", "--lld", "H_40X_C2")
-    size = ("--fields", 2, "--patients", 3)
+    size = ("--fields", 2, "--patients", 3, "--side", 320)
     result = run(out, *subsets, *size, "--fault", "sliver", "--fault", "missing image")
     assert result.exit_code == 0, result.output
     listed = json.loads((out / "planted.json").read_text())

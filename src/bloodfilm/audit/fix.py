@@ -11,6 +11,7 @@ from bloodfilm.audit.menders import MENDERS, Book, Change, where
 from bloodfilm.audit.mendtext import OWN_KINDS, Orders, mend_texts
 from bloodfilm.core import ConfigError, DataError
 from bloodfilm.formats import lld
+from bloodfilm.formats._lldnames import parse_subset
 from bloodfilm.formats._lldzip import NAME as ZIPPED
 
 RULES: dict[str, tuple[str, str]] = {
@@ -51,7 +52,7 @@ def refuse(source: Source, root: Path, out: Path, off: Iterable[str] = ()) -> No
         )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out}: is not empty; name a new folder")
-    if out.absolute().is_relative_to(root.absolute()):
+    if out.resolve().is_relative_to(root.resolve()):
         raise DataError(f"{out}: lies in the original; name a folder outside of it")
 
 
@@ -98,7 +99,7 @@ def fix_labels(
             mended.left.append(finding)
     _write_books(books, root, out)
     for subset in _subsets(source):
-        place = out / subset.path.relative_to(root)
+        place = _place(subset, root, out)
         done = mend_texts(subset, place, orders)
         mended.changes += done.changes
         mended.left = [f for f in mended.left if f not in done.carried] + done.left
@@ -136,12 +137,19 @@ def _gone(books: Sequence[Book], finding: Finding) -> bool:
 def _write_books(books: Sequence[Book], root: Path, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for book in books:
-        source = book.loaded.path
-        if source.parent.name == ZIPPED:  # the copy has it unpacked
-            source = book.loaded.subset.path / "json_labels" / source.name
-        target = out / source.relative_to(root)
+        subset, name = book.loaded.subset, book.loaded.path.relative_to(book.loaded.subset.path)
+        if name.parts[0] == ZIPPED:  # the copy has it unpacked
+            name = Path("json_labels") / name.name
+        target = _place(subset, root, out) / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(json.dumps(book.content, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _place(subset: lld.Subset, root: Path, out: Path) -> Path:
+    """Return a subset's folder in the copy; it keeps its name, which says what microscope it is."""
+    if subset.path == root and parse_subset(root.resolve().name) is not None:
+        return out / root.resolve().name
+    return out / subset.path.relative_to(root)
 
 
 def _link_images(subset: lld.Subset, place: Path) -> None:

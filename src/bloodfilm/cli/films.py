@@ -27,6 +27,7 @@ def films(
         typer.Option(help="Write LLD's own layout instead: a subset, e.g. H_40X_C2; repeatable."),
     ] = None,
     patients: Annotated[int, typer.Option(min=2, help="Of a set in LLD's layout.")] = 6,
+    side: Annotated[int, typer.Option(min=160, help="Of its fields, px.")] = 640,
     fault: Annotated[
         list[str] | None,
         typer.Option(help="A known fault to plant in LLD's layout, or all; repeatable."),
@@ -53,7 +54,7 @@ def films(
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"{out}: is not empty; name a new folder")
     if lld:
-        _write_lld(out, lld, (patients, fields, seed), fault or [])
+        _write_lld(out, lld, (patients, fields, side, seed), fault or [])
         return
     if fault:
         raise ConfigError("--fault: faults are planted in LLD's layout; give --lld too")
@@ -77,7 +78,7 @@ def films(
 
 
 def _write_lld(
-    out: Path, subsets: list[str], numbers: tuple[int, int, int], faults: list[str]
+    out: Path, subsets: list[str], numbers: tuple[int, int, int, int], faults: list[str]
 ) -> None:
     """Write a set in LLD's layout, and what was planted in it."""
     import json
@@ -85,9 +86,9 @@ def _write_lld(
     from bloodfilm.films.bed import SPARSE, BedPlan
     from bloodfilm.films.faults import FAULTS, write_bed
 
-    patients, fields, seed = numbers
+    patients, fields, side, seed = numbers
     chosen = list(FAULTS) if "all" in faults else faults
-    plan = BedPlan(subsets, patients, fields, sparse=True, faults=chosen)
+    plan = BedPlan(subsets, patients, fields, side, sparse=True, faults=chosen)
     planted = write_bed(out, plan, seed=seed)
     listed = [item.to_json(out) for item in planted]
     (out / "planted.json").write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
