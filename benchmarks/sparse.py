@@ -85,6 +85,7 @@ METHODS: dict[str, dict[str, Any]] = {
         "teacher": "student",
         "begin": 0.33,
         "weight": 0.1,
+        "boxes": 1.0,
         "calibrated": False,
         "confidence": 0.5,
         "nms": 0.2,
