@@ -222,12 +222,12 @@ class SparseSection(Section):
     balance: Share = 0.5
     teacher: Literal["none", "student", "average"] = "average"
     begin: Share = 0.33
-    weight: Annotated[float, Field(ge=0)] = 0.5
+    weight: Annotated[float, Field(ge=0)] = 0.15
     boxes: NotNegative = 0.0
     calibrated: bool = True
     confidence: Share = 0.5
     nms: Share = 0.5
-    background: Share = 0.05
+    background: Share = 1.0
     views: bool = True
     turn: bool = True
     similarity: Annotated[float, Field(ge=0)] = 0.0
