@@ -378,3 +378,13 @@ def test_an_images_name_does_not_lead_outside(tmp_path, name, format):
     before = set(tmp_path.rglob("*"))
     save_dataset(dataset, tmp_path / "out" / "x", format, images="copy")
     assert all(p.is_relative_to(tmp_path / "out") for p in set(tmp_path.rglob("*")) - before)
+
+
+def test_a_huge_file_is_refused_before_it_is_read(tmp_path):
+    file = coco(tmp_path, [])
+    with file.open("r+b") as content:
+        content.truncate(3 << 30)  # holes take no space on disk
+    with pytest.raises(DataError, match=r"labels\.json: larger than 2 GiB; split it") as said:
+        open_dataset(file, "coco")
+    assert "\n" not in str(said.value)
+    file.unlink()

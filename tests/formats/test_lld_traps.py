@@ -320,3 +320,19 @@ def test_the_published_layout_is_read_whole(tmp_path):
     source = open_source(tmp_path)
     assert len(source.table.rows) == len(source.table) == 22
     assert not {f.kind for f in audit(source, Options(pixels=False)) if f.severity == "error"}
+
+
+def test_links_in_circles_end(tmp_path):
+    json_set(tmp_path / "set", [{}])
+    place = tmp_path / "set" / "H_40X_C2"
+    (place / "Images" / "train" / "up").symlink_to(tmp_path / "set")
+    (place / "again").symlink_to(place)
+    (place / "Images" / "train" / "7_8_8_400_AML.png").symlink_to("7_8_8_400_AML.png")
+    (place / "json_labels" / "test.json").symlink_to("test.json")
+    with pytest.raises(DataError, match=r"test\.json: cannot be read"):
+        open_dataset(tmp_path / "set")
+    (place / "json_labels" / "test.json").unlink()
+    dataset = open_dataset(tmp_path / "set")
+    assert [len(f.cells) for f in dataset] == [1]
+    assert "7_8_8_400_AML.png" in problems(dataset)
+    assert audited(tmp_path / "set")[1]
