@@ -1,8 +1,13 @@
 """With a bundle: what it finds and nobody marked is said, what is marked or to ignore is not."""
 
+import numpy as np
 import pytest
 
 from bloodfilm.audit import Options, audit
+from bloodfilm.audit.detections import detected
+from bloodfilm.audit.nuclei import Chromatin
+from bloodfilm.audit.survey import MAP_STEP
+from bloodfilm.audit.table import table_of
 from bloodfilm.core import BundleError, Cell, Dataset, Domain, Field
 from fake_bundle import box_of, draw, lay_out, save, write_bundle
 
@@ -48,3 +53,15 @@ def test_nothing_is_told_where_all_are_marked(field, tmp_path):
 def test_a_missing_bundle_is_one_line(field, tmp_path):
     with pytest.raises(BundleError):
         audit(dataset(field[0], []), Options(bundle=tmp_path / "none"))
+
+
+def test_a_detection_without_a_nucleus_is_a_remark(field, tmp_path):
+    path, boxes = field
+    table = table_of(dataset(path, []))
+    bundle = write_bundle(tmp_path / "bundle")
+    width, height = 640 // MAP_STEP, 480 // MAP_STEP
+    for level, severity in ((2.0, "warning"), (1.0, "info")):
+        told = {0: Chromatin(np.full((height, width), level), np.zeros(0), 1.5)}
+        found = list(detected(table, bundle, told))
+        assert len(found) == len(boxes) and {f.severity for f in found} == {severity}
+        assert all((f.sure < 0.5) == (severity == "info") for f in found)

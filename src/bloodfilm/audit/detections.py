@@ -1,11 +1,12 @@
 """With a bundle: what a model finds and nobody marked, and what was marked where it finds none."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from bloodfilm.audit.finding import Finding
+from bloodfilm.audit.finding import Finding, Severity
+from bloodfilm.audit.nuclei import Chromatin, holds_nucleus
 from bloodfilm.audit.table import Table
 from bloodfilm.core import BloodfilmError, Domain
 from bloodfilm.core.boxes import intersection
@@ -16,12 +17,20 @@ from bloodfilm.inference.manifest import NUCLEATED
 
 COVERED = 0.3  # share of a detection that lies on boxes
 SURE_SCORE = 0.6
+LOOK: Severity = "warning"
+KNOW: Severity = "info"
 
 
 def detected(
-    table: Table, bundle: Path, tell: Callable[[int], None] = lambda _: None
+    table: Table,
+    bundle: Path,
+    told: Mapping[int, Chromatin],
+    tell: Callable[[int], None] = lambda _: None,
 ) -> Iterator[Finding]:
     """Yield nucleated cells that a bundle finds where no box is.
+
+    Where colour tells nuclei from red cells (`told`, by field), it is asked too: a detection
+    without anything as dark as a nucleus in it is a remark, and half as sure.
 
     `default` is the shipped bundle, unless there is a folder of that name. `BundleError` if the
     bundle cannot be used. Ignored boxes count as marked.
@@ -48,7 +57,10 @@ def detected(
                 f"the model finds a nucleated cell ({cell.label}, {cell.score:.2f}) without a box"
             )
             hint = "look at it: box it, or mark it `none`"
-            sure = min(0.95, cell.score)
+            sure, severity = min(0.95, cell.score), LOOK
+            if number in told and not holds_nucleus(told[number], cell.box):
+                what += ", but nothing in it is as dark as a nucleus"
+                sure, severity = sure / 2, KNOW
             yield Finding(
-                "unmarked white cell", "warning", row.path, what, hint, sure, boxes=(cell.box,)
+                "unmarked white cell", severity, row.path, what, hint, sure, boxes=(cell.box,)
             )

@@ -103,6 +103,12 @@ def _inside(likeness: Floats, boxes: Floats) -> Floats:
     return values
 
 
+def holds_nucleus(chromatin: Chromatin, box: tuple[float, float, float, float]) -> bool:
+    """Say whether something in a box, in pixels of the field, is as dark as a nucleus."""
+    (value,) = _inside(chromatin.likeness, np.array([box], dtype=np.float64))
+    return bool(value >= chromatin.line)
+
+
 def _counted(table: Table, number: int) -> NDArray[np.bool_]:
     here = table.cells_of(number)
     return np.asarray(table.white[here] & ~table.ignored[here])

@@ -119,7 +119,10 @@ def _pixels(table: Table, options: Options, tell: Tell) -> Iterator[Finding]:
     yield from nuclei.no_nucleus(seen, told)
     if options.bundle is not None:
         yield from detected(
-            table, options.bundle, lambda done: tell("looking for unmarked cells", done, total)
+            table,
+            options.bundle,
+            told,
+            lambda done: tell("looking for unmarked cells", done, total),
         )
     else:
         yield from nuclei.unmarked(seen, told)

@@ -70,6 +70,8 @@ def transfer(
         raise ConfigError(f"--to {to}: choose from {', '.join(WRITERS)}")
     if match not in ("name", "content"):
         raise ConfigError(f"--match {match}: choose name or content")
+    if out.is_file():
+        raise ConfigError(f"--out {out}: is a file; name a folder")
     if (out / RECORD).exists() and not overwrite:
         raise ConfigError(f"{out / RECORD}: exists; choose another --out or give --overwrite")
     dataset = open_dataset(source, from_format, **({"labels": labels} if labels else {}))
