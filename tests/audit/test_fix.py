@@ -9,6 +9,7 @@ from bloodfilm.audit import Options, audit, open_source
 from bloodfilm.audit.fix import RULES, fix_labels
 from bloodfilm.core import ConfigError, DataError
 from bloodfilm.formats import open_dataset
+from formats.test_lld import json_set
 
 
 def digest(root):
@@ -108,3 +109,23 @@ def test_labels_in_a_zip_are_mended_unpacked(faulty_set, tmp_path):
     assert not kinds & {"orphan", "patient leak", "stray code"}
     again = open_dataset(out)
     assert {f.domain.name for f in again} == {"H/40X/C2", "L/100X/C2"}
+
+
+@pytest.mark.parametrize(
+    ("categories", "renumbered"),
+    [
+        (((1, "lymphoblast"), (2, "myeloblast")), True),
+        (((1, "myeloblast"), (1, "lymphoblast")), False),  # which is meant?
+        (((1, "lymphoblast"), (2, "platelet")), False),  # two classes would become one
+    ],
+)
+def test_ids_are_renumbered_only_where_no_class_is_lost(tmp_path, categories, renumbered):
+    annotations = [{"category_id": 1}, {"category_id": 2, "bbox": [300, 300, 60, 60]}]
+    root = json_set(tmp_path / "set", annotations, categories=categories)
+    source = open_source(root)
+    findings = audit(source, Options(pixels=False))
+    result = fix_labels(source, findings, root, tmp_path / "out")
+    assert [c.rule for c in result.changes] == ["names"] * renumbered
+    assert ("id and name differ" in {f.kind for f in result.left}) != renumbered
+    before, after = open_dataset(root), open_dataset(tmp_path / "out")
+    assert [c.label for c in after[0].cells] == [c.label for c in before[0].cells]

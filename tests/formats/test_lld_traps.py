@@ -132,6 +132,15 @@ def test_a_json_code_that_is_none_is_reported_even_on_none(tmp_path, code):
     assert len([f for f in audited(tmp_path)[1] if f.kind == "stray code"]) == 2
 
 
+def test_one_id_of_two_names_is_reported(tmp_path):
+    """Half the cells would silently change their class."""
+    categories = ((1, "myeloblast"), (1, "lymphoblast"))
+    dataset = open_dataset(json_set(tmp_path, [{}], categories=categories))
+    assert [c.label for c in dataset[0].cells] == ["myeloblast"]
+    assert "category id 1: is 'myeloblast' and 'lymphoblast'; the first" in problems(dataset)
+    assert "id and name differ" in audited(tmp_path)[0]
+
+
 def test_size_code_two_is_large_but_on_none(tmp_path):
     lines = [
         f"1 {BOX} 2 1 1 1 1 1 1",

@@ -152,7 +152,12 @@ class _File:
             if ident is None:
                 continue
             name = str(item.get("name", ""))
-            names[ident] = name
+            if names.setdefault(ident, name) != name:
+                what = f"category {ident} is listed as {names[ident]!r} and as {name!r}"
+                hint = "find out which is meant, and give each class an id of its own"
+                path = str(self.loaded.path)
+                self.findings.append(Finding("id and name differ", "error", path, what, hint, 1.0))
+                continue
             usual = CLASSES.get(ident)
             if usual is not None and _class(name) != _class(usual):
                 what = f"category {ident} is {name!r} in this file, {usual!r} in LLD's list"

@@ -200,13 +200,15 @@ def _names(books: Sequence[Book], finding: Finding, rule: str) -> list[Change]:
 
 
 def _renumber(book: Book, finding: Finding, rule: str) -> list[Change]:
-    """Give a whole file LLD's ids for the names it uses."""
+    """Give a whole file LLD's ids for the names it uses; not where two classes would become one."""
     mapping: dict[int, int] = {}
+    idents = [to_int(item.get("id")) for item in book.categories]
     for item in book.categories:
         ident, name = to_int(item.get("id")), str(item.get("name"))
         if ident is not None and name in _IDS and _IDS[name] != ident and ident != 14:
             mapping[ident] = _IDS[name]
-    if not mapping:
+    after = [mapping.get(ident, ident) for ident in idents if ident is not None]
+    if not mapping or len(set(after)) < len(after):
         return []
     book.renumbered = True
     for listed, key in ((book.categories, "id"), (book.annotations, "category_id")):

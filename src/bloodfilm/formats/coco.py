@@ -126,8 +126,9 @@ def _categories(reading: Reading, path: Path, content: dict[str, Any]) -> dict[i
         ident = to_int(item.get("id")) if isinstance(item, dict) else None
         if ident is None or "name" not in item:
             reading.report(path, f"category {number}", "has no id and name, left out")
-        else:
-            names[ident] = str(item["name"])
+        elif names.setdefault(ident, str(item["name"])) != str(item["name"]):
+            what = f"is {names[ident]!r} and {str(item['name'])!r}; the first is believed"
+            reading.report(path, f"category id {ident}", what, "give each class an id of its own")
     return names
 
 
