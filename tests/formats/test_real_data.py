@@ -122,16 +122,17 @@ def test_pbc_clean_splits_keep_twins_together(real_data):
     dataset = open_dataset(real_data / "pbc", clean_splits=True)
     places = {}
     for field in dataset:
-        if "twin" in field.meta and field.split:
-            places.setdefault(field.meta["twin"], set()).add(field.split)
-    assert places and all(len(splits) == 1 for splits in places.values())
+        if field.split:
+            places.setdefault(field.path.read_bytes(), set()).add(field.split)
+    assert len(places) > 10_000 and all(len(splits) == 1 for splits in places.values())
 
 
 def test_pbc_twins_are_kept_and_listed(real_data):
     dataset = open_dataset(real_data / "pbc")
     twins = Counter(f.meta["twin"] for f in dataset if "twin" in f.meta)
-    assert len(twins) == 14 and set(twins.values()) == {2}
-    assert sum("byte-identical" in line for line in dataset.problems) == 14
+    # Fourteen pairs that WBCAtt lists, three among the immature granulocytes it does not hold.
+    assert len(twins) == 17 and set(twins.values()) == {2}
+    assert sum("byte-identical" in line for line in dataset.problems) == 17
     assert sum("labelled differently" in line for line in dataset.problems) == 5
 
 

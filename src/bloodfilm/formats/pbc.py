@@ -47,6 +47,8 @@ def read(path: Path, *, clean_splits: bool = False, **options: Unpack[ReadOption
     reading = Reading(root, **options)
     answers = dict(_answers(reading))
     twins = _twins(reading)
+    unlisted = [p for p in reading.index.paths if p.stem not in answers]
+    twins |= _unlisted_twins(reading, unlisted)
     fields = []
     for image in reading.index.paths:
         row, split = answers.pop(image.stem, (None, None))
@@ -131,3 +133,20 @@ def _twins(reading: Reading) -> dict[str, str]:
         also = "" if differ in ("", "[]") else f", labelled differently: {differ}"
         reading.note(f"{reading.short(file)}: byte-identical images: {listed}{also}")
     return {Path(row["image"]).stem: row["group"] for row in rows}
+
+
+def _unlisted_twins(reading: Reading, images: list[Path]) -> dict[str, str]:
+    """List byte-identical images that WBCAtt does not hold; return image stem -> group.
+
+    Its list of duplicates knows its own images only. Files of one size are compared by content.
+    """
+    sizes: defaultdict[int, list[Path]] = defaultdict(list)
+    for image in images:
+        sizes[image.stat().st_size].append(image)
+    groups: defaultdict[str, list[Path]] = defaultdict(list)
+    for image in (i for alike in sizes.values() if len(alike) > 1 for i in alike):
+        groups[hashlib.sha256(image.read_bytes()).hexdigest()[:16]].append(image)
+    found = {name: alike for name, alike in groups.items() if len(alike) > 1}
+    for alike in found.values():
+        reading.note(f"byte-identical images: {', '.join(reading.short(i) for i in alike)}")
+    return {image.stem: name for name, alike in found.items() for image in alike}
