@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -100,6 +101,17 @@ def test_only_validation_data_are_chosen_on(runs, root, monkeypatch):
     module._detector(runs / "detector", root)
     module._reader(runs / "reader", root, {})
     assert seen == ["val"] * 6
+
+
+def test_prior_odds_reach_the_graph_and_the_record(runs, root):
+    weighed, calibration, _ = module._reader(runs / "reader", root, {"monocyte": 0.1})
+    plain, same, _ = module._reader(runs / "reader", root, {})
+    assert weighed.run["priors"] == {"monocyte": 0.1} and "priors" not in plain.run
+    biases = [part.graph.model.class_head[-1].bias.detach() for part in (weighed, plain)]
+    shift = np.log(0.1) * same.temperatures["class"]
+    assert calibration.temperatures["class"] == same.temperatures["class"]
+    where = weighed.run["leaves"].index("monocyte")
+    assert (biases[0] - biases[1])[where].item() == pytest.approx(shift, abs=1e-4)
 
 
 def test_an_unfinished_reader_calls_nothing_novel(runs, root, tmp_path, caplog):

@@ -140,11 +140,10 @@ def _reader(
         calibration = replace(calibration, novelty_threshold=None)
     some = np.linspace(0, len(crops) - 1, min(PROBES, len(crops))).astype(int)
     probes = np.stack([plain_crop(crops.images[i]) for i in some])
-    return (
-        Part(ReaderGraph(model, record.get("confirms", False)), record, kept["metrics"]),
-        calibration,
-        probes,
-    )
+    part = Part(ReaderGraph(model, record.get("confirms", False)), record, kept["metrics"])
+    if priors:
+        _weigh(part, calibration.temperatures["class"], priors)
+    return part, calibration, probes
 
 
 def _confirm(
