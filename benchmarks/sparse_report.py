@@ -21,8 +21,8 @@ Scores = dict[str, float]
 
 def report(work: Path, commit: str, command: list[str], start: Scores | None) -> None:
     """Write JSON and SVG and print the tables."""
-    runs = [json.loads(p.read_text()) for p in sorted(work.glob("*/result.json"))]
-    runs = [run for run in runs if "test" in run["scores"]]
+    every = [json.loads(p.read_text()) for p in sorted(work.glob("*/result.json"))]
+    runs = [run for run in every if "test" in run["scores"]]
     groups = [*grouped(runs), *left_out(runs)]
     content = {
         "commit": commit,
@@ -32,6 +32,7 @@ def report(work: Path, commit: str, command: list[str], start: Scores | None) ->
         "step_cost": _read(work / "cost.json"),
         "groups": groups,
         "runs": [_slim(run) for run in runs],
+        "tried_on_validation": [_slim(run) for run in every if "val" in run["scores"]],
     }
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
