@@ -28,7 +28,12 @@ def test_a_branch_sees_its_box_and_no_other_place() -> None:
 def test_no_cells_give_no_rows() -> None:
     branch = AttributeBranch((2,), (4,), 5)
     none = torch.zeros(0, dtype=torch.long)
-    assert branch([torch.zeros(1, 2, 8, 8)], none, torch.zeros(0, 4)).shape == (0, 5)
+    levels = [torch.zeros(1, 2, 8, 8)]
+    assert branch(levels, none, torch.zeros(0, 4)).shape == (0, 5)
+    with torch.autocast("cpu", dtype=torch.bfloat16):  # half precision never gets out
+        assert branch(levels, none, torch.zeros(0, 4)).dtype == torch.float32
+        one = branch(levels, torch.zeros(1, dtype=torch.long), torch.tensor([[4.0, 4, 8, 8]]))
+        assert one.dtype == torch.float32
 
 
 def test_a_detector_without_attributes_has_no_branch_and_the_same_outputs() -> None:

@@ -46,7 +46,7 @@ class AttributeBranch(nn.Module):
         if not len(images):
             nothing = levels[0].new_zeros((0, self.size), dtype=torch.float32)
             none: Tensor = self.read(nothing)
-            return none
+            return none.float()
         steps = (torch.arange(self.grid, device=boxes.device) + 0.5) / self.grid
         x = boxes[:, :1] + boxes[:, 2:3] * steps  # (n, grid)
         y = boxes[:, 1:2] + boxes[:, 3:] * steps
