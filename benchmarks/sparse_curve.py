@@ -9,7 +9,6 @@ COLOURS = {
     "patches": ("#8a6d1d", "patches only"),
     "naive": ("#777777", "unmarked = background"),
 }
-SHARES = (0.05, 0.1, 0.2)
 WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM, GAP = 960, 440, 62, 84, 190, 66, 74
 PANELS = (("ap50", "AP50"), ("ap", "AP50-95"))
 NUDGE = 7
@@ -62,9 +61,10 @@ def _panel(
 ) -> list[str]:
     left, side = place
     points = {
-        m: {g["share"]: g[metric] for g in groups if g["method"] == m and g["share"] in SHARES}
+        m: {g["share"]: g[metric] for g in groups if g["method"] == m and g["share"] < 1}
         for m in COLOURS
     }
+    shares = sorted({share for found in points.values() for share in found})
     full = next((g[metric]["mean"] for g in groups if g["method"] == "full"), None)
     alone = None if start is None else start[metric]
     means = [v["mean"] for found in points.values() for v in found.values()]
@@ -75,13 +75,14 @@ def _panel(
     def y_of(value: float) -> float:
         return TOP + (high - value) / (high - low) * (HEIGHT - TOP - BOTTOM)
 
-    across = [left + side * (0.12 + 0.38 * i) for i in range(len(SHARES))]
+    steps = max(1, len(shares) - 1)
+    across = [left + side * (0.12 + 0.76 * i / steps) for i in range(len(shares))]
     parts = [_text(left, TOP - 12, title, size=14, weight="bold")]
     for step in range(round((high - low) / 0.05) + 1):
         value = low + 0.05 * step
         parts.append(_line(left, y_of(value), left + side, y_of(value), "#e4e4e4"))
         parts.append(_text(left - 8, y_of(value) + 4, f"{value:.2f}", anchor="end"))
-    for share, x in zip(SHARES, across, strict=True):
+    for share, x in zip(shares, across, strict=True):
         parts.append(_text(x, HEIGHT - BOTTOM + 20, f"{share:.0%}", anchor="middle"))
     labels: list[tuple[float, str, str]] = []
     for value, name in ((full, "full supervision"), (alone, "no real label at all")):
@@ -93,7 +94,7 @@ def _panel(
         if not found:
             continue
         shift = NUDGE * (number - 1)
-        at = [(across[SHARES.index(s)] + shift, found[s]) for s in sorted(found)]
+        at = [(across[shares.index(s)] + shift, found[s]) for s in sorted(found)]
         parts += _series([(x, y_of(v["mean"])) for x, v in at], colour)
         for x, v in at:
             if v["sd"] is not None:
