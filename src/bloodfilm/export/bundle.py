@@ -65,7 +65,7 @@ class ReaderGraph(nn.Module):
 
         They are classes (N, leaves), attributes (N, values), novelty (N,) and nucleated (N,).
         """
-        told = self.model.look_twice(crops.permute(0, 3, 1, 2).float())
+        told = self.model(crops.permute(0, 3, 1, 2).float())
         told["novelty"] = self.model.novelty(told["description"])
         return tuple(told[name] for name in self.outputs)
 

@@ -90,17 +90,6 @@ class CellReader(nn.Module):
             "description": description,
         }
 
-    def look_twice(self, crops: Tensor) -> dict[str, Tensor]:
-        """Return what `forward` does, averaged over every crop as it lies and turned by a quarter.
-
-        A cell has no upside: two looks at it err less than one. This is how a trained reader is
-        used; training draws its own turns.
-        """
-        turned = crops.transpose(2, 3).flip(3)
-        both = self(torch.cat([crops, turned]))
-        n = crops.shape[0]
-        return {name: (told[:n] + told[n:]) / 2 for name, told in both.items()}
-
     def set_prototypes(self, means: NDArray[np.float32], spread: NDArray[np.float32]) -> None:
         """Set the class means (leaves, size) and the spread within classes (size,)."""
         self.get_buffer("prototypes").copy_(torch.from_numpy(means))

@@ -294,12 +294,12 @@ def confirm(
 def read_images(
     model: CellReader, crops: Iterable[NDArray[np.uint8]], device: torch.device
 ) -> dict[str, NDArray[np.float32]]:
-    """Return the reader's outputs on crops as it sees them, each twice; rows in their order."""
+    """Return the reader's outputs on crops as it sees them, rows in their order."""
     parts: list[dict[str, Tensor]] = []
     left = iter(crops)
     while images := list(itertools.islice(left, EVALUATION_BATCH)):
         batch = to_tensor(images).to(device, memory_format=torch.channels_last)
-        parts.append({k: v.float().cpu() for k, v in model.look_twice(batch).items()})
+        parts.append({k: v.float().cpu() for k, v in model(batch).items()})
     return {k: torch.cat([p[k] for p in parts]).numpy() for k in parts[0]}
 
 
