@@ -35,9 +35,10 @@ SURE_VIEW = 0.5
 # 244 sharp fields of LLD, BCCD, PBC and Raabin measure 31 to 1209; blurred by 0.5 um (sigma) they
 # measure 4 to 19, by 1 um 2 to 5.
 SHARP_ENOUGH = 16.0
-# The weight of the closer look beside the detector's (benchmarks/closer_look.py). On TXL's validation
-# fields redrawn in looks nobody photographed, white-cell AP50 is 0.967 with the detector alone, 0.969
-# with 0.5, 0.964 with 2; on the fields as they are 0.976, 0.974, 0.968. It is there for other films.
+# The weight of the closer look beside the detector's, by benchmarks/closer_look.py: on TXL's
+# validation fields redrawn in looks nobody photographed, white-cell AP50 is 0.967 with the detector
+# alone, 0.969 with 0.5, 0.964 with 2; on the fields as they are 0.976, 0.974, 0.968. It is there
+# for other films.
 CLOSER_LOOK = 0.5
 GLASS_MARGIN = 15
 MIN_THING = 0.01
