@@ -319,9 +319,14 @@ def centred(
     goal = (size - 1) / 2
     linear = matrix[:, :2]
     offset = matrix[:, 2] + goal - linear @ [middle, middle]
+    return warp(image, np.column_stack([linear, offset]), size)
+
+
+def warp(image: NDArray[np.uint8], matrix: NDArray[np.float64], size: int) -> NDArray[np.uint8]:
+    """Map a picture's pixels by `matrix` (2, 3) into a square of empty glass, `size` a side."""
     warped = cv2.warpAffine(
         image,
-        np.column_stack([linear, offset]),
+        matrix,
         (size, size),
         flags=cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_CONSTANT,

@@ -8,17 +8,15 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from bloodfilm.core.boxes import centres
 from bloodfilm.core.errors import BloodfilmError, ConfigError
 from bloodfilm.imaging.canonical import CROP_UM
-from bloodfilm.imaging.resample import BACKGROUND
 from bloodfilm.inference.manifest import NUCLEATED, RED_CELL
 from bloodfilm.training.config import LookalikeSection
-from bloodfilm.training.crops import STORE_SIZE, STORE_UM, varied_crop
+from bloodfilm.training.crops import STORE_SIZE, STORE_UM, varied_crop, warp
 from bloodfilm.training.dyes import dyes_of, recolour
 from bloodfilm.training.sources import (
     KINDS,
@@ -84,11 +82,11 @@ def load_lookalikes(
         except BloodfilmError as error:
             _log.warning("left out: %s", error)
             continue
-        rng = np.random.default_rng([seed, i])
-        at, is_cell = places_of(field, section, rng)
         if _only_centred(sourced[i]):
             height, width = field.image.shape[:2]
             at, is_cell = np.array([[width / 2, height / 2]]), np.array([_shows_cell(sourced[i])])
+        else:
+            at, is_cell = places_of(field, section, np.random.default_rng([seed, i]))
         absorbed = dyes_of(field)
         images += [cut(field.image, place) for place in at]
         nucleated += is_cell.tolist()
@@ -148,12 +146,4 @@ def cut(image: NDArray[np.uint8], at: NDArray[np.float64]) -> NDArray[np.uint8]:
     middle = (STORE_SIZE - 1) / 2
     # Pixel centres lie at whole numbers for the warp, at halves for boxes.
     matrix = np.array([[1, 0, middle - (at[0] - 0.5)], [0, 1, middle - (at[1] - 0.5)]])
-    warped = cv2.warpAffine(
-        image,
-        matrix,
-        (STORE_SIZE, STORE_SIZE),
-        flags=cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_CONSTANT,
-        borderValue=(BACKGROUND,) * 3,
-    )
-    return np.asarray(warped, dtype=np.uint8)
+    return warp(image, matrix, STORE_SIZE)
