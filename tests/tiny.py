@@ -9,7 +9,7 @@ import torch
 
 from bloodfilm.core import Cell, Dataset, Domain, Field
 from bloodfilm.formats import save_dataset
-from bloodfilm.training.config import AugmentSection
+from bloodfilm.training.config import AugmentSection, Config, parse_config
 from fake_bundle import box_of, dark, draw, lay_out, save
 
 torch.set_num_threads(1)
@@ -77,6 +77,20 @@ def config(task: str, **sections: dict[str, Any]) -> dict[str, Any]:
     for name, values in sections.items():
         whole.setdefault(name, {}).update(values)
     return {"task": task, "seed": 3, **whole}
+
+
+def sparse_config(**sparse: object) -> Config:
+    """Return a tiny configuration of task `sparse` with these keys of its section."""
+    return parse_config(
+        {
+            "task": "sparse",
+            "model": {"width": 16},
+            "data": {"train": [{"path": "a"}], "validation": [{"path": "b"}], "size": 64},
+            "optim": {"epochs": 2, "batch": 2, "samples": 4, "precision": "fp32", "workers": 0},
+            "sparse": sparse,
+        },
+        "test",
+    )
 
 
 def to_toml(data: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from bloodfilm.losses.detection import detection_loss
 from bloodfilm.losses.target import Target, TargetBatch
 from bloodfilm.models.detector import CellDetector
 from bloodfilm.training import loop
-from bloodfilm.training.config import Config, SparseSection, parse_config
+from bloodfilm.training.config import SparseSection
 from bloodfilm.training.mosaics import Mosaics
 from bloodfilm.training.patches import balanced, cut_patches
 from bloodfilm.training.pseudo import (
@@ -26,25 +26,13 @@ from bloodfilm.training.pseudo import (
 )
 from bloodfilm.training.sources import CanonicalField
 from bloodfilm.training.tasks.sparse import SparseTask, decoded, form_opinions
+from tiny import sparse_config
 
 CPU = torch.device("cpu")
 STRIDE = 4
 TRIANGLE = Region.polygon([(20, 20), (150, 40), (60, 140)])
 TWO = Region.union([Region.rect(10, 10, 60, 50), Region.rect(90, 70, 70, 80)])
 REGIONS = {"rect": Region.rect(30, 20, 90, 100), "triangle": TRIANGLE, "two": TWO}
-
-
-def config(**sparse: object) -> Config:
-    return parse_config(
-        {
-            "task": "sparse",
-            "model": {"width": 16},
-            "data": {"train": [{"path": "a"}], "validation": [{"path": "b"}], "size": 64},
-            "optim": {"epochs": 2, "batch": 2, "samples": 4, "precision": "fp32", "workers": 0},
-            "sparse": sparse,
-        },
-        "test",
-    )
 
 
 def field(region: Region, seed: int = 0, size: tuple[int, int] = (180, 170)) -> CanonicalField:
@@ -71,7 +59,7 @@ def test_the_mask_follows_the_pixels_through_every_augmentation(name: str) -> No
     painted = field(region)
     inside = region.mask(180, 170)
     painted = replace(painted, image=np.repeat(inside[..., None], 3, axis=2).astype(np.uint8) * 255)
-    augment = config().augment
+    augment = sparse_config().augment
     for number in range(24):  # the eight orientations, and stretches, are drawn by chance
         mosaics = Mosaics([painted], 96, augment, seed=1)
         drawn = mosaics.draw((0, number))
@@ -85,8 +73,8 @@ def test_the_mask_follows_the_pixels_through_every_augmentation(name: str) -> No
 
 
 def test_a_border_keeps_out_what_an_unmarked_cell_may_reach() -> None:
-    plain = Mosaics([field(REGIONS["rect"])], 96, config().augment, seed=2)
-    strict = Mosaics([field(REGIONS["rect"])], 96, config().augment, seed=2, border=6)
+    plain = Mosaics([field(REGIONS["rect"])], 96, sparse_config().augment, seed=2)
+    strict = Mosaics([field(REGIONS["rect"])], 96, sparse_config().augment, seed=2, border=6)
     lost = 0
     for number in range(6):
         a, b = plain.draw((0, number)), strict.draw((0, number))
@@ -105,7 +93,7 @@ def test_a_border_keeps_out_what_an_unmarked_cell_may_reach() -> None:
 @pytest.mark.parametrize("name", [*REGIONS, "nothing"])
 def test_supervised_terms_have_no_gradient_outside_the_region(name: str) -> None:
     region = REGIONS.get(name, Region.nothing())
-    mosaics = Mosaics([field(region)], 64, config().augment, seed=3, border=6)
+    mosaics = Mosaics([field(region)], 64, sparse_config().augment, seed=3, border=6)
     drawn = [mosaics.draw((0, n)) for n in range(8)]
     torch.manual_seed(0)
     model = CellDetector(width=16)
@@ -145,7 +133,7 @@ def test_what_lies_outside_the_region_changes_no_supervised_term() -> None:
 
 def test_an_empty_region_of_a_field_is_a_negative() -> None:
     empty = replace(field(REGIONS["rect"]), boxes=np.zeros((0, 4)), kinds=np.zeros(0, np.int64))
-    task = SparseTask.on(config(teacher="none"), Path(), [empty], [])
+    task = SparseTask.on(sparse_config(teacher="none"), Path(), [empty], [])
     batch = task.collate([task.sample((0, n)) for n in range(2)])
     terms = task.losses(task.network.train(), batch, CPU)
     assert terms["kind"].item() > 0
@@ -279,7 +267,7 @@ def fields() -> list[CanonicalField]:
 
 
 def test_the_teacher_sees_no_gradient_and_labels_only_the_rest() -> None:
-    task = SparseTask.on(config(begin=0.0, patches=0.0, mix=0.0), Path(), fields(), [])
+    task = SparseTask.on(sparse_config(begin=0.0, patches=0.0, mix=0.0), Path(), fields(), [])
     teacher = CellDetector(width=16).requires_grad_(False)
     task.observe(teacher)
     batch = task.collate([task.sample((0, n)) for n in range(2)])
@@ -317,7 +305,7 @@ def test_turned_views_are_brought_back_to_the_same_opinion() -> None:
 
 @pytest.mark.parametrize("teacher", ["average", "student", "none"])
 def test_a_stopped_run_goes_on_to_the_same_result(tmp_path: Path, teacher: str) -> None:
-    settings = config(begin=0.0, patches=0.0, teacher=teacher, similarity=0.1)
+    settings = sparse_config(begin=0.0, patches=0.0, teacher=teacher, similarity=0.1)
     held = [field(Region.everything(), 9)]
 
     def run(out: Path, stop: bool) -> dict[str, torch.Tensor]:

@@ -11,27 +11,19 @@ from bloodfilm.core import Cell, Dataset, Field, Region
 from bloodfilm.core.attributes import LLD_SCHEMA
 from bloodfilm.inference.decode import Detections
 from bloodfilm.models.detector import CellDetector
-from bloodfilm.training.config import Config, parse_config
+from bloodfilm.training.config import Config
 from bloodfilm.training.mosaics import Mosaics
 from bloodfilm.training.sources import CanonicalField, SourcedField
 from bloodfilm.training.tasks.sparse import SparseTask
 from bloodfilm.training.values import attribute_f1, with_values
+from tiny import sparse_config
 
 CPU = torch.device("cpu")
 WIDTH = LLD_SCHEMA.width
 
 
 def config(**sparse: object) -> Config:
-    return parse_config(
-        {
-            "task": "sparse",
-            "model": {"width": 16},
-            "data": {"train": [{"path": "a"}], "validation": [{"path": "b"}], "size": 64},
-            "optim": {"epochs": 2, "batch": 2, "samples": 4, "precision": "fp32", "workers": 0},
-            "sparse": {"attributes": 0.5, "patches": 0.0, "mix": 0.0, "begin": 0.0} | sparse,
-        },
-        "test",
-    )
+    return sparse_config(**{"attributes": 0.5, "patches": 0.0, "mix": 0.0, "begin": 0.0} | sparse)
 
 
 def row(**codes: int) -> np.ndarray:
