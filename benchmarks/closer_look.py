@@ -1,18 +1,21 @@
-"""What does the reader's closer look add to the detector's score? On validation fields only.
+"""What do stain contrast and closer look add to the detector's score? On validation fields only.
 
     python benchmarks/closer_look.py --data DATA [--bundle FOLDER] [--json FILE]
 
 TXL-PBC's validation fields, as they are and redrawn in looks nobody photographed (red cells of any
-colour, other stain, light, focus; seeded). A nucleated cell's score is the detector's times the
-reader's probability to some power; the table shows white-cell AP50 and AP50-95 for several powers.
-The analyser's `CLOSER_LOOK` is chosen by it.
+colour, other stain, light, focus; seeded). A nucleated cell's score is the detector's, times a
+share that its stain contrast leaves, times the reader's probability to some power; the table shows
+white-cell AP50 and AP50-95 for several weights. The defaults of `Weights` are chosen by it.
 """
 
 import argparse
 import json
 import os
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,15 +24,25 @@ from rich.progress import track
 
 from bloodfilm.core import Domain
 from bloodfilm.core.result import CellResult
-from bloodfilm.inference.analyzer import CLOSER_LOOK, Analyzer
+from bloodfilm.inference.analyzer import Analyzer
 from bloodfilm.inference.bundle import default_bundle, load_bundle
+from bloodfilm.inference.evidence import Weights
 from bloodfilm.training.augment import vary_look
 from bloodfilm.training.config import load_config
 from bloodfilm.training.dyes import dyes_of, recolour
 from bloodfilm.training.sources import CanonicalField, load_field, open_sources
 from bloodfilm.training.tasks.detector import LOWEST_SCORE, score_results
 
-POWERS = (0.0, 0.25, 0.5, 1.0, 2.0)
+CONTRASTS = (0.0, 0.03, 0.06, 0.12)
+STEEPNESS = (2.0, 4.0)
+POWERS = (0.0, 0.125, 0.25, 0.5, 1.0)
+ALONE = Weights(contrast=0, closer_look=0)
+TRIED = [
+    Weights(contrast, steepness, power)
+    for contrast in CONTRASTS
+    for steepness in (STEEPNESS if contrast else STEEPNESS[:1])
+    for power in POWERS
+]
 SCALE = 0.1
 """Canonical um per pixel at which the fields are redrawn: finer than either network sees."""
 CONFIG = Path(__file__).parents[1] / "configs" / "detector.toml"
@@ -54,45 +67,49 @@ def main() -> None:
         parser.error("--data or BLOODFILM_DATA is needed")
     cv2.setNumThreads(1)
     bundle = load_bundle(options.bundle) if options.bundle else default_bundle()
-    analyzer = Analyzer(bundle, "cpu", min_score=LOWEST_SCORE)
+    analyzer = Analyzer(bundle, "cpu", min_score=LOWEST_SCORE, weights=ALONE)
     sources = open_sources(load_config(CONFIG).data.validation, Path(options.data))
-    rows: dict[str, dict[str, dict[str, float]]] = {"as they are": {}, "redrawn": {}}
-    fields, seen = [], {name: [] for name in rows}
+    rows: list[dict[str, Any]] = [asdict(weights) for weights in TRIED]
+    fields: list[CanonicalField] = []
+    seen: dict[str, list[Sequence[CellResult]]] = {"as they are": [], "redrawn": []}
     for i in track(range(len(sources)), "fields"):
         field = load_field(sources[i], SCALE)
         fields.append(field)
         for name, image in (("as they are", field.image), ("redrawn", redrawn(field, i))):
             told = Domain(um_per_px=SCALE, squeeze=1.0)
             seen[name].append(analyzer.analyze(image, "field", told).cells)
-    for name, results in seen.items():
-        for power in POWERS:
-            weighed = [[weigh(c, power) for c in cells] for cells in results]
-            scores = score_results(fields, weighed)
-            rows[name][str(power)] = {
-                k: round(scores[f"nucleated_cell_{k}"], 4) for k in ("ap50", "ap")
-            }
-    show(rows)
+    for (name, results), (row, weights) in product(seen.items(), zip(rows, TRIED, strict=True)):
+        weighed = [[weigh(c, weights) for c in cells] for cells in results]
+        scores = score_results(fields, weighed)
+        row[name] = {k: round(scores[f"nucleated_cell_{k}"], 4) for k in ("ap50", "ap")}
+    show(rows, list(seen))
     if options.json:
-        record = {"bundle": bundle.sha256, "fields": len(fields), "power": rows}
+        record = {"bundle": bundle.sha256, "fields": len(fields), "weights": rows}
         options.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
-def weigh(cell: CellResult, power: float) -> CellResult:
-    """Return a cell with the closer look weighed by another power."""
-    if cell.confirmed is None:
-        return cell
-    plain = cell.score / max(cell.confirmed, 1e-12) ** CLOSER_LOOK
-    return replace(cell, score=plain * cell.confirmed**power)
+def weigh(cell: CellResult, weights: Weights) -> CellResult:
+    """Return a cell that the detector alone has scored with the other evidence weighed in."""
+    score = cell.score
+    if cell.stain_contrast is not None:
+        score *= float(weights.of_contrast(np.array(cell.stain_contrast)))
+    if cell.confirmed is not None:
+        score *= weights.of_closer_look(cell.confirmed)
+    return replace(cell, score=score)
 
 
-def show(rows: dict[str, dict[str, dict[str, float]]]) -> None:
-    """Print the table: a line a power, AP50 and AP50-95 for each kind of field."""
-    print("| power | " + " | ".join(f"{n}: AP50 | AP50-95" for n in rows) + " |")
-    print("|---|" + "---|---|" * len(rows))
-    for power in POWERS:
-        cells = [rows[n][str(power)] for n in rows]
+def show(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> None:
+    """Print the table: a line a setting, AP50 and AP50-95 for each kind of field."""
+    print(
+        "| contrast | steepness | power |" + "|".join(f" {n}: AP50 | AP50-95 " for n in names) + "|"
+    )
+    print("|---|---|---|" + "---|---|" * len(names))
+    for row in rows:
+        cells = [row[n] for n in names]
         figures = " | ".join(f"{c['ap50']:.4f} | {c['ap']:.4f}" for c in cells)
-        print(f"| {power:g} | {figures} |")
+        print(
+            f"| {row['contrast']:g} | {row['steepness']:g} | {row['closer_look']:g} | {figures} |"
+        )
 
 
 if __name__ == "__main__":

@@ -12,8 +12,9 @@ from bloodfilm.core.errors import BundleError, ConfigError
 from bloodfilm.imaging.measure import Group, Pooled, measure
 from bloodfilm.inference.analyzer import Analyzer, measure_sharpness
 from bloodfilm.inference.bundle import load_bundle
-from bloodfilm.inference.reading import DOUBTED
-from fake_bundle import ANSWERS, Disc, box_of, dark, draw, lay_out, write_bundle
+from bloodfilm.inference.evidence import Weights
+from bloodfilm.inference.reading import DOUBTED, LIKE_RED
+from fake_bundle import ANSWERS, RED, WHITE, Disc, box_of, dark, draw, lay_out, write_bundle
 
 NUCLEATED = [(50.0, 40.0, "lymphocyte"), (110.0, 70.0, "eosinophil"), (60.0, 86.0, "basophil")]
 
@@ -213,14 +214,41 @@ def test_the_closer_look_rejects_what_only_looks_like_a_nucleated_cell(analyzer,
         cells = one.analyze(image, "a.png", told).cells
         return [c for c in cells if c.kind == "nucleated cell"]
 
+    strict = Weights(closer_look=0.5)
     assert len(listed(analyzer)) == 3
-    assert {c.label for c in listed(Analyzer(careful, "cpu"))} == {"eosinophil", "basophil"}
-    every = listed(Analyzer(careful, "cpu", min_score=0.0))
+    found = listed(Analyzer(careful, "cpu", weights=strict))
+    assert {c.label for c in found} == {"eosinophil", "basophil"}
+    every = listed(Analyzer(careful, "cpu", min_score=0.0, weights=strict))
     scores = sorted(c.score for c in every)
     # Who asks for everything sees it, with what the closer look left: the root of 0.02 at most.
     assert {c.confirmed < 0.5 for c in every if DOUBTED in c.flags} == {True}
     assert sum(DOUBTED in c.flags for c in every) == sum(c.confirmed < 0.5 for c in every) > 0
     assert len(every) >= 3 and scores[0] < 0.15 and scores[-2] > 0.6
+
+
+def test_what_absorbs_like_the_red_cells_around_it_is_no_nucleated_cell(analyzer, careful):
+    discs, _ = field()
+    (x, y, _), *_ = NUCLEATED
+    # As dark as a nucleus, but only more of what every red cell absorbs.
+    dense = tuple(round(w * (r / w) ** 5) for r, w in zip(RED, WHITE, strict=True))
+    assert dense[0] < 150
+    fooled = [replace(d, colour=dense) if (d.x, d.y) == (x, y) else d for d in discs]
+    told = Domain(um_per_px=0.25, squeeze=1.0)
+
+    def listed(image, **how):
+        cells = Analyzer(careful, "cpu", **how).analyze(image, "a.png", told).cells
+        return [c for c in cells if c.kind == "nucleated cell"]
+
+    image = draw(fooled, (640, 480))
+    assert len(listed(image, weights=Weights(contrast=0, closer_look=0))) == 3
+    kept = listed(image)
+    assert {c.label for c in kept} == {"eosinophil", "basophil"}
+    assert min(c.stain_contrast for c in kept) > 0.2 and not any(LIKE_RED in c.flags for c in kept)
+    shown = [c for c in listed(image, min_score=0.0) if LIKE_RED in c.flags]
+    assert shown and max(c.score for c in shown) < 0.1
+    # Without colour there is nothing to compare, and nothing is dropped for it.
+    grey = np.repeat(image[:, :, :1], 3, axis=2)
+    assert all(c.stain_contrast is None for c in listed(grey, min_score=0.0))
 
 
 def test_a_bundle_that_promises_to_confirm_must_be_able_to(tmp_path):

@@ -28,8 +28,8 @@ class CellResult:
 
     Attributes:
         box: (x, y, w, h) in pixels of the original image.
-        score: how sure the model is that there is such a cell, in [0, 1]: the detector, times
-            what the closer look at a nucleated cell says, where the bundle takes one.
+        score: how sure the model is that there is such a cell, in [0, 1]: the detector, and for a
+            nucleated cell its stain beside the red cells' and a closer look.
         kind: what the detector took it for: `nucleated cell`, `red cell` or `platelet`.
         label: the deepest node of the taxonomy the model is sure enough of.
         label_score: the probability of that node, calibrated.
@@ -39,6 +39,8 @@ class CellResult:
         diameter_um: (w + h) / 2 of the box in micrometres.
         confirmed: the probability, by the closer look alone, that it is a nucleated cell; `None`
             where nothing looked closer.
+        stain_contrast: of a nucleated cell, what it absorbs apart from the colour of the field's
+            red cells, natural logarithm; `None` where too few red cells, or no colour, can tell.
     """
 
     box: Box
@@ -51,6 +53,7 @@ class CellResult:
     flags: tuple[str, ...] = ()
     diameter_um: float | None = None
     confirmed: float | None = None
+    stain_contrast: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the full record as plain data, numbers rounded to what they are good for."""
@@ -70,8 +73,9 @@ class CellResult:
                 for name, a in self.attributes.items()
             },
             "flags": list(self.flags),
-            "diameter_um": None if self.diameter_um is None else round(self.diameter_um, 2),
-            "confirmed": None if self.confirmed is None else round(self.confirmed, 4),
+            "diameter_um": _rounded(self.diameter_um, 2),
+            "confirmed": _rounded(self.confirmed, 4),
+            "stain_contrast": _rounded(self.stain_contrast, 3),
         }
 
 
@@ -106,3 +110,7 @@ class FieldResult:
             "cells": [cell.to_json() for cell in self.cells],
             "problems": list(self.problems),
         }
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)

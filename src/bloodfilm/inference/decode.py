@@ -250,4 +250,4 @@ def _iou_of_pairs(a: Floats, b: Floats) -> Floats:
     sides = np.clip(upper - np.maximum(a[:, :2], b[:, :2]), 0, None)
     shared = sides[:, 0] * sides[:, 1]
     union = a[:, 2] * a[:, 3] + b[:, 2] * b[:, 3] - shared
-    return np.asarray(shared / union)
+    return np.asarray(shared / np.maximum(union, np.finfo(np.float64).tiny))

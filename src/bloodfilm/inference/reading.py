@@ -14,6 +14,7 @@ from bloodfilm.inference.manifest import NUCLEATED, Manifest
 
 NOVEL = "unlike anything learnt"
 CUT = "cut by the edge"
+LIKE_RED = "absorbs little that the red cells around it do not"
 DOUBTED = "a closer look doubts that it is a nucleated cell"
 EDGE_PX = 1.0
 

@@ -98,7 +98,6 @@ def field_from_json(data: Mapping[str, Any]) -> FieldResult:
 def cell_from_json(data: Mapping[str, Any]) -> CellResult:
     """The cell that `CellResult.to_json` wrote."""
     x, y, w, h = (float(v) for v in data["box"])
-    diameter, confirmed = data["diameter_um"], data.get("confirmed")
     return CellResult(
         box=(x, y, w, h),
         score=float(data["score"]),
@@ -115,6 +114,11 @@ def cell_from_json(data: Mapping[str, Any]) -> CellResult:
             for name, a in data["attributes"].items()
         },
         flags=tuple(str(f) for f in data["flags"]),
-        diameter_um=None if diameter is None else float(diameter),
-        confirmed=None if confirmed is None else float(confirmed),
+        diameter_um=_number(data["diameter_um"]),
+        confirmed=_number(data.get("confirmed")),
+        stain_contrast=_number(data.get("stain_contrast")),
     )
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)

@@ -9,10 +9,11 @@ what red cells absorb (Beer-Lambert; Ruifrok and Johnston 2001), and only the se
 import numpy as np
 from numpy.typing import NDArray
 
+from bloodfilm.imaging.resample import BACKGROUND
+from bloodfilm.imaging.stain import absorbance
 from bloodfilm.training.sources import KINDS, CanonicalField
 
 Dyes = NDArray[np.float64]
-_WHITE = 245.0
 _RIDGE = 0.02
 _MIN_ANGLE = 0.12
 FAINTEST, DARKEST = 0.12, 1.3
@@ -45,13 +46,8 @@ def _pixels(field: CanonicalField, kind: str, share: float) -> NDArray[np.float6
         w, h = box[2:] * share
         x, y = box[:2] + (box[2:] - (w, h)) / 2
         cut = field.image[int(max(y, 0)) : int(y + h) + 1 : 2, int(max(x, 0)) : int(x + w) + 1 : 2]
-        parts.append(density_of(cut.reshape(-1, 3)))
+        parts.append(absorbance(cut.reshape(-1, 3), BACKGROUND))
     return np.concatenate(parts)
-
-
-def density_of(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return natural-log absorbance against a background of 245."""
-    return np.asarray(-np.log(np.clip(pixels, 1, 255).astype(np.float64) / _WHITE))
 
 
 def recolour(image: NDArray[np.uint8], dyes: Dyes, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -62,7 +58,7 @@ def recolour(image: NDArray[np.uint8], dyes: Dyes, rng: np.random.Generator) -> 
         dyes: what its nuclei and red cells absorb, see `dyes_of`.
         rng: source of all chance.
     """
-    density = density_of(image).astype(np.float32)
+    density = absorbance(image, BACKGROUND).astype(np.float32)
     gram = dyes @ dyes.T + _RIDGE * np.eye(2)
     amounts = density @ (dyes.T @ np.linalg.inv(gram)).astype(np.float32)
     amounts = np.maximum(amounts, 0)
@@ -72,5 +68,7 @@ def recolour(image: NDArray[np.uint8], dyes: Dyes, rng: np.random.Generator) -> 
     nucleus = dyes[0] * np.exp(rng.normal(0, 0.12, 3) + rng.normal(0, 0.15))
     new = np.stack([nucleus, colour / colour.max() * strength])
     density = amounts @ new.astype(np.float32) + rest * 0.5
-    pixels: NDArray[np.uint8] = np.clip(_WHITE * np.exp(-density) + 0.5, 0, 255).astype(np.uint8)
+    pixels: NDArray[np.uint8] = np.clip(BACKGROUND * np.exp(-density) + 0.5, 0, 255).astype(
+        np.uint8
+    )
     return pixels
