@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -184,23 +184,23 @@ def jobs(options: argparse.Namespace) -> Iterator[Job]:
         view = options.size, options.width, options.um
         return Job(data, method, share, planner, seed, steps, *view, start)
 
-    main, rivals = ("full", "ours", "published", "region"), ("ours", "published", "region")
-    yield from (job("txl", m, 0.1, seed) for seed, m in product(range(3), main))
-    yield from (job("txl", m, 0.05, 0) for m in rivals)
-    yield from (job("txl", "ours", 0.05, seed) for seed in (1, 2))
+    rivals = ("ours", "published", "region")
+    for share, seed in product((0.1, 0.05), range(3)):
+        yield job("txl", "full", 1.0, seed)
+        yield from (job("txl", m, share, seed) for m in rivals)
+        yield from (job("txl", m, share, seed, "uncertainty") for m in rivals[:2])
     yield from (job("txl", m, 0.1, 0) for m in ("naive", "patches", "ours: no teacher"))
-    for method in ("full", "ours"):
-        yield from (job(f"lld-{patient}", method, 0.1, 0) for patient in LLD_PATIENTS)
-    told = ("no teacher", "no patches", "teacher's boxes too", "unbalanced")
+    for seed in range(options.lld_seeds):
+        for patient, m in product(LLD_PATIENTS, ("full", "ours")):
+            yield job(f"lld-{patient}", m, 0.1, seed)
+    told = ("no patches", "teacher's boxes too", "unbalanced")
     yield from (job("txl", f"ours: {m}", 0.1, 0) for m in told)
-    yield from (job("txl", m, 0.1, 0, start=False) for m in main)
-    yield from (job("txl", "ours", 0.1, 0, planner) for planner in ("cells", "uncertainty"))
+    yield job("txl", "ours", 0.1, 0, "cells")
     yield from (job("txl", m, 0.2, 0) for m in rivals)
-    for seed, m in product(range(options.lld_seeds), main):
-        yield from (job(f"lld-{patient}", m, 0.1, seed) for patient in LLD_PATIENTS)
+    yield from (job("txl", m, 0.1, 0, start=False) for m in ("full", *rivals))
     yield from (job("txl", m, 0.1, 0) for m in METHODS if m.startswith("ours:"))
     for seed in (1, 2):
-        yield from (job("txl", m, s, seed) for m, s in product(rivals, (0.05, 0.2)))
+        yield from (job("txl", m, 0.2, seed) for m in rivals)
         yield from (job("txl", m, 0.1, seed) for m in ("naive", "patches"))
 
 
@@ -251,7 +251,7 @@ def perform(job: Job, options: argparse.Namespace, device: torch.device) -> dict
         "commit": commit(),
     }
     write_json(folder / "result.json", result)
-    for name in (loop.LAST, loop.BEST) if job.method != "region" else (loop.LAST,):
+    for name in (loop.LAST, loop.BEST):
         (folder / name).unlink()
     return result
 
@@ -259,12 +259,10 @@ def perform(job: Job, options: argparse.Namespace, device: torch.device) -> dict
 def _doubts(
     job: Job, loaded: list[CanonicalField], options: argparse.Namespace, device: torch.device
 ) -> list[Evidence]:
-    """Ask a detector learnt from 5 % (region loss, marked at random) what it is unsure of."""
-    first = replace(job, method="region", share=0.05, planner="random", seed=0)
-    perform(first, options, device)
-    model = build_detector(first.config())
-    kept = load_checkpoint(options.work / first.key(options.on) / loop.BEST)
-    model.load_state_dict(kept["model"])
+    """Ask the start, which has seen no real label, what it is unsure of."""
+    model = build_detector(job.first.config)
+    weights = job.first.make(options.data, options.work, device)
+    model.load_state_dict(load_checkpoint(weights)["model"])
     return doubts_of(model.eval(), loaded, device)
 
 
@@ -316,7 +314,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--only", default="*", help="pattern of data/method/share/planner/seed")
     parser.add_argument("--shard", default="0/1", help="which part of the runs, of how many")
-    parser.add_argument("--steps", type=int, default=160)
+    parser.add_argument("--steps", type=int, default=480)
     parser.add_argument("--um", type=float, default=0.3, help="micrometres a pixel")
     parser.add_argument("--size", type=int, default=192)
     parser.add_argument("--width", type=int, default=48)

@@ -61,6 +61,16 @@ def test_plans_depend_on_the_seed_alone() -> None:
 def test_bad_budgets_and_planners_are_named() -> None:
     with pytest.raises(ConfigError, match="between 0 and 1"):
         plan_regions([Evidence(9, 9)], [1.5], "random")
+
+
+def test_chance_marks_the_edges_of_a_field_as_often_as_its_middle():
+    regions = plan_regions([Evidence(100, 80)] * 4000, [0.1] * 4000, "random", 3)
+    points = np.array([(1, 40), (99, 40), (50, 1), (50, 79), (50, 40)], dtype=float)
+    often = np.mean([r.contains(points) for r in regions], axis=0)
+    # The middle of an edge, across it, against the middle of the field.
+    assert often[:4] / often[4] == pytest.approx(np.ones(4), abs=0.15)
+    areas = [r.area(100, 80) for r in regions]
+    assert areas == pytest.approx([800] * len(areas), rel=0.06)
     with pytest.raises(ConfigError, match="guess"):
         plan_regions([Evidence(9, 9)], [0.5], "guess")  # type: ignore[arg-type]
 

@@ -43,7 +43,8 @@ def plan_regions(
 ) -> list[Region]:
     """Return one rectangle per field, of the field's shape and of the given share of its area.
 
-    `random` places it anywhere; `cells` where most cells are expected; `uncertainty` where the
+    `random` places it so that the edges of a field are marked as often as its middle (cells that
+    an edge cuts have to be learnt, too); `cells` where most cells are expected; `uncertainty` where the
     model's doubts add up to most. A doubt counts less the more cells of its group there are, so
     that all groups together count alike, and the more of its group earlier regions hold.
 
@@ -102,9 +103,12 @@ def _place(
     if share in (0, 1):
         region = Region.nothing() if share == 0 else Region.everything()
         return region, region.contains(item.points)
-    size = np.array([item.width, item.height]) * share**0.5
-    room = np.array([item.width, item.height]) - size
-    free = rng.random(2) * room
+    extent = np.array([item.width, item.height], dtype=np.float64)
+    size = extent * share**0.5
+    room = extent - size
+    # Thrown anywhere that touches the field, then pushed inside: thrown inside at once, next to
+    # none would reach the edges.
+    free = np.clip(rng.uniform(-size, extent), 0, room)
     if not values.any():
         corners = free[None]
     else:
