@@ -114,7 +114,7 @@ def test_a_cell_like_nothing_learnt_is_flagged(analyzer):
 
 def test_a_wrong_scale_of_its_own_is_corrected_by_the_red_cells_found(analyzer):
     discs, image = field(0.25)
-    finer = measure(field(0.21)[1])  # as if the contours of this one had been misread
+    finer = measure(field(0.193)[1])  # as if the contours of this one had been misread
     wrong = replace(finer, width=image.shape[1], height=image.shape[0])
     assert wrong.speaks
     result = analyzer.analyze(image, "a", None, None, wrong)
@@ -128,11 +128,11 @@ def test_a_wrong_scale_of_its_own_is_corrected_by_the_red_cells_found(analyzer):
 def test_a_pooled_scale_is_doubted_but_used(analyzer):
     _, image = field(0.25)
     silent = measure(draw([Disc(20.0, 20.0)], (640, 480)))  # one red cell tells nothing
-    wrong = Pooled((Group(23.0, 1.0, 0.02, 200, 10, 0.97, frozenset({(640, 480)})),))
+    wrong = Pooled((Group(21.0, 1.0, 0.02, 200, 10, 0.97, frozenset({(640, 480)})),))
     result = analyzer.analyze(image, "a", None, wrong, silent)
     assert any("the pooled" in p and "is used" in p for p in result.problems)
     assert result.view["scale_source"] == "pooled"
-    assert result.view["um_per_px_y"] == pytest.approx(7.5 / 23, rel=0.05)
+    assert result.view["um_per_px_y"] == pytest.approx(7.5 / 21, rel=0.05)
 
 
 def test_a_stated_scale_is_doubted_but_used(analyzer):
