@@ -2,26 +2,26 @@
 
 from typing import Any
 
-COLOURS = {
-    "ours": ("#b3261e", "ours"),
-    "published": ("#1f5fa8", "published recipe"),
-    "region": ("#3c8d40", "region loss only"),
-    "patches": ("#8a6d1d", "patches only"),
-    "naive": ("#777777", "unmarked = background"),
+Series = tuple[str, str]
+COLOURS: dict[Series, tuple[str, str, str]] = {
+    ("ours", "uncertainty"): ("#b3261e", "ours, where in doubt", "7 4"),
+    ("ours", "random"): ("#b3261e", "ours", ""),
+    ("published", "uncertainty"): ("#1f5fa8", "published, where in doubt", "7 4"),
+    ("published", "random"): ("#1f5fa8", "published recipe", ""),
+    ("region", "random"): ("#3c8d40", "region loss only", ""),
+    ("patches", "random"): ("#8a6d1d", "patches only", ""),
+    ("naive", "random"): ("#777777", "unmarked = background", ""),
 }
+"""Method and planner -> colour, name, dashes."""
 WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM, GAP = 960, 440, 62, 84, 190, 66, 74
 PANELS = (("ap50", "AP50"), ("ap", "AP50-95"))
-NUDGE = 7
+NUDGE = 6
 """Pixels between the points of two methods at one share, so that their bars do not hide."""
 
 
 def curve(groups: list[dict[str, Any]], start: dict[str, float] | None) -> str:
     """Draw AP50 and AP50-95 against the marked share of the area, one line a method."""
-    shown = [
-        g
-        for g in groups
-        if g["data"] == "txl" and g["start"] == "films" and g["planner"] in ("random", "all")
-    ]
+    shown = [g for g in groups if g["data"] == "txl" and g["start"] == "films"]
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
         'font-family="Helvetica, Arial, sans-serif" font-size="13">',
@@ -43,7 +43,7 @@ def curve(groups: list[dict[str, Any]], start: dict[str, float] | None) -> str:
         _text(
             middle,
             HEIGHT - 14,
-            "share of every field's area that was annotated, at random places; bars: ± 1 sd",
+            "share of every field's area that was annotated; bars: ± 1 sd",
             anchor="middle",
             colour="#555555",
         )
@@ -61,8 +61,8 @@ def _panel(
 ) -> list[str]:
     left, side = place
     points = {
-        m: {g["share"]: g[metric] for g in groups if g["method"] == m and g["share"] < 1}
-        for m in COLOURS
+        key: {g["share"]: g[metric] for g in groups if (g["method"], g["planner"]) == key}
+        for key in COLOURS
     }
     shares = sorted({share for found in points.values() for share in found})
     full = next((g[metric]["mean"] for g in groups if g["method"] == "full"), None)
@@ -89,13 +89,13 @@ def _panel(
         if value is not None:
             parts.append(_line(left, y_of(value), left + side, y_of(value), "#222222", "6 4"))
             labels.append((y_of(value), name, "#222222"))
-    for number, (method, (colour, name)) in enumerate(COLOURS.items()):
-        found = points[method]
+    for number, (key, (colour, name, dash)) in enumerate(COLOURS.items()):
+        found = points[key]
         if not found:
             continue
-        shift = NUDGE * (number - 1)
+        shift = NUDGE * (number - 2)
         at = [(across[shares.index(s)] + shift, found[s]) for s in sorted(found)]
-        parts += _series([(x, y_of(v["mean"])) for x, v in at], colour)
+        parts += _series([(x, y_of(v["mean"])) for x, v in at], colour, dash)
         for x, v in at:
             if v["sd"] is not None:
                 ends = y_of(v["mean"] + v["sd"]), y_of(v["mean"] - v["sd"])
@@ -141,7 +141,9 @@ def _line(
     )
 
 
-def _series(points: list[tuple[float, float]], colour: str) -> list[str]:
+def _series(points: list[tuple[float, float]], colour: str, dash: str) -> list[str]:
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     dots = [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>' for x, y in points]
-    return [f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>', *dots]
+    extra = f' stroke-dasharray="{dash}"' if dash else ""
+    stroke = f'fill="none" stroke="{colour}" stroke-width="2"{extra}'
+    return [f'<polyline points="{path}" {stroke}/>', *dots]

@@ -105,32 +105,34 @@ def summary(seeds: dict[int, Scores], full: dict[int, Scores]) -> Group:
 
 
 def left_out(runs: list[dict[str, Any]]) -> list[Group]:
-    """Join LLD's patients left out, per method: mean over patients, and each patient's figure.
+    """Join LLD's patients left out, per method: each patient's mean, and the means over patients.
 
-    White cells are scored on the patient's fields whose every white cell is boxed; attributes on
-    the patient's own labels.
+    The spread is that of the mean over patients from seed to seed; a seed counts if it has every
+    patient. White cells are scored on the patient's fields whose every white cell is boxed,
+    attributes on the patient's own labels.
     """
-    found: dict[tuple[str, float, str], dict[str, list[Scores]]] = defaultdict(
-        lambda: defaultdict(list)
+    found: dict[tuple[str, float, str], dict[int, dict[str, Scores]]] = defaultdict(
+        lambda: defaultdict(dict)
     )
     for run in runs:
         job = run["job"]
         if job["data"].startswith("lld-"):
             key = (job["method"], job["share"], job["planner"])
             patient = job["data"].removeprefix("lld-")
-            found[key][patient].append(run["scores"]["test"])
+            found[key][job["seed"]][patient] = run["scores"]["test"]
     groups = []
-    for (method, share, planner), patients in sorted(found.items()):
+    for (method, share, planner), seeds in sorted(found.items()):
+        patients = sorted({p for scores in seeds.values() for p in scores}, key=int)
+        whole = {seed: scores for seed, scores in seeds.items() if len(scores) == len(patients)}
         group: Group = {"data": "lld", "method": method, "share": share, "planner": planner}
+        group |= {"seeds": sorted(whole), "patients": patients}
         for metric in ("nucleated_cell_ap50", "nucleated_cell_ap", ATTRIBUTES):
-            each = {
-                patient: statistics.fmean(s[metric] for s in scores)
-                for patient, scores in patients.items()
-                if all(metric in s for s in scores)
+            means = [statistics.fmean(s[metric] for s in by.values()) for by in whole.values()]
+            if means:
+                group[metric] = _spread(means)
+            group[f"{metric}_by_patient"] = {
+                p: _spread([by[p][metric] for by in seeds.values() if p in by]) for p in patients
             }
-            if each:
-                group[metric] = _spread(list(each.values()))
-                group[f"{metric}_by_patient"] = {k: round(v, 4) for k, v in each.items()}
         groups.append(group)
     return groups
 
@@ -146,7 +148,7 @@ def line(group: Group) -> str:
     start = "" if group.get("start", "films") == "films" else " (imagenet)"
     name = f"{group['method']}{start}"
     place = f"{group['data']:4} {name:32} {group['share']:5.0%} {group['planner']:11}"
-    count = len(group.get("seeds", group.get("nucleated_cell_ap50_by_patient", ())))
+    count = len(group["seeds"])
     shown = []
     for metric in (*METRICS, "ap50_kept", "ap_kept", *DETAIL[::2], "nucleated_cell_ap", ATTRIBUTES):
         if metric in group:

@@ -92,21 +92,33 @@ def test_seeds_are_joined_and_set_against_full_supervision() -> None:
 
 def test_patients_left_out_are_averaged_and_told_one_by_one() -> None:
     runs = []
-    for patient, value in (("1", 0.6), ("12", 0.8)):
-        one = run("ours", 0, 0.5, data=f"lld-{patient}")
-        one["scores"]["test"] = {"nucleated_cell_ap50": value, "attribute_f1": 0.5}
+    for seed, patient, value in ((0, "1", 0.6), (0, "12", 0.8), (1, "1", 0.8), (1, "12", 0.9)):
+        one = run("ours", seed, 0.5, data=f"lld-{patient}")
+        scores = {f"nucleated_cell_{k}": value for k in ("ap50", "ap")} | {"attribute_f1": 0.5}
+        one["scores"]["test"] = scores
         runs.append(one)
-    (group,) = left_out(runs)
-    assert group["nucleated_cell_ap50"]["mean"] == pytest.approx(0.7)
-    assert group["nucleated_cell_ap50_by_patient"] == {"1": 0.6, "12": 0.8}
+    half = run("ours", 2, 0.5, data="lld-1")  # this seed has not come to the other patient
+    half["scores"]["test"] = {**runs[0]["scores"]["test"], "nucleated_cell_ap50": 0.1}
+    (group,) = left_out([*runs, half])
+    assert group["seeds"] == [0, 1] and group["patients"] == ["1", "12"]
+    assert group["nucleated_cell_ap50"] == {"mean": 0.775, "sd": pytest.approx(0.1061)}
+    each = group["nucleated_cell_ap50_by_patient"]
+    assert each["12"]["mean"] == 0.85 and each["1"]["mean"] == 0.5
     assert group["attribute_f1"]["mean"] == 0.5
 
 
 def test_the_curve_is_a_picture_of_all_methods() -> None:
     runs = [run("full", 0, 0.9, planner="all")]
     runs += [run("ours", s, 0.8 + s / 50, share=share) for s in (0, 1) for share in (0.05, 0.1)]
-    runs += [run("region", 0, 0.6)]
+    runs += [run("region", 0, 0.6), run("ours", 0, 0.85, planner="uncertainty")]
     picture = curve(grouped(runs), {"ap50": 0.4, "ap": 0.2})
     texts = [e.text for e in ElementTree.fromstring(picture).iter() if e.tag.endswith("text")]
-    for name in ("full supervision", "ours", "region loss only", "no real label at all", "5%"):
+    for name in (
+        "full supervision",
+        "ours",
+        "ours, where in doubt",
+        "region loss only",
+        "no real label at all",
+        "5%",
+    ):
         assert name in texts
