@@ -147,3 +147,18 @@ def test_what_cannot_be_exported_is_said_in_one_line(runs, root, tmp_path):
         assert said in line
     assert not out.exists()
     assert [f.name for f in (tmp_path / "full").iterdir()] == ["thesis.txt"]
+
+
+def test_a_reader_of_other_crops_is_refused(root, runs, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(runs / "reader", other)
+    record = json.loads((other / "run.json").read_text())
+    record["size"] += 32
+    (other / "run.json").write_text(json.dumps(record))
+    result = run(
+        "export", runs / "detector", other, "--data", root, "--out", tmp_path / "bundle",
+        "--name", "discs", "--licence", "CC0-1.0",
+    )  # fmt: skip
+    assert result.exit_code == 2
+    assert "train it again" in result.output.replace("\n", " ")
+    assert not (tmp_path / "bundle").exists()

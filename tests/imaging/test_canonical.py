@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from bloodfilm.core.domain import Domain
 from bloodfilm.core.errors import DataError
-from bloodfilm.imaging.canonical import DETECTOR_UM, CanonicalView, canonical_view, refine
+from bloodfilm.imaging.canonical import (
+    CROP_SIZE,
+    CROP_UM,
+    DETECTOR_UM,
+    CanonicalView,
+    canonical_view,
+    refine,
+)
 from bloodfilm.imaging.measure import measure, pool
 from imaging.drawing import ellipse, field
 
@@ -144,11 +151,11 @@ def test_crops_are_centred_and_scaled(um: tuple[float, float]) -> None:
     width, height = 7.5 / um[0], 7.5 / um[1]
     ellipse(image, (301, 347), (width, height), (1, 1, 0), (20, 20, 20))
     (crop,) = view_of_size(um=um).crops(image, [(301, 347)])
-    assert crop.shape == (128, 128, 3)
+    assert crop.shape == (CROP_SIZE, CROP_SIZE, 3)
     rows, columns = np.nonzero(crop[..., 0] < 130)
-    assert (columns.mean(), rows.mean()) == pytest.approx((63.5, 63.5), abs=1.5)
-    assert np.ptp(columns) + 1 == pytest.approx(7.5 / 0.175, abs=2)
-    assert np.ptp(rows) + 1 == pytest.approx(7.5 / 0.175, abs=2)
+    assert (columns.mean(), rows.mean()) == pytest.approx(((CROP_SIZE - 1) / 2,) * 2, abs=1.5)
+    assert np.ptp(columns) + 1 == pytest.approx(7.5 / CROP_UM, abs=2)
+    assert np.ptp(rows) + 1 == pytest.approx(7.5 / CROP_UM, abs=2)
 
 
 @pytest.mark.parametrize("um", [(0.25, 0.14), (0.1, 0.1), (0.5, 0.3)])
@@ -156,15 +163,16 @@ def test_crops_beyond_the_edge_are_filled_with_background(um: tuple[float, float
     image = np.full((200, 200, 3), 40, np.uint8)
     view = view_of_size(200, 200, um)
     corner, opposite, outside = view.crops(image, [(0, 0), (200, 200), (-4000, 50)])
-    assert (corner[:62] == 245).all() and (corner[:, :62] == 245).all()
-    assert (corner[66:90, 66:90] < 80).all()
-    assert (opposite[66:] == 245).all() and (opposite[40:62, 40:62] < 80).all()
+    low, high = CROP_SIZE // 2 - 2, CROP_SIZE // 2 + 2
+    assert (corner[:low] == 245).all() and (corner[:, :low] == 245).all()
+    assert (corner[high : high + 24, high : high + 24] < 80).all()
+    assert (opposite[high:] == 245).all() and (opposite[low - 22 : low, low - 22 : low] < 80).all()
     assert (outside == 245).all()
 
 
 def test_no_crops() -> None:
     image = np.zeros((640, 640, 3), np.uint8)
-    assert view_of_size().crops(image, np.zeros((0, 2))).shape == (0, 128, 128, 3)
+    assert view_of_size().crops(image, np.zeros((0, 2))).shape == (0, CROP_SIZE, CROP_SIZE, 3)
 
 
 def test_the_wrong_image_and_an_absurd_scale_are_refused() -> None:

@@ -44,9 +44,9 @@ def plan_regions(
     """Return one rectangle per field, of the field's shape and of the given share of its area.
 
     `random` places it so that the edges of a field are marked as often as its middle (cells that
-    an edge cuts have to be learnt, too); `cells` where most cells are expected; `uncertainty` where the
-    model's doubts add up to most. A doubt counts less the more cells of its group there are, so
-    that all groups together count alike, and the more of its group earlier regions hold.
+    an edge cuts have to be learnt, too); `cells` where most cells are expected; `uncertainty`
+    where the model's doubts add up to most. A doubt counts less the more cells of its group there
+    are, so that all groups together count alike, and the more of its group earlier regions hold.
 
     Fields are planned in the order given; equal places are drawn by chance. A share of 0 marks
     nothing, of 1 everything.

@@ -25,7 +25,7 @@ from bloodfilm.export.bundle import (
 from bloodfilm.export.card import distil, model_card
 from bloodfilm.export.operate import set_threshold
 from bloodfilm.export.quantise import quantise_bundle
-from bloodfilm.imaging.canonical import DETECTOR_UM
+from bloodfilm.imaging.canonical import CROP_SIZE, CROP_UM, DETECTOR_UM
 from bloodfilm.inference.bundle import MANIFEST
 from bloodfilm.inference.manifest import read_manifest
 from bloodfilm.models.reader import CellReader
@@ -122,6 +122,11 @@ def _reader(
     record, config, kept = _open(run, "reader")
     if config.model.reads != "crop":
         raise ConfigError(f"{run}: reads {config.model.reads}; a bundle needs a reader of crops")
+    if (record["size"], record["um_per_px"]) != (CROP_SIZE, CROP_UM):
+        raise ConfigError(
+            f"{run}: learnt from crops of {record['size']} px at {record['um_per_px']} um; this "
+            f"program cuts {CROP_SIZE} px at {CROP_UM} um, train it again"
+        )
     schema = Schema.from_json(record["schema"])
     model = build_reader(config, schema)
     _fill(model, kept["model"], run)

@@ -11,6 +11,7 @@ from bloodfilm.films.camera import Image, look_at, photograph
 from bloodfilm.films.looks import Look, get_look
 from bloodfilm.films.scene import MARGIN_UM, Recipe, Scene, build_scene
 from bloodfilm.films.truth import Truth
+from bloodfilm.imaging.canonical import CROP_SIZE, CROP_UM
 
 
 def _sized(look: str | Look, size: tuple[int, int] | None) -> Look:
@@ -50,12 +51,12 @@ def render_cell(
     *,
     seed: int = 0,
     look: str | Look = "pbc-like",
-    size: int = 128,
-    um_per_px: float | None = 0.175,
+    size: int = CROP_SIZE,
+    um_per_px: float | None = CROP_UM,
 ) -> tuple[Image, Truth]:
     """Draw one centred white cell among red cells, `size` pixels square.
 
-    The default is the canonical crop (0.175 um/px); `um_per_px=None` keeps the look's own scale.
+    The default is the canonical crop; `um_per_px=None` keeps the look's own scale.
     The first of `truth.white` is the cell; attributes not given are drawn as its class has them.
     """
     look = _sized(look, (size, size))
