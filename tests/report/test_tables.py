@@ -21,8 +21,8 @@ def test_columns():
     columns = cell_columns(LLD_SCHEMA)
     assert columns[:9] == ("image", "x", "y", "w", "h", "score", "kind", "class", "class_score")
     assert columns[9:11] == ("cell_size", "cell_size_probability")
-    assert columns[-2:] == ("flags", "diameter_um")
-    assert len(columns) == 9 + 2 * 7 + 2
+    assert columns[-3:] == ("flags", "diameter_um", "stain_contrast")
+    assert len(columns) == 9 + 2 * 7 + 3
 
 
 def test_row_tells_sure_from_unsure_from_never_learnt(cell):
@@ -36,6 +36,7 @@ def test_row_tells_sure_from_unsure_from_never_learnt(cell):
             },
             flags=("cut by the edge", "unlike anything learnt"),
             diameter_um=12.345,
+            stain_contrast=0.1234,
         ),
     )
     assert (row["nucleolus"], row["nucleolus_probability"]) == ("prominent", "0.9123")
@@ -44,11 +45,13 @@ def test_row_tells_sure_from_unsure_from_never_learnt(cell):
     assert (row["cell_size"], row["cell_size_probability"]) == ("", "")
     assert row["flags"] == "cut by the edge; unlike anything learnt"
     assert row["diameter_um"] == "12.35" or row["diameter_um"] == "12.34"
+    assert row["stain_contrast"] == "0.123"
     assert (row["x"], row["w"], row["class"]) == ("1.0", "3.0", "lymphocyte")
 
 
-def test_unknown_diameter_is_empty(cell):
-    assert as_dict("a.png", cell())["diameter_um"] == ""
+@pytest.mark.parametrize("column", ["diameter_um", "stain_contrast"])
+def test_what_is_unknown_is_empty(cell, column):
+    assert as_dict("a.png", cell())[column] == ""
 
 
 @pytest.mark.parametrize("name", ["=1+1.png", "+a.png", "-a.png", "@a.png", "\ta.png"])

@@ -70,7 +70,10 @@ def _cell(
     index: Mapping[str, int],
     flag_index: Mapping[str, int],
 ) -> list[Any]:
-    """One cell: field, place, box, score, name, its probability, others, attributes, flags, um."""
+    """One cell, as the page's script reads it.
+
+    Field, place, box, score, name, its probability, others, attributes, flags, um, stain contrast.
+    """
     others = sorted(cell.probabilities.items(), key=lambda item: (-item[1], item[0]))
     attributes: list[Any] = []
     for attribute in facts.schema.attributes:
@@ -93,6 +96,7 @@ def _cell(
         attributes,
         [flag_index[f] for f in cell.flags],
         None if cell.diameter_um is None else round(cell.diameter_um, 1),
+        None if cell.stain_contrast is None else round(cell.stain_contrast, 2),
     ]
 
 

@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from bloodfilm.inference.evidence import Weights
 from bloodfilm.report import page, words
 from bloodfilm.report.embed import BUDGET, Embedder
 from bloodfilm.report.files import whole
@@ -82,6 +83,7 @@ def _context(
         "problem_fields": [f for f in fields if f.problems],
         "crops_left_out": counted.nucleated - len(crops),
         "window_um": embedder.window_um,
+        "least_contrast": Weights().contrast,
         "legend": legend(labels, facts.taxonomy),
         "columns": describe_columns(facts.schema),
         "gallery_json": script_json(gallery(facts)),

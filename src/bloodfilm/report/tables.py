@@ -9,7 +9,7 @@ from bloodfilm.core.result import CellResult, FieldResult
 from bloodfilm.report.files import whole
 
 FIXED_COLUMNS = ("image", "x", "y", "w", "h", "score", "kind", "class", "class_score")
-LAST_COLUMNS = ("flags", "diameter_um")
+LAST_COLUMNS = ("flags", "diameter_um", "stain_contrast")
 
 # A spreadsheet takes a text that starts with one of these for a formula and runs it.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -24,7 +24,8 @@ def cell_columns(schema: Schema) -> tuple[str, ...]:
 def cell_row(image: str, cell: CellResult, schema: Schema) -> tuple[str, ...]:
     """Return one cell as text, in the order of `cell_columns`.
 
-    Box in pixels of the original image, one decimal; probabilities with four; micrometres with two.
+    Box in pixels of the original image, one decimal; probabilities with four; micrometres with two;
+    stain contrast with three.
     An attribute the model is not sure of has an empty value and the probability of its best guess;
     one it never learnt, or does not answer for this kind of cell, has both empty.
     """
@@ -37,6 +38,7 @@ def cell_row(image: str, cell: CellResult, schema: Schema) -> tuple[str, ...]:
         else:
             attributes += [answer.value or "", f"{answer.probability:.4f}"]
     diameter = "" if cell.diameter_um is None else f"{cell.diameter_um:.2f}"
+    contrast = "" if cell.stain_contrast is None else f"{cell.stain_contrast:.3f}"
     return (
         _no_formula(image),
         *box,
@@ -47,6 +49,7 @@ def cell_row(image: str, cell: CellResult, schema: Schema) -> tuple[str, ...]:
         *attributes,
         "; ".join(cell.flags),
         diameter,
+        contrast,
     )
 
 
@@ -75,7 +78,7 @@ def describe_columns(schema: Schema) -> tuple[tuple[str, str], ...]:
         ("image", "file the cell was found in, as it was named to the program"),
         ("x, y", "top left corner of the box, pixels of the original image, x right, y down"),
         ("w, h", "width and height of the box, pixels of the original image"),
-        ("score", "how sure the detector is that there is such a cell, 0 to 1"),
+        ("score", "how sure the program is that there is such a cell, 0 to 1"),
         ("kind", "what the detector took it for: nucleated cell, red cell or platelet"),
         ("class", "deepest name in the tree of cells that the model is sure enough of"),
         ("class_score", "probability of that name, 0 to 1"),
@@ -91,6 +94,11 @@ def describe_columns(schema: Schema) -> tuple[tuple[str, str], ...]:
     last = (
         ("flags", "doubts in plain words, separated by “; ”"),
         ("diameter_um", "mean of the box's sides in micrometres; empty where the scale is unknown"),
+        (
+            "stain_contrast",
+            "what a nucleated cell absorbs apart from the colour of its field's red cells, natural "
+            "logarithm; empty where too few red cells, or no colour, can tell",
+        ),
     )
     return (*fixed, *attributes, *last)
 

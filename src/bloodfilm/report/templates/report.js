@@ -2,8 +2,8 @@
 (() => {
   const $ = (id) => document.getElementById(id);
   const data = JSON.parse($("data").textContent);
-  // A cell: [field, place, box, score, name, probability, others, attributes, flags, um].
-  const FIELD = 0, PLACE = 1, BOX = 2, NAME = 4, P = 5, OTHERS = 6, ATTRS = 7, FLAGS = 8, UM = 9;
+  // A cell: [field, place, box, score, name, probability, others, attributes, flags, um, stain].
+  const FIELD = 0, PLACE = 1, BOX = 2, NAME = 4, P = 5, OTHERS = 6, ATTRS = 7, FLAGS = 8, UM = 9, STAIN = 10;
   const PAGE = 60;
   let crops = null, shown = data.cells, page = 0, waiting = true;
 
@@ -82,7 +82,8 @@
     const [, , w, h] = cell[BOX];
     where.append(
       (cell[UM] === null ? "" : `${cell[UM].toFixed(1)} µm across, `) +
-        `box ${Math.round(w)} × ${Math.round(h)} px, detected ${cell[3].toFixed(2)}, `
+        `box ${Math.round(w)} × ${Math.round(h)} px, detected ${cell[3].toFixed(2)}, ` +
+        (cell[STAIN] === null ? "" : `stain contrast ${cell[STAIN].toFixed(2)}, `)
     );
     const target = $("field-" + cell[FIELD]) ? "#field-" : "#row-";
     const link = el("a");
