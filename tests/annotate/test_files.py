@@ -11,12 +11,16 @@ from typer.testing import CliRunner
 from bloodfilm.annotate.budget import LEAST_SHARE, Budget, expected, plan_within
 from bloodfilm.annotate.costs import Rates, cost_of
 from bloodfilm.annotate.evidence import from_detections
+from bloodfilm.annotate.fields import bundle_evidence
 from bloodfilm.annotate.planning import Evidence, Planner
 from bloodfilm.annotate.writing import draw_region
 from bloodfilm.cli.annotate import app
 from bloodfilm.core import Cell, Field, Region
+from bloodfilm.core.domain import Domain
 from bloodfilm.core.errors import ConfigError, DataError
+from bloodfilm.films import render_field
 from bloodfilm.formats import open_dataset
+from bloodfilm.inference.bundle import default_bundle
 
 
 def image(folder: Path, name: str = "a.png") -> Path:
@@ -96,7 +100,9 @@ def test_costs_are_counted_and_the_rest_is_extrapolated() -> None:
 def test_a_plan_is_written_in_every_form(tmp_path: Path) -> None:
     image(tmp_path / "fields")
     out = tmp_path / "plan"
-    said = run("plan", str(tmp_path / "fields"), "--out", str(out), "--budget", "10%")
+    said = run(
+        "plan", str(tmp_path / "fields"), "--out", str(out), "--budget", "10%", "--by", "cells"
+    )
     assert "10.0%" in said
     assert "1 of about 1 cells" in said
     (item,) = open_dataset(out / "bloodfilm.json")
@@ -123,15 +129,20 @@ def test_a_plan_is_written_in_every_form(tmp_path: Path) -> None:
     assert (out / "plan.jpg").exists()
     assert len(list((out / "pictures").iterdir())) == 1
     with pytest.raises(DataError, match="overwrite"):
-        run("plan", str(tmp_path / "fields"), "--out", str(out))
+        run("plan", str(tmp_path / "fields"), "--out", str(out), "--by", "cells")
     run("plan", str(tmp_path / "fields"), "--out", str(out), "--overwrite", "--by", "random")
 
 
-def test_uncertainty_wants_a_model(tmp_path: Path) -> None:
-    image(tmp_path / "fields")
-    words = ["plan", str(tmp_path / "fields"), "--out", str(tmp_path / "o"), "--by", "uncertainty"]
-    with pytest.raises(ConfigError, match="--bundle"):
-        run(*words)
+def test_the_shipped_model_is_asked_where_none_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "fields" / "one.png"
+    path.parent.mkdir()
+    drawn, _ = render_field("pbc-like", seed=1)
+    cv2.imwrite(str(path), cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+    said = run("plan", str(path.parent), "--out", str(tmp_path / "plan"))
+    assert "chosen by uncertainty" in said
+    # Dark spots would be far fewer than the red cells that a model expects, too.
+    (field,) = bundle_evidence([path], default_bundle(), Domain())
+    assert f"of about {field.cells.sum():.0f} cells" in said and field.cells.sum() > 5
 
 
 def test_pictures_fade_what_is_not_to_be_marked(tmp_path: Path) -> None:
@@ -144,7 +155,16 @@ def test_pictures_fade_what_is_not_to_be_marked(tmp_path: Path) -> None:
 
 def test_cost_of_a_plan_is_told(tmp_path: Path) -> None:
     image(tmp_path / "fields")
-    run("plan", str(tmp_path / "fields"), "--out", str(tmp_path / "plan"), "--budget", "25%")
+    run(
+        "plan",
+        str(tmp_path / "fields"),
+        "--out",
+        str(tmp_path / "plan"),
+        "--budget",
+        "25%",
+        "--by",
+        "cells",
+    )
     said = run("cost", str(tmp_path / "plan" / "bloodfilm.json"))
     assert "area     25." in said or "area     24." in said
     found = json.loads(run("cost", str(tmp_path / "plan" / "bloodfilm.json"), "--json"))

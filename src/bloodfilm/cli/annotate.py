@@ -18,11 +18,14 @@ def plan(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the plan.")],
     budget: Annotated[str, typer.Option(help="10% of the area, or 30min, or 2h.")] = "10%",
     by: Annotated[
-        str, typer.Option(help="random; cells (where most are expected); uncertainty.")
-    ] = "cells",
+        str, typer.Option(help="uncertainty; random; cells (where most are expected).")
+    ] = "uncertainty",
     bundle: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Model that expects cells; dark spots if left out."),
+        typer.Option(
+            metavar="DIR",
+            help="Model that is asked; the shipped one if left out, for cells dark spots.",
+        ),
     ] = None,
     um_per_px: Annotated[
         float | None, typer.Option(help="Micrometres per pixel, along y, if you know them.")
@@ -35,7 +38,7 @@ def plan(
     seed: Annotated[int, typer.Option(help="Decides what is left to chance.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a plan in DIR.")] = False,
 ) -> None:
-    """Propose a region of each field to mark.
+    """Propose a region of each field to mark: where a model is unsure, at random, or by cells.
 
     Writes DIR/bloodfilm.json, DIR/coco.json and DIR/label-studio.json (the regions in three
     formats), DIR/plan.jpg and DIR/pictures (the regions to look at).
@@ -48,22 +51,20 @@ def plan(
     from bloodfilm.core.domain import Domain
     from bloodfilm.core.errors import ConfigError, DataError
     from bloodfilm.imaging.open import find_images
-    from bloodfilm.inference.bundle import load_bundle
+    from bloodfilm.inference.bundle import default_bundle, load_bundle
 
     planner = next((p for p in PLANNERS if p == by), None)
     if planner is None:
         raise ConfigError(f"--by {by}: choose from {', '.join(PLANNERS)}")
-    if planner == "uncertainty" and bundle is None:
-        raise ConfigError("--by uncertainty: give the model that is unsure, with --bundle")
     if (out / NATIVE).exists() and not overwrite:
         raise DataError(f"{out}: holds a plan; choose another --out or give --overwrite")
     wanted, rates = Budget.parse(budget), Rates(box_seconds, field_seconds)
     paths = find_images([folder])
-    if bundle is None:
+    if bundle is None and planner != "uncertainty":
         evidence = blob_evidence(paths)
     else:
-        stated = Domain(um_per_px=um_per_px, squeeze=squeeze)
-        evidence = bundle_evidence(paths, load_bundle(bundle), stated)
+        asked = default_bundle() if bundle is None else load_bundle(bundle)
+        evidence = bundle_evidence(paths, asked, Domain(um_per_px=um_per_px, squeeze=squeeze))
     shares, regions = plan_within(evidence, wanted, rates, planner, seed)
     write_plan(plan_dataset(paths, evidence, regions, folder.name), out, overwrite)
     cells, opened = expected(evidence, regions), sum(s > 0 for s in shares)
