@@ -47,9 +47,11 @@ def runs(root, tmp_path_factory):
 @pytest.fixture(scope="module")
 def bundle(root, runs):
     (runs / "evaluation.json").write_text(json.dumps({"fields": 3}))
+    (runs / "notes.md").write_text("## Limits\n\nKnows nothing but discs.\n")
     result = run(
         "export", runs / "detector", runs / "reader", "--data", root, "--out", runs / "bundle",
         "--name", "discs", "--licence", "CC0-1.0", "--metrics", runs / "evaluation.json",
+        "--notes", runs / "notes.md",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     assert "agree" in result.output and "MB" in result.output
@@ -67,7 +69,8 @@ def test_the_bundle_says_what_it_is(bundle):
     assert manifest.training["reader"]["sources"]["train"][0]["name"] == "discs"
     assert manifest.metrics["evaluation"] == {"fields": 3}
     assert manifest.reader.novelty_threshold is not None
-    assert "discs" in (bundle / "MODEL_CARD.md").read_text()
+    card = (bundle / "MODEL_CARD.md").read_text()
+    assert "discs" in card and card.endswith("## Limits\n\nKnows nothing but discs.\n")
     # Valid JSON, which knows no NaN.
     json.loads((bundle / "manifest.json").read_text(), parse_constant=pytest.fail)
 

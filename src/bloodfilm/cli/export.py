@@ -31,6 +31,10 @@ def export(
         list[Path] | None,
         typer.Option(help="JSON files of `bloodfilm evaluate` to keep in the bundle; repeatable."),
     ] = None,
+    notes: Annotated[
+        Path | None,
+        typer.Option(help="Markdown to end the model card with: limits, splits, who to ask."),
+    ] = None,
 ) -> None:
     """Write a bundle: ONNX graphs, manifest, model card.
 
@@ -46,8 +50,9 @@ def export(
     if not root.is_dir():
         raise ConfigError(f"--data {root}: no such folder")
     priors = dict(_factor(text) for text in prior or ())
+    words = "" if notes is None else _words(notes)
     parity = publish(
-        (detector, reader), root, out, (name, licence), tuple(metrics or ()), int8, priors
+        (detector, reader), root, out, (name, licence, words), tuple(metrics or ()), int8, priors
     )
     size = sum(f.stat().st_size for f in out.iterdir()) / 1e6
     differences = ", ".join(f"{k} {v:.2g}" for k, v in parity.items())
@@ -63,3 +68,12 @@ def _factor(text: str) -> tuple[str, float]:
         return name.strip(), float(factor)
     except ValueError:
         raise ConfigError(f"--prior {text}: give CLASS=FACTOR, e.g. erythroblast=0.1") from None
+
+
+def _words(path: Path) -> str:
+    from bloodfilm.core.errors import ConfigError
+
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--notes {path}: cannot be read as text ({error})") from None

@@ -54,7 +54,7 @@ def publish(
     runs: tuple[Path, Path],
     root: Path,
     out: Path,
-    labels: tuple[str, str],
+    labels: tuple[str, str, str],
     metrics: tuple[Path, ...] = (),
     int8: bool = False,
     priors: Mapping[str, float] | None = None,
@@ -65,7 +65,7 @@ def publish(
         runs: folders of the detector's and the reader's training.
         root: where the runs' data paths start.
         out: the bundle's folder.
-        labels: name and licence.
+        labels: name, licence, and Markdown that ends the model card.
         metrics: JSON results of `bloodfilm evaluate` to keep in the manifest, by file name.
         int8: store the detector in eight-bit integers.
         priors: by leaf, how much rarer (or commoner) than in training a class is where the
@@ -78,11 +78,12 @@ def publish(
         ConfigError: where a run is missing or of the wrong task.
         BundleError: if the graphs differ.
     """
+    name, licence, notes = labels
     kept = {path.stem: distil(_read_json(path)) for path in metrics}
     detector, thresholds, images = _detector(runs[0], root)
     reader, calibration, crops = _reader(runs[1], root, priors or {})
     parity = export_bundle(
-        out, detector, reader, thresholds, calibration, Labels(*labels, kept), (images, crops)
+        out, detector, reader, thresholds, calibration, Labels(name, licence, kept), (images, crops)
     )
     try:
         if int8:
@@ -90,7 +91,7 @@ def publish(
     finally:  # a refused eight-bit form leaves a whole float bundle
         set_threshold(out, _validation_fields(runs[0], root))
         manifest = read_manifest((out / MANIFEST).read_bytes(), str(out / MANIFEST))
-        (out / CARD).write_text(model_card(manifest), encoding="utf-8")
+        (out / CARD).write_text(model_card(manifest, notes), encoding="utf-8")
     return parity
 
 
