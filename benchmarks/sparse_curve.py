@@ -1,5 +1,6 @@
 """The annotation-cost curve as an SVG picture."""
 
+import math
 from typing import Any
 
 Series = tuple[str, str]
@@ -67,10 +68,10 @@ def _panel(
     shares = sorted({share for found in points.values() for share in found})
     full = next((g[metric]["mean"] for g in groups if g["method"] == "full"), None)
     alone = None if start is None else start[metric]
-    means = [v["mean"] for found in points.values() for v in found.values()]
-    values = [*means, *(v for v in (full, alone) if v is not None)]
-    low, high = min(values) - 0.02, max(values) + 0.02
-    low, high = int(low * 20) / 20, -int(-high * 20) / 20
+    every = [v for found in points.values() for v in found.values()]
+    values = [v["mean"] + sign * (v["sd"] or 0) for v in every for sign in (-1, 1)]
+    values += [v for v in (full, alone) if v is not None]
+    low, high = math.floor(20 * min(values)) / 20, math.ceil(20 * max(values)) / 20
 
     def y_of(value: float) -> float:
         return TOP + (high - value) / (high - low) * (HEIGHT - TOP - BOTTOM)
