@@ -31,6 +31,7 @@ from sparse_data import LLD_PATIENTS, cut, doubts_of, load
 from sparse_start import WEIGHTS, Start
 
 from bloodfilm.annotate.planning import Evidence
+from bloodfilm.models.detector import CellDetector
 from bloodfilm.training import loop
 from bloodfilm.training.checkpoint import load_checkpoint, write_json
 from bloodfilm.training.config import Config, parse_config
@@ -260,10 +261,15 @@ def _doubts(
     job: Job, loaded: list[CanonicalField], options: argparse.Namespace, device: torch.device
 ) -> list[Evidence]:
     """Ask the start, which has seen no real label, what it is unsure of."""
-    model = build_detector(job.first.config)
-    weights = job.first.make(options.data, options.work, device)
+    return doubts_of(_untaught(job.first, options, device), loaded, device)
+
+
+def _untaught(first: Start, options: argparse.Namespace, device: torch.device) -> CellDetector:
+    """Return the start itself, which has seen rendered films only."""
+    model = build_detector(first.config)
+    weights = first.make(options.data, options.work, device)
     model.load_state_dict(load_checkpoint(weights)["model"])
-    return doubts_of(model.eval(), loaded, device)
+    return model.eval()
 
 
 def cost(options: argparse.Namespace) -> dict[str, Any]:
@@ -286,11 +292,9 @@ def alone(options: argparse.Namespace) -> dict[str, float] | None:
     if kept.exists() or options.data is None:
         return json.loads(kept.read_text()) if kept.exists() else None
     device = loop.pick_device(options.device)
-    weights = first.make(options.data, options.work, device)
-    model = build_detector(first.config)
-    model.load_state_dict(load_checkpoint(weights)["model"])
+    model = _untaught(first, options, device)
     held = load(options.data, options.work, "txl", options.um)["test"]
-    found = [detect(model.eval(), f.image, device, LOWEST_SCORE) for f in held]
+    found = [detect(model, f.image, device, LOWEST_SCORE) for f in held]
     scores = score_detections(held, found)
     write_json(kept, scores)
     return scores

@@ -178,9 +178,7 @@ class Analyzer:
 
         Returns the view to go on with, problems to tell, and whether to detect again.
         """
-        # Whatever thresholds are asked for, the scale is judged by red cells that are sure.
-        sure = found.scores >= self.spec.thresholds.get(RED_CELL, 1.0)
-        red = found.boxes[(found.kinds == self._kind(RED_CELL)) & sure]
+        red = self._sure_red_cells(found)
         if len(red) < MIN_RED_CELLS:
             return view, [], False
         free = replace(view, scale_source="measured", squeeze_source="measured")
@@ -215,9 +213,7 @@ class Analyzer:
         which = np.flatnonzero(found.kinds == self._kind(NUCLEATED))
         if not len(which):
             return found, contrasts
-        boxes = found.boxes[which]
-        sure = found.scores >= self.spec.thresholds.get(RED_CELL, 1.0)
-        red = found.boxes[(found.kinds == self._kind(RED_CELL)) & sure]
+        boxes, red = found.boxes[which], self._sure_red_cells(found)
         # What may be a nucleated cell as well does not say what red cells look like.
         likely = boxes[found.scores[which] >= self.spec.thresholds[NUCLEATED] / 2]
         if len(red) and len(likely):
@@ -230,6 +226,11 @@ class Analyzer:
         keep = np.ones(len(found), dtype=bool)
         keep[which] = scores[which] >= self.thresholds[self._kind(NUCLEATED)]
         return replace(found, scores=scores).take(keep), contrasts[keep]
+
+    def _sure_red_cells(self, found: Detections) -> Floats:
+        """Boxes (n, 4) of red cells the bundle is sure of, whatever thresholds are asked for."""
+        sure = found.scores >= self.spec.thresholds.get(RED_CELL, 1.0)
+        return found.boxes[(found.kinds == self._kind(RED_CELL)) & sure]
 
     def _read(
         self, image: Pixels, view: CanonicalView, found: Detections, clock: "Clock"
