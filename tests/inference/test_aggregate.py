@@ -1,7 +1,7 @@
 """Tiles joined to a field: whatever lies on a seam is there once."""
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bloodfilm.imaging.tiles import plan_tiles
@@ -36,6 +36,7 @@ def cells(width, height, rng, step=40):
     height=st.integers(200, 700),
     jitter=st.floats(0, 3.5),
 )
+@example(seed=674, width=673, height=673, jitter=3.5)
 def test_every_cell_is_found_once_wherever_the_seams_run(seed, width, height, jitter):
     rng = np.random.default_rng(seed)
     centres = cells(width, height, rng)
@@ -80,3 +81,29 @@ def test_one_tile_passes_through():
     found = Detections(np.array([[-2.0, 70.0, 12.0, 14.0]]), np.array([0.9]), np.array([2]))
     joined = aggregate([tile], [found], 0.5)
     np.testing.assert_array_equal(joined.boxes, found.boxes)
+
+
+def test_two_cells_that_touch_at_a_seam_stay_two():
+    left, right = plan_tiles(400, 200, 256, 48)
+    seam = left.core[2]
+
+    def at(tile, error):
+        """Both tiles see both cells, one on each side of the seam, overlapping by a third."""
+        places = np.array([[seam - 7.5, 100.0], [seam + 7.5, 100.0]]) + error
+        boxes = np.concatenate([places - SIDE / 2, np.full((2, 2), SIDE)], axis=1)
+        boxes -= [tile.x, tile.y, 0, 0]
+        return Detections(boxes, np.array([0.9, 0.8]), np.zeros(2, dtype=np.intp))
+
+    assert len(aggregate([left, right], [at(left, 2.0), at(right, -2.0)], 0.5)) == 2
+
+
+def test_a_cell_where_four_tiles_meet_is_one():
+    tiles = plan_tiles(400, 400, 256, 48)
+    x, y = tiles[0].core[2:]
+    places = np.array([[x - 4, y - 4], [x + 4, y - 4], [x - 4, y + 4], [x + 4, y + 4.0]])
+    found = []
+    for tile, place in zip(tiles, places, strict=True):
+        corner = place - SIDE / 2 - [tile.x, tile.y]
+        box = np.array([[*corner, SIDE, SIDE]])
+        found.append(Detections(box, np.array([0.9]), np.zeros(1, dtype=np.intp)))
+    assert len(aggregate(tiles, found, 0.5)) == 1

@@ -227,7 +227,7 @@ def overlapping_pairs(boxes: Floats, iou: float) -> tuple[Ints, Ints]:
         j = order[np.repeat(begin[rows].ravel(), lengths) + within]
         later = j > i
         i, j = i[later], j[later]
-        over = _iou_of_pairs(boxes[i], boxes[j]) > iou
+        over = iou_of_pairs(boxes[i], boxes[j]) > iou
         firsts.append(i[over])
         seconds.append(j[over])
     return np.concatenate(firsts), np.concatenate(seconds)
@@ -244,7 +244,7 @@ def _chunks(work: NDArray[np.int64]) -> list[slice]:
     return [slice(a, b) for a, b in itertools.pairwise(cuts)]
 
 
-def _iou_of_pairs(a: Floats, b: Floats) -> Floats:
+def iou_of_pairs(a: Floats, b: Floats) -> Floats:
     """IoU of a[i] with b[i]; boxes have positive sides."""
     upper = np.minimum(a[:, :2] + a[:, 2:], b[:, :2] + b[:, 2:])
     sides = np.clip(upper - np.maximum(a[:, :2], b[:, :2]), 0, None)
