@@ -24,7 +24,7 @@ from bloodfilm.inference.bundle import open_session
 from bloodfilm.models.reader import CellReader
 from bloodfilm.training.checkpoint import load_checkpoint
 from bloodfilm.training.config import parse_config
-from bloodfilm.training.tasks.reader import build_reader
+from bloodfilm.training.networks import build_reader
 
 CELLS = 8
 REPEATS = 20

@@ -35,10 +35,10 @@ from bloodfilm.models.detector import CellDetector
 from bloodfilm.training import loop
 from bloodfilm.training.checkpoint import load_checkpoint, write_json
 from bloodfilm.training.config import Config, parse_config
+from bloodfilm.training.networks import build_detector
 from bloodfilm.training.sources import CanonicalField
 from bloodfilm.training.tasks.detector import (
     LOWEST_SCORE,
-    build_detector,
     detect,
     score_detections,
 )

@@ -40,9 +40,9 @@ from bloodfilm.training.config import Config, parse_config
 from bloodfilm.training.crops import load_crops, plain_crop
 from bloodfilm.training.lookalikes import load_lookalikes
 from bloodfilm.training.loop import BEST, RECORD
+from bloodfilm.training.networks import build_detector, build_reader
 from bloodfilm.training.sources import SourcedField, load_fields, open_sources
-from bloodfilm.training.tasks.detector import build_detector, pad
-from bloodfilm.training.tasks.reader import build_reader
+from bloodfilm.training.tasks.detector import pad
 
 _log = logging.getLogger(__name__)
 CARD = "MODEL_CARD.md"

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bloodfilm.core import DEFAULT_TAXONOMY, Box, Cell, CellResult, Field
-from bloodfilm.core.attributes import schema_named
 from bloodfilm.evaluation.detection import coco_scores, prepare
 from bloodfilm.evaluation.levels import parse_level
 from bloodfilm.imaging.canonical import DETECTOR_UM
@@ -21,6 +20,7 @@ from bloodfilm.losses.target import Target, TargetBatch
 from bloodfilm.models.detector import CellDetector
 from bloodfilm.training.config import Config
 from bloodfilm.training.mosaics import Mosaics
+from bloodfilm.training.networks import build_detector
 from bloodfilm.training.pools import Pool, StreamedPool
 from bloodfilm.training.sources import (
     KINDS,
@@ -38,13 +38,6 @@ from bloodfilm.training.tasks.common import describe_sources, start_network, to_
 MULTIPLE = 32
 LOWEST_SCORE = 0.02
 NMS_IOU = 0.6
-
-
-def build_detector(config: Config) -> CellDetector:
-    """Return an untrained detector as the configuration describes it."""
-    reads = config.task == "sparse" and config.sparse.attributes > 0
-    values = schema_named(config.data.schemas).width if reads else 0
-    return CellDetector(config.model.backbone, len(KINDS), config.model.width, values)
 
 
 def pad(image: NDArray[np.uint8], multiple: int = MULTIPLE) -> NDArray[np.uint8]:

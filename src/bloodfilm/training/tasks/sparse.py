@@ -22,6 +22,7 @@ from bloodfilm.models.attributes import AttributeBranch
 from bloodfilm.models.detector import CellDetector
 from bloodfilm.training.config import Config
 from bloodfilm.training.mosaics import Drawn, Mosaics
+from bloodfilm.training.networks import build_detector
 from bloodfilm.training.patches import balanced, cut_patches
 from bloodfilm.training.pseudo import (
     LEAST_SCORE,
@@ -41,7 +42,7 @@ from bloodfilm.training.sources import (
 )
 from bloodfilm.training.tasks.base import Key
 from bloodfilm.training.tasks.common import describe_sources, start_network, to_tensor
-from bloodfilm.training.tasks.detector import Finding, build_detector
+from bloodfilm.training.tasks.detector import Finding
 from bloodfilm.training.values import NUCLEATED_KIND, judge_values, with_values
 
 SIMILARITY_SHARE = 2 / 3

@@ -1,0 +1,30 @@
+"""Untrained networks, as a configuration describes them."""
+
+from bloodfilm.core import DEFAULT_TAXONOMY
+from bloodfilm.core.attributes import Schema, schema_named
+from bloodfilm.models.detector import CellDetector
+from bloodfilm.models.reader import CellReader
+from bloodfilm.training.config import Config
+from bloodfilm.training.crops import reader_leaves
+from bloodfilm.training.sources import KINDS
+
+
+def build_detector(config: Config) -> CellDetector:
+    """Return an untrained detector as the configuration describes it."""
+    reads = config.task == "sparse" and config.sparse.attributes > 0
+    values = schema_named(config.data.schemas).width if reads else 0
+    return CellDetector(config.model.backbone, len(KINDS), config.model.width, values)
+
+
+def build_reader(config: Config, schema: Schema) -> CellReader:
+    """Return an untrained reader as the configuration describes it."""
+    levels, grid = ((1, 2), 7) if config.model.reads == "roi" else ((2, 3, 4), 0)
+    return CellReader(
+        len(reader_leaves(DEFAULT_TAXONOMY)),
+        [len(a.values) for a in schema.attributes],
+        config.model.backbone,
+        width=config.model.width,
+        dropout=config.model.dropout,
+        levels=levels,
+        grid=grid,
+    )
