@@ -165,3 +165,30 @@ def test_a_reader_of_other_crops_is_refused(root, runs, tmp_path):
     assert result.exit_code == 2
     assert "train it again" in result.output.replace("\n", " ")
     assert not (tmp_path / "bundle").exists()
+
+
+def test_eight_bits_are_taken_only_if_they_say_the_same(root, runs, tmp_path, monkeypatch):
+    from bloodfilm.export import quantise
+
+    def export():
+        return run(
+            "export", runs / "detector", runs / "reader", "--data", root,
+            "--out", tmp_path / "small", "--int8",
+        )  # fmt: skip
+
+    for name in ("LEAST_AGREEMENT", "LEAST_IOU", "LEAST_ANSWERS"):  # hardly trained: no margin
+        monkeypatch.setattr(quantise, name, 0.0)
+    monkeypatch.setattr(quantise, "MOST_NOVELTY", 10.0)
+    result = export()
+    assert result.exit_code == 0, result.output
+    manifest = load_bundle(tmp_path / "small").manifest  # verifies the checksums
+    figures = manifest.metrics["parity"]
+    assert {"int8_agreement", "int8_iou", "int8_answers", "int8_novelty"} <= set(figures)
+    small = (tmp_path / "small" / "detector.onnx").read_bytes()
+
+    monkeypatch.setattr(quantise, "LEAST_ANSWERS", 1.1)
+    result = export()
+    assert result.exit_code == 2 and "eight-bit reader agrees" in result.output
+    assert "Traceback" not in result.output
+    load_bundle(tmp_path / "small")  # whole, and float
+    assert len((tmp_path / "small" / "detector.onnx").read_bytes()) > len(small)

@@ -19,7 +19,7 @@ def export(
     licence: Annotated[str, typer.Option(help="Licence of the weights.")] = "not stated",
     int8: Annotated[
         bool,
-        typer.Option("--int8", help="Store the detector in eight-bit integers: faster on CPUs."),
+        typer.Option("--int8", help="Store the networks in eight-bit integers: faster on CPUs."),
     ] = False,
     prior: Annotated[
         list[str] | None,

@@ -46,7 +46,7 @@ from bloodfilm.training.tasks.detector import pad
 
 _log = logging.getLogger(__name__)
 CARD = "MODEL_CARD.md"
-PROBES = 24
+PROBES, CROP_PROBES = 24, 96
 """Validation fields, and crops, on which torch and ONNX Runtime are compared."""
 
 
@@ -67,7 +67,7 @@ def publish(
         out: the bundle's folder.
         labels: name, licence, and Markdown that ends the model card.
         metrics: JSON results of `bloodfilm evaluate` to keep in the manifest, by file name.
-        int8: store the detector in eight-bit integers.
+        int8: store the networks in eight-bit integers.
         priors: by leaf, how much rarer (or commoner) than in training a class is where the
             bundle will be used; the reader's odds are multiplied by it.
 
@@ -87,7 +87,7 @@ def publish(
     )
     try:
         if int8:
-            parity |= quantise_bundle(out, images)
+            parity |= quantise_bundle(out, images, list(crops))
     finally:  # a refused eight-bit form leaves a whole float bundle
         set_threshold(out, _validation_fields(runs[0], root))
         manifest = read_manifest((out / MANIFEST).read_bytes(), str(out / MANIFEST))
@@ -144,7 +144,7 @@ def _reader(
     if not kept.get("finished"):
         _log.warning("%s: is not finished; the bundle will flag no cell as novel", run)
         calibration = replace(calibration, novelty_threshold=None)
-    some = np.linspace(0, len(crops) - 1, min(PROBES, len(crops))).astype(int)
+    some = np.linspace(0, len(crops) - 1, min(CROP_PROBES, len(crops))).astype(int)
     probes = np.stack([plain_crop(crops.images[i]) for i in some])
     part = Part(ReaderGraph(model, record.get("confirms", False)), record, kept["metrics"])
     if priors:
