@@ -280,6 +280,21 @@ def test_what_is_not_there_or_nothing_is_one_line(tmp_path):
         open_dataset(tmp_path, colour="red")
 
 
+def test_labels_that_were_cut_off_are_named_and_not_left_out(tmp_path):
+    labels = tmp_path / "labels" / "all.json"
+    labels.parent.mkdir()
+    labels.write_text('{"images": [{"id": 1, "file_name": "a.png", "wid')
+    for given in (tmp_path, labels):
+        with pytest.raises(DataError, match=r"all\.json: line 1, column 45: ill-formed JSON"):
+            open_dataset(given)
+    picture(tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"all\.json: line 1, column 45: ill-formed JSON"):
+        open_dataset(tmp_path)
+    assert len(open_dataset(tmp_path, "folder")) == 1  # as was asked for
+    labels.write_text('{"camera": "C2"}')  # whole, and no labels
+    assert len(open_dataset(tmp_path)) == 1
+
+
 @pytest.mark.parametrize("format", ["txl", "pbc", "bccd", "lld", "folder", "yolo", "coco", "voc"])
 def test_an_empty_folder_or_a_stray_file_is_one_line(tmp_path, format):
     stray = tmp_path / "stray.bin"

@@ -27,6 +27,7 @@ from bloodfilm.formats import (
     voc,
     yolo,
 )
+from bloodfilm.formats._common import read_json
 
 T = TypeVar("T")
 Reader = Callable[..., Dataset]
@@ -125,9 +126,16 @@ def _call(function: Callable[..., T], path: Path, format: str, options: dict[str
 
 
 def detect(path: Path) -> str:
-    """Return the format of a file or folder, judged by what is in it; `DataError` if unclear."""
+    """Return the format of a file or folder, judged by what is in it.
+
+    Raises:
+        DataError: if that is unclear, or a JSON file there that nobody recognises is ill-formed:
+            labels cut off in a copy must not make a folder of images without labels.
+    """
     for rank in _BY_SPECIFICITY:
         found = [_name(module) for module in rank if module.recognises(path)]
+        if rank[-1] is folder:
+            _refuse_broken_json(path)
         if len(found) > 1:
             listed = " and ".join(found)
             raise DataError(f"{path}: holds {listed} labels; say which, e.g. format={found[0]!r}")
@@ -137,6 +145,13 @@ def detect(path: Path) -> str:
         f"{path}: no data set is recognised here; name the folder that holds images and labels, "
         f"or say which format it is: {', '.join(READERS)}"
     )
+
+
+def _refuse_broken_json(path: Path) -> None:
+    files = [path] if path.is_file() else [*path.glob("*.json"), *path.glob("*/*.json")]
+    for file in sorted(files):
+        if file.suffix.lower() == ".json":
+            read_json(file)
 
 
 def _name(module: ModuleType) -> str:
