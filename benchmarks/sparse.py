@@ -186,23 +186,21 @@ def jobs(options: argparse.Namespace) -> Iterator[Job]:
         return Job(data, method, share, planner, seed, steps, *view, start)
 
     rivals = ("ours", "published", "region")
-    for share, seed in product((0.1, 0.05), range(3)):
+    planners = ("uncertainty", "random")
+    for seed in range(5):
         yield job("txl", "full", 1.0, seed)
-        yield from (job("txl", m, share, seed) for m in rivals)
-        yield from (job("txl", m, share, seed, "uncertainty") for m in rivals[:2])
-    yield from (job("txl", m, 0.1, 0) for m in ("naive", "patches", "ours: no teacher"))
+        yield from (job("txl", m, 0.1, seed, p) for p, m in product(planners, rivals))
+    for seed, p, m in product(range(3), planners, rivals):
+        yield job("txl", m, 0.05, seed, p)
+    for seed in range(3):
+        yield from (job("txl", m, 0.1, seed) for m in ("naive", "patches", "ours: no teacher"))
     for seed in range(options.lld_seeds):
         for patient, m in product(LLD_PATIENTS, ("full", "ours")):
             yield job(f"lld-{patient}", m, 0.1, seed)
-    told = ("no patches", "teacher's boxes too", "unbalanced")
-    yield from (job("txl", f"ours: {m}", 0.1, 0) for m in told)
+    yield from (job("txl", m, 0.1, 0) for m in METHODS if m.startswith("ours:"))
     yield job("txl", "ours", 0.1, 0, "cells")
     yield from (job("txl", m, 0.2, 0) for m in rivals)
     yield from (job("txl", m, 0.1, 0, start=False) for m in ("full", *rivals))
-    yield from (job("txl", m, 0.1, 0) for m in METHODS if m.startswith("ours:"))
-    for seed in (1, 2):
-        yield from (job("txl", m, 0.2, seed) for m in rivals)
-        yield from (job("txl", m, 0.1, seed) for m in ("naive", "patches"))
 
 
 # ---- runs --------------------------------------------------------------------------------------
@@ -322,7 +320,7 @@ def main() -> None:
     parser.add_argument("--um", type=float, default=0.3, help="micrometres a pixel")
     parser.add_argument("--size", type=int, default=192)
     parser.add_argument("--width", type=int, default=48)
-    parser.add_argument("--lld-seeds", type=int, default=1)
+    parser.add_argument("--lld-seeds", type=int, default=3)
     parser.add_argument("--on", default="test", choices=("val", "test"), help="val to tune")
     parser.add_argument("--sparse", default="{}", help="JSON: settings to try, for `ours`")
     parser.add_argument("--optim", default="{}", help="JSON: settings to try, for all")

@@ -31,6 +31,7 @@ def report(work: Path, commit: str, command: list[str], start: Scores | None) ->
         "start_alone": None if start is None else {k: round(v, 4) for k, v in start.items()},
         "step_cost": _read(work / "cost.json"),
         "groups": groups,
+        "ours_against": (duels := paired(runs)),
         "runs": [_slim(run) for run in runs],
         "tried_on_validation": [_slim(run) for run in every if "val" in run["scores"]],
     }
@@ -39,6 +40,8 @@ def report(work: Path, commit: str, command: list[str], start: Scores | None) ->
     CURVE.write_text(curve(groups, start), encoding="utf-8")
     for group in groups:
         print(line(group))
+    for duel in duels:
+        print(versus(duel))
 
 
 def _read(path: Path) -> Any:
@@ -104,6 +107,35 @@ def summary(seeds: dict[int, Scores], full: dict[int, Scores]) -> Group:
     return group
 
 
+def paired(runs: list[dict[str, Any]]) -> list[Group]:
+    """Hold `ours` against every other method on TXL, seed by seed.
+
+    A seed decides the places that are marked, so both learnt from the very same labels; the spread
+    of the difference is free of what the places alone do.
+    """
+    found: dict[tuple[Any, ...], dict[str, dict[int, Scores]]] = defaultdict(dict)
+    for run in runs:
+        job = run["job"]
+        if job["data"] == "txl":
+            key = (job["share"], job["planner"], job["start"], job["steps"])
+            seeds = found[key].setdefault(job["method"], {})
+            seeds[job["seed"]] = run["scores"]["test"]
+    duels = []
+    for (share, planner, start, steps), methods in sorted(found.items()):
+        ours = methods.pop("ours", {})
+        for rival, theirs in sorted(methods.items()):
+            seeds = sorted(set(ours) & set(theirs))
+            if not seeds:
+                continue
+            duel: Group = {"rival": rival, "share": share, "planner": planner, "steps": steps}
+            duel |= {"start": "films" if start else "imagenet", "seeds": seeds}
+            for metric in METRICS:
+                ahead = [ours[s][metric] - theirs[s][metric] for s in seeds]
+                duel[metric] = _spread(ahead) | {"ahead_in": sum(a > 0 for a in ahead)}
+            duels.append(duel)
+    return duels
+
+
 def left_out(runs: list[dict[str, Any]]) -> list[Group]:
     """Join LLD's patients left out, per method: each patient's mean, and the means over patients.
 
@@ -141,6 +173,19 @@ def _spread(values: list[float]) -> dict[str, float | None]:
     """Return mean and sd; one run has no spread that anybody knows."""
     sd = round(statistics.stdev(values), 4) if len(values) > 1 else None
     return {"mean": round(statistics.fmean(values), 4), "sd": sd}
+
+
+def versus(duel: Group) -> str:
+    """Return a comparison of ours with a rival as a line of a table."""
+    start = "" if duel["start"] == "films" else " (imagenet)"
+    count = len(duel["seeds"])
+    shown = []
+    for metric in METRICS:
+        of = duel[metric]
+        sd = "" if of["sd"] is None else f"±{of['sd']:.3f}"
+        shown.append(f"{metric} {of['mean']:+.3f}{sd} ahead in {of['ahead_in']} of {count}")
+    name = f"ours - {duel['rival']}{start}"
+    return f"txl  {name:32} {duel['share']:5.0%} {duel['planner']:11} n={count}  {'  '.join(shown)}"
 
 
 def line(group: Group) -> str:

@@ -15,7 +15,7 @@ sys.path.insert(0, str(FOLDER))
 from sparse import METHODS, Job  # noqa: E402
 from sparse_curve import curve  # noqa: E402
 from sparse_data import cut, halved  # noqa: E402
-from sparse_report import grouped, left_out, line  # noqa: E402
+from sparse_report import grouped, left_out, line, paired, versus  # noqa: E402
 
 sys.path.remove(str(FOLDER))
 
@@ -88,6 +88,16 @@ def test_seeds_are_joined_and_set_against_full_supervision() -> None:
     assert "ap50_kept" not in groups["ours", "imagenet"]
     assert groups["ours", "imagenet"]["ap50"] == {"mean": 0.3, "sd": None}
     assert "ours (imagenet)" in line(groups["ours", "imagenet"])
+
+
+def test_ours_is_held_against_rivals_that_learnt_from_the_same_labels() -> None:
+    runs = [run("ours", s, v) for s, v in enumerate((0.7, 0.9, 0.8))]
+    runs += [run("region", s, v) for s, v in ((0, 0.72), (1, 0.86), (4, 0.1))]
+    runs += [run("published", 0, 0.5, planner="cells"), run("full", 0, 0.9, planner="all")]
+    (duel,) = paired(runs)  # the others have no seed and no regions in common with ours
+    assert (duel["rival"], duel["planner"], duel["seeds"]) == ("region", "random", [0, 1])
+    assert duel["ap50"] == {"mean": 0.01, "sd": pytest.approx(0.0424), "ahead_in": 1}
+    assert "ours - region" in versus(duel) and "ahead in 1 of 2" in versus(duel)
 
 
 def test_patients_left_out_are_averaged_and_told_one_by_one() -> None:
