@@ -61,7 +61,7 @@ LOOK = {
     "mild": 0.3,
 }
 ATTRIBUTES = 0.5
-ALONE = {"teacher": "none", "patches": 0.0, "mix": 0.0, "border": 0.0}
+ALONE = {"teacher": "none", "patches": 0.0, "mix": 0.0, "copies": 0.0, "border": 0.0}
 # In pixels of the benchmark's view.
 OURS: dict[str, Any] = {
     "border": 4.0,
@@ -69,6 +69,7 @@ OURS: dict[str, Any] = {
     "patches": 0.33,
     "begin": 0.33,
     "mix": 0.6,
+    "copies": 3.0,
     "boxes": 0.0,
     "weight": 0.15,
     "background": 1.0,
@@ -103,6 +104,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "ours: uncalibrated": OURS | {"calibrated": False},
     "ours: no views": OURS | {"views": False, "turn": False},
     "ours: no patches": OURS | {"patches": 0.0, "mix": 0.0},
+    "ours: no copies": OURS | {"copies": 0.0},
     "ours: teacher's boxes too": OURS | {"boxes": 1.0},
     "ours: no border": OURS | {"border": 0.0},
     "ours: unbalanced": OURS | {"balance": 0.0},

@@ -15,8 +15,10 @@ from bloodfilm.losses.target import Target, TargetBatch
 from bloodfilm.models.detector import CellDetector
 from bloodfilm.training import loop
 from bloodfilm.training.config import SparseSection
+from bloodfilm.training.copies import CopyPool
 from bloodfilm.training.mosaics import Mosaics
 from bloodfilm.training.patches import balanced, cut_patches
+from bloodfilm.training.pools import HeldPool
 from bloodfilm.training.pseudo import (
     Opinion,
     Reliability,
@@ -90,10 +92,13 @@ def test_a_border_keeps_out_what_an_unmarked_cell_may_reach() -> None:
     assert lost > 0
 
 
+@pytest.mark.parametrize("copies", [0.0, 4.0])
 @pytest.mark.parametrize("name", [*REGIONS, "nothing"])
-def test_supervised_terms_have_no_gradient_outside_the_region(name: str) -> None:
+def test_supervised_terms_have_no_gradient_outside_the_region(name: str, copies: float) -> None:
     region = REGIONS.get(name, Region.nothing())
-    mosaics = Mosaics([field(region)], 64, sparse_config().augment, seed=3, border=6)
+    marked = [field(region)]
+    pool = CopyPool(marked, HeldPool(marked, dyes=False), copies)
+    mosaics = Mosaics(pool, 64, sparse_config().augment, seed=3, border=6)
     drawn = [mosaics.draw((0, n)) for n in range(8)]
     torch.manual_seed(0)
     model = CellDetector(width=16)

@@ -204,6 +204,8 @@ class SparseSection(Section):
         balance: how far patches and fields with rare kinds are drawn more often: a kind marked in
             a share f of all makes one count (most common kind's f / f) ** balance, at least 1; 0
             is off.
+        copies: how many marked cells are copied into each whole field, on average, each where it
+            hides no marked one; every kind equally often.
         teacher: who labels the rest: `none`, the `student` itself, or the `average` of its weights.
         begin: share of the epochs that pass before its labels count.
         weight: of its labels against a person's.
@@ -232,6 +234,7 @@ class SparseSection(Section):
     mix: Share = 0.6
     context: Annotated[float, Field(ge=0)] = 3.0
     balance: Share = 0.5
+    copies: NotNegative = 3.0
     teacher: Literal["none", "student", "average"] = "average"
     begin: Share = 0.33
     weight: Annotated[float, Field(ge=0)] = 0.15

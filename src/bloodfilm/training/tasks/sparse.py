@@ -21,9 +21,11 @@ from bloodfilm.losses.values import values_loss
 from bloodfilm.models.attributes import AttributeBranch
 from bloodfilm.models.detector import CellDetector
 from bloodfilm.training.config import Config
+from bloodfilm.training.copies import CopyPool
 from bloodfilm.training.mosaics import Drawn, Mosaics
 from bloodfilm.training.networks import build_detector
 from bloodfilm.training.patches import balanced, cut_patches
+from bloodfilm.training.pools import HeldPool, Pool
 from bloodfilm.training.pseudo import (
     LEAST_SCORE,
     Opinion,
@@ -132,7 +134,10 @@ class SparseTask(Finding):
         if not patches:
             raise ConfigError("data: no field of these splits has an annotated region")
         whole = balanced(whole, self.rules.balance)
-        self.whole = Mosaics(whole, data.size, config.augment, config.seed, border)
+        pool: Pool = HeldPool(whole, config.augment.recolour > 0)
+        if self.rules.copies:
+            pool = CopyPool(whole, pool, self.rules.copies)
+        self.whole = Mosaics(pool, data.size, config.augment, config.seed, border)
         patches = balanced(patches, self.rules.balance)
         self.patches = Mosaics(patches, data.size, config.augment, config.seed + PATCHES, border)
         area = sum(f.image.shape[0] * f.image.shape[1] for f in whole) / Mosaics.oversampling**2
