@@ -73,7 +73,13 @@ class Start:
                     "validate_every": epochs,
                 },
                 "augment": LOOK,
-                "sparse": {"teacher": "none", "patches": 0.0, "mix": 0.0, "border": 0.0},
+                "sparse": {
+                    "teacher": "none",
+                    "patches": 0.0,
+                    "mix": 0.0,
+                    "copies": 0.0,
+                    "border": 0.0,
+                },
             },
             "start",
         )
