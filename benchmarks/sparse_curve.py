@@ -9,6 +9,7 @@ COLOURS: dict[Series, tuple[str, str, str]] = {
     ("ours", "random"): ("#b3261e", "ours", ""),
     ("published", "uncertainty"): ("#1f5fa8", "published, where in doubt", "7 4"),
     ("published", "random"): ("#1f5fa8", "published recipe", ""),
+    ("region", "uncertainty"): ("#3c8d40", "region loss, where in doubt", "7 4"),
     ("region", "random"): ("#3c8d40", "region loss only", ""),
     ("patches", "random"): ("#8a6d1d", "patches only", ""),
     ("naive", "random"): ("#777777", "unmarked = background", ""),

@@ -79,6 +79,7 @@ class Start:
                     "mix": 0.0,
                     "copies": 0.0,
                     "border": 0.0,
+                    "balance": 0.0,
                 },
             },
             "start",
