@@ -179,18 +179,6 @@ class LookalikeSection(Section):
     augment: AugmentSection = AugmentSection()
 
 
-class TeachersSection(Section):
-    """Trained readers that a reader learns from beside the labels; without runs there are none.
-
-    Attributes:
-        runs: folders of their training, relative to the working folder.
-        weight: of what they say together; the labels have the rest.
-    """
-
-    runs: tuple[Path, ...] = ()
-    weight: Share = 0.5
-
-
 class SparseSection(Section):
     """How task `sparse` learns from fields of which only regions are annotated.
 
@@ -262,7 +250,6 @@ class Config(Section):
     augment: AugmentSection = AugmentSection()
     loss: LossSection = LossSection()
     lookalikes: LookalikeSection = LookalikeSection()
-    teachers: TeachersSection = TeachersSection()
     sparse: SparseSection = SparseSection()
 
 

@@ -35,7 +35,6 @@ from bloodfilm.training.sources import Progress, SourcedField, open_sources, ref
 from bloodfilm.training.streams import Heads, NumberedKeys, Turns
 from bloodfilm.training.tasks.base import Key
 from bloodfilm.training.tasks.common import describe_sources, start_network, to_tensor
-from bloodfilm.training.teachers import Teachers
 
 Sample = tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.int64], bool]
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -54,8 +53,7 @@ def crop_scale(config: Config) -> float:
 class ReaderTask:
     """Names a cell to the depth of its label, answers the schema's attributes, confirms the cell.
 
-    The last is learnt from lookalikes, where the configuration names some. Teachers it names say,
-    beside the labels, how sure one may be of each class and attribute.
+    The last is learnt from lookalikes, where the configuration names some.
     """
 
     score_name = "score"
@@ -82,7 +80,6 @@ class ReaderTask:
         self.held_others = self._lookalikes(held_others, progress)
         if min(config.optim.batch, len(self.train)) < 2:
             raise ConfigError("optim.batch: the reader learns from batches of two cells or more")
-        self.teachers = self._teachers()
         self.turns = self._turns()
         self.value_weights = value_weights(self.train, self.schema, config.loss.balance)
         torch.manual_seed(config.seed)
@@ -99,14 +96,6 @@ class ReaderTask:
         if not sourced:
             return None
         return load_lookalikes(sourced, self.config.lookalikes, self.config.seed, progress)
-
-    def _teachers(self) -> Teachers | None:
-        if not self.config.teachers.runs:
-            return None
-        teachers = Teachers(self.config.teachers.runs, self.leaves, self.schema)
-        teachers.refuse_peeking(self.sources["validation"])
-        self.sources["teachers"] = teachers.sources
-        return teachers
 
     @property
     def model(self) -> CellReader:
@@ -192,24 +181,7 @@ class ReaderTask:
         if self.others is not None:
             doubt = functional.binary_cross_entropy_with_logits(outputs["nucleated"], nucleated)
             terms["nucleated"] = doubt * loss.nucleated
-        if self.teachers is not None:
-            self._add_taught(terms, crops, outputs, allowed.any(1))
         return terms
-
-    def _add_taught(
-        self, terms: dict[str, Tensor], crops: Tensor, outputs: dict[str, Tensor], named: Tensor
-    ) -> None:
-        """Share the weight of the labels' terms with what the teachers say of the same cells."""
-        assert self.teachers is not None
-        loss, share = self.config.loss, self.config.teachers.weight
-        learnt = list(self.value_weights)
-        weights = dict.fromkeys(learnt, 1 / len(learnt)) | {"class": loss.class_weight}
-        said = {name: outputs[name][named] for name in ("classes", "attributes")}
-        taught = self.teachers.losses(crops[named], said, learnt) if named.any() else {}
-        for name, weight in weights.items():
-            terms[name] = (1 - share) * terms[name]
-            if name in taught:
-                terms[f"taught_{name}"] = share * weight * taught[name]
 
     def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
         """Return class accuracy, each attribute's macro-F1, their mean, and `score`, their sum.
