@@ -137,11 +137,7 @@ def suppress(
 ) -> Detections:
     """Greedy non-maximum suppression within each kind, then between kinds; best first."""
     found = found.take(np.argsort(-found.scores, kind="stable"))
-    keep = np.zeros(len(found), dtype=bool)
-    for kind in np.unique(found.kinds):
-        of_kind = np.flatnonzero(found.kinds == kind)
-        keep[of_kind[greedy(found.boxes[of_kind], nms_iou)]] = True
-    found = found.take(keep)
+    found = found.take(greedy(found.boxes, nms_iou, found.kinds))
     return found if cross_iou is None else found.take(_best_of_kinds(found, cross_iou))
 
 
@@ -176,13 +172,17 @@ def _best_of_kinds(found: Detections, iou: float) -> Bools:
     return _settle(len(found), first[quarrel], second[quarrel])
 
 
-def greedy(boxes: ArrayLike, iou: float) -> NDArray[np.bool_]:
+def greedy(boxes: ArrayLike, iou: float, kinds: Ints | None = None) -> NDArray[np.bool_]:
     """Which boxes, given best first, greedy suppression keeps; exact, and near linear in time.
 
-    A box goes if its IoU with a better, kept one is above `iou`.
+    A box goes if its IoU with a better, kept one (with `kinds`: one of its kind) is above `iou`.
     """
     b = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
-    return _settle(len(b), *overlapping_pairs(b, iou))
+    first, second = overlapping_pairs(b, iou)
+    if kinds is not None:
+        alike = kinds[first] == kinds[second]
+        first, second = first[alike], second[alike]
+    return _settle(len(b), first, second)
 
 
 def _settle(n: int, first: Ints, second: Ints) -> NDArray[np.bool_]:
