@@ -68,11 +68,13 @@ def _quiet() -> Iterator[None]:
 def quantise_detector(model: bytes, images: Sequence[Pixels]) -> bytes:
     """Return a detector graph with eight-bit convolutions, calibrated on images (H, W, 3).
 
-    The output heads stay in floating point. The first convolution need not: pixels have eight bits.
+    The first convolution and the output heads stay in floating point.
     """
 
     def kept(graph: Any) -> list[str]:
-        return [n.name for n in graph.node if "_head" in n.name or n.op_type in FLOAT_OPERATIONS]
+        first = next(node.name for node in graph.node if node.op_type == "Conv")
+        floats = [n.name for n in graph.node if "_head" in n.name or n.op_type in FLOAT_OPERATIONS]
+        return [first, *floats]
 
     return _quantise(model, _Images("image", images), kept)
 
