@@ -1,15 +1,26 @@
 """Eight-bit forms of a bundle's networks: what stays in floating point, and how they are judged."""
 
+import logging
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
 import torch
 
-from bloodfilm.export.bundle import ReaderGraph, to_onnx
-from bloodfilm.export.quantise import WIDE, agreement, quantise_reader, same_answers
+from bloodfilm.export.bundle import DetectorGraph, ReaderGraph, to_onnx
+from bloodfilm.export.quantise import (
+    WIDE,
+    _detections,
+    agreement,
+    quantise_detector,
+    quantise_reader,
+    same_answers,
+)
 from bloodfilm.inference.bundle import open_session
 from bloodfilm.inference.decode import Detections
-from bloodfilm.models.reader import CellReader
+from bloodfilm.models import CellDetector, CellReader
+from bloodfilm.training.sources import KINDS
 
 NAMES = ("classes", "attributes", "novelty")
 
@@ -48,8 +59,6 @@ def test_only_wide_pointwise_convolutions_are_in_eight_bits(graphs):
 
 
 def test_an_eight_bit_reader_says_nearly_the_same(graphs, crops):
-    from pathlib import Path
-
     sessions = [open_session(data, Path("reader.onnx"), "cpu", 1) for data in graphs]
     plain, small = (s.run(list(NAMES), {"crops": crops}) for s in sessions)
     for a, b in zip(plain, small, strict=True):
@@ -80,15 +89,46 @@ def test_answers_are_compared_one_by_one():
     assert same_answers(first, second, values)["int8_answers"] == pytest.approx(2 / 3)
 
 
-def test_detections_agree_where_boxes_of_one_kind_meet():
-    def found(x, kinds):
-        n = len(x)
-        boxes = np.stack([np.array(x), np.zeros(n), np.full(n, 10), np.full(n, 10)], axis=1)
-        return Detections(boxes.astype(float), np.linspace(0.9, 0.5, n), np.array(kinds))
+def boxes(*rows):
+    """Rows of (x, kind): boxes of 10 x 10."""
+    return Detections(
+        np.array([(x, 0.0, 10.0, 10.0) for x, _ in rows]).reshape(-1, 4),
+        np.full(len(rows), 0.5),
+        np.array([k for _, k in rows], np.intp),
+    )
 
-    assert agreement([found([0, 50], [0, 1])], [found([0, 50], [0, 1])]) == {
-        "int8_agreement": 1.0, "int8_iou": 1.0
-    }  # fmt: skip
-    shifted = agreement([found([0, 50], [0, 1])], [found([1, 50], [0, 0])])
-    assert shifted["int8_agreement"] == 0.5
-    assert shifted["int8_iou"] == pytest.approx(9 / 11)
+
+def test_agreement_counts_cells_found_by_both_and_how_well_they_lie():
+    same = boxes((0, 0), (30, 1))
+    assert agreement([same], [same]) == {"int8_agreement": 1.0, "int8_iou": 1.0}
+    one_off = agreement([same], [boxes((1, 0), (30, 1))])
+    assert one_off["int8_agreement"] == 1.0
+    assert one_off["int8_iou"] == pytest.approx((9 / 11 + 1) / 2)
+    renamed = agreement([same], [boxes((0, 0), (30, 2))])
+    assert renamed["int8_agreement"] == pytest.approx(0.5)
+    assert agreement([same], [boxes()])["int8_agreement"] == 0.0
+    assert agreement([boxes()], [boxes()]) == {"int8_agreement": 1.0, "int8_iou": 1.0}
+
+
+@pytest.mark.slow
+def test_an_eight_bit_detector_is_smaller_and_finds_nearly_the_same():
+    torch.manual_seed(0)
+    model = CellDetector("mobilenetv2_035", 3, 16).eval()
+    with torch.no_grad():
+        model.kind_head.bias.fill_(-1.0)
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (64, 64, 3), dtype=np.uint8) for _ in range(3)]
+    example = torch.from_numpy(images[0][None])
+    plain = to_onnx(DetectorGraph(model), example, ("image", ("scores", "boxes")))
+    level = logging.getLogger().level
+    small = quantise_detector(plain, images)
+    assert logging.getLogger().level == level
+    assert len(small) < 0.8 * len(plain)
+    spec = {
+        "file": "detector.onnx",
+        "thresholds": dict.fromkeys(KINDS, 0.2),
+        "stride": CellDetector.stride,
+        "nms_iou": 0.6,
+    }
+    found = [_detections(m, images, spec) for m in (plain, small)]
+    assert sum(map(len, found[0])) > 10 and agreement(*found)["int8_iou"] > 0.7
