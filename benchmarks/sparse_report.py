@@ -65,12 +65,7 @@ def _slim(run: dict[str, Any]) -> dict[str, Any]:
 
 def grouped(runs: list[dict[str, Any]]) -> list[Group]:
     """Join the seeds of each setting on TXL; what is kept of full supervision is told too."""
-    found: dict[tuple[Any, ...], dict[int, dict[str, Any]]] = defaultdict(dict)
-    for run in runs:
-        job = run["job"]
-        if job["data"] == "txl":
-            key = (job["method"], job["share"], job["planner"], job["start"], job["steps"])
-            found[key][job["seed"]] = run
+    found = _by_setting(runs)
     groups = []
     for key, seeds in sorted(found.items()):
         method, share, planner, start, steps = key
@@ -80,6 +75,17 @@ def grouped(runs: list[dict[str, Any]]) -> list[Group]:
         group |= {"seeds": sorted(seeds), "cells": _mean_cells(seeds.values())}
         groups.append(group | summary(_scores(seeds), _scores(full)))
     return groups
+
+
+def _by_setting(runs: list[dict[str, Any]]) -> dict[tuple[Any, ...], dict[int, dict[str, Any]]]:
+    """Return TXL's runs by method, share, planner, start and steps, then by seed."""
+    found: dict[tuple[Any, ...], dict[int, dict[str, Any]]] = defaultdict(dict)
+    for run in runs:
+        job = run["job"]
+        if job["data"] == "txl":
+            key = (job["method"], job["share"], job["planner"], job["start"], job["steps"])
+            found[key][job["seed"]] = run
+    return found
 
 
 def _scores(seeds: dict[int, dict[str, Any]]) -> dict[int, Scores]:
@@ -113,26 +119,20 @@ def paired(runs: list[dict[str, Any]]) -> list[Group]:
     A seed decides the places that are marked, so both learnt from the very same labels; the spread
     of the difference is free of what the places alone do.
     """
-    found: dict[tuple[Any, ...], dict[str, dict[int, Scores]]] = defaultdict(dict)
-    for run in runs:
-        job = run["job"]
-        if job["data"] == "txl":
-            key = (job["share"], job["planner"], job["start"], job["steps"])
-            seeds = found[key].setdefault(job["method"], {})
-            seeds[job["seed"]] = run["scores"]["test"]
+    found = _by_setting(runs)
     duels = []
-    for (share, planner, start, steps), methods in sorted(found.items()):
-        ours = methods.pop("ours", {})
-        for rival, theirs in sorted(methods.items()):
-            seeds = sorted(set(ours) & set(theirs))
-            if not seeds:
-                continue
-            duel: Group = {"rival": rival, "share": share, "planner": planner, "steps": steps}
-            duel |= {"start": "films" if start else "imagenet", "seeds": seeds}
-            for metric in METRICS:
-                ahead = [ours[s][metric] - theirs[s][metric] for s in seeds]
-                duel[metric] = _spread(ahead) | {"ahead_in": sum(a > 0 for a in ahead)}
-            duels.append(duel)
+    for key in sorted(found, key=lambda k: (k[1:], k[0])):
+        rival, share, planner, start, steps = key
+        ours, theirs = _scores(found.get(("ours", *key[1:]), {})), _scores(found[key])
+        seeds = sorted(set(ours) & set(theirs))
+        if rival == "ours" or not seeds:
+            continue
+        duel: Group = {"rival": rival, "share": share, "planner": planner, "steps": steps}
+        duel |= {"start": "films" if start else "imagenet", "seeds": seeds}
+        for metric in METRICS:
+            ahead = [ours[s][metric] - theirs[s][metric] for s in seeds]
+            duel[metric] = _spread(ahead) | {"ahead_in": sum(a > 0 for a in ahead)}
+        duels.append(duel)
     return duels
 
 

@@ -62,12 +62,11 @@ WRITERS: dict[str, Writer] = {
     "yolo": yolo.write,
 }
 
-# Formats that say more go first: LLD's labels are COCO too, and any set is a folder of images.
+# Formats that say more go first: LLD's labels are COCO too. Last, any set is a folder of images.
 _BY_SPECIFICITY: tuple[tuple[ModuleType, ...], ...] = (
     (bloodfilm, index),
     (bccd, lld, pbc, txl),
     (coco, cvat, label_studio, qupath, voc, yolo),
-    (folder,),
 )
 
 
@@ -134,13 +133,14 @@ def detect(path: Path) -> str:
     """
     for rank in _BY_SPECIFICITY:
         found = [_name(module) for module in rank if module.recognises(path)]
-        if rank[-1] is folder:
-            _refuse_broken_json(path)
         if len(found) > 1:
             listed = " and ".join(found)
             raise DataError(f"{path}: holds {listed} labels; say which, e.g. format={found[0]!r}")
         if found:
             return found[0]
+    _refuse_broken_json(path)
+    if folder.recognises(path):
+        return _name(folder)
     raise DataError(
         f"{path}: no data set is recognised here; name the folder that holds images and labels, "
         f"or say which format it is: {', '.join(READERS)}"

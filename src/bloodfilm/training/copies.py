@@ -21,8 +21,6 @@ RIM = 0.2
 TRIES = 5
 """Places looked at for a copy before it is left out."""
 
-Boxes = NDArray[np.float64]
-
 
 class CopyPool:
     """Fields of another pool, each with some marked cells of other fields copied into it.
