@@ -126,6 +126,46 @@ def test_files_that_do_not_fit_are_refused_in_one_line(original, tmp_path):
             load_folded(backbone, path)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("suffix", [".pth", ".pt"])
+def test_a_network_saved_by_torch_is_folded_the_same_whatever_its_names(
+    original, folded, images, tmp_path, suffix
+):
+    saved = {f"_{i}.{k.rsplit('.')[-1]}": v for i, (k, v) in enumerate(_state(original).items())}
+    torch.save(saved, tmp_path / f"net{suffix}")
+    ours, same_again = Backbone(NAME, LEVELS).eval(), Backbone(NAME, LEVELS).eval()
+    assert load_folded(ours, tmp_path / f"net{suffix}") == load_folded(same_again, folded)
+    same(ours(images[0]), same_again(images[0]), 1e-4)
+
+
+def _state(backbone):
+    return {k: v.clone() for k, v in backbone.body.state_dict().items()}
+
+
+def test_states_that_do_not_fit_are_refused_in_one_line(original, tmp_path):
+    backbone, state = Backbone(NAME, LEVELS), _state(original)
+    norms = [k for k, v in state.items() if v.ndim == 1]
+    kernels = [k for k, v in state.items() if v.ndim == 4]
+    wrong = {
+        "no norm": ({k: v for k, v in state.items() if k != norms[0]}, "no batch norm follows"),
+        "no kernels": ({k: state[k] for k in norms}, "0 convolutions"),
+        "other net": ({**state, kernels[1]: state[kernels[1]][..., :1]}, "has shape"),
+        "not tensors": ({**state, "epoch": 3}, "not the state"),
+        "a list": ([1, 2], "not the state"),
+    }
+    for what, (content, message) in wrong.items():
+        path = tmp_path / f"{what}.pth"
+        torch.save(content, path)
+        with pytest.raises(ConfigError, match=message) as caught:
+            load_folded(backbone, path)
+        assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    (tmp_path / "rubbish.pth").write_bytes(b"PK\x03\x04 rubbish")
+    for name in ("rubbish.pth", "none.pth"):
+        with pytest.raises(ConfigError, match="cannot read") as caught:
+            load_folded(backbone, tmp_path / name)
+        assert "\n" not in str(caught.value)
+
+
 def test_unknown_backbones_and_levels_are_refused():
     for name, levels in (("nonsense", (1, 2)), (NAME, (1, 9))):
         with pytest.raises(ConfigError, match=name):

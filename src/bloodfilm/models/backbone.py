@@ -1,18 +1,21 @@
 """A timm backbone as a list of feature maps, and its start from ImageNet weights kept as a file."""
 
+import pickle
 import zipfile
 import zlib
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.models._timm import import_timm
+
+ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, pickle.UnpicklingError)
 
 
 class Backbone(nn.Module):
@@ -32,7 +35,8 @@ class Backbone(nn.Module):
     def __init__(self, name: str, levels: Sequence[int]) -> None:
         super().__init__()
         timm = import_timm()
-        # The published MobileNetV2 weights expect TensorFlow's asymmetric "SAME" padding.
+        # The published MobileNetV2 weights expect TensorFlow's asymmetric "SAME" padding, as timm
+        # gives its `tf_` models anyway.
         extra = {"pad_type": "same"} if name.startswith("mobilenetv2") else {}
         try:
             self.body = timm.create_model(
@@ -97,12 +101,28 @@ def _convolutions(model: nn.Module) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
     return pairs
 
 
-def load_folded(backbone: Backbone, path: Path) -> int:
-    """Start a backbone from an npz of convolutions whose batch norm was folded in.
+@dataclass(frozen=True)
+class _Folded:
+    """One convolution with its batch norm folded in: kernel (out, in, kh, kw), bias (out,)."""
 
-    The file holds arrays in forward order: `NN_conv_w` (out, kh, kw, in) or `NN_dw_w`
-    (1, kh, kw, channels), and a bias `NN_*_b`. A pruned backbone takes the first ones. The batch
-    norms become "add the bias"; call `unfold_batch_norm` before training.
+    name: str
+    kernel: Tensor
+    bias: Tensor
+
+
+@torch.no_grad()
+def load_folded(backbone: Backbone, path: Path) -> int:
+    """Start a backbone from published weights, every batch norm folded into its convolution.
+
+    The file is one of these, its convolutions in forward order; a backbone cut short takes the
+    first ones:
+
+    - an npz whose batch norms are folded already: `NN_conv_w` (out, kh, kw, in) or `NN_dw_w`
+      (1, kh, kw, channels), and a bias `NN_*_b`;
+    - a PyTorch state (`.pth`, `.pt`) of a network in which every convolution is followed by its
+      batch norm, under whatever names.
+
+    The backbone's batch norms become "add the bias"; call `unfold_batch_norm` before training.
 
     Returns:
         the number of convolutions loaded.
@@ -110,39 +130,64 @@ def load_folded(backbone: Backbone, path: Path) -> int:
     Raises:
         ConfigError: if the file cannot be read or does not fit the backbone.
     """
-    arrays = _read_arrays(path)
-    weights = sorted(name for name in arrays if name.endswith("_w"))
     pairs = _convolutions(backbone.body)
-    if len(pairs) > len(weights):
-        raise ConfigError(f"{path}: {len(weights)} convolutions, the backbone needs {len(pairs)}")
-    for (conv, norm), name in zip(pairs, weights, strict=False):
-        kernel, bias = arrays[name], arrays.get(name[:-2] + "_b", np.zeros(0))
-        order = (3, 0, 1, 2) if "_dw_" in name else (0, 3, 1, 2)
-        out, into, *window = conv.weight.shape
-        wanted = (into, *window, out) if "_dw_" in name else (out, *window, into)
-        if kernel.shape != wanted or bias.shape != norm.bias.shape:
+    eps = pairs[0][1].eps
+    read = _read_state if path.suffix in (".pth", ".pt") else _read_arrays
+    try:
+        folded = read(path, eps)
+    except (OSError, ValueError, EOFError, RuntimeError, *ARCHIVE_ERRORS) as error:
+        first = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ConfigError(f"{path}: cannot read backbone weights ({first})") from None
+    if len(pairs) > len(folded):
+        raise ConfigError(f"{path}: {len(folded)} convolutions, the backbone needs {len(pairs)}")
+    for (conv, norm), one in zip(pairs, folded, strict=False):
+        if one.kernel.shape != conv.weight.shape or one.bias.shape != norm.bias.shape:
             raise ConfigError(
-                f"{path}: {name} has shape {kernel.shape} and a bias of {bias.shape}, "
-                f"{backbone.name} needs {wanted} and {tuple(norm.bias.shape)}"
+                f"{path}: {one.name} has shape {tuple(one.kernel.shape)} and a bias of "
+                f"{tuple(one.bias.shape)}, {backbone.name} needs {tuple(conv.weight.shape)} "
+                f"and {tuple(norm.bias.shape)}"
             )
-        with torch.no_grad():
-            conv.weight.copy_(torch.from_numpy(kernel.transpose(order).copy()).float())
-            norm.bias.copy_(torch.from_numpy(bias).float())
-            norm.weight.fill_(1.0)
-            norm.running_mean.zero_()  # type: ignore[union-attr]
-            norm.running_var.fill_(1.0 - norm.eps)  # type: ignore[union-attr]
+        conv.weight.copy_(one.kernel)
+        norm.bias.copy_(one.bias)
+        norm.weight.fill_(1.0)
+        norm.running_mean.zero_()  # type: ignore[union-attr]
+        norm.running_var.fill_(1.0 - norm.eps)  # type: ignore[union-attr]
     return len(pairs)
 
 
-def _read_arrays(path: Path) -> dict[str, NDArray[np.float32]]:
-    try:
-        archive = np.load(path)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise ValueError("not an npz archive")
-        with archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ConfigError(f"{path}: cannot read backbone weights ({error})") from None
+def _read_arrays(path: Path, _eps: float) -> list[_Folded]:
+    archive = np.load(path)
+    if not isinstance(archive, np.lib.npyio.NpzFile):
+        raise ValueError("not an npz archive")
+    with archive:
+        arrays = {name: archive[name] for name in archive.files}
+    folded: list[_Folded] = []
+    for name in sorted(name for name in arrays if name.endswith("_w")):
+        order = (3, 0, 1, 2) if "_dw_" in name else (0, 3, 1, 2)
+        kernel, bias = arrays[name], arrays.get(name[:-2] + "_b", np.zeros(0))
+        if kernel.ndim != len(order):
+            raise ValueError(f"{name} has shape {kernel.shape}")
+        kernel = kernel.transpose(order).astype(np.float32)
+        folded.append(_Folded(name, torch.from_numpy(kernel), torch.from_numpy(bias).float()))
+    return folded
+
+
+def _read_state(path: Path, eps: float) -> list[_Folded]:
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):
+        raise ValueError("not the state of a network")
+    tensors = [(n, t.float()) for n, t in state.items() if not n.endswith("num_batches_tracked")]
+    folded: list[_Folded] = []
+    for place, (name, kernel) in enumerate(tensors):
+        if kernel.ndim != 4:
+            continue
+        norm = [tensor for _, tensor in tensors[place + 1 : place + 5]]
+        if [tuple(t.shape) for t in norm] != [(len(kernel),)] * 4:
+            raise ValueError(f"no batch norm follows {name}")
+        weight, bias, mean, variance = norm
+        scale = weight / torch.sqrt(variance + eps)
+        folded.append(_Folded(name, kernel * scale[:, None, None, None], bias - mean * scale))
+    return folded
 
 
 @torch.no_grad()

@@ -48,7 +48,8 @@ class ModelSection(Section):
         backbone: a timm model name.
         start: checkpoint of another run (`best.pt`) to go on from, relative to the working
             folder; the network must be the same. It takes the place of `weights`.
-        weights: an npz of folded convolutions to start from, relative to the data root.
+        weights: published weights the backbone starts from (`load_folded` names the layouts): a
+            file relative to the data root, or `package:NAME/FILE` of an installed package.
         width: channels of neck and heads (detector), hidden width of each head (reader).
         dropout: on the reader's description.
         reads: `crop` (the found cell at its own resolution) or `roi` (early features of a wide
@@ -57,7 +58,7 @@ class ModelSection(Section):
 
     backbone: str = "mobilenetv2_100"
     start: Path | None = None
-    weights: Path | None = None
+    weights: str | None = None
     width: Count = 80
     dropout: Share = 0.2
     reads: Literal["crop", "roi"] = "crop"

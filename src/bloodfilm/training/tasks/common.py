@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from bloodfilm.training.checkpoint import load_checkpoint
 from bloodfilm.training.config import Config
 from bloodfilm.training.sources import SourcedField
 from bloodfilm.training.streams import Heads
+
+PACKAGE = "package:"
 
 
 def start_network(
@@ -42,8 +45,26 @@ def start_network(
     elif section.weights is not None:
         backbone = network.get_submodule("backbone")
         assert isinstance(backbone, Backbone)
-        load_folded(backbone, root / section.weights)
+        load_folded(backbone, find_weights(section.weights, root))
         unfold_batch_norm(backbone, (to_tensor([image]) for image in images))
+
+
+def find_weights(named: str, root: Path) -> Path:
+    """Return the file a configuration names: under the data root, or in an installed package.
+
+    Raises:
+        ConfigError: the package is not installed.
+    """
+    if not named.startswith(PACKAGE):
+        return root / named
+    package, _, inside = named.removeprefix(PACKAGE).partition("/")
+    spec = find_spec(package) if package.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise ConfigError(
+            f"weights {named!r}: package {package!r} is not installed; "
+            f"pip install {package.replace('_', '-')}"
+        )
+    return Path(spec.submodule_search_locations[0]) / inside
 
 
 def to_tensor(images: Sequence[NDArray[np.uint8]]) -> Tensor:
