@@ -6,8 +6,8 @@
 
 Runs are kept in FOLDER, each under the hash of its settings: a second call does what is missing.
 All methods start from one detector that has seen rendered films only (`sparse_start.py`), made in
-FOLDER by the first call. `report` writes benchmarks/results/sparse.json and
-docs/annotation-cost.svg.
+FOLDER by the first call. `report` writes benchmarks/results/sparse.json, docs/annotation-cost.svg
+and the tables of docs/sparse.md.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Tables of the runs of `sparse.py`, as JSON and as lines to read."""
+"""The runs of `sparse.py` joined: as JSON, as lines, as curve and tables of the documents."""
 
 import json
 import statistics
@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from sparse_curve import curve
+from sparse_tables import fill, tables
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "sparse.json"
 CURVE = ROOT / "docs" / "annotation-cost.svg"
+DOCUMENT = ROOT / "docs" / "sparse.md"
 METRICS = ("ap50", "ap")
 KINDS = ("nucleated_cell", "red_cell", "platelet")
 DETAIL = tuple(f"{kind}_{metric}" for kind in KINDS for metric in METRICS)
@@ -20,7 +22,7 @@ Scores = dict[str, float]
 
 
 def report(work: Path, commit: str, command: list[str], start: Scores | None) -> None:
-    """Write JSON and SVG and print the tables."""
+    """Write JSON, curve and the tables of the document, and print the lines."""
     every = [json.loads(p.read_text()) for p in sorted(work.glob("*/result.json"))]
     runs = [run for run in every if "test" in run["scores"]]
     groups = [*grouped(runs), *left_out(runs)]
@@ -38,6 +40,7 @@ def report(work: Path, commit: str, command: list[str], start: Scores | None) ->
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     CURVE.write_text(curve(groups, start), encoding="utf-8")
+    fill(DOCUMENT, tables(groups, duels, start))
     for group in groups:
         print(line(group))
     for duel in duels:

@@ -16,6 +16,7 @@ from sparse import METHODS, Job  # noqa: E402
 from sparse_curve import curve  # noqa: E402
 from sparse_data import cut, halved  # noqa: E402
 from sparse_report import grouped, left_out, line, paired, versus  # noqa: E402
+from sparse_tables import fill, tables  # noqa: E402
 
 sys.path.remove(str(FOLDER))
 
@@ -136,3 +137,50 @@ def test_the_curve_is_a_picture_of_all_methods() -> None:
         "5%",
     ):
         assert name in texts
+
+
+def test_a_document_is_given_the_tables_of_the_runs_and_nothing_else_is_touched(
+    tmp_path: Path,
+) -> None:
+    def scored(method: str, seed: int, ap50: float, **job: Any) -> dict[str, Any]:
+        one = run(method, seed, ap50, **job)
+        kinds = ("nucleated_cell_ap", "red_cell_ap", "platelet_ap")
+        one["scores"]["test"] |= dict.fromkeys(kinds, 0.4)
+        return one
+
+    runs = [scored("full", s, v, planner="all") for s, v in enumerate((0.8, 0.9))]
+    runs += [scored("ours", s, v) for s, v in enumerate((0.7, 0.8))]
+    runs += [scored("region", s, 0.65) for s in (0, 1)] + [scored("ours: no views", 0, 0.9)]
+    lld = scored("ours", 0, 0.5, data="lld-1")
+    lld["scores"]["test"] |= {"nucleated_cell_ap50": 0.625, "attribute_f1": 0.25}
+    groups, start = [*grouped(runs), *left_out([lld])], {"ap50": 0.3, "ap": 0.2}
+    start |= dict.fromkeys(("nucleated_cell_ap", "red_cell_ap", "platelet_ap"), 0.1)
+    found = tables(groups, paired(runs), start)
+    rows = {row[2]: row for row in _rows(found["methods"])}
+    assert list(rows) == ["method", "the start alone", "full supervision", "ours", RIVAL]
+    assert rows["ours"][3:6] == ["2", "0.750 ± 0.071", "0.375 ± 0.035"]
+    assert rows["ours"][6] == "88.2%" and rows["full supervision"][6] == ""
+    assert [r[0] for r in _rows(found["duels"])[1:]] == [RIVAL]
+    assert _rows(found["duels"])[1][3] == "+0.100 ± 0.071"
+    assert _rows(found["parts"])[1][:4] == ["no views", "10% at random", "1", "-0.200"]
+    assert _rows(found["lld"])[1] == ["1 (ALL)", "0.625", "0.400", "0.250"]
+    assert _rows(found["lld"])[2] == ["12 (AML)", "–", "–", "–"]
+
+    document = tmp_path / "doc.md"
+    marked = "".join(f"<!-- {name} -->\nold\n<!-- /{name} -->\nword\n" for name in found)
+    document.write_text("head\n" + marked)
+    fill(document, found)
+    once = document.read_text()
+    assert "old" not in once and once.startswith("head\n") and once.count("word\n") == len(found)
+    fill(document, found)
+    assert document.read_text() == once
+    with pytest.raises(ValueError, match="no marker <!-- other -->"):
+        fill(document, {"other": ""})
+
+
+RIVAL = "region loss only"
+
+
+def _rows(table: str) -> list[list[str]]:
+    lines = [line.strip("|").split("|") for line in table.splitlines() if "---" not in line]
+    return [[cell.strip() for cell in row] for row in lines]
