@@ -45,12 +45,12 @@ def test_brackets_in_a_real_name_are_no_pattern(folder: Path) -> None:
     assert names(find_images([folder / "a[1].png"]), folder) == ["a[1].png"]
 
 
-def test_links_in_a_circle_end(folder: Path) -> None:
+def test_links_in_a_circle_end_and_links_to_nothing_are_listed(folder: Path) -> None:
     (folder / "sub" / "up").symlink_to(folder, target_is_directory=True)
     (folder / "again.png").symlink_to(folder / "f2.png")
     (folder / "broken.png").symlink_to(folder / "gone.png")
     found = names(find_images([folder]), folder)
-    assert sorted(found) == ["F1.JPG", "again.png", "f10.png", "sub/a.tif"]
+    assert sorted(found) == ["F1.JPG", "again.png", "broken.png", "f10.png", "sub/a.tif"]
 
 
 @pytest.mark.parametrize("wrong", ["none.png", "none/*.png", "empty"])

@@ -8,9 +8,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from bloodfilm.core.errors import DataError
-from bloodfilm.imaging.open import open_image, open_with_notes
+from bloodfilm.imaging.open import find_images, open_image, open_with_notes
 
 
 @pytest.fixture
@@ -139,6 +140,25 @@ def test_multi_page_tiff_gives_its_first_page_and_says_so(
     opened = open_with_notes(tmp_path / "m.tif")
     assert np.array_equal(opened.pixels, picture)
     assert opened.notes == ("3 pages in the file, only the first is read",)
+
+
+@pytest.mark.parametrize("suffix", ["png", "webp"])
+def test_an_animation_gives_its_first_frame_and_says_so(
+    tmp_path: Path, picture: np.ndarray, suffix: str
+) -> None:
+    first, *rest = (Image.fromarray(np.roll(picture, n, 1)) for n in (0, 5, 9))
+    path = tmp_path / f"a.{suffix}"
+    first.save(path, save_all=True, append_images=rest, lossless=True)
+    opened = open_with_notes(path)
+    assert np.array_equal(opened.pixels, picture)
+    assert opened.notes == ("3 pages in the file, only the first is read",)
+
+
+def test_a_link_to_nothing_is_listed_and_named(tmp_path: Path) -> None:
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (listed,) = find_images([tmp_path])
+    with pytest.raises(DataError, match=r"gone\.png: a link to a file that is not there"):
+        open_image(listed)
 
 
 def exif(orientation: int) -> bytes:

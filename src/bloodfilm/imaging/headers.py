@@ -27,7 +27,8 @@ class Header:
     """What a header says: pixel size before rotation, EXIF orientation 1..8, depth hints.
 
     `significant_bits` is the real depth of a 16-bit container where the file states it (PNG sBIT,
-    TIFF MaxSampleValue), else None. `pages` is the number of images in the file (TIFF).
+    TIFF MaxSampleValue), else None. `pages` is the number of images in the file (TIFF,
+    frames of an animated PNG or WebP).
     """
 
     kind: str
@@ -54,7 +55,7 @@ def _png(data: bytes) -> Header:
     if len(data) < 33 or data[12:16] != b"IHDR":
         raise BrokenImageError("the PNG header is cut off")
     width, height, depth = struct.unpack(">IIB", data[16:25])
-    orientation, bits, at = 1, None, 8
+    orientation, bits, pages, at = 1, None, 1, 8
     truncated: str | None = "the PNG ends before its end marker"
     view = memoryview(data)
     while at + 12 <= len(data):
@@ -71,11 +72,13 @@ def _png(data: bytes) -> Header:
             orientation = exif_orientation(data[at + 8 : end - 4])
         elif name == b"sBIT" and depth == 16 and length:
             bits = max(data[at + 8 : end - 4])
+        elif name == b"acTL" and length >= 4:
+            pages = max(1, int.from_bytes(data[at + 8 : at + 12], "big"))
         elif name == b"IEND":
             truncated = None
             break
         at = end
-    return Header("PNG", width, height, orientation, bits, truncated=truncated)
+    return Header("PNG", width, height, orientation, bits, pages, truncated)
 
 
 def _jpeg(data: bytes) -> Header:
@@ -115,7 +118,7 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
 def _webp(data: bytes) -> Header:
     claimed = int.from_bytes(data[4:8], "little") + 8
     truncated = None if claimed <= len(data) + 1 else "the WebP is shorter than it says"
-    at, size, orientation = 12, None, 1
+    at, size, orientation, frames = 12, None, 1, 0
     while at + 8 <= len(data):
         name = data[at : at + 4]
         length = int.from_bytes(data[at + 4 : at + 8], "little")
@@ -133,10 +136,12 @@ def _webp(data: bytes) -> Header:
             size = (1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF))
         elif name == b"EXIF":
             orientation = exif_orientation(body[6:] if body[:4] == b"Exif" else body)
+        elif name == b"ANMF":
+            frames += 1
         at += 8 + length + (length & 1)
     if size is None:
         raise BrokenImageError("the WebP header is cut off")
-    return Header("WebP", size[0], size[1], orientation, truncated=truncated)
+    return Header("WebP", *size, orientation, pages=max(1, frames), truncated=truncated)
 
 
 def _bmp(data: bytes) -> Header:

@@ -71,6 +71,8 @@ def _read(path: Path, max_pixels: int) -> bytes:
     if path.is_dir():
         raise DataError(f"{path}: is a folder, not an image; name a file in it")
     if not path.exists():
+        if path.is_symlink():
+            raise DataError(f"{path}: a link to a file that is not there; mend or delete the link")
         raise DataError(f"{path}: no such file; check the name")
     if not path.is_file():
         raise DataError(f"{path}: is not a regular file; name an image file")
@@ -219,7 +221,10 @@ def _expand(given: Path) -> list[Path]:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Images under a folder; follows links, but never enters one real folder twice."""
+    """Images under a folder; follows links, but never enters one real folder twice.
+
+    A link to nothing is among them: who reads it says so, instead of passing a field over.
+    """
     seen = set()
     for place, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
@@ -230,7 +235,7 @@ def _walk(folder: Path) -> Iterator[Path]:
         folders[:] = sorted((f for f in folders if not f.startswith(".")), key=natural_key)
         for name in files:
             path = Path(place, name)
-            if _looks_like_image(path) and path.is_file():
+            if _looks_like_image(path) and (path.is_file() or not path.exists()):
                 yield path
 
 
