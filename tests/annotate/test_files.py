@@ -142,7 +142,26 @@ def test_the_shipped_model_is_asked_where_none_is_named(tmp_path: Path) -> None:
     assert "chosen by uncertainty" in said
     # Dark spots would be far fewer than the red cells that a model expects, too.
     (field,) = bundle_evidence([path], default_bundle(), Domain())
+    assert isinstance(field, Evidence)
     assert f"of about {field.cells.sum():.0f} cells" in said and field.cells.sum() > 5
+
+
+@pytest.mark.parametrize("by", ["random", "uncertainty"])
+def test_a_broken_file_is_named_and_the_others_are_planned(tmp_path: Path, by: str) -> None:
+    fields = image(tmp_path / "fields").parent
+    (fields / "b.png").write_bytes(b"")
+    words = ["plan", str(fields), "--out", str(tmp_path / "plan"), "--by", by]
+    said = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert said.exit_code == 1
+    assert said.stderr.count(f"{fields / 'b.png'}: the file is empty") == 1
+    assert "of 1 fields" in said.stdout and "1 files, named above" in said.stdout
+    (planned,) = open_dataset(tmp_path / "plan" / "bloodfilm.json")
+    assert planned.path.name == "a.png"
+    (fields / "a.png").unlink()
+    words[3] = str(tmp_path / "none")
+    with pytest.raises(DataError, match="none of its 1 files could be opened"):
+        CliRunner().invoke(app, words, catch_exceptions=False)
+    assert not (tmp_path / "none").exists()
 
 
 def test_pictures_fade_what_is_not_to_be_marked(tmp_path: Path) -> None:

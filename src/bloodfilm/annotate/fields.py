@@ -1,6 +1,6 @@
 """Evidence for a folder of unlabelled fields: from a bundle, or without one from dark spots."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,37 +9,52 @@ from bloodfilm.annotate.evidence import dark_blobs, from_detections
 from bloodfilm.annotate.planning import Evidence
 from bloodfilm.core import Dataset, Field, Region
 from bloodfilm.core.domain import Domain
+from bloodfilm.core.errors import DataError
 from bloodfilm.core.result import FieldResult
 from bloodfilm.imaging.open import open_image
 from bloodfilm.inference.analyzer import Analyzer
 from bloodfilm.inference.bundle import Bundle
 from bloodfilm.inference.pipeline import analyze_paths
+from bloodfilm.inference.run import FieldFailure
 
 LOWEST_SCORE = 0.1
 """What a model half believes counts too: those are its doubts."""
 
 
-def blob_evidence(paths: Sequence[Path]) -> list[Evidence]:
-    """Return each field's dark spots; `DataError` for one that cannot be opened."""
-    return [dark_blobs(open_image(path)) for path in paths]
+Gathered = Evidence | FieldFailure
+"""What speaks for the regions of a field, or why its file cannot be opened."""
 
 
-def bundle_evidence(paths: Sequence[Path], bundle: Bundle, stated: Domain) -> list[Evidence]:
-    """Return what a bundle finds on each field, and how unsure it is of it.
+def blob_evidence(paths: Sequence[Path]) -> Iterator[Gathered]:
+    """Yield each field's dark spots, in the order of `paths`."""
+    for path in paths:
+        try:
+            yield dark_blobs(open_image(path))
+        except DataError as error:
+            yield _failure(path, error)
+
+
+def bundle_evidence(paths: Sequence[Path], bundle: Bundle, stated: Domain) -> Iterator[Gathered]:
+    """Yield what a bundle finds on each field, and how unsure it is of it.
 
     The doubt of a cell is the greater of the detector's (is it one?) and the reader's (which?).
-    A field that cannot be analysed gets no evidence.
+    A field that opens but cannot be analysed gets no evidence.
     """
     analyzer = Analyzer(bundle, min_score=LOWEST_SCORE)
     names: dict[str, int] = {}
-    found = []
     for path, outcome in zip(paths, analyze_paths(paths, analyzer, stated), strict=True):
         if isinstance(outcome, FieldResult):
-            found.append(_from_result(outcome, names))
-        else:
+            yield _from_result(outcome, names)
+            continue
+        try:
             height, width = open_image(path).shape[:2]
-            found.append(Evidence(width, height))
-    return found
+            yield Evidence(width, height)
+        except DataError as error:
+            yield _failure(path, error)
+
+
+def _failure(path: Path, error: DataError) -> FieldFailure:
+    return FieldFailure(str(path), str(error).removeprefix(f"{path}: "))
 
 
 def _from_result(result: FieldResult, names: dict[str, int]) -> Evidence:

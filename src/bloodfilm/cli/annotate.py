@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+EXIT_SOME_FAILED = 1
+
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -41,13 +43,15 @@ def plan(
     """Propose a region of each field to mark: where a model is unsure, at random, or by cells.
 
     Writes DIR/bloodfilm.json, DIR/coco.json and DIR/label-studio.json (the regions in three
-    formats), DIR/plan.jpg and DIR/pictures (the regions to look at).
+    formats), DIR/plan.jpg and DIR/pictures (the regions to look at). Exit code 0: all well; 1: some
+    files could not be opened, each named, and the plan is of the others; 2: nothing was done.
     """
     from bloodfilm.annotate.budget import Budget, expected, plan_within
     from bloodfilm.annotate.costs import Rates
     from bloodfilm.annotate.fields import blob_evidence, bundle_evidence, plan_dataset
-    from bloodfilm.annotate.planning import PLANNERS
+    from bloodfilm.annotate.planning import PLANNERS, Evidence
     from bloodfilm.annotate.writing import NATIVE, write_plan
+    from bloodfilm.cli.bars import counted
     from bloodfilm.core.domain import Domain
     from bloodfilm.core.errors import ConfigError, DataError
     from bloodfilm.imaging.open import find_images
@@ -61,18 +65,26 @@ def plan(
     wanted, rates = Budget.parse(budget), Rates(box_seconds, field_seconds)
     paths = find_images([folder])
     if bundle is None and planner != "uncertainty":
-        evidence = blob_evidence(paths)
+        gathered = blob_evidence(paths)
     else:
         asked = default_bundle() if bundle is None else load_bundle(bundle)
-        evidence = bundle_evidence(paths, asked, Domain(um_per_px=um_per_px, squeeze=squeeze))
+        gathered = bundle_evidence(paths, asked, Domain(um_per_px=um_per_px, squeeze=squeeze))
+    outcomes = list(counted(gathered, len(paths)))
+    opened = [(p, o) for p, o in zip(paths, outcomes, strict=True) if isinstance(o, Evidence)]
+    if not opened:
+        raise DataError(f"{folder}: none of its {len(paths)} files could be opened; see above")
+    fields, evidence = [p for p, _ in opened], [o for _, o in opened]
     shares, regions = plan_within(evidence, wanted, rates, planner, seed)
-    write_plan(plan_dataset(paths, evidence, regions, folder.name), out, overwrite)
-    cells, opened = expected(evidence, regions), sum(s > 0 for s in shares)
+    write_plan(plan_dataset(fields, evidence, regions, folder.name), out, overwrite)
+    cells, marked = expected(evidence, regions), sum(s > 0 for s in shares)
     total = float(sum(e.cells.sum() for e in evidence))
-    print(f"{out}: regions of {opened} of {len(paths)} fields, chosen by {planner}")
+    print(f"{out}: regions of {marked} of {len(fields)} fields, chosen by {planner}")
     print(f"  area      {sum(shares) / max(len(shares), 1):.1%} of all fields")
     print(f"  expected  {cells:.0f} of about {total:.0f} cells")
-    print(f"  time      about {rates.minutes(cells, opened):.0f} minutes at {_stated(rates)}")
+    print(f"  time      about {rates.minutes(cells, marked):.0f} minutes at {_stated(rates)}")
+    if len(fields) < len(paths):
+        print(f"  not read  {len(paths) - len(fields)} files, named above")
+        raise typer.Exit(EXIT_SOME_FAILED)
 
 
 @app.command()

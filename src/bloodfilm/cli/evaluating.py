@@ -2,15 +2,12 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from bloodfilm import __version__
+from bloodfilm.cli.bars import bar
 from bloodfilm.core.dataset import Dataset
 from bloodfilm.core.domain import Domain
 from bloodfilm.core.errors import ConfigError, DataError
@@ -205,7 +202,8 @@ def _read_crops(
 ) -> tuple[Pairs, dict[str, str]]:
     from bloodfilm.evaluation.truth_crops import read_true_cells
 
-    with _progress(len(fields)) as advance:
+    with bar() as progress:
+        task = progress.add_task("fields", total=len(fields))
         return read_true_cells(
             fields,
             bundle,
@@ -213,7 +211,7 @@ def _read_crops(
             stated=lambda item: _stated(item, request),
             device=request.device,
             threads=request.threads or 1,
-            advance=advance,
+            advance=lambda: progress.advance(task),
         )
 
 
@@ -230,7 +228,8 @@ def _analyse(fields: list[Field], bundle: Bundle, request: Request) -> Material:
     by_domain: dict[Domain | None, list[int]] = {}
     for i, item in enumerate(fields):
         by_domain.setdefault(_stated(item, request), []).append(i)
-    with _progress(len(fields)) as advance:
+    with bar() as progress:
+        task = progress.add_task("fields", total=len(fields))
         for stated, members in by_domain.items():
             paths = [fields[i].path for i in members]
             outcomes = analyze_paths(paths, analyzer, stated, request.threads)
@@ -239,7 +238,7 @@ def _analyse(fields: list[Field], bundle: Bundle, request: Request) -> Material:
                     found[i] = outcome
                 else:
                     failures[outcome.path] = outcome.reason
-                advance()
+                progress.advance(task)
     sized = [
         replace(f, width=found[i].width, height=found[i].height) if i in found else f
         for i, f in enumerate(fields)
@@ -248,15 +247,6 @@ def _analyse(fields: list[Field], bundle: Bundle, request: Request) -> Material:
         found[i].cells if i in found else () for i in range(len(fields))
     ]
     return Material(sized, results, lambda c: c.score >= thresholds[c.kind], failures)
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[], None]]:
-    """Show a bar on stderr; yields what is to be called after each field."""
-    columns = (TextColumn("fields"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("fields", total=total)
-        yield lambda: progress.advance(task)
 
 
 def write_record(path: Path, evaluation: Evaluation) -> None:

@@ -8,17 +8,15 @@ import csv
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TextIO
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from bloodfilm import __version__
+from bloodfilm.cli.bars import counted
 from bloodfilm.core.domain import Domain
 from bloodfilm.core.errors import ConfigError, DataError
 from bloodfilm.core.result import FieldResult
@@ -152,7 +150,7 @@ def run_job(job: Job, resume: bool = False) -> tuple[AnalysisRun, Tally]:
                 job.paths, job.analyzer, job.stated, job.workers, start=journal.done
             )
             with closing(outcomes), _interrupted(journal, len(job.paths)):
-                for outcome in _with_progress(outcomes, journal.done, len(job.paths)):
+                for outcome in counted(outcomes, len(job.paths), journal.done):
                     journal.append(outcome)
                     tell(outcome)
         run = AnalysisRun(
@@ -213,25 +211,6 @@ def _interrupted(journal: Journal, total: int) -> Iterator[None]:
             file=sys.stderr,
         )
         raise
-
-
-def _with_progress(outcomes: Iterable[Outcome], done: int, total: int) -> Iterator[Outcome]:
-    """Pass outcomes on, with a bar on stderr and one line for every file that failed."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    console = Console(stderr=True, soft_wrap=True)
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("fields", total=total, completed=done)
-        for outcome in outcomes:
-            if isinstance(outcome, FieldFailure):
-                line = f"failed: {outcome.path}: {outcome.reason}"
-                console.print(line, markup=False, highlight=False, soft_wrap=True)
-            yield outcome
-            progress.advance(task)
 
 
 def summary(job: Job, tally: Tally, seconds: float) -> dict[str, Any]:

@@ -31,6 +31,7 @@ def train(
 
     Example: bloodfilm train configs/detector.toml --data ~/data --out runs/detector
     """
+    from bloodfilm.cli.bars import bar
     from bloodfilm.core.errors import ConfigError
     from bloodfilm.training import loop
     from bloodfilm.training.config import load_config
@@ -44,50 +45,29 @@ def train(
     chosen = loop.pick_device(device)
     if out.exists() and not out.is_dir():
         raise ConfigError(f"--out {out}: is a file; name a folder")
-    with _bar() as bar:
-        task = make_task(settings, root, lambda items, n, what: _counted(bar, items, n, what))
+    with bar(elapsed=True, transient=False) as progress:
+        task = make_task(settings, root, lambda items, n, what: _counted(progress, items, n, what))
         out.mkdir(parents=True, exist_ok=True)
         if restart:  # not before the data are found good: the old run may be worth keeping
             for name in (loop.LAST, loop.BEST, loop.LOG, loop.RECORD):
                 (out / name).unlink(missing_ok=True)
-        main = bar.add_task("starting", total=None)
+        main = progress.add_task("starting", total=None)
 
         def report(stage: str, done: int, total: int, figures: dict[str, float]) -> None:
             if stage == "validation":
                 shown = "  ".join(f"{k} {v:.4f}" for k, v in figures.items())
-                bar.console.print(f"epoch {done}/{total}: {shown}")
+                progress.console.print(f"epoch {done}/{total}: {shown}")
             else:
                 text = f"loss {figures['total']:.3f}"
-                bar.update(main, completed=done, total=total, description=text)
+                progress.update(main, completed=done, total=total, description=text)
 
         best = loop.train(task, settings, out, chosen, report)
     typer.echo(f"best {task.score_name}: {best[task.score_name]:.4f}; weights in {out / loop.BEST}")
 
 
-def _bar() -> "Progress":
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )
-
-
-def _counted(bar: "Progress", items: Iterable[int], total: int, what: str) -> Iterator[int]:
-    line = bar.add_task(what, total=total)
+def _counted(progress: "Progress", items: Iterable[int], total: int, what: str) -> Iterator[int]:
+    line = progress.add_task(what, total=total)
     for item in items:
         yield item
-        bar.advance(line)
-    bar.remove_task(line)
+        progress.advance(line)
+    progress.remove_task(line)

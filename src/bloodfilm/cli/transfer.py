@@ -1,7 +1,5 @@
 """`bloodfilm data transfer`: carry annotations over to other photographs of the same fields."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -61,6 +59,7 @@ def transfer(
 
       bloodfilm data transfer labels.json phone/ --out carried --match content
     """
+    from bloodfilm.cli.bars import bar
     from bloodfilm.core import ConfigError
     from bloodfilm.formats import WRITERS, open_dataset, save_dataset
     from bloodfilm.imaging.open import find_images
@@ -77,7 +76,7 @@ def transfer(
     dataset = open_dataset(source, from_format, **({"labels": labels} if labels else {}))
     images = find_images(targets)
     job = Transfer(dataset, images, _pairs(dataset, images, pairs, match), min_confidence)
-    with _bar() as progress:
+    with bar() as progress:
         _run(job, pictures, progress)
     how: Literal["copy"] | None = "copy" if copy_images else None
     losses = save_dataset(job.dataset, out, to, overwrite=overwrite, images=how)
@@ -105,27 +104,6 @@ def _pairs(
             "same stem); list the pairs with --pairs, or give --match content"
         )
     return found
-
-
-@contextmanager
-def _bar() -> "Iterator[Progress]":
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        yield progress
 
 
 def _run(job: "Transfer", pictures: Path | None, progress: "Progress") -> None:
