@@ -43,9 +43,6 @@ def drawn(tmp_path):
 def test_help_names_every_format():
     assert READABLE.split(", ") == sorted(READERS)
     assert WRITABLE.split(", ") == sorted(WRITERS)
-    for command in ("info", "convert"):
-        said = run(command, "--help").output
-        assert "For example:" in said
 
 
 def test_info_counts(drawn):

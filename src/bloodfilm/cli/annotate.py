@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from bloodfilm.cli.examples import epilog
+
 EXIT_SOME_FAILED = 1
 
 app = typer.Typer(
@@ -14,7 +16,7 @@ app = typer.Typer(
 )
 
 
-@app.command()
+@app.command(epilog=epilog("annotate plan"))
 def plan(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Unlabelled fields.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the plan.")],
@@ -87,7 +89,7 @@ def plan(
         raise typer.Exit(EXIT_SOME_FAILED)
 
 
-@app.command()
+@app.command(epilog=epilog("annotate cost"))
 def cost(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="An annotated data set.")],
     full: Annotated[

@@ -21,6 +21,7 @@ from bloodfilm.cli import (
     train,
     transfer,
 )
+from bloodfilm.cli.examples import epilog
 from bloodfilm.cli.failures import FailingInOneLine
 
 # Plain help and plain tracebacks: rich would more than double the time `--help` takes.
@@ -34,8 +35,8 @@ app = typer.Typer(
 )
 
 # One line a command, in the order `--help` shows them:
-#   app.command()(analyze.analyze)              for src/bloodfilm/cli/analyze.py
-#   app.add_typer(films.app, name="films")      for a group of commands
+#   app.command(epilog=epilog("analyze"))(analyze.analyze)   for src/bloodfilm/cli/analyze.py
+#   app.add_typer(data.app, name="data")                     for a group of commands
 # A command module imports only the standard library and typer at its top.
 
 
@@ -45,18 +46,18 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-app.command()(analyze.analyze)
+app.command(epilog=epilog("analyze"))(analyze.analyze)
 app.add_typer(annotate.app, name="annotate")
 auditing.register(data.app)
 app.add_typer(data.app, name="data")
-data.app.command()(overlaps.overlaps)
-data.app.command()(transfer.transfer)
-data.app.command()(fetch.fetch)
-app.command()(demo.demo)
-app.command()(evaluate.evaluate)
-app.command()(train.train)
-app.command()(export.export)
-app.command()(films.films)
+data.app.command(epilog=epilog("data overlaps"))(overlaps.overlaps)
+data.app.command(epilog=epilog("data transfer"))(transfer.transfer)
+data.app.command(epilog=epilog("data fetch"))(fetch.fetch)
+app.command(epilog=epilog("demo"))(demo.demo)
+app.command(epilog=epilog("evaluate"))(evaluate.evaluate)
+app.command(epilog=epilog("train"))(train.train)
+app.command(epilog=epilog("export"))(export.export)
+app.command(epilog=epilog("films"))(films.films)
 
 
 @app.callback()

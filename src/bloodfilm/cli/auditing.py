@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bloodfilm.cli.examples import epilog
+
 if TYPE_CHECKING:
     from bloodfilm.audit import Finding
     from bloodfilm.audit.table import Table
@@ -32,7 +34,7 @@ Thorough = Annotated[
 def register(app: typer.Typer) -> None:
     """Add these commands to a group."""
     for command in (audit, fix, split, stats):
-        app.command()(command)
+        app.command(epilog=epilog(f"data {command.__name__}"))(command)
 
 
 def audit(
@@ -51,14 +53,6 @@ def audit(
     """Find leaks, repeats, conflicts, misplaced boxes, code errors, blur; change nothing.
 
     Exits with 0 if there is no error, 1 if there is one, 2 if a set could not be read.
-
-    For example:
-
-      bloodfilm data audit LeukemiaAttri_Dataset --html audit.html --json audit.json
-
-      bloodfilm data audit train.json test.json --strict
-
-      bloodfilm data audit H_40X_C2 --bundle default --html audit.html
     """
     from bloodfilm import __version__
     from bloodfilm.audit import Options, open_source
@@ -109,10 +103,6 @@ def fix(
 
     The original is never touched. OUT/changes.jsonl holds one change a line, OUT/left.jsonl what
     a person should look at.
-
-    For example:
-
-      bloodfilm data fix LeukemiaAttri_Dataset --out mended --no slivers --no no-nucleus
     """
     from bloodfilm.audit import Options, open_source
     from bloodfilm.audit import audit as run_audit
@@ -159,14 +149,7 @@ def split(
     ] = None,
     format: Format = None,
 ) -> None:
-    """Split by patient over all subsets, spread classes evenly, refuse to leak.
-
-    For example:
-
-      bloodfilm data split LeukemiaAttri_Dataset --out split.json --content
-
-      bloodfilm data split H_40X_C2 --out loo4.json --leave-patient-out 4 --dataset loo4-set.json
-    """
+    """Split by patient over all subsets, spread classes evenly, refuse to leak."""
     from bloodfilm.audit import open_source
     from bloodfilm.audit.run import same_glass
     from bloodfilm.audit.split import SplitPlan, plan_split
@@ -192,12 +175,7 @@ def stats(
     html: Annotated[Path | None, typer.Option(help="Write a page with charts.")] = None,
     format: Format = None,
 ) -> None:
-    """Count classes, attributes, sizes in px and um, domains, patients; attribute by class.
-
-    For example:
-
-      bloodfilm data stats LeukemiaAttri_Dataset --html stats.html
-    """
+    """Count classes, attributes, sizes in px and um, domains, patients; attribute by class."""
     from bloodfilm.audit import open_source
     from bloodfilm.audit.stats import statistics
 

@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from bloodfilm.cli.examples import epilog
+
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -32,7 +34,7 @@ CleanSplits = Annotated[
 ]
 
 
-@app.command()
+@app.command(epilog=epilog("data info"))
 def info(
     path: Annotated[Path, typer.Argument(help="A file or folder of annotations.")],
     format: Annotated[
@@ -45,14 +47,7 @@ def info(
         bool, typer.Option("--json", help="Print JSON, with every problem.")
     ] = False,
 ) -> None:
-    """Count fields, cells, attributes, splits and patients, and list what is wrong.
-
-    For example:
-
-      bloodfilm data info LeukemiaAttri_Dataset
-
-      bloodfilm data info annotations.json --json > info.json
-    """
+    """Count fields, cells, attributes, splits and patients, and list what is wrong."""
     from bloodfilm.formats import detect
     from bloodfilm.formats.summary import summarise
 
@@ -66,7 +61,7 @@ def info(
         print("\n".join(_lines(summary)))
 
 
-@app.command()
+@app.command(epilog=epilog("data convert"))
 def convert(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="A file or folder to read.")],
     target: Annotated[Path, typer.Argument(metavar="DST", help="The file or new folder to write.")],
@@ -91,18 +86,7 @@ def convert(
         bool, typer.Option("--overwrite", help="Replace files of the same name in DST.")
     ] = False,
 ) -> None:
-    """Read a data set and write it in another format; say what that format could not carry.
-
-    For example:
-
-      bloodfilm data convert LeukemiaAttri_Dataset lld.json --to coco
-
-      bloodfilm data convert BCCD bccd-yolo --to yolo --copy-images
-
-      bloodfilm data convert big.json big.parquet --to index
-
-      bloodfilm data convert lld.json to-correct --to label-studio --link
-    """
+    """Read a data set and write it in another format; say what that format could not carry."""
     from bloodfilm.core import ConfigError
     from bloodfilm.formats import save_dataset
 

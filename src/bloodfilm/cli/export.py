@@ -40,8 +40,6 @@ def export(
 
     Thresholds and temperatures are chosen on the runs' validation data. The graphs are compared
     with torch on that data; a bundle whose boxes, scores or attributes differ is not written.
-
-    Example: bloodfilm export runs/detector runs/reader --data ~/data --out my-bundle
     """
     from bloodfilm.core.errors import ConfigError
     from bloodfilm.export.publish import publish

@@ -39,14 +39,6 @@ def fetch(
 
     Without --accept-licence, only says what it is, where it lies and under which licence. A
     download that was stopped goes on when the command is run again.
-
-    For example:
-
-      bloodfilm data fetch bccd
-
-      bloodfilm data fetch bccd --out data/bccd --accept-licence
-
-      bloodfilm data fetch lld --zips ~/Downloads --out data/lld --accept-licence
     """
     from bloodfilm.core import ConfigError
     from bloodfilm.fetch import CATALOGUE

@@ -40,10 +40,6 @@ def films(
 
     With --lld it writes a set in LLD's layout, JSON and text labels, and DIR/planted.json with the
     faults that --fault plants: a test bed for `data audit`, `data fix` and `data split`.
-
-    Example: bloodfilm films drawn --fields 50 --look pbc-like --look lld40x-like
-
-    bloodfilm films bed --lld H_40X_C2 --lld L_100X_C2 --fields 3 --fault "patient leak"
     """
     from dataclasses import replace
 

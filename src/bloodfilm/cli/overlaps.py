@@ -35,12 +35,6 @@ def overlaps(
     Fields are found by content, not by name. Photographs of one patient's field in several
     subsets are registered, and refused where they cannot be put together. A set written with
     --dataset keeps boxes of one cell together when it is split.
-
-    For example:
-
-      bloodfilm data overlaps LeukemiaAttri_Dataset --json pairs.json
-
-      bloodfilm data overlaps H_40X_C2 --dataset named.parquet
     """
     from bloodfilm.audit.identity import identify, with_identities
     from bloodfilm.audit.table import table_of

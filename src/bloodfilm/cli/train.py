@@ -28,8 +28,6 @@ def train(
 
     Leaves in --out: best.pt (the best weights), last.pt (to resume), run.json (configuration and
     data), log.jsonl (losses and metrics by epoch, one JSON object a line).
-
-    Example: bloodfilm train configs/detector.toml --data ~/data --out runs/detector
     """
     from bloodfilm.cli.bars import bar
     from bloodfilm.core.errors import ConfigError

@@ -52,12 +52,6 @@ def transfer(
     Every pair is registered (scale, rotation, shift, squeeze, mirror); a pair that cannot be
     aligned is refused, never guessed. DIR gets the annotated targets and `transfer.json`, one
     record a pair. Exit code 1 if some targets got nothing, 2 if none got anything.
-
-    For example:
-
-      bloodfilm data transfer H_100X_C1 H_40X_C2/Images --out carried --pictures carried/pictures
-
-      bloodfilm data transfer labels.json phone/ --out carried --match content
     """
     from bloodfilm.cli.bars import bar
     from bloodfilm.core import ConfigError

@@ -1,0 +1,81 @@
+"""The examples at the end of every command's help."""
+
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    "analyze": (
+        "bloodfilm analyze fields/ --out results",
+        'bloodfilm analyze "films/*/40x_*.jpg" --out results --um-per-px 0.16',
+        "bloodfilm analyze fields/ --out results --resume",
+        "bloodfilm analyze fields/ --out results --bundle my-bundle --json",
+    ),
+    "annotate plan": (
+        "bloodfilm annotate plan fields/ --budget 10% --out plan",
+        "bloodfilm annotate plan fields/ --budget 30min --by random --out plan",
+        "bloodfilm annotate plan fields/ --bundle my-bundle --out plan",
+    ),
+    "annotate cost": (
+        "bloodfilm annotate cost marked/",
+        "bloodfilm annotate cost marked/ --full all-of-it/ --json",
+    ),
+    "data info": (
+        "bloodfilm data info LeukemiaAttri_Dataset",
+        "bloodfilm data info annotations.json --json > info.json",
+    ),
+    "data convert": (
+        "bloodfilm data convert LeukemiaAttri_Dataset lld.json --to coco",
+        "bloodfilm data convert BCCD bccd-yolo --to yolo --copy-images",
+        "bloodfilm data convert big.json big.parquet --to index",
+        "bloodfilm data convert lld.json to-correct --to label-studio --link",
+    ),
+    "data audit": (
+        "bloodfilm data audit LeukemiaAttri_Dataset --html audit.html --json audit.json",
+        "bloodfilm data audit train.json test.json --strict",
+        "bloodfilm data audit H_40X_C2 --bundle default --html audit.html",
+    ),
+    "data fix": (
+        "bloodfilm data fix LeukemiaAttri_Dataset --out mended --no slivers --no no-nucleus",
+    ),
+    "data split": (
+        "bloodfilm data split LeukemiaAttri_Dataset --out split.json --content",
+        "bloodfilm data split H_40X_C2 --out loo4.json --leave-patient-out 4 \\",
+        "  --dataset loo4-set.json",
+    ),
+    "data stats": ("bloodfilm data stats LeukemiaAttri_Dataset --html stats.html",),
+    "data overlaps": (
+        "bloodfilm data overlaps LeukemiaAttri_Dataset --json pairs.json",
+        "bloodfilm data overlaps H_40X_C2 --dataset named.parquet",
+    ),
+    "data transfer": (
+        "bloodfilm data transfer H_100X_C1 H_40X_C2/Images --out carried \\",
+        "  --pictures carried/pictures",
+        "bloodfilm data transfer labels.json phone/ --out carried --match content",
+    ),
+    "data fetch": (
+        "bloodfilm data fetch bccd",
+        "bloodfilm data fetch bccd --out data/bccd --accept-licence",
+        "bloodfilm data fetch lld --zips ~/Downloads --out data/lld --accept-licence",
+    ),
+    "demo": ("bloodfilm demo --out demo",),
+    "evaluate": (
+        "bloodfilm evaluate txl_pbc --split test --clean-splits --level three",
+        "bloodfilm evaluate pbc --cells --split test --classes five",
+        "bloodfilm evaluate mine --predictions results/result.json --json scores.json",
+    ),
+    "train": (
+        "bloodfilm train configs/detector.toml --data ~/data --out runs/detector",
+        "bloodfilm train configs/sparse.toml --data ~/data --out runs/sparse",
+    ),
+    "export": (
+        "bloodfilm export runs/detector runs/reader --data ~/data --out my-bundle",
+        "bloodfilm export runs/detector runs/reader --int8 --prior erythroblast=0.01 \\",
+        "  --data ~/data --out my-bundle",
+    ),
+    "films": (
+        "bloodfilm films drawn --fields 50 --look pbc-like --look lld40x-like",
+        'bloodfilm films bed --lld H_40X_C2 --lld L_100X_C2 --fields 3 --fault "patient leak"',
+    ),
+}
+
+
+def epilog(command: str) -> str:
+    """Return a command's examples as its help shows them, unwrapped."""
+    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in EXAMPLES[command])])
