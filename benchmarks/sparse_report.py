@@ -7,16 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from sparse_curve import curve
-from sparse_tables import fill, tables
+from sparse_tables import ATTRIBUTES, LLD, METRICS, fill, tables
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "sparse.json"
 CURVE = ROOT / "docs" / "annotation-cost.svg"
 DOCUMENT = ROOT / "docs" / "sparse.md"
-METRICS = ("ap50", "ap")
 KINDS = ("nucleated_cell", "red_cell", "platelet")
 DETAIL = tuple(f"{kind}_{metric}" for kind in KINDS for metric in METRICS)
-ATTRIBUTES = "attribute_f1"
 Group = dict[str, Any]
 Scores = dict[str, float]
 
@@ -161,7 +159,7 @@ def left_out(runs: list[dict[str, Any]]) -> list[Group]:
         whole = {seed: scores for seed, scores in seeds.items() if len(scores) == len(patients)}
         group: Group = {"data": "lld", "method": method, "share": share, "planner": planner}
         group |= {"seeds": sorted(whole), "patients": patients}
-        for metric in ("nucleated_cell_ap50", "nucleated_cell_ap", ATTRIBUTES):
+        for metric in LLD:
             means = [statistics.fmean(s[metric] for s in by.values()) for by in whole.values()]
             if means:
                 group[metric] = _spread(means)

@@ -19,8 +19,10 @@ NAMES = {
 PLANNERS = {"all": "", "uncertainty": "in doubt", "random": "at random", "cells": "by cells"}
 PATIENTS = {"1": "ALL", "12": "AML", "24": "APML", "27": "CML", "32": "CLL"}
 """LLD's patients in `lld40x`, and what each had."""
+METRICS = ("ap50", "ap")
 KINDS = ("nucleated_cell_ap", "red_cell_ap", "platelet_ap")
-LLD = ("nucleated_cell_ap50", "nucleated_cell_ap", "attribute_f1")
+ATTRIBUTES = "attribute_f1"
+LLD = ("nucleated_cell_ap50", "nucleated_cell_ap", ATTRIBUTES)
 HEAD = (
     "labels",
     "white / red / platelets",
@@ -69,7 +71,7 @@ def methods(groups: Sequence[Group], start: Scores | None) -> str:
     rows = [[*HEAD]]
     if start is not None:
         alone = [f"{start[k]:.3f}" for k in KINDS]
-        figures = [f"{start['ap50']:.3f}", f"{start['ap']:.3f}"]
+        figures = [f"{start[k]:.3f}" for k in METRICS]
         rows.append(["none", "", "the start alone", ABSENT, *figures, "", "", *alone])
     known = [g for g in groups if g["method"] in NAMES]
     places, names = list(PLANNERS), list(NAMES)
@@ -79,14 +81,14 @@ def methods(groups: Sequence[Group], start: Scores | None) -> str:
         full = group["method"] == "full"
         kept = ["", ""]
         if not full and "ap50_kept" in group:
-            kept = [f"{group[k]['mean']:.1%}" for k in ("ap50_kept", "ap_kept")]
+            kept = [f"{group[k]['mean']:.1%}" for k in (f"{m}_kept" for m in METRICS)]
         rows.append(
             [
                 "all" if full else _labels(group),
                 " / ".join(f"{n:,}" for n in group["cells"]),
                 NAMES[group["method"]] + _from(group),
                 str(len(group["seeds"])),
-                *(_figure(group[k]) for k in ("ap50", "ap")),
+                *(_figure(group[k]) for k in METRICS),
                 *kept,
                 *(_figure(group[k]) for k in KINDS),
             ]
@@ -96,7 +98,7 @@ def methods(groups: Sequence[Group], start: Scores | None) -> str:
 
 def held_against(duels: Sequence[Group], *, parts: bool) -> str:
     """Return ours less its rivals, or with `parts` what ours gains from each of its parts."""
-    first = "ours less" if not parts else "ours less ours with"
+    first = "ours less ours with" if parts else "ours less"
     rows = [[first, "labels", "seeds", "AP50", "ahead in", "AP50-95", "ahead in"]]
     for duel in duels:
         rival = duel["rival"]
@@ -104,7 +106,7 @@ def held_against(duels: Sequence[Group], *, parts: bool) -> str:
             continue
         name = rival.removeprefix("ours: ") if parts else NAMES[rival]
         row = [name + _from(duel), _labels(duel), str(len(duel["seeds"]))]
-        for metric in ("ap50", "ap"):
+        for metric in METRICS:
             row += [_figure(duel[metric], signed=True), str(duel[metric]["ahead_in"])]
         rows.append(row)
     return _table(rows)

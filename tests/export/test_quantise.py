@@ -104,6 +104,8 @@ def test_agreement_counts_cells_found_by_both_and_how_well_they_lie():
     one_off = agreement([same], [boxes((1, 0), (30, 1))])
     assert one_off["int8_agreement"] == 1.0
     assert one_off["int8_iou"] == pytest.approx((9 / 11 + 1) / 2)
+    both = agreement([boxes((0, 0), (50, 1))], [boxes((1, 0), (50, 0))])
+    assert both["int8_agreement"] == 0.5 and both["int8_iou"] == pytest.approx(9 / 11)
     renamed = agreement([same], [boxes((0, 0), (30, 2))])
     assert renamed["int8_agreement"] == pytest.approx(0.5)
     assert agreement([same], [boxes()])["int8_agreement"] == 0.0

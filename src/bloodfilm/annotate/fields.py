@@ -20,7 +20,6 @@ from bloodfilm.inference.run import FieldFailure
 LOWEST_SCORE = 0.1
 """What a model half believes counts too: those are its doubts."""
 
-
 Gathered = Evidence | FieldFailure
 """What speaks for the regions of a field, or why its file cannot be opened."""
 
@@ -31,7 +30,7 @@ def blob_evidence(paths: Sequence[Path]) -> Iterator[Gathered]:
         try:
             yield dark_blobs(open_image(path))
         except DataError as error:
-            yield _failure(path, error)
+            yield FieldFailure.of(path, error)
 
 
 def bundle_evidence(paths: Sequence[Path], bundle: Bundle, stated: Domain) -> Iterator[Gathered]:
@@ -49,12 +48,8 @@ def bundle_evidence(paths: Sequence[Path], bundle: Bundle, stated: Domain) -> It
         try:
             height, width = open_image(path).shape[:2]
             yield Evidence(width, height)
-        except DataError as error:
-            yield _failure(path, error)
-
-
-def _failure(path: Path, error: DataError) -> FieldFailure:
-    return FieldFailure(str(path), str(error).removeprefix(f"{path}: "))
+        except DataError:
+            yield outcome
 
 
 def _from_result(result: FieldResult, names: dict[str, int]) -> Evidence:

@@ -7,8 +7,6 @@ import typer
 
 from bloodfilm.cli.examples import epilog
 
-EXIT_SOME_FAILED = 1
-
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -54,6 +52,7 @@ def plan(
     from bloodfilm.annotate.planning import PLANNERS, Evidence
     from bloodfilm.annotate.writing import NATIVE, write_plan
     from bloodfilm.cli.bars import counted
+    from bloodfilm.cli.running import EXIT_SOME_FAILED
     from bloodfilm.core.domain import Domain
     from bloodfilm.core.errors import ConfigError, DataError
     from bloodfilm.imaging.open import find_images

@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 
 from bloodfilm.core.domain import Domain
-from bloodfilm.core.errors import BloodfilmError
 from bloodfilm.imaging.measure import Measurement, Pooled, measure, pool
 from bloodfilm.imaging.open import open_image, open_with_notes
 from bloodfilm.inference.analyzer import Analyzer, Clock
@@ -91,22 +90,12 @@ def _one_field(
         )
     except Exception as error:
         # One field must not end a run of thousands; the failure is named in the results.
-        return FieldFailure(str(path), _reason(error, path))
+        return FieldFailure.of(path, error)
     return replace(
         result,
         problems=(*opened.notes, *result.problems),
         seconds={**clock.seconds, **result.seconds},
     )
-
-
-def _reason(error: Exception, path: Path) -> str:
-    """Why a field failed, in one line that does not repeat the path."""
-    text = " ".join(str(error).split())
-    if isinstance(error, BloodfilmError):
-        return text.removeprefix(f"{path}: ")
-    if isinstance(error, MemoryError):
-        return "not enough memory for this field; crop or reduce it"
-    return f"internal error ({type(error).__name__}: {text[:200]}); please report it"
 
 
 def _folder_scale(paths: Sequence[Path], executor: ThreadPoolExecutor) -> FolderScale:

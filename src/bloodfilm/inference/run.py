@@ -3,9 +3,10 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TextIO
 
-from bloodfilm.core.errors import DataError
+from bloodfilm.core.errors import BloodfilmError, DataError
 from bloodfilm.core.result import AttributeResult, CellResult, FieldResult
 from bloodfilm.inference.manifest import Manifest
 
@@ -19,6 +20,18 @@ class FieldFailure:
 
     path: str
     reason: str
+
+    @classmethod
+    def of(cls, path: Path, error: Exception) -> "FieldFailure":
+        """Return the record of an error; the reason does not repeat the path."""
+        text = " ".join(str(error).split())
+        if isinstance(error, BloodfilmError):
+            reason = text.removeprefix(f"{path}: ")
+        elif isinstance(error, MemoryError):
+            reason = "not enough memory for this field; crop or reduce it"
+        else:
+            reason = f"internal error ({type(error).__name__}: {text[:200]}); please report it"
+        return cls(str(path), reason)
 
     def to_json(self) -> dict[str, str]:
         """Return the record as plain data."""
