@@ -6,6 +6,10 @@ Research use only. The public names load on first use, so `import bloodfilm` sta
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from bloodfilm import _telemetry
+
+_telemetry.switch_off()  # before anything else is imported
+
 # A public name stands in three places: here for editors and mypy, and in the two lists below.
 # A test holds the three together.
 if TYPE_CHECKING:

@@ -172,6 +172,14 @@ def test_unknown_backbones_and_levels_are_refused():
             Backbone(name, levels)
 
 
+@pytest.mark.parametrize("name", ["hf-hub:timm/lcnet_035", "hf_hub:a/b", "local-dir:x", "../x", ""])
+def test_a_backbone_is_never_an_address(name, monkeypatch):
+    monkeypatch.setattr(import_timm(), "create_model", pytest.fail)
+    with pytest.raises(ConfigError, match=r"is not the plain name of a timm model") as caught:
+        Backbone(name, LEVELS)
+    assert "\n" not in str(caught.value)
+
+
 def test_strides_and_channels_are_those_of_the_maps():
     backbone = Backbone(NAME, LEVELS).eval()
     with torch.no_grad():

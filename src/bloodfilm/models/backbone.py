@@ -1,6 +1,7 @@
 """A timm backbone as a list of feature maps, and its start from ImageNet weights kept as a file."""
 
 import pickle
+import re
 import zipfile
 import zlib
 from collections.abc import Iterable, Sequence
@@ -29,11 +30,17 @@ class Backbone(nn.Module):
         channels, strides: of each returned level.
 
     Raises:
-        ConfigError: if timm knows no such model or level.
+        ConfigError: if timm knows no such model or level, or the name is an address: timm would
+            fetch what `hf-hub:` names.
     """
 
     def __init__(self, name: str, levels: Sequence[int]) -> None:
         super().__init__()
+        if not re.fullmatch(r"\w[\w.-]*", name):
+            raise ConfigError(
+                f"backbone {name!r}: is not the plain name of a timm model; networks are not "
+                "loaded from a hub or a folder (weights come from a file, [model] weights)"
+            )
         timm = import_timm()
         # The published MobileNetV2 weights expect TensorFlow's asymmetric "SAME" padding, as timm
         # gives its `tf_` models anyway.
