@@ -222,6 +222,19 @@ def manifest(graphs: dict[str, bytes]) -> dict[str, Any]:
     }
 
 
+def spoiled(data: bytes, output: str, value: float) -> bytes:
+    """The graph with `value` in place of all that one output holds."""
+    model = onnx.load_from_string(data)
+    (node,) = (n for n in model.graph.node if output in n.output)
+    node.output[list(node.output).index(output)] = "spoiled"
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(value), "spoil"))
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(0), "spoil_0"))
+    model.graph.node.append(helper.make_node("Mul", ["spoiled", "spoil_0"], ["spoiled_0"]))
+    model.graph.node.append(helper.make_node("Add", ["spoiled_0", "spoil"], [output]))
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
 def write_bundle(
     folder: Path, change: Callable[[dict[str, Any]], None] | None = None, confirms: bool = False
 ) -> Path:

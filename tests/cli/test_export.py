@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from bloodfilm.cli.app import app
 from bloodfilm.core import Domain
+from bloodfilm.core.errors import BundleError
 from bloodfilm.export import publish as module
 from bloodfilm.imaging.open import open_image
 from bloodfilm.inference.analyzer import Analyzer
@@ -73,6 +74,14 @@ def test_the_bundle_says_what_it_is(bundle):
     assert "discs" in card and card.endswith("## Limits\n\nKnows nothing but discs.\n")
     # Valid JSON, which knows no NaN.
     json.loads((bundle / "manifest.json").read_text(), parse_constant=pytest.fail)
+
+
+def test_its_checksums_are_of_the_last_manifest_written(bundle, tmp_path):
+    copy = shutil.copytree(bundle, tmp_path / "copy")
+    text = (copy / "manifest.json").read_text()
+    (copy / "manifest.json").write_text(text.replace('"CC0-1.0"', '"MIT"'))
+    with pytest.raises(BundleError, match=r"manifest\.json: its checksum"):
+        load_bundle(copy)
 
 
 def test_an_analyzer_runs_with_it(bundle, root):

@@ -232,6 +232,7 @@ def test_a_bundle_is_written_and_replaced_but_nothing_else_is(
         assert set(bundle.manifest.metrics["parity"]) == set(parity)
         assert bundle.manifest.metrics["validation"]["detector"] == {"ap": 0.5}
         bundle.detector("cpu"), bundle.reader("cpu")
+        assert bundle.manifest.version == 2 and (out / "SHA256SUMS").is_file()
         assert not list(out.glob("*.part"))
 
     (tmp_path / "file").write_text("precious")

@@ -1,6 +1,9 @@
 """Bundles: what is whole loads, what is not is refused in one line that names the place."""
 
 import json
+import os
+import shutil
+import subprocess
 import sys
 
 import onnx
@@ -9,6 +12,8 @@ import pytest
 from bloodfilm.core.errors import BundleError, ConfigError
 from bloodfilm.inference import bundle as bundle_module
 from bloodfilm.inference.bundle import choose_providers, default_bundle, load_bundle
+from bloodfilm.inference.checksums import SUMS, sums_of
+from bloodfilm.inference.manifest import VERSION
 from fake_bundle import reader, write_bundle
 
 
@@ -46,8 +51,8 @@ def test_what_is_no_bundle_is_refused(tmp_path):
 
 
 def test_another_version_is_refused_with_both_numbers(tmp_path):
-    message = refused(write_bundle(tmp_path, lambda m: m.update(version=2)), "version 2")
-    assert "reads version 1" in message
+    message = refused(write_bundle(tmp_path, lambda m: m.update(version=3)), "version 3")
+    assert "reads versions 1 to 2" in message
 
 
 def test_a_missing_and_a_damaged_graph_are_named(tmp_path):
@@ -104,7 +109,91 @@ def test_a_graph_of_other_sizes_is_refused_when_opened(tmp_path):
 
 
 def test_a_file_that_is_no_graph_is_refused_when_opened(tmp_path):
-    refused(with_reader(tmp_path, b"no graph at all"), "cannot load this graph", True)
+    refused(with_reader(tmp_path, b"no graph at all"), "not an ONNX graph", True)
+
+
+def test_a_graph_that_cannot_run_is_refused_when_opened(tmp_path):
+    model = onnx.load_from_string(reader())
+    model.graph.node[0].op_type = "NoSuchOperator"
+    refused(with_reader(tmp_path, model.SerializeToString()), "cannot load this graph", True)
+
+
+def summed(folder, **changes):
+    """A bundle of the newest version, with all checksums; `changes` are of its manifest."""
+    write_bundle(folder, lambda m: m.update(version=VERSION, **changes))
+    names = ("manifest.json", "detector.onnx", "reader.onnx")
+    (folder / SUMS).write_text(sums_of(folder, names))
+    return folder
+
+
+def test_a_bundle_of_the_newest_version_loads_by_its_checksums(tmp_path):
+    bundle = load_bundle(summed(tmp_path))
+    assert bundle.manifest.version == 2
+    assert bundle.reader("cpu").get_inputs()[0].name == "crops"
+
+
+@pytest.mark.skipif(shutil.which("sha256sum") is None, reason="this system has no sha256sum")
+def test_the_checksums_are_in_the_form_of_sha256sum(tmp_path):
+    command = ["sha256sum", "--check", "--strict", SUMS]
+    done = subprocess.run(command, cwd=summed(tmp_path), check=False)
+    assert done.returncode == 0
+
+
+def test_a_changed_manifest_is_noticed(tmp_path):
+    folder = summed(tmp_path)
+    text = (folder / "manifest.json").read_text()
+    (folder / "manifest.json").write_text(text.replace("0.6", "0.1"))
+    message = refused(folder, r"manifest\.json: its checksum is not the one in SHA256SUMS")
+    assert "sha256sum" in message
+
+
+def test_checksums_must_be_there_from_version_2_on_and_hold_where_they_are(tmp_path):
+    folder = summed(tmp_path)
+    sums = (folder / SUMS).read_text()
+    lines = sums.splitlines(keepends=True)
+    for text, match in [
+        ("".join(lines[1:]), r"manifest\.json: its checksum is missing from SHA256SUMS"),
+        ("".join(lines[:2]), r"reader\.onnx: its checksum is missing from SHA256SUMS"),
+        (sums.replace(lines[2][:64], lines[1][:64]), r"reader\.onnx: its checksum is not"),
+        ("hello\n", r"SHA256SUMS: line 1 is no checksum"),
+        (lines[0] + sums, r"SHA256SUMS: line 2 is no checksum"),
+    ]:
+        (folder / SUMS).write_text(text)
+        refused(folder, match)
+    (folder / SUMS).unlink()
+    refused(folder, "SHA256SUMS: missing; the bundle is incomplete")
+
+
+def test_an_older_bundle_needs_no_checksums_but_is_held_to_those_it_has(tmp_path):
+    folder = write_bundle(tmp_path)
+    assert load_bundle(folder).manifest.version == 1
+    (folder / SUMS).write_text(f"{'0' * 64}  manifest.json\n")
+    refused(folder, r"manifest\.json: its checksum is not the one in SHA256SUMS")
+
+
+def test_the_shipped_bundle_has_checksums():
+    assert (default_bundle().path / SUMS).is_file()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+@pytest.mark.parametrize("name", ["manifest.json", "reader.onnx", SUMS])
+def test_a_pipe_is_not_waited_for(tmp_path, name):
+    folder = summed(tmp_path)
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    refused(folder, "not a regular file|holds no manifest")
+
+
+def test_a_graph_of_many_gigabytes_is_not_read(tmp_path):
+    folder = write_bundle(tmp_path)
+    with (folder / "reader.onnx").open("wb") as file:
+        file.truncate(200 << 30)
+    refused(folder, r"reader\.onnx: 214\.7 GB, too large")
+
+
+def test_a_manifest_nested_without_end_is_refused(tmp_path):
+    (tmp_path / "manifest.json").write_text("[" * 200_000)
+    refused(tmp_path, "not JSON")
 
 
 def test_devices(monkeypatch):

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from bloodfilm.imaging.canonical import CanonicalView, view_of
 from bloodfilm.imaging.measure import Measurement, Pooled, measure, pool
 from bloodfilm.imaging.open import open_image
 from bloodfilm.inference.bundle import Bundle
+from bloodfilm.inference.graph_run import run_graph
 from bloodfilm.inference.reading import Reader, Reading
 
 Pixels = NDArray[np.uint8]
@@ -51,7 +51,8 @@ def read_true_cells(
 
     def flush() -> None:
         crops = np.stack([crop for *_, crop in waiting])
-        outputs: list[Any] = session.run(reader.outputs, {"crops": crops})
+        shapes = reader.shapes(len(crops))
+        outputs = run_graph(session, reader.spec.file, {"crops": crops}, shapes)
         for (i, cell, box, _), reading in zip(waiting, reader.read(*outputs), strict=True):
             pairs.append(Pair(i, cell, _result(box, reading)))
         waiting.clear()

@@ -19,6 +19,7 @@ from bloodfilm import __version__
 from bloodfilm.core.errors import BundleError, ConfigError
 from bloodfilm.imaging.resample import BACKGROUND
 from bloodfilm.inference.bundle import MANIFEST, open_session
+from bloodfilm.inference.checksums import SUMS, sums_of
 from bloodfilm.inference.decode import Detections, decode
 from bloodfilm.inference.manifest import FORMAT, VERSION, Manifest
 from bloodfilm.models.detector import CellDetector
@@ -260,8 +261,17 @@ def export_bundle(
         (out / f"{name}.part").write_bytes(data)
     for name in graphs:
         (out / f"{name}.part").replace(out / name)
-    write_json(out / MANIFEST, manifest)
+    write_manifest(out, manifest)
     return parity
+
+
+def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    """Write the manifest of a bundle whose graphs are in their place, and all checksums."""
+    write_json(folder / MANIFEST, manifest)
+    names = (MANIFEST, manifest["detector"]["file"], manifest["reader"]["file"])
+    partial = folder / f"{SUMS}.part"
+    partial.write_text(sums_of(folder, names), encoding="utf-8", newline="\n")
+    partial.replace(folder / SUMS)
 
 
 def _refuse_strangers(out: Path) -> None:

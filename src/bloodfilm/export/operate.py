@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from bloodfilm.core import Domain
+from bloodfilm.export.bundle import write_manifest
 from bloodfilm.imaging.open import open_image
 from bloodfilm.inference.analyzer import Analyzer
 from bloodfilm.inference.bundle import MANIFEST, load_bundle
 from bloodfilm.inference.decode import Detections
 from bloodfilm.inference.manifest import NUCLEATED
 from bloodfilm.training.calibrate import best_threshold
-from bloodfilm.training.checkpoint import write_json
 from bloodfilm.training.sources import (
     KINDS,
     CanonicalField,
@@ -56,5 +56,5 @@ def set_threshold(bundle: Path, held: Sequence[SourcedField]) -> float:
     manifest["detector"]["thresholds"][NUCLEATED] = threshold
     validation = manifest["metrics"].setdefault("validation", {})
     validation.setdefault("detector", {})["f1_confirmed_cell"] = round(f1, 4)
-    write_json(bundle / MANIFEST, manifest)
+    write_manifest(bundle, manifest)
     return f1

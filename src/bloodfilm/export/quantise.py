@@ -16,9 +16,9 @@ from bloodfilm.core import boxes as geometry
 from bloodfilm.core.attributes import Schema
 from bloodfilm.core.errors import BundleError
 from bloodfilm.evaluation.matching import match
+from bloodfilm.export.bundle import write_manifest
 from bloodfilm.inference.bundle import MANIFEST, open_session
 from bloodfilm.inference.decode import Detections, decode
-from bloodfilm.training.checkpoint import write_json
 
 LEAST_AGREEMENT = 0.95
 """F1 of the eight-bit detections against the float ones at IoU 0.5, over the probes."""
@@ -192,7 +192,7 @@ def _store(folder: Path, manifest: dict[str, Any], graphs: dict[str, bytes]) -> 
         (folder / f"{manifest[part]['file']}.part").write_bytes(data)
     for name in graphs:
         (folder / f"{name}.part").replace(folder / name)
-    write_json(folder / MANIFEST, manifest)
+    write_manifest(folder, manifest)
 
 
 def _detections(model: bytes, images: Sequence[Pixels], spec: dict[str, Any]) -> list[Detections]:

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -24,6 +23,7 @@ from bloodfilm.inference.aggregate import aggregate
 from bloodfilm.inference.bundle import Bundle
 from bloodfilm.inference.decode import Detections, decode, settle
 from bloodfilm.inference.evidence import Weights
+from bloodfilm.inference.graph_run import check_probabilities, run_graph
 from bloodfilm.inference.manifest import NUCLEATED, RED_CELL
 from bloodfilm.inference.reading import CUT, DOUBTED, LIKE_RED, NOVEL, Reader, Reading, touches_edge
 
@@ -142,9 +142,15 @@ class Analyzer:
         parts = []
         for tile in tiles:
             with clock("detect"):
-                scores, boxes = self._detector.run(
-                    ["scores", "boxes"], {"image": self._padded(tile.crop(canonical))}
+                batch = self._padded(tile.crop(canonical))
+                rows, columns = (n // spec.stride for n in batch.shape[1:3])
+                scores, boxes = run_graph(
+                    self._detector,
+                    spec.file,
+                    {"image": batch},
+                    {"scores": (1, len(self.kinds), rows, columns), "boxes": (1, 4, rows, columns)},
                 )
+                check_probabilities(scores, spec.file, "scores")
             with clock("decode"):
                 parts.append(
                     decode(
@@ -247,7 +253,8 @@ class Analyzer:
             with clock("crop"):
                 crops = view.crops(image, centres(found.boxes[batch]), spec.size, spec.um_per_px)
             with clock("read"):
-                outputs: list[Any] = self._reader.run(self.reader.outputs, {"crops": crops})
+                shapes = self.reader.shapes(len(crops))
+                outputs = run_graph(self._reader, spec.file, {"crops": crops}, shapes)
                 readings.update(zip(batch.tolist(), self.reader.read(*outputs), strict=True))
         return readings
 

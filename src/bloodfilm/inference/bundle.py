@@ -1,10 +1,11 @@
 """A model bundle: a manifest and two ONNX graphs in a folder, verified before use.
 
 Loading reads data only: JSON and ONNX graphs made of standard operators. No code of the bundle
-ever runs, no custom operator library is registered.
+ever runs, no custom operator library is registered, and no file but the bundle's own is opened.
 """
 
 import hashlib
+import stat
 import threading
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,10 +15,14 @@ from typing import Any
 from bloodfilm.core.attributes import Schema
 from bloodfilm.core.errors import BundleError, ConfigError
 from bloodfilm.core.taxonomy import Taxonomy
-from bloodfilm.inference.manifest import Manifest, read_manifest
+from bloodfilm.inference.checksums import SUMS, check_sum, read_sums
+from bloodfilm.inference.graph_check import check_graph
+from bloodfilm.inference.manifest import SUMMED_VERSION, Manifest, read_manifest
 
 MANIFEST = "manifest.json"
 DEVICES = ("auto", "cpu", "cuda")
+MAX_BYTES = 1 << 31
+"""No serialised ONNX model can be larger."""
 
 Shape = list[int | None]
 
@@ -101,7 +106,7 @@ class Bundle:
 
 
 def load_bundle(path: str | Path) -> Bundle:
-    """Read and verify a bundle folder: format, version, keys, and the graphs' checksums.
+    """Read and verify a bundle folder: format, version, keys, and all checksums.
 
     The graphs' inputs and outputs are checked when a graph is first opened. Raises `BundleError`
     (one line) where anything is missing, damaged or of another version.
@@ -115,7 +120,15 @@ def load_bundle(path: str | Path) -> Bundle:
     if not place.is_file():
         raise BundleError(f"{folder}: not a bloodfilm bundle (it holds no {MANIFEST})")
     text = _read(place)
+    sums = read_sums(_read(folder / SUMS), folder / SUMS) if (folder / SUMS).exists() else None
+    if sums is not None:
+        check_sum(sums, place, hashlib.sha256(text).hexdigest())
     manifest = read_manifest(text, str(place))
+    if sums is None and manifest.version >= SUMMED_VERSION:
+        raise BundleError(f"{folder / SUMS}: missing; the bundle is incomplete, get it again")
+    for spec in (manifest.detector, manifest.reader):
+        if sums is not None:
+            check_sum(sums, folder / spec.file, spec.sha256)
     graphs = {
         part: _verified(folder / spec.file, spec.sha256)
         for part, spec in (("detector", manifest.detector), ("reader", manifest.reader))
@@ -135,6 +148,12 @@ def default_bundle() -> Bundle:
 
 def _read(path: Path) -> bytes:
     try:
+        status = path.stat()
+        # A pipe could be waited for, and a device read, without end.
+        if not stat.S_ISREG(status.st_mode):
+            raise BundleError(f"{path}: is not a regular file; the bundle is damaged, get it again")
+        if status.st_size > MAX_BYTES:
+            raise BundleError(f"{path}: {status.st_size / 1e9:.1f} GB, too large for a bundle")
         return path.read_bytes()
     except FileNotFoundError:
         raise BundleError(f"{path}: missing; the bundle is incomplete, get it again") from None
@@ -155,11 +174,15 @@ def _verified(path: Path, sha256: str) -> bytes:
 def open_session(graph: bytes, place: Path, device: str, threads: int) -> Any:
     """An ONNX Runtime session for the bytes of a graph; `place` is for messages.
 
-    Raises `ConfigError` if `device` is not to be had, `BundleError` if the graph cannot be loaded.
+    Raises `ConfigError` if `device` is not to be had, `BundleError` if the graph cannot be loaded
+    or keeps tensors in other files.
     """
     import onnxruntime as ort
 
+    check_graph(graph, place)
     options = ort.SessionOptions()
+    # What has been checked as ONNX must not be taken for ONNX Runtime's own format.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3

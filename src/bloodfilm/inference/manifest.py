@@ -10,7 +10,10 @@ from bloodfilm.core.errors import BundleError, DataError
 from bloodfilm.core.taxonomy import Taxonomy
 
 FORMAT = "bloodfilm-bundle"
-VERSION = 1
+VERSION = 2
+OLDEST_VERSION = 1
+SUMMED_VERSION = 2
+"""From this version on a bundle must have `SHA256SUMS`; nothing else changed."""
 NUCLEATED = "nucleated cell"
 RED_CELL = "red cell"
 PLATELET = "platelet"
@@ -93,7 +96,7 @@ class Manifest(_Strict):
     """All of `manifest.json`; a key nobody knows is refused, so that none is overlooked."""
 
     format: Literal["bloodfilm-bundle"]
-    version: Literal[1]
+    version: Literal[1, 2]
     name: str
     created: str
     licence: str
@@ -152,14 +155,14 @@ def read_manifest(text: bytes, place: str) -> Manifest:
     """Check the bytes of a manifest; `BundleError` (one line, begins with `place`) if wrong."""
     try:
         data = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise BundleError(f"{place}: not JSON; the bundle is damaged, get it again") from None
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise BundleError(f'{place}: not a bloodfilm bundle (no "format": "{FORMAT}")')
-    if data.get("version") != VERSION:
+    if data.get("version") not in range(OLDEST_VERSION, VERSION + 1):
         raise BundleError(
-            f"{place}: bundle version {data.get('version')!r}, but this program reads version "
-            f"{VERSION}; use a bloodfilm that matches the bundle"
+            f"{place}: bundle version {data.get('version')!r}, but this program reads versions "
+            f"{OLDEST_VERSION} to {VERSION}; use a bloodfilm that matches the bundle"
         )
     try:
         return Manifest.model_validate(data)

@@ -75,6 +75,11 @@ class Reader:
             n: tuple(c for c in self.taxonomy.children(n) if c in self._masks) for n in nodes
         }
 
+    def shapes(self, n: int) -> dict[str, tuple[int, ...]]:
+        """The shape of each output for n crops, in the order `read` wants them."""
+        widths = {"classes": (len(self.leaves),), "attributes": (self.schema.width,)}
+        return {name: (n, *widths.get(name, ())) for name in self.outputs}
+
     def read(
         self,
         classes: ArrayLike,

@@ -1,0 +1,57 @@
+"""Run a graph, and take nothing from it that is not what the bundle's format promises."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bloodfilm.core.errors import BundleError
+
+ROUNDING = 1e-3
+"""How far beyond 0 and 1 a probability may lie by the arithmetic of eight-bit graphs."""
+
+Outputs = list[NDArray[np.float32]]
+
+
+def run_graph(
+    session: Any,
+    file: str,
+    inputs: dict[str, NDArray[np.uint8]],
+    shapes: Mapping[str, tuple[int, ...]],
+) -> Outputs:
+    """Return the outputs of a graph, in the order of `shapes`.
+
+    Args:
+        session: of ONNX Runtime.
+        file: the graph's, for messages.
+        inputs: by name.
+        shapes: what each output must have for these inputs, by name.
+
+    Raises:
+        BundleError: for another shape, and for a value that is no finite number. Further on, such
+            a value would drop cells without a word, or make results that JSON cannot hold.
+    """
+    outputs: Outputs = session.run(list(shapes), inputs)
+    for (name, shape), values in zip(shapes.items(), outputs, strict=True):
+        if values.shape != shape:
+            raise BundleError(
+                f"the bundle's {file} returned {name!r} of shape {values.shape} where {shape} is "
+                "wanted; use another bundle"
+            )
+        if not np.isfinite(values).all():
+            raise BundleError(
+                f"the bundle's {file} returned NaN or infinity in {name!r}; use another bundle"
+            )
+    return outputs
+
+
+def check_probabilities(values: NDArray[np.float32], file: str, name: str) -> None:
+    """Raise `BundleError` if a value lies outside 0 and 1 by more than rounding."""
+    low, high = float(values.min(initial=0)), float(values.max(initial=0))
+    if low < -ROUNDING or high > 1 + ROUNDING:
+        worst = low if low < -ROUNDING else high
+        raise BundleError(
+            f"the bundle's {file} returned {worst:.4g} in {name!r}, which is no probability; "
+            "use another bundle"
+        )
