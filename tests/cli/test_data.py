@@ -75,7 +75,9 @@ def test_info_reads_well(drawn):
 
 def test_convert_says_what_was_lost(drawn, tmp_path):
     target = tmp_path / "yolo"
-    result = run("convert", drawn, target, "--to", "yolo", "--copy-images")
+    words = ("convert", drawn, target, "--to", "yolo", "--copy-images")
+    assert run(*words).exit_code == 2 and not target.exists()  # they lie beside the set
+    result = run(*words, "--allow-outside")
     assert result.exit_code == 0
     assert f"wrote {target}: 2 fields as yolo" in result.output
     assert "left out: attributes of 1 cells" in result.output
@@ -96,7 +98,8 @@ def test_convert_there_and_back_loses_nothing(drawn, tmp_path):
 
 
 def test_convert_to_text_labels(drawn, tmp_path):
-    result = run("convert", drawn, tmp_path / "x", "--to", "lld", "--columns", 12, "--link")
+    words = ("--to", "lld", "--columns", 12, "--link", "--allow-outside")
+    result = run("convert", drawn, tmp_path / "x", *words)
     assert result.exit_code == 0
     assert (tmp_path / "x" / "txt_labels" / "AttriDet" / "train" / "a.txt").is_file()
 

@@ -133,3 +133,72 @@ def test_a_split_does_not_lead_outside(tmp_path, dataset, format):
     with pytest.raises(DataError, match="would lie outside"):
         save_dataset(Dataset("x", (leading,)), tmp_path / "deep" / "x", format, images="copy")
     assert not list(tmp_path.rglob("*escaped*"))
+
+
+@pytest.mark.parametrize("how", ["copy", "link"])
+@pytest.mark.parametrize(("format", "folder"), [("yolo", "images/all"), ("voc", "JPEGImages")])
+def test_an_image_of_the_set_is_not_replaced_by_another(tmp_path, how, format, folder):
+    place = tmp_path / "x"
+    paths = [place / "another" / "a.png", place / folder / "a.png"]
+    for path, colour in zip(paths, ("red", "blue"), strict=True):
+        path.parent.mkdir(parents=True)
+        Image.new("RGB", (32, 32), colour).save(path)
+    before = [p.read_bytes() for p in paths]
+    fields = tuple(Field(p, 32, 32, (Cell((4, 4, 8, 8), "neutrophil"),)) for p in paths)
+    with pytest.raises(DataError, match="image of the set itself"):
+        save_dataset(Dataset("two", fields), place, format, images=how, overwrite=True)
+    assert [p.read_bytes() for p in paths] == before
+    assert not any(p.is_symlink() for p in paths)
+    assert {p.name for p in place.iterdir()} == {"another", folder.partition("/")[0]}
+
+
+def test_a_file_that_a_source_links_to_is_not_replaced_by_a_link_to_itself(tmp_path, dataset):
+    save_dataset(dataset, tmp_path / "x", "yolo", images="copy")
+    real = tmp_path / "x" / "images" / "all" / "a.png"
+    (tmp_path / "a.png").symlink_to(real)
+    linked = Dataset("one", (replace(dataset[0], path=tmp_path / "a.png"),))
+    for how in ("link", "copy"):
+        save_dataset(linked, tmp_path / "x", "yolo", images=how, overwrite=True)
+        assert not real.is_symlink() and real.read_bytes() == dataset[0].path.read_bytes()
+
+
+def test_linked_images_can_be_replaced_by_copies(tmp_path, dataset):
+    save_dataset(dataset, tmp_path / "x", "yolo", images="link")
+    before = {f.path: f.path.read_bytes() for f in dataset}
+    save_dataset(dataset, tmp_path / "x", "yolo", images="copy", overwrite=True)
+    assert not any(p.is_symlink() for p in (tmp_path / "x").rglob("*"))
+    assert {p: p.read_bytes() for p in before} == before
+
+
+def test_nothing_is_written_through_a_linked_folder(tmp_path, dataset):
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "images").symlink_to(tmp_path / "pixels")
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    for images in ("copy", "link"):
+        with pytest.raises(DataError, match="is a link to"):
+            save_dataset(dataset, tmp_path / "x", "yolo", images=images, overwrite=True)
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize("format", WRITERS)
+def test_what_is_no_image_is_never_copied(tmp_path, dataset, format):
+    (tmp_path / "pixels" / "a.png").write_text("PRIVATE KEY")
+    place = target(tmp_path, format)
+    lost = save_dataset(dataset, place, format, images="copy")
+    assert f"left out: {dataset[0].path}, which is not an image" in lost
+    made = [p for p in tmp_path.rglob("*") if p.is_file() and p != dataset[0].path]
+    assert not any(b"PRIVATE" in p.read_bytes() for p in made)
+
+
+@pytest.mark.parametrize("format", WRITERS)
+def test_images_outside_of_the_set_are_copied_only_if_allowed(tmp_path, dataset, format):
+    (tmp_path / "labels").mkdir()
+    read = replace(dataset, source=tmp_path / "labels")
+    place = target(tmp_path, format)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(DataError, match="allow_outside"):
+        save_dataset(read, place, format, images="copy")
+    assert sorted(tmp_path.rglob("*")) == before
+    lost = save_dataset(read, place, format, images="copy", allow_outside=True)
+    named = [f"from outside of {tmp_path / 'labels'}: {f.path}" for f in dataset]
+    assert [line for line in lost if line.startswith("from outside")] == named

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from bloodfilm.core import Dataset, Field
 from bloodfilm.core.errors import DataError
+from bloodfilm.core.files import refuse_inputs, refuse_links, write_bytes, write_json
 from bloodfilm.formats import save_dataset
 from bloodfilm.imaging.open import open_image
 
 NATIVE, COCO, STUDIO, PICTURES = "bloodfilm.json", "coco.json", "label-studio.json", "pictures"
+SHEET = "plan.jpg"
 CATEGORY = "region to mark"
 LONGEST = 900
 SHEET_COLUMNS, SHEET_SIDE, SHEET_MOST = 5, 260, 40
@@ -38,15 +40,15 @@ def write_plan(dataset: Dataset, out: Path, overwrite: bool = False) -> list[Pat
     for file in files:
         if file.exists() and not overwrite:
             raise DataError(f"{file}: exists; choose another --out or give --overwrite")
+    pictures = [out / PICTURES / _picture_name(n, f) for n, f in enumerate(dataset.fields, 1)]
+    for file in (*files, out / SHEET, *pictures):
+        refuse_links(out, file)
+    refuse_inputs([*files, out / SHEET, *pictures], [item.path for item in dataset])
     save_dataset(dataset, files[0], "bloodfilm", overwrite=overwrite)
-    _write_json(files[1], coco_regions(dataset))
+    write_json(files[1], coco_regions(dataset))
     save_dataset(dataset, files[2], "label_studio", overwrite=overwrite)
     propose(files[2])
     return [*files, *draw_plan(dataset.fields, out / PICTURES)]
-
-
-def _write_json(path: Path, data: Any) -> None:
-    path.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def coco_regions(dataset: Dataset) -> dict[str, Any]:
@@ -86,7 +88,7 @@ def propose(tasks: Path) -> None:
     content = json.loads(tasks.read_text(encoding="utf-8"))
     for task in content:
         task["predictions"], task["annotations"] = task["annotations"], []
-    _write_json(tasks, content)
+    write_json(tasks, content)
 
 
 def _polygons(item: Field) -> tuple[tuple[tuple[float, float], ...], ...]:
@@ -99,20 +101,23 @@ def _polygons(item: Field) -> tuple[tuple[tuple[float, float], ...], ...]:
 
 def draw_plan(fields: Sequence[Field], folder: Path) -> list[Path]:
     """Write a picture of each field, dimmed where nothing is to be marked, and a sheet of them."""
-    folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     thumbnails: list[NDArray[np.uint8]] = []
     for number, item in enumerate(fields, 1):
         picture = draw_region(open_image(item.path), item)
-        path = folder / f"{number:04d}-{item.path.stem}.jpg"
+        path = folder / _picture_name(number, item)
         _save(path, picture)
         written.append(path)
         if len(thumbnails) < SHEET_MOST:
             thumbnails.append(_fit(picture, SHEET_SIDE))
     if thumbnails:
-        _save(folder.parent / "plan.jpg", _sheet(thumbnails))
-        written.insert(0, folder.parent / "plan.jpg")
+        _save(folder.parent / SHEET, _sheet(thumbnails))
+        written.insert(0, folder.parent / SHEET)
     return written
+
+
+def _picture_name(number: int, item: Field) -> str:
+    return f"{number:04d}-{item.path.stem}.jpg"
 
 
 def draw_region(image: NDArray[np.uint8], item: Field) -> NDArray[np.uint8]:
@@ -154,4 +159,4 @@ def _save(path: Path, picture: NDArray[np.uint8]) -> None:
     done, data = cv2.imencode(path.suffix, picture[..., ::-1])
     if not done:
         raise DataError(f"{path}: could not be encoded")
-    path.write_bytes(data.tobytes())
+    write_bytes(path, data.tobytes(), sync=False)

@@ -1,15 +1,10 @@
 """Files that hold the same bytes, found by reading as few of them as possible."""
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-
-def digest(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+from bloodfilm.core.files import sha256_of
 
 
 def copies(paths: Iterable[Path]) -> list[list[Path]]:
@@ -25,6 +20,6 @@ def copies(paths: Iterable[Path]) -> list[list[Path]]:
     for listed in sizes.values():
         groups: dict[str, list[Path]] = defaultdict(list)
         for path in listed.values() if len(listed) > 1 else ():
-            groups[digest(path)].append(path)
+            groups[sha256_of(path)].append(path)
         found += [sorted(group) for group in groups.values() if len(group) > 1]
     return sorted(found)

@@ -10,6 +10,7 @@ from bloodfilm.audit.labels import Source
 from bloodfilm.audit.menders import MENDERS, Book, Change, where
 from bloodfilm.audit.mendtext import OWN_KINDS, Orders, mend_texts
 from bloodfilm.core import ConfigError, DataError
+from bloodfilm.core.files import write_json, write_text
 from bloodfilm.formats import lld
 from bloodfilm.formats._lldnames import parse_subset
 from bloodfilm.formats._lldzip import NAME as ZIPPED
@@ -141,8 +142,7 @@ def _write_books(books: Sequence[Book], root: Path, out: Path) -> None:
         if name.parts[0] == ZIPPED:  # the copy has it unpacked
             name = Path("json_labels") / name.name
         target = _place(subset, root, out) / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(json.dumps(book.content, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(target, book.content, indent=None)
 
 
 def _place(subset: lld.Subset, root: Path, out: Path) -> Path:
@@ -161,4 +161,4 @@ def _link_images(subset: lld.Subset, place: Path) -> None:
 def _write_logs(mended: Mended, out: Path) -> None:
     for name, rows in (("changes", mended.changes), ("left", mended.left)):
         lines = "".join(json.dumps(r.to_json(), ensure_ascii=False) + "\n" for r in rows)
-        (out / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+        write_text(out / f"{name}.jsonl", lines)

@@ -20,6 +20,7 @@ from bloodfilm.audit.menders import NONE, Change
 from bloodfilm.audit.table import Builder
 from bloodfilm.audit.textlabels import TextFile, add_files, text_files
 from bloodfilm.core import LLD_SCHEMA
+from bloodfilm.core.files import copy_file, write_text
 from bloodfilm.formats import lld
 from bloodfilm.formats._images import walk
 from bloodfilm.formats._lldcodes import CLASSES, is_none, text_code
@@ -304,9 +305,8 @@ def _write(sheets: Sequence[Sheet], folder: Path, out: Path) -> None:
             if sheet is not None and sheet.name is None:
                 continue
             target = out / (path.relative_to(folder) if sheet is None else str(sheet.name))
-            target.parent.mkdir(parents=True, exist_ok=True)
             if sheet is None or not any(c.annotation for c in sheet.changes):
-                target.write_bytes(path.read_bytes())
+                copy_file(path, target)
             else:
                 text = "".join(f"{line}\n" for line in sheet.lines if line is not None)
-                target.write_text(text, encoding="utf-8")
+                write_text(target, text, sync=False)

@@ -47,8 +47,18 @@ def analyze(
     """
     import json
 
-    from bloodfilm.cli.running import Job, prepare_out, say, summary, timed_run
+    from bloodfilm.cli.running import (
+        CELLS,
+        REPORT,
+        RESULT,
+        Job,
+        prepare_out,
+        say,
+        summary,
+        timed_run,
+    )
     from bloodfilm.core.domain import Domain
+    from bloodfilm.core.files import refuse_inputs
     from bloodfilm.imaging.open import find_images
     from bloodfilm.inference.analyzer import Analyzer
     from bloodfilm.inference.bundle import default_bundle, load_bundle
@@ -56,6 +66,7 @@ def analyze(
     stated = Domain(um_per_px=um_per_px, squeeze=squeeze)
     images = find_images(paths)
     analyzer = Analyzer(load_bundle(bundle) if bundle else default_bundle(), device, 1, min_score)
+    refuse_inputs([out / name for name in (CELLS, RESULT, REPORT)], images)
     prepare_out(out, overwrite, resume)
     settings = {
         "paths": paths,

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bloodfilm.cli.examples import epilog
+from bloodfilm.cli.outputs import refuse_inputs
 
 if TYPE_CHECKING:
     from bloodfilm.audit import Finding
@@ -59,7 +60,9 @@ def audit(
     from bloodfilm.audit import audit as run_audit
     from bloodfilm.audit.finding import counts
 
+    refuse_inputs((as_json, html), roots)
     sources = [open_source(root, format) for root in roots]
+    refuse_inputs((as_json, html), _images(s.table for s in sources))
     options = Options(pixels=not no_pixels, thorough=thorough, bundle=bundle)
     with progress() as tell:
         findings = run_audit(sources, options, tell)
@@ -157,7 +160,9 @@ def split(
     plan = SplitPlan(
         test_share, val_share, seed, leave_patient_out, leave_domain_out, keep_test=not fresh
     )
+    refuse_inputs((out, dataset), roots)
     tables = [open_source(root, format).table for root in roots]
+    refuse_inputs((out, dataset), _images(tables))
     with progress() as tell:
         pairs = [same_glass(t, tell) for t in tables] if content else []
     made = plan_split(tables, plan, pairs)
@@ -179,7 +184,10 @@ def stats(
     from bloodfilm.audit import open_source
     from bloodfilm.audit.stats import statistics
 
-    figures = statistics(open_source(root, format).table)
+    refuse_inputs((as_json, html), [root])
+    table = open_source(root, format).table
+    refuse_inputs((as_json, html), _images([table]))
+    figures = statistics(table)
     if as_json is not None:
         write_json(as_json, figures)
     if html is not None:
@@ -212,11 +220,15 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
         yield tell
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write plain data, whole or not at all."""
-    from bloodfilm.report.files import whole
+def _images(tables: "Iterable[Table]") -> Iterator[Path]:
+    return (Path(row.path) for table in tables for row in table.rows)
 
-    with whole(path) as file:
+
+def write_json(path: Path, content: Any) -> None:
+    """Write plain data to a file or stream that the user named."""
+    from bloodfilm.core.files import open_output
+
+    with open_output(path) as file:
         json.dump(content, file, indent=1, ensure_ascii=False)
         file.write("\n")
 

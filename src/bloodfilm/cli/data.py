@@ -75,6 +75,13 @@ def convert(
     link: Annotated[
         bool, typer.Option("--link", help="Link the images into DST instead of copying them.")
     ] = False,
+    allow_outside: Annotated[
+        bool,
+        typer.Option(
+            "--allow-outside",
+            help="Also copy or link images that the labels name outside of SRC; each is listed.",
+        ),
+    ] = False,
     columns: Annotated[
         int | None,
         typer.Option(help="Write LLD's text labels of 5, 11, 12, 15 or 16 columns, not JSON."),
@@ -94,6 +101,7 @@ def convert(
         raise ConfigError("--copy-images and --link exclude each other; give one of them")
     dataset = _open(source, from_format, labels, clean_splits, strict)
     options: dict[str, Any] = {"overwrite": overwrite}
+    options["allow_outside"] = allow_outside
     options["images"] = "copy" if copy_images else "link" if link else None
     if columns is not None:
         options |= {"labels": "text", "columns": columns}

@@ -40,17 +40,15 @@ def demo(
 
 def draw_fields(folder: Path) -> list[Path]:
     """Draw fields as PNG files, a folder per look; returns their paths in order."""
-    import cv2
-
-    from bloodfilm.films import get_look, render_field, usual_recipe
+    from bloodfilm.core.files import refuse_links
+    from bloodfilm.films import get_look, render_field, save_image, usual_recipe
 
     paths = []
     for look, count in FIELDS:
         place = folder / look
-        place.mkdir(parents=True, exist_ok=True)
         for seed in range(count):
             image, _ = render_field(look, usual_recipe(get_look(look)), seed=seed)
-            _, encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
             paths.append(place / f"field_{seed + 1}.png")
-            paths[-1].write_bytes(encoded.tobytes())
+            refuse_links(folder.parent, paths[-1])
+            save_image(paths[-1], image)
     return paths

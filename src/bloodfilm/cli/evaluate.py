@@ -98,6 +98,7 @@ def evaluate(
         seed=seed,
         device=device,
         threads=threads,
+        output=json_file,
     )
     evaluation = carry_out(request)
     if json_file is not None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from bloodfilm import __version__
 from bloodfilm.cli.bars import bar
+from bloodfilm.cli.outputs import refuse_inputs
 from bloodfilm.core.dataset import Dataset
 from bloodfilm.core.domain import Domain
 from bloodfilm.core.errors import ConfigError, DataError
@@ -52,6 +53,7 @@ class Request:
     seed: int = 0
     device: str = "auto"
     threads: int | None = None
+    output: Path | None = None
 
     def __post_init__(self) -> None:
         if self.scale not in ("auto", "truth"):
@@ -64,7 +66,7 @@ class Request:
     @property
     def settings(self) -> dict[str, Any]:
         """What bears on the figures, as plain data."""
-        left_out = {"dataset", "images", "bundle", "predictions", "threads", "device"}
+        left_out = {"dataset", "images", "bundle", "predictions", "threads", "device", "output"}
         left_out |= {"bootstrap", "seed"}
         return {k: v for k, v in asdict(self).items() if k not in left_out}
 
@@ -81,7 +83,10 @@ class Material:
 
 def carry_out(request: Request) -> Evaluation:
     """Evaluate as asked; `BloodfilmError` where that cannot be done."""
+    inputs = (request.dataset, request.images, request.bundle, request.predictions)
+    refuse_inputs([request.output], filter(None, inputs))
     whole, data = open_fields(request)
+    refuse_inputs([request.output], (item.path for item in whole))
     level = parse_level(request.level, data.taxonomy)
     resampling = Resampling(request.bootstrap, request.seed)
     notes = [f"{len(whole.problems)} problems of the data set; see its audit"]
@@ -250,13 +255,12 @@ def _analyse(fields: list[Field], bundle: Bundle, request: Request) -> Material:
 
 
 def write_record(path: Path, evaluation: Evaluation) -> None:
-    """Write the record as JSON, whole or not at all; `DataError` if that cannot be done."""
-    from bloodfilm.report.files import whole
+    """Write the record as JSON; `DataError` if that cannot be done."""
+    from bloodfilm.core.files import open_output
 
     text = json.dumps(evaluation.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with whole(path) as file:
+        with open_output(path) as file:
             file.write(text + "\n")
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror})") from None

@@ -77,8 +77,7 @@ def _write_lld(
     out: Path, subsets: list[str], numbers: tuple[int, int, int, int], faults: list[str]
 ) -> None:
     """Write a set in LLD's layout, and what was planted in it."""
-    import json
-
+    from bloodfilm.core.files import write_json
     from bloodfilm.films.bed import SPARSE, BedPlan
     from bloodfilm.films.faults import FAULTS, write_bed
 
@@ -87,6 +86,6 @@ def _write_lld(
     plan = BedPlan(subsets, patients, fields, side, sparse=True, faults=chosen)
     planted = write_bed(out, plan, seed=seed)
     listed = [item.to_json(out) for item in planted]
-    (out / "planted.json").write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
+    write_json(out / "planted.json", listed)
     print(f"{out}: {len(subsets)} subsets of {patients} patients; {len(planted)} faults planted")
     print(f"  text labels of 12 columns, and of 16 in {SPARSE}")

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bloodfilm.cli.outputs import refuse_inputs
+
 if TYPE_CHECKING:
     from bloodfilm.audit.identity import Identities
 
@@ -41,7 +43,9 @@ def overlaps(
     from bloodfilm.cli.auditing import progress, write_json
     from bloodfilm.formats import open_dataset, save_dataset
 
+    refuse_inputs((as_json, dataset), [root])
     opened = open_dataset(root, format)
+    refuse_inputs((as_json, dataset), (item.path for item in opened))
     with progress() as tell:
         found = identify(table_of(opened), tell, thorough=thorough, retaken=not no_subsets)
     print("\n".join(_lines(found)))

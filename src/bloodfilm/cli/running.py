@@ -5,6 +5,8 @@ While it runs, `results.part.jsonl` and `cells.part.csv` grow file by file; at t
 """
 
 import csv
+import io
+import os
 import sys
 import time
 from collections import Counter
@@ -19,13 +21,13 @@ from bloodfilm import __version__
 from bloodfilm.cli.bars import counted
 from bloodfilm.core.domain import Domain
 from bloodfilm.core.errors import ConfigError, DataError
+from bloodfilm.core.files import atomic_write, open_new
 from bloodfilm.core.result import FieldResult
 from bloodfilm.inference.analyzer import Analyzer
 from bloodfilm.inference.journal import Journal
 from bloodfilm.inference.manifest import NUCLEATED
 from bloodfilm.inference.pipeline import analyze_paths
 from bloodfilm.inference.run import AnalysisRun, FieldFailure, Outcome
-from bloodfilm.report.files import whole
 from bloodfilm.report.tables import cell_columns, cell_row
 
 RESULT, CELLS, REPORT = "result.json", "cells.csv", "report.html"
@@ -102,9 +104,15 @@ def prepare_out(out: Path, overwrite: bool, resume: bool) -> None:
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out}: is a file; --out wants a folder")
     out.mkdir(parents=True, exist_ok=True)
-    there = [n for n in (RESULT, CELLS, REPORT, JOURNAL, CELLS_PART) if (out / n).exists()]
+    there = [n for n in (RESULT, CELLS, REPORT, JOURNAL, CELLS_PART) if os.path.lexists(out / n)]
     if not there:
         return
+    links = [n for n in there if (out / n).is_symlink()]
+    if links and not overwrite:
+        raise ConfigError(
+            f"{out / links[0]}: is a link; results are not written through links, remove it or "
+            "choose another --out"
+        )
     if overwrite:
         for name in there:
             (out / name).unlink()
@@ -168,7 +176,7 @@ def run_job(job: Job, resume: bool = False) -> tuple[AnalysisRun, Tally]:
 
 def _finish(job: Job, run: AnalysisRun) -> None:
     """Write the final files; the journal goes only when all of them are there."""
-    with _naming(job.out / RESULT), whole(job.out / RESULT) as file:
+    with _naming(job.out / RESULT), atomic_write(job.out / RESULT) as file:
         run.write_json(file)
     (job.out / CELLS_PART).replace(job.out / CELLS)
     if job.report:
@@ -180,11 +188,11 @@ def _finish(job: Job, run: AnalysisRun) -> None:
 
 @contextmanager
 def _writing(path: Path) -> Iterator[TextIO]:
-    with (
-        _naming(path),
-        path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
-    ):
-        yield file
+    with _naming(path):
+        path.unlink(missing_ok=True)  # of the run that is gone on with
+        raw = io.BufferedWriter(open_new(path))
+        with io.TextIOWrapper(raw, "utf-8", "surrogateescape", newline="") as file:
+            yield file
 
 
 @contextmanager

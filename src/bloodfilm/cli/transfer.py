@@ -115,11 +115,11 @@ def _run(job: "Transfer", pictures: Path | None, progress: "Progress") -> None:
 
 def _write_record(job: "Transfer", out: Path) -> dict[str, Any]:
     """Write `transfer.json`; return its head."""
-    import json
     from collections import Counter
     from dataclasses import asdict
 
     from bloodfilm import __version__
+    from bloodfilm.core.files import write_json
 
     cells: Counter[str] = Counter()
     for record in job.records:
@@ -133,10 +133,7 @@ def _write_record(job: "Transfer", out: Path) -> dict[str, Any]:
         "cells": dict(cells),
     }
     content = summary | {"pairs": [record.to_json() for record in job.records]}
-    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    unfinished = out / f"{RECORD}.part"
-    unfinished.write_text(text, encoding="utf-8", errors="surrogateescape")
-    unfinished.replace(out / RECORD)
+    write_json(out / RECORD, content)
     return content
 
 

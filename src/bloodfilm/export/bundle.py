@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from bloodfilm import __version__
 from bloodfilm.core.errors import BundleError, ConfigError
+from bloodfilm.core.files import write_together
 from bloodfilm.imaging.resample import BACKGROUND
 from bloodfilm.inference.bundle import MANIFEST, open_session
 from bloodfilm.inference.checksums import SUMS, sums_of
@@ -25,7 +26,6 @@ from bloodfilm.inference.manifest import FORMAT, VERSION, Manifest
 from bloodfilm.models.detector import CellDetector
 from bloodfilm.models.reader import CellReader
 from bloodfilm.training.calibrate import ReaderCalibration
-from bloodfilm.training.checkpoint import write_json
 from bloodfilm.training.tasks.detector import NMS_IOU
 
 OPSET = 17
@@ -255,23 +255,25 @@ def export_bundle(
     parity |= reader_parity(reader.graph, graphs["reader.onnx"], crops)
     manifest = _manifest(detector, reader, thresholds, calibration, labels, graphs, parity)
     Manifest.model_validate(manifest)
-    out.mkdir(parents=True, exist_ok=True)
-    # A full disk must show before anything of a bundle that is there is replaced.
-    for name, data in graphs.items():
-        (out / f"{name}.part").write_bytes(data)
-    for name in graphs:
-        (out / f"{name}.part").replace(out / name)
-    write_manifest(out, manifest)
+    write_manifest(out, manifest, graphs)
     return parity
 
 
-def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    """Write the manifest of a bundle whose graphs are in their place, and all checksums."""
-    write_json(folder / MANIFEST, manifest)
+def write_manifest(
+    folder: Path, manifest: dict[str, Any], graphs: Mapping[str, bytes] | None = None
+) -> None:
+    """Write the manifest and all checksums of a bundle, all or none.
+
+    Args:
+        folder: of the bundle.
+        manifest: its content.
+        graphs: to write with it, by file name; those left out are in their place.
+    """
+    content = dict(graphs or {})
+    content[MANIFEST] = (json.dumps(manifest, indent=2) + "\n").encode()
     names = (MANIFEST, manifest["detector"]["file"], manifest["reader"]["file"])
-    partial = folder / f"{SUMS}.part"
-    partial.write_text(sums_of(folder, names), encoding="utf-8", newline="\n")
-    partial.replace(folder / SUMS)
+    content[SUMS] = sums_of(folder, names, content).encode()
+    write_together({folder / name: data for name, data in content.items()})
 
 
 def _refuse_strangers(out: Path) -> None:

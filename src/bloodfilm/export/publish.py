@@ -14,6 +14,7 @@ from torch import nn
 
 from bloodfilm.core.attributes import Schema
 from bloodfilm.core.errors import ConfigError
+from bloodfilm.core.files import write_text
 from bloodfilm.core.taxonomy import Taxonomy
 from bloodfilm.export.bundle import (
     DetectorGraph,
@@ -91,7 +92,7 @@ def publish(
     finally:  # a refused eight-bit form leaves a whole float bundle
         set_threshold(out, _validation_fields(runs[0], root))
         manifest = read_manifest((out / MANIFEST).read_bytes(), str(out / MANIFEST))
-        (out / CARD).write_text(model_card(manifest, notes), encoding="utf-8")
+        write_text(out / CARD, model_card(manifest, notes))
     return parity
 
 

@@ -185,14 +185,11 @@ def _hold(part: str, figures: dict[str, float], good: bool) -> None:
 
 
 def _store(folder: Path, manifest: dict[str, Any], graphs: dict[str, bytes]) -> None:
-    """Write graphs and manifest; a full disk shows before anything is replaced."""
+    """Write graphs and manifest, all or none."""
     for part in ("detector", "reader"):
         data = graphs[manifest[part]["file"]]
         manifest[part]["sha256"] = hashlib.sha256(data).hexdigest()
-        (folder / f"{manifest[part]['file']}.part").write_bytes(data)
-    for name in graphs:
-        (folder / f"{name}.part").replace(folder / name)
-    write_manifest(folder, manifest)
+    write_manifest(folder, manifest, graphs)
 
 
 def _detections(model: bytes, images: Sequence[Pixels], spec: dict[str, Any]) -> list[Detections]:

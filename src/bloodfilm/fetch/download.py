@@ -1,7 +1,6 @@
 """Download one file: resumable, bounded in time and size, checked before it gets its name."""
 
 import errno
-import hashlib
 import http.client
 import json
 import re
@@ -17,6 +16,7 @@ from urllib.parse import urlsplit
 
 from bloodfilm import __version__
 from bloodfilm.core.errors import DataError
+from bloodfilm.core.files import sha256_of, write_text
 
 BLOCK = 1 << 16
 MAX_BYTES = 32 << 30
@@ -138,7 +138,7 @@ def _finish(job: _Download, target: Path, sha256: str | None) -> str:
             f"{job.url}: {length} bytes came, {job.size} were announced by its publisher; "
             "the file has changed or is damaged, and was thrown away"
         )
-    found = file_sha256(job.part)
+    found = sha256_of(job.part)
     if sha256 is not None and found != sha256.lower():
         job.restart()
         raise DataError(
@@ -206,7 +206,7 @@ def _receive(job: _Download, response: Any, have: int) -> None:
         tag = response.headers.get("ETag") or response.headers.get("Last-Modified")
         strong = tag if tag and not tag.startswith("W/") else None
         mark = {"identity": job.identity, "tag": strong}
-        job.note.write_text(json.dumps(mark), encoding="utf-8")
+        write_text(job.note, json.dumps(mark))
     with job.part.open("ab" if start else "wb") as file:
         got = _copy(job, response, file, start, total)
     if total is not None and got < total:
@@ -300,9 +300,3 @@ def tame(text: str) -> str:
 def _total(content_range: str) -> int | None:
     found = re.search(r"/(\d+)$", content_range)
     return int(found[1]) if found else None
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, as hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from bloodfilm.core.errors import ConfigError, DataError
+from bloodfilm.core.files import sha256_of, write_json
 from bloodfilm.fetch.catalogue import Part, Source
-from bloodfilm.fetch.download import Patience, download, file_sha256, read_small
+from bloodfilm.fetch.download import Patience, download, read_small
 from bloodfilm.fetch.unpack import unpack
 
 RECORD = "fetched.json"
@@ -60,7 +61,7 @@ def _is_there(part: Part, folder: Path, known: Any) -> bool:
     if part.archive:
         return all((folder / str(name)).exists() for name in known.get("holds", [""]))
     path = folder / part.name
-    return path.is_file() and file_sha256(path) == known.get("sha256")
+    return path.is_file() and sha256_of(path) == known.get("sha256")
 
 
 def _fetch_part(part: Part, folder: Path, tell: Tell, patience: Patience | None) -> dict[str, Any]:
@@ -73,7 +74,7 @@ def _fetch_part(part: Part, folder: Path, tell: Tell, patience: Patience | None)
     found: dict[str, Any] = {"url": url}
     if part.archive and place.exists():
         # Fetched whole before, but not unpacked then.
-        found["sha256"] = file_sha256(place)
+        found["sha256"] = sha256_of(place)
     if found.get("sha256") is None or part.sha256 not in (None, found["sha256"]):
         found["sha256"] = download(
             part.url,
@@ -147,6 +148,4 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def _write_record(folder: Path, record: dict[str, Any]) -> None:
-    unfinished = folder / f"{RECORD}.part"
-    unfinished.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    unfinished.replace(folder / RECORD)
+    write_json(folder / RECORD, record)

@@ -3,15 +3,14 @@
 import hashlib
 import os
 import re
-import shutil
 import stat
-import uuid
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
 from bloodfilm.core.errors import DataError
+from bloodfilm.core.files import staging_folder
 
 MAX_FILES = 200_000
 MAX_BYTES = 64 << 30
@@ -78,10 +77,8 @@ def unpack_together(
         DataError: as `unpack` does, or if two zips hold different files of one name.
     """
     seen: dict[str, tuple[int, int, Path]] = {}
-    folder.mkdir(parents=True, exist_ok=True)
-    staging = folder / f".unpacking-{uuid.uuid4().hex}"
     done, total = 0, sum(archive.stat().st_size for archive in archives)
-    try:
+    with staging_folder(folder) as staging:
         for archive in archives:
             try:
                 with zipfile.ZipFile(archive) as opened:
@@ -91,8 +88,6 @@ def unpack_together(
             done += archive.stat().st_size
             tell(done, total)
         _reveal(staging, folder)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     return len(seen)
 
 
@@ -184,8 +179,7 @@ def _place(
     for top in tops:
         if os.path.lexists(folder / top):
             raise DataError(f"{folder / top}: is in the way; remove it, or choose another --out")
-    staging = folder / f".unpacking-{uuid.uuid4().hex}"
-    try:
+    with staging_folder(folder) as staging:
         total, done = sum(info.file_size for info, _ in members), 0
         for info, name in members:
             target = staging / name
@@ -194,8 +188,6 @@ def _place(
             tell(done, total)
         for top in tops:
             (staging / top).rename(folder / top)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     return len(members)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodfilm.core import DEFAULT_TAXONOMY, LLD_SCHEMA, Cell, ConfigError
+from bloodfilm.core.files import write_bytes, write_text
 from bloodfilm.films.looks import get_look, vary_look
 from bloodfilm.films.render import render_field
 from bloodfilm.films.scene import Recipe
@@ -273,7 +274,7 @@ def write(bed: Bed, plan: BedPlan) -> None:
         if path not in bed.silent:
             save_image(path, pixels)
         if path in bed.cut:
-            path.write_bytes(path.read_bytes()[:200])
+            write_bytes(path, path.read_bytes()[:200], sync=False)
     for subset in plan.empty:
         for split in ("train", "test"):
             (bed.root / subset / "Images" / split).mkdir(parents=True)
@@ -292,8 +293,7 @@ def _write_json(subset: Path, split: str, content: Json) -> None:
             archive.writestr(zipfile.ZipInfo(f"WBC_detection/{split}.json"), text)
         return
     file = subset / "json_labels" / f"{split}.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text, encoding="utf-8")
+    write_text(file, text, sync=False)
 
 
 def _write_texts(bed: Bed, key: tuple[str, str], kind: str) -> None:
@@ -314,7 +314,7 @@ def _write_texts(bed: Bed, key: tuple[str, str], kind: str) -> None:
         edit = bed.edits.get((kind, path))
         lines = lines if edit is None else edit(lines)
         file = folder / f"{path.stem}.txt"
-        file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        write_text(file, "".join(f"{line}\n" for line in lines), sync=False)
 
 
 def patch_of(bed: Bed, image: Path, boxes: Sequence[Sequence[float]]) -> tuple[int, int, int, int]:

@@ -10,6 +10,7 @@ import numpy as np
 from bloodfilm.core.dataset import Dataset
 from bloodfilm.core.errors import ConfigError, DataError
 from bloodfilm.core.field import Field
+from bloodfilm.core.files import write_bytes
 from bloodfilm.core.region import Region
 from bloodfilm.films.camera import Image
 from bloodfilm.films.looks import Look, get_look, vary_look
@@ -129,4 +130,4 @@ def save_image(path: Path, image: Image) -> None:
     done, data = cv2.imencode(path.suffix, image[..., ::-1])
     if not done:
         raise DataError(f"{path}: could not be encoded; use .png or .jpg")
-    path.write_bytes(data.tobytes())
+    write_bytes(path, data.tobytes(), sync=False)

@@ -100,12 +100,14 @@ def save_dataset(dataset: Dataset, path: Path | str, format: str, **options: Any
         options: of the writer: those of `WriteOptions` and the format's own.
 
     Raises:
-        DataError: if something is in the way and `overwrite` is not set.
+        DataError: if something is in the way and `overwrite` is not set, or if an image to put in
+            place lies outside of the set that was read and `allow_outside` is not set.
     """
     format = _key(format)
     if format not in WRITERS:
         raise DataError(f"no format {format!r} can be written; choose from {', '.join(WRITERS)}")
     where = Path(path).expanduser()
+    options.setdefault("source", dataset.source)
     return _call(partial(WRITERS[format], dataset), where, format, options)
 
 

@@ -3,8 +3,6 @@
 import contextlib
 import json
 import os
-import shutil
-import uuid
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,8 +10,17 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from bloodfilm.core import Cell, DataError, Dataset, Domain, Field
-from bloodfilm.formats._common import box_fault
+from bloodfilm.core.files import (
+    identity,
+    kind_of,
+    refuse_inputs,
+    refuse_links,
+    staging_folder,
+    write_bytes,
+)
+from bloodfilm.formats._common import LABEL_FOLDERS, box_fault
 from bloodfilm.formats._images import image_size
+from bloodfilm.imaging.headers import BrokenImageError, read_header
 
 Placing = Literal["copy", "link"]
 ORIGIN = ("region", "domain", "patient", "split", "diagnosis", "meta")
@@ -27,10 +34,15 @@ class WriteOptions(TypedDict, total=False):
     Keys:
         overwrite: replace files that exist; without it, an existing target is a `DataError`.
         images: `copy` or `link` (symbolically) the images into the new set; by default they stay.
+        source: the file or folder the set was read from; `save_dataset` gives it. Only images
+            that lie in it are put in place, and it is not replaced.
+        allow_outside: put images in place that lie elsewhere, too; each is named in the losses.
     """
 
     overwrite: bool
     images: Placing | None
+    source: Path | None
+    allow_outside: bool
 
 
 @dataclass
@@ -118,11 +130,23 @@ def size_for_writing(item: Field, losses: Losses) -> tuple[int, int] | None:
 class Output:
     """Files on their way to a folder; nothing appears there before `output` is left in peace."""
 
-    def __init__(self, root: Path, staging: Path, images: Placing | None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        staging: Path,
+        images: Placing | None,
+        source: Path | None,
+        allow_outside: bool,
+    ) -> None:
         self.root = root
         self.staging = staging
         self.images = images
         self.unplaced = 0
+        self.notes: list[str] = []
+        self.sources: dict[tuple[int, int], Path] = {}
+        self.labels = source if source is not None and source.is_file() else None
+        self._inside = None if source is None else _image_root(source)
+        self._allow_outside = allow_outside
 
     def text(self, name: str, content: str) -> None:
         """Write a text file, named from the root."""
@@ -145,7 +169,13 @@ class Output:
         return path
 
     def image(self, source: Path, name: str) -> Path:
-        """Copy or link an image to `name`; return where it will lie (its source if it stays)."""
+        """Copy or link an image to `name`; return where it will lie (its source if it stays).
+
+        Only what begins as an image does is put in place: a label file may name anything.
+
+        Raises:
+            DataError: if it lies outside of the data set that is read, unless that is allowed.
+        """
         final = self.root / name
         if self.images is None:
             self.unplaced += 1
@@ -153,19 +183,84 @@ class Output:
         if not source.is_file():
             self.unplaced += 1
             return final
-        if source.resolve() == final.resolve():
-            return final  # a link to itself would destroy the image
+        self._refuse_outside(source)
+        self.sources[identity(source)] = self.sources[identity(source, follow=False)] = source
+        if _keeps_its_place(source, final):
+            return final
         target = self.file(name)
-        if self.images == "copy":
-            shutil.copyfile(source, target)
+        data = _image_bytes(source, whole=self.images == "copy")
+        if data is None:
+            self.notes.append(f"left out: {source}, which is not an image")
+        elif self.images == "copy":
+            write_bytes(target, data, sync=False)
         else:
             target.symlink_to(source.resolve())
         return final
 
+    def _refuse_outside(self, source: Path) -> None:
+        if self._inside is None or _lies_in(source, self._inside):
+            return
+        if not self._allow_outside:
+            raise DataError(
+                f"{source}: lies outside of {self._inside}, the data set that names it; if you "
+                "know the set and want such images, give --allow-outside (allow_outside=True)"
+            )
+        self.notes.append(f"from outside of {self._inside}: {source}")
+
+
+def _image_root(source: Path) -> Path:
+    """Return the folder that holds a set's images, with its labels or beside them."""
+    if source.is_dir():
+        return source
+    folder = source.absolute().parent
+    return folder.parent if folder.name.lower() in LABEL_FOLDERS else folder
+
+
+def _lies_in(path: Path, folder: Path) -> bool:
+    """Whether a path lies in a folder as it is written, or in truth.
+
+    Links in a data set are its owner's; no label file can make one.
+    """
+    written = Path(os.path.abspath(path)).is_relative_to(Path(os.path.abspath(folder)))  # noqa: PTH100
+    if written and ".." not in path.parts:
+        return True
+    return path.resolve().is_relative_to(folder.resolve())
+
+
+def _keeps_its_place(source: Path, final: Path) -> bool:
+    """Whether an image already is what would be written, so that writing would destroy it."""
+    if not os.path.lexists(final):
+        return False
+    if identity(source, follow=False) == identity(final, follow=False):
+        return True
+    return not final.is_symlink() and identity(source) == identity(final)
+
+
+def _image_bytes(path: Path, whole: bool) -> bytes | None:
+    """Return a file's bytes, at least those that show what it is; `None` if it is no image."""
+    try:
+        with path.open("rb") as file:
+            data = file.read() if whole else file.read(1 << 16)
+        try:
+            read_header(data)
+        except BrokenImageError:
+            if whole:
+                return None
+            return _image_bytes(path, whole=True)  # a TIFF says at its end what is in it
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+    return data
+
 
 @contextlib.contextmanager
 def output(
-    root: Path, *, fresh: bool, overwrite: bool = False, images: Placing | None = None
+    root: Path,
+    *,
+    fresh: bool,
+    overwrite: bool = False,
+    images: Placing | None = None,
+    source: Path | None = None,
+    allow_outside: bool = False,
 ) -> Iterator[Output]:
     """Collect files in a hidden folder and move them to `root` at the end, or not at all.
 
@@ -174,26 +269,28 @@ def output(
         fresh: the folder must be new or empty, unless `overwrite`.
         overwrite: replace files of the same name; other files of the folder stay as they are.
         images: what `Output.image` does.
+        source: what the set was read from; see `WriteOptions`.
+        allow_outside: see `WriteOptions`.
 
     Raises:
-        DataError: if a file or folder is in the way.
+        DataError: if a file or folder is in the way, if an image of the set itself would be
+            replaced, or if a link leads elsewhere.
     """
-    if root.is_file():
-        raise DataError(f"{root}: is a file; name a folder to write to")
+    if (kind := kind_of(root)) not in (None, "folder"):
+        raise DataError(f"{root}: is a {kind}; name a folder to write to")
+    if kind is None and root.is_symlink():
+        raise DataError(f"{root}: is a link to nothing; name a folder to write to")
     if fresh and not overwrite and root.is_dir() and any(root.iterdir()):
         raise DataError(f"{root}: is not empty; name a new folder, or allow to overwrite")
-    near = root.parent if fresh and not root.is_dir() else root
-    near.mkdir(parents=True, exist_ok=True)
-    staging = near / f".{root.name}.{uuid.uuid4().hex[:8]}.partial"
-    staging.mkdir()
-    try:
-        yield Output(root, staging, images)
-        _move(staging, root, overwrite)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    near = root if root.is_dir() else root.parent
+    with staging_folder(near) as staging:
+        out = Output(root, staging, images, source, allow_outside)
+        yield out
+        _move(out, overwrite)
 
 
-def _move(staging: Path, root: Path, overwrite: bool) -> None:
+def _move(out: Output, overwrite: bool) -> None:
+    staging, root = out.staging, out.root
     if not root.exists():
         staging.replace(root)
         return
@@ -202,9 +299,23 @@ def _move(staging: Path, root: Path, overwrite: bool) -> None:
         for folder, _, files in os.walk(staging)
         for file in files
     )
-    in_the_way = [name for name in names if os.path.lexists(root / name)]
-    if in_the_way and not overwrite:
-        raise DataError(f"{root / in_the_way[0]}: exists; name another, or allow to overwrite")
+    if out.labels is not None:
+        refuse_inputs([root / name for name in names], [out.labels])
+    for name in names:
+        final = root / name
+        refuse_links(root, final)
+        if not os.path.lexists(final):
+            continue
+        if not overwrite:
+            raise DataError(f"{final}: exists; name another, or allow to overwrite")
+        own = out.sources.get(identity(final, follow=False))
+        if own is not None:
+            raise DataError(
+                f"{final}: is an image of the set itself ({own}), which another one would replace; "
+                "write to a new folder"
+            )
+        if not final.is_symlink() and (kind := kind_of(final)) != "file":
+            raise DataError(f"{final}: is a {kind}; move it away, or name another place")
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (staging / name).replace(root / name)
@@ -220,13 +331,15 @@ def output_file(
     """
     single = path.suffix.lower() == suffix
     root, name = (path.parent, path.name) if single else (path, default)
+    if single and path.is_symlink():
+        raise DataError(f"{path}: is a link to {path.readlink()}; name the file itself")
     with output(root, fresh=False, **options) as out:
         yield out, name
 
 
 def finish(out: Output, losses: Losses) -> list[str]:
     """Return the losses' lines, with one on images that were not put in place."""
-    lines = losses.lines()
+    lines = losses.lines() + out.notes
     if out.unplaced and out.images is None:
         lines.append(f"{out.unplaced} images were not put in place; copy or link them")
     elif out.unplaced:

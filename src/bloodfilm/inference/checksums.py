@@ -6,18 +6,25 @@ version 2 and later must have the file; where an older one has it, it is verifie
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from bloodfilm.core.errors import BundleError
+from bloodfilm.core.files import sha256_of
 
 SUMS = "SHA256SUMS"
 _LINE = re.compile(r"([0-9a-f]{64}) [ *]([^/\\\0]+)")
 
 
-def sums_of(folder: Path, names: Iterable[str]) -> str:
-    """Return the text of `SHA256SUMS` for files of a folder, which `sha256sum --check` reads."""
-    digests = ((hashlib.sha256((folder / name).read_bytes()).hexdigest(), name) for name in names)
+def sums_of(
+    folder: Path, names: Iterable[str], unwritten: Mapping[str, bytes] | None = None
+) -> str:
+    """Return the text of `SHA256SUMS` for files of a folder, which `sha256sum --check` reads.
+
+    What is in `unwritten`, by name, counts as if it were in the folder.
+    """
+    known = {name: hashlib.sha256(data).hexdigest() for name, data in (unwritten or {}).items()}
+    digests = ((known.get(name) or sha256_of(folder / name), name) for name in names)
     return "".join(f"{digest}  {name}\n" for digest, name in digests)
 
 

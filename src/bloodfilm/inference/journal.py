@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, overload
 
 from bloodfilm.core.errors import ConfigError, DataError
+from bloodfilm.core.files import open_new
 from bloodfilm.core.result import FieldResult
 from bloodfilm.inference.run import FieldFailure, Outcome, field_from_json, to_line
 
@@ -44,7 +45,7 @@ class Journal:
             self._file.truncate(self._end)
             self._file.seek(self._end)
         else:
-            self._file = path.open("wb", buffering=0)
+            self._file = open_new(path)
             self._end = 0
             self._write(head)
 

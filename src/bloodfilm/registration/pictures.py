@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodfilm.core.field import Cell
+from bloodfilm.core.files import write_bytes
 from bloodfilm.imaging.open import open_image
 from bloodfilm.registration.transfer import Record
 
@@ -40,9 +41,8 @@ def draw(record: Record, cells: Sequence[Cell], place: Path) -> Path | None:
         panels.append(_together(source, target, record.alignment.matrix))
     sheet = _captioned(np.hstack([_fitted(p) for p in panels]), record)
     name = f"{record.source.stem}__{record.target.stem}.png"
-    place.mkdir(parents=True, exist_ok=True)
     _, data = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
-    (place / name).write_bytes(data.tobytes())
+    write_bytes(place / name, data.tobytes(), sync=False)
     return place / name
 
 

@@ -15,10 +15,10 @@ from bloodfilm import __version__
 from bloodfilm.audit.finding import KINDS, SEVERITIES, Finding, counts
 from bloodfilm.core import Box
 from bloodfilm.core.errors import BloodfilmError
+from bloodfilm.core.files import open_output
 from bloodfilm.imaging.open import open_image
 from bloodfilm.report import charts
 from bloodfilm.report.embed import Budget, webp
-from bloodfilm.report.files import whole
 from bloodfilm.report.pages import render
 from bloodfilm.report.pictures import Pixels, resized, true_size
 
@@ -89,7 +89,7 @@ def write_audit(
             "groups": groups,
         },
     )
-    with whole(path) as file:
+    with open_output(path) as file:
         file.write(text)
     return path
 
@@ -112,7 +112,7 @@ def write_stats(figures: Mapping[str, Any], path: Path) -> Path:
             "shares": _shares(figures),
         },
     )
-    with whole(path) as file:
+    with open_output(path) as file:
         file.write(text)
     return path
 

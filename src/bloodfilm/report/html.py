@@ -8,10 +8,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from bloodfilm.core.files import atomic_write
 from bloodfilm.inference.evidence import Weights
 from bloodfilm.report import page, words
 from bloodfilm.report.embed import BUDGET, Embedder
-from bloodfilm.report.files import whole
 from bloodfilm.report.gallery import crops_of, gallery, script_json, wanted_cells
 from bloodfilm.report.page import Facts, FieldPart
 from bloodfilm.report.palette import legend
@@ -41,7 +41,7 @@ def write_report(
     ]
     text = _render(_context(facts, fields, embedder, when or datetime.now().astimezone()))
     path = Path(out_dir) / "report.html"
-    with whole(path) as file:
+    with atomic_write(path) as file:
         file.write(text)
     return path
 

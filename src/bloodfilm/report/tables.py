@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from bloodfilm.core.attributes import Schema
+from bloodfilm.core.files import atomic_write
 from bloodfilm.core.result import CellResult, FieldResult
-from bloodfilm.report.files import whole
 
 FIXED_COLUMNS = ("image", "x", "y", "w", "h", "score", "kind", "class", "class_score")
 LAST_COLUMNS = ("flags", "diameter_um", "stain_contrast")
@@ -63,7 +63,7 @@ def cells_table(fields: Iterable[FieldResult], schema: Schema) -> Iterator[tuple
 def write_cells_csv(path: Path, fields: Iterable[FieldResult], schema: Schema) -> int:
     """Write `cells.csv` (UTF-8, comma, one header line) whole or not at all; return its rows."""
     rows = 0
-    with whole(path) as file:
+    with atomic_write(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(cell_columns(schema))
         for row in cells_table(fields, schema):

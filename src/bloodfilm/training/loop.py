@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from bloodfilm import __version__
 from bloodfilm.core.errors import ConfigError
-from bloodfilm.training.checkpoint import load_checkpoint, save_checkpoint, write_json
+from bloodfilm.core.files import write_json, write_text
+from bloodfilm.training.checkpoint import load_checkpoint, save_checkpoint
 from bloodfilm.training.config import Config, parse_config
 from bloodfilm.training.splits import same_splits
 from bloodfilm.training.tasks.base import Key, Task, Taught
@@ -139,9 +140,7 @@ def _trim_log(path: Path, epochs: int) -> None:
             continue  # a line cut short
         if done <= epochs:
             kept.append(line)
-    partial = path.with_name(path.name + ".part")
-    partial.write_text("".join(kept), encoding="utf-8")
-    partial.replace(path)
+    write_text(path, "".join(kept))
 
 
 def _finish(state: State, task: Task, out: Path, device: torch.device) -> None:

@@ -6,11 +6,12 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bloodfilm.audit.copies import copies, digest
+from bloodfilm.audit.copies import copies
 from bloodfilm.audit.split import Split, apply_split, read_split
 from bloodfilm.audit.ties import place_of
 from bloodfilm.core import Dataset, Field
 from bloodfilm.core.errors import ConfigError
+from bloodfilm.core.files import sha256_of
 
 if TYPE_CHECKING:
     from bloodfilm.training.config import Source
@@ -52,7 +53,7 @@ def _refuse_a_leaking_file(file: Path, placed: Dataset, split: Split) -> None:
 
 def group_keys(file: Path, split: Split, fields: Sequence[Field]) -> list[str]:
     """Return, for each field, the name of its group: fields tied by patient or common glass."""
-    name = digest(file)[:12]
+    name = sha256_of(file)[:12]
     return [f"{name}/{split.groups[place_of(item.path)]}" for item in fields]
 
 
@@ -133,7 +134,7 @@ def _files(sourced: Iterable["SourcedField"]) -> list[dict[str, Any]]:
         listed.append(
             {
                 "file": str(file),
-                "sha256": digest(file),
+                "sha256": sha256_of(file),
                 "plan": dict(split.plan),
                 "notes": list(split.notes),
                 "counts": split.counts(),
