@@ -31,9 +31,10 @@ from sparse_data import LLD_PATIENTS, cut, doubts_of, load
 from sparse_start import WEIGHTS, Start
 
 from bloodfilm.annotate.planning import Evidence
+from bloodfilm.core.files import write_json
 from bloodfilm.models.detector import CellDetector
 from bloodfilm.training import loop
-from bloodfilm.training.checkpoint import load_checkpoint, write_json
+from bloodfilm.training.checkpoint import load_checkpoint
 from bloodfilm.training.config import Config, parse_config
 from bloodfilm.training.networks import build_detector
 from bloodfilm.training.sources import CanonicalField

@@ -1,7 +1,6 @@
 """The fields of the annotation-cost benchmark, in canonical pixels, whole or marked in part."""
 
 import pickle
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from bloodfilm.annotate.planning import Evidence, Planner, plan_regions
 from bloodfilm.core import Region
 from bloodfilm.core.attributes import LLD_SCHEMA
 from bloodfilm.core.boxes import centres
+from bloodfilm.core.files import write_bytes
 from bloodfilm.formats import open_dataset
 from bloodfilm.models.detector import CellDetector
 from bloodfilm.training.mosaics import Mosaics
@@ -60,10 +60,7 @@ def _kept(
             (with_values(load_field(s, scale), s, LLD_SCHEMA), s.field.patient) for s in sourced
         ]
         print(f"{name} {part}: {len(fields)} fields", flush=True)
-    work.mkdir(parents=True, exist_ok=True)
-    partial = kept.with_suffix(f".{time.time_ns()}.part")
-    partial.write_bytes(pickle.dumps(parts))
-    partial.replace(kept)
+    write_bytes(kept, pickle.dumps(parts))
     return parts
 
 

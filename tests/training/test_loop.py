@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from bloodfilm.core.errors import ConfigError
+from bloodfilm.core.files import write_json
 from bloodfilm.training import loop
-from bloodfilm.training.checkpoint import load_checkpoint, save_checkpoint, write_json
+from bloodfilm.training.checkpoint import load_checkpoint, save_checkpoint
 from bloodfilm.training.config import parse_config
 from tiny import config
 

@@ -71,7 +71,7 @@ class _Download:
 
     def have(self) -> int:
         """Bytes there already, of this very file; others are thrown away."""
-        if not self.part.exists():
+        if self.part.is_symlink() or not self.part.exists():
             return 0
         if self.mark().get("identity") != self.identity:
             self.restart()
@@ -202,6 +202,7 @@ def _receive(job: _Download, response: Any, have: int) -> None:
     total = None if announced is None else start + announced
     _check_length(job, total, start)
     if start == 0:
+        job.part.unlink(missing_ok=True)  # a link is not written through
         # A server that ignores ranges sends everything again, from the first byte.
         tag = response.headers.get("ETag") or response.headers.get("Last-Modified")
         strong = tag if tag and not tag.startswith("W/") else None

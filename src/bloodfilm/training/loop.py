@@ -130,10 +130,9 @@ def _refuse_another_split(path: Path, record: dict[str, Any]) -> None:
 
 def _trim_log(path: Path, epochs: int) -> None:
     """Drop what a stopped run logged after its last checkpoint: it will happen again."""
-    if not path.exists():
-        return
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+    for line in text.splitlines(keepends=True):
         try:
             done = int(json.loads(line)["epoch"])
         except (ValueError, KeyError, TypeError):
