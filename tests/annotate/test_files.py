@@ -133,6 +133,27 @@ def test_a_plan_is_written_in_every_form(tmp_path: Path) -> None:
     run("plan", str(tmp_path / "fields"), "--out", str(out), "--overwrite", "--by", "random")
 
 
+def test_a_plan_replaces_no_picture(tmp_path: Path) -> None:
+    fields = tmp_path / "fields"
+    paths = [image(fields, "a.png"), image(fields, "plan.jpg")]
+    before = [p.read_bytes() for p in paths]
+    words = ["plan", str(fields), "--out", str(fields), "--by", "cells"]
+    for more in ([], ["--overwrite"]):
+        with pytest.raises(DataError, match=r"plan\.jpg: is an input"):
+            run(*words, *more)
+    other = tmp_path / "plan"
+    other.mkdir()
+    (other / "plan.jpg").write_text("mine")
+    with pytest.raises(DataError, match=r"plan\.jpg: exists"):
+        run("plan", str(fields), "--out", str(other), "--by", "cells")
+    (other / "pictures").symlink_to(fields)
+    with pytest.raises(DataError, match="is a link to"):
+        run("plan", str(fields), "--out", str(other), "--by", "cells", "--overwrite")
+    assert [p.read_bytes() for p in paths] == before
+    assert {p.name for p in other.iterdir()} == {"plan.jpg", "pictures"}
+    assert {p.name for p in fields.iterdir()} == {"a.png", "plan.jpg"}
+
+
 def test_the_shipped_model_is_asked_where_none_is_named(tmp_path: Path) -> None:
     path = tmp_path / "fields" / "one.png"
     path.parent.mkdir()

@@ -136,3 +136,13 @@ def test_only_images_of_the_set_are_copied(data):
     assert "from outside of set: private/face.png" in result.output
     assert "left out: private/id_rsa, which is not an image" in result.output
     assert sorted(p.name for p in (data / "two" / "images").iterdir()) == ["face.png", "own.png"]
+
+
+def test_an_analysis_does_not_replace_an_image(data):
+    """An image that is named outright is read whatever its suffix."""
+    (data / "out").mkdir()
+    (data / "pictures" / "a.png").rename(data / "out" / "report.html")
+    before = everything(data)
+    result = run("analyze out/report.html --out out --overwrite")
+    assert result.exit_code == 2 and "is an input" in result.output
+    assert everything(data) == before

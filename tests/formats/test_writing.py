@@ -202,3 +202,16 @@ def test_images_outside_of_the_set_are_copied_only_if_allowed(tmp_path, dataset,
     lost = save_dataset(read, place, format, images="copy", allow_outside=True)
     named = [f"from outside of {tmp_path / 'labels'}: {f.path}" for f in dataset]
     assert [line for line in lost if line.startswith("from outside")] == named
+
+
+def test_images_that_a_set_links_to_belong_to_it(tmp_path, dataset):
+    """A mended copy of a data set links to the images of the original."""
+    save_dataset(dataset, tmp_path / "x", "yolo", images="link")
+    save_dataset(dataset, tmp_path / "y", "voc", images="copy")
+    (tmp_path / "y" / "JPEGImages").rename(tmp_path / "elsewhere")
+    (tmp_path / "y" / "JPEGImages").symlink_to(tmp_path / "elsewhere")
+    for name in ("x", "y"):
+        made = tmp_path / f"copy of {name}"
+        assert save_dataset(open_dataset(tmp_path / name), made, "coco", images="copy") == []
+        copies = [p for p in (made / "images").iterdir() if not p.is_symlink()]
+        assert sorted(p.name for p in copies) == ["a.png", "b.png"]

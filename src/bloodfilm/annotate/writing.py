@@ -37,13 +37,13 @@ def write_plan(dataset: Dataset, out: Path, overwrite: bool = False) -> list[Pat
     """
     out.mkdir(parents=True, exist_ok=True)
     files = [out / name for name in (NATIVE, COCO, STUDIO)]
-    for file in files:
-        if file.exists() and not overwrite:
-            raise DataError(f"{file}: exists; choose another --out or give --overwrite")
     pictures = [out / PICTURES / _picture_name(n, f) for n, f in enumerate(dataset.fields, 1)]
-    for file in (*files, out / SHEET, *pictures):
-        refuse_links(out, file)
-    refuse_inputs([*files, out / SHEET, *pictures], [item.path for item in dataset])
+    targets = [*files, out / SHEET, *pictures]
+    refuse_inputs(targets, [item.path for item in dataset])
+    for target in targets:
+        refuse_links(out, target)
+        if os.path.lexists(target) and not overwrite:
+            raise DataError(f"{target}: exists; choose another --out or give --overwrite")
     save_dataset(dataset, files[0], "bloodfilm", overwrite=overwrite)
     write_json(files[1], coco_regions(dataset))
     save_dataset(dataset, files[2], "label_studio", overwrite=overwrite)
