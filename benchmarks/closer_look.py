@@ -24,14 +24,14 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from bloodfilm.core import Domain
-from bloodfilm.core.result import CellResult
+from bloodfilm.core.results import CellResult
 from bloodfilm.inference.analyzer import Analyzer
 from bloodfilm.inference.bundle import default_bundle, load_bundle
-from bloodfilm.inference.evidence import Weights
-from bloodfilm.training.augment import vary_look
+from bloodfilm.inference.fusion import Weights
 from bloodfilm.training.config import load_config
-from bloodfilm.training.dyes import dyes_of, recolour
-from bloodfilm.training.sources import CanonicalField, load_field, open_sources
+from bloodfilm.training.data.augment import vary_look
+from bloodfilm.training.data.sources import CanonicalField, load_field, open_sources
+from bloodfilm.training.data.stain_augment import dyes_of, recolour
 from bloodfilm.training.tasks.detector import LOWEST_SCORE, score_results
 
 CONTRASTS = (0.0, 0.03, 0.045, 0.06, 0.12)

@@ -31,8 +31,8 @@ import cv2
 import numpy as np
 
 from bloodfilm.core import DEFAULT_TAXONOMY, LLD_SCHEMA, Cell, Domain, Field
-from bloodfilm.films import render_field
-from bloodfilm.formats import index
+from bloodfilm.formats.parquet import index
+from bloodfilm.synthetic import render_field
 
 CORES = 2
 MEMORY_MB = 1024
@@ -249,8 +249,8 @@ def open_one(file: Path) -> dict[str, Any]:
 def stream_all(file: Path) -> dict[str, Any]:
     """Read `STREAMED` fields in the order of a turn, far less than all row groups at a time."""
     from bloodfilm.formats import open_dataset
-    from bloodfilm.formats.chosen import choose
-    from bloodfilm.training.streams import FieldStream, Part
+    from bloodfilm.formats.parquet.subset import choose
+    from bloodfilm.training.data.sharded import FieldStream, Part
 
     begin = time.perf_counter()
     dataset = open_dataset(file)

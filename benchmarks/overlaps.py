@@ -21,10 +21,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from bloodfilm.audit.identity import Identities, identify
-from bloodfilm.audit.table import table_of
+from bloodfilm.audit.cell_table import table_of
 from bloodfilm.core import Cell, Dataset, Domain, Field
-from bloodfilm.films import render_field
+from bloodfilm.duplicates.identity import Identities, identify
+from bloodfilm.synthetic import render_field
 
 LOOKS = ("lld40x-like", "lld40x-magenta", "lld40x-pale", "lld100x-like")
 SIDE, WIDE = 640, 1500

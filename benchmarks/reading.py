@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from bloodfilm.core.attributes import Schema
 from bloodfilm.export.bundle import ReaderGraph, to_onnx
 from bloodfilm.inference.bundle import open_session
-from bloodfilm.models.reader import CellReader
+from bloodfilm.models.classifier import CellReader
 from bloodfilm.training.checkpoint import load_checkpoint
 from bloodfilm.training.config import parse_config
 from bloodfilm.training.networks import build_reader

@@ -30,21 +30,21 @@ from sparse_cost import step_costs
 from sparse_data import LLD_PATIENTS, cut, doubts_of, load
 from sparse_start import WEIGHTS, Start
 
-from bloodfilm.annotate.planning import Evidence
+from bloodfilm.active_learning.planning import Evidence
 from bloodfilm.core.files import write_json
 from bloodfilm.models.detector import CellDetector
 from bloodfilm.training import loop
 from bloodfilm.training.checkpoint import load_checkpoint
 from bloodfilm.training.config import Config, parse_config
+from bloodfilm.training.data.attribute_targets import judge_values
+from bloodfilm.training.data.sources import CanonicalField
 from bloodfilm.training.networks import build_detector
-from bloodfilm.training.sources import CanonicalField
 from bloodfilm.training.tasks.detector import (
     LOWEST_SCORE,
     detect,
     score_detections,
 )
 from bloodfilm.training.tasks.sparse import SparseTask
-from bloodfilm.training.values import judge_values
 
 ROOT = Path(__file__).parents[1]
 BATCH = 4

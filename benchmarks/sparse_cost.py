@@ -10,7 +10,7 @@ import torch
 from sparse_data import cut
 
 from bloodfilm.training.config import Config
-from bloodfilm.training.sources import CanonicalField
+from bloodfilm.training.data.sources import CanonicalField
 from bloodfilm.training.tasks.sparse import SparseTask
 
 FIELDS, STEPS, WARM = 80, 12, 2

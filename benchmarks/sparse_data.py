@@ -10,18 +10,18 @@ import cv2
 import numpy as np
 import torch
 
-from bloodfilm.annotate.evidence import dark_blobs, from_detections
-from bloodfilm.annotate.planning import Evidence, Planner, plan_regions
+from bloodfilm.active_learning.planning import Evidence, Planner, plan_regions
+from bloodfilm.active_learning.region_scores import dark_blobs, from_detections
 from bloodfilm.core import Region
 from bloodfilm.core.attributes import LLD_SCHEMA
 from bloodfilm.core.boxes import centres
 from bloodfilm.core.files import write_bytes
 from bloodfilm.formats import open_dataset
 from bloodfilm.models.detector import CellDetector
-from bloodfilm.training.mosaics import Mosaics
-from bloodfilm.training.sources import CanonicalField, SourcedField, load_field
+from bloodfilm.training.data.attribute_targets import with_values
+from bloodfilm.training.data.mosaics import Mosaics
+from bloodfilm.training.data.sources import CanonicalField, SourcedField, load_field
 from bloodfilm.training.tasks.detector import detect
-from bloodfilm.training.values import with_values
 
 LLD_PATIENTS = ("1", "12", "24", "27", "32")
 Parts = dict[str, list[CanonicalField]]

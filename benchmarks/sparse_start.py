@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from sparse_data import halved
 
-from bloodfilm.films import LOOKS, SetPlan, random_look, usual_recipe, write_set
+from bloodfilm.synthetic import LOOKS, SetPlan, random_look, usual_recipe, write_set
 from bloodfilm.training import loop
 from bloodfilm.training.config import Config, parse_config
-from bloodfilm.training.mosaics import Mosaics
-from bloodfilm.training.sources import CanonicalField, SourcedField, load_field
+from bloodfilm.training.data.mosaics import Mosaics
+from bloodfilm.training.data.sources import CanonicalField, SourcedField, load_field
 from bloodfilm.training.tasks.sparse import SparseTask
 
 NAMED = ("pbc-like", "bccd-like", "raabin-like", "phone", "lld40x-like", "lld40x-pale")

@@ -20,11 +20,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from bloodfilm.imaging.open import find_images
+from bloodfilm.imaging.sources.image_file import find_images
 from bloodfilm.inference.analyzer import Analyzer
 from bloodfilm.inference.bundle import default_bundle, load_bundle
-from bloodfilm.inference.pipeline import analyze_paths
-from bloodfilm.inference.run import FieldFailure
+from bloodfilm.inference.records import FieldFailure
+from bloodfilm.inference.runner import analyze_paths
 
 YOLOV5X_PARAMETERS = 86.7e6
 YOLOV5X_FLOPS = 205.7e9
@@ -38,7 +38,7 @@ def fields(folder: Path) -> tuple[list[Path], str]:
         return find_images([Path(data) / "lld40x"]), "LLD 40x fields"
     import cv2
 
-    from bloodfilm.films import render_field
+    from bloodfilm.synthetic import render_field
 
     for seed in range(12):
         image, _ = render_field("lld40x-like", seed=seed, size=(640, 640))

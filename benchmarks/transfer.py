@@ -31,15 +31,15 @@ import cv2
 import numpy as np
 
 from bloodfilm.core.boxes import iou
-from bloodfilm.films import LOOKS, Pair, Placement, Recipe, get_look, render_pair
-from bloodfilm.formats._lldnames import parse_name
+from bloodfilm.formats.lld.names import parse_name
 from bloodfilm.imaging.canonical import canonical_view
-from bloodfilm.imaging.measure import measure
-from bloodfilm.imaging.open import find_images, open_image
+from bloodfilm.imaging.scale import measure
+from bloodfilm.imaging.sources.image_file import find_images, open_image
 from bloodfilm.registration.align import Alignment, register
-from bloodfilm.registration.carry import carry_cells
 from bloodfilm.registration.pairing import by_name
-from bloodfilm.registration.sight import Photograph
+from bloodfilm.registration.view import Photograph
+from bloodfilm.registration.warp import carry_cells
+from bloodfilm.synthetic import LOOKS, Pair, Placement, Recipe, get_look, render_pair
 
 Array = np.ndarray[Any, np.dtype[Any]]
 PARTNER_PX = 20.0

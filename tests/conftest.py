@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+pytest_plugins = ["fixtures.faulty_sets", "fixtures.made_up_results"]
+
 # No deadline: a slow machine is not a failing test. Derandomised: a run can be repeated exactly.
 settings.register_profile("ci", deadline=None, derandomize=True, database=None)
 # To look for new counterexamples: pytest --hypothesis-profile=explore

@@ -101,7 +101,7 @@ for room in {sorted(rooms() - TORCH_SIDE)!r}:
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert {"bloodfilm.core.region", "bloodfilm.cli.app"} <= set(done.stdout.split())
+    assert {"bloodfilm.core.polygons", "bloodfilm.cli.app"} <= set(done.stdout.split())
 
 
 def test_public_names_are_the_same_in_all_three_places() -> None:

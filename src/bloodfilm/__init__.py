@@ -24,20 +24,20 @@ if TYPE_CHECKING:
     from bloodfilm.core.errors import DataError as DataError
     from bloodfilm.core.field import Cell as Cell
     from bloodfilm.core.field import Field as Field
-    from bloodfilm.core.region import Region as Region
-    from bloodfilm.core.result import AttributeResult as AttributeResult
-    from bloodfilm.core.result import CellResult as CellResult
-    from bloodfilm.core.result import FieldResult as FieldResult
+    from bloodfilm.core.polygons import Region as Region
+    from bloodfilm.core.results import AttributeResult as AttributeResult
+    from bloodfilm.core.results import CellResult as CellResult
+    from bloodfilm.core.results import FieldResult as FieldResult
     from bloodfilm.core.taxonomy import DEFAULT_TAXONOMY as DEFAULT_TAXONOMY
     from bloodfilm.core.taxonomy import Taxonomy as Taxonomy
-    from bloodfilm.films import render_field as render_field
     from bloodfilm.formats import open_dataset as open_dataset
     from bloodfilm.imaging.canonical import canonical_view as canonical_view
-    from bloodfilm.imaging.open import open_image as open_image
+    from bloodfilm.imaging.sources.image_file import open_image as open_image
     from bloodfilm.inference.analyzer import Analyzer as Analyzer
     from bloodfilm.inference.bundle import default_bundle as default_bundle
     from bloodfilm.inference.bundle import load_bundle as load_bundle
-    from bloodfilm.inference.pipeline import analyze_paths as analyze_paths
+    from bloodfilm.inference.runner import analyze_paths as analyze_paths
+    from bloodfilm.synthetic import render_field as render_field
 
 __version__ = "0.1.0"
 
@@ -72,30 +72,30 @@ __all__ = [
 
 _HOME = {
     "Analyzer": "bloodfilm.inference.analyzer",
-    "AttributeResult": "bloodfilm.core.result",
+    "AttributeResult": "bloodfilm.core.results",
     "BloodfilmError": "bloodfilm.core.errors",
     "BundleError": "bloodfilm.core.errors",
     "Cell": "bloodfilm.core.field",
-    "CellResult": "bloodfilm.core.result",
+    "CellResult": "bloodfilm.core.results",
     "ConfigError": "bloodfilm.core.errors",
     "DEFAULT_TAXONOMY": "bloodfilm.core.taxonomy",
     "DataError": "bloodfilm.core.errors",
     "Dataset": "bloodfilm.core.dataset",
     "Domain": "bloodfilm.core.domain",
     "Field": "bloodfilm.core.field",
-    "FieldResult": "bloodfilm.core.result",
+    "FieldResult": "bloodfilm.core.results",
     "LLD_SCHEMA": "bloodfilm.core.attributes",
-    "Region": "bloodfilm.core.region",
+    "Region": "bloodfilm.core.polygons",
     "Schema": "bloodfilm.core.attributes",
     "Taxonomy": "bloodfilm.core.taxonomy",
     "WBCATT_SCHEMA": "bloodfilm.core.attributes",
-    "analyze_paths": "bloodfilm.inference.pipeline",
+    "analyze_paths": "bloodfilm.inference.runner",
     "canonical_view": "bloodfilm.imaging.canonical",
     "default_bundle": "bloodfilm.inference.bundle",
     "load_bundle": "bloodfilm.inference.bundle",
     "open_dataset": "bloodfilm.formats",
-    "open_image": "bloodfilm.imaging.open",
-    "render_field": "bloodfilm.films",
+    "open_image": "bloodfilm.imaging.sources.image_file",
+    "render_field": "bloodfilm.synthetic",
 }
 
 

@@ -1,6 +1,6 @@
 """Tables made by hand, for checks that need no pixels."""
 
-from bloodfilm.audit.table import Builder, FieldRow, Table
+from bloodfilm.audit.cell_table import Builder, FieldRow, Table
 from bloodfilm.core import Domain
 
 

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from audit.tables import kinds, row, table
 from bloodfilm.audit import boxes
-from bloodfilm.audit.pairs import overlapping
-from bloodfilm.audit.table import IGNORE
+from bloodfilm.audit.cell_table import IGNORE
 from bloodfilm.core.boxes import iou
+from bloodfilm.duplicates.box_pairs import overlapping
 
 CELL = (100.0, 100.0, 50.0, 80.0)
 

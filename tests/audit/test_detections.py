@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from bloodfilm.audit import Options, audit
+from bloodfilm.audit.cell_table import table_of
 from bloodfilm.audit.detections import detected
+from bloodfilm.audit.image_statistics import MAP_STEP
 from bloodfilm.audit.nuclei import Chromatin
-from bloodfilm.audit.survey import MAP_STEP
-from bloodfilm.audit.table import table_of
 from bloodfilm.core import BundleError, Cell, Dataset, Domain, Field
 from fake_bundle import box_of, draw, lay_out, save, write_bundle
 

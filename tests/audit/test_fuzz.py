@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bloodfilm.audit import Options, audit, open_source
-from bloodfilm.audit.fix import fix_labels
 from bloodfilm.core.errors import BloodfilmError
+from bloodfilm.repair.apply import fix_labels
 from formats.test_fuzz import changed, places, scalars, words
 from formats.test_lld import IMAGE, coco
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from audit.test_bed import found
 from bloodfilm.audit import KINDS
-from bloodfilm.films.faults import BOX_FAULTS, FAULTS
-from bloodfilm.films.setfaults import SET_FAULTS
+from bloodfilm.synthetic.lld_fixture.cell_faults import BOX_FAULTS, FAULTS
+from bloodfilm.synthetic.lld_fixture.dataset_faults import SET_FAULTS
+from synthetic.test_lld_fixture import found
 
 TABLE = [
     # fault, planted as, found by

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from bloodfilm.audit import Options, audit, nuclei, open_source
-from bloodfilm.audit.overlaps import verify
-from bloodfilm.audit.survey import Survey, grey, look_at
-from bloodfilm.imaging.open import open_image
+from bloodfilm.audit.image_statistics import Survey, grey, look_at
+from bloodfilm.duplicates.overlaps import verify
+from bloodfilm.imaging.sources.image_file import open_image
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_real_boxes_hold_nuclei_and_boxes_on_red_cells_do_not(lld):
     ],
 )
 def test_known_overlaps(real_data, one, two, turned, shift):
-    from bloodfilm.audit.overlaps import describe, find_overlaps, reduced
+    from bloodfilm.duplicates.overlaps import describe, find_overlaps, reduced
 
     folder = real_data / "lld40x" / "H_40X_C2" / "Images" / "train"
     pictures = [grey(open_image(folder / f"{name}.webp")) for name in (one, two)]

@@ -185,14 +185,14 @@ def test_a_stopped_run_keeps_what_is_done_and_goes_on_to_the_same_bytes(
 ):
     whole, out = tmp_path / "whole", tmp_path / "stopped"
     analyze(folder, "--out", whole, "--no-report")
-    real = running.Journal.append
+    real = running.ResultsLog.append
 
     def stop_after_two(journal, outcome):
         if journal.done == 2:
             raise KeyboardInterrupt
         real(journal, outcome)
 
-    monkeypatch.setattr(running.Journal, "append", stop_after_two)
+    monkeypatch.setattr(running.ResultsLog, "append", stop_after_two)
     result = analyze(folder, "--out", out, "--no-report")
     assert result.exit_code == 130
     assert "2 of 4 files are done and kept; go on with --resume" in result.stderr

@@ -9,8 +9,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from bloodfilm.cli.app import app
-from bloodfilm.films.bed import BedPlan
-from bloodfilm.films.faults import write_bed
+from bloodfilm.synthetic.lld_fixture.builder import BedPlan
+from bloodfilm.synthetic.lld_fixture.cell_faults import write_bed
 
 
 def run(*words):

@@ -11,7 +11,7 @@ from bloodfilm.cli.app import app
 from bloodfilm.core import Domain
 from bloodfilm.core.errors import BundleError
 from bloodfilm.export import publish as module
-from bloodfilm.imaging.open import open_image
+from bloodfilm.imaging.sources.image_file import open_image
 from bloodfilm.inference.analyzer import Analyzer
 from bloodfilm.inference.bundle import load_bundle
 from bloodfilm.training import loop
@@ -177,7 +177,7 @@ def test_a_reader_of_other_crops_is_refused(root, runs, tmp_path):
 
 
 def test_eight_bits_are_taken_only_if_they_say_the_same(root, runs, tmp_path, monkeypatch):
-    from bloodfilm.export import quantise
+    from bloodfilm.export import quantize
 
     def export():
         return run(
@@ -186,8 +186,8 @@ def test_eight_bits_are_taken_only_if_they_say_the_same(root, runs, tmp_path, mo
         )  # fmt: skip
 
     for name in ("LEAST_AGREEMENT", "LEAST_IOU", "LEAST_ANSWERS"):  # hardly trained: no margin
-        monkeypatch.setattr(quantise, name, 0.0)
-    monkeypatch.setattr(quantise, "MOST_NOVELTY", 10.0)
+        monkeypatch.setattr(quantize, name, 0.0)
+    monkeypatch.setattr(quantize, "MOST_NOVELTY", 10.0)
     result = export()
     assert result.exit_code == 0, result.output
     manifest = load_bundle(tmp_path / "small").manifest  # verifies the checksums
@@ -195,7 +195,7 @@ def test_eight_bits_are_taken_only_if_they_say_the_same(root, runs, tmp_path, mo
     assert {"int8_agreement", "int8_iou", "int8_answers", "int8_novelty"} <= set(figures)
     small = (tmp_path / "small" / "detector.onnx").read_bytes()
 
-    monkeypatch.setattr(quantise, "LEAST_ANSWERS", 1.1)
+    monkeypatch.setattr(quantize, "LEAST_ANSWERS", 1.1)
     result = export()
     assert result.exit_code == 2 and "eight-bit reader agrees" in result.output
     assert "Traceback" not in result.output

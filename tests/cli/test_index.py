@@ -7,7 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from bloodfilm.cli.app import app
-from bloodfilm.formats import index, open_dataset
+from bloodfilm.formats import open_dataset
+from bloodfilm.formats.parquet import index
 from tiny import write_set
 
 pytest.importorskip("pyarrow")

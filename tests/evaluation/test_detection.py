@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from bloodfilm.core import DEFAULT_TAXONOMY, Cell, CellResult, DataError, Field, Region
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.evaluation.average_precision import collect, full_scores, operating_point
+from bloodfilm.evaluation.class_granularity import parse_level
 from bloodfilm.evaluation.detection import coco_documents, coco_scores, prepare, recall_of_known
-from bloodfilm.evaluation.levels import parse_level
 
 WHITE = parse_level("white-cell", DEFAULT_TAXONOMY)
 THREE = parse_level("three", DEFAULT_TAXONOMY)

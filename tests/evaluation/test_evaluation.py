@@ -19,16 +19,16 @@ from bloodfilm.core import (
     FieldResult,
     Region,
 )
-from bloodfilm.evaluation.evaluation import (
+from bloodfilm.evaluation.cell_matching import coarsen, pair_fields
+from bloodfilm.evaluation.class_granularity import parse_level
+from bloodfilm.evaluation.evaluate import (
     SAME_CELLS,
     Resampling,
     evaluate_detection,
     evaluate_reading,
 )
-from bloodfilm.evaluation.levels import parse_level
-from bloodfilm.evaluation.pairs import coarsen, pair_fields
 from bloodfilm.evaluation.predictions import align, read_predictions
-from bloodfilm.evaluation.report import Evaluation, show
+from bloodfilm.evaluation.record import Evaluation, show
 from bloodfilm.report.tables import write_cells_csv
 
 VOCABULARY = (DEFAULT_TAXONOMY, LLD_SCHEMA)

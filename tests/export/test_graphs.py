@@ -26,9 +26,9 @@ from bloodfilm.export.bundle import (
 )
 from bloodfilm.inference.bundle import load_bundle, open_session
 from bloodfilm.models import CellDetector, CellReader
-from bloodfilm.training.calibrate import ReaderCalibration
-from bloodfilm.training.crops import reader_leaves
-from bloodfilm.training.sources import KINDS
+from bloodfilm.training.calibration import ReaderCalibration
+from bloodfilm.training.data.cell_crops import reader_leaves
+from bloodfilm.training.data.sources import KINDS
 
 torch.set_num_threads(1)
 LEAVES = reader_leaves(DEFAULT_TAXONOMY)

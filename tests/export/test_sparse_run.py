@@ -12,7 +12,7 @@ from bloodfilm.export.publish import _detector
 from bloodfilm.models import CellDetector
 from bloodfilm.training import loop
 from bloodfilm.training.checkpoint import load_checkpoint
-from bloodfilm.training.sources import KINDS
+from bloodfilm.training.data.sources import KINDS
 from tiny import BACKBONE, config, to_toml, write_set
 
 

@@ -190,7 +190,7 @@ def test_a_drawn_region_is_where_all_is_known(tmp_path):
 
 def test_a_plan_marked_in_label_studio_reads_as_its_regions(tmp_path):
     """What `annotate plan` writes is a prediction; accepted, it is an annotation."""
-    from bloodfilm.annotate.writing import propose
+    from bloodfilm.active_learning.plan_files import propose
 
     image = picture(tmp_path / "a b%.png")
     planned = Field(image, 200, 100, region=Region.rect(20, 10, 100, 50))

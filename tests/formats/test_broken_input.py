@@ -8,7 +8,7 @@ from PIL import Image
 
 from bloodfilm.core import DataError
 from bloodfilm.formats import open_dataset, save_dataset
-from bloodfilm.formats._images import image_size
+from bloodfilm.formats.shared.images import image_size
 
 
 def picture(path, size=(100, 80)):

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from bloodfilm.core import DEFAULT_TAXONOMY, LLD_SCHEMA, Cell, DataError, Dataset, Field, Region
-from bloodfilm.formats import detect, index, open_dataset
+from bloodfilm.formats import detect, open_dataset
+from bloodfilm.formats.parquet import index
 
 pytest.importorskip("pyarrow")
 

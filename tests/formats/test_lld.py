@@ -8,8 +8,8 @@ from PIL import Image
 
 from bloodfilm.core import DataError, Region
 from bloodfilm.formats import detect, open_dataset
-from bloodfilm.formats._lldcodes import attributes_from_json, attributes_from_text
-from bloodfilm.formats._lldnames import parse_name, parse_subset
+from bloodfilm.formats.lld.codes import attributes_from_json, attributes_from_text
+from bloodfilm.formats.lld.names import parse_name, parse_subset
 
 IMAGE = "7_3_12_400_AML.png"
 

@@ -9,7 +9,8 @@ from PIL import Image
 
 from bloodfilm.audit import Options, audit, open_source
 from bloodfilm.core import DataError, Region
-from bloodfilm.formats import _lldzip, open_dataset, save_dataset
+from bloodfilm.formats import open_dataset, save_dataset
+from bloodfilm.formats.lld import zipped as _lldzip
 from formats.test_lld import BOX, IMAGE, coco, json_set, subset, text_set
 
 OTHER = "7_4_12_400_AML.png"

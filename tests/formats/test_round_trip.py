@@ -20,7 +20,7 @@ from bloodfilm.core import (
     Region,
 )
 from bloodfilm.formats import open_dataset, save_dataset
-from bloodfilm.formats._lldcodes import CLASSES
+from bloodfilm.formats.lld.codes import CLASSES
 
 WIDTH, HEIGHT = 64, 48
 LLD_CLASSES = [name for name in CLASSES.values() if name != "none"]

@@ -17,7 +17,7 @@ from bloodfilm.imaging.canonical import (
     canonical_view,
     refine,
 )
-from bloodfilm.imaging.measure import measure, pool
+from bloodfilm.imaging.scale import measure, pool
 from imaging.drawing import ellipse, field
 
 BLANK = np.full((300, 400, 3), (200, 190, 180), np.uint8)

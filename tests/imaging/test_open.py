@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from bloodfilm.core.errors import DataError
-from bloodfilm.imaging.open import find_images, open_image, open_with_notes
+from bloodfilm.imaging.sources.image_file import find_images, open_image, open_with_notes
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ import pytest
 from bloodfilm.core.boxes import iou
 from bloodfilm.core.domain import Domain
 from bloodfilm.core.errors import BundleError, ConfigError
-from bloodfilm.imaging.measure import Group, Pooled, measure
+from bloodfilm.imaging.scale import Group, Pooled, measure
 from bloodfilm.inference.analyzer import Analyzer, measure_sharpness
 from bloodfilm.inference.bundle import load_bundle
-from bloodfilm.inference.evidence import Weights
-from bloodfilm.inference.reading import DOUBTED, LIKE_RED
+from bloodfilm.inference.classifier import DOUBTED, LIKE_RED
+from bloodfilm.inference.fusion import Weights
 from fake_bundle import ANSWERS, RED, WHITE, Disc, box_of, dark, draw, lay_out, write_bundle
 
 NUCLEATED = [(50.0, 40.0, "lymphocyte"), (110.0, 70.0, "eosinophil"), (60.0, 86.0, "basophil")]

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from bloodfilm.losses.detection import assign, boxes_at, detection_loss, giou, locations
-from bloodfilm.losses.target import Target, TargetBatch
+from bloodfilm.losses.targets import Target, TargetBatch
 from bloodfilm.models.detector import CellDetector
 
 torch.set_num_threads(1)

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bloodfilm.films import LOOKS, Placement, Recipe, render_field, render_pair
 from bloodfilm.imaging.canonical import canonical_view
 from bloodfilm.registration.align import confidence_of, register
-from bloodfilm.registration.propose import match, unmirror
-from bloodfilm.registration.sight import SCALES, Features, Photograph, common_scales
+from bloodfilm.registration.matching import match, unmirror
 from bloodfilm.registration.verify import Evidence
+from bloodfilm.registration.view import SCALES, Features, Photograph, common_scales
+from bloodfilm.synthetic import LOOKS, Placement, Recipe, render_field, render_pair
 
 # Smaller frames than the looks': what matters is what differs between them, not how much there is.
 FIRST = replace(LOOKS["lld100x-like"], width=360, height=420)

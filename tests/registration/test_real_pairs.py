@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from bloodfilm.imaging.canonical import canonical_view
-from bloodfilm.imaging.measure import measure
-from bloodfilm.imaging.open import find_images, open_image
+from bloodfilm.imaging.scale import measure
+from bloodfilm.imaging.sources.image_file import find_images, open_image
 from bloodfilm.registration.align import register
 from bloodfilm.registration.pairing import by_name
-from bloodfilm.registration.sight import Photograph
+from bloodfilm.registration.view import Photograph
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,10 @@ from typer.testing import CliRunner
 from bloodfilm.cli.app import app
 from bloodfilm.core import Dataset, Domain, Region
 from bloodfilm.core.boxes import iou
-from bloodfilm.films import LOOKS, Placement, Recipe, render_pair, save_image
 from bloodfilm.formats import open_dataset, save_dataset
-from bloodfilm.imaging.open import find_images
+from bloodfilm.imaging.sources.image_file import find_images
 from bloodfilm.registration.transfer import Transfer, stated_domain
+from bloodfilm.synthetic import LOOKS, Placement, Recipe, render_pair, save_image
 
 FIRST = replace(LOOKS["lld40x-like"], width=330, height=400)
 SECOND = replace(LOOKS["lld40x-magenta"], width=330, height=400)

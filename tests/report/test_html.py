@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bloodfilm.report import write_report
-from bloodfilm.report.embed import Embedder
+from bloodfilm.report.html.images import Embedder
 
 WHEN = datetime(2025, 5, 6, 7, 8, tzinfo=UTC)
 VOID = {"meta", "img", "input", "br", "link", "hr"}
@@ -198,8 +198,8 @@ def test_budget_is_kept_and_admitted(run, field, written):
 
 
 def test_cells_in_doubt_are_pictured_first(run, field):
-    from bloodfilm.report.gallery import wanted_cells
-    from bloodfilm.report.page import Facts
+    from bloodfilm.report.html.gallery import wanted_cells
+    from bloodfilm.report.html.sections import Facts
 
     facts = Facts(run([field(f"{i}.png", i) for i in range(6)]))
     doubtful = {

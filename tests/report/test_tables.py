@@ -3,7 +3,7 @@ import csv
 import pytest
 
 from bloodfilm.core.attributes import LLD_SCHEMA
-from bloodfilm.core.result import AttributeResult, FieldResult
+from bloodfilm.core.results import AttributeResult, FieldResult
 from bloodfilm.report.tables import (
     cell_columns,
     cell_row,

@@ -11,22 +11,22 @@ from bloodfilm.core import Region
 from bloodfilm.core.boxes import centres, clip
 from bloodfilm.inference.decode import Detections
 from bloodfilm.losses.detection import detection_loss
-from bloodfilm.losses.target import Target, TargetBatch
+from bloodfilm.losses.targets import Target, TargetBatch
 from bloodfilm.models.detector import CellDetector
 from bloodfilm.training import loop
 from bloodfilm.training.config import SparseSection
-from bloodfilm.training.copies import CopyPool
-from bloodfilm.training.mosaics import Mosaics
-from bloodfilm.training.patches import balanced, cut_patches
-from bloodfilm.training.pools import HeldPool
-from bloodfilm.training.pseudo import (
+from bloodfilm.training.data.copy_paste import CopyPool
+from bloodfilm.training.data.mosaics import Mosaics
+from bloodfilm.training.data.region_crops import balanced, cut_patches
+from bloodfilm.training.data.samplers import HeldPool
+from bloodfilm.training.data.sources import CanonicalField
+from bloodfilm.training.pseudo_labels import (
     Opinion,
     Reliability,
     Turn,
     pseudo_target,
     similarity_loss,
 )
-from bloodfilm.training.sources import CanonicalField
 from bloodfilm.training.tasks.sparse import SparseTask, decoded, form_opinions
 from tiny import sparse_config
 

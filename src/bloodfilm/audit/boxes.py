@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from bloodfilm.audit.cell_table import IGNORE, UNNAMED, Table
 from bloodfilm.audit.finding import Finding, Severity
-from bloodfilm.audit.pairs import overlapping
-from bloodfilm.audit.table import IGNORE, UNNAMED, Table
+from bloodfilm.duplicates.box_pairs import overlapping
 
 MIN_SIDE = 8.0
 EDGE = 3.0

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodfilm.audit.finding import Finding
-from bloodfilm.audit.survey import Look, Survey
+from bloodfilm.audit.image_statistics import Look, Survey
 
 Floats = NDArray[np.float64]
 SHRINK = 0.2

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
+from bloodfilm.audit.cell_table import Table
 from bloodfilm.audit.finding import Finding, Severity
 from bloodfilm.audit.nuclei import Chromatin, holds_nucleus
-from bloodfilm.audit.table import Table
 from bloodfilm.core import BloodfilmError, Domain
 from bloodfilm.core.boxes import intersection
-from bloodfilm.imaging.open import open_image
+from bloodfilm.imaging.sources.image_file import open_image
 from bloodfilm.inference.analyzer import Analyzer
 from bloodfilm.inference.bundle import default_bundle, load_bundle
 from bloodfilm.inference.manifest import NUCLEATED

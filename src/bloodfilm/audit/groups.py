@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from bloodfilm.audit.cell_table import IGNORE, Table
 from bloodfilm.audit.finding import Finding
-from bloodfilm.audit.table import IGNORE, Table
 
 MANY_OF_A_CLASS = 0.3
 ENOUGH_CELLS = 30

@@ -10,15 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bloodfilm.audit.cell_table import IGNORE, UNNAMED, Builder, FieldRow, Table
 from bloodfilm.audit.finding import Finding
-from bloodfilm.audit.table import IGNORE, UNNAMED, Builder, FieldRow, Table
 from bloodfilm.audit.textlabels import TextFile, add_files, text_files
 from bloodfilm.core import DEFAULT_TAXONOMY, LLD_SCHEMA
-from bloodfilm.formats import _lldtext, lld
-from bloodfilm.formats._common import IGNORE_NAMES, read_json, split_of, to_floats, to_int
-from bloodfilm.formats._images import ImageIndex, image_size, is_image
-from bloodfilm.formats._lldcodes import CLASSES, JSON_KEYS, NOT_APPLICABLE_JSON
-from bloodfilm.formats._lldnames import parse_name
+from bloodfilm.formats import lld
+from bloodfilm.formats.lld import text as _lldtext
+from bloodfilm.formats.lld.codes import CLASSES, JSON_KEYS, NOT_APPLICABLE_JSON
+from bloodfilm.formats.lld.names import parse_name
+from bloodfilm.formats.shared.context import IGNORE_NAMES, read_json, split_of, to_floats, to_int
+from bloodfilm.formats.shared.images import ImageIndex, image_size, is_image
 
 _ODD = re.compile(r"[^0-9A-Za-z_.\-]")
 Json = Mapping[str, Any]

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodfilm.audit.boxes import MIN_SIDE, at_cells
+from bloodfilm.audit.cell_table import Table
 from bloodfilm.audit.finding import Finding, Severity
-from bloodfilm.audit.survey import MAP_STEP, Look, Survey
-from bloodfilm.audit.table import Table
+from bloodfilm.audit.image_statistics import MAP_STEP, Look, Survey
 
 Floats = NDArray[np.float64]
 

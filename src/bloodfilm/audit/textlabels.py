@@ -5,27 +5,27 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bloodfilm.audit.cell_table import IGNORE, UNNAMED, Builder, FieldRow
 from bloodfilm.audit.finding import Finding
-from bloodfilm.audit.table import IGNORE, UNNAMED, Builder, FieldRow
 from bloodfilm.core import LLD_SCHEMA, DataError
 from bloodfilm.formats import lld
-from bloodfilm.formats._common import Reading, read_text, split_of
-from bloodfilm.formats._images import ImageIndex, image_size, walk
-from bloodfilm.formats._lldcodes import (
+from bloodfilm.formats.lld.codes import (
     CLASSES,
     attributes_from_text,
     is_none,
     not_applicable_text,
 )
-from bloodfilm.formats._lldnames import parse_name
-from bloodfilm.formats._lldtext import (
+from bloodfilm.formats.lld.names import parse_name
+from bloodfilm.formats.lld.text import (
     PATCH_ORDERS,
     PATCH_WIDTHS,
     USUAL_SIZE,
     WIDTHS,
     fitting_orders,
 )
-from bloodfilm.formats._yolotext import Row, parse_rows
+from bloodfilm.formats.shared.context import Reading, read_text, split_of
+from bloodfilm.formats.shared.images import ImageIndex, image_size, walk
+from bloodfilm.formats.shared.yolo_rows import Row, parse_rows
 
 NO_LABELS = frozenset({"classes.txt"})
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
+from bloodfilm.audit.cell_table import IGNORE, Table
 from bloodfilm.audit.finding import Finding
 from bloodfilm.audit.labels import Source
-from bloodfilm.audit.table import IGNORE, Table
 from bloodfilm.audit.textlabels import TextFile, text_files
-from bloodfilm.formats._lldcodes import CLASSES
-from bloodfilm.formats._lldtext import folders
+from bloodfilm.formats.lld.codes import CLASSES
+from bloodfilm.formats.lld.text import folders
 
 CLOSE = 1.5  # pixels; text labels are rounded
 

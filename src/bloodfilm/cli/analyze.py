@@ -59,7 +59,7 @@ def analyze(
     )
     from bloodfilm.core.domain import Domain
     from bloodfilm.core.files import refuse_inputs
-    from bloodfilm.imaging.open import find_images
+    from bloodfilm.imaging.sources.image_file import find_images
     from bloodfilm.inference.analyzer import Analyzer
     from bloodfilm.inference.bundle import default_bundle, load_bundle
 

@@ -46,16 +46,16 @@ def plan(
     formats), DIR/plan.jpg and DIR/pictures (the regions to look at). Exit code 0: all well; 1: some
     files could not be opened, each named, and the plan is of the others; 2: nothing was done.
     """
-    from bloodfilm.annotate.budget import Budget, expected, plan_within
-    from bloodfilm.annotate.costs import Rates
-    from bloodfilm.annotate.fields import blob_evidence, bundle_evidence, plan_dataset
-    from bloodfilm.annotate.planning import PLANNERS, Evidence
-    from bloodfilm.annotate.writing import NATIVE, write_plan
+    from bloodfilm.active_learning.budget import Budget, expected, plan_within
+    from bloodfilm.active_learning.costs import Rates
+    from bloodfilm.active_learning.fields import blob_evidence, bundle_evidence, plan_dataset
+    from bloodfilm.active_learning.plan_files import NATIVE, write_plan
+    from bloodfilm.active_learning.planning import PLANNERS, Evidence
     from bloodfilm.cli.bars import counted
     from bloodfilm.cli.running import EXIT_SOME_FAILED
     from bloodfilm.core.domain import Domain
     from bloodfilm.core.errors import ConfigError, DataError
-    from bloodfilm.imaging.open import find_images
+    from bloodfilm.imaging.sources.image_file import find_images
     from bloodfilm.inference.bundle import default_bundle, load_bundle
 
     planner = next((p for p in PLANNERS if p == by), None)
@@ -102,7 +102,7 @@ def cost(
     """Count what marking only regions took, and what it saved."""
     import json
 
-    from bloodfilm.annotate.costs import Rates, cost_of
+    from bloodfilm.active_learning.costs import Rates, cost_of
     from bloodfilm.formats import open_dataset
 
     rates = Rates(box_seconds, field_seconds)
@@ -124,7 +124,7 @@ def cost(
 
 
 def _stated(rates: object) -> str:
-    from bloodfilm.annotate.costs import Rates
+    from bloodfilm.active_learning.costs import Rates
 
     assert isinstance(rates, Rates)
     return f"{rates.box_seconds:g} s a box and {rates.field_seconds:g} s a field"

@@ -14,7 +14,7 @@ from bloodfilm.cli.outputs import refuse_inputs
 
 if TYPE_CHECKING:
     from bloodfilm.audit import Finding
-    from bloodfilm.audit.table import Table
+    from bloodfilm.audit.cell_table import Table
 
 SHOWN, LEAST_SHOWN = 25, 2
 EXIT_CLEAN, EXIT_FINDINGS = 0, 1
@@ -109,7 +109,7 @@ def fix(
     """
     from bloodfilm.audit import Options, open_source
     from bloodfilm.audit import audit as run_audit
-    from bloodfilm.audit.fix import RULES, fix_labels, refuse
+    from bloodfilm.repair.apply import RULES, fix_labels, refuse
 
     if rules:
         print("\n".join(f"{rule:<18} {what}" for rule, (_, what) in RULES.items()))
@@ -154,8 +154,8 @@ def split(
 ) -> None:
     """Split by patient over all subsets, spread classes evenly, refuse to leak."""
     from bloodfilm.audit import open_source
-    from bloodfilm.audit.run import same_glass
-    from bloodfilm.audit.split import SplitPlan, plan_split
+    from bloodfilm.audit.run_checks import same_glass
+    from bloodfilm.splits.split import SplitPlan, plan_split
 
     plan = SplitPlan(
         test_share, val_share, seed, leave_patient_out, leave_domain_out, keep_test=not fresh
@@ -182,7 +182,7 @@ def stats(
 ) -> None:
     """Count classes, attributes, sizes in px and um, domains, patients; attribute by class."""
     from bloodfilm.audit import open_source
-    from bloodfilm.audit.stats import statistics
+    from bloodfilm.audit.statistics import statistics
 
     refuse_inputs((as_json, html), [root])
     table = open_source(root, format).table
@@ -254,8 +254,9 @@ def _write_dataset(path: Path, roots: list[Path], made: Any, format: str | None)
     from dataclasses import replace
     from itertools import chain
 
-    from bloodfilm.audit.split import apply_split
-    from bloodfilm.formats import index, open_dataset, save_dataset
+    from bloodfilm.formats import open_dataset, save_dataset
+    from bloodfilm.formats.parquet import index
+    from bloodfilm.splits.split import apply_split
 
     parts = [apply_split(open_dataset(root, format), made) for root in roots]
     if path.suffix == ".parquet":  # field by field: it may be larger than memory

@@ -14,7 +14,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from bloodfilm.inference.run import FieldFailure
+from bloodfilm.inference.records import FieldFailure
 
 Item = TypeVar("Item")
 

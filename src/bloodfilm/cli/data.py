@@ -48,8 +48,8 @@ def info(
     ] = False,
 ) -> None:
     """Count fields, cells, attributes, splits and patients, and list what is wrong."""
+    from bloodfilm.audit.summary import summarise
     from bloodfilm.formats import detect
-    from bloodfilm.formats.summary import summarise
 
     dataset = _open(path, format, labels, clean_splits, strict)
     summary = {"format": format or detect(path)} | summarise(dataset)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-# What to draw: looks of `bloodfilm.films`, and fields of each.
+# What to draw: looks of `bloodfilm.synthetic`, and fields of each.
 FIELDS = (("lld40x-like", 4), ("pbc-like", 6), ("bccd-like", 4))
 
 
@@ -41,7 +41,7 @@ def demo(
 def draw_fields(folder: Path) -> list[Path]:
     """Draw fields as PNG files, a folder per look; returns their paths in order."""
     from bloodfilm.core.files import refuse_links
-    from bloodfilm.films import get_look, render_field, save_image, usual_recipe
+    from bloodfilm.synthetic import get_look, render_field, save_image, usual_recipe
 
     paths = []
     for look, count in FIELDS:

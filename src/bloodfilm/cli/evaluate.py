@@ -77,7 +77,7 @@ def evaluate(
     from rich.console import Console
 
     from bloodfilm.cli.evaluating import Request, carry_out, write_record
-    from bloodfilm.evaluation.report import show
+    from bloodfilm.evaluation.record import show
 
     request = Request(
         dataset=dataset,

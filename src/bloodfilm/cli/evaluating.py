@@ -13,18 +13,18 @@ from bloodfilm.core.dataset import Dataset
 from bloodfilm.core.domain import Domain
 from bloodfilm.core.errors import ConfigError, DataError
 from bloodfilm.core.field import Field
-from bloodfilm.core.result import CellResult, FieldResult
+from bloodfilm.core.results import CellResult, FieldResult
+from bloodfilm.evaluation.cell_matching import Pairs, coarsen, pair_fields
+from bloodfilm.evaluation.class_granularity import parse_level
 from bloodfilm.evaluation.detection import IOU_THRESHOLDS
-from bloodfilm.evaluation.evaluation import (
+from bloodfilm.evaluation.evaluate import (
     DetectionReport,
     Resampling,
     evaluate_detection,
     evaluate_reading,
 )
-from bloodfilm.evaluation.levels import parse_level
-from bloodfilm.evaluation.pairs import Pairs, coarsen, pair_fields
 from bloodfilm.evaluation.predictions import align, read_predictions
-from bloodfilm.evaluation.report import Evaluation
+from bloodfilm.evaluation.record import Evaluation
 from bloodfilm.formats import open_dataset
 from bloodfilm.inference.bundle import Bundle, default_bundle, load_bundle
 
@@ -205,7 +205,7 @@ def _stated(item: Field, request: Request) -> Domain | None:
 def _read_crops(
     fields: list[Field], bundle: Bundle, data: Dataset, request: Request
 ) -> tuple[Pairs, dict[str, str]]:
-    from bloodfilm.evaluation.truth_crops import read_true_cells
+    from bloodfilm.evaluation.crop_evaluation import read_true_cells
 
     with bar() as progress:
         task = progress.add_task("fields", total=len(fields))
@@ -223,7 +223,7 @@ def _read_crops(
 def _analyse(fields: list[Field], bundle: Bundle, request: Request) -> Material:
     """Run the whole path on every field, keeping scores down to the floor."""
     from bloodfilm.inference.analyzer import Analyzer
-    from bloodfilm.inference.pipeline import analyze_paths
+    from bloodfilm.inference.runner import analyze_paths
 
     thresholds = bundle.manifest.detector.thresholds
     analyzer = Analyzer(bundle, request.device, 1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from bloodfilm.fetch import Source
+    from bloodfilm.datasets import Source
 
 NAMES = "lld, pbc, wbcatt, bccd, txl"
 EXIT_NOT_FETCHED = 2
@@ -41,9 +41,9 @@ def fetch(
     download that was stopped goes on when the command is run again.
     """
     from bloodfilm.core import ConfigError
-    from bloodfilm.fetch import CATALOGUE
-    from bloodfilm.fetch import fetch as bring
-    from bloodfilm.fetch.download import Patience
+    from bloodfilm.datasets import CATALOGUE
+    from bloodfilm.datasets import fetch as bring
+    from bloodfilm.datasets.download import Patience
 
     source = CATALOGUE.get(name.lower())
     if source is None:
@@ -76,7 +76,7 @@ def fetch(
 def _unpack_by_hand(source: "Source", zips: Path, out: Path | None, accepted: bool) -> None:
     """Unpack zips that a person downloaded, all or none, and count what is missing."""
     from bloodfilm.core import ConfigError
-    from bloodfilm.fetch.unpack import unpack_together
+    from bloodfilm.datasets.archive import unpack_together
     from bloodfilm.formats import open_dataset
 
     if source.parts:

@@ -44,8 +44,8 @@ def films(
     from dataclasses import replace
 
     from bloodfilm.core.errors import ConfigError
-    from bloodfilm.films import LOOKS, MIXES, SetPlan, usual_recipe, write_set
     from bloodfilm.formats import save_dataset
+    from bloodfilm.synthetic import LOOKS, MIXES, SetPlan, usual_recipe, write_set
 
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"{out}: is not empty; name a new folder")
@@ -78,8 +78,8 @@ def _write_lld(
 ) -> None:
     """Write a set in LLD's layout, and what was planted in it."""
     from bloodfilm.core.files import write_json
-    from bloodfilm.films.bed import SPARSE, BedPlan
-    from bloodfilm.films.faults import FAULTS, write_bed
+    from bloodfilm.synthetic.lld_fixture.builder import SPARSE, BedPlan
+    from bloodfilm.synthetic.lld_fixture.cell_faults import FAULTS, write_bed
 
     patients, fields, side, seed = numbers
     chosen = list(FAULTS) if "all" in faults else faults

@@ -8,7 +8,7 @@ import typer
 from bloodfilm.cli.outputs import refuse_inputs
 
 if TYPE_CHECKING:
-    from bloodfilm.audit.identity import Identities
+    from bloodfilm.duplicates.identity import Identities
 
 
 def overlaps(
@@ -38,9 +38,9 @@ def overlaps(
     subsets are registered, and refused where they cannot be put together. A set written with
     --dataset keeps boxes of one cell together when it is split.
     """
-    from bloodfilm.audit.identity import identify, with_identities
-    from bloodfilm.audit.table import table_of
+    from bloodfilm.audit.cell_table import table_of
     from bloodfilm.cli.auditing import progress, write_json
+    from bloodfilm.duplicates.identity import identify, with_identities
     from bloodfilm.formats import open_dataset, save_dataset
 
     refuse_inputs((as_json, dataset), [root])

@@ -22,12 +22,12 @@ from bloodfilm.cli.bars import counted
 from bloodfilm.core.domain import Domain
 from bloodfilm.core.errors import ConfigError, DataError
 from bloodfilm.core.files import atomic_write, open_new
-from bloodfilm.core.result import FieldResult
+from bloodfilm.core.results import FieldResult
 from bloodfilm.inference.analyzer import Analyzer
-from bloodfilm.inference.journal import Journal
 from bloodfilm.inference.manifest import NUCLEATED
-from bloodfilm.inference.pipeline import analyze_paths
-from bloodfilm.inference.run import AnalysisRun, FieldFailure, Outcome
+from bloodfilm.inference.records import AnalysisRun, FieldFailure, Outcome
+from bloodfilm.inference.results_log import Journal
+from bloodfilm.inference.runner import analyze_paths
 from bloodfilm.report.tables import cell_columns, cell_row
 
 RESULT, CELLS, REPORT = "result.json", "cells.csv", "report.html"
@@ -180,7 +180,7 @@ def _finish(job: Job, run: AnalysisRun) -> None:
         run.write_json(file)
     (job.out / CELLS_PART).replace(job.out / CELLS)
     if job.report:
-        from bloodfilm.report.html import write_report
+        from bloodfilm.report.html.report import write_report
 
         with _naming(job.out / REPORT):
             write_report(run, job.out)

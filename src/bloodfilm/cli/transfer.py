@@ -56,7 +56,7 @@ def transfer(
     from bloodfilm.cli.bars import bar
     from bloodfilm.core import ConfigError
     from bloodfilm.formats import WRITERS, open_dataset, save_dataset
-    from bloodfilm.imaging.open import find_images
+    from bloodfilm.imaging.sources.image_file import find_images
     from bloodfilm.registration.transfer import Transfer
 
     if to not in WRITERS:
@@ -101,7 +101,7 @@ def _pairs(
 
 
 def _run(job: "Transfer", pictures: Path | None, progress: "Progress") -> None:
-    from bloodfilm.registration.pictures import draw
+    from bloodfilm.registration.visualize import draw
 
     cells = {field.path: field.cells for field in job.fields}
     task = progress.add_task("measuring", total=job.steps)

@@ -5,8 +5,8 @@ from bloodfilm.core.dataset import Dataset
 from bloodfilm.core.domain import Domain
 from bloodfilm.core.errors import BloodfilmError, BundleError, ConfigError, DataError
 from bloodfilm.core.field import Box, Cell, Field
-from bloodfilm.core.region import Region
-from bloodfilm.core.result import AttributeResult, CellResult, FieldResult
+from bloodfilm.core.polygons import Region
+from bloodfilm.core.results import AttributeResult, CellResult, FieldResult
 from bloodfilm.core.taxonomy import DEFAULT_TAXONOMY, Node, Taxonomy
 
 __all__ = [

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bloodfilm.core.domain import Domain
-from bloodfilm.core.region import Region
+from bloodfilm.core.polygons import Region
 
 Box = tuple[float, float, float, float]
 

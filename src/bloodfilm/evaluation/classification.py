@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bloodfilm.core.attributes import Attribute
 from bloodfilm.core.field import Cell
-from bloodfilm.core.result import CellResult
+from bloodfilm.core.results import CellResult
 from bloodfilm.core.taxonomy import Taxonomy
 
 Floats = NDArray[np.float64]

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from bloodfilm.core import boxes as geometry
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.field import Cell, Field
-from bloodfilm.core.result import CellResult
-from bloodfilm.evaluation.levels import Level
+from bloodfilm.core.results import CellResult
+from bloodfilm.evaluation.class_granularity import Level
 
 IOU_THRESHOLDS: NDArray[np.float64] = np.linspace(0.5, 0.95, 10)
 MAX_DETECTIONS = 1000

@@ -8,7 +8,7 @@ from typing import Any
 
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.field import Field
-from bloodfilm.core.result import AttributeResult, CellResult
+from bloodfilm.core.results import AttributeResult, CellResult
 
 _CSV_NEEDS = ("image", "x", "y", "w", "h", "score", "kind", "class", "class_score")
 
@@ -33,7 +33,7 @@ def read_predictions(path: Path) -> dict[str, list[CellResult]]:
 
 
 def _from_json(path: Path, data: Any) -> dict[str, list[CellResult]]:
-    from bloodfilm.inference.run import field_from_json
+    from bloodfilm.inference.records import field_from_json
 
     fields = data.get("fields") if isinstance(data, dict) else None
     if not isinstance(fields, list):

@@ -23,9 +23,9 @@ from bloodfilm.inference.bundle import MANIFEST, open_session
 from bloodfilm.inference.checksums import SUMS, sums_of
 from bloodfilm.inference.decode import Detections, decode
 from bloodfilm.inference.manifest import FORMAT, VERSION, Manifest
+from bloodfilm.models.classifier import CellReader
 from bloodfilm.models.detector import CellDetector
-from bloodfilm.models.reader import CellReader
-from bloodfilm.training.calibrate import ReaderCalibration
+from bloodfilm.training.calibration import ReaderCalibration
 from bloodfilm.training.tasks.detector import NMS_IOU
 
 OPSET = 17

@@ -24,13 +24,13 @@ from bloodfilm.export.bundle import (
     export_bundle,
 )
 from bloodfilm.export.card import distil, model_card
-from bloodfilm.export.operate import set_threshold
-from bloodfilm.export.quantise import quantise_bundle
+from bloodfilm.export.quantize import quantise_bundle
+from bloodfilm.export.threshold import set_threshold
 from bloodfilm.imaging.canonical import CROP_SIZE, CROP_UM, DETECTOR_UM
 from bloodfilm.inference.bundle import MANIFEST
 from bloodfilm.inference.manifest import read_manifest
-from bloodfilm.models.reader import CellReader
-from bloodfilm.training.calibrate import (
+from bloodfilm.models.classifier import CellReader
+from bloodfilm.training.calibration import (
     ReaderCalibration,
     calibrate_confirmation,
     calibrate_reader,
@@ -38,11 +38,11 @@ from bloodfilm.training.calibrate import (
 )
 from bloodfilm.training.checkpoint import load_checkpoint
 from bloodfilm.training.config import Config, parse_config
-from bloodfilm.training.crops import load_crops, plain_crop
-from bloodfilm.training.lookalikes import load_lookalikes
+from bloodfilm.training.data.cell_crops import load_crops, plain_crop
+from bloodfilm.training.data.hard_negatives import load_lookalikes
+from bloodfilm.training.data.sources import SourcedField, load_fields, open_sources
 from bloodfilm.training.loop import BEST, RECORD
 from bloodfilm.training.networks import build_detector, build_reader
-from bloodfilm.training.sources import SourcedField, load_fields, open_sources
 from bloodfilm.training.tasks.detector import pad
 
 _log = logging.getLogger(__name__)

@@ -8,7 +8,8 @@ from typing import Any, Unpack
 
 from bloodfilm.core import BloodfilmError, Cell, DataError, Dataset, Field, Schema, Taxonomy
 from bloodfilm.core.attributes import LLD_SCHEMA
-from bloodfilm.formats._common import (
+from bloodfilm.formats.native.records import origin_from_json, origin_to_json
+from bloodfilm.formats.shared.context import (
     Reading,
     ReadOptions,
     read_json,
@@ -16,9 +17,8 @@ from bloodfilm.formats._common import (
     to_floats,
     to_int,
 )
-from bloodfilm.formats._images import walk
-from bloodfilm.formats._records import origin_from_json, origin_to_json
-from bloodfilm.formats._writing import (
+from bloodfilm.formats.shared.images import walk
+from bloodfilm.formats.shared.output import (
     Losses,
     WriteOptions,
     finish,

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Unpack
 
 from bloodfilm.core import Cell, DataError, Dataset, Domain, Field, Region
-from bloodfilm.formats._common import (
+from bloodfilm.formats.lld.names import parse_name
+from bloodfilm.formats.shared.context import (
     IGNORE_NAMES,
     UNNAMED_NAMES,
     Reading,
@@ -13,8 +14,7 @@ from bloodfilm.formats._common import (
     need_folder,
     split_of,
 )
-from bloodfilm.formats._lldnames import parse_name
-from bloodfilm.formats._writing import Losses, WriteOptions, finish, output, unique_names
+from bloodfilm.formats.shared.output import Losses, WriteOptions, finish, output, unique_names
 
 PLAIN_FOLDERS = frozenset({"images", "image", "jpegimages"})
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from bloodfilm.core import BloodfilmError, Cell, Dataset, Field, Region
-from bloodfilm.formats._common import (
+from bloodfilm.formats.native.records import origin_from_json, origin_to_json
+from bloodfilm.formats.shared.context import (
     Reading,
     ReadOptions,
     head,
@@ -18,9 +19,8 @@ from bloodfilm.formats._common import (
     split_of,
     to_int,
 )
-from bloodfilm.formats._images import walk
-from bloodfilm.formats._records import origin_from_json, origin_to_json
-from bloodfilm.formats._writing import (
+from bloodfilm.formats.shared.images import walk
+from bloodfilm.formats.shared.output import (
     Losses,
     Output,
     WriteOptions,
@@ -29,7 +29,7 @@ from bloodfilm.formats._writing import (
     size_for_writing,
     unique_names,
 )
-from bloodfilm.formats._xml import element, number, parse
+from bloodfilm.formats.shared.xml import element, number, parse
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element

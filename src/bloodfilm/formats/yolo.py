@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from bloodfilm.core import Cell, DataError, Dataset, Field, Region
-from bloodfilm.formats._common import Reading, ReadOptions, need_folder, read_text, split_of
-from bloodfilm.formats._images import is_image, walk
-from bloodfilm.formats._writing import (
+from bloodfilm.formats.shared.context import Reading, ReadOptions, need_folder, read_text, split_of
+from bloodfilm.formats.shared.images import is_image, walk
+from bloodfilm.formats.shared.output import (
     NO_SPLIT,
     Losses,
     Output,
@@ -19,7 +19,7 @@ from bloodfilm.formats._writing import (
     size_for_writing,
     unique_names,
 )
-from bloodfilm.formats._yolotext import Row, denormalise, normalise, read_rows
+from bloodfilm.formats.shared.yolo_rows import Row, denormalise, normalise, read_rows
 
 YAML_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 CLASS_FILES = ("classes.txt", "obj.names", "labels/classes.txt", "labels/train/classes.txt")

@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from bloodfilm.core.domain import Domain
 from bloodfilm.core.errors import DataError
-from bloodfilm.imaging.measure import (
+from bloodfilm.imaging.resample import BACKGROUND, balance, resize, window
+from bloodfilm.imaging.scale import (
     MIN_CELLS,
     RED_CELL_UM,
     Group,
@@ -22,7 +23,6 @@ from bloodfilm.imaging.measure import (
     confidence,
     measure,
 )
-from bloodfilm.imaging.resample import BACKGROUND, balance, resize, window
 
 Pixels = NDArray[np.uint8]
 Source = Literal["measured", "pooled", "stated", "assumed"]

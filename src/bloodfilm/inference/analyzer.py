@@ -13,19 +13,27 @@ from numpy.typing import NDArray
 from bloodfilm.core.boxes import centres, clip, iou
 from bloodfilm.core.domain import Domain
 from bloodfilm.core.errors import BundleError, ConfigError
-from bloodfilm.core.result import CellResult, FieldResult
+from bloodfilm.core.results import CellResult, FieldResult
 from bloodfilm.imaging.canonical import CanonicalView, refine, view_of
-from bloodfilm.imaging.measure import Measurement, Pooled, measure
 from bloodfilm.imaging.resample import BACKGROUND
+from bloodfilm.imaging.scale import Measurement, Pooled, measure
 from bloodfilm.imaging.stain import stain_contrast
 from bloodfilm.imaging.tiles import plan_tiles
 from bloodfilm.inference.aggregate import aggregate
 from bloodfilm.inference.bundle import Bundle
+from bloodfilm.inference.classifier import (
+    CUT,
+    DOUBTED,
+    LIKE_RED,
+    NOVEL,
+    Reader,
+    Reading,
+    touches_edge,
+)
 from bloodfilm.inference.decode import Detections, decode, settle
-from bloodfilm.inference.evidence import Weights
+from bloodfilm.inference.fusion import Weights
 from bloodfilm.inference.graph_run import check_probabilities, run_graph
 from bloodfilm.inference.manifest import NUCLEATED, RED_CELL
-from bloodfilm.inference.reading import CUT, DOUBTED, LIKE_RED, NOVEL, Reader, Reading, touches_edge
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float64]

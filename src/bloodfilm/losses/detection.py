@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bloodfilm.losses.target import TargetBatch
+from bloodfilm.losses.targets import TargetBatch
 
 _EPS = 1e-7
 ALIGNMENT_POWER = 4

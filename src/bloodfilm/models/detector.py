@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bloodfilm.core.errors import ConfigError
-from bloodfilm.models.attributes import AttributeBranch
+from bloodfilm.models.attribute_heads import AttributeBranch
 from bloodfilm.models.backbone import Backbone
 
 KIND_PRIOR = -4.0

@@ -7,9 +7,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bloodfilm.registration.propose import plausible, propose
-from bloodfilm.registration.sight import Photograph, Sight, common_scales
+from bloodfilm.registration.matching import plausible, propose
 from bloodfilm.registration.verify import Evidence, refine, weigh
+from bloodfilm.registration.view import Photograph, Sight, common_scales
 
 Floats = NDArray[np.float64]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bloodfilm.core.errors import DataError
-from bloodfilm.formats._lldnames import parse_name
+from bloodfilm.formats.lld.names import parse_name
 
 Key = tuple[str, ...]
 

@@ -12,14 +12,14 @@ from bloodfilm.core.dataset import Dataset
 from bloodfilm.core.domain import Domain
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.field import Field
-from bloodfilm.formats._lldnames import parse_name, parse_subset
+from bloodfilm.formats.lld.names import parse_name, parse_subset
 from bloodfilm.imaging.canonical import CanonicalView, view_of
-from bloodfilm.imaging.measure import Measurement, Pooled, measure, pool
-from bloodfilm.imaging.open import open_image
+from bloodfilm.imaging.scale import Measurement, Pooled, measure, pool
+from bloodfilm.imaging.sources.image_file import open_image
 from bloodfilm.registration.align import MIN_CONFIDENCE, Alignment, register
-from bloodfilm.registration.carry import Counts, carry_cells, carry_region
-from bloodfilm.registration.propose import match
-from bloodfilm.registration.sight import Features, Photograph
+from bloodfilm.registration.matching import match
+from bloodfilm.registration.view import Features, Photograph
+from bloodfilm.registration.warp import Counts, carry_cells, carry_region
 
 SHORTLIST = 3
 INDEX_UM = 0.25

@@ -16,11 +16,11 @@ from bloodfilm.audit.finding import KINDS, SEVERITIES, Finding, counts
 from bloodfilm.core import Box
 from bloodfilm.core.errors import BloodfilmError
 from bloodfilm.core.files import open_output
-from bloodfilm.imaging.open import open_image
-from bloodfilm.report import charts
-from bloodfilm.report.embed import Budget, webp
-from bloodfilm.report.pages import render
-from bloodfilm.report.pictures import Pixels, resized, true_size
+from bloodfilm.imaging.sources.image_file import open_image
+from bloodfilm.report.drawing import Pixels, resized, true_size
+from bloodfilm.report.html import charts
+from bloodfilm.report.html.images import Budget, webp
+from bloodfilm.report.html.static_pages import render
 
 MAX_SHOWN = 200
 """Findings of one kind listed on the page; all are in the JSON."""

@@ -1,9 +1,9 @@
-"""What the report needs of an analysis; `bloodfilm.inference.run.AnalysisRun` is one."""
+"""What the report needs of an analysis; `bloodfilm.inference.records.AnalysisRun` is one."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from bloodfilm.core.result import FieldResult
+from bloodfilm.core.results import FieldResult
 from bloodfilm.inference.manifest import Manifest
 
 

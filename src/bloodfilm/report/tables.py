@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bloodfilm.core.attributes import Schema
 from bloodfilm.core.files import atomic_write
-from bloodfilm.core.result import CellResult, FieldResult
+from bloodfilm.core.results import CellResult, FieldResult
 
 FIXED_COLUMNS = ("image", "x", "y", "w", "h", "score", "kind", "class", "class_score")
 LAST_COLUMNS = ("flags", "diameter_um", "stain_contrast")

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from bloodfilm import __version__
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.core.files import write_json, write_text
+from bloodfilm.splits.disjoint import same_splits
 from bloodfilm.training.checkpoint import load_checkpoint, save_checkpoint
 from bloodfilm.training.config import Config, parse_config
-from bloodfilm.training.splits import same_splits
 from bloodfilm.training.tasks.base import Key, Task, Taught
 
 Report = Callable[[str, int, int, dict[str, float]], None]

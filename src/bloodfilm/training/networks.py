@@ -2,11 +2,11 @@
 
 from bloodfilm.core import DEFAULT_TAXONOMY
 from bloodfilm.core.attributes import Schema, schema_named
+from bloodfilm.models.classifier import CellReader
 from bloodfilm.models.detector import CellDetector
-from bloodfilm.models.reader import CellReader
 from bloodfilm.training.config import Config
-from bloodfilm.training.crops import reader_leaves
-from bloodfilm.training.sources import KINDS
+from bloodfilm.training.data.cell_crops import reader_leaves
+from bloodfilm.training.data.sources import KINDS
 
 
 def build_detector(config: Config) -> CellDetector:

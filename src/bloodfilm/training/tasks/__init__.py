@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from bloodfilm.training.config import Config
-from bloodfilm.training.sources import Progress
+from bloodfilm.training.data.sources import Progress
 from bloodfilm.training.tasks.base import Task
 
 
@@ -17,7 +17,7 @@ def make_task(config: Config, root: Path, progress: Progress) -> Task:
         from bloodfilm.training.tasks.sparse import SparseTask
 
         return SparseTask(config, root, progress)
-    from bloodfilm.training.tasks.reader import ReaderTask
+    from bloodfilm.training.tasks.classifier import ReaderTask
 
     return ReaderTask(config, root, progress)
 

@@ -15,8 +15,8 @@ from bloodfilm.core.errors import ConfigError
 from bloodfilm.models.backbone import Backbone, load_folded, unfold_batch_norm
 from bloodfilm.training.checkpoint import load_checkpoint
 from bloodfilm.training.config import Config
-from bloodfilm.training.sources import SourcedField
-from bloodfilm.training.streams import Heads
+from bloodfilm.training.data.sharded import Heads
+from bloodfilm.training.data.sources import SourcedField
 
 PACKAGE = "package:"
 

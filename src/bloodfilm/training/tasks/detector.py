@@ -10,19 +10,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bloodfilm.core import DEFAULT_TAXONOMY, Box, Cell, CellResult, Field
+from bloodfilm.evaluation.class_granularity import parse_level
 from bloodfilm.evaluation.detection import coco_scores, prepare
-from bloodfilm.evaluation.levels import parse_level
 from bloodfilm.imaging.canonical import DETECTOR_UM
 from bloodfilm.imaging.resample import BACKGROUND
 from bloodfilm.inference.decode import Detections, decode
 from bloodfilm.losses.detection import detection_loss
-from bloodfilm.losses.target import Target, TargetBatch
+from bloodfilm.losses.targets import Target, TargetBatch
 from bloodfilm.models.detector import CellDetector
 from bloodfilm.training.config import Config
-from bloodfilm.training.mosaics import Mosaics
-from bloodfilm.training.networks import build_detector
-from bloodfilm.training.pools import Pool, StreamedPool
-from bloodfilm.training.sources import (
+from bloodfilm.training.data.mosaics import Mosaics
+from bloodfilm.training.data.samplers import Pool, StreamedPool
+from bloodfilm.training.data.sharded import FieldStream, annotated
+from bloodfilm.training.data.sources import (
     KINDS,
     CanonicalField,
     Progress,
@@ -31,7 +31,7 @@ from bloodfilm.training.sources import (
     open_sources,
     refuse_leaks,
 )
-from bloodfilm.training.streams import FieldStream, annotated
+from bloodfilm.training.networks import build_detector
 from bloodfilm.training.tasks.base import Key
 from bloodfilm.training.tasks.common import describe_sources, start_network, to_tensor
 

@@ -15,26 +15,18 @@ from bloodfilm.core.boxes import centres
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.imaging.canonical import DETECTOR_UM
 from bloodfilm.inference.decode import Detections, decode
+from bloodfilm.losses.attributes import values_loss
 from bloodfilm.losses.detection import detection_loss
-from bloodfilm.losses.target import Target, TargetBatch
-from bloodfilm.losses.values import values_loss
-from bloodfilm.models.attributes import AttributeBranch
+from bloodfilm.losses.targets import Target, TargetBatch
+from bloodfilm.models.attribute_heads import AttributeBranch
 from bloodfilm.models.detector import CellDetector
 from bloodfilm.training.config import Config
-from bloodfilm.training.copies import CopyPool
-from bloodfilm.training.mosaics import Drawn, Mosaics
-from bloodfilm.training.networks import build_detector
-from bloodfilm.training.patches import balanced, cut_patches
-from bloodfilm.training.pools import HeldPool, Pool
-from bloodfilm.training.pseudo import (
-    LEAST_SCORE,
-    Opinion,
-    Reliability,
-    Turn,
-    pseudo_target,
-    similarity_loss,
-)
-from bloodfilm.training.sources import (
+from bloodfilm.training.data.attribute_targets import NUCLEATED_KIND, judge_values, with_values
+from bloodfilm.training.data.copy_paste import CopyPool
+from bloodfilm.training.data.mosaics import Drawn, Mosaics
+from bloodfilm.training.data.region_crops import balanced, cut_patches
+from bloodfilm.training.data.samplers import HeldPool, Pool
+from bloodfilm.training.data.sources import (
     KINDS,
     CanonicalField,
     Progress,
@@ -42,10 +34,18 @@ from bloodfilm.training.sources import (
     open_sources,
     refuse_leaks,
 )
+from bloodfilm.training.networks import build_detector
+from bloodfilm.training.pseudo_labels import (
+    LEAST_SCORE,
+    Opinion,
+    Reliability,
+    Turn,
+    pseudo_target,
+    similarity_loss,
+)
 from bloodfilm.training.tasks.base import Key
 from bloodfilm.training.tasks.common import describe_sources, start_network, to_tensor
 from bloodfilm.training.tasks.detector import Finding
-from bloodfilm.training.values import NUCLEATED_KIND, judge_values, with_values
 
 SIMILARITY_SHARE = 2 / 3
 PATCHES, TURNS = 11, 12

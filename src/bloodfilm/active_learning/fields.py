@@ -1,0 +1,73 @@
+"""Evidence for a folder of unlabelled fields: from a bundle, or without one from dark spots."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bloodfilm.active_learning.planning import Evidence
+from bloodfilm.active_learning.region_scores import dark_blobs, from_detections
+from bloodfilm.core import Dataset, Field, Region
+from bloodfilm.core.domain import Domain
+from bloodfilm.core.errors import DataError
+from bloodfilm.core.results import FieldResult
+from bloodfilm.imaging.sources.image_file import open_image
+from bloodfilm.inference.analyzer import Analyzer
+from bloodfilm.inference.bundle import Bundle
+from bloodfilm.inference.records import FieldFailure
+from bloodfilm.inference.runner import analyze_paths
+
+LOWEST_SCORE = 0.1
+"""What a model half believes counts too: those are its doubts."""
+
+Gathered = Evidence | FieldFailure
+"""What speaks for the regions of a field, or why its file cannot be opened."""
+
+
+def blob_evidence(paths: Sequence[Path]) -> Iterator[Gathered]:
+    """Yield each field's dark spots, in the order of `paths`."""
+    for path in paths:
+        try:
+            yield dark_blobs(open_image(path))
+        except DataError as error:
+            yield FieldFailure.of(path, error)
+
+
+def bundle_evidence(paths: Sequence[Path], bundle: Bundle, stated: Domain) -> Iterator[Gathered]:
+    """Yield what a bundle finds on each field, and how unsure it is of it.
+
+    The doubt of a cell is the greater of the detector's (is it one?) and the reader's (which?).
+    A field that opens but cannot be analysed gets no evidence.
+    """
+    analyzer = Analyzer(bundle, min_score=LOWEST_SCORE)
+    names: dict[str, int] = {}
+    for path, outcome in zip(paths, analyze_paths(paths, analyzer, stated), strict=True):
+        if isinstance(outcome, FieldResult):
+            yield _from_result(outcome, names)
+            continue
+        try:
+            height, width = open_image(path).shape[:2]
+            yield Evidence(width, height)
+        except DataError:
+            yield outcome
+
+
+def _from_result(result: FieldResult, names: dict[str, int]) -> Evidence:
+    cells = result.cells
+    boxes = np.array([c.box for c in cells], dtype=float).reshape(-1, 4)
+    groups = [names.setdefault(c.label, len(names)) for c in cells]
+    found = from_detections(result.width, result.height, boxes, [c.score for c in cells], groups)
+    sure = np.array([max(c.probabilities.values(), default=1.0) for c in cells])
+    doubt = np.maximum(found.doubt, 1 - sure)
+    return Evidence(found.width, found.height, found.points, found.cells, doubt, found.groups)
+
+
+def plan_dataset(
+    paths: Sequence[Path], evidence: Sequence[Evidence], regions: Sequence[Region], name: str
+) -> Dataset:
+    """Return the plan as a data set: every field with the region to mark and no cell yet."""
+    fields = tuple(
+        Field(path.resolve(), item.width, item.height, (), region)
+        for path, item, region in zip(paths, evidence, regions, strict=True)
+    )
+    return Dataset(name, fields)

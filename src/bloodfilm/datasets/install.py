@@ -1,0 +1,151 @@
+"""Fetch a data set of the catalogue into a folder."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bloodfilm.core.errors import ConfigError, DataError
+from bloodfilm.core.files import sha256_of, write_json
+from bloodfilm.datasets.archive import unpack
+from bloodfilm.datasets.catalogue import Part, Source
+from bloodfilm.datasets.download import Patience, download, read_small
+
+RECORD = "fetched.json"
+DOWNLOADS = ".download"
+
+Tell = Callable[[str, int, int | None], None]
+
+
+def fetch(
+    source: Source,
+    folder: Path,
+    *,
+    accept_licence: bool,
+    tell: Tell = lambda what, done, total: None,
+    patience: Patience | None = None,
+) -> dict[str, Any]:
+    """Fetch a data set; return what came, which is also added to `fetched.json` in the folder.
+
+    Parts that are there already are not fetched again; a download that was stopped goes on.
+
+    Raises:
+        ConfigError: if the licence is not accepted, or only a person can fetch the set.
+        DataError: if something could not be fetched, is not what was published, or is in the way.
+    """
+    if not source.parts:
+        raise ConfigError(f"{source.name}: cannot be fetched by a program; see {source.page}")
+    if not accept_licence:
+        raise ConfigError(
+            f"{source.name}: is under {source.licence}; read {source.page}, then give "
+            "--accept-licence"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    record = read_record(folder)
+    came = record.setdefault(source.name, {"page": source.page, "licence": source.licence})
+    parts = came.setdefault("parts", {})
+    for part in source.parts:
+        if _is_there(part, folder, parts.get(part.name)):
+            tell(part.name, 1, 1)
+            continue
+        parts[part.name] = _fetch_part(part, folder, tell, patience)
+        _write_record(folder, record)
+    return dict(came)
+
+
+def _is_there(part: Part, folder: Path, known: Any) -> bool:
+    """Whether an earlier run has brought this very part, and what it brought is still there."""
+    if not isinstance(known, dict) or known.get("url") != part.url:
+        return False
+    if part.archive:
+        return all((folder / str(name)).exists() for name in known.get("holds", [""]))
+    path = folder / part.name
+    return path.is_file() and sha256_of(path) == known.get("sha256")
+
+
+def _fetch_part(part: Part, folder: Path, tell: Tell, patience: Patience | None) -> dict[str, Any]:
+    url = part.url
+    if part.listing is not None:
+        part = look_up(part, patience)
+    place = folder / DOWNLOADS / part.name if part.archive else folder / part.name
+    if not part.archive and place.exists():
+        raise DataError(f"{place}: is in the way; remove it, or choose another --out")
+    found: dict[str, Any] = {"url": url}
+    if part.archive and place.exists():
+        # Fetched whole before, but not unpacked then.
+        found["sha256"] = sha256_of(place)
+    if found.get("sha256") is None or part.sha256 not in (None, found["sha256"]):
+        found["sha256"] = download(
+            part.url,
+            place,
+            sha256=part.sha256,
+            size=part.size,
+            tell=lambda done, total: tell(part.name, done, total),
+            patience=patience,
+        )
+    found["checked_against"] = _checks(part)
+    if part.archive:
+        before = {p.name for p in folder.iterdir()}
+        found["files"] = _unpacked(part, place, folder, tell)
+        found["holds"] = sorted({p.name for p in folder.iterdir()} - before)
+    return found
+
+
+def _unpacked(part: Part, archive: Path, folder: Path, tell: Tell) -> int:
+    """Unpack an archive and throw it away; a damaged one is thrown away, too."""
+    try:
+        count = unpack(
+            archive,
+            folder,
+            strip=part.strip,
+            tree=part.tree,
+            tell=lambda done, total: tell(f"unpacking {part.name}", done, total),
+        )
+    except DataError as error:
+        if "is in the way" not in str(error):
+            archive.unlink(missing_ok=True)
+        raise
+    archive.unlink()
+    if not any((folder / DOWNLOADS).iterdir()):
+        (folder / DOWNLOADS).rmdir()
+    return count
+
+
+def _checks(part: Part) -> str:
+    """What vouches for a part."""
+    if part.sha256:
+        return "SHA-256"
+    return f"git tree {part.tree}" if part.tree else "nothing: no checksum is published"
+
+
+def look_up(part: Part, patience: Patience | None) -> Part:
+    """The part with length, checksum and address as Mendeley's list of files gives them."""
+    assert part.listing is not None
+    try:
+        rows = json.loads(read_small(part.listing, patience))
+        row = next(r for r in rows if r["filename"] == part.name)
+        details = row["content_details"]
+        sha256, size = str(details["sha256_hash"]).lower(), int(details["size"])
+        address = str(details.get("download_url") or part.url)
+    except (StopIteration, KeyError, TypeError, ValueError):
+        raise DataError(
+            f"{part.listing}: does not list {part.name} with its checksum; the publisher's "
+            "interface has changed, fetch the file by hand"
+        ) from None
+    if len(sha256) != 64 or size <= 0:
+        raise DataError(f"{part.listing}: lists a checksum or a length that cannot be")
+    return replace(part, sha256=sha256, size=size, url=address)
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """What earlier runs fetched into a folder; empty if nothing, or if nobody can read it."""
+    try:
+        content = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _write_record(folder: Path, record: dict[str, Any]) -> None:
+    write_json(folder / RECORD, record)

@@ -1,0 +1,94 @@
+"""Which found cell is to be held against which true one, for classes and attributes."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from bloodfilm.core.field import Cell, Field
+from bloodfilm.core.results import CellResult
+from bloodfilm.core.taxonomy import Taxonomy
+from bloodfilm.evaluation.class_granularity import Level
+from bloodfilm.evaluation.matching import match
+
+NUCLEATED = "nucleated cell"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A true cell, what was read of it, and the index of its field."""
+
+    field: int
+    cell: Cell
+    result: CellResult
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """All pairs of an evaluation; `wanted` counts the true cells that could have had one."""
+
+    pairs: tuple[Pair, ...]
+    wanted: int
+    rule: str
+
+
+def is_readable(cell: Cell, taxonomy: Taxonomy) -> bool:
+    """Whether a true cell is one the reader should read: nucleated, and something known of it."""
+    if cell.ignore:
+        return False
+    if cell.label is None:
+        return bool(cell.attributes)
+    return taxonomy.is_under(cell.label, NUCLEATED) or taxonomy.is_under(NUCLEATED, cell.label)
+
+
+def coarsen(fields: Iterable[Field], classes: Level) -> list[Field]:
+    """Return the fields with every label replaced by the class it lies under, others left out."""
+    out = []
+    for item in fields:
+        cells = []
+        for cell in item.cells:
+            names, certain = classes.of_truth(cell.label)
+            if certain:
+                cells.append(replace(cell, label=names[0]))
+        out.append(item.with_cells(tuple(cells)))
+    return out
+
+
+def pair_fields(
+    fields: Sequence[Field],
+    results: Sequence[Sequence[CellResult]],
+    taxonomy: Taxonomy,
+    iou: float = 0.5,
+) -> Pairs:
+    """Pair true nucleated cells with found ones, one to one, best score first.
+
+    A true cell without a box is its image's centred one: it is paired with the surest found cell
+    whose box holds the image's centre.
+    """
+    pairs: list[Pair] = []
+    wanted = 0
+    for i, (item, cells) in enumerate(zip(fields, results, strict=True)):
+        truth = [c for c in item.cells if is_readable(c, taxonomy)]
+        found = [c for c in cells if c.kind == NUCLEATED]
+        wanted += len(truth)
+        boxed = [c for c in truth if c.box is not None]
+        boxes = [c.box for c in truth if c.box is not None]
+        matched = match(boxes, [c.box for c in found], [c.score for c in found], iou)
+        pairs.extend(Pair(i, boxed[t], found[d]) for t, d in matched.pairs)
+        for cell in truth:
+            if cell.box is None and (centred := _centred(item, found)) is not None:
+                pairs.append(Pair(i, cell, centred))
+    rule = f"one to one at IoU {iou:g}, best score first"
+    if any(c.box is None for f in fields for c in f.cells):
+        rule += "; a cell without a box: the surest found cell that holds the image's centre"
+    return Pairs(tuple(pairs), wanted, rule)
+
+
+def _centred(item: Field, found: Sequence[CellResult]) -> CellResult | None:
+    if item.width is None or item.height is None:
+        return None
+    x, y = item.width / 2, item.height / 2
+    holds = [
+        c
+        for c in found
+        if c.box[0] <= x <= c.box[0] + c.box[2] and c.box[1] <= y <= c.box[1] + c.box[3]
+    ]
+    return max(holds, key=lambda c: c.score, default=None)

@@ -1,0 +1,199 @@
+"""Write CVAT's XML for images, and the labels that a task needs before it can be imported."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
+
+from bloodfilm.core import Cell, Dataset, Field
+from bloodfilm.formats.native.records import origin_to_json
+from bloodfilm.formats.shared.output import (
+    Losses,
+    WriteOptions,
+    finish,
+    output_file,
+    relative,
+    size_for_writing,
+    unique_names,
+)
+from bloodfilm.formats.shared.shapes import (
+    FIELD,
+    IGNORE,
+    NOTHING,
+    REGION,
+    UNKNOWN,
+    UNNAMED,
+    colours,
+    hexadecimal,
+)
+from bloodfilm.formats.shared.xml import element
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
+FILE_NAME = "annotations.xml"
+ID, TO_IGNORE, OCCLUDED = "id", "ignore", "occluded"
+RESERVED = frozenset({ID, TO_IGNORE})
+ORIGIN = ("patient", "split", "diagnosis", "domain", "meta", "region")
+PACKED = frozenset({"domain", "meta"})
+"""Attributes of the tag `field` that hold JSON."""
+
+
+def write(dataset: Dataset, path: Path, **options: Unpack[WriteOptions]) -> list[str]:
+    """Write CVAT's XML (`*.xml`, or `annotations.xml` in a folder); return what was lost.
+
+    Beside it goes `*.labels.json`: the labels and attributes to create the task with, before the
+    XML is uploaded to it. Whether an object is to be ignored, and its identity, are attributes.
+    """
+    from xml.etree import ElementTree
+
+    losses = Losses()
+    losses.vocabulary(dataset, "taxonomy", "schema", "licence")
+    labels = _Labels(dict.fromkeys([*dataset.taxonomy.names, IGNORE, UNNAMED]))
+    for attribute in dataset.schema.attributes:
+        labels.attributes[attribute.name] = dict.fromkeys(attribute.values)
+    with output_file(Path(path), ".xml", FILE_NAME, options) as (out, name):
+        names = unique_names(dataset.fields) if out.images else None
+        images: list[Element] = []
+        for count, item in enumerate(dataset):
+            image = out.image(item.path, f"images/{names[count]}") if names else item.path
+            size = size_for_writing(item, losses)
+            if size is not None:
+                called = names[count] if names else relative(image, out.root)
+                made = _image(item, called, size, labels, losses)
+                made.set("id", str(len(images)))
+                images.append(made)
+        tree = element("annotations", {"version": "1.1"})
+        tree.append(_meta(dataset.name, len(images), labels))
+        tree.extend(images)
+        ElementTree.indent(tree)
+        content = ElementTree.tostring(tree, encoding="unicode")
+        out.text(name, f'<?xml version="1.0" encoding="utf-8"?>\n{content}\n')
+        out.json(f"{Path(name).stem}.labels.json", labels.to_json())
+    return finish(out, losses)
+
+
+def _meta(name: str, count: int, labels: "_Labels") -> "Element":
+    task = element("task", {"name": name, "size": count, "mode": "annotation"})
+    listed = element("labels")
+    for entry in labels.to_json():
+        label = element("label", {k: entry[k] for k in ("name", "color", "type")})
+        attributes = element("attributes")
+        for spec in entry["attributes"]:
+            values = "\n".join(spec["values"])
+            attributes.append(element("attribute", spec | {"mutable": False, "values": values}))
+        label.append(attributes)
+        listed.append(label)
+    task.append(listed)
+    meta = element("meta")
+    meta.append(task)
+    return meta
+
+
+# ---- one image -------------------------------------------------------------------------------
+
+
+def _image(
+    item: Field, name: str, size: tuple[int, int], labels: "_Labels", losses: Losses
+) -> "Element":
+    made = element("image", None, id="", name=name, width=str(size[0]), height=str(size[1]))
+    if item.split is not None and item.split.isprintable():
+        made.set("subset", item.split)
+    origin = {k: v for k, v in origin_to_json(item).items() if k != "region"}
+    if not item.region.is_everything:
+        origin["region"] = NOTHING if item.region.is_nothing else "shapes"
+    said = {k: json.dumps(v) if k in PACKED else str(v) for k, v in origin.items()}
+    kept = {k: v for k, v in said.items() if _fits(v)}
+    for key in said.keys() - kept.keys():
+        losses.add(f"{key} (XML cannot hold its characters)", "fields")
+    if kept:
+        made.append(_with_attributes(element("tag", None, label=FIELD, source="manual"), kept))
+    for polygon in item.region.polygons or ():
+        points = ";".join(f"{float(x)!r},{float(y)!r}" for x, y in polygon)
+        made.append(_shape("polygon", REGION, points=points))
+    for cell in losses.boxed(item):
+        made.append(_cell(cell, labels, losses))
+    return made
+
+
+def _cell(cell: Cell, labels: "_Labels", losses: Losses) -> "Element":
+    x, y, w, h = (float(v) for v in cell.box or (0, 0, 0, 0))
+    said = {}
+    if cell.ignore:
+        said[TO_IGNORE] = "true"
+    if cell.id is not None and _fits(cell.id):
+        said[ID] = cell.id
+    elif cell.id is not None:
+        losses.add("identity (XML cannot hold its characters)")
+    occluded = False
+    for name, value in cell.attributes.items():
+        if name == OCCLUDED and value == "yes":
+            occluded = True
+        elif name in RESERVED or not (_fits(name) and _fits(value)):
+            losses.add("attributes that CVAT cannot hold (reserved names, odd characters)")
+        else:
+            said[name] = value
+            labels.add(name, value)
+    label = labels.label(cell.label or (IGNORE if cell.ignore else UNNAMED))
+    place = {"xtl": x, "ytl": y, "xbr": x + w, "ybr": y + h}
+    shape = _shape("box", label, occluded, **{k: repr(v) for k, v in place.items()})
+    return _with_attributes(shape, said)
+
+
+def _fits(text: str) -> bool:
+    """Whether XML gives a text back as it was, and CVAT does not take it for "not said"."""
+    return text.isprintable() and text not in ("", UNKNOWN)
+
+
+def _shape(kind: str, label: str, occluded: bool = False, **place: str) -> "Element":
+    fixed = {"label": label, "source": "manual", "occluded": str(int(occluded)), "z_order": "0"}
+    return element(kind, None, **fixed, **place)
+
+
+def _with_attributes(shape: "Element", said: dict[str, str]) -> "Element":
+    for name, value in said.items():
+        shape.append(element("attribute", value, name=name))
+    return shape
+
+
+# ---- labels ----------------------------------------------------------------------------------
+
+
+@dataclass
+class _Labels:
+    """The labels and attributes that a task must offer, in order."""
+
+    names: dict[str, None]
+    attributes: dict[str, dict[str, None]] = field(default_factory=dict)
+
+    def label(self, name: str) -> str:
+        """Note a label and return it."""
+        self.names.setdefault(name)
+        return name
+
+    def add(self, name: str, value: str) -> None:
+        """Note an attribute's value."""
+        self.attributes.setdefault(name, {}).setdefault(value)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Return the labels as the raw editor of CVAT's task page takes them."""
+        shared = [_spec(ID, "text"), _spec(TO_IGNORE, "checkbox", ("false",))]
+        shared += [_spec(n, "select", (UNKNOWN, *v)) for n, v in self.attributes.items()]
+        shades = colours([*self.names, REGION])
+        origin = [_spec(name, "text") for name in ORIGIN]
+        kinds = [(name, "any", shared) for name in self.names]
+        kinds += [(REGION, "any", []), (FIELD, "tag", origin)]
+        return [
+            {"name": n, "color": hexadecimal(shades[n]), "type": kind, "attributes": specs}
+            for n, kind, specs in kinds
+        ]
+
+
+def _spec(name: str, kind: str, values: tuple[str, ...] = ("",)) -> dict[str, Any]:
+    return {
+        "name": name,
+        "input_type": kind,
+        "mutable": False,
+        "values": list(values),
+        "default_value": values[0],
+    }

@@ -1,0 +1,378 @@
+"""Label Studio: one JSON file of tasks, shapes in per cent of the image; JSON-MIN is read too.
+
+A task's results that share an id are one region: its shape with a label, and what was chosen for
+it. Cells are `rectanglelabels`, the field's region is `polygonlabels` with the label `annotated
+region`, attributes are `choices` named after them. What Label Studio has no word for (patient,
+split, domain) stands under the task's `data`, which it keeps.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Unpack
+from urllib.parse import unquote, urlsplit
+
+from bloodfilm.core import BloodfilmError, Box, Cell, DataError, Dataset, Field, Region
+from bloodfilm.formats.label_studio.write import (
+    EXTRA,
+    IMAGE,
+    LOCAL,
+    TO_IGNORE,
+    Json,
+    Size,
+    address,
+    region_result,
+    write,
+)
+from bloodfilm.formats.native.records import origin_from_json
+from bloodfilm.formats.shared.context import (
+    Reading,
+    ReadOptions,
+    head,
+    read_json,
+    to_floats,
+    to_int,
+)
+from bloodfilm.formats.shared.images import is_image
+from bloodfilm.formats.shared.output import resolved
+from bloodfilm.formats.shared.shapes import NOTHING, SHAPES, UNNAMED, around, is_region, turned
+
+__all__ = ["address", "read", "recognises", "region_result", "write"]
+
+LABEL_KEYS = ("rectanglelabels", "polygonlabels", "ellipselabels", "labels")
+SAID = {"choices": "choices", "textarea": "text", "number": "number", "rating": "rating"}
+_UPLOAD = re.compile(r"^[0-9a-f]{8}-")
+_TASK = re.compile(rb'"(annotations|predictions|completions|data)"\s*:')
+_LABELS = re.compile(rb'"(rectanglelabels|polygonlabels|ellipselabels)"\s*:')
+
+
+def recognises(path: Path) -> bool:
+    """Whether it is a file of tasks, or a folder with one."""
+    return bool(_files(path))
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path] if _looks_like_tasks(path) else []
+    inside = sorted(p for p in path.glob("*.json") if p.is_file() and not p.name.startswith("."))
+    return [p for p in inside if _looks_like_tasks(p)]
+
+
+def _looks_like_tasks(path: Path) -> bool:
+    if path.suffix.lower() != ".json":
+        return False
+    text = head(path).removeprefix(b"\xef\xbb\xbf").lstrip()
+    if not text.startswith(b"["):
+        return False
+    keys = {match.group(1) for match in _TASK.finditer(text)}
+    return (b"data" in keys and len(keys) > 1) or _LABELS.search(text) is not None
+
+
+def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
+    """Read a file of tasks, or every such file in a folder.
+
+    Of several annotations of a task the one marked as ground truth counts, else the latest that
+    was not cancelled. A task without an annotation is a field of which nothing is known;
+    predictions are no annotations.
+    """
+    path = Path(path)
+    files = [path] if path.is_file() else _files(path)
+    if not files:
+        raise DataError(f"{path}: no Label Studio tasks here; export them as JSON")
+    reading = Reading(path, **options)
+    fields = [f for file in files for f in _fields(reading, file)]
+    if not fields:
+        why = reading.problems[0] if reading.problems else f"{path.name}: lists none"
+        raise DataError(f"{path}: no task is read from it ({why}); export it as JSON again")
+    return reading.dataset(path.stem, fields)
+
+
+def _fields(reading: Reading, file: Path) -> Iterator[Field]:
+    content = read_json(file)
+    tasks = [content] if isinstance(content, dict) else content
+    if not isinstance(tasks, list):
+        raise DataError(f"{file}: holds no list of tasks; export them from Label Studio as JSON")
+    for number, raw in enumerate(tasks, 1):
+        task = _task(reading, file, raw, f"task {number}")
+        if task is not None:
+            yield task.field()
+
+
+# ---- one task --------------------------------------------------------------------------------
+
+
+@dataclass
+class _Task:
+    """A task being read: where it stands, its image, its data, the results that count."""
+
+    reading: Reading
+    file: Path
+    place: str
+    image: Path
+    data: Mapping[str, Any]
+    results: Sequence[Mapping[str, Any]] | None
+    polygons: list[tuple[tuple[float, float], ...]] = field(default_factory=list)
+    meta: dict[str, str] = field(default_factory=dict)
+
+    def field(self) -> Field:
+        """Return the field it describes."""
+        size = self._size()
+        cells: list[Cell] = []
+        for ident, group in _grouped(self.results or ()).items():
+            cell = self._region_of(ident, group, size)
+            if cell is not None:
+                cells.append(cell)
+        width, height = size or (None, None)
+        plain = Field(self.image, width, height, tuple(cells), self._region(), meta=self.meta)
+        return self._with_extra(plain)
+
+    def report(self, what: str, place: str = "") -> None:
+        """Note what cannot be used."""
+        self.reading.report(self.file, f"{self.place}{place and ', ' + place}", what)
+
+    def _size(self) -> Size | None:
+        extra = self.data.get(EXTRA)
+        stated = [extra] if isinstance(extra, Mapping) else []
+        keys = [("width", "height"), ("original_width", "original_height")]
+        for item, (across, down) in [(s, keys[0]) for s in stated] + [
+            (r, keys[1]) for r in self.results or ()
+        ]:
+            width, height = to_int(item.get(across)), to_int(item.get(down))
+            if width and height and width > 0 and height > 0:
+                return width, height
+        return self.reading.size(self.image) if self.image.is_file() else None
+
+    def _region(self) -> Region:
+        extra = self.data.get(EXTRA)
+        said = extra.get("region") if isinstance(extra, Mapping) else None
+        if self.polygons:
+            return Region(tuple(self.polygons))
+        unknown = self.results is None or said in (NOTHING, SHAPES)
+        return Region.nothing() if unknown else Region.everything()
+
+    def _with_extra(self, plain: Field) -> Field:
+        extra = self.data.get(EXTRA)
+        if not isinstance(extra, Mapping):
+            return plain
+        record = {k: v for k, v in extra.items() if k != "region"}
+        try:
+            origin = origin_from_json(record)
+        except (BloodfilmError, TypeError, ValueError, AttributeError) as error:
+            self.report(f"data.{EXTRA} cannot be read ({error})")
+            return plain
+        origin["meta"] |= plain.meta
+        return replace(plain, **origin | {"region": plain.region})
+
+    def _region_of(
+        self, ident: str, group: Sequence[Mapping[str, Any]], size: Size | None
+    ) -> Cell | None:
+        """Return the cell that results of one id describe; take regions and remarks aside."""
+        place = f"region {ident!r}"
+        drawn = [r for r in group if _kind(r) not in SAID and _shape_of(r) is not None]
+        name = next((n for r in group if (n := _label_of(r))), None)
+        if not drawn:
+            self._remarks(group, place)
+            return None
+        if size is None:
+            self.report("no size of the image is stated or can be read, left out", place)
+            return None
+        if drawn[0].get("image_rotation"):
+            self.report("the picture was turned while it was labelled; look at the box", place)
+        if is_region(name):
+            self._add_region(drawn[0], size, place)
+            return None
+        box = self._box(drawn[0], size, place)
+        return None if box is None else self._cell(ident, group, name, box)
+
+    def _cell(
+        self, ident: str, group: Sequence[Mapping[str, Any]], name: str | None, box: Box
+    ) -> Cell:
+        label, ignore = self.reading.label(name or UNNAMED)
+        said = dict(_said(group))
+        ignore = said.pop(TO_IGNORE, None) is not None or ignore
+        metas = (r["meta"] for r in group if isinstance(r.get("meta"), Mapping))
+        own: Any = next((meta["id"] for meta in metas if "id" in meta), ident)
+        return Cell(box, label, said, ignore, None if own is None else str(own))
+
+    def _box(self, result: Mapping[str, Any], size: Size, place: str) -> Box | None:
+        shape = _shape_of(result)
+        if shape is None:
+            return None
+        points, degrees = shape
+        box = around((x * size[0] / 100, y * size[1] / 100) for x, y in points)
+        if degrees:
+            box = turned(box, degrees, (box[0], box[1]))
+            self.report("is turned; the upright box around it is taken", place)
+        return self.reading.box(box, size, self.file, f"{self.place}, {place}")
+
+    def _add_region(self, result: Mapping[str, Any], size: Size, place: str) -> None:
+        shape = _shape_of(result)
+        points, degrees = shape if shape is not None else ((), 0.0)
+        polygon = tuple((x * size[0] / 100, y * size[1] / 100) for x, y in points)
+        try:
+            Region.polygon(polygon)
+        except DataError as error:
+            self.report(f"{error}; left out", place)
+            return
+        if degrees:
+            self.report("the region is turned; it is taken upright", place)
+        self.polygons.append(polygon)
+
+    def _remarks(self, group: Sequence[Mapping[str, Any]], place: str) -> None:
+        """Keep what was said of the whole image; report what has a label but no usable shape."""
+        for name, value in _said(group):
+            self.meta[name] = value
+        for result in group:
+            if _kind(result) not in (*SAID, "relation"):
+                what = f"{_kind(result)!r} has no box or outline of numbers, left out"
+                self.report(what, place)
+
+
+def _task(reading: Reading, file: Path, raw: Any, place: str) -> _Task | None:
+    if not isinstance(raw, Mapping):
+        reading.report(file, place, "is no task, left out")
+        return None
+    full = raw if isinstance(raw.get("data"), Mapping) else _from_min(reading, file, raw, place)
+    data: Mapping[str, Any] = full["data"]
+    name = _image_name(data)
+    if name is None:
+        reading.report(file, place, "its data name no image, left out")
+        return None
+    results = _chosen(reading, file, full, place)
+    return _Task(reading, file, place, _locate(reading, file, name), data, results)
+
+
+def _from_min(reading: Reading, file: Path, raw: Mapping[str, Any], place: str) -> Json:
+    """Return a JSON-MIN entry, whose results stand flat under their tags' names, as a task."""
+    results: list[Json] = []
+    data: Json = {}
+    for key, value in raw.items():
+        shapes = [v for v in value if isinstance(v, Mapping)] if isinstance(value, list) else []
+        kinds = [next((k for k in LABEL_KEYS if k in v), None) for v in shapes]
+        if not any(kinds):
+            data[key] = value
+        results += [
+            {"type": kind, "from_name": key, "value": shape} | dict(shape)
+            for kind, shape in zip(kinds, shapes, strict=True)
+            if kind
+        ]
+    chosen = [k for k, v in data.items() if isinstance(v, list | Mapping) and k != EXTRA]
+    if results and chosen:
+        what = f"JSON-MIN does not say which cell {', '.join(map(repr, chosen))} are of, left out"
+        reading.report(file, place, what, "export as JSON, not JSON-MIN")
+    return {"data": data, "annotations": [{"result": results}]}
+
+
+def _chosen(
+    reading: Reading, file: Path, task: Mapping[str, Any], place: str
+) -> list[Mapping[str, Any]] | None:
+    """Return the results of the annotation that counts, `None` if there is none."""
+    listed = task.get("annotations", task.get("completions"))
+    usable = [
+        a
+        for a in (listed if isinstance(listed, list) else [])
+        if isinstance(a, Mapping) and not a.get("was_cancelled")
+    ]
+    if not usable:
+        return None
+    truths = [a for a in usable if a.get("ground_truth")]
+    best = max(truths or usable, key=lambda a: str(a.get("updated_at") or a.get("created_at")))
+    if len(usable) > 1:
+        reading.note(f"{reading.short(file)}: {place}: {len(usable)} annotations; one is taken")
+    results = best.get("result")
+    return [r for r in results if isinstance(r, Mapping)] if isinstance(results, list) else []
+
+
+def _grouped(results: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for number, result in enumerate(results, 1):
+        groups.setdefault(str(result.get("id") or f"result {number}"), []).append(result)
+    return groups
+
+
+def _kind(result: Mapping[str, Any]) -> str:
+    return str(result.get("type"))
+
+
+def _label_of(result: Mapping[str, Any]) -> str | None:
+    value = result.get("value")
+    if not isinstance(value, Mapping):
+        return None
+    for key in LABEL_KEYS:
+        listed = value.get(key)
+        if isinstance(listed, list) and listed:
+            return str(listed[0])
+    return None
+
+
+def _said(group: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    """Yield what was chosen or written, by the name of its tag."""
+    for result in group:
+        key = SAID.get(_kind(result))
+        value = result.get("value")
+        if key is None or not isinstance(value, Mapping):
+            continue
+        answer = value.get(key)
+        words = answer if isinstance(answer, list) else [answer]
+        if answer is not None and words:
+            yield str(result.get("from_name", key)), ", ".join(map(str, words))
+
+
+def _shape_of(
+    result: Mapping[str, Any],
+) -> tuple[tuple[tuple[float, float], ...], float] | None:
+    """Return (corners in per cent, degrees it is turned by); `None` if there is no shape."""
+    value = result.get("value")
+    if not isinstance(value, Mapping):
+        return None
+    listed = value.get("points")
+    if isinstance(listed, list) and listed:
+        points = [to_floats(p, 2) for p in listed]
+        return None if None in points else (tuple((p[0], p[1]) for p in points if p), 0.0)
+    turn = to_floats([value.get("rotation") or 0], 1)
+    degrees = turn[0] if turn else 0.0
+    oval = to_floats([value.get(k) for k in ("x", "y", "radiusX", "radiusY")], 4)
+    if oval:
+        x, y, rx, ry = oval
+        return ((x - rx, y - ry), (x + rx, y - ry), (x + rx, y + ry), (x - rx, y + ry)), degrees
+    box = to_floats([value.get(k) for k in ("x", "y", "width", "height")], 4)
+    if box is None:
+        return None
+    x, y, w, h = box
+    return ((x, y), (x + w, y), (x + w, y + h), (x, y + h)), degrees
+
+
+# ---- images ----------------------------------------------------------------------------------
+
+
+def _image_name(data: Mapping[str, Any]) -> str | None:
+    """Return the address of a task's image: `image`, or the first value that looks like one."""
+    values = [data.get(IMAGE), *data.values()]
+    texts = [v for v in values if isinstance(v, str) and v]
+    return next((v for v in texts if v is data.get(IMAGE) or is_image(_path_of(v))), None)
+
+
+def _path_of(name: str) -> str:
+    """Return the path within an address."""
+    if LOCAL in name:
+        return unquote(name.partition(LOCAL)[2]).replace("\\", "/")
+    try:
+        parts = urlsplit(name)
+    except ValueError:
+        return name
+    return unquote(parts.path) if parts.scheme and parts.netloc else name.replace("\\", "/")
+
+
+def _locate(reading: Reading, file: Path, name: str) -> Path:
+    path = _path_of(name).replace("\0", "")
+    if LOCAL in name and Path("/" + path).is_file():
+        return Path("/" + path)
+    base = Path(path).name
+    plain = _UPLOAD.sub("", base)
+    for folder in (reading.images, file.parent, file.parent / "images"):
+        for tried in (path, plain) if folder is not None else ():
+            if folder is not None and (folder / tried.lstrip("/")).is_file():
+                return resolved(tried.lstrip("/"), folder)
+    found = reading.find(base, near=file) or reading.find(plain, near=file)
+    return found or resolved(path.lstrip("/") or base, file.parent)

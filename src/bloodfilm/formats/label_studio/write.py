@@ -1,0 +1,194 @@
+"""Write Label Studio's tasks, and the labelling set-up that a project needs to show them."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Unpack
+from urllib.parse import quote
+
+from bloodfilm.core import Cell, Dataset, Field
+from bloodfilm.formats.native.records import origin_to_json
+from bloodfilm.formats.shared.output import (
+    Losses,
+    Output,
+    WriteOptions,
+    finish,
+    output_file,
+    size_for_writing,
+    unique_names,
+)
+from bloodfilm.formats.shared.shapes import (
+    IGNORE,
+    NOTHING,
+    REGION,
+    SHAPES,
+    UNNAMED,
+    colours,
+    hexadecimal,
+)
+
+Json = dict[str, Any]
+Size = tuple[int, int]
+FILE_NAME = "label-studio.json"
+EXTRA = "bloodfilm"
+"""Key of a task's `data` under which stands what Label Studio has no place for."""
+CELL, REGION_TAG, TO_IGNORE, IMAGE = "cell", "region", "to_ignore", "image"
+RESERVED = frozenset({CELL, REGION_TAG, TO_IGNORE, IMAGE})
+LOCAL = "/data/local-files/?d="
+_SAFE_ID = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def address(path: str) -> str:
+    """Return a file's address as Label Studio's local storage serves it."""
+    return LOCAL + quote(path.lstrip("/"))
+
+
+def write(dataset: Dataset, path: Path, **options: Unpack[WriteOptions]) -> list[str]:
+    """Write tasks (`*.json`, or `label-studio.json` in a folder) that Label Studio imports.
+
+    Beside them goes the labelling set-up for the project, `*.config.xml`. Images are addressed as
+    local files: seen from the tasks' folder where they lie below it, otherwise from the disk's
+    root. Returns what was lost.
+    """
+    losses = Losses()
+    losses.vocabulary(dataset, "taxonomy", "schema", "licence")
+    tags = _Tags(dict.fromkeys(dataset.taxonomy.names), {})
+    for attribute in dataset.schema.attributes:
+        tags.choices[attribute.name] = dict.fromkeys(attribute.values)
+    with output_file(Path(path), ".json", FILE_NAME, options) as (out, name):
+        names = unique_names(dataset.fields) if out.images else None
+        tasks = []
+        for number, item in enumerate(dataset):
+            image = out.image(item.path, f"images/{names[number]}") if names else item.path
+            size = size_for_writing(item, losses)
+            if size is not None:
+                tasks.append(_task_of(item, _address_of(image, out), size, tags, losses))
+        out.json(name, tasks)
+        out.text(f"{Path(name).stem}.config.xml", tags.set_up())
+    return finish(out, losses)
+
+
+def _address_of(image: Path, out: Output) -> str:
+    absolute, root = Path(image).absolute(), out.root.absolute()
+    inside = absolute.is_relative_to(root)
+    return address((absolute.relative_to(root) if inside else absolute).as_posix())
+
+
+def _task_of(item: Field, image: str, size: Size, tags: "_Tags", losses: Losses) -> Json:
+    extra: Json = {"width": size[0], "height": size[1]}
+    extra |= {k: v for k, v in origin_to_json(item).items() if k != "region"}
+    if item.region.is_nothing:
+        extra["region"] = NOTHING
+    elif not item.region.is_everything:
+        extra["region"] = SHAPES
+    results = [
+        region_result(f"region-{number}", polygon, size)
+        for number, polygon in enumerate(item.region.polygons or (), 1)
+    ]
+    taken = {str(r["id"]) for r in results}
+    for number, cell in enumerate(losses.boxed(item), 1):
+        own = cell.id if cell.id and _SAFE_ID.fullmatch(cell.id) else None
+        ident = own if own and own not in taken else f"cell-{number}"
+        while ident in taken:
+            ident += "-"
+        taken.add(ident)
+        results += _cell_results(cell, ident, size, tags, losses)
+    unknown = item.region.is_nothing and not results
+    annotations: list[Json] = [] if unknown else [{"result": results}]
+    return {"data": {IMAGE: image, EXTRA: extra}, "annotations": annotations}
+
+
+def region_result(
+    ident: str, polygon: Sequence[tuple[float, float]], size: Size, label: str = REGION
+) -> Json:
+    """Return the result that draws a region's polygon, given in pixels."""
+    points = [[100 * x / size[0], 100 * y / size[1]] for x, y in polygon]
+    value = {"points": points, "closed": True, "polygonlabels": [label]}
+    return _result(ident, "polygonlabels", REGION_TAG, size, value)
+
+
+def _cell_results(
+    cell: Cell, ident: str, size: Size, tags: "_Tags", losses: Losses
+) -> Iterator[Json]:
+    x, y, w, h = cell.box or (0.0, 0.0, 0.0, 0.0)
+    shape = {
+        "x": 100 * x / size[0],
+        "y": 100 * y / size[1],
+        "width": 100 * w / size[0],
+        "height": 100 * h / size[1],
+        "rotation": 0,
+    }
+    label = tags.label(cell.label or (IGNORE if cell.ignore else UNNAMED))
+    value = shape | {"rectanglelabels": [label]}
+    result = _result(ident, "rectanglelabels", CELL, size, value)
+    if cell.id != ident:
+        result["meta"] = {"id": cell.id}
+    yield result
+    said = {TO_IGNORE: "yes"} if cell.ignore else {}
+    for name, answer in cell.attributes.items():
+        if name in RESERVED:
+            losses.add(f"attribute {name} (Label Studio's tags bear that name)")
+        else:
+            said[name] = answer
+    for name, answer in said.items():
+        tags.add(name, answer)
+        yield _result(ident, "choices", name, size, shape | {"choices": [answer]})
+
+
+def _result(ident: str, kind: str, tag: str, size: Size, value: Json) -> Json:
+    return {
+        "id": ident,
+        "type": kind,
+        "from_name": tag,
+        "to_name": IMAGE,
+        "original_width": size[0],
+        "original_height": size[1],
+        "image_rotation": 0,
+        "value": value,
+    }
+
+
+@dataclass
+class _Tags:
+    """The labels and choices a labelling set-up has to offer, in order."""
+
+    labels: dict[str, None]
+    choices: dict[str, dict[str, None]]
+
+    def label(self, name: str) -> str:
+        """Note a label and return it."""
+        self.labels.setdefault(name)
+        return name
+
+    def add(self, name: str, answer: str) -> None:
+        """Note an answer."""
+        self.choices.setdefault(name, {}).setdefault(answer)
+
+    def set_up(self) -> str:
+        """Return the labelling set-up, to be pasted into a project's settings."""
+        from xml.etree import ElementTree
+
+        view = ElementTree.Element("View")
+        ElementTree.SubElement(view, "Image", name=IMAGE, value=f"${IMAGE}", zoom="true")
+        cell = ElementTree.SubElement(view, "RectangleLabels", name=CELL, toName=IMAGE)
+        shades = colours([*self.labels, IGNORE, UNNAMED])
+        for label in dict.fromkeys([*self.labels, IGNORE, UNNAMED]):
+            colour = hexadecimal(shades[label])
+            ElementTree.SubElement(cell, "Label", value=label, background=colour)
+        region = ElementTree.SubElement(view, "PolygonLabels", name=REGION_TAG, toName=IMAGE)
+        ElementTree.SubElement(region, "Label", value=REGION, background="#808080")
+        asked = {TO_IGNORE: {"yes": None}} | self.choices
+        for name, answers in asked.items():
+            choices = ElementTree.SubElement(
+                view,
+                "Choices",
+                name=name,
+                toName=IMAGE,
+                perRegion="true",
+                visibleWhen="region-selected",
+            )
+            for answer in answers:
+                ElementTree.SubElement(choices, "Choice", value=answer)
+        ElementTree.indent(view)
+        return ElementTree.tostring(view, encoding="unicode") + "\n"

@@ -1,0 +1,154 @@
+"""The native format: one JSON file that loses nothing, one field a line."""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Unpack
+
+from bloodfilm.core import BloodfilmError, Cell, DataError, Dataset, Field, Schema, Taxonomy
+from bloodfilm.formats.native.records import cell_to_json, origin_from_json, origin_to_json
+from bloodfilm.formats.shared.context import (
+    Reading,
+    ReadOptions,
+    head,
+    read_json,
+    to_floats,
+    to_int,
+)
+from bloodfilm.formats.shared.output import (
+    Losses,
+    WriteOptions,
+    finish,
+    output_file,
+    relative,
+    resolved,
+    unique_names,
+)
+
+FORMAT = "bloodfilm-dataset"
+VERSION = 1
+FILE_NAME = "bloodfilm.json"
+_SIGNATURE = re.compile(rb'^\s*(\xef\xbb\xbf)?\s*\{\s*"format"\s*:\s*"bloodfilm-dataset"')
+
+
+def recognises(path: Path) -> bool:
+    """Whether it is a native file, or a folder with one."""
+    return _SIGNATURE.match(head(_file(path), 256)) is not None
+
+
+def _file(path: Path) -> Path:
+    return path / FILE_NAME if path.is_dir() else path
+
+
+def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
+    """Read a native file, or the folder that holds `bloodfilm.json`.
+
+    The problems the set had when it was written come before those found now.
+    """
+    file = _file(Path(path))
+    content = read_json(file)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise DataError(f"{file}: is not a bloodfilm data set (no format {FORMAT!r})")
+    if content.get("version") != VERSION:
+        raise DataError(
+            f"{file}: version {content.get('version')!r} of the format; this program reads "
+            f"version {VERSION}; update bloodfilm"
+        )
+    try:
+        options.setdefault("taxonomy", Taxonomy.from_json(content["taxonomy"]))
+        schema = Schema.from_json(content["schema"])
+        rows = list(content["fields"])
+        problems = [str(line) for line in content.get("problems", ())]
+    except (KeyError, TypeError, BloodfilmError) as error:
+        raise DataError(f"{file}: taxonomy, schema or fields are ill-formed ({error})") from None
+    reading = Reading(Path(path), problems=problems, **options)
+    fields = [f for i, row in enumerate(rows, 1) if (f := _field(reading, file, row, i))]
+    licence = content.get("licence")
+    return reading.dataset(str(content.get("name", "")), fields, schema=schema, licence=licence)
+
+
+def _field(reading: Reading, file: Path, row: Any, number: int) -> Field | None:
+    place = f"field {number}"
+    try:
+        image = _image(reading, str(row["image"]), file.parent)
+        width, height = to_int(row.get("width")), to_int(row.get("height"))
+        size = (width, height) if width and height else None
+        origin = origin_from_json(row)
+        cells = [
+            cell
+            for i, item in enumerate(row.get("cells", ()), 1)
+            if (cell := _cell(reading, file, f"{place}, cell {i}", item, size))
+        ]
+    except (KeyError, TypeError, ValueError, AttributeError, BloodfilmError) as error:
+        if reading.strict and isinstance(error, BloodfilmError):
+            raise
+        reading.report(file, place, f"ill-formed ({error!r}), left out")
+        return None
+    return Field(image, width, height, tuple(cells), **origin)
+
+
+def _image(reading: Reading, name: str, folder: Path) -> Path:
+    image = resolved(name, folder)
+    if reading.images is None or image.is_file():
+        return image
+    return reading.find(name) or image
+
+
+def _cell(
+    reading: Reading, file: Path, place: str, item: Mapping[str, Any], size: tuple[int, int] | None
+) -> Cell | None:
+    box = None
+    if item["box"] is not None:
+        values = to_floats(item["box"], 4)
+        if values is None:
+            reading.report(file, place, "box is not four numbers, left out")
+            return None
+        box = reading.box(values, size, file, place)
+        if box is None:
+            return None
+    label = item.get("class")
+    if label is not None and label not in reading.taxonomy:
+        label, _ = reading.label(str(label))
+    attributes = {str(k): str(v) for k, v in item.get("attributes", {}).items()}
+    ident = item.get("id")
+    return Cell(box, label, attributes, bool(item.get("ignore")), ident and str(ident))
+
+
+def write(dataset: Dataset, path: Path, **options: Unpack[WriteOptions]) -> list[str]:
+    """Write a native file (`*.json`), or `bloodfilm.json` in a folder; return what was lost.
+
+    Images are named as seen from the file. Nothing is lost but `Dataset.source`.
+    """
+    losses = Losses()
+    with output_file(Path(path), ".json", FILE_NAME, options) as (out, name):
+        names = unique_names(dataset.fields) if out.images else None
+        lines = []
+        for number, item in enumerate(dataset):
+            image = out.image(item.path, f"images/{names[number]}") if names else item.path
+            row = _row(item, relative(image, out.root), losses)
+            lines.append(json.dumps(row, ensure_ascii=False, allow_nan=False))
+        out.text(name, _header(dataset) + "\n" + ",\n".join(lines) + "\n]}\n")
+    return finish(out, losses)
+
+
+def _header(dataset: Dataset) -> str:
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "name": dataset.name,
+        "licence": dataset.licence,
+        "taxonomy": dataset.taxonomy.to_json(),
+        "schema": dataset.schema.to_json(),
+        "problems": list(dataset.problems),
+    }
+    return json.dumps(content, ensure_ascii=False)[:-1] + ', "fields": ['
+
+
+def _row(item: Field, image: str, losses: Losses) -> dict[str, Any]:
+    size = {"width": item.width, "height": item.height}
+    row: dict[str, Any] = {"image": image}
+    row |= {key: value for key, value in size.items() if value is not None}
+    row |= origin_to_json(item)
+    row["cells"] = [cell_to_json(cell) for cell in losses.sound(item)]
+    return row

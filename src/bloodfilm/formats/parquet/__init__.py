@@ -1,0 +1,1 @@
+"""A Parquet index of fields and cells: millions of cells without reading them all."""

@@ -1,0 +1,359 @@
+"""A columnar index of fields and cells in Parquet, for sets larger than memory.
+
+One row a field, its cells a nested column. Fields are made when they are asked for, from the row
+group they lie in; a few row groups are kept. Opening reads the file's footer and nothing else.
+Needs pyarrow: `pip install 'bloodfilm[index]'`.
+"""
+
+import json
+import os
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack, overload
+
+from bloodfilm.core import (
+    BloodfilmError,
+    Cell,
+    ConfigError,
+    DataError,
+    Dataset,
+    Field,
+    Schema,
+    Taxonomy,
+)
+from bloodfilm.formats.native.records import origin_from_json, origin_to_json
+from bloodfilm.formats.parquet.columns import GROUPS_AT_ONCE
+from bloodfilm.formats.shared.context import Reading, ReadOptions, head
+from bloodfilm.formats.shared.output import (
+    Losses,
+    WriteOptions,
+    finish,
+    output_file,
+    relative,
+    unique_names,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+VERSION = 1
+FILE_NAME = "index.parquet"
+KEY = b"bloodfilm"
+ROWS = 256
+"""Fields a row group: small enough that one field at random costs little."""
+KEPT_GROUPS = 8
+PLAIN = ("image", "width", "height", "patient", "split", "diagnosis", "origin")
+"""The columns that are not lists, in the file's order."""
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ModuleNotFoundError:
+        raise ConfigError(
+            "a Parquet index needs pyarrow; run: pip install 'bloodfilm[index]'"
+        ) from None
+    return pyarrow
+
+
+def recognises(path: Path) -> bool:
+    """Whether it is a Parquet file."""
+    return path.is_file() and head(path, 4) == b"PAR1"
+
+
+# ---- reading ---------------------------------------------------------------------------------
+
+
+def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
+    """Open an index; `Dataset.fields` makes its records when they are asked for.
+
+    Boxes and images were checked when the index was written; they are not checked again.
+    """
+    path = Path(path)
+    reading = Reading(path, **options)
+    file = _open(path)
+    try:
+        header = json.loads((file.schema_arrow.metadata or {})[KEY])
+        version = header["version"]
+        if version == VERSION:
+            taxonomy = options.get("taxonomy") or Taxonomy.from_json(header["taxonomy"])
+            schema = Schema.from_json(header["schema"])
+    except (KeyError, ValueError, TypeError, BloodfilmError):
+        raise DataError(f"{path}: Parquet, but no bloodfilm index; write it anew") from None
+    finally:
+        file.close()
+    if version != VERSION:
+        raise DataError(f"{path}: index version {version!r}, not {VERSION}; update bloodfilm")
+    fields = IndexFields(path, reading.images)
+    problems = tuple(str(line) for line in header.get("problems", ()))
+    name, licence = str(header.get("name", path.stem)), header.get("licence")
+    return Dataset(name, fields, taxonomy, schema, licence, path, problems)
+
+
+def _open(path: Path) -> Any:
+    pa = _pyarrow()
+    try:
+        return pa.parquet.ParquetFile(path, memory_map=True)
+    except (pa.ArrowInvalid, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{path}: not a whole Parquet file ({reason}); write it anew") from None
+
+
+class IndexFields(Sequence[Field]):
+    """The fields of an index file, made on access; safe to send to other processes."""
+
+    def __init__(self, path: Path, images: Path | None = None) -> None:
+        self.path = path
+        self.images = images
+        self._connect()
+
+    def _connect(self) -> None:
+        self._file = _open(self.path)
+        self._folder = str(self.path.parent)
+        meta = self._file.metadata
+        self._starts = [0]
+        for group in range(meta.num_row_groups):
+            self._starts.append(self._starts[-1] + meta.row_group(group).num_rows)
+        self._groups: OrderedDict[int, Any] = OrderedDict()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "images": self.images}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.path, self.images = state["path"], state["images"]
+        self._connect()
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence) or len(self) != len(other):
+            return NotImplemented if not isinstance(other, Sequence) else False
+        return all(a == b for a, b in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @overload
+    def __getitem__(self, index: int) -> Field: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Field, ...]: ...
+    def __getitem__(self, index: int | slice) -> Field | tuple[Field, ...]:
+        """Return one field, or those of a slice."""
+        if isinstance(index, slice):
+            return tuple(self[i] for i in range(*index.indices(len(self))))
+        position = index + len(self) if index < 0 else index
+        if not 0 <= position < len(self):
+            raise IndexError(f"field {index} of {len(self)}")
+        group = self._group_of(position)
+        batch = self._group(group).slice(position - self._starts[group], 1)
+        return next(self._fields(batch))
+
+    def __iter__(self) -> Iterator[Field]:
+        """Yield every field in order, one row group in memory at a time."""
+        for group in range(len(self._starts) - 1):
+            yield from self._fields(self._read(group))
+
+    def heads(self) -> Iterator["Head"]:
+        """Yield what is said of every field, in order, without its cells, which are not read."""
+        for table in self.tables(PLAIN):
+            yield from self._heads(table)
+
+    def tables(self, columns: Sequence[str]) -> Iterator[Any]:
+        """Yield some columns of all fields in order, as Arrow tables of several row groups."""
+        count = len(self._starts) - 1
+        for first in range(0, count, GROUPS_AT_ONCE):
+            groups = list(range(first, min(count, first + GROUPS_AT_ONCE)))
+            yield self._file.read_row_groups(groups, columns=list(columns), use_threads=False)
+
+    def group_sizes(self) -> list[int]:
+        """Return the number of fields in each row group."""
+        return [b - a for a, b in pairwise(self._starts)]
+
+    def _group_of(self, position: int) -> int:
+        return bisect_right(self._starts, position) - 1
+
+    def _group(self, group: int) -> Any:
+        if group not in self._groups:
+            self._groups[group] = self._read(group)
+            if len(self._groups) > KEPT_GROUPS:
+                self._groups.popitem(last=False)
+        self._groups.move_to_end(group)
+        return self._groups[group]
+
+    def _read(self, group: int) -> Any:
+        return self._file.read_row_group(group, use_threads=False).combine_chunks()
+
+    def _fields(self, table: Any) -> Iterator[Field]:
+        """Yield the fields of a table, its columns turned into Python objects one at a time."""
+        cells: Iterable[Sequence[Cell]] = ()
+        if table.num_rows:
+            cells = _lists(table.column("cells").chunk(0), _cells_of)
+        for first, listed in zip(self._heads(table), cells, strict=True):
+            yield Field(Path(first.path), first.width, first.height, tuple(listed), **first.origin)
+
+    def _heads(self, table: Any) -> "Iterator[Head]":
+        plain = [table.column(name).to_pylist() for name in PLAIN]
+        for image, width, height, patient, split, diagnosis, origin in zip(*plain, strict=True):
+            known = origin_from_json(json.loads(origin) if origin else {})
+            known |= {"patient": patient, "split": split, "diagnosis": diagnosis}
+            yield Head(self._place(image), width, height, known)
+
+    def _place(self, image: str) -> str:
+        """Return where an image lies, given as seen from the index."""
+        if self.images is not None:
+            return str(self.images / Path(image).name)
+        return os.path.normpath(image if image.startswith("/") else f"{self._folder}/{image}")
+
+
+class Head(NamedTuple):
+    """A field without its cells: its image, its size, and the other arguments of `Field`."""
+
+    path: str
+    width: int | None
+    height: int | None
+    origin: dict[str, Any]
+
+
+def _lists(array: Any, items_of: Callable[[Any], list[Any]]) -> list[list[Any]]:
+    """Return a list column's rows, its items made all at once by `items_of`."""
+    offsets = array.offsets.to_pylist()
+    first, last = offsets[0], offsets[-1]
+    items = items_of(array.values.slice(first, last - first))
+    return [items[a - first : b - first] for a, b in pairwise(offsets)]
+
+
+def _cells_of(structs: Any) -> list[Cell]:
+    columns = [structs.field(name).to_pylist() for name in (*"xywh", "class", "ignore", "id")]
+    attributes = _lists(structs.field("attributes"), _pairs_of)
+    return [
+        Cell(None if x is None else (x, y, w, h), label, dict(pairs), ignore, ident)
+        for x, y, w, h, label, ignore, ident, pairs in zip(*columns, attributes, strict=True)
+    ]
+
+
+def _pairs_of(structs: Any) -> list[tuple[str, str]]:
+    keys, values = (structs.field(i).to_pylist() for i in (0, 1))
+    return list(zip(keys, values, strict=True))
+
+
+# ---- writing ---------------------------------------------------------------------------------
+
+
+def write(dataset: Dataset, path: Path, **options: Unpack[WriteOptions]) -> list[str]:
+    """Write a data set as an index (`*.parquet`, or index.parquet in a folder)."""
+    losses = Losses()
+    with output_file(Path(path), ".parquet", FILE_NAME, options) as (out, name):
+        names: Iterable[str] | None = unique_names(dataset.fields) if out.images else None
+
+        def rows() -> Iterator[dict[str, Any]]:
+            places = iter(names) if names is not None else None
+            for item in dataset:
+                image = out.image(item.path, f"images/{next(places)}") if places else item.path
+                yield _row(item, relative(image, out.root), losses)
+
+        _write_rows(rows(), out.file(name), Header.of(dataset), ROWS)
+    return finish(out, losses)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What an index says of the whole set."""
+
+    name: str
+    taxonomy: Taxonomy
+    schema: Schema
+    licence: str | None = None
+    problems: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> "Header":
+        """Take the header of a data set."""
+        d = dataset
+        return cls(d.name, d.taxonomy, d.schema, d.licence, d.problems)
+
+    def to_bytes(self) -> bytes:
+        """Return the header as it stands in the file's metadata."""
+        content = {
+            "version": VERSION,
+            "name": self.name,
+            "taxonomy": self.taxonomy.to_json(),
+            "schema": self.schema.to_json(),
+            "licence": self.licence,
+            "problems": list(self.problems),
+        }
+        return json.dumps(content).encode()
+
+
+def write_fields(
+    fields: Iterable[Field],
+    path: Path,
+    header: Header,
+    *,
+    overwrite: bool = False,
+    rows: int = ROWS,
+) -> list[str]:
+    """Write fields as they come, `rows` at a time: neither here nor later are all in memory."""
+    losses = Losses()
+    with output_file(Path(path), ".parquet", FILE_NAME, {"overwrite": overwrite}) as (out, name):
+        made = (_row(item, relative(item.path, out.root), losses) for item in fields)
+        _write_rows(made, out.file(name), header, rows)
+    return losses.lines()
+
+
+def _write_rows(rows: Iterator[dict[str, Any]], file: Path, header: Header, size: int) -> None:
+    pa = _pyarrow()
+    schema = _columns().with_metadata({KEY: header.to_bytes()})
+    with pa.parquet.ParquetWriter(file, schema, compression="zstd") as writer:
+        while batch := list(islice(rows, size)):
+            writer.write_table(pa.Table.from_pylist(batch, schema=schema), row_group_size=size)
+
+
+def _columns() -> "pa.Schema":
+    pa = _pyarrow()
+    number, text = pa.float64(), pa.string()
+    cell = [(side, number) for side in "xywh"] + [
+        ("class", text),
+        ("ignore", pa.bool_()),
+        ("id", text),
+        ("attributes", pa.map_(text, text)),
+    ]
+    return pa.schema(
+        [
+            ("image", text),
+            ("width", pa.int32()),
+            ("height", pa.int32()),
+            ("patient", text),
+            ("split", text),
+            ("diagnosis", text),
+            ("origin", text),
+            ("cells", pa.list_(pa.struct(cell))),
+        ]
+    )
+
+
+def _row(item: Field, image: str, losses: Losses) -> dict[str, Any]:
+    origin = origin_to_json(item)
+    row: dict[str, Any] = {"image": image, "width": item.width, "height": item.height}
+    row |= {name: origin.pop(name, None) for name in ("patient", "split", "diagnosis")}
+    row["origin"] = json.dumps(origin) if origin else None
+    row["cells"] = [_cell_row(cell) for cell in losses.sound(item)]
+    return row
+
+
+def _cell_row(cell: Cell) -> dict[str, Any]:
+    x, y, w, h = cell.box or (None, None, None, None)
+    return {
+        "x": x,
+        "y": y,
+        "w": w,
+        "h": h,
+        "class": cell.label,
+        "ignore": cell.ignore,
+        "id": cell.id,
+        "attributes": list(cell.attributes.items()),
+    }

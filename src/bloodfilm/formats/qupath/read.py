@@ -1,0 +1,280 @@
+"""QuPath's GeoJSON: one file of objects an image, in pixels of the whole image.
+
+Cells are detections, regions annotations of the class `Region*`; QuPath reads a class that ends
+in a star as one to be ignored. Attributes are an object's metadata. What QuPath has no word for
+(patient, split, domain) is metadata of a locked annotation `field` around the whole image.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Unpack
+
+from bloodfilm.core import (
+    LLD_SCHEMA,
+    BloodfilmError,
+    Box,
+    Cell,
+    DataError,
+    Dataset,
+    Field,
+    Region,
+)
+from bloodfilm.formats.native.records import origin_from_json
+from bloodfilm.formats.qupath.write import (
+    FIELD_KEYS,
+    ID,
+    IMAGE,
+    PACKED,
+    SUFFIX,
+    TO_IGNORE,
+    write,
+)
+from bloodfilm.formats.shared.context import (
+    Reading,
+    ReadOptions,
+    head,
+    parse_json,
+    read_json,
+    to_floats,
+    to_int,
+)
+from bloodfilm.formats.shared.images import is_image, walk
+from bloodfilm.formats.shared.output import resolved
+from bloodfilm.formats.shared.shapes import FIELD, UNNAMED, around, is_region, one_ring
+
+__all__ = ["read", "recognises", "write"]
+
+ANNOTATIONS = frozenset({"annotation", "pathannotationobject", UNNAMED})
+OBJECTS = ANNOTATIONS | {
+    "cell",
+    "detection",
+    "tile",
+    "pathcellobject",
+    "pathdetectionobject",
+    "pathtileobject",
+}
+MAX_DEPTH = 50
+Json = Mapping[str, Any]
+Rings = list[list[tuple[float, float]]]
+
+
+def recognises(path: Path) -> bool:
+    """Whether it is a file of features, or a folder with a `*.geojson` in or below it."""
+    if path.is_file():
+        named = path.suffix.lower() in (SUFFIX, ".json")
+        return named and (path.suffix.lower() == SUFFIX or b'"FeatureCollection"' in head(path))
+    return next(_files(path), None) is not None
+
+
+def _files(root: Path) -> Iterator[Path]:
+    for folder, names in walk(root):
+        yield from (folder / name for name in names if name.lower().endswith(SUFFIX))
+
+
+def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
+    """Read one file of objects, or every `*.geojson` below a folder.
+
+    The image is the one the file is named after (`a.png.geojson` or `a.geojson`). An annotation
+    without a class says nothing and is left out. Images no file speaks of are not annotated.
+    """
+    path = Path(path)
+    files = [path] if path.is_file() else list(_files(path))
+    if not files:
+        raise DataError(f"{path}: no *{SUFFIX} here; export the objects from QuPath")
+    reading = Reading(path, **options)
+    fields = [_Objects(reading, file).field() for file in files]
+    if path.is_dir():
+        _add_unlabelled(reading, fields)
+    return reading.dataset(path.stem, fields)
+
+
+def _add_unlabelled(reading: Reading, fields: list[Field]) -> None:
+    labelled = {item.path.resolve() for item in fields}
+    for image in reading.index.paths:
+        if image.resolve() not in labelled:
+            reading.report(image, "", f"image without a *{SUFFIX}; kept as not annotated")
+            fields.append(Field(image, region=Region.nothing()))
+
+
+# ---- one file --------------------------------------------------------------------------------
+
+
+@dataclass
+class _Objects:
+    """One image's objects being read."""
+
+    reading: Reading
+    file: Path
+    cells: list[Cell] = field(default_factory=list)
+    polygons: list[tuple[tuple[float, float], ...]] = field(default_factory=list)
+    stated: dict[str, str] = field(default_factory=dict)
+    size: tuple[int, int] | None = None
+
+    def field(self) -> Field:
+        """Return the field the file describes."""
+        features = list(_features(read_json(self.file), self.file))
+        for feature in features:
+            if isinstance(feature, Mapping) and _class_of(_properties(feature)) == FIELD:
+                self.stated |= _texts(_properties(feature).get("metadata"))
+        image = self._locate(self.stated.get(IMAGE))
+        width, height = to_int(self.stated.get("width")), to_int(self.stated.get("height"))
+        if width and height and width > 0 and height > 0:
+            self.size = (width, height)
+        elif image.is_file():
+            self.size = self.reading.size(image)
+        for count, feature in enumerate(features, 1):
+            self._add(feature, f"feature {count}")
+        across, down = self.size or (None, None)
+        plain = Field(image, across, down, tuple(self.cells), self._region())
+        return self._with_origin(plain)
+
+    def report(self, place: str, what: str) -> None:
+        """Note what cannot be used."""
+        self.reading.report(self.file, place, what)
+
+    def _region(self) -> Region:
+        if self.polygons:
+            return Region(tuple(self.polygons))
+        return Region.nothing() if self.stated.get("region") else Region.everything()
+
+    def _with_origin(self, plain: Field) -> Field:
+        record: dict[str, Any] = {k: v for k, v in self.stated.items() if k in FIELD_KEYS}
+        try:
+            for key in PACKED & set(record):
+                record[key] = parse_json(record[key], self.file)
+            origin = origin_from_json(record)
+        except (BloodfilmError, TypeError, ValueError, AttributeError) as error:
+            self.report(FIELD, f"its metadata cannot be read ({error})")
+            return plain
+        return replace(plain, **origin | {"region": plain.region})
+
+    def _locate(self, stated: str | None) -> Path:
+        name = self.file.name[: -len(SUFFIX)] if self.file.suffix == SUFFIX else self.file.stem
+        folder = self.file.parent
+        if stated:
+            there = resolved(stated.replace("\0", ""), folder)
+            if there.is_file():
+                return there
+        for base in (self.reading.images, folder, folder / "images"):
+            if base is not None and is_image(name) and (base / name).is_file():
+                return base / name
+        wanted = name if is_image(name) else f"{name}.png"
+        return self.reading.find(wanted, near=self.file) or folder / wanted
+
+    # ---- features --------------------------------------------------------------------------
+
+    def _add(self, feature: Any, place: str) -> None:
+        if not isinstance(feature, Mapping):
+            self.report(place, "is no feature, left out")
+            return
+        properties = _properties(feature)
+        kind = str(properties.get("objectType", feature.get("id", UNNAMED))).lower()
+        kind = kind if kind in OBJECTS else UNNAMED
+        name = _class_of(properties)
+        if name == FIELD or (properties.get("objectType") in ("root", "tmaCore")):
+            return
+        outlines = _outlines(feature.get("geometry"))
+        if not outlines:
+            self.report(place, "no polygon of finite corners, left out")
+        elif is_region(name):
+            self.polygons += [one_ring(rings) for rings in outlines]
+        elif name is None and kind in ANNOTATIONS:
+            what = "annotation without a class, left out: name it `Region*` if all in it is marked"
+            self.report(place, what)
+        else:
+            self._add_cell(feature, name, outlines, place)
+
+    def _add_cell(
+        self, feature: Json, name: str | None, outlines: Sequence[Rings], place: str
+    ) -> None:
+        raw = around(point for rings in outlines for point in rings[0])
+        box: Box | None = self.reading.box(raw, self.size, self.file, place)
+        if box is None:
+            return
+        properties = _properties(feature)
+        said = _measured(properties.get("measurements")) | _texts(properties.get("metadata"))
+        own = said.pop(ID, None) or feature.get("id")
+        marked = said.pop(TO_IGNORE, "") == "yes"
+        plain = (name or UNNAMED).rstrip("*").strip() or UNNAMED
+        label, ignore = self.reading.label(plain)
+        marked = marked or ignore or bool(name and name.strip().endswith("*"))
+        legacy = isinstance(own, str) and own.lower() in OBJECTS
+        ident = None if own is None or legacy else str(own)
+        self.cells.append(Cell(box, label, said, marked, ident))
+
+
+def _features(content: Any, file: Path, depth: int = 0) -> Iterator[Any]:
+    """Yield every feature, those within others (`childObjects`) after them."""
+    if isinstance(content, Mapping) and content.get("type") == "FeatureCollection":
+        content = content.get("features")
+    elif isinstance(content, Mapping) and content.get("type") == "Feature":
+        content = [content]
+    if not isinstance(content, list):
+        raise DataError(f"{file}: holds no list of features; export it from QuPath as GeoJSON")
+    for feature in content:
+        yield feature
+        inner = _properties(feature) if isinstance(feature, Mapping) else {}
+        children = inner.get("childObjects", inner.get("children"))
+        if isinstance(children, list) and depth < MAX_DEPTH:
+            yield from _features(children, file, depth + 1)
+
+
+def _properties(feature: Json) -> Json:
+    found = feature.get("properties")
+    return found if isinstance(found, Mapping) else {}
+
+
+def _class_of(properties: Json) -> str | None:
+    """Return the class an object bears; of a derived class all its names."""
+    found = properties.get("classification")
+    if isinstance(found, str):
+        return found or None
+    if not isinstance(found, Mapping):
+        return None
+    names = found.get("names")
+    if isinstance(names, list) and names:
+        return ": ".join(map(str, names))
+    return str(found["name"]) if found.get("name") else None
+
+
+def _texts(value: Any) -> dict[str, str]:
+    pairs = value.items() if isinstance(value, Mapping) else ()
+    return {str(k): str(v) for k, v in pairs if isinstance(v, str | int | float)}
+
+
+def _measured(value: Any) -> dict[str, str]:
+    """Return the attributes that measurements give as codes; other measurements are passed over."""
+    if isinstance(value, list):  # as QuPath wrote them before version 0.4
+        value = {m.get("name"): m.get("value") for m in value if isinstance(m, Mapping)}
+    found = {}
+    for attribute in LLD_SCHEMA.attributes if isinstance(value, Mapping) else ():
+        code = to_int(value.get(attribute.name))
+        if code is not None and 0 <= code < len(attribute.values):
+            found[attribute.name] = attribute.values[code]
+    return found
+
+
+def _outlines(geometry: Any) -> list[Rings]:
+    """Return the rings of each polygon of a geometry, the outline first; none if it has none."""
+    if not isinstance(geometry, Mapping) or not isinstance(geometry.get("coordinates"), list):
+        return []
+    many = {"Polygon": [geometry["coordinates"]], "MultiPolygon": geometry["coordinates"]}
+    outlines = []
+    for polygon in many.get(str(geometry.get("type")), ()):
+        rings = [_ring(ring) for ring in polygon] if isinstance(polygon, list) else []
+        if not rings or any(len(ring) < 3 for ring in rings):
+            return []
+        outlines.append(rings)
+    return outlines
+
+
+def _ring(ring: Any) -> list[tuple[float, float]]:
+    """Return a ring's corners, the first not repeated at the end; none if one is no point."""
+    points: list[tuple[float, float]] = []
+    for item in ring if isinstance(ring, list) else ():
+        pair = to_floats(item[:2] if isinstance(item, list) else item, 2)
+        if pair is None or not all(abs(v) < 1e12 for v in pair):
+            return []
+        points.append((pair[0], pair[1]))
+    return points[:-1] if len(points) > 3 and points[0] == points[-1] else points

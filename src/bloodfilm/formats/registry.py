@@ -1,0 +1,143 @@
+"""Which formats there are, and one call each that opens, saves and recognises any of them."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+from bloodfilm.core import DataError, Dataset
+from bloodfilm.formats import coco, cvat, folder, label_studio, lld, native, qupath, voc, yolo
+from bloodfilm.formats.parquet import index
+from bloodfilm.formats.public import bccd, pbc, txl
+from bloodfilm.formats.shared.context import read_json
+
+T = TypeVar("T")
+Reader = Callable[..., Dataset]
+Writer = Callable[..., list[str]]
+
+READERS: dict[str, Reader] = {
+    "bccd": bccd.read,
+    "bloodfilm": native.read,
+    "coco": coco.read,
+    "cvat": cvat.read,
+    "folder": folder.read,
+    "index": index.read,
+    "label_studio": label_studio.read,
+    "lld": lld.read,
+    "pbc": pbc.read,
+    "qupath": qupath.read,
+    "txl": txl.read,
+    "voc": voc.read,
+    "yolo": yolo.read,
+}
+
+WRITERS: dict[str, Writer] = {
+    "bloodfilm": native.write,
+    "coco": coco.write,
+    "cvat": cvat.write,
+    "folder": folder.write,
+    "index": index.write,
+    "label_studio": label_studio.write,
+    "lld": lld.write,
+    "qupath": qupath.write,
+    "voc": voc.write,
+    "yolo": yolo.write,
+}
+
+# Formats that say more go first: LLD's labels are COCO too. Last, any set is a folder of images.
+_BY_SPECIFICITY: tuple[tuple[ModuleType, ...], ...] = (
+    (native, index),
+    (bccd, lld, pbc, txl),
+    (coco, cvat, label_studio, qupath, voc, yolo),
+)
+
+
+def open_dataset(path: Path | str, format: str | None = None, **options: Any) -> Dataset:
+    """Open a data set, recognising its format by content unless `format` names it.
+
+    Args:
+        path: a file or a folder.
+        format: a key of `READERS`.
+        options: of the reader: those of `ReadOptions` and the format's own.
+
+    Raises:
+        DataError: if nothing is recognised, several formats are, or the data cannot be read.
+    """
+    where = Path(path).expanduser()
+    if not where.exists():
+        raise DataError(f"{where}: does not exist; check the path")
+    name = _key(format) if format else detect(where)
+    if name not in READERS:
+        raise DataError(f"no format {name!r}; formats: {', '.join(READERS)}")
+    return _call(READERS[name], where, name, options)
+
+
+def save_dataset(dataset: Dataset, path: Path | str, format: str, **options: Any) -> list[str]:
+    """Write a data set in a format of `WRITERS`; return what the format could not carry.
+
+    Args:
+        dataset: to write.
+        path: a file or a new folder, as the format has it.
+        format: a key of `WRITERS`.
+        options: of the writer: those of `WriteOptions` and the format's own.
+
+    Raises:
+        DataError: if something is in the way and `overwrite` is not set, or if an image to put in
+            place lies outside of the set that was read and `allow_outside` is not set.
+    """
+    format = _key(format)
+    if format not in WRITERS:
+        raise DataError(f"no format {format!r} can be written; choose from {', '.join(WRITERS)}")
+    where = Path(path).expanduser()
+    options.setdefault("source", dataset.source)
+    return _call(partial(WRITERS[format], dataset), where, format, options)
+
+
+def _key(format: str) -> str:
+    """Return a format's key: people write label-studio, or LLD."""
+    return format.strip().lower().replace("-", "_")
+
+
+def _call(function: Callable[..., T], path: Path, format: str, options: dict[str, Any]) -> T:
+    try:
+        return function(path, **options)
+    except TypeError as error:
+        if "unexpected keyword argument" not in str(error):
+            raise
+        option = str(error).rsplit("'", 2)[1]
+        raise DataError(f"{path}: format {format} has no option {option!r}") from None
+
+
+def detect(path: Path) -> str:
+    """Return the format of a file or folder, judged by what is in it.
+
+    Raises:
+        DataError: if that is unclear, or a JSON file there that nobody recognises is ill-formed:
+            labels cut off in a copy must not make a folder of images without labels.
+    """
+    for rank in _BY_SPECIFICITY:
+        found = [_name(module) for module in rank if module.recognises(path)]
+        if len(found) > 1:
+            listed = " and ".join(found)
+            raise DataError(f"{path}: holds {listed} labels; say which, e.g. format={found[0]!r}")
+        if found:
+            return found[0]
+    _refuse_broken_json(path)
+    if folder.recognises(path):
+        return _name(folder)
+    raise DataError(
+        f"{path}: no data set is recognised here; name the folder that holds images and labels, "
+        f"or say which format it is: {', '.join(READERS)}"
+    )
+
+
+def _refuse_broken_json(path: Path) -> None:
+    files = [path] if path.is_file() else [*path.glob("*.json"), *path.glob("*/*.json")]
+    for file in sorted(files):
+        if file.suffix.lower() == ".json":
+            read_json(file)
+
+
+def _name(module: ModuleType) -> str:
+    return next(key for key, reader in READERS.items() if reader is module.read)

@@ -1,0 +1,1 @@
+"""What several formats need: parsing, paths, shapes, staged output."""

@@ -1,0 +1,277 @@
+"""Measure scale and squeeze from the red cells of one field, and pool them over many.
+
+A red cell is 7.5 um across and round, so the mean second moments of a field's red cells tell how
+the field was scaled along each axis. A single close-up may hold too few; fields of one microscope
+are pooled. A folder that mixes microscopes is split into groups, never averaged.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bloodfilm.imaging.red_cells import background_colour, find_red_cells
+
+Floats = NDArray[np.float64]
+
+RED_CELL_UM = 7.5
+# People draw boxes a little outside the half-way edge on which the outlines run: 7 % in PBC, 9 %
+# in Raabin, 11 % in BCCD. A detector learns their boxes, and a red cell's box must read 7.5 um.
+OUTLINE_TO_BOX = 1.06
+MIN_CELLS = 3
+TYPICAL_SPREAD = 0.08
+TRUSTED_ERROR = 0.05
+ARC_TRUST = 0.7
+MIN_GAP = 0.3
+LONE_GAP = 0.5
+SIZE_GAP = 0.15
+
+
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """What the red cells of one field say.
+
+    Attributes:
+        width, height: of the field, px.
+        white_point: background colour, RGB.
+        cells: whole single red cells found.
+        arcs: circles through parts of cells, looked for only where `cells` is below `MIN_CELLS`;
+            if there are `MIN_CELLS` of them, they give the diameter. They are circles, so the
+            squeeze is 1 then.
+        diameter: geometric mean of their diameters along x and y, px; 0 without cells.
+        squeeze: width / height of a round cell; 1 without cells.
+        spread: standard deviation of log diameter from cell to cell.
+        confidence: 0..1; 0 if the field does not speak.
+        moments: (n, 3) second moments xx, yy, xy of each cell, px^2, for pooling.
+        centres: (n, 2) of each cell, px.
+    """
+
+    width: int
+    height: int
+    white_point: tuple[float, float, float]
+    cells: int
+    diameter: float
+    squeeze: float
+    spread: float
+    confidence: float
+    moments: Floats = field(repr=False)
+    centres: Floats = field(repr=False)
+    arcs: int = 0
+
+    @property
+    def speaks(self) -> bool:
+        """Whether red cells, whole or in part, tell scale and squeeze from this field alone."""
+        return self.cells >= MIN_CELLS or self.arcs >= MIN_CELLS
+
+    @property
+    def diameter_x(self) -> float:
+        """Width of a round red cell, px."""
+        return self.diameter * self.squeeze**0.5
+
+    @property
+    def diameter_y(self) -> float:
+        """Height of a round red cell, px."""
+        return self.diameter / self.squeeze**0.5
+
+
+@dataclass(frozen=True)
+class Group:
+    """Fields that agree in scale and squeeze: one microscope and camera, as far as cells tell."""
+
+    diameter: float
+    squeeze: float
+    spread: float
+    cells: int
+    fields: int
+    confidence: float
+    sizes: frozenset[tuple[int, int]]
+
+    def accepts(self, measurement: Measurement) -> bool:
+        """Whether a field that speaks agrees with this group."""
+        apart = abs(np.log(measurement.diameter / self.diameter))
+        return bool(apart < MIN_GAP and abs(np.log(measurement.squeeze / self.squeeze)) < MIN_GAP)
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """Groups found in a folder, largest first; more than one means that microscopes are mixed."""
+
+    groups: tuple[Group, ...]
+    note: str = ""
+
+    def group_for(self, measurement: Measurement) -> Group | None:
+        """The group a field belongs to; None if that cannot be told.
+
+        A field that speaks joins the group it agrees with. One that does not joins the only
+        group, or the only group with images of its size.
+        """
+        if measurement.speaks:
+            fitting = [g for g in self.groups if g.accepts(measurement)]
+            size = np.log(max(measurement.diameter, 1e-9))
+            return min(fitting, key=lambda g: abs(np.log(g.diameter) - size), default=None)
+        if len(self.groups) == 1:
+            return self.groups[0]
+        same = [g for g in self.groups if (measurement.width, measurement.height) in g.sizes]
+        return same[0] if len(same) == 1 else None
+
+
+def measure(image: NDArray[np.uint8]) -> Measurement:
+    """Scale, squeeze and white point of one field, uint8 RGB (H, W, 3)."""
+    white = background_colour(image)
+    found = find_red_cells(image, white)
+    height, width = image.shape[:2]
+    moments, arcs = found.moments, found.arcs
+    cells = len(moments)
+    diameter, squeeze, spread = summarise(moments)
+    sure = confidence(cells, spread) if cells >= MIN_CELLS else 0.0
+    if len(arcs) >= MIN_CELLS > cells:
+        diameter, squeeze = OUTLINE_TO_BOX * float(np.median(arcs)), 1.0
+        spread = float(np.std(np.log(arcs)))
+        sure = ARC_TRUST * confidence(len(arcs), spread)
+    return Measurement(
+        width=width,
+        height=height,
+        white_point=white,
+        cells=cells,
+        diameter=diameter,
+        squeeze=squeeze,
+        spread=spread,
+        confidence=sure,
+        moments=moments,
+        centres=found.centres,
+        arcs=len(arcs),
+    )
+
+
+def summarise(moments: Floats) -> tuple[float, float, float]:
+    """Diameter (geometric mean of both axes, px), squeeze, spread of log diameter of (n, 3)."""
+    if len(moments) == 0:
+        return 0.0, 1.0, 0.0
+    log_diameter = np.log(4.0 * OUTLINE_TO_BOX) + 0.25 * np.log(_determinant(moments))
+    spread = float(np.std(log_diameter))
+    return float(np.exp(np.median(log_diameter))), squeeze_of(moments), spread
+
+
+def squeeze_of(moments: Floats) -> float:
+    """Width / height of a round cell, from second moments (n, 3) of cells that need not be round.
+
+    Tyler's M-estimator of shape (Annals of Statistics 15, 1987, eq. 1.2-1.3), restricted to the
+    image axes: each cell's moments are scaled to unit determinant, and a cell counts the less the
+    more elongated it is once the squeeze is undone. If cells lie in all directions the estimate
+    has no bias, however elongated they are.
+    """
+    unit = moments[:, :2] / np.sqrt(_determinant(moments))[:, None]
+    shape = np.ones(2)
+    for _ in range(30):
+        weights = 1.0 / (unit / shape).sum(axis=1)
+        updated = (weights[:, None] * unit).sum(axis=0)
+        updated /= np.sqrt(updated.prod())
+        done = np.abs(np.log(updated / shape)).max() < 1e-6
+        shape = updated
+        if done:
+            break
+    return float(np.sqrt(shape[0] / shape[1]))
+
+
+def confidence(cells: int, spread: float) -> float:
+    """0..1: one half where the standard error of the mean log diameter is `TRUSTED_ERROR`."""
+    error = max(spread, TYPICAL_SPREAD) / np.sqrt(max(cells, 1))
+    return float(1.0 / (1.0 + (error / TRUSTED_ERROR) ** 2))
+
+
+def _determinant(moments: Floats) -> Floats:
+    product: Floats = moments[:, 0] * moments[:, 1] - moments[:, 2] ** 2
+    return product
+
+
+def pool(measurements: Sequence[Measurement]) -> Pooled:
+    """Pool the fields of a folder into one group per microscope, as far as the cells tell.
+
+    Only whole cells count here, arcs do not. Fields that have enough are split wherever their
+    diameters or squeezes fall into two clear clusters; the few cells of the others are added if
+    there is but one group.
+    """
+    speaking = [m for m in measurements if m.cells >= MIN_CELLS]
+    silent = [m for m in measurements if 0 < m.cells < MIN_CELLS]
+    if not speaking:
+        if sum(m.cells for m in silent) < MIN_CELLS:
+            return Pooled((), "too few whole red cells in these images to tell their scale")
+        return Pooled((_group(silent),), "few whole red cells in any one image")
+    clusters = [c for part in _by_image_size(speaking) for c in _split(part)]
+    if len(clusters) == 1:
+        clusters = [speaking + silent]
+    groups = sorted((_group(c) for c in clusters), key=lambda g: (-g.fields, g.diameter))
+    note = ""
+    if len(groups) > 1:
+        scales = ", ".join(f"{g.fields} with red cells of {g.diameter:.0f} px" for g in groups)
+        note = f"images of different scale or squeeze, kept apart: {scales}"
+    return Pooled(tuple(groups), note)
+
+
+def _group(fields: Sequence[Measurement]) -> Group:
+    moments = np.vstack([m.moments for m in fields])
+    middle = np.median(np.log(_determinant(moments)))
+    # A lone blob in a field without red cells may be a platelet or a white cell.
+    near = np.abs(np.log(_determinant(moments)) - middle) < 4 * MIN_GAP
+    diameter, squeeze, spread = summarise(moments[near])
+    sizes = frozenset((m.width, m.height) for m in fields)
+    cells = int(near.sum())
+    return Group(diameter, squeeze, spread, cells, len(fields), confidence(cells, spread), sizes)
+
+
+def _by_image_size(fields: list[Measurement]) -> list[list[Measurement]]:
+    """Fields divided by image size, if red cells differ between sizes by more than `SIZE_GAP`.
+
+    Images of another size with cells of another size come from another camera, so less of a gap
+    is asked for here. Sizes with fewer than three fields go with the size of the nearest scale.
+    """
+    sizes: dict[tuple[int, int], list[Measurement]] = {}
+    for m in fields:
+        sizes.setdefault((m.width, m.height), []).append(m)
+    middles = {
+        size: float(np.median([np.log(m.diameter) for m in members]))
+        for size, members in sizes.items()
+        if len(members) >= 3
+    }
+    if not middles or max(middles.values()) - min(middles.values()) < SIZE_GAP:
+        return [fields]
+    parts: dict[tuple[int, int], list[Measurement]] = {size: [] for size in middles}
+    for m in fields:
+        size = (m.width, m.height)
+        if size not in parts:
+            size = min(middles, key=lambda s: abs(middles[s] - np.log(m.diameter)))
+        parts[size].append(m)
+    return list(parts.values())
+
+
+def _split(fields: list[Measurement]) -> list[list[Measurement]]:
+    """Fields divided, again and again, where a clear gap parts two clusters."""
+    for key in ("diameter", "squeeze"):
+        fields = sorted(fields, key=lambda m: float(getattr(m, key)))
+        at = _gap(np.log([float(getattr(m, key)) for m in fields]))
+        if at:
+            return _split(fields[:at]) + _split(fields[at:])
+    return [fields]
+
+
+def _gap(values: Floats) -> int:
+    """Where sorted values fall into two clear clusters; 0 if they do not.
+
+    The split with the least squares inside its halves counts if the medians lie `MIN_GAP` apart
+    and four times the scatter inside; a cluster of fewer than three fields, which may be but a
+    mismeasured one, needs `LONE_GAP`.
+    """
+    n = len(values)
+    if n < 2:
+        return 0
+    count = np.arange(1, n)
+    total, squares = np.cumsum(values), np.cumsum(values**2)
+    left = squares[:-1] - total[:-1] ** 2 / count
+    right = squares[-1] - squares[:-1] - (total[-1] - total[:-1]) ** 2 / (n - count)
+    at = int(np.argmin(left + right)) + 1
+    low, high = values[:at], values[at:]
+    apart = np.median(high) - np.median(low)
+    scatter = 1.4826 * np.median(np.concatenate([abs(c - np.median(c)) for c in (low, high)]))
+    needed = MIN_GAP if min(len(low), len(high)) >= 3 else LONE_GAP
+    return at if apart > max(needed, 4 * scatter) else 0

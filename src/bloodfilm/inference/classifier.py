@@ -1,0 +1,164 @@
+"""What the reader's numbers say of a cell: class as deep as it is sure, attributes, novelty."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bloodfilm.core.attributes import Attribute, Schema
+from bloodfilm.core.field import Box
+from bloodfilm.core.results import AttributeResult
+from bloodfilm.core.taxonomy import Taxonomy
+from bloodfilm.inference.manifest import NUCLEATED, Manifest
+
+NOVEL = "unlike anything learnt"
+CUT = "cut by the edge"
+LIKE_RED = "absorbs little that the red cells around it do not"
+DOUBTED = "a closer look doubts that it is a nucleated cell"
+EDGE_PX = 1.0
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One cell as the reader sees it; the fields are those of `CellResult`.
+
+    Attributes:
+        nucleated: the probability that it is a nucleated cell at all; `None` if the reader cannot
+            say.
+    """
+
+    label: str
+    label_score: float
+    probabilities: Mapping[str, float] = field(default_factory=dict)
+    attributes: Mapping[str, AttributeResult] = field(default_factory=dict)
+    novel: bool = False
+    nucleated: float | None = None
+
+
+def softmax(logits: ArrayLike, temperature: float = 1.0) -> Floats:
+    """Probabilities along the last axis; a logit of minus infinity gets exactly 0."""
+    x = np.asarray(logits, dtype=np.float64) / temperature
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    return np.asarray(e / e.sum(axis=-1, keepdims=True))
+
+
+def leaf_probabilities(
+    logits: ArrayLike, learnt: Sequence[bool], temperature: float = 1.0
+) -> Floats:
+    """Calibrated probabilities (n, leaves) from logits; leaves never learnt get exactly 0."""
+    x = np.asarray(logits, dtype=np.float64)
+    return softmax(np.where(np.asarray(learnt), x, -np.inf), temperature)
+
+
+class Reader:
+    """Turns the reader graph's outputs into readings, by what the manifest says.
+
+    Attributes:
+        outputs: names of the outputs to ask the graph for, in the order `read` wants them.
+    """
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.taxonomy: Taxonomy = manifest.read_taxonomy()
+        self.schema: Schema = manifest.read_schema()
+        self.leaves = manifest.leaves
+        self.spec = manifest.reader
+        self.unlearnt_attributes = frozenset(manifest.unlearnt.attributes)
+        self.outputs = ["classes", "attributes", "novelty"]
+        self.outputs += ["nucleated"] if manifest.reader.confirms else []
+        self.learnt = [leaf not in manifest.unlearnt.classes for leaf in self.leaves]
+        nodes = [n for n in self.taxonomy.names if self.taxonomy.is_under(n, NUCLEATED)]
+        self._masks = {n: np.array(self.taxonomy.leaf_mask(n, self.leaves)) for n in nodes}
+        self._children = {
+            n: tuple(c for c in self.taxonomy.children(n) if c in self._masks) for n in nodes
+        }
+
+    def shapes(self, n: int) -> dict[str, tuple[int, ...]]:
+        """The shape of each output for n crops, in the order `read` wants them."""
+        widths = {"classes": (len(self.leaves),), "attributes": (self.schema.width,)}
+        return {name: (n, *widths.get(name, ())) for name in self.outputs}
+
+    def read(
+        self,
+        classes: ArrayLike,
+        attributes: ArrayLike,
+        novelty: ArrayLike,
+        nucleated: ArrayLike | None = None,
+    ) -> list[Reading]:
+        """Readings of n cells.
+
+        Args:
+            classes: (n, leaves) logits.
+            attributes: (n, schema.width) logits.
+            novelty: (n,) larger is less like anything learnt.
+            nucleated: (n,) logits of there being a nucleated cell.
+        """
+        spec, logits = self.spec, np.asarray(attributes, dtype=np.float64)
+        leaves = leaf_probabilities(classes, self.learnt, spec.temperatures.get("class", 1.0))
+        answers = {
+            name: softmax(logits[:, part], spec.temperatures.get(name, 1.0))
+            for name, part in self.schema.slices.items()
+        }
+        limit = np.inf if spec.novelty_threshold is None else spec.novelty_threshold
+        novel = np.asarray(novelty, dtype=np.float64) > limit
+        readings = [
+            self._one(p, {k: v[i] for k, v in answers.items()}, bool(novel[i]))
+            for i, p in enumerate(leaves)
+        ]
+        if nucleated is None:
+            return readings
+        confirmed = self._confirmed(np.asarray(nucleated, dtype=np.float64))
+        return [replace(r, nucleated=p) for r, p in zip(readings, confirmed, strict=True)]
+
+    def _confirmed(self, logits: Floats) -> list[float]:
+        pair = np.stack([np.zeros_like(logits), logits], axis=1)
+        p: list[float] = softmax(pair, self.spec.temperatures.get("nucleated", 1.0))[:, 1].tolist()
+        return p
+
+    def _one(self, leaves: Floats, answers: Mapping[str, Floats], novel: bool) -> Reading:
+        label, score = self.deepest_sure(leaves)
+        return Reading(
+            label,
+            score,
+            {
+                n: float(p)
+                for n, p, known in zip(self.leaves, leaves, self.learnt, strict=True)
+                if known
+            },
+            {a.name: self._answer(a, answers[a.name]) for a in self.schema.attributes},
+            novel,
+        )
+
+    def deepest_sure(self, leaves: Floats) -> tuple[str, float]:
+        """The deepest node, going down the likeliest child each time, that is still sure enough.
+
+        Sure enough: the summed probability of its leaves reaches `class_confidence`. The top,
+        a nucleated cell, always is.
+        """
+        node, score = NUCLEATED, float(leaves.sum())
+        while self._children[node]:
+            sums = [(float(leaves[self._masks[c]].sum()), c) for c in self._children[node]]
+            best, child = max(sums, key=lambda pair: pair[0])
+            if best < self.spec.class_confidence:
+                break
+            node, score = child, best
+        return node, min(score, 1.0)
+
+    def _answer(self, attribute: Attribute, probabilities: Floats) -> AttributeResult:
+        if attribute.name in self.unlearnt_attributes:
+            return AttributeResult(None, 0.0, {})
+        best = int(probabilities.argmax())
+        sure = float(probabilities[best])
+        value = attribute.values[best] if sure >= self.spec.attribute_confidence else None
+        every = {v: float(p) for v, p in zip(attribute.values, probabilities, strict=True)}
+        return AttributeResult(value, sure, every)
+
+
+def touches_edge(box: Box, width: int, height: int) -> bool:
+    """Whether a box (original pixels) comes within a pixel of the image's edge."""
+    x, y, w, h = box
+    return bool(
+        x <= EDGE_PX or y <= EDGE_PX or x + w >= width - EDGE_PX or y + h >= height - EDGE_PX
+    )

@@ -1,0 +1,130 @@
+"""Many files, one after another: a few at work at a time, results in order, memory flat."""
+
+import os
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from bloodfilm.core.domain import Domain
+from bloodfilm.imaging.scale import Measurement, Pooled, measure, pool
+from bloodfilm.imaging.sources.image_file import open_image, open_with_notes
+from bloodfilm.inference.analyzer import Analyzer, Clock
+from bloodfilm.inference.records import FieldFailure, Outcome
+
+POOL_SAMPLE = 24
+AHEAD = 2
+MOST_WORKERS = 8
+
+
+@dataclass(frozen=True)
+class FolderScale:
+    """What a folder's fields show together, and the measurements that told it, by path."""
+
+    pooled: Pooled | None
+    measured: dict[Path, Measurement]
+
+
+def default_workers() -> int:
+    """How many fields to work on at a time: the cores this process may use, 8 at most."""
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:
+        cores = os.cpu_count() or 1
+    return max(1, min(cores, MOST_WORKERS))
+
+
+def analyze_paths(
+    paths: Sequence[Path],
+    analyzer: Analyzer,
+    stated: Domain | None = None,
+    workers: int | None = None,
+    start: int = 0,
+) -> Generator[Outcome, None, None]:
+    """Analyse image files; yields one outcome per path from `start` on, in the order of `paths`.
+
+    Before the first field of a folder, up to `POOL_SAMPLE` of its fields, spread over all of
+    them, are measured and their red cells pooled: every field of a microscope gains by the others.
+    The sample is drawn from all paths, also those before `start`, so a run that is taken up again
+    comes to the same results. A file that cannot be analysed yields a `FieldFailure`.
+    """
+    workers = workers or default_workers()
+    folders: dict[Path, list[Path]] = {}
+    for path in paths:
+        folders.setdefault(path.parent, []).append(path)
+    scales: dict[Path, FolderScale] = {}
+    waiting: deque[Future[Outcome]] = deque()
+    with _one_opencv_thread(), ThreadPoolExecutor(workers, "field") as executor:
+        try:
+            for path in paths[start:]:
+                if path.parent not in scales:
+                    scales[path.parent] = _folder_scale(folders[path.parent], executor)
+                waiting.append(
+                    executor.submit(_one_field, path, analyzer, stated, scales[path.parent])
+                )
+                if path is folders[path.parent][-1]:
+                    del scales[path.parent]
+                if len(waiting) >= workers + AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            # Also when the caller stops early (Ctrl-C, disk full): drop what has not begun.
+            executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _one_field(
+    path: Path, analyzer: Analyzer, stated: Domain | None, scale: FolderScale
+) -> Outcome:
+    clock = Clock()
+    try:
+        with clock("open"):
+            opened = open_with_notes(path)
+        result = analyzer.analyze(
+            opened.pixels, path, stated, scale.pooled, scale.measured.get(path)
+        )
+    except Exception as error:
+        # One field must not end a run of thousands; the failure is named in the results.
+        return FieldFailure.of(path, error)
+    return replace(
+        result,
+        problems=(*opened.notes, *result.problems),
+        seconds={**clock.seconds, **result.seconds},
+    )
+
+
+def _folder_scale(paths: Sequence[Path], executor: ThreadPoolExecutor) -> FolderScale:
+    """Measure a sample of a folder's fields and pool their red cells."""
+    if len(paths) < 2:
+        return FolderScale(None, {})
+    places = np.unique(np.linspace(0, len(paths) - 1, min(POOL_SAMPLE, len(paths))).round())
+    sample = [paths[int(i)] for i in places]
+    measured = {
+        path: found
+        for path, found in zip(sample, executor.map(_measure, sample), strict=True)
+        if found is not None
+    }
+    return FolderScale(pool(list(measured.values())), measured)
+
+
+def _measure(path: Path) -> Measurement | None:
+    try:
+        return measure(open_image(path))
+    except Exception:
+        return None  # its own turn will say what is wrong with it
+
+
+@contextmanager
+def _one_opencv_thread() -> Iterator[None]:
+    """Fields run side by side already; OpenCV's own threads would only fight over the cores."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)

@@ -1,0 +1,110 @@
+"""Guess how one field lies in another: feature matches and a robust affine fit."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from bloodfilm.registration.view import Features, Sight
+
+Floats = NDArray[np.float64]
+
+RATIO = 0.85
+REACH_PX = 3.0
+FEWEST = 6
+PLENTY = 40
+TRIES = 5000
+MAX_STRETCH = 1.5
+MAX_SCALE = 1.7
+MAX_SCALE_UNKNOWN = 4.0
+
+
+@dataclass(frozen=True, eq=False)
+class Proposal:
+    """A guess: 2x3, from the source sight's pixel indices to the target sight's.
+
+    Attributes:
+        matrix: the map; its determinant is negative for a mirrored pair.
+        inliers: feature matches that agree with it.
+        matches: feature matches there were.
+    """
+
+    matrix: Floats
+    inliers: int
+    matches: int
+
+    @property
+    def mirrored(self) -> bool:
+        """Whether one of the two fields is in a mirror."""
+        return bool(np.linalg.det(self.matrix[:, :2]) < 0)
+
+
+def match(first: Features, second: Features, ratio: float = RATIO) -> NDArray[np.intp]:
+    """Pairs of indices (n, 2) whose best match is clearly better than the second best.
+
+    The field with fewer features asks: most of what the larger one shows is not in the smaller.
+    """
+    if len(first.points) > len(second.points):
+        return match(second, first, ratio)[:, ::-1]
+    if len(first.points) < 2:
+        return np.zeros((0, 2), dtype=np.intp)
+    # Unit vectors: the largest product is the smallest distance, and one product does it all.
+    near = first.descriptors @ second.descriptors.T
+    best = np.argpartition(-near, 1, axis=1)[:, :2]
+    values = np.take_along_axis(near, best, axis=1)
+    swap = values[:, 0] < values[:, 1]
+    best[swap], values[swap] = best[swap, ::-1], values[swap, ::-1]
+    distance = np.sqrt(np.clip(2 - 2 * values, 0, None))
+    clear = distance[:, 0] < ratio * distance[:, 1]
+    return np.stack([np.flatnonzero(clear), best[clear, 0]], axis=1)
+
+
+def propose(source: Sight, target: Sight) -> list[Proposal]:
+    """Guesses from feature matches, best first; the mirror is tried where the plain way fails."""
+    found = []
+    plain = _fit(source.features, target.features)
+    if plain and plausible(plain.matrix, source, target):
+        found.append(plain)
+    if not plain or plain.inliers < PLENTY:
+        mirrored = _fit(source.features, target.mirrored_features)
+        if mirrored and plausible(mirrored.matrix, source, target):
+            matrix = unmirror(mirrored.matrix, target.size[0])
+            found.append(Proposal(matrix, mirrored.inliers, mirrored.matches))
+    return sorted(found, key=lambda p: -p.inliers)
+
+
+def unmirror(matrix: Floats, width: int) -> Floats:
+    """A map into a mirrored picture of that width, as a map into the plain one."""
+    flip = np.array([[-1.0, 0.0, width - 1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    return np.asarray((flip @ np.vstack([matrix, [0.0, 0.0, 1.0]]))[:2])
+
+
+def _fit(first: Features, second: Features) -> Proposal | None:
+    """Affine map by MAGSAC++ (Barath et al., CVPR 2020) over the matches."""
+    pairs = match(first, second)
+    if len(pairs) < FEWEST:
+        return None
+    matrix, inliers = cv2.estimateAffine2D(
+        first.points[pairs[:, 0]],
+        second.points[pairs[:, 1]],
+        method=cv2.USAC_MAGSAC,
+        ransacReprojThreshold=REACH_PX,
+        maxIters=TRIES,
+        confidence=0.999,
+    )
+    if matrix is None or not np.isfinite(matrix).all():
+        return None
+    return Proposal(np.asarray(matrix, dtype=np.float64), int(np.sum(inliers)), len(pairs))
+
+
+def plausible(matrix: Floats, source: Sight, target: Sight) -> bool:
+    """Whether the map is near enough to a rotation and shift, both fields being canonical.
+
+    Red cells tell scale and squeeze to some 15 % a field; what is assumed may be off by more.
+    """
+    large, small = np.linalg.svd(matrix[:, :2], compute_uv=False)
+    known = source.known_scale and target.known_scale
+    limit = MAX_SCALE if known else MAX_SCALE_UNKNOWN
+    scale = float(np.sqrt(large * small))
+    return bool(small > 0 and large < MAX_STRETCH * small and 1 / limit < scale < limit)

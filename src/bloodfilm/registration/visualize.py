@@ -1,0 +1,95 @@
+"""Pictures of pairs for people: source, target with what was carried over, both laid together."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from bloodfilm.core.field import Cell
+from bloodfilm.core.files import write_bytes
+from bloodfilm.imaging.sources.image_file import open_image
+from bloodfilm.registration.transfer import Record
+
+Pixels = NDArray[np.uint8]
+Colour = tuple[int, int, int]
+
+HEIGHT = 540
+CAPTION = 46
+BLUE, ORANGE, GREY, BLACK, WHITE = (
+    (0, 90, 178),
+    (213, 94, 0),
+    (120, 120, 120),
+    (20, 20, 20),
+    (255, 255, 255),
+)
+
+
+def draw(record: Record, cells: Sequence[Cell], place: Path) -> Path | None:
+    """Write a PNG of one pair into a folder; return where, or `None` if there is no source.
+
+    Left the source with its boxes, in the middle the target with the carried ones (orange: whole;
+    grey: to ignore), right the target in cyan under the source in red: grey where they agree.
+    """
+    if record.source is None:
+        return None
+    source, target = open_image(record.source), open_image(record.target)
+    panels = [_boxed(source, cells, BLUE)]
+    panels.append(_boxed(target, record.field.cells if record.field else (), ORANGE))
+    if record.alignment.matrix is not None:
+        panels.append(_together(source, target, record.alignment.matrix))
+    sheet = _captioned(np.hstack([_fitted(p) for p in panels]), record)
+    name = f"{record.source.stem}__{record.target.stem}.png"
+    _, data = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+    write_bytes(place / name, data.tobytes(), sync=False)
+    return place / name
+
+
+def _boxed(image: Pixels, cells: Sequence[Cell], colour: Colour) -> Pixels:
+    shown = image.copy()
+    thick = max(1, round(max(image.shape[:2]) / 400))
+    for cell in cells:
+        if cell.box is None:
+            continue
+        x, y, w, h = cell.box
+        corners = (round(x), round(y)), (round(x + w), round(y + h))
+        cv2.rectangle(shown, *corners, GREY if cell.ignore else colour, thick, cv2.LINE_AA)
+    return shown
+
+
+def _together(source: Pixels, target: Pixels, matrix: NDArray[np.float64]) -> Pixels:
+    """The target in green and blue under the source in red, where both are."""
+    size = target.shape[1], target.shape[0]
+    shift = np.array([[1, 0, -0.5], [0, 1, -0.5], [0, 0, 1.0]])
+    index = shift @ np.vstack([matrix, [0, 0, 1]]) @ np.linalg.inv(shift)
+    warped = cv2.warpAffine(_grey(source), index[:2], size, borderValue=WHITE)
+    under = _grey(target)
+    return np.ascontiguousarray(np.dstack([np.asarray(warped), under, under]))
+
+
+def _grey(image: Pixels) -> Pixels:
+    """Green channel stretched to the same white and black, so that stains compare."""
+    green = image[..., 1].astype(np.float32)
+    low, high = np.percentile(green, [0.5, 90])
+    return np.clip(255 * (green - low) / max(high - low, 1.0), 0, 255).astype(np.uint8)
+
+
+def _fitted(panel: Pixels) -> Pixels:
+    width = max(1, round(panel.shape[1] * HEIGHT / panel.shape[0]))
+    resized = cv2.resize(panel, (width, HEIGHT), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.copyMakeBorder(resized, 0, 0, 0, 6, cv2.BORDER_CONSTANT, value=WHITE))
+
+
+def _captioned(sheet: Pixels, record: Record) -> Pixels:
+    alignment = record.alignment
+    names = f"{record.source.name if record.source else '-'}  ->  {record.target.name}"
+    said = f"{alignment.verdict}, confidence {alignment.confidence:.2f}: {alignment.reason}"
+    framed = cv2.copyMakeBorder(sheet, CAPTION, 0, 0, 0, cv2.BORDER_CONSTANT, value=WHITE)
+    colour = BLACK if alignment.aligned else ORANGE
+    for line, text in enumerate((names, said)):
+        where = (6, 18 + 20 * line)
+        # OpenCV's own letters know ASCII only.
+        plain = text.encode("ascii", "replace").decode()
+        cv2.putText(framed, plain, where, cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, 1, cv2.LINE_AA)
+    return np.asarray(framed, dtype=np.uint8)

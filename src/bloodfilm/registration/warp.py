@@ -1,0 +1,142 @@
+"""Carry a field's boxes and region through an affine map into another photograph of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bloodfilm.core import boxes as geometry
+from bloodfilm.core.field import Cell
+from bloodfilm.core.polygons import Point, Region
+
+Floats = NDArray[np.float64]
+
+EDGE_SHARE = 0.004
+"""A box that comes as near to the edge as this share of the image's side is of a cut cell."""
+LEAST_VISIBLE = 0.15
+LEAST_AREA_PX = 1.0
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What became of a field's cells.
+
+    Attributes:
+        carried: into the target, whole.
+        clipped: into the target, cut at its edge (not counted as `carried`).
+        cut: into the target as `ignore`: the source's edge cuts them, so their box is not whole.
+        left: outside the target, or all but a sliver.
+        without_box: nothing to carry.
+    """
+
+    carried: int = 0
+    clipped: int = 0
+    cut: int = 0
+    left: int = 0
+    without_box: int = 0
+
+
+def carry_boxes(boxes: ArrayLike, matrix: ArrayLike) -> Floats:
+    """Boxes (n, 4) x, y, w, h through a 2x3 map: the box of the ellipse that fills each of them.
+
+    Cells are round, so the ellipse is nearer to what the box holds than its corners: a turn by
+    45 degrees would blow the box of the corners up to twice its area.
+    """
+    b, m = geometry.as_boxes(boxes), np.asarray(matrix, dtype=np.float64)
+    centres = geometry.centres(b) @ m[:, :2].T + m[:, 2]
+    half = np.sqrt((b[:, 2:] / 2) ** 2 @ (m[:, :2] ** 2).T)
+    return np.concatenate([centres - half, 2 * half], axis=1)
+
+
+def carry_cells(
+    cells: Sequence[Cell], matrix: ArrayLike, source: tuple[int, int], target: tuple[int, int]
+) -> tuple[tuple[Cell, ...], Counts]:
+    """Cells of a source image in a target image, and what became of each.
+
+    `source` and `target` are (width, height). Classes, attributes and identities stay.
+    """
+    boxed = [c for c in cells if c.box is not None]
+    given = geometry.as_boxes([c.box for c in boxed if c.box is not None])
+    full = carry_boxes(given, matrix)
+    seen = geometry.clip(full, *target)
+    visible = geometry.area(seen) / np.maximum(geometry.area(full), 1e-9)
+    cut = _cut(given, np.asarray(matrix, dtype=np.float64), source, target)
+    kept: list[Cell] = []
+    tally = dict.fromkeys(("carried", "clipped", "cut", "left"), 0)
+    for cell, box, share, is_cut in zip(boxed, seen, visible, cut, strict=True):
+        if share < LEAST_VISIBLE or box[2] * box[3] < LEAST_AREA_PX:
+            tally["left"] += 1
+            continue
+        x, y, w, h = (float(v) for v in box)
+        kept.append(replace(cell, box=(x, y, w, h), ignore=cell.ignore or bool(is_cut)))
+        tally["cut" if is_cut else "clipped" if share < 1 - 1e-6 else "carried"] += 1
+    return tuple(kept), Counts(**tally, without_box=len(cells) - len(boxed))
+
+
+def _cut(
+    boxes: Floats, matrix: Floats, source: tuple[int, int], target: tuple[int, int]
+) -> NDArray[np.bool_]:
+    """Whether the source's edge cuts a cell (n,) that goes on inside the target."""
+    corners = geometry.to_xyxy(boxes)
+    middle = geometry.centres(boxes)
+    margin = [EDGE_SHARE * min(size) for size in (source, target)]
+    cut = np.zeros(len(boxes), dtype=bool)
+    for side in range(4):
+        axis = side % 2
+        edge = source[axis] if side >= 2 else 0.0
+        touches = np.abs(corners[:, side] - edge) <= margin[0]
+        point = middle.copy()
+        point[:, axis] = corners[:, side]
+        there = point @ matrix[:, :2].T + matrix[:, 2]
+        limits = np.array(target, dtype=np.float64)
+        inside = ((there > margin[1]) & (there < limits - margin[1])).all(axis=1)
+        cut |= touches & inside
+    return cut
+
+
+def carry_region(
+    region: Region, matrix: ArrayLike, source: tuple[int, int], target: tuple[int, int]
+) -> Region:
+    """The part of the target of which everything is known: what the source knew and both show."""
+    frame = _frame(*source)
+    known = [frame] if region.polygons is None else [_clip(p, *source) for p in region.polygons]
+    m = np.asarray(matrix, dtype=np.float64)
+    carried = []
+    for polygon in known:
+        if len(polygon) < 3:
+            continue
+        points = np.asarray(polygon) @ m[:, :2].T + m[:, 2]
+        inside = _clip([(float(x), float(y)) for x, y in points], *target)
+        if len(inside) >= 3 and _area(inside) > LEAST_AREA_PX:
+            carried.append(tuple(inside))
+    if any(_area(p) >= (1 - 1e-9) * target[0] * target[1] for p in carried):
+        return Region.everything()
+    return Region(tuple(carried))
+
+
+def _frame(width: float, height: float) -> list[Point]:
+    return [(0.0, 0.0), (float(width), 0.0), (float(width), float(height)), (0.0, float(height))]
+
+
+def _area(polygon: Sequence[Point]) -> float:
+    x, y = np.asarray(polygon, dtype=np.float64).T
+    return float(abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2)
+
+
+def _clip(polygon: Sequence[Point], width: float, height: float) -> list[Point]:
+    """A polygon cut to a frame (Sutherland & Hodgman, CACM 17, 1974)."""
+    points = list(polygon)
+    for axis, limit, sign in ((0, 0.0, 1), (0, width, -1), (1, 0.0, 1), (1, height, -1)):
+        kept: list[Point] = []
+        for here, after in zip(points, points[1:] + points[:1], strict=True):
+            a, b = sign * (here[axis] - limit), sign * (after[axis] - limit)
+            if a >= 0:
+                kept.append(here)
+            if (a > 0 > b) or (a < 0 < b):
+                t = a / (a - b)
+                x, y = (float(h + t * (n - h)) for h, n in zip(here, after, strict=True))
+                # Exactly on the edge, or rounding would leave it a hair outside.
+                kept.append((limit, y) if axis == 0 else (x, limit))
+        points = kept
+    return points

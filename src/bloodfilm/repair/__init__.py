@@ -1,0 +1,1 @@
+"""Corrected copies of label files, every change logged."""

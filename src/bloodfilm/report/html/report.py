@@ -1,0 +1,117 @@
+"""Write `report.html`: one file that needs nothing else, for a person who will doubt it."""
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from datetime import datetime
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from bloodfilm.core.files import atomic_write
+from bloodfilm.inference.fusion import Weights
+from bloodfilm.report.html import formatting, sections
+from bloodfilm.report.html.gallery import crops_of, gallery, script_json, wanted_cells
+from bloodfilm.report.html.images import BUDGET, Embedder
+from bloodfilm.report.html.palette import legend
+from bloodfilm.report.html.sections import Facts, FieldPart
+from bloodfilm.report.run import Run
+from bloodfilm.report.tables import describe_columns
+
+
+def write_report(
+    run: Run, out_dir: Path, *, when: datetime | None = None, budget: int = BUDGET
+) -> Path:
+    """Write `out_dir/report.html` and return its path.
+
+    Args:
+        run: the analysis. Images are opened again for their pictures; one that is missing by now
+            is reported as such.
+        out_dir: made if missing.
+        when: the time the report bears; now if left out. The rest follows from the run alone.
+        budget: most characters of embedded pictures.
+    """
+    facts = Facts(run)
+    reader = run.manifest.reader
+    embedder = Embedder(len(facts.fields), len(facts.cells), reader.size * reader.um_per_px, budget)
+    wanted = wanted_cells(facts, embedder.room_for_cells)
+    fields = [
+        sections.field_part(facts, number, result, embedder.take(result, chosen))
+        for number, (result, chosen) in enumerate(zip(run.fields, wanted, strict=True), 1)
+    ]
+    text = _render(_context(facts, fields, embedder, when or datetime.now().astimezone()))
+    path = Path(out_dir) / "report.html"
+    with atomic_write(path) as file:
+        file.write(text)
+    return path
+
+
+def _context(
+    facts: Facts, fields: list[FieldPart], embedder: Embedder, when: datetime
+) -> dict[str, Any]:
+    run, manifest, counted = facts.run, facts.run.manifest, facts.differential
+    crops = crops_of([f.picture.crops for f in fields])
+    labels = {cell.label for cell in facts.cells}
+    titles = {a.name: a.title for a in facts.schema.attributes}
+    return {
+        "when": when.strftime("%-d %B %Y, %H:%M"),
+        "when_iso": when.isoformat(timespec="seconds"),
+        "version": run.version,
+        "identity": run.bundle,
+        "manifest": manifest,
+        "settings": sections.flat(run.settings),
+        "metrics": sections.flat(manifest.metrics),
+        "counted": counted,
+        "bars": sections.bars(facts),
+        "axis": formatting.percent(sections.axis(counted.rows)),
+        "axis_half": formatting.percent(sections.axis(counted.rows) / 2),
+        "blasts_unlearnt": [n for n in manifest.unlearnt.classes if n in facts.taxonomy.blasts],
+        "attribute_table": sections.attribute_table(facts),
+        "learnt": facts.learnt,
+        "unlearnt_classes": formatting.unlearnt_classes(
+            manifest.unlearnt.classes, facts.taxonomy.blasts
+        ),
+        "unlearnt_attributes": formatting.unlearnt_attributes(
+            [titles[n] for n in manifest.unlearnt.attributes]
+        ),
+        "scale": sections.scale_summary(facts),
+        "flags": sections.flags(facts),
+        "failures": [(formatting.clean(f.path), formatting.clean(f.reason)) for f in run.failures],
+        "fields": fields,
+        "folder": facts.folder,
+        "pictured": sum(f.picture.picture is not None for f in fields),
+        "problem_fields": [f for f in fields if f.problems],
+        "crops_left_out": counted.nucleated - len(crops),
+        "window_um": embedder.window_um,
+        "least_contrast": Weights().contrast,
+        "legend": legend(labels, facts.taxonomy),
+        "columns": describe_columns(facts.schema),
+        "gallery_json": script_json(gallery(facts)),
+        "crops_json": script_json(crops),
+    }
+
+
+def _render(context: Mapping[str, Any]) -> str:
+    import jinja2
+    from markupsafe import Markup
+
+    folder = resources.files("bloodfilm.report") / "templates"
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(lambda name: (folder / name).read_text(encoding="utf-8")),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        percent=formatting.percent, number=formatting.number, clean=formatting.clean
+    )
+    environment.globals.update(many=formatting.many, interval=formatting.interval)
+    script = "\n" + (folder / "report.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    return environment.get_template("report.html").render(
+        **{k: Markup(v) if k.endswith("_json") else v for k, v in context.items()},
+        script=Markup(script),
+        script_hash=digest,
+        style=Markup((folder / "report.css").read_text(encoding="utf-8")),
+    )

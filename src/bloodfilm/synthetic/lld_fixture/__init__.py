@@ -1,0 +1,1 @@
+"""Drawn data sets in LLD's layout with known faults injected."""

@@ -1,0 +1,315 @@
+"""LLD-shaped sets with every fault that LLD is known to have, planted and listed.
+
+Each fault is planted on cells of its own, so that finding one does not hide another.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from bloodfilm.core import ConfigError
+from bloodfilm.formats.lld.codes import CLASSES
+from bloodfilm.formats.lld.names import parse_subset
+from bloodfilm.synthetic.lld_fixture.builder import (
+    EDGE,
+    LOOK_OF,
+    Bed,
+    BedPlan,
+    Json,
+    Planted,
+    add_field,
+    file_name,
+    list_field,
+    recipe_of,
+    render_patient,
+    write,
+)
+from bloodfilm.synthetic.lld_fixture.dataset_faults import SET_FAULTS
+from bloodfilm.synthetic.profiles import get_look
+from bloodfilm.synthetic.render import render_field
+
+
+def write_bed(root: Path, plan: BedPlan | None = None, *, seed: int = 0) -> list[Planted]:
+    """Render a set in LLD's layout, plant the plan's faults, write it, and say what was planted.
+
+    Without faults the set is clean. The same arguments write the same bytes.
+    """
+    plan = plan or BedPlan()
+    unknown = [name for name in plan.faults if name not in FAULTS]
+    if unknown:
+        raise ConfigError(f"films: no fault {unknown[0]!r}; known: {', '.join(FAULTS)}")
+    for subset in (*plan.subsets, *plan.empty):
+        if parse_subset(subset) is None:
+            raise ConfigError(f"films: no subset {subset!r}; LLD has H_40X_C2, L_100X_C1, ...")
+    bed = Bed(root)
+    for subset in plan.subsets:
+        for patient in range(plan.patients):
+            render_patient(bed, plan, subset, patient, seed)
+    for name in plan.faults:
+        bed.fault = name
+        FAULTS[name](bed, plan)
+    write(bed, plan)
+    return bed.planted
+
+
+# ---- faults ----------------------------------------------------------------------------------
+
+
+def _key(bed: Bed) -> tuple[str, str]:
+    return next(iter(bed.labels))
+
+
+def _repeated_entries(bed: Bed, _: BedPlan) -> None:
+    """The first image is listed once per box, each time with another id."""
+    subset, split = key = _key(bed)
+    content = bed.labels[key]
+    entry = content["images"][0]
+    mine = [a for a in content["annotations"] if a["image_id"] == entry["id"]]
+    for number, annotation in enumerate(mine[1:]):
+        content["images"].append(entry | {"id": 9000 + number})
+        annotation["image_id"] = 9000 + number
+    bed.note("repeated image entry", bed.label_file(subset, split))
+
+
+def _exact_repeat(bed: Bed, _: BedPlan) -> None:
+    key = _key(bed)
+    item = bed.fresh(*key)
+    bed.note("exact repeat", bed.image_of(*key, item), item, bed.copy(*key, item))
+
+
+def _same_cell_twice(bed: Bed, _: BedPlan) -> None:
+    key = _key(bed)
+    item = bed.fresh(*key)
+    x, y, w, h = item["bbox"]
+    again = bed.copy(*key, item, bbox=[x + 0.1 * w, y, w, 0.95 * h])
+    bed.note("same cell twice", bed.image_of(*key, item), item, again)
+
+
+def _two_classes(bed: Bed, _: BedPlan) -> None:
+    key = _key(bed)
+    item = bed.fresh(*key)
+    again = bed.copy(*key, item, category_id=item["category_id"] % 12 + 1)
+    bed.note("two classes", bed.image_of(*key, item), item, again)
+
+
+def _over_red_cell(bed: Bed, _: BedPlan) -> None:
+    """Move a copy of a box to the place in its field with least chromatin but with red cells."""
+    key = _key(bed)
+    item = bed.fresh(*key)
+    image = bed.image_of(*key, item)
+    _, _, w, h = item["bbox"]
+    x, y = _red_place(bed, key, image, (w, h))
+    bed.note("no nucleus", image, bed.copy(*key, item, bbox=[x, y, w, h]))
+
+
+def _red_place(
+    bed: Bed, key: tuple[str, str], image: Path, size: tuple[float, float]
+) -> tuple[float, float]:
+    """Return the top-left corner of the window that holds most red cell and no box."""
+    pixels = bed.pixels[image].astype(float)
+    glass = np.median(
+        pixels.reshape(-1, 3)[pixels.sum(-1).ravel() > np.quantile(pixels.sum(-1), 0.8)], 0
+    )
+    covered = (pixels.sum(-1) < 0.9 * glass.sum()).astype(float)
+    taken = [a["bbox"] for a in bed.annotations(*key) if bed.image_of(*key, a) == image]
+    best, where = -1.0, (EDGE, EDGE)
+    w, h = size
+    for y in np.arange(EDGE, pixels.shape[0] - h - EDGE, 6):
+        for x in np.arange(EDGE, pixels.shape[1] - w - EDGE, 6):
+            clear = all(
+                x + w < b[0] or b[0] + b[2] < x or y + h < b[1] or b[1] + b[3] < y for b in taken
+            )
+            share = covered[int(y) : int(y + h), int(x) : int(x + w)].mean() if clear else -1.0
+            if share > best:
+                best, where = float(share), (float(x), float(y))
+    return where
+
+
+def _moved(
+    kind: str, box: Callable[[Json, int, int], list[float]]
+) -> Callable[[Bed, BedPlan], None]:
+    """A fault that adds a box at a wrong place or of a wrong size."""
+
+    def plant(bed: Bed, _: BedPlan) -> None:
+        key = _key(bed)
+        item = bed.fresh(*key)
+        image = bed.image_of(*key, item)
+        height, width = bed.pixels[image].shape[:2]
+        bed.note(kind, image, bed.copy(*key, item, bbox=box(item, width, height)))
+
+    return plant
+
+
+def _near_edge(bed: Bed, _: BedPlan) -> None:
+    """Widen a box to the field's edge."""
+    key = _key(bed)
+    item = bed.fresh(*key)
+    x, y, w, h = item["bbox"]
+    item["bbox"] = [1.0, y, x + w - 1.0, h]
+    bed.note("cut by the edge", bed.image_of(*key, item), item)
+
+
+def _stray_code(bed: Bed, _: BedPlan) -> None:
+    key = _key(bed)
+    item = bed.fresh(*key)
+    item["cell_size"] = 3
+    bed.note("stray code", bed.image_of(*key, item), item)
+
+
+def _id_and_name(bed: Bed, _: BedPlan) -> None:
+    key = _key(bed)
+    item = bed.fresh(*key)
+    item["category_name"] = CLASSES[item["category_id"] % 12 + 1]
+    bed.note("id and name differ", bed.image_of(*key, item), item)
+
+
+def _category_swap(bed: Bed, _: BedPlan) -> None:
+    """In the last label file two categories have changed names."""
+    subset, split = key = list(bed.labels)[-1]
+    categories = [dict(c) for c in bed.labels[key]["categories"]]
+    categories[12]["name"], categories[13]["name"] = "basophil", "eosinophil"
+    bed.labels[key]["categories"] = categories
+    bed.note("id and name differ", bed.label_file(subset, split))
+
+
+def _missing_image(bed: Bed, _: BedPlan) -> None:
+    path = list(bed.pixels)[-1]
+    bed.silent.add(path)
+    bed.note("missing image", path)
+
+
+def _back_tick(bed: Bed, _: BedPlan) -> None:
+    subset, split = key = list(bed.labels)[-1]
+    entry = bed.labels[key]["images"][0]
+    old = bed.root / subset / "Images" / split / entry["file_name"]
+    entry["file_name"] = entry["file_name"].replace("_400_", "`_400_").replace("_1000_", "`_1000_")
+    new = old.with_name(entry["file_name"])
+    bed.pixels = {(new if p == old else p): v for p, v in bed.pixels.items()}
+    bed.note("odd file name", new)
+
+
+def _unmarked(bed: Bed, _: BedPlan) -> None:
+    key = _key(bed)
+    item = bed.fresh(*key)
+    bed.note("unmarked white cell", bed.image_of(*key, item), item)
+    bed.annotations(*key).remove(item)
+
+
+def _overlap(turned: bool) -> Callable[[Bed, BedPlan], None]:
+    def plant(bed: Bed, plan: BedPlan) -> None:
+        """Two more fields of one patient, cut from one photograph with common glass."""
+        subset, split = _key(bed)
+        power = subset.split("_")[1].upper()
+        look = get_look(LOOK_OF[power])
+        side = plan.side
+        recipe = recipe_of(plan.whites * 3, 0)
+        picture = render_field(look, recipe, seed=77 + turned, size=(side + 60, int(side * 1.45)))
+        number = 50 + 10 * turned
+        names = [file_name(0, number + k, number, power) for k in (0, 1)]
+        first = add_field(bed, (subset, split, names[0]), picture, (0, 0, side, side))
+        low = picture[0].shape[0] - side
+        window = (37, low, 37 + side, low + side)
+        second = add_field(bed, (subset, split, names[1]), picture, window, turned)
+        bed.note("overlapping fields", first, other=second)
+        _note_common(bed, (subset, split), first, second)
+
+    return plant
+
+
+def _note_common(bed: Bed, key: tuple[str, str], first: Path, second: Path) -> None:
+    """List the cells of the first field that are in the second too: equal sizes, equal codes."""
+    mine, theirs = (
+        [a for a in bed.annotations(*key) if bed.image_of(*key, a) == p] for p in (first, second)
+    )
+    for a in mine:
+        for b in theirs:
+            if a["bbox"][2:] == b["bbox"][2:] and a["category_id"] == b["category_id"]:
+                bed.note("same cell in two fields", first, a, b, other=second)
+                bed.used |= {a["id"], b["id"]}
+                break
+
+
+def _duplicate(bed: Bed, plan: BedPlan) -> None:
+    """One field twice under two numbers."""
+    subset, split = key = _key(bed)
+    power = subset.split("_")[1].upper()
+    source = next(p for p in bed.pixels if p.parent.parent.parent.name == subset)
+    copy_field(bed, key, source, (subset, split, file_name(0, 90, 90, power)))
+
+
+def _renamed_into_test(bed: Bed, plan: BedPlan) -> None:
+    """A train field again in test, under another patient's name."""
+    key = _key(bed)
+    subset, other = next(k for k in bed.labels if k[0] == key[0] and k[1] == "test")
+    power = subset.split("_")[1].upper()
+    source = [p for p in bed.pixels if p.parent.parent.parent.name == subset][1]
+    copy_field(bed, key, source, (subset, other, file_name(plan.patients - 1, 91, 91, power)))
+
+
+def copy_field(bed: Bed, key: tuple[str, str], source: Path, place: tuple[str, str, str]) -> Path:
+    """List a field and its annotations a second time."""
+    subset, split, name = place
+    path = bed.root / subset / "Images" / split / name
+    bed.pixels[path] = bed.pixels[source]
+    mine = [a for a in bed.annotations(*key) if bed.image_of(*key, a) == source]
+    list_field(bed, (subset, split), path, ())
+    content = bed.labels[subset, split]
+    for a in mine:
+        ident = max((int(b["id"]) for b in content["annotations"]), default=0) + 1
+        new = a | {"id": ident, "image_id": content["images"][-1]["id"]}
+        content["annotations"].append(new)
+        bed.used |= {new["id"], a["id"]} if (subset, split) == key else {a["id"]}
+    bed.note("identical fields", source, other=path)
+    return path
+
+
+def _patient_leak(bed: Bed, plan: BedPlan) -> None:
+    """In the last subset, a patient that is in train elsewhere is in test."""
+    subset = list(bed.labels)[-1][0]
+    train, test = bed.labels[subset, "train"], bed.labels[subset, "test"]
+    moved = [i for i in train["images"] if str(i["file_name"]).startswith("1_")]
+    if subset == _key(bed)[0]:
+        moved = moved[-1:]
+    for entry in moved:
+        ident = 7000 + len(test["images"])
+        mine = [a for a in train["annotations"] if a["image_id"] == entry["id"]]
+        start = max((int(a["id"]) for a in test["annotations"]), default=0) + 1
+        test["annotations"] += [
+            a | {"id": start + k, "image_id": ident} for k, a in enumerate(mine)
+        ]
+        train["annotations"] = [a for a in train["annotations"] if a not in mine]
+        train["images"].remove(entry)
+        test["images"].append(entry | {"id": ident})
+        old = bed.root / subset / "Images" / "train" / entry["file_name"]
+        bed.pixels[bed.root / subset / "Images" / "test" / entry["file_name"]] = bed.pixels.pop(old)
+    bed.note("patient leak", bed.root / subset / "Images" / "test" / moved[0]["file_name"])
+
+
+BOX_FAULTS: dict[str, Callable[[Bed, BedPlan], None]] = {
+    "overlap": _overlap(False),
+    "overlap turned": _overlap(True),
+    "duplicate field": _duplicate,
+    "renamed into test": _renamed_into_test,
+    "patient leak": _patient_leak,
+    "exact repeat": _exact_repeat,
+    "same cell twice": _same_cell_twice,
+    "two classes": _two_classes,
+    "over a red cell": _over_red_cell,
+    "sliver": _moved("sliver", lambda a, w, h: [*a["bbox"][:2], 5.0, a["bbox"][3]]),
+    "near the edge": _near_edge,
+    "outside": _moved("outside", lambda a, w, h: [w + 9.0, 20.0, 40.0, 60.0]),
+    "over the edge": _moved("outside", lambda a, w, h: [w - 30.0, 20.0, 45.0, 60.0]),
+    "zero size": _moved("zero size", lambda a, w, h: [40.0, 40.0, 0.0, 30.0]),
+    "stray code": _stray_code,
+    "id and name": _id_and_name,
+    "categories swapped": _category_swap,
+    "unmarked": _unmarked,
+    "repeated entries": _repeated_entries,
+    "missing image": _missing_image,
+    "back-tick": _back_tick,
+}
+"""Faults of boxes, entries and names, by name; plant them in this order."""
+
+FAULTS = BOX_FAULTS | SET_FAULTS
+"""Every fault that can be planted."""

@@ -1,0 +1,249 @@
+"""The camera: looks at a scene through a look, and says exactly what it saw."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from bloodfilm.synthetic.ground_truth import Seen, Truth
+from bloodfilm.synthetic.morphology import Thing
+from bloodfilm.synthetic.noise_fields import PAINT_UM, Floats, noise
+from bloodfilm.synthetic.profiles import Look
+from bloodfilm.synthetic.rasterize_cells import Patch, paint_erythroblast, paint_white
+from bloodfilm.synthetic.rasterize_small_objects import (
+    paint_debris,
+    paint_platelet,
+    paint_red,
+    paint_smudge,
+)
+from bloodfilm.synthetic.scene import Scene
+
+Image = NDArray[np.uint8]
+Matrix = NDArray[np.float64]
+
+SHARPEN_UM = 0.14
+"""Radius of the camera's unsharp mask; of the glass, so that a resized picture looks alike."""
+
+
+@dataclass(frozen=True)
+class View:
+    """Where a camera looks.
+
+    Attributes:
+        width, height: pixels.
+        matrix: 2x3, from um on the glass to pixels (the top-left pixel's corner is 0, 0).
+    """
+
+    width: int
+    height: int
+    matrix: Matrix
+
+
+def look_at(
+    look: Look, centre: tuple[float, float], degrees: float = 0.0, mirror: bool = False
+) -> View:
+    """Point the look's camera at a place (um), turned by `degrees`, or mirrored left to right.
+
+    The turn is on the glass, before the squeeze of the pixels, as with a turned slide.
+    """
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    turn = np.array([[-c, s], [s, c]]) if mirror else np.array([[c, -s], [s, c]])
+    linear = np.diag([1 / look.um_x, 1 / look.um_per_px]) @ turn
+    shift = np.array([look.width / 2, look.height / 2]) - linear @ np.array(centre)
+    return View(look.width, look.height, np.column_stack([linear, shift]))
+
+
+def paint(thing: Thing) -> Patch:
+    """Paint any object."""
+    if thing.kind == "white":
+        return paint_white(thing)
+    if thing.kind == "erythroblast":
+        return paint_erythroblast(thing)
+    if thing.kind == "red":
+        return paint_red(thing.seed, thing.diameter, thing.walls)
+    if thing.kind == "smudge":
+        return paint_smudge(thing.seed, thing.diameter)
+    if thing.kind == "platelet":
+        return paint_platelet(thing.seed, thing.diameter)
+    return paint_debris(thing.seed, thing.diameter)
+
+
+def photograph(scene: Scene, look: Look, view: View, seed: int) -> tuple[Image, Truth]:
+    """Photograph a scene: the image, uint8 RGB (H, W, 3), and its exact truth."""
+    film = _Film(look, view)
+    order = {"debris": 0, "red": 1, "smudge": 2, "platelet": 3, "erythroblast": 4, "white": 5}
+    things = sorted(scene.things, key=lambda t: order[t.kind])
+    for thing in (t for t in things if order[t.kind] < 2):
+        film.lay(thing)
+    film.soften(look.red_blur_um)
+    for thing in (t for t in things if order[t.kind] >= 2):
+        film.lay(thing)
+    image = develop(film.density, look, view, np.random.default_rng([seed, 2]))
+    return image, film.truth()
+
+
+class _Film:
+    """Optical density gathered object by object, and the truth about it."""
+
+    def __init__(self, look: Look, view: View) -> None:
+        shape = view.height, view.width
+        self.look, self.view = look, view
+        self.density = np.zeros((*shape, 3), np.float32)
+        self.reds = np.zeros(shape, np.float32)
+        self.instances = np.zeros(shape, np.uint16)
+        self.nuclei = np.zeros(shape, np.bool_)
+        self.seen: list[Seen] = []
+        self.dyes = look.stain.matrix
+
+    def lay(self, thing: Thing) -> None:
+        """Add one object, if any of it is in view."""
+        reach = thing.diameter * 0.95 + 1.5
+        span = reach * np.abs(self.view.matrix[:, :2]).sum(axis=1)
+        middle = self.view.matrix @ [thing.x, thing.y, 1.0]
+        if (middle + span < 0).any() or (middle - span > [self.view.width, self.view.height]).any():
+            return
+        layers, (left, top) = _placed(paint(thing), self.dyes, thing, self.view)
+        cover = layers[..., 3]
+        full, solid = _extent(cover, left, top)
+        h, w = cover.shape
+        x0, y0 = max(left, 0), max(top, 0)
+        x1, y1 = min(left + w, self.view.width), min(top + h, self.view.height)
+        if x0 >= x1 or y0 >= y1 or full is None:
+            return
+        inner = np.s_[y0 - top : y1 - top, x0 - left : x1 - left]
+        outer = np.s_[y0:y1, x0:x1]
+        self._blend(thing, layers[inner], outer)
+        box, _ = _extent(cover[inner] * solid[inner], x0, y0)
+        if box is None or thing.kind == "debris":
+            return
+        visible = float(solid[inner].sum() / max(solid.sum(), 1))
+        self.seen.append(Seen(thing, box, full, visible))
+        if thing.kind in ("white", "erythroblast", "smudge"):
+            self.instances[outer][solid[inner]] = len(self.seen)
+            self.nuclei[outer][solid[inner]] = False
+            self.nuclei[outer] |= layers[inner][..., 4] > 0.5
+
+    def _blend(self, thing: Thing, layers: Floats, where: tuple[slice, slice]) -> None:
+        colour, cover = layers[..., :3], layers[..., 3]
+        if thing.kind == "red":
+            under = self.reds[where]
+            lost = 1 - (1 - self.look.pile) * under
+            self.density[where] += colour * lost[..., None]
+            self.reds[where] = np.maximum(under, cover)
+        elif thing.kind in ("white", "erythroblast"):
+            self.density[where] *= (1 - cover)[..., None]
+            self.density[where] += colour
+        else:
+            self.density[where] += colour
+
+    def soften(self, sigma_um: float) -> None:
+        """Blur what has been laid so far."""
+        if sigma_um > 0:
+            self.density = np.asarray(
+                cv2.GaussianBlur(
+                    self.density,
+                    (0, 0),
+                    sigmaX=sigma_um / self.look.um_x,
+                    sigmaY=sigma_um / self.look.um_per_px,
+                ),
+                dtype=np.float32,
+            )
+
+    def truth(self) -> Truth:
+        """What is in view, sorted by kind and then as laid."""
+        return Truth(
+            self.view.width,
+            self.view.height,
+            tuple(self.seen),
+            self.look.stated(),
+            self.view.matrix,
+            self.instances,
+            self.nuclei,
+        )
+
+
+def _placed(patch: Patch, dyes: Floats, thing: Thing, view: View) -> tuple[Floats, tuple[int, int]]:
+    """Resample a patch onto the camera's pixels: (h, w, R G B density, cover, nucleus), corner."""
+    n = patch.cover.shape[0]
+    mixing = dyes[list(patch.which)]
+    plain = len(patch.which) == 1  # of one dye: mix its colour last, on fewer pixels
+    colour = patch.dyes if plain else np.asarray(cv2.transform(patch.dyes, mixing.T))
+    parts = [colour, patch.cover] if plain else [colour, patch.cover, patch.nucleus]
+    layers = np.asarray(cv2.merge(parts))
+    linear = view.matrix[:, :2] * PAINT_UM
+    centre = np.full(2, (n - 1) / 2)
+    shift = view.matrix @ [thing.x, thing.y, 1.0] - 0.5 - linear @ centre
+    corners = np.array([[0, 0], [n, 0], [0, n], [n, n]]) @ linear.T + shift
+    left, top = (int(v) for v in np.floor(corners.min(axis=0)))
+    right, bottom = (int(v) + 1 for v in np.ceil(corners.max(axis=0)))
+    step = np.linalg.norm(np.linalg.inv(linear), axis=1)  # paint pixels per camera pixel
+    if step.max() > 1.2:
+        sx, sy = (0.4 * float(s) if s > 1.2 else 0.01 for s in step)
+        layers = np.asarray(cv2.GaussianBlur(layers, (0, 0), sigmaX=sx, sigmaY=sy))
+    matrix = np.column_stack([linear, shift - [left, top]])
+    warped = cv2.warpAffine(layers, matrix, (right - left, bottom - top), flags=cv2.INTER_LINEAR)
+    if plain:
+        amount, cover = cv2.split(warped)
+        empty = np.zeros_like(cover)
+        warped = cv2.merge([*(amount * dye for dye in mixing[0]), cover, empty])
+    return np.asarray(warped, dtype=np.float32), (left, top)
+
+
+def _extent(
+    cover: Floats, left: int, top: int
+) -> tuple[tuple[float, float, float, float] | None, NDArray[np.bool_]]:
+    """The tight box of coverage 0.5, and the mask; no box if nothing is covered."""
+    peak = float(cover.max(initial=0.0))
+    solid = cover >= min(0.5, 0.5 * peak) if peak > 0.1 else np.zeros(cover.shape, np.bool_)
+    columns, rows = np.flatnonzero(solid.any(axis=0)), np.flatnonzero(solid.any(axis=1))
+    if not columns.size:
+        return None, solid
+    x, y = int(columns[0]), int(rows[0])
+    box = (
+        float(left + x),
+        float(top + y),
+        float(columns[-1] + 1 - x),
+        float(rows[-1] + 1 - y),
+    )
+    return box, solid
+
+
+def develop(density: Floats, look: Look, view: View, rng: np.random.Generator) -> Image:
+    """Turn optical density into what the camera saves: light, blur, sharpening, noise, JPEG."""
+    height, width = density.shape[:2]
+    white = np.array(look.white, np.float32)
+    light = np.asarray(cv2.exp(density * np.float32(-np.log(10.0))), dtype=np.float32)
+    light *= np.float32(1 - look.glare)
+    light += np.float32(look.glare)
+    light *= white * _shading(height, width, look, rng)[..., None]
+    sigma = float(np.hypot(look.blur_um, look.focus_um))
+    sx, sy = max(sigma / look.um_x, 0.2), max(sigma / look.um_per_px, 0.2)
+    light = np.asarray(cv2.GaussianBlur(light, (0, 0), sigmaX=sx, sigmaY=sy))
+    if look.sharpen > 0:
+        rx, ry = max(SHARPEN_UM / look.um_x, 0.5), max(SHARPEN_UM / look.um_per_px, 0.5)
+        soft = np.asarray(cv2.GaussianBlur(light, (0, 0), sigmaX=rx, sigmaY=ry))
+        light = np.asarray(
+            cv2.addWeighted(light, 1 + look.sharpen, soft, -look.sharpen, 0.0), dtype=np.float32
+        )
+    if look.noise > 0:
+        grain = rng.standard_normal((height, width, 3), dtype=np.float32)
+        grain *= np.float32(look.noise)
+        light += grain
+    light += np.float32(0.5)
+    image = np.clip(light, 0, 255, out=light).astype(np.uint8)
+    if look.jpeg is not None:
+        _, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, look.jpeg])
+        image = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)[..., ::-1]
+    return np.ascontiguousarray(image)
+
+
+def _shading(height: int, width: int, look: Look, rng: np.random.Generator) -> Floats:
+    """The illumination, about 1: vignette, a tilt in a random direction, a faint cloudiness."""
+    y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
+    x = np.linspace(-1, 1, width, dtype=np.float32)[None, :]
+    turn = rng.uniform(0, 2 * np.pi)
+    tilt = look.tilt * (x * np.float32(np.cos(turn)) + y * np.float32(np.sin(turn)))
+    cloud = noise(rng, 64, 64 * PAINT_UM / 4) * 0.002
+    cloud = np.asarray(cv2.resize(cloud, (width, height)), dtype=np.float32)
+    return np.asarray(1 + tilt - look.vignette * 0.5 * (x * x + y * y) + cloud, dtype=np.float32)

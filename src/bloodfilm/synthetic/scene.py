@@ -1,0 +1,229 @@
+"""A scene: physical objects laid out on the glass, in um; no camera, no pixels."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bloodfilm.core.errors import ConfigError
+from bloodfilm.core.field import Cell
+from bloodfilm.synthetic.morphology import MIXES, Thing, draw_seed, white_thing
+from bloodfilm.synthetic.profiles import Look
+
+Rect = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What lies on a piece of glass.
+
+    Attributes:
+        width, height: um.
+        things: the objects, in the order in which they lie on each other.
+        seed: of everything that is not an object's own.
+    """
+
+    width: float
+    height: float
+    things: tuple[Thing, ...]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to put on the glass.
+
+    Attributes:
+        whites: how many white cells, or which: labels, or `Cell`s with label and attributes.
+        mix: class weights where `whites` is a number: a name in `MIXES`, or label -> weight.
+        erythroblasts, smudges: how many of each.
+        red_density, platelet_density, debris_density: per 1000 um2; `None` takes the look's.
+        clumping: share of red cells stuck to another; `None` takes the look's.
+        red_diameter: mean of the red cells, um; their deviation is 7 %.
+        cut: chance that a nucleated cell may lie across the edge of the picture.
+    """
+
+    whites: int | Sequence[str | Cell] = 5
+    mix: str | Mapping[str, float] = "normal"
+    erythroblasts: int = 0
+    smudges: int = 0
+    red_density: float | None = None
+    platelet_density: float | None = None
+    debris_density: float | None = None
+    clumping: float | None = None
+    red_diameter: float = 7.5
+    cut: float = 0.12
+
+    def filled(self, look: Look) -> "Recipe":
+        """Return the recipe with what was left open taken from the look."""
+        names = ("red_density", "platelet_density", "debris_density", "clumping")
+        return replace(
+            self,
+            **{
+                n: getattr(look, n) if getattr(self, n) is None else getattr(self, n) for n in names
+            },
+        )
+
+
+MARGIN_UM = 9.0
+"""How far a scene reaches beyond what a single camera sees, so that cells straddle the edge."""
+
+
+def build_scene(
+    width: float, height: float, recipe: Recipe, seed: int, inside: Rect | None = None
+) -> Scene:
+    """Lay out a scene of `width` by `height` um.
+
+    White cells' centres fall inside `inside` (x, y, w, h), by default the whole scene, and at the
+    very place given if one white cell is asked for and `inside` has no area. A `Recipe` with open
+    densities must be filled from a look first.
+    """
+    rng = np.random.default_rng([seed, 1])
+    area = inside or (0.0, 0.0, width, height)
+    nucleated = _nucleated(recipe, rng, area)
+    count = _number(recipe.red_density) * width * height / 1000
+    reds = _reds(rng, (width, height), nucleated, count, recipe)
+    small: list[Thing] = []
+    for kind, density, low, high in (
+        ("debris", _number(recipe.debris_density), 0.4, 1.8),
+        ("platelet", _number(recipe.platelet_density), 1.8, 3.1),
+    ):
+        spots = [(t.x, t.y, t.diameter / 2) for t in (*nucleated, *reds)]
+        for index in range(int(rng.poisson(density * width * height / 1000))):
+            size = float(rng.uniform(low, high))
+            x, y = _free_spot(rng, (0, 0, width, height), size / 2, spots, 12)
+            label = "platelet" if kind == "platelet" else None
+            small.append(Thing(kind, x, y, size, draw_seed(rng), f"{kind}-{index + 1}", label))
+    debris = [t for t in small if t.kind == "debris"]
+    platelets = [t for t in small if t.kind == "platelet"]
+    return Scene(width, height, (*debris, *reds, *platelets, *nucleated), seed)
+
+
+def _number(value: float | None) -> float:
+    if value is None:
+        raise ConfigError("films: a recipe has open densities; fill it from a look first")
+    return value
+
+
+def _labels(recipe: Recipe, rng: np.random.Generator) -> list[str | Cell]:
+    if not isinstance(recipe.whites, int):
+        return list(recipe.whites)
+    if isinstance(recipe.mix, str) and recipe.mix not in MIXES:
+        raise ConfigError(f"films: no mix {recipe.mix!r}; known mixes: {', '.join(MIXES)}")
+    mix = MIXES[recipe.mix] if isinstance(recipe.mix, str) else dict(recipe.mix)
+    weights = np.array(list(mix.values()), dtype=float)
+    drawn = rng.choice(len(mix), recipe.whites, p=weights / weights.sum())
+    return [list(mix)[int(i)] for i in drawn]
+
+
+def _nucleated(recipe: Recipe, rng: np.random.Generator, area: Rect) -> list[Thing]:
+    """Place white cells, erythroblasts and smudge cells without overlap."""
+    placed: list[Thing] = []
+    things = [white_thing(cell, draw_seed(rng)) for cell in _labels(recipe, rng)]
+    for _ in range(recipe.erythroblasts):
+        size = float(rng.uniform(8.5, 11.5))
+        things.append(Thing("erythroblast", 0, 0, size, draw_seed(rng), label="erythroblast"))
+    for _ in range(recipe.smudges):
+        things.append(Thing("smudge", 0, 0, float(rng.uniform(11, 20)), draw_seed(rng)))
+    for index, thing in enumerate(things):
+        spots = [(t.x, t.y, t.diameter / 2 * 1.06) for t in placed]
+        where = area if rng.random() < recipe.cut else _inset(area, thing.diameter * 0.54)
+        x, y = _free_spot(rng, where, thing.diameter / 2, spots, 80)
+        prefix = "cell" if thing.kind == "white" else thing.kind
+        placed.append(replace(thing, x=x, y=y, id=f"{prefix}-{index + 1}"))
+    return placed
+
+
+def _inset(area: Rect, by: float) -> Rect:
+    """Shrink a rectangle on every side, to its centre at most."""
+    x, y, w, h = area
+    dx, dy = min(by, w / 2), min(by, h / 2)
+    return x + dx, y + dy, w - 2 * dx, h - 2 * dy
+
+
+def _free_spot(
+    rng: np.random.Generator,
+    area: Rect,
+    radius: float,
+    spots: Sequence[tuple[float, float, float]],
+    tries: int,
+) -> tuple[float, float]:
+    """Return a random place at which a disc touches none of `spots`, or the best one tried."""
+    x0, y0, w, h = area
+    points = np.array([x0, y0]) + rng.random((tries, 2)) * [w, h]
+    if not spots:
+        return float(points[0, 0]), float(points[0, 1])
+    taken = np.array(spots)
+    gap = np.hypot(points[:, :1] - taken[:, 0], points[:, 1:] - taken[:, 1]) - taken[:, 2]
+    room = gap.min(axis=1) - radius
+    free = np.flatnonzero(room > 0.1)
+    best = int(free[0]) if free.size else int(room.argmax())
+    return float(points[best, 0]), float(points[best, 1])
+
+
+def _reds(
+    rng: np.random.Generator,
+    size: tuple[float, float],
+    nucleated: Sequence[Thing],
+    count: float,
+    recipe: Recipe,
+) -> list[Thing]:
+    """Scatter red cells between the others, some stuck to each other in clumps and rouleaux."""
+    width, height = size
+    goal = int(rng.poisson(count))
+    solid = [t for t in nucleated if t.kind != "smudge"]
+    white = np.array([(t.x, t.y, t.diameter / 2) for t in solid]).reshape(-1, 3)
+    done = np.zeros((goal, 3))
+    stuck = np.arange(goal) >= goal * (1 - _number(recipe.clumping))
+    n = 0
+    for index in range(goal):
+        radius = recipe.red_diameter / 2 * float(np.clip(1 + rng.normal(0, 0.07), 0.78, 1.25))
+        for _ in range(14):
+            if stuck[index] and n:
+                host = done[int(rng.integers(n))]
+                turn = rng.uniform(0, 2 * np.pi)
+                step = (host[2] + radius) * rng.uniform(0.5, 0.85)
+                x, y = host[0] + step * np.cos(turn), host[1] + step * np.sin(turn)
+            else:
+                x, y = rng.random() * width, rng.random() * height
+            near = 0.45 if stuck[index] else (0.72 if rng.random() < 0.06 else 0.99)
+            if _fits(done[:n], (x, y, radius), near) and _fits(white, (x, y, radius * 0.86), 1.0):
+                done[n] = x, y, radius
+                n += 1
+                break
+    return [
+        Thing(
+            "red",
+            float(x),
+            float(y),
+            float(2 * r),
+            draw_seed(rng),
+            f"red-{i + 1}",
+            "red cell",
+            walls=_walls(white, (x, y, r)),
+        )
+        for i, (x, y, r) in enumerate(done[:n])
+    ]
+
+
+def _fits(placed: NDArray[np.float64], disc: tuple[float, float, float], near: float) -> bool:
+    """Whether a disc keeps `near` times the touching distance from all placed ones."""
+    if not len(placed):
+        return True
+    x, y, radius = disc
+    gap = (placed[:, 0] - x) ** 2 + (placed[:, 1] - y) ** 2
+    return bool((gap >= (near * (placed[:, 2] + radius)) ** 2).all())
+
+
+def _walls(
+    white: NDArray[np.float64], red: tuple[float, float, float]
+) -> tuple[tuple[float, float], ...]:
+    """The white cells a red cell is flattened against."""
+    x, y, radius = red
+    walls = []
+    for wx, wy, wr in white:
+        distance = float(np.hypot(wx - x, wy - y))
+        if distance < wr * 1.12 + radius:
+            walls.append((float(np.arctan2(wy - y, wx - x)), distance - wr * 1.02 - 0.15))
+    return tuple(walls)

@@ -1,0 +1,302 @@
+"""Thresholds and temperatures, chosen on validation data and nowhere else."""
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bloodfilm.core import DEFAULT_TAXONOMY
+from bloodfilm.core.attributes import Schema
+from bloodfilm.core.boxes import centres
+from bloodfilm.core.errors import ConfigError
+from bloodfilm.core.field import Field
+from bloodfilm.evaluation.calibration import (
+    coverage_accuracy,
+    expected_calibration_error,
+    fit_temperature,
+)
+from bloodfilm.evaluation.detection import excused
+from bloodfilm.evaluation.matching import match
+from bloodfilm.inference.classifier import leaf_probabilities, softmax
+from bloodfilm.inference.decode import Detections
+from bloodfilm.models.classifier import CellReader
+from bloodfilm.models.detector import CellDetector
+from bloodfilm.training.config import LookalikeSection
+from bloodfilm.training.data.cell_crops import Crops, reader_leaves
+from bloodfilm.training.data.hard_negatives import Lookalikes
+from bloodfilm.training.data.sources import KINDS, CanonicalField
+from bloodfilm.training.tasks.classifier import read_crops, read_images
+from bloodfilm.training.tasks.detector import LOWEST_SCORE, detect
+
+CLASS_ACCURACY = 0.98
+ATTRIBUTE_ACCURACY = 0.95
+MOST_CAUTIOUS = 0.9
+NOVEL_SHARE = 0.995
+MATCH_IOU = 0.5
+
+
+@dataclass(frozen=True)
+class ReaderCalibration:
+    """What a bundle needs beside the reader's weights.
+
+    Attributes:
+        temperatures: for `class` and each learnt attribute.
+        class_confidence: the least at which the nodes given to validation cells are
+            `CLASS_ACCURACY` right.
+        attribute_confidence: likewise over all attributes, `ATTRIBUTE_ACCURACY`.
+        novelty_threshold: what `NOVEL_SHARE` of the validation cells stay below; `None` if the
+            reader has no class prototypes to measure against.
+        metrics: calibration errors before and after, and what the thresholds give.
+    """
+
+    temperatures: dict[str, float]
+    class_confidence: float
+    attribute_confidence: float
+    novelty_threshold: float | None
+    metrics: dict[str, float]
+
+
+def detector_thresholds(
+    model: CellDetector, fields: Sequence[CanonicalField], device: torch.device
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Return, per kind, the score with the best F1 at IoU 0.5, and that F1.
+
+    What lies outside a field's region or on an ignore box counts neither way, as in evaluation.
+    """
+    found = [detect(model, f.image, device, LOWEST_SCORE) for f in fields]
+    thresholds, f1 = {}, {}
+    for kind, name in enumerate(KINDS):
+        thresholds[name], f1[name] = best_threshold(fields, found, kind)
+    return thresholds, f1
+
+
+def best_threshold(
+    fields: Sequence[CanonicalField], found: Sequence[Detections], kind: int
+) -> tuple[float, float]:
+    """Return the score of a kind with the best F1 at IoU 0.5, and that F1.
+
+    Args:
+        fields: the truth; of the pictures nothing is used.
+        found: detections in the same pixels.
+        kind: place in `KINDS`.
+    """
+    scores, hits, cells = [], [], 0
+    for item, detections in zip(fields, found, strict=True):
+        truth = item.boxes[item.kinds == kind]
+        known = item.region.contains(centres(truth))
+        mine = detections.take(detections.kinds == kind)
+        cells += int(known.sum())
+        matched = np.zeros(len(mine), dtype=bool)
+        free = excused(mine.boxes, item.ignore, Field(Path(), region=item.region))
+        for t, found_one in match(truth, mine.boxes, mine.scores, MATCH_IOU).pairs:
+            matched[found_one], free[found_one] = known[t], not known[t]
+        scores.append(mine.scores[~free])
+        hits.append(matched[~free])
+    score, hit = np.concatenate(scores), np.concatenate(hits)
+    if not cells or not len(score):
+        return 0.3, 0.0
+    order = np.argsort(-score, kind="stable")
+    true = np.cumsum(hit[order])
+    f1 = 2 * true / (np.arange(1, len(order) + 1) + cells)
+    best = int(f1.argmax())
+    # Rounded down: rounded up, it would shut out the very cell it was chosen for.
+    return math.floor(float(score[order][best]) * 1e4) / 1e4, float(f1[best])
+
+
+def calibrate_reader(
+    model: CellReader,
+    crops: Crops,
+    schema: Schema,
+    learnt: Sequence[bool],
+    device: torch.device,
+    unlearnt_attributes: Collection[str] = (),
+    odds: NDArray[np.float64] | None = None,
+) -> ReaderCalibration:
+    """Fit temperatures, then the thresholds below which the reader abstains.
+
+    Args:
+        model: with its prototypes set.
+        crops: validation cells.
+        schema: the attributes, in the order of the reader's outputs.
+        learnt: per leaf, whether training named it; cells of other classes say nothing here.
+        device: to run on.
+        unlearnt_attributes: names whose outputs mean nothing.
+        odds: (leaves,) how much commoner each is where the reader will be used: its probabilities
+            are shifted by that, and the validation cells count as much.
+    """
+    out = read_crops(model, crops, device)
+    even = np.ones(len(learnt)) if odds is None else odds
+    temperature, class_confidence, metrics = _calibrate_class(out["classes"], crops, learnt, even)
+    answers = _answers(out["attributes"], crops, schema, unlearnt_attributes)
+    attribute_confidence = 0.5
+    if answers:
+        sure = np.concatenate([a.sure for a in answers.values()])
+        right = np.concatenate([a.right for a in answers.values()])
+        attribute_confidence = _threshold(sure, right, ATTRIBUTE_ACCURACY)
+        metrics["attribute_ece"] = expected_calibration_error(sure, right)
+        metrics["attribute_coverage"] = float((sure >= attribute_confidence).mean())
+    with torch.no_grad():
+        novelty = model.novelty(torch.from_numpy(out["description"]).to(device)).cpu().numpy()
+    temperatures = {"class": temperature} | {n: a.temperature for n, a in answers.items()}
+    return ReaderCalibration(
+        {name: round(t, 4) for name, t in temperatures.items()},
+        round(class_confidence, 4),
+        round(attribute_confidence, 4),
+        float(np.quantile(novelty, NOVEL_SHARE)),
+        {k: round(v, 4) for k, v in metrics.items()},
+    )
+
+
+def calibrate_confirmation(
+    model: CellReader,
+    places: Lookalikes,
+    section: LookalikeSection,
+    device: torch.device,
+) -> tuple[float, dict[str, float]]:
+    """Return the temperature of `nucleated`, and how well calibrated it is.
+
+    The validation places are varied as in training: films nobody has seen are not as plain as
+    those of the validation set, and on plain ones a reader looks surer than it may be elsewhere.
+    """
+    rngs = [np.random.default_rng([0, i]) for i in range(len(places))]
+    crops = (places.varied(i, rng, section) for i, rng in enumerate(rngs))
+    logits = read_images(model, crops, device)["nucleated"].astype(np.float64)
+    pair = np.stack([np.zeros_like(logits), logits], axis=1)
+    codes = places.nucleated.astype(np.int64)
+    temperature = fit_temperature(pair, codes)
+    p = softmax(pair, temperature)
+    return temperature, {
+        "nucleated_accuracy": round(float((p.argmax(1) == codes).mean()), 4),
+        "nucleated_ece": round(expected_calibration_error(p.max(1), p.argmax(1) == codes), 4),
+    }
+
+
+def _calibrate_class(
+    outputs: NDArray[np.float32],
+    crops: Crops,
+    learnt: Sequence[bool],
+    odds: NDArray[np.float64],
+) -> tuple[float, float, dict[str, float]]:
+    """Return the class temperature, the confidence a node needs, and what both give.
+
+    The temperature is fitted to the odds the reader was taught with, the confidence is chosen at
+    those it will meet.
+    """
+    named = (crops.allowed & np.asarray(learnt)).any(1)
+    if not named.any():
+        raise ConfigError("data: no validation cell is of a class the reader has learnt")
+    allowed, outputs = crops.allowed[named], outputs[named]
+    temperature = fit_temperature(np.where(np.asarray(learnt), outputs, -np.inf), allowed)
+    plain = leaf_probabilities(outputs, learnt)
+    calibrated = leaf_probabilities(outputs, learnt, temperature)
+    shifted = leaf_probabilities(outputs + np.log(odds) * temperature, learnt, temperature)
+    nodes = walk_down(shifted, allowed)
+    counts = (allowed * odds).sum(1) / allowed.sum(1)
+    confidence = node_threshold(*nodes, CLASS_ACCURACY, counts)
+    depth = (nodes[0] >= confidence).sum(1) - 1
+    right = nodes[1][np.arange(len(depth)), depth]
+    metrics = {
+        "class_ece": expected_calibration_error(*_said(calibrated, allowed)),
+        "class_ece_uncalibrated": expected_calibration_error(*_said(plain, allowed)),
+        "node_accuracy": float(np.average(right, weights=counts)),
+        "named_to_a_leaf": float(np.average((nodes[0] >= confidence).all(1), weights=counts)),
+    }
+    return temperature, confidence, metrics
+
+
+def walk_down(
+    probabilities: NDArray[np.float64], allowed: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Follow the likeliest child from the nucleated cell down to a leaf, for every cell.
+
+    Args:
+        probabilities: (n, leaves) in the reader's order.
+        allowed: (n, leaves) the leaves each label stands for.
+
+    Returns:
+        `sums` (n, depth): the summed probability of the node at each step, falling; a path that
+        has ended repeats its leaf. `right` (n, depth): whether that node agrees with the label:
+        one lies under the other.
+    """
+    tree, leaves = DEFAULT_TAXONOMY, reader_leaves(DEFAULT_TAXONOMY)
+    masks = {n: np.array(tree.leaf_mask(n, leaves)) for n in tree.names if tree.is_under(n, "cell")}
+    deepest = max(len(tree.path(leaf)) for leaf in leaves) - 1
+    sums, right = [], []
+    for p, label in zip(probabilities, allowed, strict=True):
+        node = "nucleated cell"
+        path: list[float] = []
+        agrees: list[bool] = []
+        while len(path) < deepest:
+            inside = masks[node]
+            path.append(float(p[inside].sum()))
+            agrees.append(bool(not (label & ~inside).any() or not (inside & ~label).any()))
+            children = tree.children(node)
+            if children:
+                node = max(children, key=lambda c: float(p[masks[c]].sum()))
+        sums.append(path)
+        right.append(agrees)
+    return np.array(sums), np.array(right, dtype=bool)
+
+
+def node_threshold(
+    sums: NDArray[np.float64],
+    right: NDArray[np.bool_],
+    accuracy: float,
+    counts: NDArray[np.float64] | None = None,
+) -> float:
+    """Return the least confidence at which the deepest sure enough nodes are accurate enough.
+
+    Between even odds and `MOST_CAUTIOUS`, in steps of 0.01; `sums` and `right` as `walk_down`
+    returns them, `counts` (n,) how much each cell counts.
+    """
+    rows = np.arange(len(sums))
+    for threshold in np.arange(0.5, MOST_CAUTIOUS, 0.01):
+        depth = np.maximum((sums >= threshold).sum(1) - 1, 0)
+        if np.average(right[rows, depth], weights=counts) >= accuracy:
+            return float(threshold)
+    return MOST_CAUTIOUS
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """One attribute's answers on validation cells, after calibration."""
+
+    temperature: float
+    sure: NDArray[np.float64]
+    right: NDArray[np.bool_]
+
+
+def _answers(
+    outputs: NDArray[np.float32], crops: Crops, schema: Schema, unlearnt: Collection[str]
+) -> dict[str, _Answers]:
+    """Calibrate every attribute that was learnt and that validation cells can judge."""
+    found: dict[str, _Answers] = {}
+    for column, (name, where) in enumerate(schema.slices.items()):
+        codes = crops.codes[:, column]
+        known = codes >= 0
+        if name in unlearnt or len(np.unique(codes[known])) < 2:
+            continue
+        part = outputs[known, where]
+        temperature = fit_temperature(part, codes[known])
+        p = softmax(part, temperature)
+        found[name] = _Answers(temperature, p.max(1), p.argmax(1) == codes[known])
+    return found
+
+
+def _said(
+    probabilities: NDArray[np.float64], allowed: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return how sure the likeliest leaf is, and whether the label allows it."""
+    best = probabilities.argmax(1)
+    rows = np.arange(len(best))
+    return probabilities[rows, best], allowed[rows, best]
+
+
+def _threshold(sure: NDArray[np.float64], right: NDArray[np.bool_], accuracy: float) -> float:
+    """Return the least confidence that is accurate enough, at least even odds, at most 0.9."""
+    found = coverage_accuracy(sure, right).threshold_for(accuracy)
+    return float(np.clip(MOST_CAUTIOUS if found is None else found, 0.5, MOST_CAUTIOUS))

@@ -1,0 +1,1 @@
+"""What training draws from: fields, crops, samplers and augmentation."""

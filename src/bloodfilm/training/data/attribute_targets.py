@@ -1,0 +1,120 @@
+"""Attributes of cells as rows of values: from labels, read by a detector, and scored."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bloodfilm.core.attributes import Schema, known_values
+from bloodfilm.evaluation.matching import match
+from bloodfilm.inference.decode import Detections
+from bloodfilm.inference.manifest import NUCLEATED
+from bloodfilm.models.detector import CellDetector
+from bloodfilm.training.data.sources import KINDS, CanonicalField, SourcedField, kind_of
+from bloodfilm.training.tasks.common import to_tensor
+from bloodfilm.training.tasks.detector import pad
+
+MATCH_IOU = 0.5
+LEAST_SCORE = 0.1
+"""Attributes are read of detections that score so much."""
+NUCLEATED_KIND = KINDS.index(NUCLEATED)
+
+
+def with_values(item: CanonicalField, sourced: SourcedField, schema: Schema) -> CanonicalField:
+    """Return the field with what its labels say of its cells' attributes.
+
+    `item` is what `load_field` made of `sourced`: its cells are in the same order.
+    """
+    told = [
+        cell.attributes
+        for cell in sourced.field.cells
+        if cell.box is not None
+        and not cell.ignore
+        and kind_of(cell.label, sourced.dataset) is not None
+    ]
+    values = np.zeros((len(told), schema.width), np.float32)
+    for row, attributes in zip(values, told, strict=True):
+        codes = schema.codes(known_values(schema, attributes))
+        for code, where in zip(codes, schema.slices.values(), strict=True):
+            if code is not None:
+                row[where.start + code] = 1.0
+    return replace(item, values=values)
+
+
+@torch.no_grad()
+def read_values(
+    model: CellDetector, image: NDArray[np.uint8], boxes: NDArray[np.float64], device: torch.device
+) -> NDArray[np.float32]:
+    """Return a detector's logits (n, values) of the attributes of cells in boxes of an image."""
+    assert model.attributes is not None, "the detector reads no attributes"
+    levels = model.backbone(to_tensor([pad(image)]).to(device))[:2]
+    at = torch.from_numpy(np.asarray(boxes, dtype=np.float32)).to(device)
+    which = torch.zeros(len(boxes), dtype=torch.long, device=device)
+    logits: NDArray[np.float32] = model.attributes(levels, which, at).cpu().numpy()
+    return logits
+
+
+def judge_values(
+    model: CellDetector,
+    fields: Sequence[CanonicalField],
+    found: Sequence[Detections],
+    schema: Schema,
+) -> dict[str, float]:
+    """Return `attribute_f1` of a detector; nothing if it reads none or nobody gave any."""
+    if model.attributes is None or all(f.values is None for f in fields):
+        return {}
+    device = next(model.parameters()).device
+    found = [d.take((d.kinds == NUCLEATED_KIND) & (d.scores >= LEAST_SCORE)) for d in found]
+    pairs = zip(fields, found, strict=True)
+    logits = [read_values(model, item.image, seen.boxes, device) for item, seen in pairs]
+    return attribute_f1(fields, found, logits, schema)
+
+
+def attribute_f1(
+    fields: Sequence[CanonicalField],
+    found: Sequence[Detections],
+    logits: Sequence[NDArray[np.float32]],
+    schema: Schema,
+) -> dict[str, float]:
+    """Return the macro-F1 of every attribute, over the marked nucleated cells that were found.
+
+    A cell counts if a detection of a nucleated cell overlaps it by `MATCH_IOU`; the best-scored
+    one answers for it. The mean is over the values that occur in the truth; `attribute_f1` is the
+    mean over the attributes that have any truth.
+
+    Args:
+        fields: with `values`; found: detections in their pixels.
+        logits: per field (detections, values).
+    """
+    none = np.zeros((0, schema.width), np.float32)
+    truth: list[NDArray[np.float32]] = [none]
+    said: list[NDArray[np.float32]] = [none]
+    for item, seen, answer in zip(fields, found, logits, strict=True):
+        if item.values is None:
+            continue
+        cells = np.flatnonzero(item.kinds == NUCLEATED_KIND)
+        mine = np.flatnonzero(seen.kinds == NUCLEATED_KIND)
+        pairs = match(item.boxes[cells], seen.boxes[mine], seen.scores[mine], MATCH_IOU).pairs
+        truth.append(item.values[cells[[a for a, _ in pairs]]])
+        said.append(answer[mine[[b for _, b in pairs]]])
+    right, guess = np.concatenate(truth), np.concatenate(said)
+    scores = {}
+    for name, where in schema.slices.items():
+        known = right[:, where].sum(1) > 0
+        if known.any():
+            scores[f"{name}_f1"] = _macro_f1(
+                right[known, where].argmax(1), guess[known, where].argmax(1)
+            )
+    if scores:
+        scores["attribute_f1"] = float(np.mean(list(scores.values())))
+    return scores
+
+
+def _macro_f1(truth: NDArray[np.intp], guess: NDArray[np.intp]) -> float:
+    found = []
+    for value in np.unique(truth):
+        hit = float(((truth == value) & (guess == value)).sum())
+        found.append(2 * hit / float((truth == value).sum() + (guess == value).sum()))
+    return float(np.mean(found))

@@ -1,0 +1,354 @@
+"""Training crops for the reader: one known cell in the middle of each."""
+
+import logging
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, overload
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from bloodfilm.core import Cell, Field
+from bloodfilm.core.attributes import Schema, known_values
+from bloodfilm.core.errors import BloodfilmError, ConfigError
+from bloodfilm.core.taxonomy import Taxonomy
+from bloodfilm.imaging.canonical import CROP_SIZE, CROP_UM, CanonicalView
+from bloodfilm.imaging.resample import BACKGROUND
+from bloodfilm.imaging.sources.image_file import open_image
+from bloodfilm.training.config import AugmentSection
+from bloodfilm.training.data.augment import random_orientation, random_stretch, vary_look
+from bloodfilm.training.data.sharded import FieldStream, shuffled, times
+from bloodfilm.training.data.sources import Progress, SourcedField, training_view
+
+SIZE = CROP_SIZE
+STORE_UM = 0.14
+STORE_SIZE = 200
+MIXED_FIELDS = 32
+"""Fields of a stream whose cells are mixed."""
+KEPT_FIELDS = 2 * MIXED_FIELDS
+"""Fields of a stream whose crops are kept."""
+CELLS = 23
+"""A stream of chance beside those of the tasks."""
+MOST_FAILURES = 200
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Crops:
+    """Cells to read.
+
+    Attributes:
+        images: (n, 200, 200, 3) at 0.14 um/px, centred on the cell.
+        allowed: (n, leaves) boolean: the leaves each label stands for.
+        codes: (n, attributes) value index, -1 where unknown.
+        weights: (n,) how often an epoch draws each.
+        sizes: (n, 2) width and height of the cell's box in um, 0 where nobody drew one.
+    """
+
+    images: "NDArray[np.uint8] | StreamedImages"
+    allowed: NDArray[np.bool_]
+    codes: NDArray[np.int64]
+    weights: NDArray[np.float64]
+    sizes: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, numbers: NDArray[np.int64]) -> "Crops":
+        """Return some of the cells."""
+        return Crops(
+            self.images[numbers],
+            self.allowed[numbers],
+            self.codes[numbers],
+            self.weights[numbers],
+            self.sizes[numbers],
+        )
+
+
+def reader_leaves(taxonomy: Taxonomy) -> tuple[str, ...]:
+    """Return the leaves the reader tells apart: those of nucleated cells."""
+    return taxonomy.leaves_under("nucleated cell")
+
+
+def label_groups(allowed: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the sets of leaves (groups, leaves) that cells teach, larger ones first.
+
+    A leaf that some cell names for certain is a group of its own. A label at a node above, none of
+    whose leaves any cell names, teaches its leaves together: they are one group. A leaf in no group
+    was never learnt.
+
+    Args:
+        allowed: (n, leaves) as in `Crops`.
+    """
+    labels = np.unique(allowed[allowed.any(1)], axis=0)
+    labels = labels[np.argsort(-labels.sum(1), kind="stable")]
+    alone = labels.sum(1) == 1
+    certain = labels[alone].any(0)
+    return np.asarray(labels[alone | ~(labels & certain).any(1)])
+
+
+def load_crops(
+    sourced: Sequence[SourcedField], schema: Schema, taxonomy: Taxonomy, progress: Progress
+) -> Crops:
+    """Open every field and cut out its nucleated cells.
+
+    Cells that are ignored, unnamed or of another kind are left out; so is a field that cannot be
+    opened (reported).
+
+    Raises:
+        ConfigError: if no cell is left.
+    """
+    if isinstance(sourced, FieldStream):
+        return stream_crops(sourced, schema, taxonomy)
+    leaves = reader_leaves(taxonomy)
+    images, allowed, codes, weights, sizes = [], [], [], [], []
+    for i in progress(range(len(sourced)), len(sourced), "cells"):
+        item = sourced[i]
+        cells = readable(item.field.cells, taxonomy)
+        if not cells:
+            continue
+        try:
+            cut, view = cut_out(item.field, cells)
+        except BloodfilmError as error:
+            _log.warning("left out: %s", error)
+            continue
+        images.append(cut)
+        for cell in cells:
+            allowed.append(taxonomy.leaf_mask(str(cell.label), leaves))
+            values = schema.codes(known_values(schema, cell.attributes))
+            codes.append([-1 if v is None else v for v in values])
+            weights.append(item.repeat)
+            box = cell.box
+            sizes.append(
+                (0.0, 0.0)
+                if box is None
+                else (box[2] * view.um_per_px_x, box[3] * view.um_per_px_y)
+            )
+    if not images:
+        raise ConfigError("data: no cell with a class to learn in these splits")
+    return Crops(
+        np.concatenate(images),
+        np.array(allowed, dtype=bool),
+        np.array(codes, dtype=np.int64).reshape(len(allowed), -1),
+        np.array(weights),
+        np.array(sizes),
+    )
+
+
+def readable(cells: Iterable[Cell], taxonomy: Taxonomy) -> list[Cell]:
+    """Return the cells that can be learnt from: named as nucleated ones, and not to ignore."""
+    return [
+        c
+        for c in cells
+        if not c.ignore and c.label and taxonomy.is_under(c.label, "nucleated cell")
+    ]
+
+
+def cut_out(field: Field, cells: Sequence[Cell]) -> tuple[NDArray[np.uint8], CanonicalView]:
+    """Open a field and return its cells' crops (n, 200, 200, 3) and its view.
+
+    `BloodfilmError` if it cannot be opened.
+    """
+    image = open_image(field.path)
+    view = training_view(field, image)
+    middle = (image.shape[1] / 2, image.shape[0] / 2)
+    boxes = [c.box for c in cells]
+    at = [middle if b is None else (b[0] + b[2] / 2, b[1] + b[3] / 2) for b in boxes]
+    return view.crops(image, at, STORE_SIZE, STORE_UM), view
+
+
+# ---- cells of a stream -------------------------------------------------------------------------
+
+
+class StreamedImages:
+    """The crops of a stream's cells, cut out when they are asked for; the last few fields' stay.
+
+    Args:
+        stream: the fields.
+        taxonomy: says which of their cells count.
+        field_of: (n,) number of each cell's field.
+        nth: (n,) which of the field's cells that count it is.
+    """
+
+    def __init__(
+        self,
+        stream: FieldStream,
+        taxonomy: Taxonomy,
+        field_of: NDArray[np.int64],
+        nth: NDArray[np.int64],
+    ) -> None:
+        self.stream, self.taxonomy, self.field_of, self.nth = stream, taxonomy, field_of, nth
+        self.failed: set[int] = set()
+        self._kept: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self.field_of)
+
+    @overload
+    def __getitem__(self, index: int | np.integer[Any]) -> NDArray[np.uint8]: ...
+    @overload
+    def __getitem__(self, index: slice | NDArray[np.int64]) -> "StreamedImages": ...
+    def __getitem__(
+        self, index: int | np.integer[Any] | slice | NDArray[np.int64]
+    ) -> "NDArray[np.uint8] | StreamedImages":
+        """Return one crop (200, 200, 3), or the crops of some cells; `BloodfilmError`."""
+        if isinstance(index, slice | np.ndarray):
+            part = StreamedImages(self.stream, self.taxonomy, self.field_of[index], self.nth[index])
+            part.failed, part._kept = self.failed, self._kept
+            return part
+        return self._crops(int(self.field_of[index]))[int(self.nth[index])]
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        return (self[i] for i in range(len(self)))
+
+    def nearest(self, index: int) -> int:
+        """Return a cell, or, if its field cannot be opened (reported), the next of another field.
+
+        Raises:
+            ConfigError: if no field around can be opened.
+        """
+        for _ in range(MOST_FAILURES):
+            number = int(self.field_of[index])
+            if number not in self.failed:
+                try:
+                    self._crops(number)
+                    return index
+                except BloodfilmError as error:
+                    _log.warning("left out: %s", error)
+                    self.failed.add(number)
+            index = int(np.searchsorted(self.field_of, number, side="right")) % len(self)
+        raise ConfigError(
+            f"data: {MOST_FAILURES} fields in a row could not be opened; the log names them, "
+            "`bloodfilm data audit` says what is wrong"
+        )
+
+    def _crops(self, number: int) -> NDArray[np.uint8]:
+        if number not in self._kept:
+            field = self.stream[number].field
+            self._kept[number] = cut_out(field, readable(field.cells, self.taxonomy))[0]
+            if len(self._kept) > KEPT_FIELDS:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(number)
+        return self._kept[number]
+
+
+def stream_crops(stream: FieldStream, schema: Schema, taxonomy: Taxonomy) -> Crops:
+    """Return the cells of a stream: what is said of them as arrays, their crops as they are drawn.
+
+    Sizes are not measured (0): that would take opening every field.
+
+    Raises:
+        ConfigError: if no cell is left.
+    """
+    leaves = reader_leaves(taxonomy)
+    field_of, nth, allowed, codes = [], [], [], []
+    for part, start in zip(stream.parts, stream.starts, strict=False):
+        cells = part.cells(schema)
+        known = [n in taxonomy and taxonomy.is_under(n, "nucleated cell") for n in cells.names]
+        counts = np.array([*known, False])[cells.label] & ~cells.ignore
+        masks = [
+            taxonomy.leaf_mask(n, leaves) if k else np.zeros(len(leaves), bool)
+            for n, k in zip(cells.names, known, strict=True)
+        ]
+        fields = np.repeat(np.arange(len(cells.counts)), cells.counts)[counts]
+        first = np.searchsorted(fields, fields)
+        field_of.append(fields + start)
+        nth.append(np.arange(len(fields)) - first)
+        allowed.append(np.array([*masks, np.zeros(len(leaves), bool)])[cells.label[counts]])
+        codes.append(cells.codes[counts].astype(np.int64))
+    number = np.concatenate(field_of)
+    if not len(number):
+        raise ConfigError("data: no cell with a class to learn in these splits")
+    return Crops(
+        StreamedImages(stream, taxonomy, number, np.concatenate(nth)),
+        np.concatenate(allowed).astype(bool),
+        np.concatenate(codes),
+        stream.repeats[number],
+        np.zeros((len(number), 2)),
+    )
+
+
+@dataclass(frozen=True)
+class CellOrder:
+    """In which order a turn draws the cells of a stream, and places beside them.
+
+    The cells of a few fields are mixed, so that each field is opened once and soon forgotten.
+
+    Attributes:
+        stream: the fields; field_of: (n,) number of each cell's field.
+        weights: (n + others,) how often a turn draws each cell, then each other item.
+    """
+
+    stream: FieldStream
+    field_of: NDArray[np.int64]
+    weights: NDArray[np.float64]
+
+    def order(self, seed: int, turn: int) -> NDArray[np.int64]:
+        """Return the numbers of cells, and of other items after them, as a turn draws them."""
+        rng = np.random.default_rng([seed, CELLS, turn])
+        once = np.ones(len(self.stream), np.int64)
+        place = np.empty(len(self.stream), np.int64)
+        place[shuffled(self.stream.shards, once, [seed, CELLS, turn])] = np.arange(len(place))
+        hands = -(-len(place) // MIXED_FIELDS)
+        others = rng.integers(0, hands, len(self.weights) - len(self.field_of))
+        hand = np.concatenate([place[self.field_of] // MIXED_FIELDS, others])
+        numbers = np.repeat(np.arange(len(hand)), times(self.weights, seed))
+        return numbers[np.lexsort((rng.random(len(numbers)), hand[numbers]))]
+
+
+def some_of_each(crops: Crops, most: int, seed: int) -> Crops:
+    """Return a stream's crops, no more than `most` of each label; crops in memory as they are."""
+    if not isinstance(crops.images, StreamedImages):
+        return crops
+    rng = np.random.default_rng([seed, CELLS])
+    labels = np.unique(crops.allowed, axis=0, return_inverse=True)[1].ravel()
+    chosen = [
+        rng.permutation(np.flatnonzero(labels == label))[:most] for label in np.unique(labels)
+    ]
+    opened = [crops.images.nearest(int(i)) for i in np.sort(np.concatenate(chosen))]
+    return crops.take(np.unique(opened))
+
+
+def centred(
+    image: NDArray[np.uint8], matrix: NDArray[np.float64], size: int = SIZE
+) -> NDArray[np.uint8]:
+    """Warp a stored crop about its middle: `matrix` (2, 3) maps middle-relative stored pixels."""
+    middle = (image.shape[1] - 1) / 2
+    goal = (size - 1) / 2
+    linear = matrix[:, :2]
+    offset = matrix[:, 2] + goal - linear @ [middle, middle]
+    return warp(image, np.column_stack([linear, offset]), size)
+
+
+def warp(image: NDArray[np.uint8], matrix: NDArray[np.float64], size: int) -> NDArray[np.uint8]:
+    """Map a picture's pixels by `matrix` (2, 3) into a square of empty glass, `size` a side."""
+    warped = cv2.warpAffine(
+        image,
+        matrix,
+        (size, size),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=(BACKGROUND,) * 3,
+    )
+    return np.asarray(warped, dtype=np.uint8)
+
+
+def plain_crop(image: NDArray[np.uint8], um_per_px: float = CROP_UM) -> NDArray[np.uint8]:
+    """Return a stored crop as the runtime would cut it."""
+    scale = STORE_UM / um_per_px
+    return centred(image, np.array([[scale, 0, 0], [0, scale, 0.0]]))
+
+
+def varied_crop(
+    image: NDArray[np.uint8],
+    rng: np.random.Generator,
+    augment: AugmentSection,
+    um_per_px: float = CROP_UM,
+) -> NDArray[np.uint8]:
+    """Return a stored crop turned, stretched, shifted and in another light."""
+    linear = random_orientation(rng) @ random_stretch(rng, augment) * (STORE_UM / um_per_px)
+    shift = rng.uniform(-1, 1, 2) * augment.shift * SIZE
+    warped = centred(image, np.column_stack([linear, shift]))
+    return vary_look(warped, rng, augment)

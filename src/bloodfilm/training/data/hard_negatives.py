@@ -1,0 +1,149 @@
+"""Crops that teach the reader what is no nucleated cell: red cells, platelets, empty places.
+
+A detector sees cells at its own coarse scale and now and then boxes a dark red cell as a nucleated
+one. The reader sees the same place closer; from these crops it learns to say no.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bloodfilm.core.boxes import centres
+from bloodfilm.core.errors import BloodfilmError, ConfigError
+from bloodfilm.imaging.canonical import CROP_UM
+from bloodfilm.inference.manifest import NUCLEATED, RED_CELL
+from bloodfilm.training.config import LookalikeSection
+from bloodfilm.training.data.cell_crops import STORE_SIZE, STORE_UM, varied_crop, warp
+from bloodfilm.training.data.sources import (
+    KINDS,
+    CanonicalField,
+    Progress,
+    SourcedField,
+    load_field,
+)
+from bloodfilm.training.data.stain_augment import dyes_of, recolour
+
+EMPTY_UM = 2.5
+"""An empty place is at least so far from the middle of every box."""
+_TRIES = 20
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Lookalikes:
+    """Places, some of them nucleated cells, most of them not.
+
+    Attributes:
+        images: (n, 200, 200, 3) at 0.14 um/px, centred on the place.
+        nucleated: (n,) whether a nucleated cell is in the middle.
+        dyes: (n, 2, 3) what nuclei and red cells of its field absorb, NaN where unknown.
+        weights: (n,) how often an epoch draws each.
+    """
+
+    images: NDArray[np.uint8]
+    nucleated: NDArray[np.bool_]
+    dyes: NDArray[np.float64]
+    weights: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def varied(
+        self,
+        i: int,
+        rng: np.random.Generator,
+        section: LookalikeSection,
+        um_per_px: float = CROP_UM,
+    ) -> NDArray[np.uint8]:
+        """Return one place as another film might have shown it, as the reader sees it."""
+        image, dyes = self.images[i], self.dyes[i]
+        if np.isfinite(dyes).all() and rng.random() < section.augment.recolour:
+            image = recolour(image, dyes, rng)
+        return varied_crop(image, rng, section.augment, um_per_px)
+
+
+def load_lookalikes(
+    sourced: Sequence[SourcedField], section: LookalikeSection, seed: int, progress: Progress
+) -> Lookalikes:
+    """Open every field and cut out its places: see `places_of`.
+
+    A field that cannot be opened is reported and left out.
+
+    Raises:
+        ConfigError: if the places are all nucleated cells, or none is.
+    """
+    images, nucleated, dyes, weights = [], [], [], []
+    for i in progress(range(len(sourced)), len(sourced), "places"):
+        try:
+            field = load_field(sourced[i], STORE_UM)
+        except BloodfilmError as error:
+            _log.warning("left out: %s", error)
+            continue
+        if _only_centred(sourced[i]):
+            height, width = field.image.shape[:2]
+            at, is_cell = np.array([[width / 2, height / 2]]), np.array([_shows_cell(sourced[i])])
+        else:
+            at, is_cell = places_of(field, section, np.random.default_rng([seed, i]))
+        absorbed = dyes_of(field)
+        images += [cut(field.image, place) for place in at]
+        nucleated += is_cell.tolist()
+        dyes += [np.full((2, 3), np.nan) if absorbed is None else absorbed] * len(at)
+        weights += [sourced[i].repeat] * len(at)
+    if len(set(nucleated)) < 2:
+        raise ConfigError("lookalikes: their data must hold nucleated cells and other things")
+    return Lookalikes(
+        np.stack(images), np.array(nucleated, dtype=bool), np.stack(dyes), np.array(weights)
+    )
+
+
+def places_of(
+    field: CanonicalField, section: LookalikeSection, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return places (n, 2) in a field known everywhere or in part, and which are nucleated cells.
+
+    Every nucleated cell and every platelet, some red cells, and some places in the known region
+    where nothing is boxed.
+    """
+    at = centres(field.boxes)
+    known = field.region.contains(at) if len(at) else np.zeros(0, bool)
+    at, kinds = at[known], field.kinds[known]
+    red = np.flatnonzero(kinds == KINDS.index(RED_CELL))
+    few = rng.permutation(red)[: section.red_cells]
+    keep = np.sort(np.concatenate([np.flatnonzero(kinds != KINDS.index(RED_CELL)), few]))
+    is_cell = kinds[keep] == KINDS.index(NUCLEATED)
+    empty = _empty_places(field, section.empty, rng)
+    return np.concatenate([at[keep], empty]), np.concatenate([is_cell, np.zeros(len(empty), bool)])
+
+
+def _empty_places(
+    field: CanonicalField, count: int, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    boxed = centres(np.concatenate([field.boxes, field.ignore]))
+    if not len(boxed):
+        return np.zeros((0, 2))
+    height, width = field.image.shape[:2]
+    tried = rng.uniform(0, 1, (count * _TRIES, 2)) * (width, height)
+    distance = np.linalg.norm(tried[:, None] - boxed[None], axis=2).min(axis=1)
+    free = (distance > EMPTY_UM / STORE_UM) & field.region.contains(tried)
+    return np.asarray(tried[free][:count], dtype=np.float64)
+
+
+def _only_centred(item: SourcedField) -> bool:
+    """Whether of this picture only the cell in the middle is known."""
+    return len(item.field.cells) == 1 and item.field.cells[0].box is None
+
+
+def _shows_cell(item: SourcedField) -> bool:
+    label = item.field.cells[0].label
+    return label is not None and item.dataset.taxonomy.is_under(label, NUCLEATED)
+
+
+def cut(image: NDArray[np.uint8], at: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Cut a stored crop out of a picture at `STORE_UM`, centred on `at` (x, y)."""
+    middle = (STORE_SIZE - 1) / 2
+    # Pixel centres lie at whole numbers for the warp, at halves for boxes.
+    matrix = np.array([[1, 0, middle - (at[0] - 0.5)], [0, 1, middle - (at[1] - 0.5)]])
+    return warp(image, matrix, STORE_SIZE)

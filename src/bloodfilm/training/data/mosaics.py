@@ -1,0 +1,244 @@
+"""Training images for the detector: pieces of varied fields side by side on one canvas."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from bloodfilm.core.boxes import area, clip
+from bloodfilm.core.polygons import Region
+from bloodfilm.imaging.resample import BACKGROUND
+from bloodfilm.losses.targets import Target
+from bloodfilm.models.detector import CellDetector
+from bloodfilm.training.config import AugmentSection
+from bloodfilm.training.data.augment import (
+    random_orientation,
+    random_stretch,
+    transform_boxes,
+    vary_look,
+)
+from bloodfilm.training.data.samplers import HeldPool, Piece, Pool
+from bloodfilm.training.data.sources import CanonicalField
+from bloodfilm.training.data.stain_augment import recolour
+
+MIN_VISIBLE = 0.3
+"""A box cut to less than this share of itself is no longer a cell to find, but not background."""
+
+
+@dataclass
+class _Canvas:
+    """A picture in the making and its truth, in pixels of the canvas; `known` by location."""
+
+    image: NDArray[np.uint8]
+    plain: NDArray[np.uint8]
+    known: NDArray[np.bool_]
+    boxes: list[NDArray[np.float64]]
+    kinds: list[NDArray[np.int64]]
+    ignore: list[NDArray[np.float64]]
+    values: list[NDArray[np.float32] | None]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One training image.
+
+    Attributes:
+        image: (size, size, 3) with its look varied; plain: the same without.
+        target: what is known of it.
+        unmarked: (h, w) locations nobody marked: neither known nor on an ignore box.
+    """
+
+    image: NDArray[np.uint8]
+    plain: NDArray[np.uint8]
+    target: Target
+    unmarked: NDArray[np.bool_]
+
+
+class Mosaics:
+    """Draws training images by number: the same number gives the same image.
+
+    Args:
+        fields: at `oversampling` times the training scale; in memory, or a pool that opens them.
+        size: side of a training image, pixels; stride: of the output grid.
+        augment: how hard to vary.
+        seed: with epoch and number, decides everything.
+        border: a location inside a region but nearer to its border than this, in pixels of the
+            training image, is unknown unless it lies in a marked box: a cell whose centre is
+            outside is unmarked, and may reach in.
+    """
+
+    oversampling = 2.0
+
+    def __init__(
+        self,
+        fields: Sequence[CanonicalField] | Pool,
+        size: int,
+        augment: AugmentSection,
+        seed: int,
+        border: float = 0.0,
+    ) -> None:
+        self.size, self.augment, self.seed, self.border = size, augment, seed, border
+        self.pool: Pool = (
+            HeldPool(fields, augment.recolour > 0) if isinstance(fields, Sequence) else fields
+        )
+        self.stride = CellDetector.stride
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[NDArray[np.uint8], Target]:
+        """Return image (size, size, 3) and target number `key[1]` of epoch `key[0]`."""
+        drawn = self.draw(key)
+        return drawn.image, drawn.target
+
+    def draw(self, key: tuple[int, int]) -> Drawn:
+        """Return all there is of number `key[1]` of epoch `key[0]`."""
+        rng = np.random.default_rng([self.seed, *key])
+        size, grid = self.size, self.size // self.stride
+        canvas = _Canvas(
+            np.full((size, size, 3), BACKGROUND, np.uint8),
+            np.full((size, size, 3), BACKGROUND, np.uint8),
+            np.ones((grid, grid), bool),
+            [],
+            [],
+            [],
+            [],
+        )
+        pieces = self.pool.pieces(key, rng)
+        y = 0
+        while y < size - 24:
+            x, tallest = 0, 0
+            while x < size - 24:
+                width, height = self._paste(canvas, next(pieces), (x, y), rng)
+                x, tallest = x + width, max(tallest, height)
+            y += tallest
+        target, unmarked = self._target(canvas)
+        return Drawn(canvas.image, canvas.plain, target, unmarked)
+
+    def _paste(
+        self,
+        canvas: _Canvas,
+        piece: Piece,
+        corner: tuple[int, int],
+        rng: np.random.Generator,
+    ) -> tuple[int, int]:
+        """Warp a field, cut what does not fit, put it at a corner; return the size it took."""
+        field, dyes = piece
+        linear = random_orientation(rng) @ random_stretch(rng, self.augment) / self.oversampling
+        height, width = field.image.shape[:2]
+        span = np.abs(linear) @ np.array([width, height])
+        room = np.array([self.size - corner[0], self.size - corner[1]])
+        take = np.minimum(np.floor(span), room).astype(int)
+        take = np.maximum(take, 1)
+        start = rng.random(2) * np.maximum(span - take, 0)
+        low = np.minimum(linear @ np.diag([width, height]), 0).sum(axis=1)
+        matrix = np.column_stack([linear, -low - start])
+        # cv2 maps pixel centres; boxes live on pixel edges.
+        shifted = matrix.copy()
+        shifted[:, 2] += linear @ [0.5, 0.5] - 0.5
+        warped = cv2.warpAffine(
+            field.image,
+            shifted,
+            (int(take[0]), int(take[1])),
+            flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        x, y = corner
+        patch: NDArray[np.uint8] = np.asarray(warped, dtype=np.uint8)
+        canvas.plain[y : y + take[1], x : x + take[0]] = patch
+        if dyes is not None and rng.random() < self.augment.recolour:
+            patch = recolour(patch, dyes, rng)
+        canvas.image[y : y + take[1], x : x + take[0]] = vary_look(patch, rng, self.augment)
+        self._paste_truth(canvas, field, matrix, (x, y, int(take[0]), int(take[1])))
+        return int(take[0]), int(take[1])
+
+    def _paste_truth(
+        self,
+        canvas: _Canvas,
+        field: CanonicalField,
+        matrix: NDArray[np.float64],
+        place: tuple[int, int, int, int],
+    ) -> None:
+        x, y, width, height = place
+        offset = np.array([x, y, 0, 0])
+        moved = transform_boxes(field.boxes, matrix)
+        cut = clip(moved, width, height)
+        share = area(cut) / np.maximum(area(moved), 1e-9)
+        keep = share >= MIN_VISIBLE
+        canvas.boxes.append(cut[keep] + offset)
+        canvas.kinds.append(field.kinds[keep])
+        canvas.values.append(None if field.values is None else field.values[keep])
+        slivers = cut[(share > 0) & ~keep]
+        ignore = clip(transform_boxes(field.ignore, matrix), width, height)
+        canvas.ignore.append(np.concatenate([slivers, ignore]) + offset)
+        if not field.region.is_everything:
+            region = field.region.transform(matrix)
+            x1, x2 = self._locations(x, width)
+            y1, y2 = self._locations(y, height)
+            grid = np.stack(np.meshgrid(np.arange(x1, x2), np.arange(y1, y2)), axis=-1) + 0.5
+            points = grid.reshape(-1, 2) * self.stride - [x, y]
+            inside = known_points(region, points, (width, height), self.border, cut[keep])
+            canvas.known[y1:y2, x1:x2] = inside.reshape(y2 - y1, x2 - x1)
+
+    def _locations(self, start: int, length: int) -> tuple[int, int]:
+        """Return the first location whose centre is at `start` or after, and the first beyond."""
+        ends = np.ceil(np.array([start, start + length]) / self.stride - 0.5)
+        return int(ends[0]), int(ends[1])
+
+    def _target(self, canvas: _Canvas) -> tuple[Target, NDArray[np.bool_]]:
+        """Return what is known, and which locations nobody marked."""
+        stride = self.stride
+        ignored = np.zeros_like(canvas.known)
+        for box in np.concatenate(canvas.ignore):
+            x1, y1 = np.floor(box[:2] / stride - 0.5).astype(int) + 1
+            x2, y2 = np.ceil((box[:2] + box[2:]) / stride - 0.5).astype(int)
+            ignored[max(y1, 0) : max(y2, 0), max(x1, 0) : max(x2, 0)] = True
+        boxes = np.concatenate(canvas.boxes)
+        target = Target(
+            boxes.astype(np.float32),
+            np.concatenate(canvas.kinds),
+            np.ones(len(boxes), np.float32),
+            canvas.known & ~ignored,
+            values=_joined(canvas.values, [len(b) for b in canvas.boxes]),
+        )
+        return target, ~canvas.known & ~ignored
+
+
+def _joined(
+    values: Sequence[NDArray[np.float32] | None], counts: Sequence[int]
+) -> NDArray[np.float32] | None:
+    """Stack the pieces' attribute values; a piece without any says nothing of its cells."""
+    width = next((v.shape[1] for v in values if v is not None), None)
+    if width is None:
+        return None
+    rows = [
+        np.zeros((n, width), np.float32) if v is None else v
+        for v, n in zip(values, counts, strict=True)
+    ]
+    return np.concatenate(rows)
+
+
+def known_points(
+    region: Region,
+    points: NDArray[np.float64],
+    size: tuple[int, int],
+    border: float,
+    boxes: NDArray[np.float64],
+) -> NDArray[np.bool_]:
+    """Say which points (n, 2) may be learnt from, all in pixels of one picture of a given size.
+
+    A point must lie in the region, and `border` away from where the region ends within the picture
+    or in one of the marked boxes (m, 4) x, y, w, h. The picture's own edge is no such border: what
+    lies beyond it cannot be seen.
+    """
+    inside = region.contains(points)
+    if not border:
+        return inside
+    deep = inside.copy()
+    edge = np.array(size, dtype=float)
+    for angle in np.arange(8) * (np.pi / 4):
+        step = border * np.array([np.cos(angle), np.sin(angle)])
+        deep[deep] = region.contains(np.clip(points[deep] + step, 1e-6, edge - 1e-6))
+    x, y = points[:, :1], points[:, 1:]
+    low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
+    in_box = (x > low[:, 0]) & (x < high[:, 0]) & (y > low[:, 1]) & (y < high[:, 1])
+    return np.asarray(deep | (inside & in_box.any(axis=1)))

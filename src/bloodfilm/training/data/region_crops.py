@@ -1,0 +1,69 @@
+"""Marked regions cut out of their fields, to be learnt from on their own."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bloodfilm.core import Region
+from bloodfilm.core.boxes import centres, clip
+from bloodfilm.training.data.mosaics import Mosaics
+from bloodfilm.training.data.sources import KINDS, CanonicalField
+
+
+def cut_patches(field: CanonicalField, context: float) -> list[CanonicalField]:
+    """Cut the marked regions out of a field, each with its cells and `context` (canonical px).
+
+    No marked cell is cut: a patch holds the region and the boxes marked in it. A field that is
+    known everywhere is one patch. What is around a region stays unknown.
+    """
+    if field.region.polygons is None:
+        return [field]
+    height, width = field.image.shape[:2]
+    patches = []
+    for polygon in field.region.polygons:
+        mine = Region.polygon(polygon).contains(centres(field.boxes))
+        boxes = field.boxes[mine]
+        corners = np.concatenate([polygon, boxes[:, :2], boxes[:, :2] + boxes[:, 2:]])
+        room = context * Mosaics.oversampling
+        low = np.floor(np.maximum(corners.min(axis=0) - room, 0)).astype(int)
+        high = np.ceil(np.minimum(corners.max(axis=0) + room, [width, height])).astype(int)
+        if (high - low).min() < Mosaics.oversampling:
+            continue
+        patches.append(_crop(field, low, high))
+    return patches
+
+
+def balanced(patches: Sequence[CanonicalField], power: float) -> list[CanonicalField]:
+    """Return the patches (or whole fields), those with rare marked kinds to be drawn more often.
+
+    Source: repeat factor sampling, LVIS, arXiv 1908.03195, section 4, with the most common kind's
+    frequency as threshold.
+    """
+    held = np.array([[kind in p.kinds for kind in range(len(KINDS))] for p in patches])
+    often = held.mean(axis=0)
+    factors = (often.max() / np.maximum(often, 1e-9)) ** power
+    counts = np.where(held, factors, 1.0).max(axis=1)
+    return [replace(p, repeat=p.repeat * float(n)) for p, n in zip(patches, counts, strict=True)]
+
+
+def _crop(field: CanonicalField, low: NDArray[np.int_], high: NDArray[np.int_]) -> CanonicalField:
+    width, height = (int(v) for v in high - low)
+    shift = np.array([low[0], low[1], 0, 0])
+
+    def inside(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
+        at = centres(boxes)
+        return np.asarray(((at >= low) & (at < high)).all(axis=1))
+
+    keep = inside(field.boxes)
+    ignore = clip(field.ignore - shift, width, height)
+    return CanonicalField(
+        image=np.ascontiguousarray(field.image[low[1] : high[1], low[0] : high[0]]),
+        boxes=clip(field.boxes[keep] - shift, width, height),
+        kinds=field.kinds[keep],
+        ignore=ignore[(ignore[:, 2:] > 0).all(axis=1)],
+        region=field.region.transform([[1, 0, -low[0]], [0, 1, -low[1]]]),
+        repeat=field.repeat,
+        values=None if field.values is None else field.values[keep],
+    )

@@ -1,0 +1,291 @@
+"""Fields of an index, drawn for training without being held: shard by shard, in a seeded order.
+
+A turn takes every field once (or as often as its source is repeated). The shards, the row groups
+of the index, are shuffled; a few that follow one another are mixed; fields are read, and pictures
+opened, only when they are drawn. The order is made of numbers alone: it depends on the seed and
+the turn, so any place in it can be gone on from, by any number of workers.
+"""
+
+import logging
+import os
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Protocol, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bloodfilm.core import Dataset, Field, Schema
+from bloodfilm.formats.parquet.columns import CellColumns, columns_of
+from bloodfilm.formats.parquet.index import Head, IndexFields
+from bloodfilm.formats.parquet.subset import ChosenFields, choose
+from bloodfilm.training.data.sources import SourcedField
+from bloodfilm.training.tasks.base import Key
+
+Numbers = NDArray[np.int64]
+
+MIXED_SHARDS = 4
+SHARD = 256
+"""Fields of a source that is no index, and so lies in memory, are dealt in shards of this size."""
+ORDER, PORTION = 21, 22
+"""Streams of chance beside those of the tasks."""
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Part:
+    """The fields of one source: those of an index, or a list."""
+
+    fields: ChosenFields | Sequence[Field]
+    dataset: Dataset
+    repeat: float
+    groups: Sequence[str] = ()
+    split_file: Path | None = None
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the fields are read as they are drawn."""
+        return isinstance(self.fields, ChosenFields)
+
+    def at(self, place: int, field: Field) -> SourcedField:
+        """Return a field with what its source says of it."""
+        group = self.groups[place] if self.groups else ""
+        return SourcedField(field, self.dataset, self.repeat, group, self.split_file)
+
+    def cells(self, schema: Schema) -> CellColumns:
+        """Return the cells of all fields as arrays."""
+        if isinstance(self.fields, ChosenFields):
+            return self.fields.cells(schema)
+        return columns_of(self.fields, schema)
+
+    def heads(self) -> Iterator[Field]:
+        """Yield the fields without their cells, where those need not be read."""
+        if isinstance(self.fields, ChosenFields):
+            for head in self.fields.heads():
+                yield field_of(head)
+        else:
+            yield from self.fields
+
+
+def fields_in(dataset: Dataset, splits: Sequence[str]) -> ChosenFields | list[Field]:
+    """Return a data set's fields of some splits, or of all.
+
+    Fields of an index stay there. Those whose image is not on disk are left out and counted: a
+    million cannot be opened beforehand to find out.
+    """
+    if not isinstance(dataset.fields, IndexFields | ChosenFields):
+        return [f for f in dataset if not splits or f.split in splits]
+    missing = 0
+    files = lru_cache(maxsize=256)(_files_of)
+
+    def keep(head: Head) -> Head | None:
+        nonlocal missing
+        if splits and head.origin["split"] not in splits:
+            return None
+        folder, name = os.path.split(head.path)
+        if name in files(folder):
+            return head
+        missing += 1
+        return None
+
+    chosen = choose(dataset.fields, keep)
+    if missing:
+        _log.warning("left out: %d images of %s are not on disk", missing, dataset.source)
+    return chosen
+
+
+def _files_of(folder: str) -> frozenset[str]:
+    try:
+        with os.scandir(folder or ".") as entries:
+            return frozenset(e.name for e in entries if e.is_file())
+    except OSError:
+        return frozenset()
+
+
+class FieldStream(Sequence[SourcedField]):
+    """The fields of several sources, one of them an index or more; none is held."""
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self.parts = tuple(parts)
+        self.starts = np.cumsum([0, *(len(p.fields) for p in self.parts)]).tolist()
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    @overload
+    def __getitem__(self, index: int) -> SourcedField: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[SourcedField]: ...
+    def __getitem__(self, index: int | slice) -> SourcedField | list[SourcedField]:
+        """Read one field, or those of a slice."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"field {index} of {len(self)}")
+        index %= len(self)
+        which = bisect_right(self.starts, index) - 1
+        part, place = self.parts[which], index - self.starts[which]
+        return part.at(place, part.fields[place])
+
+    def __iter__(self) -> Iterator[SourcedField]:
+        for part in self.parts:
+            yield from (part.at(i, f) for i, f in enumerate(part.fields))
+
+    def heads(self) -> Iterator[SourcedField]:
+        """Yield all fields without their cells: what a check of patients and files needs."""
+        for part in self.parts:
+            yield from (part.at(i, f) for i, f in enumerate(part.heads()))
+
+    def where(self, keep: Callable[[Field], bool]) -> "FieldStream":
+        """Return the fields for which `keep` is true; it is shown them without their cells."""
+        return FieldStream([_kept(part, keep) for part in self.parts])
+
+    @cached_property
+    def shards(self) -> NDArray[np.int32]:
+        """The shard of each field, (n,): no two sources share one."""
+        found, count = [np.zeros(0, np.int32)], 0
+        for part in self.parts:
+            if isinstance(part.fields, ChosenFields):
+                own = part.fields.shards()
+            else:
+                own = np.arange(len(part.fields), dtype=np.int32) // SHARD
+            found.append(own + count)
+            count += int(own.max(initial=-1)) + 1
+        return np.concatenate(found)
+
+    @cached_property
+    def repeats(self) -> NDArray[np.float64]:
+        """How often a turn draws each field, (n,)."""
+        return np.repeat([p.repeat for p in self.parts], np.diff(self.starts))
+
+    def order(self, seed: int, turn: int) -> Numbers:
+        """Return the numbers of a turn's fields in the order they are drawn."""
+        return shuffled(self.shards, times(self.repeats, seed), [seed, ORDER, turn])
+
+
+def _kept(part: Part, keep: Callable[[Field], bool]) -> Part:
+    """Return a part with some of its fields, and their groups."""
+    verdicts: list[bool] = []
+
+    def judged(field: Field) -> bool:
+        verdicts.append(keep(field))
+        return verdicts[-1]
+
+    fields: ChosenFields | Sequence[Field]
+    if isinstance(part.fields, ChosenFields):
+        fields = choose(part.fields, lambda head: head if judged(field_of(head)) else None)
+    else:
+        fields = [f for f in part.fields if judged(f)]
+    groups = [g for g, kept in zip(part.groups, verdicts, strict=bool(part.groups)) if kept]
+    return replace(part, fields=fields, groups=groups)
+
+
+def field_of(head: Head) -> Field:
+    """Return the field that a head is of, without its cells."""
+    return Field(Path(head.path), head.width, head.height, (), **head.origin)
+
+
+def annotated(sourced: Sequence[SourcedField]) -> Sequence[SourcedField]:
+    """Return the fields of which somebody has marked a region, or all."""
+    if isinstance(sourced, FieldStream):
+        return sourced.where(lambda field: not field.region.is_nothing)
+    return [s for s in sourced if not s.field.region.is_nothing]
+
+
+class Heads(Sequence[SourcedField]):
+    """Fields of a stream or a list as often as needed, without cells where those are not held."""
+
+    def __init__(self, *sourced: Sequence[SourcedField]) -> None:
+        self.sourced = sourced
+
+    def __len__(self) -> int:
+        return sum(map(len, self.sourced))
+
+    def __iter__(self) -> Iterator[SourcedField]:
+        for listed in self.sourced:
+            yield from listed.heads() if isinstance(listed, FieldStream) else listed
+
+    def __getitem__(self, index: int | slice) -> SourcedField:  # type: ignore[override]
+        raise TypeError("heads are read from first to last")
+
+
+# ---- order -----------------------------------------------------------------------------------
+
+
+def times(weights: NDArray[np.float64], seed: int) -> NDArray[np.int64]:
+    """Return how often a turn draws each item, the same in every turn: whole, with luck one more.
+
+    So all turns are of one length, and a place in the stream is a turn and a place in it.
+    """
+    whole, part = np.divmod(weights, 1)
+    luck = np.random.default_rng([seed, PORTION]).random(len(weights))
+    return np.asarray(whole.astype(np.int64) + (luck < part))
+
+
+def shuffled(shards: NDArray[np.int32], often: NDArray[np.int64], seed: Sequence[int]) -> Numbers:
+    """Return items' numbers, each as often as asked, shards shuffled and mixed a few at a time."""
+    rng = np.random.default_rng(list(seed))
+    count = int(shards.max(initial=-1)) + 1
+    block = rng.permutation(count)[shards] // MIXED_SHARDS
+    numbers = np.repeat(np.arange(len(shards)), often)
+    return numbers[np.lexsort((rng.random(len(numbers)), block[numbers]))]
+
+
+class Ordered(Protocol):
+    """What has an order for every turn, all of one length."""
+
+    def order(self, seed: int, turn: int) -> Numbers:
+        """Return a turn's numbers in the order they are drawn."""
+        ...
+
+
+class Turns:
+    """An endless sequence of numbers, turn after turn; no more than two turns are kept."""
+
+    def __init__(self, source: Ordered, seed: int) -> None:
+        self.source, self.seed = source, seed
+        self._kept: dict[int, Numbers] = {}
+        self.length = len(self._turn(0))
+
+    def _turn(self, turn: int) -> Numbers:
+        if turn not in self._kept:
+            before = {t: numbers for t, numbers in self._kept.items() if t == turn - 1}
+            self._kept = before | {turn: self.source.order(self.seed, turn)}
+        return self._kept[turn]
+
+    def __getitem__(self, place: int) -> int:
+        turn, rest = divmod(place, self.length)
+        return int(self._turn(turn)[rest])
+
+    def window(self, start: int, count: int) -> Numbers:
+        """Return `count` numbers from a place on."""
+        parts = [np.zeros(0, np.int64)]
+        while count > 0:
+            turn, rest = divmod(start, self.length)
+            part = self._turn(turn)[rest : rest + count]
+            parts.append(part)
+            start, count = start + len(part), count - len(part)
+        return np.concatenate(parts)
+
+
+class NumberedKeys(Sequence[Key]):
+    """The keys (epoch, number) of an epoch, made when they are asked for."""
+
+    def __init__(self, epoch: int, numbers: Numbers) -> None:
+        self.epoch, self.numbers = epoch, numbers
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> Key: ...
+    @overload
+    def __getitem__(self, index: slice) -> "NumberedKeys": ...
+    def __getitem__(self, index: int | slice) -> "Key | NumberedKeys":
+        """Return one key, or those of a slice."""
+        if isinstance(index, slice):
+            return NumberedKeys(self.epoch, self.numbers[index])
+        return self.epoch, int(self.numbers[index])

@@ -1,0 +1,299 @@
+"""Training of the cell reader: class and attributes of one centred cell."""
+
+import itertools
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bloodfilm.core import DEFAULT_TAXONOMY
+from bloodfilm.core.attributes import Schema, schema_named
+from bloodfilm.core.errors import ConfigError
+from bloodfilm.imaging.canonical import CROP_SIZE, CROP_UM, DETECTOR_UM
+from bloodfilm.losses.classification import attribute_losses, tree_loss
+from bloodfilm.models.classifier import CellReader
+from bloodfilm.training.config import Config
+from bloodfilm.training.data.cell_crops import (
+    CellOrder,
+    Crops,
+    StreamedImages,
+    label_groups,
+    load_crops,
+    plain_crop,
+    reader_leaves,
+    some_of_each,
+    varied_crop,
+)
+from bloodfilm.training.data.hard_negatives import Lookalikes, load_lookalikes
+from bloodfilm.training.data.sharded import Heads, NumberedKeys, Turns
+from bloodfilm.training.data.sources import Progress, SourcedField, open_sources, refuse_leaks
+from bloodfilm.training.networks import build_reader
+from bloodfilm.training.tasks.base import Key
+from bloodfilm.training.tasks.common import describe_sources, start_network, to_tensor
+
+Sample = tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.int64], bool]
+Batch = tuple[Tensor, Tensor, Tensor, Tensor]
+LOOKALIKES = 13
+"""Stream of chance beside the cells' own."""
+EVALUATION_BATCH = 64
+PROTOTYPE_CELLS = 200
+"""Cells of a label that its prototype is taken from, where the cells are not in memory."""
+
+
+def crop_scale(config: Config) -> float:
+    """Return um/px of what the reader sees: a crop of its own, or the detector's view."""
+    return DETECTOR_UM if config.model.reads == "roi" else CROP_UM
+
+
+class ReaderTask:
+    """Names a cell to the depth of its label, answers the schema's attributes, confirms the cell.
+
+    The last is learnt from lookalikes, where the configuration names some.
+    """
+
+    score_name = "score"
+
+    def __init__(self, config: Config, root: Path, progress: Progress) -> None:
+        self.config = config
+        self.taxonomy = DEFAULT_TAXONOMY
+        self.schema = schema_named(config.data.schemas)
+        self.leaves = reader_leaves(self.taxonomy)
+        self.um_per_px = crop_scale(config)
+        train = open_sources(config.data.train, root)
+        held = open_sources(config.data.validation, root)
+        others = open_sources(config.lookalikes.train, root)
+        held_others = open_sources(config.lookalikes.validation, root)
+        self.split = refuse_leaks(Heads(train, others), Heads(held, held_others))
+        self.sources = {
+            "train": describe_sources(train),
+            "validation": describe_sources(held),
+            "lookalikes": describe_sources([*others, *held_others]),
+        }
+        self.train = load_crops(train, self.schema, self.taxonomy, progress)
+        self.held = load_crops(held, self.schema, self.taxonomy, progress)
+        self.others = self._lookalikes(others, progress)
+        self.held_others = self._lookalikes(held_others, progress)
+        if min(config.optim.batch, len(self.train)) < 2:
+            raise ConfigError("optim.batch: the reader learns from batches of two cells or more")
+        self.turns = self._turns()
+        self.value_weights = value_weights(self.train, self.schema, config.loss.balance)
+        torch.manual_seed(config.seed)
+        self.network = build_reader(config, self.schema)
+        some = np.random.default_rng(config.seed).permutation(len(self.train))[:256]
+        start_network(
+            self.network,
+            config,
+            root,
+            (plain_crop(self.train.images[self._openable(i)], self.um_per_px) for i in some),
+        )
+
+    def _lookalikes(self, sourced: Sequence[SourcedField], progress: Progress) -> Lookalikes | None:
+        if not sourced:
+            return None
+        return load_lookalikes(sourced, self.config.lookalikes, self.config.seed, progress)
+
+    @property
+    def model(self) -> CellReader:
+        """The reader."""
+        return self.network
+
+    def keys(self, epoch: int) -> Sequence[Key]:
+        """Every cell as often as its source is repeated, shuffled; lookalikes count on from there.
+
+        Without lookalikes the order is that of the cells alone. An epoch of a stream goes on where
+        the one before ended.
+        """
+        if self.turns is not None:
+            samples = self.config.optim.samples or self.turns.length
+            return NumberedKeys(epoch, self.turns.window(epoch * samples, samples))
+        rng = np.random.default_rng([self.config.seed, epoch])
+        weights = self._weights()
+        whole, part = np.divmod(weights, 1)
+        times = whole.astype(int) + (rng.random(len(part)) < part)
+        order = rng.permutation(np.repeat(np.arange(len(weights)), times))
+        if self.config.optim.samples:
+            order = order[: self.config.optim.samples]
+        return [(epoch, int(i)) for i in order]
+
+    def _weights(self) -> NDArray[np.float64]:
+        """Return how often an epoch draws each cell, and each lookalike after them."""
+        if self.others is None:
+            return self.train.weights
+        return np.concatenate([self.train.weights, self.others.weights])
+
+    def _turns(self) -> Turns | None:
+        """Return the order of a stream's cells; `None` where they are in memory."""
+        images = self.train.images
+        if not isinstance(images, StreamedImages):
+            return None
+        order = CellOrder(images.stream, images.field_of, self._weights())
+        return Turns(order, self.config.seed)
+
+    def _openable(self, i: int) -> int:
+        """Return a cell, or another where its field is of a stream and cannot be opened."""
+        images = self.train.images
+        return images.nearest(i) if isinstance(images, StreamedImages) else i
+
+    def sample(self, key: Key) -> Sample:
+        """Vary one cell's crop."""
+        epoch, i = key
+        if i >= len(self.train):
+            return self._lookalike(epoch, i - len(self.train))
+        i = self._openable(i)
+        rng = np.random.default_rng([self.config.seed, epoch, i])
+        crop = varied_crop(self.train.images[i], rng, self.config.augment, self.um_per_px)
+        return crop, self.train.allowed[i], self.train.codes[i], True
+
+    def _lookalike(self, epoch: int, i: int) -> Sample:
+        """Vary one place; of class and attributes it says nothing."""
+        assert self.others is not None
+        rng = np.random.default_rng([self.config.seed, LOOKALIKES, epoch, i])
+        crop = self.others.varied(i, rng, self.config.lookalikes, self.um_per_px)
+        nothing = np.zeros_like(self.train.allowed[0]), np.full_like(self.train.codes[0], -1)
+        return crop, *nothing, bool(self.others.nucleated[i])
+
+    def collate(self, samples: Sequence[Sample]) -> Batch:
+        """Stack crops, allowed leaves, codes, and whether each is a nucleated cell."""
+        crops, allowed, codes, nucleated = zip(*samples, strict=True)
+        return (
+            to_tensor(crops),
+            torch.from_numpy(np.stack(allowed)),
+            torch.from_numpy(np.stack(codes)),
+            torch.tensor(nucleated, dtype=torch.float32),
+        )
+
+    def losses(self, model: nn.Module, batch: Batch, device: torch.device) -> dict[str, Tensor]:
+        """Return the class term, one term per attribute and that of lookalikes, weighted."""
+        crops, allowed, codes, nucleated = (t.to(device) for t in batch)
+        outputs = model(crops.to(memory_format=torch.channels_last))
+        loss = self.config.loss
+        weights = {k: v.to(device) for k, v in self.value_weights.items()}
+        terms = attribute_losses(outputs["attributes"], codes, self.schema.slices, weights)
+        learnt = [name for name in terms if name in weights]
+        terms = {name: terms[name] / len(learnt) for name in learnt}
+        terms["class"] = tree_loss(outputs["classes"], allowed, loss.smoothing)
+        terms["class"] = terms["class"] * loss.class_weight
+        if self.others is not None:
+            doubt = functional.binary_cross_entropy_with_logits(outputs["nucleated"], nucleated)
+            terms["nucleated"] = doubt * loss.nucleated
+        return terms
+
+    def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
+        """Return class accuracy, each attribute's macro-F1, their mean, and `score`, their sum.
+
+        With lookalikes also the balanced accuracy of telling nucleated cells from them.
+        """
+        assert isinstance(model, CellReader)
+        outputs = read_crops(model, self.held, device, self.um_per_px)
+        right = self.held.allowed[np.arange(len(self.held)), outputs["classes"].argmax(1)]
+        named = self.held.allowed.any(1)
+        metrics = {"class_accuracy": float(right[named].mean())}
+        for column, (name, where) in enumerate(self.schema.slices.items()):
+            codes = self.held.codes[:, column]
+            known = codes >= 0
+            if known.any():
+                said = outputs["attributes"][known, where].argmax(1)
+                metrics[f"f1_{name}"] = macro_f1(codes[known], said)
+        f1 = [v for k, v in metrics.items() if k.startswith("f1_")]
+        metrics["mean_f1"] = float(np.mean(f1)) if f1 else 0.0
+        metrics["score"] = metrics["class_accuracy"] + metrics["mean_f1"]
+        if self.held_others is not None:
+            said = confirm(model, self.held_others, device, self.um_per_px) > 0
+            right = said == self.held_others.nucleated
+            sides = (right[self.held_others.nucleated], right[~self.held_others.nucleated])
+            metrics["nucleated_accuracy"] = float(np.mean([side.mean() for side in sides]))
+        return metrics
+
+    @torch.no_grad()
+    def finish(self, model: nn.Module, device: torch.device) -> None:
+        """Set the class prototypes that `novelty` measures against, from the training cells."""
+        assert isinstance(model, CellReader)
+        cells = some_of_each(self.train, PROTOTYPE_CELLS, self.config.seed)
+        description = read_crops(model, cells, device, self.um_per_px)["description"]
+        # A class never seen is near to nothing.
+        means = np.full((len(self.leaves), model.size), 1e4, np.float32)
+        residuals = []
+        for group in label_groups(cells.allowed):
+            of_group = description[(cells.allowed == group).all(1)]
+            means[group] = of_group.mean(0)
+            residuals.append(of_group - of_group.mean(0))
+        model.set_prototypes(means, np.concatenate(residuals).std(0) + 1e-3)
+
+    def record(self) -> dict[str, Any]:
+        """Return vocabulary, what was never seen, data and sizes."""
+        seen = np.asarray(label_groups(self.train.allowed).any(0))
+        return {
+            "leaves": list(self.leaves),
+            "taxonomy": self.taxonomy.to_json(),
+            "schema": self.schema.to_json(),
+            "unlearnt": {
+                "classes": [n for n, s in zip(self.leaves, seen, strict=True) if not s],
+                "attributes": [n for n in self.schema.names if n not in self.value_weights],
+            },
+            "confirms": self.others is not None,
+            "size": CROP_SIZE,
+            "um_per_px": self.um_per_px,
+            "sources": self.sources,
+            "split": self.split,
+        }
+
+
+def value_weights(crops: Crops, schema: Schema, balance: float) -> dict[str, Tensor]:
+    """Return a weight per value of every attribute that has two values or more in the data.
+
+    The weight is frequency to the power `-balance`, scaled so that the mean weight of a training
+    cell is 1. A value that never occurs gets weight 0.
+    """
+    weights: dict[str, Tensor] = {}
+    for column, attribute in enumerate(schema.attributes):
+        codes = crops.codes[:, column]
+        counts = np.bincount(codes[codes >= 0], minlength=len(attribute.values)).astype(float)
+        if (counts > 0).sum() < 2:
+            continue
+        share = counts / counts.sum()
+        weight = np.where(counts > 0, np.maximum(share, 1e-6) ** -balance, 0.0)
+        weight /= (weight * share).sum()
+        weights[attribute.name] = torch.from_numpy(weight).float()
+    return weights
+
+
+def read_crops(
+    model: CellReader, crops: Crops, device: torch.device, um_per_px: float = CROP_UM
+) -> dict[str, NDArray[np.float32]]:
+    """Return the reader's outputs on stored crops, rows in their order."""
+    return read_images(model, (plain_crop(i, um_per_px) for i in crops.images), device)
+
+
+def confirm(
+    model: CellReader, places: Lookalikes, device: torch.device, um_per_px: float = CROP_UM
+) -> NDArray[np.float32]:
+    """Return the reader's logits (n,) for a nucleated cell in the middle of every place."""
+    plain = (plain_crop(image, um_per_px) for image in places.images)
+    return read_images(model, plain, device)["nucleated"]
+
+
+@torch.no_grad()
+def read_images(
+    model: CellReader, crops: Iterable[NDArray[np.uint8]], device: torch.device
+) -> dict[str, NDArray[np.float32]]:
+    """Return the reader's outputs on crops as it sees them, rows in their order."""
+    parts: list[dict[str, Tensor]] = []
+    left = iter(crops)
+    while images := list(itertools.islice(left, EVALUATION_BATCH)):
+        batch = to_tensor(images).to(device, memory_format=torch.channels_last)
+        parts.append({k: v.float().cpu() for k, v in model(batch).items()})
+    return {k: torch.cat([p[k] for p in parts]).numpy() for k in parts[0]}
+
+
+def macro_f1(truth: NDArray[np.int64], said: NDArray[np.intp]) -> float:
+    """Return the mean F1 over the values that occur in the truth or the answers."""
+    scores = []
+    for value in np.union1d(truth, said):
+        hit = ((truth == value) & (said == value)).sum()
+        scores.append(2 * hit / ((truth == value).sum() + (said == value).sum()))
+    return float(np.mean(scores))

@@ -1,0 +1,136 @@
+"""Eight-bit forms of a bundle's networks: what stays in floating point, and how they are judged."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from bloodfilm.export.bundle import DetectorGraph, ReaderGraph, to_onnx
+from bloodfilm.export.quantize import (
+    WIDE,
+    _detections,
+    agreement,
+    quantise_detector,
+    quantise_reader,
+    same_answers,
+)
+from bloodfilm.inference.bundle import open_session
+from bloodfilm.inference.decode import Detections
+from bloodfilm.models import CellDetector, CellReader
+from bloodfilm.training.data.sources import KINDS
+
+NAMES = ("classes", "attributes", "novelty")
+
+
+@pytest.fixture(scope="module")
+def crops():
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(60, 240, (8, 8, 8, 3)).astype(np.uint8)
+    return coarse.repeat(8, axis=1).repeat(8, axis=2)
+
+
+@pytest.fixture(scope="module")
+def graphs(crops):
+    torch.manual_seed(0)
+    reader = CellReader(5, [2, 3], width=16).eval()
+    reader.set_prototypes(np.zeros((5, reader.size), np.float32), np.ones(reader.size, np.float32))
+    plain = to_onnx(ReaderGraph(reader), torch.from_numpy(crops[:2]), ("crops", NAMES))
+    return plain, quantise_reader(plain, list(crops))
+
+
+def test_only_wide_pointwise_convolutions_are_in_eight_bits(graphs):
+    graph = onnx.load_from_string(graphs[1]).graph
+    shapes = {t.name: tuple(t.dims) for t in graph.initializer}
+    # The weights of an eight-bit convolution reach it through a node that scales them back.
+    scaled = {n.output[0]: n.input[0] for n in graph.node if n.op_type == "DequantizeLinear"}
+    eight, floating = [], []
+    for node in graph.node:
+        if node.op_type == "Conv":
+            small = node.input[1] in scaled
+            shape = shapes[scaled.get(node.input[1], node.input[1])]
+            (eight if small else floating).append(shape)
+    assert len(eight) > 10 and len(floating) > 10
+    assert all(shape[2:] == (1, 1) and max(shape[:2]) >= WIDE for shape in eight)
+    assert not any(shape[2:] == (1, 1) and max(shape[:2]) >= WIDE for shape in floating)
+    assert len(graphs[1]) < 0.6 * len(graphs[0])
+
+
+def test_an_eight_bit_reader_says_nearly_the_same(graphs, crops):
+    sessions = [open_session(data, Path("reader.onnx"), "cpu", 1) for data in graphs]
+    plain, small = (s.run(list(NAMES), {"crops": crops}) for s in sessions)
+    for a, b in zip(plain, small, strict=True):
+        assert a.shape == b.shape and np.corrcoef(a.ravel(), b.ravel())[0, 1] > 0.9
+        assert not np.array_equal(a, b)
+
+
+def told(classes, novelty=1.0):
+    logits = np.eye(4, dtype=np.float32)[classes]
+    return {
+        "classes": logits,
+        "attributes": np.tile(logits, 2),
+        "novelty": np.full(len(classes), novelty, np.float32),
+    }
+
+
+def test_answers_are_compared_one_by_one():
+    values = [slice(0, 4), slice(4, 8)]
+    same = same_answers(told([0, 1, 2, 3]), told([0, 1, 2, 3]), values)
+    assert same == {"int8_answers": 1.0, "int8_novelty": 0.0}
+    other = same_answers(told([0, 1, 2, 3]), told([0, 1, 2, 0], 1.1), values)
+    assert other["int8_answers"] == pytest.approx(0.75)
+    assert other["int8_novelty"] == pytest.approx(0.1)
+    # An attribute nobody marked does not count.
+    first, second = told([0, 1]), told([0, 1])
+    second["attributes"][:, 4:] = second["attributes"][:, 4:][:, ::-1]
+    assert same_answers(first, second, values[:1])["int8_answers"] == 1.0
+    assert same_answers(first, second, values)["int8_answers"] == pytest.approx(2 / 3)
+
+
+def boxes(*rows):
+    """Rows of (x, kind): boxes of 10 x 10."""
+    return Detections(
+        np.array([(x, 0.0, 10.0, 10.0) for x, _ in rows]).reshape(-1, 4),
+        np.full(len(rows), 0.5),
+        np.array([k for _, k in rows], np.intp),
+    )
+
+
+def test_agreement_counts_cells_found_by_both_and_how_well_they_lie():
+    same = boxes((0, 0), (30, 1))
+    assert agreement([same], [same]) == {"int8_agreement": 1.0, "int8_iou": 1.0}
+    one_off = agreement([same], [boxes((1, 0), (30, 1))])
+    assert one_off["int8_agreement"] == 1.0
+    assert one_off["int8_iou"] == pytest.approx((9 / 11 + 1) / 2)
+    both = agreement([boxes((0, 0), (50, 1))], [boxes((1, 0), (50, 0))])
+    assert both["int8_agreement"] == 0.5 and both["int8_iou"] == pytest.approx(9 / 11)
+    renamed = agreement([same], [boxes((0, 0), (30, 2))])
+    assert renamed["int8_agreement"] == pytest.approx(0.5)
+    assert agreement([same], [boxes()])["int8_agreement"] == 0.0
+    assert agreement([boxes()], [boxes()]) == {"int8_agreement": 1.0, "int8_iou": 1.0}
+
+
+@pytest.mark.slow
+def test_an_eight_bit_detector_is_smaller_and_finds_nearly_the_same():
+    torch.manual_seed(0)
+    model = CellDetector("mobilenetv2_035", 3, 16).eval()
+    with torch.no_grad():
+        model.kind_head.bias.fill_(-1.0)
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (64, 64, 3), dtype=np.uint8) for _ in range(3)]
+    example = torch.from_numpy(images[0][None])
+    plain = to_onnx(DetectorGraph(model), example, ("image", ("scores", "boxes")))
+    level = logging.getLogger().level
+    small = quantise_detector(plain, images)
+    assert logging.getLogger().level == level
+    assert len(small) < 0.8 * len(plain)
+    spec = {
+        "file": "detector.onnx",
+        "thresholds": dict.fromkeys(KINDS, 0.2),
+        "stride": CellDetector.stride,
+        "nms_iou": 0.6,
+    }
+    found = [_detections(m, images, spec) for m in (plain, small)]
+    assert sum(map(len, found[0])) > 10 and agreement(*found)["int8_iou"] > 0.7

@@ -1,0 +1,47 @@
+"""The threshold is chosen on what the finished bundle itself says."""
+
+import json
+
+import pytest
+
+from bloodfilm.core import Cell, Dataset, Domain, Field
+from bloodfilm.export.threshold import set_threshold
+from bloodfilm.inference.bundle import load_bundle
+from bloodfilm.training.data.sources import SourcedField
+from fake_bundle import Disc, box_of, dark, draw, save, write_bundle
+
+LOOKALIKE = (120, 60, 90)
+
+
+def field(path, *discs):
+    """A field whose dark discs alone are labelled as what they are; red cells tell the scale."""
+    red = [Disc(15.0 + 14.0 * i, 90.0) for i in range(8)]
+    save(path, draw([*discs, *red], (520, 420)))
+    cells = [
+        Cell(
+            tuple(float(v) for v in box_of(d)),
+            "red cell" if d.colour != dark("monocyte") else "monocyte",
+        )
+        for d in (*discs, *red)
+    ]
+    item = Field(path, 520, 420, tuple(cells), domain=Domain(um_per_px=0.25, squeeze=1.0))
+    return SourcedField(item, Dataset("drawn", (item,)), 1.0)
+
+
+@pytest.fixture
+def held(tmp_path):
+    cell, other = Disc(80.0, 30.0, 12.0, dark("monocyte")), Disc(30.0, 30.0, 12.0, LOOKALIKE)
+    return [field(tmp_path / f"{i}.png", cell, other) for i in range(3)]
+
+
+def test_the_closer_look_makes_a_threshold_that_keeps_lookalikes_out(tmp_path, held):
+    plain = write_bundle(tmp_path / "plain")
+    careful = write_bundle(tmp_path / "careful", confirms=True)
+    assert set_threshold(plain, held) == pytest.approx(2 / 3)  # three right of six
+    assert set_threshold(careful, held) == 1.0
+    manifest = json.loads((careful / "manifest.json").read_text())
+    threshold = manifest["detector"]["thresholds"]["nucleated cell"]
+    # The lookalike's score is at most the root of 0.0004, the cell's nearly one.
+    assert 0.05 < threshold <= 1
+    assert manifest["metrics"]["validation"]["detector"]["f1_confirmed_cell"] == 1.0
+    assert load_bundle(careful).manifest.detector.thresholds["nucleated cell"] == threshold

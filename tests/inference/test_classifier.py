@@ -1,0 +1,131 @@
+"""What the reader's numbers are turned into: depth, abstention, what was never learnt."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bloodfilm.core.attributes import LLD_SCHEMA
+from bloodfilm.core.taxonomy import DEFAULT_TAXONOMY
+from bloodfilm.inference.classifier import Reader, leaf_probabilities, touches_edge
+from bloodfilm.inference.manifest import Manifest
+from fake_bundle import LEAVES, manifest
+
+
+def make_reader(**changes) -> Reader:
+    data = manifest({"detector.onnx": b"", "reader.onnx": b""})
+    data["unlearnt"] = changes.pop("unlearnt", {"classes": [], "attributes": []})
+    data["reader"].update(changes)
+    return Reader(Manifest.model_validate(data))
+
+
+def logits(**leaves: float) -> np.ndarray:
+    """Log probabilities; what is not named shares what is left."""
+    left = max(1 - sum(leaves.values()), 1e-12) / (len(LEAVES) - len(leaves))
+    named = {k.replace("_", " "): v for k, v in leaves.items()}
+    return np.log([[named.get(leaf, left) for leaf in LEAVES]])
+
+
+def read_one(reader: Reader, classes, attributes=None, novelty=0.0):
+    attributes = np.zeros((1, LLD_SCHEMA.width)) if attributes is None else attributes
+    return reader.read(classes, attributes, np.array([novelty]))[0]
+
+
+def test_a_sure_class_is_named_to_the_leaf():
+    reading = read_one(make_reader(class_confidence=0.7), logits(eosinophil=0.9))
+    assert (reading.label, round(reading.label_score, 6)) == ("eosinophil", 0.9)
+    assert sum(reading.probabilities.values()) == pytest.approx(1)
+
+
+def test_a_doubt_between_siblings_is_named_by_their_parent():
+    unsure = logits(band_neutrophil=0.48, segmented_neutrophil=0.48)
+    reading = read_one(make_reader(class_confidence=0.7), unsure)
+    assert (reading.label, round(reading.label_score, 6)) == ("neutrophil", 0.96)
+
+
+def test_a_doubt_across_lineages_stops_at_the_white_cell():
+    reading = read_one(make_reader(class_confidence=0.7), logits(monocyte=0.48, lymphocyte=0.48))
+    assert reading.label == "white cell"
+
+
+def test_not_even_a_white_cell_for_sure():
+    reading = read_one(make_reader(class_confidence=0.7), logits(erythroblast=0.5, lymphocyte=0.5))
+    assert (reading.label, reading.label_score) == ("nucleated cell", 1.0)
+
+
+@given(seed=st.integers(0, 2**32 - 1), confidence=st.floats(0.5, 1))
+def test_the_node_is_sure_enough_and_no_deeper_one_is(seed, confidence):
+    reader = make_reader(class_confidence=confidence)
+    p = np.random.default_rng(seed).dirichlet(np.full(len(LEAVES), 0.3))
+    node, score = reader.deepest_sure(p)
+
+    def total(name):
+        return p[np.array(DEFAULT_TAXONOMY.leaf_mask(name, LEAVES))].sum()
+
+    assert score == pytest.approx(total(node))
+    assert node == "nucleated cell" or score >= confidence
+    assert all(total(child) < confidence for child in DEFAULT_TAXONOMY.children(node))
+
+
+def test_a_class_never_learnt_gets_nothing_whatever_its_logit():
+    reader = make_reader(unlearnt={"classes": ["monoblast"], "attributes": []})
+    loud = np.zeros((1, len(LEAVES)))
+    loud[0, LEAVES.index("monoblast")] = 1000.0
+    reading = read_one(reader, loud)
+    assert "monoblast" not in reading.probabilities
+    assert sum(reading.probabilities.values()) == pytest.approx(1)
+
+
+def test_a_temperature_softens_but_does_not_reorder():
+    raw = np.array([[3.0, 1.0, 0.0]])
+    sharp = leaf_probabilities(raw, [True] * 3)
+    soft = leaf_probabilities(raw, [True] * 3, temperature=3.0)
+    assert soft.max() < sharp.max()
+    assert (np.argsort(soft) == np.argsort(sharp)).all()
+    huge = leaf_probabilities(np.array([[1e4, -1e4, 0.0]]), [True] * 3)
+    np.testing.assert_allclose(huge, [[1, 0, 0]])
+
+
+def test_an_attribute_abstains_below_its_confidence_and_keeps_its_probabilities():
+    values = np.zeros((1, LLD_SCHEMA.width))
+    values[0, LLD_SCHEMA.slices["nuclear_shape"]] = np.log([0.35, 0.65])
+    values[0, LLD_SCHEMA.slices["nucleolus"]] = np.log([0.45, 0.55])
+    reader = make_reader(attribute_confidence=0.6)
+    got = read_one(reader, logits(basophil=0.9), values).attributes
+    assert (got["nuclear_shape"].value, got["nucleolus"].value) == ("irregular", None)
+    assert got["nucleolus"].probability == pytest.approx(0.55)
+    assert got["nucleolus"].probabilities["inconspicuous"] == pytest.approx(0.45)
+
+
+def test_an_attribute_has_its_own_temperature():
+    values = np.zeros((1, LLD_SCHEMA.width))
+    values[0, LLD_SCHEMA.slices["nuclear_shape"]] = [0.0, 2.0]
+    reader = make_reader(temperatures={"nuclear_shape": 2.0})
+    answer = read_one(reader, logits(basophil=0.9), values).attributes["nuclear_shape"]
+    assert answer.probability == pytest.approx(1 / (1 + np.exp(-1)))
+
+
+def test_an_attribute_never_learnt_says_nothing():
+    reader = make_reader(unlearnt={"classes": [], "attributes": ["nucleolus"]})
+    loud = np.full((1, LLD_SCHEMA.width), 0.0)
+    loud[0, LLD_SCHEMA.slices["nucleolus"]] = [50.0, 0.0]
+    answer = read_one(reader, logits(basophil=0.9), loud).attributes["nucleolus"]
+    assert (answer.value, answer.probability, dict(answer.probabilities)) == (None, 0.0, {})
+
+
+def test_novelty_is_told_above_its_threshold_and_never_without_one():
+    cell = logits(basophil=0.9)
+    assert not read_one(make_reader(novelty_threshold=2.0), cell, novelty=2.0).novel
+    assert read_one(make_reader(novelty_threshold=2.0), cell, novelty=2.1).novel
+    assert not read_one(make_reader(novelty_threshold=None), cell, novelty=1e9).novel
+
+
+def test_no_cells_no_readings():
+    empty = np.zeros((0, len(LEAVES))), np.zeros((0, LLD_SCHEMA.width)), np.zeros(0)
+    assert make_reader().read(*empty) == []
+
+
+def test_a_box_at_the_edge_is_cut():
+    assert touches_edge((0.5, 20, 30, 30), 100, 100)
+    assert touches_edge((20, 70, 30, 29.5), 100, 100)
+    assert not touches_edge((2, 2, 30, 30), 100, 100)

@@ -1,0 +1,63 @@
+import pytest
+
+from bloodfilm.core.taxonomy import DEFAULT_TAXONOMY
+from bloodfilm.report.html import formatting
+from bloodfilm.report.html.sections import flat, shared_folder
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        (0, "0 %"),
+        (0.0004, "< 0.1 %"),
+        (0.051, "5.1 %"),
+        (0.5, "50 %"),
+        (0.995, "99.5 %"),
+        (1, "100 %"),
+    ],
+)
+def test_percent(share, text):
+    assert formatting.percent(share).replace("\xa0", " ") == text
+
+
+def test_unlearnt_blasts_are_told_apart():
+    said = formatting.unlearnt_classes(["monoblast", "eosinophil"], DEFAULT_TAXONOMY.blasts)
+    assert len(said) == 2
+    assert "a monoblast" in said[0] and "count of blasts" in said[0]
+    assert "an eosinophil" in said[1] and "count of blasts" not in said[1]
+    assert formatting.unlearnt_classes([], DEFAULT_TAXONOMY.blasts) == []
+
+
+def test_view_words():
+    view = {"um_per_px_x": 0.27, "um_per_px_y": 0.15, "scale_source": "pooled"}
+    text, doubtful = formatting.view_words({**view, "red_cells": 1, "confidence": 0.8})
+    assert "0.270 × 0.150 µm per pixel" in text and "other fields of the folder" in text
+    assert "(1 red cell found)" in text and not doubtful
+    assert formatting.view_words({**view, "confidence": 0.2})[1]
+    assert formatting.view_words({**view, "scale_source": "assumed"})[1]
+    assert formatting.view_words({}) == ("Scale unknown.", True)
+
+
+def test_misleading_characters_are_shown():
+    assert formatting.clean("a\u202eb\n\udcff") == "a\\u202eb\\u000a\\udcff"
+    assert formatting.clean("ü 白") == "ü 白"
+
+
+@pytest.mark.parametrize(
+    ("paths", "folder"),
+    [
+        (["a/b/1.png", "a/b/2.png"], "a/b/"),
+        (["a/b/1.png", "a/bc/2.png"], "a/"),
+        (["x.png", "y.png"], ""),
+        (["/x/y.png"], ""),
+        (["a/1.png", "a/1.png"], "a/"),
+    ],
+)
+def test_shared_folder(paths, folder):
+    assert shared_folder(paths) == folder
+
+
+def test_flat_is_cut():
+    lines = flat({"a": {"b": 1.23456, "c": [1, 2]}, **{f"k{i}": i for i in range(50)}}, most=10)
+    assert lines[:2] == [("a › b", "1.235"), ("a › c", "1, 2")]
+    assert len(lines) == 11 and lines[-1][1].startswith("42 more")

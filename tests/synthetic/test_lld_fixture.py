@@ -1,0 +1,86 @@
+"""Every planted fault is found where it was planted; a clean set gives no error."""
+
+from pathlib import Path
+
+import pytest
+
+from bloodfilm.audit import KINDS
+from bloodfilm.core import ConfigError
+from bloodfilm.core.boxes import iou
+from bloodfilm.formats import open_dataset
+from bloodfilm.synthetic.lld_fixture.builder import BedPlan
+from bloodfilm.synthetic.lld_fixture.cell_faults import BOX_FAULTS, write_bed
+
+
+def found(audited, planted):
+    """Findings of the planted kind, at the planted place."""
+    return [
+        f
+        for f in audited.findings
+        if f.kind == planted.kind
+        and planted.image in {Path(f.file), *map(Path, f.others)}
+        and (planted.other is None or planted.other in {Path(f.file), *map(Path, f.others)})
+        and (
+            set(planted.annotations) <= set(f.annotations) or planted.kind == "unmarked white cell"
+        )
+    ]
+
+
+def test_every_fault_is_planted_and_found(faulty):
+    assert len(faulty.planted) >= len(BOX_FAULTS)
+    missed = [p for p in faulty.planted if not found(faulty, p)]
+    assert missed == []
+
+
+def test_the_finding_on_a_sure_fault_is_sure(faulty):
+    sure = {"exact repeat", "zero size", "outside", "stray code", "missing image", "patient leak"}
+    for planted in faulty.planted:
+        if planted.kind in sure:
+            assert max(f.sure for f in found(faulty, planted)) >= 0.9
+
+
+def test_a_clean_set_gives_no_error(clean):
+    assert [f for f in clean.findings if f.severity == "error"] == []
+    kinds = {f.kind for f in clean.findings}
+    assert kinds <= {"confounded", "few patients", "cut by the edge", "squeeze", "not checked"}
+
+
+def test_each_finding_says_what_where_and_what_to_do(faulty):
+    for f in faulty.findings:
+        assert f.kind in KINDS
+        assert f.what and f.suggestion and f.file
+        assert 0 <= f.sure <= 1
+
+
+def test_overlaps_are_measured_to_the_pixel(faulty):
+    said = {f.others[0]: f.what for f in faulty.findings if f.kind == "overlapping fields"}
+    plain = next(what for file, what in said.items() if "1_51_" in file)
+    turned = next(what for file, what in said.items() if "1_61_" in file)
+    assert "(37, 144) px" in plain and "turned" not in plain
+    assert "(37, 144) px" in turned and "turned by 180 degrees" in turned
+
+
+def test_an_unmarked_cell_is_shown_where_it_is(faulty):
+    planted = next(p for p in faulty.planted if p.kind == "unmarked white cell")
+    clean_ids = {f.annotations for f in found(faulty, planted)}
+    assert clean_ids
+    assert all(f.boxes for f in found(faulty, planted))
+
+
+def test_the_bed_reads_as_lld(clean):
+    dataset = open_dataset(clean.root)
+    assert dataset.problems == ()
+    assert {f.domain.name for f in dataset} == {"H/40X/C2"}
+    assert {f.split for f in dataset} == {"train", "test"}
+    texts = open_dataset(clean.root, labels="AttriDet")
+    by_name = {f.path.name: f for f in texts}
+    for field in dataset:
+        other = by_name[field.path.name]
+        assert [c.label for c in field.cells] == [c.label for c in other.cells]
+        for a, b in zip(field.cells, other.cells, strict=True):
+            assert iou([a.box], [b.box])[0, 0] > 0.99
+
+
+def test_an_unknown_fault_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="no fault 'rust'"):
+        write_bed(tmp_path, BedPlan(faults=("rust",)))

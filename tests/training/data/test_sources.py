@@ -1,0 +1,150 @@
+"""From data sets to canonical fields: no leak, the right scale, truth in the right pixels."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bloodfilm.core import Cell, Dataset, Domain, Field, Region
+from bloodfilm.core.errors import ConfigError
+from bloodfilm.imaging.canonical import canonical_view
+from bloodfilm.training.config import Source
+from bloodfilm.training.data.sources import (
+    KINDS,
+    SourcedField,
+    kind_of,
+    load_field,
+    load_fields,
+    open_sources,
+    refuse_leaks,
+    training_view,
+)
+from fake_bundle import box_of, draw, lay_out, save
+from tiny import silent, write_set
+
+SET = Dataset("set", ())
+
+
+def sourced(name="a.png", dataset=SET, **more):
+    return SourcedField(Field(Path(name), **more), dataset, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("what", "left", "right"),
+    [
+        ("field", sourced("x/../a.png"), sourced("a.png")),
+        ("patient", sourced(patient="7"), sourced("b.png", patient="7")),
+        ("twin group", sourced(meta={"twin": "t1"}), sourced("b.png", meta={"twin": "t1"})),
+    ],
+)
+def test_leaks_are_refused(what, left, right):
+    with pytest.raises(ConfigError, match=f"{what} .* in training and in validation"):
+        refuse_leaks([sourced("other.png"), left], [right, sourced("more.png")])
+
+
+def test_likeness_that_is_no_leak():
+    other = Dataset("other set", ())
+    refuse_leaks(
+        [sourced(patient="7", meta={"twin": ""}), sourced("b.png")],
+        [sourced("c.png", other, patient="7", meta={"twin": ""}), sourced("d.png")],
+    )
+
+
+def test_sources_are_their_splits(tmp_path):
+    write_set(tmp_path / "discs", 2, 1)
+    train = open_sources([Source(path="discs", splits=("train",), repeat=2.0)], tmp_path)
+    assert [s.field.patient for s in train] == ["train0", "train1"]
+    assert {s.repeat for s in train} == {2.0}
+    assert len(open_sources([Source(path="discs")], tmp_path)) == 3
+    with pytest.raises(ConfigError, match="no field in splits test"):
+        open_sources([Source(path="discs", splits=("test",))], tmp_path)
+
+
+def squeezed(um_per_px=0.2, squeeze=0.6):
+    discs = lay_out(60, 50)
+    size = round(60 * squeeze / um_per_px), round(50 / um_per_px)
+    boxes = [tuple(float(v) for v in box_of(d, um_per_px, squeeze)) for d in discs]
+    return draw(discs, size, um_per_px, squeeze), boxes
+
+
+def test_red_cells_boxes_are_the_ruler():
+    image, boxes = squeezed()
+    cells = tuple(Cell(b, "red cell") for b in boxes)
+    # Half of another cell, cut by the edge, tells nothing of size; nor does a white cell.
+    cells += tuple(Cell((0.0, y, 6.0, 30.0), "red cell") for y in range(9))
+    cells += (Cell((30.0, 30.0, 60.0, 60.0), "neutrophil"),)
+    view = training_view(Field(Path("a"), cells=cells, domain=Domain(um_per_px=9.9)), image)
+    assert view.um_per_px_y == pytest.approx(0.2)
+    assert view.um_per_px_x == pytest.approx(0.2 / 0.6)
+    assert view.red_cells == len(boxes)
+
+
+def test_nearly_round_cells_are_round():
+    image, _ = squeezed()
+    cells = tuple(Cell((10.0 + i, 10.0, 30.0, 31.0), "red cell") for i in range(5))
+    view = training_view(Field(Path("a"), cells=cells), image)
+    assert view.um_per_px_x == view.um_per_px_y == pytest.approx(7.5 / np.sqrt(30 * 31))
+
+
+def test_without_boxes_what_is_stated_counts():
+    image, _ = squeezed()
+    domain = Domain(um_per_px=0.3, squeeze=0.5)
+    view = training_view(Field(Path("a"), domain=domain), image)
+    assert (view.um_per_px_y, view.um_per_px_x) == (0.3, 0.6)
+    view = training_view(Field(Path("a"), domain=Domain(um_per_px=0.3)), image)
+    assert view.um_per_px_x == view.um_per_px_y == 0.3
+
+
+def test_without_either_the_picture_tells():
+    image = draw(lay_out(100, 90), (500, 450), 0.2)
+    view = training_view(Field(Path("a")), image)
+    assert view == canonical_view(image) and view.scale_source == "measured"
+    assert view.um_per_px_y == pytest.approx(0.2, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("label", "kind"),
+    [("neutrophil", 0), ("white cell", 0), ("erythroblast", 0), ("red cell", 1), ("platelet", 2)],
+)
+def test_a_label_of_any_depth_has_a_kind(label, kind):
+    assert KINDS[kind_of(label, SET)] == KINDS[kind]
+
+
+def test_a_label_that_could_be_several_kinds_has_none():
+    assert kind_of("cell", SET) is None and kind_of(None, SET) is None
+
+
+def test_truth_and_region_come_to_canonical_pixels(tmp_path):
+    image, boxes = squeezed()
+    path = save(tmp_path / "a.png", image)
+    height, width = image.shape[:2]
+    cells = (
+        Cell(boxes[0], "red cell"),
+        Cell(boxes[1], "neutrophil"),
+        Cell(boxes[2], None),
+        Cell(boxes[3], "neutrophil", ignore=True),
+        Cell(boxes[4], "cell"),
+        Cell(None, "monocyte"),
+    )
+    half = Region.rect(0, 0, width / 2, height)
+    field = Field(path, cells=cells, region=half, domain=Domain(um_per_px=0.2, squeeze=0.6))
+    loaded = load_field(SourcedField(field, SET, 2.5), 0.25)
+    assert loaded.image.shape == (200, 240, 3) and loaded.repeat == 2.5
+    assert loaded.kinds.tolist() == [1, 0] and len(loaded.ignore) == 3
+    assert np.allclose(loaded.boxes[:, 2:], 30, atol=0.2)
+    assert np.allclose(loaded.boxes[0], np.array(boxes[0]) * [4 / 3, 0.8, 4 / 3, 0.8], atol=0.2)
+    mask = loaded.region.mask(240, 200)
+    assert mask[:, :120].all() and not mask[:, 120:].any()
+
+
+def test_a_field_that_cannot_be_opened_is_left_out(tmp_path, caplog):
+    image, _boxes = squeezed()
+    good = Field(save(tmp_path / "a.png", image), domain=Domain(um_per_px=0.2))
+    (tmp_path / "b.png").write_bytes(b"rubbish")
+    bad = replace(good, path=tmp_path / "b.png")
+    fields = [SourcedField(bad, SET, 9.0), SourcedField(good, SET, 2.0)]
+    assert [f.repeat for f in load_fields(fields, 0.25, silent)] == [2.0]
+    assert "b.png" in caplog.text
+    with pytest.raises(ConfigError, match="none of the fields"):
+        load_fields(fields[:1], 0.25, silent)

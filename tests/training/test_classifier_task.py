@@ -1,0 +1,219 @@
+"""What the reader is taught: crops, groups of leaves, weights of values, prototypes."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import f1_score
+
+from bloodfilm.core import DEFAULT_TAXONOMY, LLD_SCHEMA
+from bloodfilm.core.errors import ConfigError
+from bloodfilm.training.checkpoint import save_checkpoint
+from bloodfilm.training.config import Source, parse_config
+from bloodfilm.training.data.cell_crops import (
+    Crops,
+    label_groups,
+    load_crops,
+    plain_crop,
+    reader_leaves,
+)
+from bloodfilm.training.data.sources import open_sources
+from bloodfilm.training.tasks.classifier import ReaderTask, macro_f1, read_crops, value_weights
+from tiny import COLOURS, a_field, config, silent, write_set
+
+CPU = torch.device("cpu")
+LEAVES = reader_leaves(DEFAULT_TAXONOMY)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    write_set(folder / "discs", 4, 2)
+    return folder
+
+
+def masks(*labels):
+    return np.array([DEFAULT_TAXONOMY.leaf_mask(label, LEAVES) for label in labels])
+
+
+def learnt(*labels):
+    groups = label_groups(masks(*labels))
+    return {n for n, s in zip(LEAVES, groups.any(0), strict=True) if s}
+
+
+def test_leaves_taught_through_the_label_above_count_as_learnt():
+    assert learnt("monocyte", "basophil", "monocyte") == {"monocyte", "basophil"}
+    # LLD's neutrophils: neither band nor segmented ones are named anywhere.
+    assert learnt("neutrophil", "monocyte") == {
+        "band neutrophil", "segmented neutrophil", "monocyte"
+    }  # fmt: skip
+    # A set whose leaves are partly named is about those.
+    assert learnt("neutrophil", "segmented neutrophil") == {"segmented neutrophil"}
+    assert learnt("white cell", "monocyte", "neutrophil") == {
+        "monocyte", "band neutrophil", "segmented neutrophil"
+    }  # fmt: skip
+    assert learnt("white cell") == set(DEFAULT_TAXONOMY.leaves_under("white cell"))
+
+
+def test_groups_come_larger_first_so_that_the_closer_label_has_the_last_word():
+    sizes = label_groups(masks("monocyte", "neutrophil", "lymphocyte lineage")).sum(1)
+    assert sizes.tolist() == sorted(sizes, reverse=True) == [3, 2, 1]
+
+
+def test_crops_are_centred_on_their_cells(root):
+    sourced = open_sources([Source(path="discs", splits=("train",), repeat=1.5)], root)
+    crops = load_crops(sourced, LLD_SCHEMA, DEFAULT_TAXONOMY, silent)
+    assert len(crops) == 8 and crops.images.shape == (8, 200, 200, 3)
+    assert (crops.weights == 1.5).all()
+    assert np.allclose(crops.sizes, 12.0, atol=0.01)
+    for image, allowed in zip(crops.images, crops.allowed, strict=True):
+        (leaf,) = np.array(LEAVES)[allowed]
+        crop = plain_crop(image)
+        # White balance makes blue of the discs' ground what BLUES says.
+        blue = crop[54:74, 54:74, 2].mean()
+        nearest = min(COLOURS, key=lambda n: abs(COLOURS[n][2] * 245 / 225 - blue))
+        assert nearest == leaf
+        ys, xs = np.nonzero(crop[..., 1] < 100)
+        assert abs(xs.mean() + 0.5 - 64) < 1 and abs(ys.mean() + 0.5 - 64) < 1
+    sizes = crops.codes[:, LLD_SCHEMA.names.index("cell_size")]
+    monocytes = crops.allowed[:, LEAVES.index("monocyte")]
+    assert (sizes == np.where(monocytes, 2, 0)).all()
+    unmarked = LLD_SCHEMA.names.index("cytoplasm")
+    assert (crops.codes[:, unmarked] == -1).all()
+
+
+def test_no_cell_to_read_is_refused(root):
+    def red_only(item):
+        cells = tuple(c for c in item.cells if c.label == "red cell")
+        return item.with_cells(cells)
+
+    from dataclasses import replace
+
+    sourced = open_sources([Source(path="discs")], root)
+    empty = [replace(s, field=red_only(s.field)) for s in sourced]
+    with pytest.raises(ConfigError, match="no cell with a class"):
+        load_crops(empty, LLD_SCHEMA, DEFAULT_TAXONOMY, silent)
+
+
+def task(root, **sections):
+    return ReaderTask(parse_config(config("reader", **sections), "test"), root, silent)
+
+
+@pytest.fixture(scope="module")
+def tiny_task(root):
+    return task(root, optim={"samples": None})
+
+
+def test_the_record_names_what_was_never_seen(tiny_task):
+    record = tiny_task.record()
+    assert record["leaves"] == list(LEAVES)
+    assert set(LEAVES) - set(record["unlearnt"]["classes"]) == {
+        "lymphocyte", "monocyte", "basophil"
+    }  # fmt: skip
+    # Marked with two values: size. With one: nucleolus. The others never.
+    assert set(LLD_SCHEMA.names) - set(record["unlearnt"]["attributes"]) == {"cell_size"}
+    (source,) = record["sources"]["train"]
+    assert (source["name"], source["licence"], source["fields"]) == ("discs", "CC0-1.0", 4)
+
+
+def test_an_epoch_shows_every_cell_once_shuffled(tiny_task):
+    first, again, second = tiny_task.keys(0), tiny_task.keys(0), tiny_task.keys(1)
+    assert first == again and sorted(first) == [(0, i) for i in range(8)]
+    assert [i for _, i in first] != [i for _, i in second]
+    crop, allowed, _, nucleated = tiny_task.sample((0, 3))
+    assert (crop == tiny_task.sample((0, 3))[0]).all()
+    assert any((crop != tiny_task.sample((epoch, 3))[0]).any() for epoch in range(1, 5))
+    assert allowed.sum() == 1 and nucleated
+
+
+def test_repeat_shows_cells_more_or_less_often(root):
+    twice = {"train": [{"path": "discs", "splits": ["train"], "repeat": 2.5}]}
+    keys = task(root, data=twice, optim={"samples": None}).keys(0)
+    counts = np.bincount([i for _, i in keys], minlength=8)
+    assert set(counts) <= {2, 3} and 16 < counts.sum() < 24
+
+
+def test_only_learnt_attributes_have_a_term(tiny_task):
+    batch = tiny_task.collate([tiny_task.sample((0, i)) for i in range(6)])
+    terms = tiny_task.losses(tiny_task.network.train(), batch, CPU)
+    assert set(terms) == {"cell_size", "class"}
+    assert all(t.isfinite() for t in terms.values())
+
+
+def test_prototypes_make_learnt_cells_familiar_and_groups_share_one(root, tmp_path):
+    write_set(tmp_path / "discs", 4, 2)
+    from bloodfilm.core import Dataset
+    from bloodfilm.formats import save_dataset
+
+    folder = tmp_path / "more"
+    folder.mkdir()
+    fields = tuple(a_field(folder / f"n{i}.png", i, "train", "neutrophil") for i in range(2))
+    save_dataset(Dataset("neutrophils", fields), folder, "bloodfilm")
+    both = {"train": [{"path": "discs", "splits": ["train"]}, {"path": "more"}]}
+    mixed = task(tmp_path, data=both)
+    assert not {"band neutrophil", "segmented neutrophil"} & set(
+        mixed.record()["unlearnt"]["classes"]
+    )
+    model = mixed.network.eval()
+    mixed.finish(model, CPU)
+    prototypes = model.get_buffer("prototypes")
+    band, segmented = (LEAVES.index(f"{n} neutrophil") for n in ("band", "segmented"))
+    assert torch.equal(prototypes[band], prototypes[segmented])
+    assert prototypes[band].abs().max() < 1e3 < prototypes[LEAVES.index("monoblast")].min()
+    description = torch.from_numpy(read_crops(model, mixed.train, CPU)["description"])
+    novelty = model.novelty(description)
+    assert novelty.max() < 50 and model.novelty(description + 100).min() > novelty.max()
+
+
+def test_one_broad_label_alone_can_be_finished(tmp_path):
+    from bloodfilm.core import Dataset
+    from bloodfilm.formats import save_dataset
+
+    for name in ("train", "val"):
+        folder = tmp_path / name
+        folder.mkdir()
+        fields = tuple(a_field(folder / f"{i}.png", i, name, "white cell") for i in range(2))
+        save_dataset(Dataset("white", fields), folder, "bloodfilm")
+    data = {"train": [{"path": "train"}], "validation": [{"path": "val"}]}
+    broad = task(tmp_path, data=data)
+    broad.finish(broad.network.eval(), CPU)
+    assert broad.network.get_buffer("spread").isfinite().all()
+    assert broad.validate(broad.network, CPU)["class_accuracy"] <= 1
+
+
+def test_batches_of_one_are_refused(root):
+    with pytest.raises(ConfigError, match=r"optim\.batch"):
+        task(root, optim={"batch": 1})
+
+
+def test_rare_values_weigh_more_and_the_mean_cell_weighs_one():
+    codes = np.full((10, len(LLD_SCHEMA.attributes)), -1)
+    codes[:, 1] = [0] * 8 + [1, 1]
+    codes[:5, 0] = [0, 0, 0, 2, 2]
+    codes[:3, 2] = 1
+    crops = Crops(*([np.zeros(10)] * 2), codes, *([np.zeros(10)] * 2))
+    weights = value_weights(crops, LLD_SCHEMA, 0.5)
+    assert list(weights) == list(LLD_SCHEMA.names[:2])  # two values or more
+    common, rare = weights[LLD_SCHEMA.names[1]].tolist()
+    assert rare / common == pytest.approx(2.0) and (8 * common + 2 * rare) / 10 == pytest.approx(1)
+    assert weights[LLD_SCHEMA.names[0]][1] == 0  # never occurs
+    assert value_weights(crops, LLD_SCHEMA, 0.0)[LLD_SCHEMA.names[1]].tolist() == [1, 1]
+
+
+def test_macro_f1_is_scikit_learns():
+    rng = np.random.default_rng(0)
+    truth, said = rng.integers(0, 3, 60), rng.integers(0, 4, 60)
+    assert macro_f1(truth, said) == pytest.approx(f1_score(truth, said, average="macro"))
+
+
+def test_a_run_can_start_from_another_of_the_same_network(root, tiny_task, tmp_path):
+    with torch.no_grad():
+        for parameter in tiny_task.network.parameters():
+            parameter.add_(1)
+    save_checkpoint(tmp_path / "new.pt", {"model": tiny_task.network.state_dict()})
+    started = task(root, model={"start": str(tmp_path / "new.pt")}).network.state_dict()
+    kept = tiny_task.network.state_dict()
+    assert all(torch.equal(started[k], kept[k]) for k in kept)
+    save_checkpoint(tmp_path / "other.pt", {"model": {"weight": torch.ones(2)}})
+    for name in ("other", "none"):
+        with pytest.raises(ConfigError, match=name):
+            task(root, model={"start": str(tmp_path / f"{name}.pt")})
