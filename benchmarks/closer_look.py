@@ -6,7 +6,7 @@ TXL-PBC's validation fields, as they are, redrawn in looks nobody photographed (
 colour, other stain, light, focus; seeded), and with four tenths of their colour. A nucleated cell's
 score is the detector's, times a share that its stain contrast leaves, times the reader's
 probability to some power; the table shows white-cell AP50 and AP50-95 for several weights. The
-defaults of `Weights` are chosen by it.
+defaults of `ScoreFusion` are chosen by it.
 """
 
 import argparse
@@ -27,19 +27,19 @@ from bloodfilm.core import Domain
 from bloodfilm.core.results import CellResult
 from bloodfilm.inference.analyzer import Analyzer
 from bloodfilm.inference.bundle import default_bundle, load_bundle
-from bloodfilm.inference.fusion import Weights
+from bloodfilm.inference.fusion import ScoreFusion
 from bloodfilm.training.config import load_config
-from bloodfilm.training.data.augment import vary_look
+from bloodfilm.training.data.augment import vary_appearance
 from bloodfilm.training.data.sources import CanonicalField, load_field, open_sources
-from bloodfilm.training.data.stain_augment import dyes_of, recolour
+from bloodfilm.training.data.stain_augment import recolour, stain_vectors
 from bloodfilm.training.tasks.detector import LOWEST_SCORE, score_results
 
 CONTRASTS = (0.0, 0.03, 0.045, 0.06, 0.12)
 STEEPNESS = (2.0, 4.0)
 POWERS = (0.0, 0.125, 0.25, 0.5, 1.0)
-ALONE = Weights(contrast=0, closer_look=0)
+ALONE = ScoreFusion(contrast=0, closer_look=0)
 TRIED = [
-    Weights(contrast, steepness, power)
+    ScoreFusion(contrast, steepness, power)
     for contrast in CONTRASTS
     for steepness in (STEEPNESS if contrast else STEEPNESS[:1])
     for power in POWERS
@@ -53,9 +53,9 @@ CONFIG = Path(__file__).parents[1] / "configs" / "detector.toml"
 def redrawn(field: CanonicalField, seed: int) -> NDArray[np.uint8]:
     """Return a field's picture in another look, as hard as the detector is trained on."""
     rng = np.random.default_rng([5, seed])
-    dyes = dyes_of(field)
+    dyes = stain_vectors(field)
     image = field.image if dyes is None else recolour(field.image, dyes, rng)
-    return vary_look(image, rng, load_config(CONFIG).augment)
+    return vary_appearance(image, rng, load_config(CONFIG).augment)
 
 
 def paled(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -97,7 +97,7 @@ def main() -> None:
         options.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
-def weigh(cell: CellResult, weights: Weights) -> CellResult:
+def weigh(cell: CellResult, weights: ScoreFusion) -> CellResult:
     """Return a cell that the detector alone has scored with the other evidence weighed in."""
     score = cell.score
     if cell.stain_contrast is not None:

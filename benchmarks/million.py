@@ -250,12 +250,12 @@ def stream_all(file: Path) -> dict[str, Any]:
     """Read `STREAMED` fields in the order of a turn, far less than all row groups at a time."""
     from bloodfilm.formats import open_dataset
     from bloodfilm.formats.parquet.subset import choose
-    from bloodfilm.training.data.sharded import FieldStream, Part
+    from bloodfilm.training.data.sharded import DatasetShard, FieldStream
 
     begin = time.perf_counter()
     dataset = open_dataset(file)
     fields = choose(dataset.fields, lambda head: head)
-    stream = FieldStream([Part(fields, dataset, 1.0)])
+    stream = FieldStream([DatasetShard(fields, dataset, 1.0)])
     order = stream.order(0, 0)
     ready = time.perf_counter() - begin
     before = resident_mb()

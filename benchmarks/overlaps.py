@@ -23,7 +23,7 @@ import numpy as np
 
 from bloodfilm.audit.cell_table import table_of
 from bloodfilm.core import Cell, Dataset, Domain, Field
-from bloodfilm.duplicates.identity import Identities, identify
+from bloodfilm.duplicates.identity import CellIdentities, identify
 from bloodfilm.synthetic import render_field
 
 LOOKS = ("lld40x-like", "lld40x-magenta", "lld40x-pale", "lld100x-like")
@@ -89,7 +89,7 @@ def draw(look: str, count: int, folder: Path) -> tuple[list[Window], Dataset]:
     return windows, Dataset(look, tuple(fields))
 
 
-def judge(windows: list[Window], found: Identities) -> dict[str, Any]:
+def judge(windows: list[Window], found: CellIdentities) -> dict[str, Any]:
     pairs = {(o.first, o.second): o for o in found.overlaps}
     bins = [{"from": low, "to": high, "pairs": 0, "found": 0} for low, high in BINS]
     off, apart, false = [], 0, 0
@@ -110,7 +110,7 @@ def judge(windows: list[Window], found: Identities) -> dict[str, Any]:
     return {"by_share": bins, "shift_off_px": off, "apart": apart, "false": false}
 
 
-def identities(found: Identities) -> dict[str, int]:
+def identities(found: CellIdentities) -> dict[str, int]:
     """Pairs of boxes of one cell, those with one identity, and different cells with one."""
     names: dict[str, list[int]] = {}
     for cell, name in enumerate(found.table.ids.tolist()):

@@ -19,12 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from bloodfilm.core.attributes import Schema
-from bloodfilm.export.bundle import ReaderGraph, to_onnx
+from bloodfilm.export.bundle import ClassifierGraph, to_onnx
 from bloodfilm.inference.bundle import open_session
-from bloodfilm.models.classifier import CellReader
+from bloodfilm.models.classifier import CellClassifierNet
 from bloodfilm.training.checkpoint import load_checkpoint
 from bloodfilm.training.config import parse_config
-from bloodfilm.training.networks import build_reader
+from bloodfilm.training.networks import build_classifier
 
 CELLS = 8
 REPEATS = 20
@@ -33,7 +33,7 @@ REPEATS = 20
 class _Heads(nn.Module):
     """What is left to do for a cell once its features are there."""
 
-    def __init__(self, reader: CellReader) -> None:
+    def __init__(self, reader: CellClassifierNet) -> None:
         super().__init__()
         self.reader = reader
 
@@ -57,7 +57,7 @@ def examine(run: Path) -> dict[str, Any]:
     record = json.loads((run / "run.json").read_text(encoding="utf-8"))
     config = parse_config(record["config"], str(run))
     kept = load_checkpoint(run / "best.pt")
-    model = build_reader(config, Schema.from_json(record["schema"]))
+    model = build_classifier(config, Schema.from_json(record["schema"]))
     model.load_state_dict(kept["model"])
     model.eval()
     if config.model.reads == "roi":
@@ -68,7 +68,7 @@ def examine(run: Path) -> dict[str, Any]:
     else:
         example = torch.zeros(CELLS, record["size"], record["size"], 3, dtype=torch.uint8)
         names = ("crops", ("classes", "attributes", "novelty"))
-        onnx = to_onnx(ReaderGraph(model), example, names)
+        onnx = to_onnx(ClassifierGraph(model), example, names)
         feed = {"crops": np.random.default_rng(0).integers(0, 255, example.shape, dtype=np.uint8)}
     session = open_session(onnx, run, "cpu", 1)
     return {

@@ -30,7 +30,7 @@ from sparse_cost import step_costs
 from sparse_data import LLD_PATIENTS, cut, doubts_of, load
 from sparse_start import WEIGHTS, Start
 
-from bloodfilm.active_learning.planning import Evidence
+from bloodfilm.active_learning.planning import RegionScores
 from bloodfilm.core.files import write_json
 from bloodfilm.models.detector import CellDetector
 from bloodfilm.training import loop
@@ -260,7 +260,7 @@ def perform(job: Job, options: argparse.Namespace, device: torch.device) -> dict
 
 def _doubts(
     job: Job, loaded: list[CanonicalField], options: argparse.Namespace, device: torch.device
-) -> list[Evidence]:
+) -> list[RegionScores]:
     """Ask the start, which has seen no real label, what it is unsure of."""
     return doubts_of(_untaught(job.first, options, device), loaded, device)
 

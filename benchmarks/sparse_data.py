@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import torch
 
-from bloodfilm.active_learning.planning import Evidence, Planner, plan_regions
+from bloodfilm.active_learning.planning import Planner, RegionScores, plan_regions
 from bloodfilm.active_learning.region_scores import dark_blobs, from_detections
 from bloodfilm.core import Region
 from bloodfilm.core.attributes import LLD_SCHEMA
@@ -81,13 +81,13 @@ def cut(
     share: float,
     planner: Planner | str,
     seed: int,
-    doubts: Sequence[Evidence] | None = None,
+    doubts: Sequence[RegionScores] | None = None,
 ) -> list[CanonicalField]:
     """Leave the labels of one region a field; a cell belongs to it by its centre."""
     if share >= 1:
         return list(loaded)
     evidence = doubts or [
-        dark_blobs(f.image) if planner == "cells" else Evidence(*f.image.shape[1::-1])
+        dark_blobs(f.image) if planner == "cells" else RegionScores(*f.image.shape[1::-1])
         for f in loaded
     ]
     regions = plan_regions(evidence, [share] * len(evidence), planner, seed)  # type: ignore[arg-type]
@@ -117,7 +117,7 @@ def halved(item: CanonicalField) -> CanonicalField:
 
 def doubts_of(
     model: CellDetector, loaded: Sequence[CanonicalField], device: torch.device
-) -> list[Evidence]:
+) -> list[RegionScores]:
     """Return what a detector is unsure of on training fields."""
     found = []
     for item in loaded:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from sparse_data import halved
 
-from bloodfilm.synthetic import LOOKS, SetPlan, random_look, usual_recipe, write_set
+from bloodfilm.synthetic import PROFILES, DatasetSpec, default_scene, random_profile, write_dataset
 from bloodfilm.training import loop
 from bloodfilm.training.config import Config, parse_config
 from bloodfilm.training.data.mosaics import Mosaics
@@ -117,11 +117,11 @@ class Start:
 def rendered(folder: Path, um: float) -> list[CanonicalField]:
     """Draw the films and bring them to a scale."""
     rng = np.random.default_rng(7)
-    looks = [LOOKS[name] for name in NAMED] + [random_look(rng) for _ in range(STRANGE)]
+    looks = [PROFILES[name] for name in NAMED] + [random_profile(rng) for _ in range(STRANGE)]
     fields = []
     for number, look in enumerate(looks):
-        recipe = replace(usual_recipe(look), platelet_density=PLATELETS)
-        plan = SetPlan(looks=(look,), patients=FIELDS // 2, recipe=recipe, small=True)
-        drawn = write_set(folder / str(number), FIELDS, plan, seed=100 + number)
+        recipe = replace(default_scene(look), platelet_density=PLATELETS)
+        plan = DatasetSpec(looks=(look,), patients=FIELDS // 2, recipe=recipe, small=True)
+        drawn = write_dataset(folder / str(number), FIELDS, plan, seed=100 + number)
         fields += [load_field(SourcedField(f, drawn, 1.0), um) for f in drawn]
     return fields

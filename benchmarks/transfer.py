@@ -37,16 +37,23 @@ from bloodfilm.imaging.scale import measure
 from bloodfilm.imaging.sources.image_file import find_images, open_image
 from bloodfilm.registration.align import Alignment, register
 from bloodfilm.registration.pairing import by_name
-from bloodfilm.registration.view import Photograph
-from bloodfilm.registration.warp import carry_cells
-from bloodfilm.synthetic import LOOKS, Pair, Placement, Recipe, get_look, render_pair
+from bloodfilm.registration.view import ImageCandidate
+from bloodfilm.registration.warp import warp_cells
+from bloodfilm.synthetic import (
+    PROFILES,
+    RegisteredPair,
+    SceneSpec,
+    ViewTransform,
+    get_profile,
+    render_pair,
+)
 
 Array = np.ndarray[Any, np.dtype[Any]]
 PARTNER_PX = 20.0
 
 
-def photograph(image: Array) -> Photograph:
-    return Photograph(image, canonical_view(image))
+def photograph(image: Array) -> ImageCandidate:
+    return ImageCandidate(image, canonical_view(image))
 
 
 def through(points: Array, matrix: Array) -> Array:
@@ -115,9 +122,9 @@ def errors(first: Array, second: Array, there: Array, back: Array) -> dict[str, 
 # ---- rendered pairs ----------------------------------------------------------------------------
 
 
-def rendered(count: int, cache: Path | None) -> Iterator[tuple[str, Pair]]:
+def rendered(count: int, cache: Path | None) -> Iterator[tuple[str, RegisteredPair]]:
     """Pairs of every two looks in random order; the 10x look only as target, and smaller."""
-    names = list(LOOKS)
+    names = list(PROFILES)
     jobs = [(a, b) for a in names for b in names if a != "lld10x-like"]
     order = np.random.default_rng(5).permutation(len(jobs))
     for k in order[:count]:
@@ -133,22 +140,24 @@ def rendered(count: int, cache: Path | None) -> Iterator[tuple[str, Pair]]:
         yield name, pair
 
 
-def draw(first: str, second: str, k: int) -> tuple[Pair, Placement]:
+def draw(first: str, second: str, k: int) -> tuple[RegisteredPair, ViewTransform]:
     rng = np.random.default_rng([7, k])
-    looks = [get_look(first), get_look(second)]
+    looks = [get_profile(first), get_profile(second)]
     if second == "lld10x-like":
         looks[1] = replace(looks[1], width=256, height=256)
     extents = [min(look.width * look.um_x, look.height * look.um_per_px) for look in looks]
     shift = 0.2 * min(extents) * rng.uniform(-1, 1, 2)
     degrees = float(rng.uniform(0, 360)) if rng.random() < 0.7 else float(rng.choice([0, 90, 180]))
-    placement = Placement(degrees, (float(shift[0]), float(shift[1])), bool(rng.random() < 0.33))
+    placement = ViewTransform(
+        degrees, (float(shift[0]), float(shift[1])), bool(rng.random() < 0.33)
+    )
     area = looks[0].width * looks[0].um_x * looks[0].height * looks[0].um_per_px
-    recipe = Recipe(whites=int(np.clip(area / 1500, 2, 6)))
+    recipe = SceneSpec(whites=int(np.clip(area / 1500, 2, 6)))
     pair = render_pair(*looks, recipe=recipe, placement=placement, seed=k + 100)
     return pair, placement
 
 
-def arrived(pair: Pair, alignment: Alignment) -> dict[str, int]:
+def arrived(pair: RegisteredPair, alignment: Alignment) -> dict[str, int]:
     """Cells both pictures show, and those carried to an IoU of 0.5; `whole`: not cut in either."""
     truths = pair.first[1], pair.second[1]
     there = {s.thing.id: s for s in truths[1].seen if not s.ignore}
@@ -156,7 +165,7 @@ def arrived(pair: Pair, alignment: Alignment) -> dict[str, int]:
     counts = dict.fromkeys(("cells", "carried", "whole", "whole_carried", "ignored"), 0)
     carried = {}
     if alignment.aligned and alignment.matrix is not None:
-        cells, _ = carry_cells(truths[0].cells, alignment.matrix, *sizes)
+        cells, _ = warp_cells(truths[0].cells, alignment.matrix, *sizes)
         carried = {c.id: c for c in cells}
     for seen in truths[0].of_kind("white", "erythroblast"):
         other = there.get(seen.thing.id)
@@ -173,7 +182,7 @@ def arrived(pair: Pair, alignment: Alignment) -> dict[str, int]:
     return counts
 
 
-def map_error(pair: Pair, alignment: Alignment) -> float:
+def map_error(pair: RegisteredPair, alignment: Alignment) -> float:
     """Median distance, in um, from where cells truly are, over cells both show."""
     if alignment.matrix is None:
         return float("nan")
@@ -208,7 +217,9 @@ def rendered_pairs(
 # ---- unrelated pairs ---------------------------------------------------------------------------
 
 
-def unrelated(pools: list[tuple[str, Photograph]], count: int, seed: int) -> list[dict[str, Any]]:
+def unrelated(
+    pools: list[tuple[str, ImageCandidate]], count: int, seed: int
+) -> list[dict[str, Any]]:
     """Random pairs that cannot show the same cells, as `kin` tells by their names."""
     pairs = [
         (i, j)
@@ -232,7 +243,7 @@ def kin(name: str) -> str:
     return f"{parts.patient} {parts.photograph}"
 
 
-def real_fields(folder: Path, count: int) -> list[tuple[str, Photograph]]:
+def real_fields(folder: Path, count: int) -> list[tuple[str, ImageCandidate]]:
     paths = find_images([folder])
     chosen = random.Random(3).sample(paths, min(count, len(paths)))
     return [(p.name, photograph(open_image(p))) for p in chosen]

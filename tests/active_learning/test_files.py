@@ -12,7 +12,7 @@ from bloodfilm.active_learning.budget import LEAST_SHARE, Budget, expected, plan
 from bloodfilm.active_learning.costs import Rates, cost_of
 from bloodfilm.active_learning.fields import bundle_evidence
 from bloodfilm.active_learning.plan_files import draw_region
-from bloodfilm.active_learning.planning import Evidence, Planner
+from bloodfilm.active_learning.planning import Planner, RegionScores
 from bloodfilm.active_learning.region_scores import from_detections
 from bloodfilm.cli.annotate import app
 from bloodfilm.core import Cell, Field, Region
@@ -61,7 +61,7 @@ def test_a_time_is_spent_on_boxes_and_fields() -> None:
     assert set(poor) == {0.0, LEAST_SHARE}
     assert sum(s > 0 for s in poor) == 3
     assert Budget(minutes=1).shares([], rates) == []
-    assert len(Budget(minutes=1).shares([Evidence(9, 9)], rates)) == 1
+    assert len(Budget(minutes=1).shares([RegionScores(9, 9)], rates)) == 1
 
 
 @pytest.mark.parametrize("by", ["random", "cells", "uncertainty"])
@@ -163,7 +163,7 @@ def test_the_shipped_model_is_asked_where_none_is_named(tmp_path: Path) -> None:
     assert "chosen by uncertainty" in said
     # Dark spots would be far fewer than the red cells that a model expects, too.
     (field,) = bundle_evidence([path], default_bundle(), Domain())
-    assert isinstance(field, Evidence)
+    assert isinstance(field, RegionScores)
     assert f"of about {field.cells.sum():.0f} cells" in said and field.cells.sum() > 5
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bloodfilm.active_learning import Evidence, keep_marked, plan_regions
+from bloodfilm.active_learning import RegionScores, keep_marked, plan_regions
 from bloodfilm.active_learning.planning import PLANNERS
 from bloodfilm.active_learning.region_scores import dark_blobs, from_detections
 from bloodfilm.core import Cell, Field, Region
@@ -51,7 +51,7 @@ def test_a_crowd_of_doubtful_red_cells_does_not_outweigh_a_doubtful_rare_one() -
 
 
 def test_plans_depend_on_the_seed_alone() -> None:
-    items = [Evidence(100, 80)] * 3
+    items = [RegionScores(100, 80)] * 3
     one, again = (plan_regions(items, [0.1] * 3, "random", 1) for _ in range(2))
     assert one == again
     assert one != plan_regions(items, [0.1] * 3, "random", 2)
@@ -60,11 +60,11 @@ def test_plans_depend_on_the_seed_alone() -> None:
 
 def test_bad_budgets_and_planners_are_named() -> None:
     with pytest.raises(ConfigError, match="between 0 and 1"):
-        plan_regions([Evidence(9, 9)], [1.5], "random")
+        plan_regions([RegionScores(9, 9)], [1.5], "random")
 
 
 def test_chance_marks_the_edges_of_a_field_as_often_as_its_middle():
-    regions = plan_regions([Evidence(100, 80)] * 4000, [0.1] * 4000, "random", 3)
+    regions = plan_regions([RegionScores(100, 80)] * 4000, [0.1] * 4000, "random", 3)
     points = np.array([(1, 40), (99, 40), (50, 1), (50, 79), (50, 40)], dtype=float)
     often = np.mean([r.contains(points) for r in regions], axis=0)
     # The middle of an edge, across it, against the middle of the field.
@@ -72,7 +72,7 @@ def test_chance_marks_the_edges_of_a_field_as_often_as_its_middle():
     areas = [r.area(100, 80) for r in regions]
     assert areas == pytest.approx([800] * len(areas), rel=0.06)
     with pytest.raises(ConfigError, match="guess"):
-        plan_regions([Evidence(9, 9)], [0.5], "guess")  # type: ignore[arg-type]
+        plan_regions([RegionScores(9, 9)], [0.5], "guess")  # type: ignore[arg-type]
 
 
 def test_a_cell_is_marked_by_its_centre() -> None:

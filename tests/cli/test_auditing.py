@@ -9,8 +9,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from bloodfilm.cli.app import app
-from bloodfilm.synthetic.lld_fixture.builder import BedPlan
-from bloodfilm.synthetic.lld_fixture.cell_faults import write_bed
+from bloodfilm.synthetic.lld_fixture.builder import FaultPlan
+from bloodfilm.synthetic.lld_fixture.cell_faults import write_faulty_dataset
 
 
 def run(*words):
@@ -21,7 +21,7 @@ def run(*words):
 @pytest.fixture(scope="module")
 def bad(tmp_path_factory):
     root = tmp_path_factory.mktemp("set") / "bad"
-    write_bed(root, BedPlan(faults=("exact repeat", "stray code", "sliver")))
+    write_faulty_dataset(root, FaultPlan(faults=("exact repeat", "stray code", "sliver")))
     return root
 
 

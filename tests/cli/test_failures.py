@@ -8,13 +8,13 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from bloodfilm.cli.failures import FailingInOneLine, explain
+from bloodfilm.cli.failures import ErrorHandlingGroup, explain
 from bloodfilm.core.errors import BundleError, DataError
 
 
 def run(error: BaseException) -> Result:
     """Run a command that raises `error`, inside the group that the real one uses."""
-    app = typer.Typer(cls=FailingInOneLine, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app = typer.Typer(cls=ErrorHandlingGroup, rich_markup_mode=None, pretty_exceptions_enable=False)
 
     @app.command()
     def work() -> None:

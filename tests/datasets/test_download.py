@@ -7,12 +7,12 @@ import pytest
 
 from bloodfilm.core import DataError
 from bloodfilm.datasets import download as module
-from bloodfilm.datasets.download import Patience, download, read_small
+from bloodfilm.datasets.download import RetryPolicy, download, read_small
 from datasets.serving import serving
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
-QUICK = Patience(timeout=0.3, tries=3, pause=0.01)
+QUICK = RetryPolicy(timeout=0.3, tries=3, pause=0.01)
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +67,7 @@ def test_lasting_trouble_ends_in_one_line(tmp_path, trouble):
 
 
 def test_a_later_call_goes_on(tmp_path):
-    patience = Patience(timeout=0.3, tries=1, pause=0.01)
+    patience = RetryPolicy(timeout=0.3, tries=1, pause=0.01)
     with serving(CONTENT, "cut", "hang_up", "well") as server:
         with pytest.raises(DataError, match="bytes are kept"):
             get(server, tmp_path, patience=patience)
@@ -98,7 +98,7 @@ def test_a_file_that_changed_meanwhile_starts_again(tmp_path):
     other = CONTENT[::-1]
     with serving(CONTENT, "cut", "hang_up", "well") as server:
         with pytest.raises(DataError):
-            get(server, tmp_path, sha256=None, patience=Patience(0.3, 1, 0.01))
+            get(server, tmp_path, sha256=None, patience=RetryPolicy(0.3, 1, 0.01))
         server.content, server.tag = other, '"two"'
         get(server, tmp_path, sha256=None)
     assert (tmp_path / "file").read_bytes() == other

@@ -12,12 +12,12 @@ from typer.testing import CliRunner
 from bloodfilm.cli.app import app
 from bloodfilm.cli.fetch import NAMES
 from bloodfilm.core import Cell, ConfigError, DataError, Dataset, Domain, Field
-from bloodfilm.datasets import CATALOGUE, Part, Source, fetch
-from bloodfilm.datasets.download import Patience, check_address
+from bloodfilm.datasets import CATALOGUE, ArchivePart, DownloadSource, fetch
+from bloodfilm.datasets.download import RetryPolicy, check_address
 from bloodfilm.formats import save_dataset
 from datasets.serving import serving
 
-QUICK = Patience(timeout=0.5, tries=2, pause=0.01)
+QUICK = RetryPolicy(timeout=0.5, tries=2, pause=0.01)
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def zipped(**files):
 
 
 def source(*parts):
-    return Source("drawn", "A drawn set", "https://example.invalid", "CC0", "nobody", parts)
+    return DownloadSource("drawn", "A drawn set", "https://example.invalid", "CC0", "nobody", parts)
 
 
 def bring(parts, out, **options):
@@ -46,7 +46,7 @@ def bring(parts, out, **options):
 def test_an_archive_is_fetched_unpacked_and_recorded(tmp_path):
     data = zipped(a="1", b="2")
     with serving(data, "well") as server:
-        part = Part(server.url, "set.zip", archive=True, strip=1)
+        part = ArchivePart(server.url, "set.zip", archive=True, strip=1)
         bring([part], tmp_path)
         assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b", "fetched.json"]
         record = json.loads((tmp_path / "fetched.json").read_text())["drawn"]["parts"]["set.zip"]
@@ -63,7 +63,7 @@ def test_an_archive_is_fetched_unpacked_and_recorded(tmp_path):
 
 def test_plain_files_are_checked_and_not_overwritten(tmp_path):
     with serving(b"x,y\n", "well") as server:
-        good = Part(server.url, "t.csv", hashlib.sha256(b"x,y\n").hexdigest(), 4)
+        good = ArchivePart(server.url, "t.csv", hashlib.sha256(b"x,y\n").hexdigest(), 4)
         bring([good], tmp_path)
         bring([good], tmp_path)
         assert len(server.ranges) == 1
@@ -75,7 +75,7 @@ def test_plain_files_are_checked_and_not_overwritten(tmp_path):
 
 def test_a_damaged_archive_is_thrown_away(tmp_path):
     with serving(b"<html>", "well") as server:
-        part = Part(server.url, "set.zip", archive=True)
+        part = ArchivePart(server.url, "set.zip", archive=True)
         with pytest.raises(DataError, match="no sound zip"):
             bring([part], tmp_path)
         server.content = zipped(a="1")
@@ -88,7 +88,7 @@ def test_an_archive_kept_from_last_time_is_checked_again(tmp_path):
     (tmp_path / ".download" / "set.zip").write_bytes(zipped(evil="1"))
     data = zipped(good="1")
     with serving(data, "well") as server:
-        part = Part(server.url, "set.zip", hashlib.sha256(data).hexdigest(), archive=True)
+        part = ArchivePart(server.url, "set.zip", hashlib.sha256(data).hexdigest(), archive=True)
         bring([part], tmp_path)
     assert (tmp_path / "top" / "good").exists()
     assert not (tmp_path / "top" / "evil").exists()
@@ -107,7 +107,7 @@ def listing(server, **details):
 def test_a_listing_gives_checksum_and_length(tmp_path):
     data = zipped(a="1")
     with serving(data, "well") as files, serving(b"", "well") as lists:
-        part = Part(files.url, "set.zip", archive=True, strip=1, listing=lists.url)
+        part = ArchivePart(files.url, "set.zip", archive=True, strip=1, listing=lists.url)
         lists.content = listing(files, data=data, size=len(data) + 1)
         with pytest.raises(DataError, match="announces"):
             bring([part], tmp_path)
@@ -121,7 +121,7 @@ def test_a_listing_gives_checksum_and_length(tmp_path):
 @pytest.mark.parametrize("rubbish", [b"", b"<html>", b"{}", b"[]", b"[1]", b'[{"filename": 3}]'])
 def test_a_listing_of_rubbish_is_refused(tmp_path, rubbish):
     with serving(rubbish, "well") as server:
-        part = Part(server.url, "set.zip", archive=True, listing=server.url)
+        part = ArchivePart(server.url, "set.zip", archive=True, listing=server.url)
         with pytest.raises(DataError, match="interface has changed"):
             bring([part], tmp_path)
 
@@ -129,7 +129,7 @@ def test_a_listing_of_rubbish_is_refused(tmp_path, rubbish):
 def test_no_licence_no_data(tmp_path):
     with serving(b"x", "well") as server:
         with pytest.raises(ConfigError, match="accept-licence"):
-            bring([Part(server.url, "x")], tmp_path / "out", accept_licence=False)
+            bring([ArchivePart(server.url, "x")], tmp_path / "out", accept_licence=False)
         assert server.ranges == []
     assert not (tmp_path / "out").exists()
 
@@ -152,7 +152,7 @@ def run(*arguments):
 
 def test_the_command_fetches(tmp_path, monkeypatch):
     with serving(zipped(a="1"), "well") as server:
-        part = Part(server.url, "set.zip", archive=True, strip=1)
+        part = ArchivePart(server.url, "set.zip", archive=True, strip=1)
         monkeypatch.setitem(CATALOGUE, "drawn", source(part))
         refused = run("drawn", "--out", tmp_path / "out")
         assert refused.exit_code == 2

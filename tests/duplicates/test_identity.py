@@ -14,7 +14,7 @@ from bloodfilm.core import Cell, Dataset, Domain, Field
 from bloodfilm.duplicates.identity import identify, with_identities
 from bloodfilm.formats import open_dataset, save_dataset
 from bloodfilm.splits.grouping import group_fields
-from bloodfilm.synthetic import Placement, Recipe, get_look, render_field, render_pair
+from bloodfilm.synthetic import SceneSpec, ViewTransform, get_profile, render_field, render_pair
 
 SIDE = 480
 
@@ -114,8 +114,8 @@ def test_the_command_lists_and_writes(overlapping, tmp_path):
 
 
 def test_a_cell_has_one_identity_over_subsets(tmp_path):
-    looks = [get_look("lld100x-like"), get_look("lld40x-like")]
-    pair = render_pair(*looks, recipe=Recipe(whites=3), placement=Placement(), seed=4)
+    looks = [get_profile("lld100x-like"), get_profile("lld40x-like")]
+    pair = render_pair(*looks, recipe=SceneSpec(whites=3), placement=ViewTransform(), seed=4)
     fields = []
     for (image, truth), domain in zip(
         (pair.first, pair.second), (Domain("H", 100, "C1"), Domain("H", 40, "C2")), strict=True

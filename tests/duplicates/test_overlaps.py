@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bloodfilm.duplicates.overlaps import (
-    Overlap,
+    FieldOverlap,
     alike_pairs,
     describe,
     find_overlaps,
@@ -75,7 +75,7 @@ def test_whole_pictures_that_are_alike_are_listed(glass):
 
 @pytest.mark.parametrize("turned", [False, True])
 def test_boxes_go_there_and_back(turned):
-    overlap = Overlap(0, 1, turned, (30.0, -12.0), 1.0, 0.8, (640, 480))
+    overlap = FieldOverlap(0, 1, turned, (30.0, -12.0), 1.0, 0.8, (640, 480))
     boxes = np.array([[10.0, 20.0, 30.0, 40.0], [300.0, 100.0, 50.0, 90.0]])
     there = overlap.to_first(boxes)
     assert np.allclose(overlap.swapped().to_first(there), boxes)

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from bloodfilm.core import DEFAULT_TAXONOMY, Cell, CellResult, DataError, Field, Region
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.evaluation.average_precision import collect, full_scores, operating_point
-from bloodfilm.evaluation.class_granularity import parse_level
+from bloodfilm.evaluation.class_granularity import parse_granularity
 from bloodfilm.evaluation.detection import coco_documents, coco_scores, prepare, recall_of_known
 
-WHITE = parse_level("white-cell", DEFAULT_TAXONOMY)
-THREE = parse_level("three", DEFAULT_TAXONOMY)
-LEAVES = parse_level("leaves", DEFAULT_TAXONOMY)
+WHITE = parse_granularity("white-cell", DEFAULT_TAXONOMY)
+THREE = parse_granularity("three", DEFAULT_TAXONOMY)
+LEAVES = parse_granularity("leaves", DEFAULT_TAXONOMY)
 
 
 def white(box, score=0.9, label="neutrophil", probabilities=None):
@@ -178,11 +178,11 @@ def test_class_of_a_result():
 
 
 def test_levels():
-    assert parse_level("WBC, RBC", DEFAULT_TAXONOMY).classes == ("white cell", "red cell")
+    assert parse_granularity("WBC, RBC", DEFAULT_TAXONOMY).classes == ("white cell", "red cell")
     with pytest.raises(ConfigError, match="no class 'martian'"):
-        parse_level("martian", DEFAULT_TAXONOMY)
+        parse_granularity("martian", DEFAULT_TAXONOMY)
     with pytest.raises(ConfigError, match="lies under"):
-        parse_level("neutrophil,white cell", DEFAULT_TAXONOMY)
+        parse_granularity("neutrophil,white cell", DEFAULT_TAXONOMY)
 
 
 def test_counts_must_agree():

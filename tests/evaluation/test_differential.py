@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bloodfilm.core.taxonomy import Node, Taxonomy
-from bloodfilm.evaluation.differential import Share, differential, wilson
+from bloodfilm.evaluation.differential import Proportion, differential, wilson
 
 # Worked by hand with z = 1.959963984540054 from Wilson's formula, to four decimals; 0.95 of
 # the last decimal place is rounding.
@@ -26,7 +26,7 @@ def test_wilson_values(count, total, low, high):
 
 def test_wilson_of_nothing_says_nothing():
     assert wilson(0, 0) == (0.0, 1.0)
-    assert Share.of(0, 0).share == 0
+    assert Proportion.of(0, 0).share == 0
 
 
 @given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
@@ -48,7 +48,7 @@ def test_differential_leaves_erythroblasts_out(cell):
     assert counted.erythroblasts_per_100 == pytest.approx(20.0)
     assert counted.unplaced == 1
     assert counted.other == {"platelet": 1, "red cell": 1}
-    assert counted.blasts == Share.of(4, 10)
+    assert counted.blasts == Proportion.of(4, 10)
     rows = {row.name: row for row in counted.rows}
     assert rows["lymphocyte"].share.share == pytest.approx(0.3)
     assert rows["neutrophil"].stopped == 2 and not rows["neutrophil"].leaf

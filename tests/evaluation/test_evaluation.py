@@ -20,7 +20,7 @@ from bloodfilm.core import (
     Region,
 )
 from bloodfilm.evaluation.cell_matching import coarsen, pair_fields
-from bloodfilm.evaluation.class_granularity import parse_level
+from bloodfilm.evaluation.class_granularity import parse_granularity
 from bloodfilm.evaluation.evaluate import (
     SAME_CELLS,
     Resampling,
@@ -79,7 +79,7 @@ def case():
 
 def test_detection_report(case):
     fields, results = case
-    level = parse_level("detector", DEFAULT_TAXONOMY)
+    level = parse_granularity("detector", DEFAULT_TAXONOMY)
     report = evaluate_detection(fields, results, level, lambda c: c.score >= 0.4, 0.5, QUICK)
     o = report.operating
     assert (o.true_positives, o.false_positives, o.missed, o.dropped) == (24, 0, 0, 6)
@@ -125,7 +125,7 @@ def test_a_cell_without_box_is_the_one_in_the_middle():
 
 
 def test_labels_are_coarsened_to_the_classes_asked_for():
-    five = parse_level("five", DEFAULT_TAXONOMY)
+    five = parse_granularity("five", DEFAULT_TAXONOMY)
     names = ("band neutrophil", "neutrophil", "myelocyte", "white cell", None, "monocyte")
     (field,) = coarsen([Field(Path("a"), cells=tuple(Cell(None, n) for n in names))], five)
     assert [c.label for c in field.cells] == ["neutrophil", "neutrophil", "monocyte"]
@@ -139,7 +139,7 @@ def test_red_cells_and_ignored_ones_are_not_read(case):
 
 def test_record_and_tables(case):
     fields, results = case
-    level = parse_level("detector", DEFAULT_TAXONOMY)
+    level = parse_granularity("detector", DEFAULT_TAXONOMY)
     detection = evaluate_detection(fields, results, level, lambda _: True, 0.5, QUICK)
     pairs = pair_fields(fields, results, DEFAULT_TAXONOMY)
     reading = evaluate_reading(fields, pairs, VOCABULARY, None, QUICK)
@@ -217,7 +217,7 @@ def test_the_truth_scores_one_on_real_fields(real_data):
         [CellResult(c.box, 0.9, "nucleated cell", "white cell", 1.0) for c in f.cells]
         for f in dataset
     ]
-    level = parse_level("white-cell", DEFAULT_TAXONOMY)
+    level = parse_granularity("white-cell", DEFAULT_TAXONOMY)
     report = evaluate_detection(list(dataset), results, level, lambda _: True, 0.5, QUICK)
     # The ignore boxes were handed in as detections too, and cost nothing.
     assert report.scores.ap == pytest.approx(1.0)

@@ -6,11 +6,11 @@ import pytest
 from bloodfilm.core import DEFAULT_TAXONOMY, Cell, CellResult, Field
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.evaluation.average_precision import collect, means
-from bloodfilm.evaluation.class_granularity import parse_level
+from bloodfilm.evaluation.class_granularity import parse_granularity
 from bloodfilm.evaluation.detection import coco_scores, prepare
 from bloodfilm.evaluation.intervals import group_fields, intervals, resamples
 
-LEVEL = parse_level("three", DEFAULT_TAXONOMY)
+LEVEL = parse_granularity("three", DEFAULT_TAXONOMY)
 KINDS = {"white cell": "nucleated cell", "red cell": "red cell", "platelet": "platelet"}
 
 

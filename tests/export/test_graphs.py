@@ -14,26 +14,26 @@ from bloodfilm.core import DEFAULT_TAXONOMY, LLD_SCHEMA
 from bloodfilm.core.errors import BundleError, ConfigError
 from bloodfilm.export import bundle as module
 from bloodfilm.export.bundle import (
+    BundleInfo,
+    ClassifierGraph,
     DetectorGraph,
-    Labels,
-    Part,
-    ReaderGraph,
+    TrainedNetwork,
+    classifier_parity,
     detector_parity,
     export_bundle,
     fuse_padding,
-    reader_parity,
     to_onnx,
 )
 from bloodfilm.inference.bundle import load_bundle, open_session
-from bloodfilm.models import CellDetector, CellReader
+from bloodfilm.models import CellClassifierNet, CellDetector
 from bloodfilm.training.calibration import ReaderCalibration
 from bloodfilm.training.data.cell_crops import reader_leaves
-from bloodfilm.training.data.sources import KINDS
+from bloodfilm.training.data.sources import OBJECT_TYPES
 
 torch.set_num_threads(1)
 LEAVES = reader_leaves(DEFAULT_TAXONOMY)
 PADDED = "mobilenetv2_035"  # one whose "SAME" convolutions pad unevenly
-LIMITS = dict.fromkeys(KINDS, 0.1)
+LIMITS = dict.fromkeys(OBJECT_TYPES, 0.1)
 
 
 def pixels(*shape, seed=0):
@@ -57,7 +57,7 @@ def detector():
 def reader():
     torch.manual_seed(0)
     sizes = [len(a.values) for a in LLD_SCHEMA.attributes]
-    return ReaderGraph(CellReader(len(LEAVES), sizes, PADDED, width=8).eval()).eval()
+    return ClassifierGraph(CellClassifierNet(len(LEAVES), sizes, PADDED, width=8).eval()).eval()
 
 
 def exported(detector, reader):
@@ -86,7 +86,7 @@ def answers(data, feed, *names):
 def test_graphs_compute_what_torch_does(detector, reader, graphs):
     found = detector_parity(detector, graphs[0], IMAGES, LIMITS)
     assert found["score"] < 1e-4 and found["box_px"] < 1e-2
-    assert max(reader_parity(reader, graphs[1], CROPS).values()) < 1e-3
+    assert max(classifier_parity(reader, graphs[1], CROPS).values()) < 1e-3
 
 
 def test_no_padding_is_left_and_the_answers_stay(detector, reader, graphs, monkeypatch):
@@ -197,7 +197,7 @@ def run_record():
     return {
         "config": {},
         "sources": {},
-        "kinds": list(KINDS),
+        "kinds": list(OBJECT_TYPES),
         "um_per_px": 0.25,
         "size": 64,
         "leaves": list(LEAVES),
@@ -211,11 +211,11 @@ def write(out, detector, reader):
     calibration = ReaderCalibration({"class": 1.5}, 0.7, 0.6, None, {"class_ece": 0.1})
     return export_bundle(
         out,
-        Part(detector, run_record(), {"ap": 0.5}),
-        Part(reader, run_record(), {"score": 1.0}),
+        TrainedNetwork(detector, run_record(), {"ap": 0.5}),
+        TrainedNetwork(reader, run_record(), {"score": 1.0}),
         LIMITS,
         calibration,
-        Labels("tiny", "CC0-1.0", {}),
+        BundleInfo("tiny", "CC0-1.0", {}),
         (IMAGES, CROPS),
     )
 

@@ -6,10 +6,10 @@ import torch
 
 from bloodfilm.core import DEFAULT_TAXONOMY
 from bloodfilm.core.errors import ConfigError
-from bloodfilm.export.bundle import Part, ReaderGraph
-from bloodfilm.export.publish import _weigh, odds_of
+from bloodfilm.export.bundle import ClassifierGraph, TrainedNetwork
+from bloodfilm.export.publish import _apply_prior, class_prior
 from bloodfilm.inference.classifier import leaf_probabilities
-from bloodfilm.models import CellReader
+from bloodfilm.models import CellClassifierNet
 from bloodfilm.training.data.cell_crops import reader_leaves
 
 torch.set_num_threads(1)
@@ -18,8 +18,8 @@ LEAVES = reader_leaves(DEFAULT_TAXONOMY)
 
 def reader_part():
     torch.manual_seed(0)
-    model = CellReader(len(LEAVES), [2], "lcnet_035", (1,), width=8).eval()
-    return Part(ReaderGraph(model), {"leaves": list(LEAVES)}, {})
+    model = CellClassifierNet(len(LEAVES), [2], "lcnet_035", (1,), width=8).eval()
+    return TrainedNetwork(ClassifierGraph(model), {"leaves": list(LEAVES)}, {})
 
 
 def test_prior_odds_are_multiplied_whatever_the_temperature():
@@ -28,7 +28,7 @@ def test_prior_odds_are_multiplied_whatever_the_temperature():
     learnt = [True] * len(LEAVES)
     with torch.no_grad():
         before = leaf_probabilities(part.graph(crops)[0], learnt, 2.5)[0]
-        _weigh(part, 2.5, {"erythroblast": 0.1})
+        _apply_prior(part, 2.5, {"erythroblast": 0.1})
         after = leaf_probabilities(part.graph(crops)[0], learnt, 2.5)[0]
     rare = LEAVES.index("erythroblast")
     odds = [p / (1 - p) for p in (before[rare], after[rare])]
@@ -41,4 +41,4 @@ def test_prior_odds_are_multiplied_whatever_the_temperature():
 @pytest.mark.parametrize("priors", [{"toad": 0.1}, {"monocyte": 0.0}, {"monocyte": float("nan")}])
 def test_priors_that_mean_nothing_are_refused(priors):
     with pytest.raises(ConfigError, match="--prior"):
-        odds_of(LEAVES, priors)
+        class_prior(LEAVES, priors)

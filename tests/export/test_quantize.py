@@ -8,19 +8,19 @@ import onnx
 import pytest
 import torch
 
-from bloodfilm.export.bundle import DetectorGraph, ReaderGraph, to_onnx
+from bloodfilm.export.bundle import ClassifierGraph, DetectorGraph, to_onnx
 from bloodfilm.export.quantize import (
     WIDE,
     _detections,
     agreement,
-    quantise_detector,
-    quantise_reader,
+    quantize_classifier,
+    quantize_detector,
     same_answers,
 )
 from bloodfilm.inference.bundle import open_session
 from bloodfilm.inference.decode import Detections
-from bloodfilm.models import CellDetector, CellReader
-from bloodfilm.training.data.sources import KINDS
+from bloodfilm.models import CellClassifierNet, CellDetector
+from bloodfilm.training.data.sources import OBJECT_TYPES
 
 NAMES = ("classes", "attributes", "novelty")
 
@@ -35,10 +35,10 @@ def crops():
 @pytest.fixture(scope="module")
 def graphs(crops):
     torch.manual_seed(0)
-    reader = CellReader(5, [2, 3], width=16).eval()
+    reader = CellClassifierNet(5, [2, 3], width=16).eval()
     reader.set_prototypes(np.zeros((5, reader.size), np.float32), np.ones(reader.size, np.float32))
-    plain = to_onnx(ReaderGraph(reader), torch.from_numpy(crops[:2]), ("crops", NAMES))
-    return plain, quantise_reader(plain, list(crops))
+    plain = to_onnx(ClassifierGraph(reader), torch.from_numpy(crops[:2]), ("crops", NAMES))
+    return plain, quantize_classifier(plain, list(crops))
 
 
 def test_only_wide_pointwise_convolutions_are_in_eight_bits(graphs):
@@ -123,12 +123,12 @@ def test_an_eight_bit_detector_is_smaller_and_finds_nearly_the_same():
     example = torch.from_numpy(images[0][None])
     plain = to_onnx(DetectorGraph(model), example, ("image", ("scores", "boxes")))
     level = logging.getLogger().level
-    small = quantise_detector(plain, images)
+    small = quantize_detector(plain, images)
     assert logging.getLogger().level == level
     assert len(small) < 0.8 * len(plain)
     spec = {
         "file": "detector.onnx",
-        "thresholds": dict.fromkeys(KINDS, 0.2),
+        "thresholds": dict.fromkeys(OBJECT_TYPES, 0.2),
         "stride": CellDetector.stride,
         "nms_iou": 0.6,
     }

@@ -12,7 +12,7 @@ from bloodfilm.export.publish import _detector
 from bloodfilm.models import CellDetector
 from bloodfilm.training import loop
 from bloodfilm.training.checkpoint import load_checkpoint
-from bloodfilm.training.data.sources import KINDS
+from bloodfilm.training.data.sources import OBJECT_TYPES
 from tiny import BACKBONE, config, to_toml, write_set
 
 
@@ -26,12 +26,12 @@ def test_a_sparse_run_becomes_the_detector_of_a_bundle(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
 
     part, thresholds, probes = _detector(tmp_path / "run", tmp_path)
-    assert set(thresholds) == set(KINDS)
+    assert set(thresholds) == set(OBJECT_TYPES)
     assert part.run["sources"]["train"][0]["name"] == "discs"
     assert isinstance(part.graph, DetectorGraph)
     weights = load_checkpoint(tmp_path / "run" / loop.BEST)["model"]
     assert any(name.startswith("attributes.") for name in weights)
-    plain = CellDetector(BACKBONE, len(KINDS), 16).eval()
+    plain = CellDetector(BACKBONE, len(OBJECT_TYPES), 16).eval()
     plain.load_state_dict({k: v for k, v in weights.items() if not k.startswith("attributes.")})
     image = torch.from_numpy(np.ascontiguousarray(probes[0])[None])
     with torch.no_grad():

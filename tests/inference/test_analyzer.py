@@ -13,7 +13,7 @@ from bloodfilm.imaging.scale import Group, Pooled, measure
 from bloodfilm.inference.analyzer import Analyzer, measure_sharpness
 from bloodfilm.inference.bundle import load_bundle
 from bloodfilm.inference.classifier import DOUBTED, LIKE_RED
-from bloodfilm.inference.fusion import Weights
+from bloodfilm.inference.fusion import ScoreFusion
 from fake_bundle import ANSWERS, RED, WHITE, Disc, box_of, dark, draw, lay_out, write_bundle
 
 NUCLEATED = [(50.0, 40.0, "lymphocyte"), (110.0, 70.0, "eosinophil"), (60.0, 86.0, "basophil")]
@@ -214,7 +214,7 @@ def test_the_closer_look_rejects_what_only_looks_like_a_nucleated_cell(analyzer,
         cells = one.analyze(image, "a.png", told).cells
         return [c for c in cells if c.kind == "nucleated cell"]
 
-    strict = Weights(closer_look=0.5)
+    strict = ScoreFusion(closer_look=0.5)
     assert len(listed(analyzer)) == 3
     found = listed(Analyzer(careful, "cpu", weights=strict))
     assert {c.label for c in found} == {"eosinophil", "basophil"}
@@ -240,7 +240,7 @@ def test_what_absorbs_like_the_red_cells_around_it_is_no_nucleated_cell(analyzer
         return [c for c in cells if c.kind == "nucleated cell"]
 
     image = draw(fooled, (640, 480))
-    assert len(listed(image, weights=Weights(contrast=0, closer_look=0))) == 3
+    assert len(listed(image, weights=ScoreFusion(contrast=0, closer_look=0))) == 3
     kept = listed(image)
     assert {c.label for c in kept} == {"eosinophil", "basophil"}
     assert min(c.stain_contrast for c in kept) > 0.2 and not any(LIKE_RED in c.flags for c in kept)

@@ -7,16 +7,16 @@ from hypothesis import strategies as st
 
 from bloodfilm.core.attributes import LLD_SCHEMA
 from bloodfilm.core.taxonomy import DEFAULT_TAXONOMY
-from bloodfilm.inference.classifier import Reader, leaf_probabilities, touches_edge
+from bloodfilm.inference.classifier import CellClassifier, leaf_probabilities, touches_edge
 from bloodfilm.inference.manifest import Manifest
 from fake_bundle import LEAVES, manifest
 
 
-def make_reader(**changes) -> Reader:
+def make_reader(**changes) -> CellClassifier:
     data = manifest({"detector.onnx": b"", "reader.onnx": b""})
     data["unlearnt"] = changes.pop("unlearnt", {"classes": [], "attributes": []})
     data["reader"].update(changes)
-    return Reader(Manifest.model_validate(data))
+    return CellClassifier(Manifest.model_validate(data))
 
 
 def logits(**leaves: float) -> np.ndarray:
@@ -26,7 +26,7 @@ def logits(**leaves: float) -> np.ndarray:
     return np.log([[named.get(leaf, left) for leaf in LEAVES]])
 
 
-def read_one(reader: Reader, classes, attributes=None, novelty=0.0):
+def read_one(reader: CellClassifier, classes, attributes=None, novelty=0.0):
     attributes = np.zeros((1, LLD_SCHEMA.width)) if attributes is None else attributes
     return reader.read(classes, attributes, np.array([novelty]))[0]
 

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bloodfilm.core.boxes import nms
+from bloodfilm.core.boxes import nms as plain_nms
 from bloodfilm.inference.decode import (
     Detections,
+    cross_class_nms,
     decode,
     greedy,
+    nms,
     overlapping_pairs,
-    settle,
-    suppress,
 )
 
 STRIDE = 8
@@ -62,14 +62,14 @@ def test_the_loser_of_a_quarrel_removes_nobody():
     # b loses to a (another kind), so c, which only b overlaps enough, must stay.
     boxes = np.array([(0, 0, 40, 40), (8, 0, 40, 40), (16, 0, 40, 40)], dtype=float)
     found = Detections(boxes, np.array([0.9, 0.8, 0.7]), np.array([0, 1, 2]))
-    assert suppress(found, 0.5).kinds.tolist() == [0, 2]
+    assert nms(found, 0.5).kinds.tolist() == [0, 2]
 
 
 def settled(*objects, sure=0.5):
     """Which of (kind, x, score) stay; boxes are 40 px wide, kind 0 is the nucleated cell."""
     kinds, xs, scores = (np.array(column) for column in zip(*objects, strict=True))
     boxes = np.stack([xs, np.zeros(len(xs)), np.full(len(xs), 40.0), np.full(len(xs), 40.0)], 1)
-    return np.flatnonzero(settle(Detections(boxes, scores, kinds), 0, sure)).tolist()
+    return np.flatnonzero(cross_class_nms(Detections(boxes, scores, kinds), 0, sure)).tolist()
 
 
 def test_a_sure_nucleated_cell_has_precedence_over_a_surer_red_one():
@@ -128,7 +128,9 @@ def test_greedy_keeps_exactly_what_plain_suppression_keeps(seed, n, iou):
     rng = np.random.default_rng(seed)
     boxes = np.concatenate([rng.uniform(0, 80, (n, 2)), rng.uniform(1, 60, (n, 2))], axis=1)
     scores = np.linspace(1, 0, n)
-    assert np.flatnonzero(greedy(boxes, iou)).tolist() == sorted(nms(boxes, scores, iou).tolist())
+    assert np.flatnonzero(greedy(boxes, iou)).tolist() == sorted(
+        plain_nms(boxes, scores, iou).tolist()
+    )
 
 
 @given(seed=numbers, n=st.integers(2, 50))

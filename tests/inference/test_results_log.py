@@ -6,8 +6,8 @@ import pytest
 
 from bloodfilm.core.errors import ConfigError, DataError
 from bloodfilm.core.results import AttributeResult, CellResult, FieldResult
-from bloodfilm.inference.records import FieldFailure, field_from_json, to_line
-from bloodfilm.inference.results_log import Journal
+from bloodfilm.inference.records import FieldFailure, field_from_json, to_json_line
+from bloodfilm.inference.results_log import ResultsLog
 
 HEAD = {"bundle": {"sha256": "ab"}, "settings": {"paths": ["x"]}}
 
@@ -29,13 +29,13 @@ def field(name):
 
 def test_a_field_comes_back_as_it_was_written():
     record = field("a.png").to_json()
-    assert field_from_json(json.loads(to_line(record))).to_json() == record
+    assert field_from_json(json.loads(to_json_line(record))).to_json() == record
     with pytest.raises(DataError, match="not the record of a field"):
         field_from_json({"image": "a"})
 
 
 def test_outcomes_come_back_in_order(tmp_path):
-    with Journal(tmp_path / "j", HEAD) as journal:
+    with ResultsLog(tmp_path / "j", HEAD) as journal:
         journal.append(field("a.png"))
         journal.append(FieldFailure("b.png", "broken"))
         journal.append(field("ü.png"))
@@ -49,12 +49,12 @@ def test_outcomes_come_back_in_order(tmp_path):
 @pytest.mark.parametrize("torn", [b"", b'{"field": {"ima', b'{"failure": {"image": "x"}}'])
 def test_a_torn_last_line_is_dropped_and_the_run_goes_on(tmp_path, torn):
     path = tmp_path / "j"
-    with Journal(path, HEAD) as journal:
+    with ResultsLog(path, HEAD) as journal:
         journal.append(field("a.png"))
         journal.append(FieldFailure("b.png", "broken"))
     whole = path.read_bytes()
     path.write_bytes(whole + torn)
-    with Journal(path, HEAD, resume=True) as journal:
+    with ResultsLog(path, HEAD, resume=True) as journal:
         assert (journal.done, len(journal.fields), len(journal.failures)) == (2, 1, 1)
         journal.append(field("c.png"))
         assert [f.path for f in journal.fields] == ["a.png", "c.png"]
@@ -62,22 +62,22 @@ def test_a_torn_last_line_is_dropped_and_the_run_goes_on(tmp_path, torn):
 
 
 def test_another_run_is_not_taken_up(tmp_path):
-    Journal(tmp_path / "j", HEAD).close()
+    ResultsLog(tmp_path / "j", HEAD).close()
     with pytest.raises(ConfigError, match="differs in settings"):
-        Journal(tmp_path / "j", {**HEAD, "settings": {"paths": ["y"]}}, resume=True)
+        ResultsLog(tmp_path / "j", {**HEAD, "settings": {"paths": ["y"]}}, resume=True)
 
 
 def test_damage_in_the_middle_and_an_empty_journal_are_refused(tmp_path):
     path = tmp_path / "j"
-    Journal(path, HEAD).close()
+    ResultsLog(path, HEAD).close()
     path.write_bytes(path.read_bytes() + b"rubbish\n")
     with pytest.raises(DataError, match="line 2 is damaged"):
-        Journal(path, HEAD, resume=True)
+        ResultsLog(path, HEAD, resume=True)
     path.write_bytes(b"")
     with pytest.raises(DataError, match="nothing to go on from"):
-        Journal(path, HEAD, resume=True)
+        ResultsLog(path, HEAD, resume=True)
 
 
 def test_a_name_that_is_no_utf8_is_kept_as_valid_json():
-    line = to_line({"image": "a\udcff.png"})
+    line = to_json_line({"image": "a\udcff.png"})
     assert json.loads(line.encode())["image"] == "a\udcff.png"

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from bloodfilm.core.errors import ConfigError
-from bloodfilm.models import CellDetector, CellReader
+from bloodfilm.models import CellClassifierNet, CellDetector
 
 torch.set_num_threads(1)
 TINY = "lcnet_035"
@@ -39,7 +39,7 @@ def test_a_backbone_without_the_strides_is_refused():
 @pytest.mark.parametrize(("grid", "levels"), [(0, (2, 3, 4)), (3, (1, 2))])
 def test_the_reader_answers_every_question(grid, levels):
     torch.manual_seed(0)
-    model = CellReader(5, [3, 2], TINY, levels, width=8, grid=grid).eval()
+    model = CellClassifierNet(5, [3, 2], TINY, levels, width=8, grid=grid).eval()
     with torch.no_grad():
         out = model(torch.rand(4, 3, 64, 64) * 255)
     assert out["classes"].shape == (4, 5) and out["attributes"].shape == (4, 5)
@@ -49,7 +49,7 @@ def test_the_reader_answers_every_question(grid, levels):
 
 def test_the_reader_looks_at_the_middle_twice():
     torch.manual_seed(0)
-    model = CellReader(5, [2], TINY, (1, 2), width=8).eval()
+    model = CellClassifierNet(5, [2], TINY, (1, 2), width=8).eval()
     plain = torch.full((1, 3, 64, 64), 245.0)
     middle, rim = plain.clone(), plain.clone()
     middle[:, :, 24:40, 24:40] = 60
@@ -60,7 +60,7 @@ def test_the_reader_looks_at_the_middle_twice():
 
 
 def test_novelty_is_the_distance_to_the_nearest_prototype_in_spreads():
-    model = CellReader(2, [2], TINY, (1,), width=4).eval()
+    model = CellClassifierNet(2, [2], TINY, (1,), width=4).eval()
     means = np.zeros((2, model.size), np.float32)
     means[1] = 3
     spread = np.full(model.size, 2, np.float32)

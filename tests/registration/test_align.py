@@ -8,17 +8,17 @@ import pytest
 from bloodfilm.imaging.canonical import canonical_view
 from bloodfilm.registration.align import confidence_of, register
 from bloodfilm.registration.matching import match, unmirror
-from bloodfilm.registration.verify import Evidence
-from bloodfilm.registration.view import SCALES, Features, Photograph, common_scales
-from bloodfilm.synthetic import LOOKS, Placement, Recipe, render_field, render_pair
+from bloodfilm.registration.verify import AlignmentEvidence
+from bloodfilm.registration.view import SCALES, ImageCandidate, Keypoints, common_scales
+from bloodfilm.synthetic import PROFILES, SceneSpec, ViewTransform, render_field, render_pair
 
 # Smaller frames than the looks': what matters is what differs between them, not how much there is.
-FIRST = replace(LOOKS["lld100x-like"], width=360, height=420)
-SECOND = replace(LOOKS["lld40x-pale"], width=340, height=420)
+FIRST = replace(PROFILES["lld100x-like"], width=360, height=420)
+SECOND = replace(PROFILES["lld40x-pale"], width=340, height=420)
 
 
 def photograph(image):
-    return Photograph(image, canonical_view(image))
+    return ImageCandidate(image, canonical_view(image))
 
 
 def worst(pair, matrix):
@@ -36,8 +36,8 @@ def worst(pair, matrix):
 @pytest.fixture(scope="module")
 def mirrored():
     """One field in two cameras, the second turned by 35 degrees and in a mirror."""
-    placement = Placement(35.0, (4.0, -3.0), mirror=True)
-    return render_pair(FIRST, SECOND, recipe=Recipe(whites=3), placement=placement, seed=4)
+    placement = ViewTransform(35.0, (4.0, -3.0), mirror=True)
+    return render_pair(FIRST, SECOND, recipe=SceneSpec(whites=3), placement=placement, seed=4)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_there_and_back_is_where_it_began(mirrored, found):
 
 
 def test_another_field_is_refused(mirrored):
-    other, _ = render_field(SECOND, Recipe(whites=3), seed=77)
+    other, _ = render_field(SECOND, SceneSpec(whites=3), seed=77)
     refused = register(photograph(mirrored.first[0]), photograph(other))
     assert not refused.aligned
     assert refused.confidence < 0.05
@@ -96,14 +96,14 @@ def test_squeeze_that_nobody_can_tell_is_tried(mirrored):
     view = canonical_view(image)
     um = view.um_per_px_y
     unsure = replace(view, um_per_px_x=um, um_per_px_y=um, squeeze_source="assumed")
-    found = register(Photograph(image, unsure), photograph(mirrored.second[0]))
+    found = register(ImageCandidate(image, unsure), photograph(mirrored.second[0]))
     assert found.aligned
     assert worst(mirrored, found.matrix) < 2.0
 
 
 def test_confidence_grows_with_the_share_and_with_the_number():
     def sure(agree, patches):
-        return confidence_of(Evidence(patches, agree, 0.1, 0.9, 1e4))
+        return confidence_of(AlignmentEvidence(patches, agree, 0.1, 0.9, 1e4))
 
     assert sure(0, 0) < 0.01
     assert sure(2, 2) < 0.5  # two patches of two are no proof
@@ -114,7 +114,7 @@ def test_confidence_grows_with_the_share_and_with_the_number():
 
 
 def test_overlapping_patches_count_by_their_area():
-    many_of_little = Evidence(200, 200, 0.1, 0.9, 150.0)
+    many_of_little = AlignmentEvidence(200, 200, 0.1, 0.9, 150.0)
     assert many_of_little.share < 0.5
 
 
@@ -123,12 +123,12 @@ def test_matches_are_symmetric_in_who_asks():
     descriptors = rng.random((30, 128)).astype(np.float32)
     descriptors /= np.linalg.norm(descriptors, axis=1, keepdims=True)
     points = rng.random((30, 2)).astype(np.float32)
-    few = Features(points[:10], descriptors[:10])
-    all_of_them = Features(points, descriptors)
+    few = Keypoints(points[:10], descriptors[:10])
+    all_of_them = Keypoints(points, descriptors)
     pairs = match(few, all_of_them)
     assert sorted(map(tuple, pairs)) == [(i, i) for i in range(10)]
     assert sorted(map(tuple, match(all_of_them, few))) == [(i, i) for i in range(10)]
-    none = Features(points[:0], descriptors[:0])
+    none = Keypoints(points[:0], descriptors[:0])
     assert len(match(none, all_of_them)) == len(match(all_of_them, none)) == 0
 
 

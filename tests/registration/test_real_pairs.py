@@ -8,7 +8,7 @@ from bloodfilm.imaging.scale import measure
 from bloodfilm.imaging.sources.image_file import find_images, open_image
 from bloodfilm.registration.align import register
 from bloodfilm.registration.pairing import by_name
-from bloodfilm.registration.view import Photograph
+from bloodfilm.registration.view import ImageCandidate
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def photographs(real_data):
     paths = [find_images([f]) for f in folders]
     assert by_name(*paths) == [(0, 0), (1, 1), (2, 2), (3, 3)]
     images = [[open_image(p) for p in side] for side in paths]
-    return [[Photograph(i, canonical_view(i)) for i in side] for side in images]
+    return [[ImageCandidate(i, canonical_view(i)) for i in side] for side in images]
 
 
 @pytest.mark.parametrize("number", range(4))

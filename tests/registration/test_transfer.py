@@ -14,10 +14,10 @@ from bloodfilm.core.boxes import iou
 from bloodfilm.formats import open_dataset, save_dataset
 from bloodfilm.imaging.sources.image_file import find_images
 from bloodfilm.registration.transfer import Transfer, stated_domain
-from bloodfilm.synthetic import LOOKS, Placement, Recipe, render_pair, save_image
+from bloodfilm.synthetic import PROFILES, SceneSpec, ViewTransform, render_pair, save_image
 
-FIRST = replace(LOOKS["lld40x-like"], width=330, height=400)
-SECOND = replace(LOOKS["lld40x-magenta"], width=330, height=400)
+FIRST = replace(PROFILES["lld40x-like"], width=330, height=400)
+SECOND = replace(PROFILES["lld40x-magenta"], width=330, height=400)
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +25,10 @@ def drawn(tmp_path_factory):
     """Two fields of a patient in two cameras: (folder, truth of the target by its name)."""
     folder = tmp_path_factory.mktemp("drawn")
     fields, truths = [], {}
-    for number, placement in ((3, Placement(180.0, (6.0, 0.0))), (5, Placement(12.0))):
-        pair = render_pair(FIRST, SECOND, recipe=Recipe(whites=4), placement=placement, seed=number)
+    for number, placement in ((3, ViewTransform(180.0, (6.0, 0.0))), (5, ViewTransform(12.0))):
+        pair = render_pair(
+            FIRST, SECOND, recipe=SceneSpec(whites=4), placement=placement, seed=number
+        )
         source = folder / "first" / f"9_{number}_1000_ALL.png"
         target = folder / "H_40X_C2" / f"9_{number}_{number + 1}_400_ALL.png"
         for path, (image, _) in ((source, pair.first), (target, pair.second)):

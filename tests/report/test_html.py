@@ -199,9 +199,9 @@ def test_budget_is_kept_and_admitted(run, field, written):
 
 def test_cells_in_doubt_are_pictured_first(run, field):
     from bloodfilm.report.html.gallery import wanted_cells
-    from bloodfilm.report.html.sections import Facts
+    from bloodfilm.report.html.sections import ReportMetadata
 
-    facts = Facts(run([field(f"{i}.png", i) for i in range(6)]))
+    facts = ReportMetadata(run([field(f"{i}.png", i) for i in range(6)]))
     doubtful = {
         (n, p)
         for n, brief in enumerate(facts.fields)

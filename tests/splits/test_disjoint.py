@@ -16,8 +16,8 @@ from bloodfilm.core.errors import ConfigError, DataError
 from bloodfilm.formats import open_dataset, save_dataset
 from bloodfilm.splits.disjoint import same_splits
 from bloodfilm.training import loop
-from bloodfilm.training.config import Source, parse_config
-from bloodfilm.training.data.sources import SourcedField, open_sources, refuse_leaks
+from bloodfilm.training.config import DatasetConfig, parse_config
+from bloodfilm.training.data.sources import SourcedField, check_split_disjoint, open_sources
 from bloodfilm.training.tasks import make_task
 from tiny import config, silent, write_set
 
@@ -38,7 +38,7 @@ def data(tmp_path):
 
 
 def source(split, **more):
-    return Source(path="discs", splits=(split,), split_file="split.json", **more)
+    return DatasetConfig(path="discs", splits=(split,), split_file="split.json", **more)
 
 
 def rows(data):
@@ -62,7 +62,9 @@ def test_exactly_the_splits_of_the_file_are_taken(data):
 
 
 def test_the_record_holds_the_proof(data):
-    proof = refuse_leaks(open_sources([source("train")], data), open_sources([source("val")], data))
+    proof = check_split_disjoint(
+        open_sources([source("train")], data), open_sources([source("val")], data)
+    )
     counts = {name: sum(r["split"] == name for r in rows(data)) for name in ("train", "val")}
     assert proof["train"]["fields"] == len(proof["train"]["patients"]) == counts["train"]
     assert proof["validation"]["fields"] == counts["val"]
@@ -115,14 +117,16 @@ def test_records_without_split_files_are_alike():
 
 def test_the_splits_must_be_named(data):
     with pytest.raises(ConfigError, match=r'split\.json: say which of its splits .* \["train"\]'):
-        open_sources([Source(path="discs", split_file="split.json")], data)
+        open_sources([DatasetConfig(path="discs", split_file="split.json")], data)
     with pytest.raises(ConfigError, match="no field in splits dev"):
         open_sources([source("dev")], data)
 
 
 def test_a_file_of_another_set_or_none_is_one_line(data):
     with pytest.raises(DataError, match=r"nowhere\.json: no split file"):
-        open_sources([Source(path="discs", splits=("train",), split_file="nowhere.json")], data)
+        open_sources(
+            [DatasetConfig(path="discs", splits=("train",), split_file="nowhere.json")], data
+        )
     edit(data, lambda content: [r.update(image="x/" + r["image"]) for r in content["fields"]])
     with pytest.raises(DataError, match="speaks of none of its images"):
         open_sources([source("train")], data)
@@ -160,9 +164,9 @@ def test_one_picture_under_two_names_is_refused(data):
     shutil.copyfile(train[0].field.path, copy)
     twin = SourcedField(Field(copy, patient="other"), Dataset("another", ()), 1.0)
     with pytest.raises(ConfigError, match=r"identical file .*= .*copy\.png is in training"):
-        refuse_leaks(train, [twin])
+        check_split_disjoint(train, [twin])
     copy.write_bytes(copy.read_bytes()[:-1] + b"x")  # as long, but another file
-    assert refuse_leaks(train, [twin])["shared"]["identical file"] == 0
+    assert check_split_disjoint(train, [twin])["shared"]["identical file"] == 0
 
 
 def test_common_glass_on_both_sides_is_refused(data):
@@ -170,4 +174,4 @@ def test_common_glass_on_both_sides_is_refused(data):
     held = open_sources([source("val")], data)
     tied = [replace(held[0], group=train[0].group), *held[1:]]
     with pytest.raises(ConfigError, match=r"physical cell .* is in training and in validation"):
-        refuse_leaks(train, tied)
+        check_split_disjoint(train, tied)

@@ -6,7 +6,7 @@ import pytest
 
 from bloodfilm.core import LLD_SCHEMA
 from bloodfilm.core.field import Cell
-from bloodfilm.synthetic import SIZE_BINS, TRAITS, render_cell
+from bloodfilm.synthetic import MORPHOLOGIES, SIZE_BINS, render_cell
 from bloodfilm.synthetic.morphology import typical_attributes, white_thing
 from bloodfilm.synthetic.profiles import CHROMATIN, EOSIN, RNA
 from bloodfilm.synthetic.rasterize_cells import paint_white
@@ -144,7 +144,7 @@ def test_moderate_basophilia_is_darker_and_bluer_in_the_picture(form):
 
 
 def test_eosinophils_are_orange_and_nobody_else():
-    orange = {f: np.mean([p.dyes[..., EOSIN].sum() for p in patches(f)]) for f in TRAITS}
+    orange = {f: np.mean([p.dyes[..., EOSIN].sum() for p in patches(f)]) for f in MORPHOLOGIES}
     assert orange.pop("eosinophil") > 0
     assert not any(orange.values())
 
@@ -159,7 +159,7 @@ def test_typical_attributes_follow_the_class_and_respect_what_is_given():
     assert given["cell_size"] == "large"
 
 
-@pytest.mark.parametrize("form", sorted(TRAITS))
+@pytest.mark.parametrize("form", sorted(MORPHOLOGIES))
 def test_any_class_takes_any_attributes(form):
     rng = np.random.default_rng(len(form))
     for _ in range(2):

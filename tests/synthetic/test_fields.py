@@ -6,21 +6,21 @@ import pytest
 from bloodfilm.core import Cell, ConfigError, DataError, Region
 from bloodfilm.core.boxes import iou
 from bloodfilm.synthetic import (
-    LOOKS,
-    Placement,
-    Recipe,
-    SetPlan,
-    random_look,
+    PROFILES,
+    DatasetSpec,
+    SceneSpec,
+    ViewTransform,
+    random_profile,
     render_case,
     render_cell,
     render_field,
     render_pair,
-    vary_look,
-    write_set,
+    vary_profile,
+    write_dataset,
 )
-from bloodfilm.synthetic.morphology import Thing, white_thing
+from bloodfilm.synthetic.morphology import CellObject, white_thing
 from bloodfilm.synthetic.optics import look_at, photograph
-from bloodfilm.synthetic.profiles import get_look
+from bloodfilm.synthetic.profiles import get_profile
 from bloodfilm.synthetic.scene import Scene
 
 SMALL = (200, 180)
@@ -31,9 +31,9 @@ def extent(mask):
     return (columns[0], rows[0], columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0])
 
 
-@pytest.mark.parametrize("look", sorted(LOOKS))
+@pytest.mark.parametrize("look", sorted(PROFILES))
 def test_every_look_renders_and_repeats(look):
-    recipe = Recipe(whites=2)
+    recipe = SceneSpec(whites=2)
     image, truth = render_field(look, recipe, seed=3, size=(120, 100))
     again, _ = render_field(look, recipe, seed=3, size=(120, 100))
     other, _ = render_field(look, recipe, seed=4, size=(120, 100))
@@ -41,12 +41,12 @@ def test_every_look_renders_and_repeats(look):
     assert image.flags.c_contiguous
     assert np.array_equal(image, again)
     assert not np.array_equal(image, other)
-    assert truth.domain.squeeze == LOOKS[look].squeeze
+    assert truth.domain.squeeze == PROFILES[look].squeeze
 
 
 @pytest.mark.parametrize("look", ["pbc-like", "lld40x-like"])
 def test_boxes_are_the_extent_of_the_masks(look):
-    recipe = Recipe(whites=6, erythroblasts=1, smudges=1, red_density=2.0)
+    recipe = SceneSpec(whites=6, erythroblasts=1, smudges=1, red_density=2.0)
     _, truth = render_field(look, recipe, seed=5, size=(640, 640))
     checked = 0
     for index, seen in enumerate(truth.seen):
@@ -68,7 +68,7 @@ def test_boxes_are_the_extent_of_the_masks(look):
 
 
 def test_a_box_holds_the_dark_pixels_of_its_cell():
-    look = vary_look(get_look("pbc-like"), np.random.default_rng(0), by=0.0)
+    look = vary_profile(get_profile("pbc-like"), np.random.default_rng(0), by=0.0)
     thing = white_thing("lymphocyte", 5, 17.0, 15.0)
     scene = Scene(34, 34, (thing,), 0)
     image, truth = photograph(scene, look, look_at(look, (17, 17)), 0)
@@ -78,12 +78,12 @@ def test_a_box_holds_the_dark_pixels_of_its_cell():
 
 
 def test_cells_at_the_edge_are_cut_and_clipped():
-    look = get_look("pbc-like")
+    look = get_profile("pbc-like")
     inside, sliver = (white_thing("monocyte", s) for s in (1, 2))
     width = look.width * look.um_x
     things = (
-        Thing(**{**inside.__dict__, "x": 0.0, "y": 17.0}),
-        Thing(**{**sliver.__dict__, "x": width + sliver.diameter * 0.45, "y": 17.0}),
+        CellObject(**{**inside.__dict__, "x": 0.0, "y": 17.0}),
+        CellObject(**{**sliver.__dict__, "x": width + sliver.diameter * 0.45, "y": 17.0}),
     )
     scene = Scene(width, 34, things, 0)
     _, truth = photograph(scene, look, look_at(look, (width / 2, 17)), 0)
@@ -100,20 +100,20 @@ def test_cells_at_the_edge_are_cut_and_clipped():
 )
 def test_scale_and_squeeze_come_out_in_the_red_cells(look, pixels):
     boxes = np.concatenate(
-        [render_field(look, Recipe(whites=1), seed=s)[1].red_boxes for s in range(3)]
+        [render_field(look, SceneSpec(whites=1), seed=s)[1].red_boxes for s in range(3)]
     )
     assert len(boxes) > 8
     width, height = np.median(boxes[:, 2]), np.median(boxes[:, 3])
     assert height == pytest.approx(pixels, rel=0.07)
-    assert width / height == pytest.approx(LOOKS[look].squeeze, rel=0.06)
+    assert width / height == pytest.approx(PROFILES[look].squeeze, rel=0.06)
 
 
 def test_the_background_has_the_white_point():
     for name in ("pbc-like", "bccd-like", "lld40x-like"):
-        image, _ = render_field(name, Recipe(whites=1), seed=1)
+        image, _ = render_field(name, SceneSpec(whites=1), seed=1)
         light = image.sum(axis=2)
         lightest = image[light >= np.percentile(light, 75)]
-        assert np.allclose(np.median(lightest, axis=0), LOOKS[name].white, atol=9)
+        assert np.allclose(np.median(lightest, axis=0), PROFILES[name].white, atol=9)
 
 
 def test_asked_cells_are_all_there_with_their_labels_and_attributes():
@@ -122,7 +122,7 @@ def test_asked_cells_are_all_there_with_their_labels_and_attributes():
         Cell(None, "monoblast", {"cytoplasmic_vacuoles": "prominent", "cell_size": "large"}),
         "basophil",
     ]
-    _, truth = render_field("lld40x-like", Recipe(whites=asked, cut=0.0), seed=2)
+    _, truth = render_field("lld40x-like", SceneSpec(whites=asked, cut=0.0), seed=2)
     assert sorted(s.cell.label for s in truth.white) == ["basophil", "monoblast", "neutrophil"]
     blast = next(s for s in truth.white if s.thing.label == "monoblast")
     assert blast.thing.values["cytoplasmic_vacuoles"] == "prominent"
@@ -138,7 +138,7 @@ def test_what_cannot_be_drawn_is_refused_in_one_line():
     with pytest.raises(ConfigError, match="no white cell"):
         render_cell("platelet")
     with pytest.raises(ConfigError, match="no mix"):
-        render_field(recipe=Recipe(mix="none such"))
+        render_field(recipe=SceneSpec(mix="none such"))
     with pytest.raises(DataError, match="cell_size"):
         render_cell("monocyte", {"cell_size": "huge"})
 
@@ -146,15 +146,15 @@ def test_what_cannot_be_drawn_is_refused_in_one_line():
 @pytest.mark.parametrize(
     "placement",
     [
-        Placement(),
-        Placement(degrees=180, shift=(6.0, -4.0)),
-        Placement(degrees=25, shift=(-3.0, 5.0)),
-        Placement(degrees=-10, mirror=True),
+        ViewTransform(),
+        ViewTransform(degrees=180, shift=(6.0, -4.0)),
+        ViewTransform(degrees=25, shift=(-3.0, 5.0)),
+        ViewTransform(degrees=-10, mirror=True),
     ],
 )
 def test_a_pair_shows_one_scene_and_its_matrix_maps_the_boxes(placement):
     pair = render_pair(
-        "pbc-like", "lld40x-like", recipe=Recipe(whites=2, cut=0), placement=placement, seed=8
+        "pbc-like", "lld40x-like", recipe=SceneSpec(whites=2, cut=0), placement=placement, seed=8
     )
     first = {s.thing.id: s for s in pair.first[1].seen if not s.cut}
     second = {s.thing.id: s for s in pair.second[1].seen if not s.cut}
@@ -175,7 +175,7 @@ def test_a_pair_shows_one_scene_and_its_matrix_maps_the_boxes(placement):
 
 
 def test_a_pair_without_a_turn_maps_boxes_onto_each_other():
-    pair = render_pair("pbc-like", "bccd-like", recipe=Recipe(whites=2, cut=0), seed=1)
+    pair = render_pair("pbc-like", "bccd-like", recipe=SceneSpec(whites=2, cut=0), seed=1)
     scale = np.diag(pair.matrix[:, :2])
     second = {s.thing.id: s.full_box for s in pair.second[1].white}
     for seen in pair.first[1].white:
@@ -186,7 +186,7 @@ def test_a_pair_without_a_turn_maps_boxes_onto_each_other():
 
 def test_fields_of_a_case_overlap_and_share_cells_by_identity():
     pictures = render_case(
-        "lld40x-like", 3, recipe=Recipe(whites=6, red_density=1.0), overlap=0.4, seed=2
+        "lld40x-like", 3, recipe=SceneSpec(whites=6, red_density=1.0), overlap=0.4, seed=2
     )
     assert len(pictures) == 3
     met: dict[str, list] = {}
@@ -208,7 +208,7 @@ def test_fields_of_a_case_overlap_and_share_cells_by_identity():
 
 
 def test_a_region_limits_the_truth_to_what_is_centred_in_it():
-    _, truth = render_field("lld40x-like", Recipe(whites=6), seed=4)
+    _, truth = render_field("lld40x-like", SceneSpec(whites=6), seed=4)
     region = Region.rect(0, 0, truth.width / 2, truth.height)
     left = truth.limited(region)
     centres = [s.box[0] + s.box[2] / 2 for s in truth.seen]
@@ -219,17 +219,17 @@ def test_a_region_limits_the_truth_to_what_is_centred_in_it():
 
 
 def test_a_set_is_written_with_patients_in_one_split_each(tmp_path):
-    plan = SetPlan(
+    plan = DatasetSpec(
         looks=("pbc-like", "lld40x-like"),
         patients=3,
         diagnoses=("CML", "normal"),
-        recipe=Recipe(whites=2),
+        recipe=SceneSpec(whites=2),
         splits=(0.34, 0.33, 0.33),
         sparse=0.5,
         size=SMALL,
     )
-    data = write_set(tmp_path / "a", 6, plan, seed=1)
-    again = write_set(tmp_path / "b", 6, plan, seed=1)
+    data = write_dataset(tmp_path / "a", 6, plan, seed=1)
+    again = write_dataset(tmp_path / "b", 6, plan, seed=1)
     assert len(data) == 6 and {f.split for f in data} == {"train", "val", "test"}
     for one, two in zip(data, again, strict=True):
         assert one.path.read_bytes() == two.path.read_bytes()
@@ -239,19 +239,21 @@ def test_a_set_is_written_with_patients_in_one_split_each(tmp_path):
         splits.setdefault(field.patient, set()).add(field.split)
     assert all(len(s) == 1 for s in splits.values())
     with pytest.raises(ConfigError, match="diagnoses"):
-        write_set(tmp_path, 1, SetPlan(diagnoses=("flu",)))
+        write_dataset(tmp_path, 1, DatasetSpec(diagnoses=("flu",)))
 
 
 def test_random_looks_differ_and_render():
     rng = np.random.default_rng(0)
-    looks = [random_look(rng, 160, 160) for _ in range(4)]
+    looks = [random_profile(rng, 160, 160) for _ in range(4)]
     assert len({look.white for look in looks}) == 4
     for look in looks:
-        assert render_field(look, Recipe(whites=1), seed=0)[0].shape == (160, 160, 3)
+        assert render_field(look, SceneSpec(whites=1), seed=0)[0].shape == (160, 160, 3)
 
 
 def test_red_cells_keep_off_the_white_ones():
-    _, truth = render_field("pbc-like", Recipe(whites=1, red_density=13.0), seed=6, size=(400, 400))
+    _, truth = render_field(
+        "pbc-like", SceneSpec(whites=1, red_density=13.0), seed=6, size=(400, 400)
+    )
     white = truth.white[0].thing
     for seen in truth.of_kind("red"):
         gap = np.hypot(seen.thing.x - white.x, seen.thing.y - white.y)

@@ -8,8 +8,8 @@ from bloodfilm.audit import KINDS
 from bloodfilm.core import ConfigError
 from bloodfilm.core.boxes import iou
 from bloodfilm.formats import open_dataset
-from bloodfilm.synthetic.lld_fixture.builder import BedPlan
-from bloodfilm.synthetic.lld_fixture.cell_faults import BOX_FAULTS, write_bed
+from bloodfilm.synthetic.lld_fixture.builder import FaultPlan
+from bloodfilm.synthetic.lld_fixture.cell_faults import BOX_FAULTS, write_faulty_dataset
 
 
 def found(audited, planted):
@@ -83,4 +83,4 @@ def test_the_bed_reads_as_lld(clean):
 
 def test_an_unknown_fault_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="no fault 'rust'"):
-        write_bed(tmp_path, BedPlan(faults=("rust",)))
+        write_faulty_dataset(tmp_path, FaultPlan(faults=("rust",)))

@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from bloodfilm.synthetic import LOOKS, render_cell
+from bloodfilm.synthetic import PROFILES, render_cell
 
-LOOK = LOOKS["pbc-like"]
+LOOK = PROFILES["pbc-like"]
 
 
 def nucleus(image):

@@ -9,13 +9,13 @@ from bloodfilm.core.errors import ConfigError
 from bloodfilm.inference.decode import Detections
 from bloodfilm.training import calibration as module
 from bloodfilm.training.calibration import (
-    calibrate_reader,
+    calibrate_classifier,
     detector_thresholds,
     node_threshold,
     walk_down,
 )
-from bloodfilm.training.data.cell_crops import Crops, reader_leaves
-from bloodfilm.training.data.sources import KINDS, CanonicalField
+from bloodfilm.training.data.cell_crops import CellCrops, reader_leaves
+from bloodfilm.training.data.sources import OBJECT_TYPES, CanonicalField
 
 CPU = torch.device("cpu")
 LEAVES = len(reader_leaves(DEFAULT_TAXONOMY))
@@ -56,7 +56,7 @@ def test_the_threshold_is_where_f1_is_best(monkeypatch):
     assert f1["nucleated cell"] == pytest.approx(2 * 3 / (4 + 3))
     # Nothing to go by: a middling threshold, and no boast.
     assert limits["platelet"] == 0.3 and f1["platelet"] == 0.0
-    assert set(limits) == set(KINDS)
+    assert set(limits) == set(OBJECT_TYPES)
 
 
 def test_kinds_are_chosen_apart(monkeypatch):
@@ -99,7 +99,7 @@ def reader(monkeypatch, n=4000, sharpness=3.0, seed=0):
         "description": rng.random((n, 2)).astype(np.float32),
     }
     monkeypatch.setattr(module, "read_crops", lambda *_: outputs)
-    crops = Crops(
+    crops = CellCrops(
         np.zeros((n, 1, 1, 3), np.uint8),
         np.eye(LEAVES, dtype=bool)[labels],
         codes,
@@ -115,7 +115,7 @@ class FirstNumber:
 
 
 def calibrated(crops, learnt=None, **more):
-    return calibrate_reader(
+    return calibrate_classifier(
         FirstNumber(), crops, LLD_SCHEMA, learnt or [True] * LEAVES, CPU, **more
     )
 
@@ -144,7 +144,7 @@ def test_the_order_of_the_cells_does_not_matter_and_what_was_done_before_neither
     calibrated(reader(monkeypatch, seed=9)[0])
     order = np.random.default_rng(0).permutation(len(crops))
     monkeypatch.setattr(module, "read_crops", lambda *_: {k: v[order] for k, v in outputs.items()})
-    mixed = Crops(*(v[order] for v in vars(crops).values()))
+    mixed = CellCrops(*(v[order] for v in vars(crops).values()))
     again = calibrated(mixed)
     assert again.temperatures == pytest.approx(first.temperatures, abs=1e-3)
     assert again.class_confidence == pytest.approx(first.class_confidence, abs=1e-3)
@@ -158,7 +158,7 @@ def test_what_was_not_learnt_is_not_measured(monkeypatch):
     mixed = calibrated(crops, learnt, unlearnt_attributes=[LLD_SCHEMA.names[0]])
     assert LLD_SCHEMA.names[0] not in mixed.temperatures
     monkeypatch.setattr(module, "read_crops", lambda *_: {k: v[known] for k, v in outputs.items()})
-    alone = calibrated(Crops(*(v[known] for v in vars(crops).values())), learnt)
+    alone = calibrated(CellCrops(*(v[known] for v in vars(crops).values())), learnt)
     assert alone.temperatures["class"] == mixed.temperatures["class"]
     assert alone.class_confidence == mixed.class_confidence
     reader(monkeypatch)

@@ -8,16 +8,16 @@ from sklearn.metrics import f1_score
 from bloodfilm.core import DEFAULT_TAXONOMY, LLD_SCHEMA
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.training.checkpoint import save_checkpoint
-from bloodfilm.training.config import Source, parse_config
+from bloodfilm.training.config import DatasetConfig, parse_config
 from bloodfilm.training.data.cell_crops import (
-    Crops,
+    CellCrops,
     label_groups,
     load_crops,
     plain_crop,
     reader_leaves,
 )
 from bloodfilm.training.data.sources import open_sources
-from bloodfilm.training.tasks.classifier import ReaderTask, macro_f1, read_crops, value_weights
+from bloodfilm.training.tasks.classifier import ClassifierTask, macro_f1, read_crops, value_weights
 from tiny import COLOURS, a_field, config, silent, write_set
 
 CPU = torch.device("cpu")
@@ -60,7 +60,7 @@ def test_groups_come_larger_first_so_that_the_closer_label_has_the_last_word():
 
 
 def test_crops_are_centred_on_their_cells(root):
-    sourced = open_sources([Source(path="discs", splits=("train",), repeat=1.5)], root)
+    sourced = open_sources([DatasetConfig(path="discs", splits=("train",), repeat=1.5)], root)
     crops = load_crops(sourced, LLD_SCHEMA, DEFAULT_TAXONOMY, silent)
     assert len(crops) == 8 and crops.images.shape == (8, 200, 200, 3)
     assert (crops.weights == 1.5).all()
@@ -88,14 +88,14 @@ def test_no_cell_to_read_is_refused(root):
 
     from dataclasses import replace
 
-    sourced = open_sources([Source(path="discs")], root)
+    sourced = open_sources([DatasetConfig(path="discs")], root)
     empty = [replace(s, field=red_only(s.field)) for s in sourced]
     with pytest.raises(ConfigError, match="no cell with a class"):
         load_crops(empty, LLD_SCHEMA, DEFAULT_TAXONOMY, silent)
 
 
 def task(root, **sections):
-    return ReaderTask(parse_config(config("reader", **sections), "test"), root, silent)
+    return ClassifierTask(parse_config(config("reader", **sections), "test"), root, silent)
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +190,7 @@ def test_rare_values_weigh_more_and_the_mean_cell_weighs_one():
     codes[:, 1] = [0] * 8 + [1, 1]
     codes[:5, 0] = [0, 0, 0, 2, 2]
     codes[:3, 2] = 1
-    crops = Crops(*([np.zeros(10)] * 2), codes, *([np.zeros(10)] * 2))
+    crops = CellCrops(*([np.zeros(10)] * 2), codes, *([np.zeros(10)] * 2))
     weights = value_weights(crops, LLD_SCHEMA, 0.5)
     assert list(weights) == list(LLD_SCHEMA.names[:2])  # two values or more
     common, rare = weights[LLD_SCHEMA.names[1]].tolist()

@@ -15,15 +15,15 @@ from bloodfilm.losses.targets import Target, TargetBatch
 from bloodfilm.models.detector import CellDetector
 from bloodfilm.training import loop
 from bloodfilm.training.config import SparseSection
-from bloodfilm.training.data.copy_paste import CopyPool
+from bloodfilm.training.data.copy_paste import CopyPasteSampler
 from bloodfilm.training.data.mosaics import Mosaics
 from bloodfilm.training.data.region_crops import balanced, cut_patches
-from bloodfilm.training.data.samplers import HeldPool
+from bloodfilm.training.data.samplers import InMemorySampler
 from bloodfilm.training.data.sources import CanonicalField
 from bloodfilm.training.pseudo_labels import (
-    Opinion,
-    Reliability,
-    Turn,
+    Augmentation,
+    PrecisionCalibrator,
+    TeacherPrediction,
     pseudo_target,
     similarity_loss,
 )
@@ -97,7 +97,7 @@ def test_a_border_keeps_out_what_an_unmarked_cell_may_reach() -> None:
 def test_supervised_terms_have_no_gradient_outside_the_region(name: str, copies: float) -> None:
     region = REGIONS.get(name, Region.nothing())
     marked = [field(region)]
-    pool = CopyPool(marked, HeldPool(marked, dyes=False), copies)
+    pool = CopyPasteSampler(marked, InMemorySampler(marked, dyes=False), copies)
     mosaics = Mosaics(pool, 64, sparse_config().augment, seed=3, border=6)
     drawn = [mosaics.draw((0, n)) for n in range(8)]
     torch.manual_seed(0)
@@ -168,7 +168,7 @@ def test_a_turn_and_its_way_back_cancel() -> None:
     image[8:20, 30:60] = 255
     values = rng.random((16, 16)).astype(np.float32)
     for code in range(8):
-        turn = Turn(code)
+        turn = Augmentation(code)
         turned = turn.image(image)
         rows, columns = np.nonzero(turned[..., 0])
         box = [columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1]
@@ -178,10 +178,10 @@ def test_a_turn_and_its_way_back_cancel() -> None:
         assert (turn.map_back(turn.image(stacked.view())[..., 0]) == values).all()  # type: ignore[arg-type]
 
 
-def opinion(scores: list[float], highest: np.ndarray | None = None) -> Opinion:
+def opinion(scores: list[float], highest: np.ndarray | None = None) -> TeacherPrediction:
     boxes = np.array([[4.0 + 20 * i, 4.0, 12, 12] for i in range(len(scores))]).reshape(-1, 4)
     found = Detections(boxes, np.array(scores), np.zeros(len(scores), np.intp))
-    return Opinion(found, np.zeros((16, 16), np.float32) if highest is None else highest)
+    return TeacherPrediction(found, np.zeros((16, 16), np.float32) if highest is None else highest)
 
 
 def test_pseudo_labels_lie_on_unmarked_ground_only() -> None:
@@ -212,7 +212,7 @@ def test_reliability_is_what_marked_ground_proves() -> None:
         np.ones(1, np.float32),
         np.ones((16, 16), bool),
     )
-    reliability = Reliability(3)
+    reliability = PrecisionCalibrator(3)
     before = reliability.precision(opinion([0.62, 0.61]).found)
     assert before == pytest.approx([0.625, 0.625])
     for _ in range(30):  # of two like detections one is always wrong
@@ -301,7 +301,7 @@ def test_turned_views_are_brought_back_to_the_same_opinion() -> None:
         return {"kinds": kinds, "boxes": torch.from_numpy(np.stack(sides))[None]}
 
     for code in range(8):
-        turn = Turn(code)
+        turn = Augmentation(code)
         answer = outputs(turn.image(image))
         (found,) = form_opinions(answer, decoded(answer, 4, 0.5), [turn], float(size))
         np.testing.assert_allclose(found.found.boxes, [[36, 20, 20, 12]])

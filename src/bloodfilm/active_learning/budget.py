@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bloodfilm.active_learning.costs import Rates
-from bloodfilm.active_learning.planning import Evidence, Planner, plan_regions
+from bloodfilm.active_learning.planning import Planner, RegionScores, plan_regions
 from bloodfilm.core import Region
 from bloodfilm.core.errors import ConfigError
 
@@ -42,7 +42,7 @@ class Budget:
         raise ConfigError(f"--budget {text!r}: give a share or a time, such as 10%, 30min or 2h")
 
     def shares(
-        self, evidence: Sequence[Evidence], rates: Rates, richness: float = 1.0
+        self, evidence: Sequence[RegionScores], rates: Rates, richness: float = 1.0
     ) -> list[float]:
         """Return the share of each field to mark.
 
@@ -71,7 +71,7 @@ class Budget:
 
 
 def plan_within(
-    evidence: Sequence[Evidence], budget: Budget, rates: Rates, by: Planner, seed: int = 0
+    evidence: Sequence[RegionScores], budget: Budget, rates: Rates, by: Planner, seed: int = 0
 ) -> tuple[list[float], list[Region]]:
     """Return each field's share and its region, so that a budget of time is kept.
 
@@ -89,7 +89,7 @@ def plan_within(
     return shares, regions
 
 
-def expected(evidence: Sequence[Evidence], regions: Sequence[Region]) -> float:
+def expected(evidence: Sequence[RegionScores], regions: Sequence[Region]) -> float:
     """Return how many cells are expected in regions."""
     return sum(
         float(region.contains(item.points) @ item.cells)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bloodfilm.active_learning.planning import Evidence
+from bloodfilm.active_learning.planning import RegionScores
 from bloodfilm.active_learning.region_scores import dark_blobs, from_detections
 from bloodfilm.core import Dataset, Field, Region
 from bloodfilm.core.domain import Domain
@@ -20,7 +20,7 @@ from bloodfilm.inference.runner import analyze_paths
 LOWEST_SCORE = 0.1
 """What a model half believes counts too: those are its doubts."""
 
-Gathered = Evidence | FieldFailure
+Gathered = RegionScores | FieldFailure
 """What speaks for the regions of a field, or why its file cannot be opened."""
 
 
@@ -47,23 +47,23 @@ def bundle_evidence(paths: Sequence[Path], bundle: Bundle, stated: Domain) -> It
             continue
         try:
             height, width = open_image(path).shape[:2]
-            yield Evidence(width, height)
+            yield RegionScores(width, height)
         except DataError:
             yield outcome
 
 
-def _from_result(result: FieldResult, names: dict[str, int]) -> Evidence:
+def _from_result(result: FieldResult, names: dict[str, int]) -> RegionScores:
     cells = result.cells
     boxes = np.array([c.box for c in cells], dtype=float).reshape(-1, 4)
     groups = [names.setdefault(c.label, len(names)) for c in cells]
     found = from_detections(result.width, result.height, boxes, [c.score for c in cells], groups)
     sure = np.array([max(c.probabilities.values(), default=1.0) for c in cells])
     doubt = np.maximum(found.doubt, 1 - sure)
-    return Evidence(found.width, found.height, found.points, found.cells, doubt, found.groups)
+    return RegionScores(found.width, found.height, found.points, found.cells, doubt, found.groups)
 
 
 def plan_dataset(
-    paths: Sequence[Path], evidence: Sequence[Evidence], regions: Sequence[Region], name: str
+    paths: Sequence[Path], evidence: Sequence[RegionScores], regions: Sequence[Region], name: str
 ) -> Dataset:
     """Return the plan as a data set: every field with the region to mark and no cell yet."""
     fields = tuple(

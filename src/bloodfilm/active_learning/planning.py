@@ -19,7 +19,7 @@ NOVELTY = 1.0
 
 
 @dataclass(frozen=True)
-class Evidence:
+class RegionScores:
     """What is expected on one field.
 
     Attributes:
@@ -39,7 +39,7 @@ class Evidence:
 
 
 def plan_regions(
-    evidence: Sequence[Evidence], shares: Sequence[float], by: Planner, seed: int = 0
+    evidence: Sequence[RegionScores], shares: Sequence[float], by: Planner, seed: int = 0
 ) -> list[Region]:
     """Return one rectangle per field, of the field's shape and of the given share of its area.
 
@@ -71,7 +71,7 @@ def plan_regions(
     return regions
 
 
-def _sizes(evidence: Sequence[Evidence]) -> dict[int, float]:
+def _sizes(evidence: Sequence[RegionScores]) -> dict[int, float]:
     """Return how many cells of each group are expected on all fields."""
     sizes: dict[int, float] = {}
     for item in evidence:
@@ -81,7 +81,7 @@ def _sizes(evidence: Sequence[Evidence]) -> dict[int, float]:
 
 
 def _values(
-    item: Evidence, by: Planner, held: dict[int, float], common: dict[int, float]
+    item: RegionScores, by: Planner, held: dict[int, float], common: dict[int, float]
 ) -> NDArray[np.float64]:
     """Return what each point is worth to a planner."""
     if by == "random":
@@ -97,7 +97,7 @@ def _values(
 
 
 def _place(
-    item: Evidence, share: float, values: NDArray[np.float64], rng: np.random.Generator
+    item: RegionScores, share: float, values: NDArray[np.float64], rng: np.random.Generator
 ) -> tuple[Region, NDArray[np.bool_]]:
     """Return the most valuable rectangle and which points it holds."""
     if share in (0, 1):

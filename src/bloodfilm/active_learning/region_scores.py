@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bloodfilm.active_learning.planning import Evidence
+from bloodfilm.active_learning.planning import RegionScores
 from bloodfilm.core.boxes import as_boxes, centres
 
 PURPLE = 2.0
@@ -14,7 +14,7 @@ LEAST_SHARE = 2e-4
 
 def from_detections(
     width: int, height: int, boxes: ArrayLike, scores: ArrayLike, groups: ArrayLike
-) -> Evidence:
+) -> RegionScores:
     """Return the evidence of detections, also poor ones, on a field of a given size.
 
     A score p expects p cells and leaves a doubt of 4 p (1 - p): most at even odds.
@@ -24,7 +24,7 @@ def from_detections(
         boxes: (n, 4) x, y, w, h; scores: (n,) in [0, 1]; groups: (n,) e.g. kinds or classes.
     """
     p = np.asarray(scores, dtype=np.float64).reshape(-1)
-    return Evidence(
+    return RegionScores(
         width,
         height,
         centres(as_boxes(boxes)),
@@ -34,7 +34,7 @@ def from_detections(
     )
 
 
-def dark_blobs(image: NDArray[np.uint8]) -> Evidence:
+def dark_blobs(image: NDArray[np.uint8]) -> RegionScores:
     """Return the dark, saturated spots of a field (nuclei) as evidence, without any model.
 
     Nuclei are purple: they absorb green more than red and blue light, whatever the stain, while red
@@ -51,13 +51,13 @@ def dark_blobs(image: NDArray[np.uint8]) -> Evidence:
     first, _ = cv2.threshold(scaled, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
     cells = scaled[scaled > first]
     if not len(cells):
-        return Evidence(width, height)
+        return RegionScores(width, height)
     second, _ = cv2.threshold(cells.reshape(-1, 1), 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
     _, _, stats, middle = cv2.connectedComponentsWithStats((scaled > second).astype(np.uint8))
     keep = np.flatnonzero(stats[:, cv2.CC_STAT_AREA] > LEAST_SHARE * width * height)
     keep = keep[keep > 0]
     one = np.ones(len(keep))
-    return Evidence(
+    return RegionScores(
         width, height, np.asarray(middle[keep]), one, one, np.zeros(len(keep), dtype=np.int64)
     )
 

@@ -20,7 +20,7 @@ from bloodfilm.core import (
     Taxonomy,
 )
 from bloodfilm.formats.parquet.columns import cell_columns
-from bloodfilm.formats.parquet.index import Head, IndexFields
+from bloodfilm.formats.parquet.index import FieldHeader, IndexFields
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
@@ -262,7 +262,7 @@ def _of_index(dataset: Dataset, fields: IndexFields) -> Table:
     )
 
 
-def _row_of(head: Head) -> FieldRow:
+def _row_of(head: FieldHeader) -> FieldRow:
     known = head.origin
     return FieldRow(
         head.path,

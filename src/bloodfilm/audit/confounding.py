@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodfilm.audit.finding import Finding
-from bloodfilm.audit.image_statistics import Look, Survey
+from bloodfilm.audit.image_statistics import FieldStatistics, Survey
 
 Floats = NDArray[np.float64]
 SHRINK = 0.2
@@ -36,7 +36,7 @@ def confounded(found: Survey) -> Iterator[Finding]:
             yield finding
 
 
-def _features(look: Look) -> list[float]:
+def _features(look: FieldStatistics) -> list[float]:
     m = look.measurement
     return [*np.log(np.maximum(look.white, 1)), *look.tone, np.log(m.diameter), m.spread]
 

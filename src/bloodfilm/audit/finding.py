@@ -16,7 +16,7 @@ class Finding:
     """One thing that is, or may be, wrong.
 
     Attributes:
-        kind: a key of `KINDS`.
+        kind: a key of `OBJECT_TYPES`.
         severity: `error` (wrong labels, or a leak), `warning` (look at it), `info` (know it).
         file: the image or label file it is about; the data set's name if it is about all of it.
         annotations: the annotations' own identities, as the label file has them.

@@ -31,7 +31,7 @@ MAP_STEP = 4
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class FieldStatistics:
     """What one field's pixels say.
 
     Attributes:
@@ -59,7 +59,7 @@ class Survey:
     """Every field's look by its number; fields that cannot be opened have none."""
 
     table: Table
-    looks: dict[int, Look] = field(default_factory=dict)
+    looks: dict[int, FieldStatistics] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
     def groups(self) -> dict[tuple[str, str], list[int]]:
@@ -95,7 +95,7 @@ def survey(table: Table, tell: Callable[[int], None] = lambda _: None) -> Survey
     return found
 
 
-def look_at(image: Pixels) -> Look:
+def look_at(image: Pixels) -> FieldStatistics:
     """Look at one field, uint8 RGB (H, W, 3)."""
     pixels = grey(image)
     seen = measure(image)
@@ -104,7 +104,7 @@ def look_at(image: Pixels) -> Look:
     sharpness = None
     if seen.speaks:
         sharpness = measure_sharpness(view_of(seen).render(image))
-    return Look(
+    return FieldStatistics(
         digest_of(image),
         (width, height),
         describe(pixels),
@@ -142,6 +142,6 @@ def density_map(image: Pixels, white: tuple[float, float, float]) -> Pixels:
     return np.asarray(np.stack(small, axis=-1) + 0.5, dtype=np.uint8)
 
 
-def in_view(found: Survey) -> Iterator[tuple[int, Look]]:
+def in_view(found: Survey) -> Iterator[tuple[int, FieldStatistics]]:
     """Yield every field that has a look, in order."""
     yield from sorted(found.looks.items())

@@ -36,7 +36,7 @@ class Loaded:
 
 
 @dataclass
-class Source:
+class AnnotationSource:
     """A data set as the audit sees it: columns, and what was found while reading."""
 
     table: Table
@@ -46,7 +46,7 @@ class Source:
     """Text labels of the subsets that have no JSON."""
 
 
-def read_labels(root: Path) -> Source:
+def read_labels(root: Path) -> AnnotationSource:
     """Read LLD's layout below a root, subset by subset: JSON labels, or the fullest text labels.
 
     `DataError` where a JSON file is ill-formed.
@@ -75,7 +75,7 @@ def read_labels(root: Path) -> Source:
             seen |= {text.image for text in found}
             texts += found
     findings += _unlabelled(root, seen)
-    return Source(builder.table(source=str(root)), findings, files, texts)
+    return AnnotationSource(builder.table(source=str(root)), findings, files, texts)
 
 
 def _json_files(subset: lld.Subset, findings: list[Finding]) -> Iterator[Loaded]:

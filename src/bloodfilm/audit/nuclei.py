@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from bloodfilm.audit.boxes import MIN_SIDE, at_cells
 from bloodfilm.audit.cell_table import Table
 from bloodfilm.audit.finding import Finding, Severity
-from bloodfilm.audit.image_statistics import MAP_STEP, Look, Survey
+from bloodfilm.audit.image_statistics import MAP_STEP, FieldStatistics, Survey
 
 Floats = NDArray[np.float64]
 
@@ -74,13 +74,13 @@ def find_chromatin(found: Survey) -> dict[int, Chromatin]:
     return told
 
 
-def _usual_tone(looks: list[Look]) -> Floats:
+def _usual_tone(looks: list[FieldStatistics]) -> Floats:
     """Return the red cells' optical density (3,): the median over fields that show whole ones."""
     showing = [look for look in looks if look.measurement.speaks] or looks
     return np.asarray(np.median([look.tone for look in showing], axis=0), dtype=np.float64)
 
 
-def nucleus_likeness(look: Look, tone: Floats) -> Floats:
+def nucleus_likeness(look: FieldStatistics, tone: Floats) -> Floats:
     """Say how like a nucleus each 4 x 4 px is, (h, w); red cells are about 1, glass about 0."""
     red, green = (look.density[..., c] / (64 * max(float(tone[c]), MIN_TONE)) for c in (0, 1))
     ratio = np.clip(green / np.maximum(red, 0.05), MIN_RATIO, MAX_RATIO)

@@ -9,7 +9,7 @@ from bloodfilm.audit.cell_table import Table, table_of
 from bloodfilm.audit.detections import detected
 from bloodfilm.audit.finding import Finding, order
 from bloodfilm.audit.image_statistics import Survey, survey
-from bloodfilm.audit.labels import Source, read_labels
+from bloodfilm.audit.labels import AnnotationSource, read_labels
 from bloodfilm.audit.texts import check_texts
 from bloodfilm.core import DataError, Dataset
 from bloodfilm.duplicates import common_content
@@ -63,7 +63,9 @@ def _quiet(_what: str, _done: int, _total: int) -> None:
     return
 
 
-def open_source(path: Path, format: str | None = None, labels: str | None = None) -> Source:
+def open_source(
+    path: Path, format: str | None = None, labels: str | None = None
+) -> AnnotationSource:
     """Open what is to be audited: LLD's labels as they stand, other formats by their reader.
 
     `DataError` if nothing is recognised or a label file is ill-formed.
@@ -78,11 +80,11 @@ def open_source(path: Path, format: str | None = None, labels: str | None = None
             return source
     options = {} if labels is None else {"labels": labels}
     dataset = open_dataset(path, name, missing="keep", **options)
-    return Source(table_of(dataset))
+    return AnnotationSource(table_of(dataset))
 
 
 def audit(
-    datasets: Dataset | Source | Sequence[Dataset | Source],
+    datasets: Dataset | AnnotationSource | Sequence[Dataset | AnnotationSource],
     options: Options | None = None,
     tell: Tell = _quiet,
 ) -> list[Finding]:
@@ -96,8 +98,8 @@ def audit(
     Raises:
         BundleError: if a bundle is given and cannot be used.
     """
-    listed = [datasets] if isinstance(datasets, Dataset | Source) else list(datasets)
-    sources = [Source(table_of(d)) if isinstance(d, Dataset) else d for d in listed]
+    listed = [datasets] if isinstance(datasets, Dataset | AnnotationSource) else list(datasets)
+    sources = [AnnotationSource(table_of(d)) if isinstance(d, Dataset) else d for d in listed]
     options = options or Options()
     tables = [s.table for s in sources]
     found = [f for s in sources for f in s.findings]

@@ -23,7 +23,7 @@ from bloodfilm.formats.lld.text import (
     WIDTHS,
     fitting_orders,
 )
-from bloodfilm.formats.shared.context import Reading, read_text, split_of
+from bloodfilm.formats.shared.context import ReadContext, read_text, split_of
 from bloodfilm.formats.shared.images import ImageIndex, image_size, walk
 from bloodfilm.formats.shared.yolo_rows import Row, parse_rows
 
@@ -78,7 +78,7 @@ def _read(file: TextFile) -> TextFile:
     if file.image.is_file():
         with contextlib.suppress(DataError):  # the check that opens it will say why
             file.size = image_size(file.image)
-    reading = Reading(file.path)
+    reading = ReadContext(file.path)
     try:
         file.lines = read_text(file.path).splitlines()
     except DataError as error:

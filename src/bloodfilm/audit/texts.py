@@ -7,7 +7,7 @@ import numpy as np
 
 from bloodfilm.audit.cell_table import IGNORE, Table
 from bloodfilm.audit.finding import Finding
-from bloodfilm.audit.labels import Source
+from bloodfilm.audit.labels import AnnotationSource
 from bloodfilm.audit.textlabels import TextFile, text_files
 from bloodfilm.formats.lld.codes import CLASSES
 from bloodfilm.formats.lld.text import folders
@@ -15,7 +15,7 @@ from bloodfilm.formats.lld.text import folders
 CLOSE = 1.5  # pixels; text labels are rounded
 
 
-def check_texts(source: Source) -> Iterator[Finding]:
+def check_texts(source: AnnotationSource) -> Iterator[Finding]:
     """Check the text labels beside JSON labels, and hold them against these."""
     by_stem: dict[tuple[str, str], list[int]] = {}
     for number, row in enumerate(source.table.rows):

@@ -31,7 +31,7 @@ def analyze(
     all_cells: Annotated[
         bool, typer.Option("--all-cells", help="List red cells and platelets in cells.csv too.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a summary_dict as JSON.")] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the results in DIR.")
     ] = False,
@@ -51,10 +51,10 @@ def analyze(
         CELLS,
         REPORT,
         RESULT,
-        Job,
-        prepare_out,
-        say,
-        summary,
+        AnalysisJob,
+        format_summary,
+        prepare_output,
+        summary_dict,
         timed_run,
     )
     from bloodfilm.core.domain import Domain
@@ -67,7 +67,7 @@ def analyze(
     images = find_images(paths)
     analyzer = Analyzer(load_bundle(bundle) if bundle else default_bundle(), device, 1, min_score)
     refuse_inputs([out / name for name in (CELLS, RESULT, REPORT)], images)
-    prepare_out(out, overwrite, resume)
+    prepare_output(out, overwrite, resume)
     settings = {
         "paths": paths,
         "device": device,
@@ -75,8 +75,12 @@ def analyze(
         "um_per_px": um_per_px,
         "squeeze": squeeze,
     }
-    job = Job(images, out, analyzer, stated, settings, threads, all_cells, not no_report)
+    job = AnalysisJob(images, out, analyzer, stated, settings, threads, all_cells, not no_report)
     tally, seconds = timed_run(job, resume)
-    print(json.dumps(summary(job, tally, seconds)) if as_json else say(job, tally, seconds))
+    print(
+        json.dumps(summary_dict(job, tally, seconds))
+        if as_json
+        else format_summary(job, tally, seconds)
+    )
     if tally.exit_code:
         raise typer.Exit(tally.exit_code)

@@ -50,7 +50,7 @@ def plan(
     from bloodfilm.active_learning.costs import Rates
     from bloodfilm.active_learning.fields import blob_evidence, bundle_evidence, plan_dataset
     from bloodfilm.active_learning.plan_files import NATIVE, write_plan
-    from bloodfilm.active_learning.planning import PLANNERS, Evidence
+    from bloodfilm.active_learning.planning import PLANNERS, RegionScores
     from bloodfilm.cli.bars import counted
     from bloodfilm.cli.running import EXIT_SOME_FAILED
     from bloodfilm.core.domain import Domain
@@ -71,7 +71,7 @@ def plan(
         asked = default_bundle() if bundle is None else load_bundle(bundle)
         gathered = bundle_evidence(paths, asked, Domain(um_per_px=um_per_px, squeeze=squeeze))
     outcomes = list(counted(gathered, len(paths)))
-    opened = [(p, o) for p, o in zip(paths, outcomes, strict=True) if isinstance(o, Evidence)]
+    opened = [(p, o) for p, o in zip(paths, outcomes, strict=True) if isinstance(o, RegionScores)]
     if not opened:
         raise DataError(f"{folder}: none of its {len(paths)} files could be opened; see above")
     fields, evidence = [p for p, _ in opened], [o for _, o in opened]

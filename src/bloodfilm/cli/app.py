@@ -22,11 +22,11 @@ from bloodfilm.cli import (
     transfer,
 )
 from bloodfilm.cli.examples import epilog
-from bloodfilm.cli.failures import FailingInOneLine
+from bloodfilm.cli.failures import ErrorHandlingGroup
 
 # Plain help and plain tracebacks: rich would more than double the time `--help` takes.
 app = typer.Typer(
-    cls=FailingInOneLine,
+    cls=ErrorHandlingGroup,
     name="bloodfilm",
     no_args_is_help=True,
     add_completion=False,

@@ -23,17 +23,17 @@ def demo(
 
     The fields are drawn, not photographed: they show how the program works, not how well.
     """
-    from bloodfilm.cli.running import Job, prepare_out, say, timed_run
+    from bloodfilm.cli.running import AnalysisJob, format_summary, prepare_output, timed_run
     from bloodfilm.core.domain import Domain
     from bloodfilm.inference.analyzer import Analyzer
     from bloodfilm.inference.bundle import default_bundle, load_bundle
 
     analyzer = Analyzer(load_bundle(bundle) if bundle else default_bundle())
-    prepare_out(out, overwrite, resume=False)
+    prepare_output(out, overwrite, resume=False)
     images = draw_fields(out / "fields")
-    job = Job(images, out, analyzer, Domain(), {"paths": [str(out / "fields")]})
+    job = AnalysisJob(images, out, analyzer, Domain(), {"paths": [str(out / "fields")]})
     tally, seconds = timed_run(job)
-    print(say(job, tally, seconds))
+    print(format_summary(job, tally, seconds))
     if tally.exit_code:
         raise typer.Exit(tally.exit_code)
 
@@ -41,13 +41,13 @@ def demo(
 def draw_fields(folder: Path) -> list[Path]:
     """Draw fields as PNG files, a folder per look; returns their paths in order."""
     from bloodfilm.core.files import refuse_links
-    from bloodfilm.synthetic import get_look, render_field, save_image, usual_recipe
+    from bloodfilm.synthetic import default_scene, get_profile, render_field, save_image
 
     paths = []
     for look, count in FIELDS:
         place = folder / look
         for seed in range(count):
-            image, _ = render_field(look, usual_recipe(get_look(look)), seed=seed)
+            image, _ = render_field(look, default_scene(get_profile(look)), seed=seed)
             paths.append(place / f"field_{seed + 1}.png")
             refuse_links(folder.parent, paths[-1])
             save_image(paths[-1], image)

@@ -76,10 +76,10 @@ def evaluate(
     """
     from rich.console import Console
 
-    from bloodfilm.cli.evaluating import Request, carry_out, write_record
+    from bloodfilm.cli.evaluating import EvaluationOptions, run_evaluation, write_record
     from bloodfilm.evaluation.record import show
 
-    request = Request(
+    request = EvaluationOptions(
         dataset=dataset,
         bundle=bundle,
         predictions=predictions,
@@ -100,7 +100,7 @@ def evaluate(
         threads=threads,
         output=json_file,
     )
-    evaluation = carry_out(request)
+    evaluation = run_evaluation(request)
     if json_file is not None:
         write_record(json_file, evaluation)
     console = Console(highlight=False, markup=False)

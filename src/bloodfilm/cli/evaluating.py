@@ -14,8 +14,8 @@ from bloodfilm.core.domain import Domain
 from bloodfilm.core.errors import ConfigError, DataError
 from bloodfilm.core.field import Field
 from bloodfilm.core.results import CellResult, FieldResult
-from bloodfilm.evaluation.cell_matching import Pairs, coarsen, pair_fields
-from bloodfilm.evaluation.class_granularity import parse_level
+from bloodfilm.evaluation.cell_matching import MatchedCells, coarsen, pair_fields
+from bloodfilm.evaluation.class_granularity import parse_granularity
 from bloodfilm.evaluation.detection import IOU_THRESHOLDS
 from bloodfilm.evaluation.evaluate import (
     DetectionReport,
@@ -32,7 +32,7 @@ FEW_PATIENTS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class EvaluationOptions:
     """The options of `bloodfilm evaluate`, by name."""
 
     dataset: Path
@@ -72,7 +72,7 @@ class Request:
 
 
 @dataclass
-class Material:
+class Predictions:
     """Fields and what was found in them; `visible` says what a user would be shown."""
 
     fields: list[Field]
@@ -81,13 +81,13 @@ class Material:
     failures: dict[str, str] = field(default_factory=dict)
 
 
-def carry_out(request: Request) -> Evaluation:
+def run_evaluation(request: EvaluationOptions) -> Evaluation:
     """Evaluate as asked; `BloodfilmError` where that cannot be done."""
     inputs = (request.dataset, request.images, request.bundle, request.predictions)
     refuse_inputs([request.output], filter(None, inputs))
     whole, data = open_fields(request)
     refuse_inputs([request.output], (item.path for item in whole))
-    level = parse_level(request.level, data.taxonomy)
+    level = parse_granularity(request.level, data.taxonomy)
     resampling = Resampling(request.bootstrap, request.seed)
     notes = [f"{len(whole.problems)} problems of the data set; see its audit"]
     notes = notes if whole.problems else []
@@ -130,7 +130,7 @@ def carry_out(request: Request) -> Evaluation:
     )
 
 
-def open_fields(request: Request) -> tuple[Dataset, Dataset]:
+def open_fields(request: EvaluationOptions) -> tuple[Dataset, Dataset]:
     """Open the data set; return all of it and what is to be evaluated."""
     options: dict[str, Any] = {}
     if request.labels is not None:
@@ -150,7 +150,7 @@ def open_fields(request: Request) -> tuple[Dataset, Dataset]:
     return whole, data
 
 
-def _model(request: Request, bundle: Bundle | None) -> dict[str, Any]:
+def _model(request: EvaluationOptions, bundle: Bundle | None) -> dict[str, Any]:
     if bundle is None:
         return {"predictions": str(request.predictions)}
     identity = bundle.identity()
@@ -167,7 +167,9 @@ def _reference(
     return f"the train split of {whole.name}", narrow(train)
 
 
-def _caveats(request: Request, bundle: Bundle | None, fields: Sequence[Field]) -> Iterator[str]:
+def _caveats(
+    request: EvaluationOptions, bundle: Bundle | None, fields: Sequence[Field]
+) -> Iterator[str]:
     if bundle is None:
         yield "AP counts only what the file holds: an analysis leaves low scores out"
     elif bundle.manifest.unlearnt.classes:
@@ -183,28 +185,28 @@ def _caveats(request: Request, bundle: Bundle | None, fields: Sequence[Field]) -
         yield f"scale and squeeze: {told}; measured from red cells where there are enough"
 
 
-def _from_file(fields: list[Field], request: Request) -> Material:
+def _from_file(fields: list[Field], request: EvaluationOptions) -> Predictions:
     if request.predictions is None:
         raise ConfigError("--predictions: name a file")
     cells = read_predictions(request.predictions)
-    return Material(fields, align(fields, cells, str(request.predictions)), lambda _: True)
+    return Predictions(fields, align(fields, cells, str(request.predictions)), lambda _: True)
 
 
-def _narrowing(request: Request, data: Dataset) -> Callable[[list[Field]], list[Field]]:
+def _narrowing(request: EvaluationOptions, data: Dataset) -> Callable[[list[Field]], list[Field]]:
     """Return what makes true labels as coarse as asked for, for the reading of cells."""
     if request.classes is None:
         return lambda fields: fields
-    classes = parse_level(request.classes, data.taxonomy)
+    classes = parse_granularity(request.classes, data.taxonomy)
     return lambda fields: coarsen(fields, classes)
 
 
-def _stated(item: Field, request: Request) -> Domain | None:
+def _stated(item: Field, request: EvaluationOptions) -> Domain | None:
     return item.domain if request.scale == "truth" else None
 
 
 def _read_crops(
-    fields: list[Field], bundle: Bundle, data: Dataset, request: Request
-) -> tuple[Pairs, dict[str, str]]:
+    fields: list[Field], bundle: Bundle, data: Dataset, request: EvaluationOptions
+) -> tuple[MatchedCells, dict[str, str]]:
     from bloodfilm.evaluation.crop_evaluation import read_true_cells
 
     with bar() as progress:
@@ -220,7 +222,7 @@ def _read_crops(
         )
 
 
-def _analyse(fields: list[Field], bundle: Bundle, request: Request) -> Material:
+def _analyse(fields: list[Field], bundle: Bundle, request: EvaluationOptions) -> Predictions:
     """Run the whole path on every field, keeping scores down to the floor."""
     from bloodfilm.inference.analyzer import Analyzer
     from bloodfilm.inference.runner import analyze_paths
@@ -251,7 +253,7 @@ def _analyse(fields: list[Field], bundle: Bundle, request: Request) -> Material:
     results: list[Sequence[CellResult]] = [
         found[i].cells if i in found else () for i in range(len(fields))
     ]
-    return Material(sized, results, lambda c: c.score >= thresholds[c.kind], failures)
+    return Predictions(sized, results, lambda c: c.score >= thresholds[c.kind], failures)
 
 
 def write_record(path: Path, evaluation: Evaluation) -> None:

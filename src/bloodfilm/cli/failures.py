@@ -44,7 +44,7 @@ _FILE_TROUBLE = {
 }
 
 
-class FailingInOneLine(TyperGroup):
+class ErrorHandlingGroup(TyperGroup):
     """The root group of commands; the only place where exceptions become exit codes."""
 
     def invoke(self, ctx: Any) -> Any:

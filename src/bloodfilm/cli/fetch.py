@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from bloodfilm.datasets import Source
+    from bloodfilm.datasets import DownloadSource
 
 NAMES = "lld, pbc, wbcatt, bccd, txl"
 EXIT_NOT_FETCHED = 2
@@ -43,7 +43,7 @@ def fetch(
     from bloodfilm.core import ConfigError
     from bloodfilm.datasets import CATALOGUE
     from bloodfilm.datasets import fetch as bring
-    from bloodfilm.datasets.download import Patience
+    from bloodfilm.datasets.download import RetryPolicy
 
     source = CATALOGUE.get(name.lower())
     if source is None:
@@ -64,7 +64,7 @@ def fetch(
             out,
             accept_licence=accept_licence,
             tell=tell,
-            patience=Patience(timeout, tries),
+            patience=RetryPolicy(timeout, tries),
         )
     for part, found in came["parts"].items():
         print(f"  {part}: SHA-256 {found['sha256']}, checked against {found['checked_against']}")
@@ -73,7 +73,7 @@ def fetch(
         print(f"  {source.afterwards}")
 
 
-def _unpack_by_hand(source: "Source", zips: Path, out: Path | None, accepted: bool) -> None:
+def _unpack_by_hand(source: "DownloadSource", zips: Path, out: Path | None, accepted: bool) -> None:
     """Unpack zips that a person downloaded, all or none, and count what is missing."""
     from bloodfilm.core import ConfigError
     from bloodfilm.datasets.archive import unpack_together
@@ -102,7 +102,7 @@ def _unpack_by_hand(source: "Source", zips: Path, out: Path | None, accepted: bo
         print("  and more: `bloodfilm data info` lists them")
 
 
-def _about(source: "Source") -> str:
+def _about(source: "DownloadSource") -> str:
     return "\n".join(
         (
             source.title,

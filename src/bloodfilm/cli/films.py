@@ -45,7 +45,7 @@ def films(
 
     from bloodfilm.core.errors import ConfigError
     from bloodfilm.formats import save_dataset
-    from bloodfilm.synthetic import LOOKS, MIXES, SetPlan, usual_recipe, write_set
+    from bloodfilm.synthetic import MIXES, PROFILES, DatasetSpec, default_scene, write_dataset
 
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"{out}: is not empty; name a new folder")
@@ -55,18 +55,18 @@ def films(
     if fault:
         raise ConfigError("--fault: faults are planted in LLD's layout; give --lld too")
     names = look or ["pbc-like", "bccd-like", "raabin-like", "lld40x-like"]
-    unknown = [n for n in names if n not in LOOKS]
+    unknown = [n for n in names if n not in PROFILES]
     if unknown or (mix != "five" and mix not in MIXES):
         raise ConfigError(
             f"films: no look or mix {unknown[0] if unknown else mix!r}; "
-            f"looks: {', '.join(LOOKS)}; mixes: five, {', '.join(MIXES)}"
+            f"looks: {', '.join(PROFILES)}; mixes: five, {', '.join(MIXES)}"
         )
     chosen = dict.fromkeys(FIVE, 1.0) if mix == "five" else mix
     parts = []
     for number, name in enumerate(names):
-        recipe = usual_recipe(LOOKS[name], chosen)
-        plan = SetPlan(looks=(name,), recipe=recipe, small=small)
-        drawn = write_set(out / name, fields, plan, seed=seed + number)
+        recipe = default_scene(PROFILES[name], chosen)
+        plan = DatasetSpec(looks=(name,), recipe=recipe, small=small)
+        drawn = write_dataset(out / name, fields, plan, seed=seed + number)
         parts += [replace(f, patient=f"{name} {f.patient}") for f in drawn]
     every = replace(drawn, fields=tuple(parts), source=out)
     save_dataset(every, out / "dataset.json", "bloodfilm")
@@ -78,13 +78,13 @@ def _write_lld(
 ) -> None:
     """Write a set in LLD's layout, and what was planted in it."""
     from bloodfilm.core.files import write_json
-    from bloodfilm.synthetic.lld_fixture.builder import SPARSE, BedPlan
-    from bloodfilm.synthetic.lld_fixture.cell_faults import FAULTS, write_bed
+    from bloodfilm.synthetic.lld_fixture.builder import SPARSE, FaultPlan
+    from bloodfilm.synthetic.lld_fixture.cell_faults import FAULTS, write_faulty_dataset
 
     patients, fields, side, seed = numbers
     chosen = list(FAULTS) if "all" in faults else faults
-    plan = BedPlan(subsets, patients, fields, side, sparse=True, faults=chosen)
-    planted = write_bed(out, plan, seed=seed)
+    plan = FaultPlan(subsets, patients, fields, side, sparse=True, faults=chosen)
+    planted = write_faulty_dataset(out, plan, seed=seed)
     listed = [item.to_json(out) for item in planted]
     write_json(out / "planted.json", listed)
     print(f"{out}: {len(subsets)} subsets of {patients} patients; {len(planted)} faults planted")

@@ -8,7 +8,7 @@ import typer
 from bloodfilm.cli.outputs import refuse_inputs
 
 if TYPE_CHECKING:
-    from bloodfilm.duplicates.identity import Identities
+    from bloodfilm.duplicates.identity import CellIdentities
 
 
 def overlaps(
@@ -58,7 +58,7 @@ def overlaps(
         print(f"wrote {dataset}: {len(opened)} fields")
 
 
-def _lines(found: "Identities") -> list[str]:
+def _lines(found: "CellIdentities") -> list[str]:
     names = [Path(row.path).name for row in found.table.rows]
     lines = []
     for pair in sorted(found.overlaps, key=lambda o: (not o.identical, -o.share)):

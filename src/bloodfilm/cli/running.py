@@ -25,8 +25,8 @@ from bloodfilm.core.files import atomic_write, open_new
 from bloodfilm.core.results import FieldResult
 from bloodfilm.inference.analyzer import Analyzer
 from bloodfilm.inference.manifest import NUCLEATED
-from bloodfilm.inference.records import AnalysisRun, FieldFailure, Outcome
-from bloodfilm.inference.results_log import Journal
+from bloodfilm.inference.records import AnalysisRun, FieldFailure, FieldOutcome
+from bloodfilm.inference.results_log import ResultsLog
 from bloodfilm.inference.runner import analyze_paths
 from bloodfilm.report.tables import cell_columns, cell_row
 
@@ -37,7 +37,7 @@ EXIT_OK, EXIT_SOME_FAILED, EXIT_NOTHING = 0, 1, 2
 
 
 @dataclass(frozen=True)
-class Job:
+class AnalysisJob:
     """What to analyse, how, and where the results go.
 
     Attributes:
@@ -72,7 +72,7 @@ class Tally:
     classes: Counter[str] = field(default_factory=Counter)
     seconds: Counter[str] = field(default_factory=Counter)
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, outcome: FieldOutcome) -> None:
         """Count one file."""
         if isinstance(outcome, FieldFailure):
             self.failures += 1
@@ -94,7 +94,7 @@ class Tally:
         return EXIT_SOME_FAILED if self.fields else EXIT_NOTHING
 
 
-def prepare_out(out: Path, overwrite: bool, resume: bool) -> None:
+def prepare_output(out: Path, overwrite: bool, resume: bool) -> None:
     """Make the folder for results and see that none are there that the user did not mean to touch.
 
     Raises `ConfigError`; file trouble (no permission, disk full) comes as `OSError`.
@@ -125,7 +125,7 @@ def prepare_out(out: Path, overwrite: bool, resume: bool) -> None:
         raise ConfigError(f"{out}: {what}; choose another --out or give --overwrite")
 
 
-def run_job(job: Job, resume: bool = False) -> tuple[AnalysisRun, Tally]:
+def run_analysis(job: AnalysisJob, resume: bool = False) -> tuple[AnalysisRun, Tally]:
     """Analyse every file, keep results as they come, write the final files at the end."""
     bundle = job.analyzer.bundle
     schema = bundle.schema
@@ -138,12 +138,12 @@ def run_job(job: Job, resume: bool = False) -> tuple[AnalysisRun, Tally]:
         "names": sha256(names).hexdigest(),
     }
     tally = Tally()
-    with Journal(job.out / JOURNAL, head, resume) as journal:
+    with ResultsLog(job.out / JOURNAL, head, resume) as journal:
         with _writing(job.out / CELLS_PART) as file:
             table = csv.writer(file, lineterminator="\n")
             table.writerow(cell_columns(schema))
 
-            def tell(outcome: Outcome) -> None:
+            def tell(outcome: FieldOutcome) -> None:
                 tally.add(outcome)
                 if isinstance(outcome, FieldResult):
                     shown = (c for c in outcome.cells if job.all_cells or c.kind == NUCLEATED)
@@ -174,7 +174,7 @@ def run_job(job: Job, resume: bool = False) -> tuple[AnalysisRun, Tally]:
     return run, tally
 
 
-def _finish(job: Job, run: AnalysisRun) -> None:
+def _finish(job: AnalysisJob, run: AnalysisRun) -> None:
     """Write the final files; the journal goes only when all of them are there."""
     with _naming(job.out / RESULT), atomic_write(job.out / RESULT) as file:
         run.write_json(file)
@@ -209,7 +209,7 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _interrupted(journal: Journal, total: int) -> Iterator[None]:
+def _interrupted(journal: ResultsLog, total: int) -> Iterator[None]:
     """On Ctrl-C, say how far it went and how to go on."""
     try:
         yield
@@ -221,7 +221,7 @@ def _interrupted(journal: Journal, total: int) -> Iterator[None]:
         raise
 
 
-def summary(job: Job, tally: Tally, seconds: float) -> dict[str, Any]:
+def summary_dict(job: AnalysisJob, tally: Tally, seconds: float) -> dict[str, Any]:
     """The run in a few figures, for `--json`."""
     files = [RESULT, CELLS, *([REPORT] if job.report else [])]
     return {
@@ -240,7 +240,7 @@ def summary(job: Job, tally: Tally, seconds: float) -> dict[str, Any]:
     }
 
 
-def say(job: Job, tally: Tally, seconds: float) -> str:
+def format_summary(job: AnalysisJob, tally: Tally, seconds: float) -> str:
     """The run in one line, for people."""
     cells = tally.kinds[NUCLEATED]
     text = f"{tally.fields} fields, {cells} nucleated cells in {seconds:.1f} s"
@@ -252,8 +252,8 @@ def say(job: Job, tally: Tally, seconds: float) -> str:
     return f"{text}\n{shown}"
 
 
-def timed_run(job: Job, resume: bool = False) -> tuple[Tally, float]:
-    """`run_job` with its wall-clock seconds."""
+def timed_run(job: AnalysisJob, resume: bool = False) -> tuple[Tally, float]:
+    """`run_analysis` with its wall-clock seconds."""
     begin = time.perf_counter()
-    _, tally = run_job(job, resume)
+    _, tally = run_analysis(job, resume)
     return tally, time.perf_counter() - begin

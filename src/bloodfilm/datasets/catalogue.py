@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Part:
+class ArchivePart:
     """One file to download.
 
     Attributes:
@@ -34,7 +34,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Source:
+class DownloadSource:
     """A public data set.
 
     Attributes:
@@ -53,7 +53,7 @@ class Source:
     page: str
     licence: str
     cite: str
-    parts: tuple[Part, ...] = ()
+    parts: tuple[ArchivePart, ...] = ()
     instructions: str = ""
     afterwards: str = ""
 
@@ -86,10 +86,10 @@ a program could fetch and check, so this is for you to do:
    counts what is missing then.
 """
 
-CATALOGUE: dict[str, Source] = {
+CATALOGUE: dict[str, DownloadSource] = {
     source.name: source
     for source in (
-        Source(
+        DownloadSource(
             "lld",
             "Large Leukemia Dataset (LeukemiaAttri)",
             "https://im.itu.edu.pk/sparse-leukemiaattri/",
@@ -97,14 +97,14 @@ CATALOGUE: dict[str, Source] = {
             "Rehman et al., arXiv 2504.02602 (2025); Rehman et al., MICCAI 2024, arXiv 2405.10803",
             instructions=_LLD,
         ),
-        Source(
+        DownloadSource(
             "pbc",
             "PBC: normal peripheral blood cells, 17,092 images, Barcelona",
             f"{_MENDELEY}/datasets/snkd93bnjr/1",
             "CC BY 4.0",
             "Acevedo et al., Data in Brief 30 (2020) 105474, doi 10.17632/snkd93bnjr.1",
             (
-                Part(
+                ArchivePart(
                     f"{_MENDELEY}/public-files/datasets/snkd93bnjr/files/"
                     "2fc38728-2ae7-4a62-a857-032af82334c3/file_downloaded",
                     "PBC_dataset_normal_DIB.zip",
@@ -116,26 +116,26 @@ CATALOGUE: dict[str, Source] = {
             ),
             afterwards="fetch wbcatt into the same folder to have its attributes too",
         ),
-        Source(
+        DownloadSource(
             "wbcatt",
             "WBCAtt: 11 attributes of 10,298 PBC cells (labels only)",
             "https://github.com/apple2373/wbcatt",
             "MIT",
             "Tsutsui, Pang & Wen, NeurIPS 2023 Datasets and Benchmarks, arXiv 2306.13531",
             (
-                Part(
+                ArchivePart(
                     f"{_WBCATT}/pbc_attr_v1_train.csv",
                     "wbcatt_train.csv",
                     "0ae43bc4e38740dd2d93859e3894af96cb570ebc709620fa41b5042c628ff9ec",
                     913486,
                 ),
-                Part(
+                ArchivePart(
                     f"{_WBCATT}/pbc_attr_v1_val.csv",
                     "wbcatt_val.csv",
                     "28a7c116c111e15652e995974770ceb91a1e123a9804d6a9c5e4a53d046be9a0",
                     152836,
                 ),
-                Part(
+                ArchivePart(
                     f"{_WBCATT}/pbc_attr_v1_test.csv",
                     "wbcatt_test.csv",
                     "f97100edd420a68d44fa15df11ef1f98a328813b9f5e9d49d67dbc20e89a73c5",
@@ -144,14 +144,14 @@ CATALOGUE: dict[str, Source] = {
             ),
             afterwards="its images are PBC's: fetch pbc into the same folder",
         ),
-        Source(
+        DownloadSource(
             "bccd",
             "BCCD: 364 fields with boxes of white cells, red cells and platelets",
             "https://github.com/Shenggan/BCCD_Dataset",
             "MIT",
             "github.com/Shenggan/BCCD_Dataset",
             (
-                Part(
+                ArchivePart(
                     "https://github.com/Shenggan/BCCD_Dataset/archive/"
                     "d272fb14cdff6e473fafeeeba32aba5f560e9e43.zip",
                     "BCCD_Dataset.zip",
@@ -162,14 +162,14 @@ CATALOGUE: dict[str, Source] = {
             ),
             afterwards="the fields are in its folder BCCD",
         ),
-        Source(
+        DownloadSource(
             "txl",
             "TXL-PBC: 1,440 fields with boxes of white cells, red cells and platelets",
             "https://github.com/lugan113/TXL-PBC_Dataset",
             "MIT (labels and repository; the terms of its Raabin-WBC images are not verified)",
             "Gan & Li, arXiv 2407.13214",
             (
-                Part(
+                ArchivePart(
                     "https://github.com/lugan113/TXL-PBC_Dataset/archive/"
                     "056d09e45403f4d1321b99cdb2cfcc3eb605edcf.zip",
                     "TXL-PBC_Dataset.zip",

@@ -36,7 +36,7 @@ class BrokenConnectionError(Exception):
 
 
 @dataclass
-class Patience:
+class RetryPolicy:
     """How long to wait, and how often to try again.
 
     Attributes:
@@ -62,7 +62,7 @@ class _Download:
     size: int | None
     identity: str
     tell: Progress
-    patience: Patience
+    patience: RetryPolicy
 
     @property
     def note(self) -> Path:
@@ -99,7 +99,7 @@ def download(
     sha256: str | None = None,
     size: int | None = None,
     tell: Progress = lambda done, total: None,
-    patience: Patience | None = None,
+    patience: RetryPolicy | None = None,
 ) -> str:
     """Download a file to `target`; return its SHA-256.
 
@@ -111,7 +111,7 @@ def download(
     """
     check_address(url)
     part = target.with_name(target.name + ".part")
-    job = _Download(url, part, size, sha256 or url, tell, patience or Patience())
+    job = _Download(url, part, size, sha256 or url, tell, patience or RetryPolicy())
     job.part.parent.mkdir(parents=True, exist_ok=True)
     tries = 0
     while True:
@@ -183,8 +183,8 @@ def _refused(job: _Download, error: urllib.error.HTTPError, have: int) -> None:
     if error.code in AGAIN:
         raise BrokenConnectionError(f"the server says {error.code}")
     raise DataError(
-        f"{job.url}: the server says {error.code} {tame(str(error.reason))}; the address may have "
-        "moved, see the set's own page"
+        f"{job.url}: the server says {error.code} {sanitize(str(error.reason))}; the address may "
+        "have moved, see the set's own page"
     )
 
 
@@ -245,10 +245,10 @@ def _copy(job: _Download, response: Any, file: BinaryIO, start: int, total: int 
     return got
 
 
-def read_small(url: str, patience: Patience | None = None) -> bytes:
+def read_small(url: str, patience: RetryPolicy | None = None) -> bytes:
     """Return a small file (a listing), at most `MAX_LISTING` bytes; `DataError` if it fails."""
     check_address(url)
-    patience = patience or Patience()
+    patience = patience or RetryPolicy()
     try:
         with _open(url, {"User-Agent": AGENT, "Accept": "*/*"}, patience.timeout) as response:
             data: bytes = response.read(MAX_LISTING + 1)
@@ -289,10 +289,10 @@ def _reason(error: Exception) -> str:
     cause = error.reason if isinstance(error, urllib.error.URLError) else error
     if isinstance(cause, TimeoutError) or "timed out" in str(cause):
         return "the server fell silent"
-    return f"the connection failed ({tame(str(cause)) or type(cause).__name__})"
+    return f"the connection failed ({sanitize(str(cause)) or type(cause).__name__})"
 
 
-def tame(text: str) -> str:
+def sanitize(text: str) -> str:
     """What a server said, short and harmless to a terminal."""
     plain = "".join(c if c.isprintable() else " " for c in text)
     return " ".join(plain.split())[:100]

@@ -9,8 +9,8 @@ from typing import Any
 from bloodfilm.core.errors import ConfigError, DataError
 from bloodfilm.core.files import sha256_of, write_json
 from bloodfilm.datasets.archive import unpack
-from bloodfilm.datasets.catalogue import Part, Source
-from bloodfilm.datasets.download import Patience, download, read_small
+from bloodfilm.datasets.catalogue import ArchivePart, DownloadSource
+from bloodfilm.datasets.download import RetryPolicy, download, read_small
 
 RECORD = "fetched.json"
 DOWNLOADS = ".download"
@@ -19,12 +19,12 @@ Tell = Callable[[str, int, int | None], None]
 
 
 def fetch(
-    source: Source,
+    source: DownloadSource,
     folder: Path,
     *,
     accept_licence: bool,
     tell: Tell = lambda what, done, total: None,
-    patience: Patience | None = None,
+    patience: RetryPolicy | None = None,
 ) -> dict[str, Any]:
     """Fetch a data set; return what came, which is also added to `fetched.json` in the folder.
 
@@ -54,7 +54,7 @@ def fetch(
     return dict(came)
 
 
-def _is_there(part: Part, folder: Path, known: Any) -> bool:
+def _is_there(part: ArchivePart, folder: Path, known: Any) -> bool:
     """Whether an earlier run has brought this very part, and what it brought is still there."""
     if not isinstance(known, dict) or known.get("url") != part.url:
         return False
@@ -64,7 +64,9 @@ def _is_there(part: Part, folder: Path, known: Any) -> bool:
     return path.is_file() and sha256_of(path) == known.get("sha256")
 
 
-def _fetch_part(part: Part, folder: Path, tell: Tell, patience: Patience | None) -> dict[str, Any]:
+def _fetch_part(
+    part: ArchivePart, folder: Path, tell: Tell, patience: RetryPolicy | None
+) -> dict[str, Any]:
     url = part.url
     if part.listing is not None:
         part = look_up(part, patience)
@@ -92,7 +94,7 @@ def _fetch_part(part: Part, folder: Path, tell: Tell, patience: Patience | None)
     return found
 
 
-def _unpacked(part: Part, archive: Path, folder: Path, tell: Tell) -> int:
+def _unpacked(part: ArchivePart, archive: Path, folder: Path, tell: Tell) -> int:
     """Unpack an archive and throw it away; a damaged one is thrown away, too."""
     try:
         count = unpack(
@@ -112,14 +114,14 @@ def _unpacked(part: Part, archive: Path, folder: Path, tell: Tell) -> int:
     return count
 
 
-def _checks(part: Part) -> str:
+def _checks(part: ArchivePart) -> str:
     """What vouches for a part."""
     if part.sha256:
         return "SHA-256"
     return f"git tree {part.tree}" if part.tree else "nothing: no checksum is published"
 
 
-def look_up(part: Part, patience: Patience | None) -> Part:
+def look_up(part: ArchivePart, patience: RetryPolicy | None) -> ArchivePart:
     """The part with length, checksum and address as Mendeley's list of files gives them."""
     assert part.listing is not None
     try:

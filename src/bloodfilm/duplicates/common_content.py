@@ -12,7 +12,7 @@ from bloodfilm.audit.boxes import MIN_SIDE
 from bloodfilm.audit.finding import Finding, Severity
 from bloodfilm.audit.image_statistics import Survey
 from bloodfilm.core.boxes import iou
-from bloodfilm.duplicates.overlaps import Overlap, alike_pairs, find_overlaps, verify
+from bloodfilm.duplicates.overlaps import FieldOverlap, alike_pairs, find_overlaps, verify
 
 Tell = Callable[[int], None]
 MOST_PAIRS = 60_000
@@ -22,7 +22,7 @@ INSIDE = 4.0  # px from the edge at which a cell must be seen whole in the other
 
 
 @dataclass
-class Content:
+class ContentMatches:
     """What the search for common content found.
 
     Attributes:
@@ -31,15 +31,15 @@ class Content:
         notes: what was not searched.
     """
 
-    overlaps: list[Overlap]
+    overlaps: list[FieldOverlap]
     cells: NDArray[np.int64]
     notes: list[Finding] = field(default_factory=list)
 
 
-def search(found: Survey, tell: Tell = lambda _: None, thorough: bool = False) -> Content:
+def search(found: Survey, tell: Tell = lambda _: None, thorough: bool = False) -> ContentMatches:
     """Find overlapping and identical fields, and which boxes are one physical cell."""
     notes: list[Finding] = []
-    overlaps: dict[tuple[int, int], Overlap] = {}
+    overlaps: dict[tuple[int, int], FieldOverlap] = {}
     for numbers in _comparable(found, thorough, notes):
         small = [found.looks[n].small for n in numbers]
         rough = {n: found.looks[n].rough for n in numbers}
@@ -48,7 +48,7 @@ def search(found: Survey, tell: Tell = lambda _: None, thorough: bool = False) -
     for overlap in _alike(found):
         overlaps.setdefault((overlap.first, overlap.second), overlap)
     listed = [overlaps[key] for key in sorted(overlaps)]
-    return Content(listed, physical_cells(found, listed), notes)
+    return ContentMatches(listed, physical_cells(found, listed), notes)
 
 
 def _comparable(found: Survey, thorough: bool, notes: list[Finding]) -> Iterator[list[int]]:
@@ -71,7 +71,7 @@ def _comparable(found: Survey, thorough: bool, notes: list[Finding]) -> Iterator
         notes.append(Finding("not checked", "info", found.table.name, what, "give --thorough"))
 
 
-def _alike(found: Survey) -> Iterator[Overlap]:
+def _alike(found: Survey) -> Iterator[FieldOverlap]:
     """Yield pairs of whole pictures that are the same, over all patients and names."""
     by_size: dict[tuple[int, int], list[int]] = defaultdict(list)
     for number, look in sorted(found.looks.items()):
@@ -82,7 +82,7 @@ def _alike(found: Survey) -> Iterator[Overlap]:
         for one, two, turned in alike_pairs([look.small for look in looks]):
             pair = numbers[one], numbers[two]
             if looks[one].digest == looks[two].digest:
-                yield Overlap(*pair, turned, (0.0, 0.0), 1.0, 1.0, size)
+                yield FieldOverlap(*pair, turned, (0.0, 0.0), 1.0, 1.0, size)
                 continue
             rough = {n: found.looks[n].rough for n in pair}
             overlap = verify(load, rough.__getitem__, pair, turned, (0.0, 0.0))
@@ -94,7 +94,7 @@ def _alike(found: Survey) -> Iterator[Overlap]:
 
 
 def physical_cells(
-    found: Survey, overlaps: Sequence[Overlap], same: Iterable[tuple[int, int]] = ()
+    found: Survey, overlaps: Sequence[FieldOverlap], same: Iterable[tuple[int, int]] = ()
 ) -> NDArray[np.int64]:
     """Return a number per cell, (m,), the same for boxes of one physical cell in several fields.
 
@@ -115,7 +115,7 @@ def physical_cells(
     return np.array([root(c) for c in range(len(parent))], dtype=np.int64)
 
 
-def _same_cells(found: Survey, overlap: Overlap) -> Iterator[tuple[int, int]]:
+def _same_cells(found: Survey, overlap: FieldOverlap) -> Iterator[tuple[int, int]]:
     """Yield pairs of cells that lie on each other."""
     table = found.table
     a, b = table.cells_of(overlap.first), table.cells_of(overlap.second)
@@ -144,7 +144,7 @@ def _plain(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
 # ---- findings --------------------------------------------------------------------------------
 
 
-def content_findings(found: Survey, content: Content) -> Iterator[Finding]:
+def content_findings(found: Survey, content: ContentMatches) -> Iterator[Finding]:
     """Say which fields and cells are the same, and what that breaks."""
     for overlap in content.overlaps:
         yield _fields(found, overlap)
@@ -153,7 +153,7 @@ def content_findings(found: Survey, content: Content) -> Iterator[Finding]:
     yield from content.notes
 
 
-def _fields(found: Survey, overlap: Overlap) -> Finding:
+def _fields(found: Survey, overlap: FieldOverlap) -> Finding:
     one, two = (found.table.rows[n] for n in (overlap.first, overlap.second))
     apart = one.split != two.split or one.patient != two.patient
     severity: Severity = "error" if apart else "warning"
@@ -187,7 +187,7 @@ def _fields(found: Survey, overlap: Overlap) -> Finding:
     )
 
 
-def _cells(found: Survey, content: Content) -> Iterator[Finding]:
+def _cells(found: Survey, content: ContentMatches) -> Iterator[Finding]:
     table = found.table
     order = np.argsort(content.cells, kind="stable")
     starts = np.flatnonzero(np.diff(content.cells[order], prepend=-1))
@@ -223,13 +223,13 @@ def _cells(found: Survey, content: Content) -> Iterator[Finding]:
         yield finding
 
 
-def _missing(found: Survey, content: Content, overlap: Overlap) -> Iterator[Finding]:
+def _missing(found: Survey, content: ContentMatches, overlap: FieldOverlap) -> Iterator[Finding]:
     """Yield cells marked in one field and left out in the other, though they are whole in it."""
     for seen in (overlap, overlap.swapped()):
         yield from _missing_in_first(found, seen)
 
 
-def _missing_in_first(found: Survey, overlap: Overlap) -> Iterator[Finding]:
+def _missing_in_first(found: Survey, overlap: FieldOverlap) -> Iterator[Finding]:
     table = found.table
     here, there = table.cells_of(overlap.first), table.cells_of(overlap.second)
     moved = overlap.to_first(_plain(table.box[there]))

@@ -18,19 +18,19 @@ from bloodfilm.audit.finding import Finding
 from bloodfilm.audit.image_statistics import Survey, survey
 from bloodfilm.core import Dataset
 from bloodfilm.duplicates.common_content import lying_on_each_other, physical_cells, search
-from bloodfilm.duplicates.overlaps import Overlap
+from bloodfilm.duplicates.overlaps import FieldOverlap
 from bloodfilm.imaging.canonical import canonical_view
 from bloodfilm.imaging.sources.image_file import open_image
 from bloodfilm.registration.align import register
-from bloodfilm.registration.view import Photograph
-from bloodfilm.registration.warp import carry_boxes
+from bloodfilm.registration.view import ImageCandidate
+from bloodfilm.registration.warp import warp_boxes
 
 Tell = Callable[[str, int, int], None]
 Pair = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Retaken:
+class Reacquisition:
     """One field in two subsets: their numbers, and how sure it is that they were put together."""
 
     first: int
@@ -45,7 +45,7 @@ class Retaken:
 
 
 @dataclass(frozen=True, eq=False)
-class Identities:
+class CellIdentities:
     """What was found to be the same.
 
     Attributes:
@@ -56,8 +56,8 @@ class Identities:
     """
 
     table: Table
-    overlaps: list[Overlap]
-    retaken: list[Retaken]
+    overlaps: list[FieldOverlap]
+    retaken: list[Reacquisition]
     cells: NDArray[np.int64]
     notes: list[Finding] = field(default_factory=list)
 
@@ -121,7 +121,7 @@ class Identities:
 
 def identify(
     table: Table, tell: Tell, *, thorough: bool = False, retaken: bool = True
-) -> Identities:
+) -> CellIdentities:
     """Find overlapping fields and photographs of one field, and which boxes are one cell.
 
     Args:
@@ -141,7 +141,7 @@ def identify(
         same += cells
         tell("registering subsets", done, len(pairs))
     cells_of = physical_cells(seen, common.overlaps, same)
-    return Identities(table, common.overlaps, found, cells_of, [*seen.findings, *common.notes])
+    return CellIdentities(table, common.overlaps, found, cells_of, [*seen.findings, *common.notes])
 
 
 def _retaken(seen: Survey) -> Iterator[Pair]:
@@ -156,26 +156,26 @@ def _retaken(seen: Survey) -> Iterator[Pair]:
         yield from ((first, other) for other in others)
 
 
-def _registered(seen: Survey, first: int, second: int) -> tuple[Retaken, list[Pair]]:
+def _registered(seen: Survey, first: int, second: int) -> tuple[Reacquisition, list[Pair]]:
     """Register two photographs; return how it went and which cells lie on each other."""
     table = seen.table
     one, two = (_photograph(table.rows[n].path) for n in (first, second))
     alignment = register(one, two)
     if not alignment.aligned or alignment.matrix is None:
-        return Retaken(first, second, 0.0, alignment.reason), []
+        return Reacquisition(first, second, 0.0, alignment.reason), []
     a, b = table.cells_of(first), table.cells_of(second)
-    moved = carry_boxes(np.nan_to_num(table.box[a]), alignment.matrix)
+    moved = warp_boxes(np.nan_to_num(table.box[a]), alignment.matrix)
     same = lying_on_each_other(moved, np.nan_to_num(table.box[b]))
     pairs = [(a.start + i, b.start + j) for i, j in same]
-    return Retaken(first, second, alignment.confidence, alignment.reason), pairs
+    return Reacquisition(first, second, alignment.confidence, alignment.reason), pairs
 
 
-def _photograph(path: str) -> Photograph:
+def _photograph(path: str) -> ImageCandidate:
     image = open_image(path)
-    return Photograph(image, canonical_view(image))
+    return ImageCandidate(image, canonical_view(image))
 
 
-def with_identities(dataset: Dataset, found: Identities) -> Dataset:
+def with_identities(dataset: Dataset, found: CellIdentities) -> Dataset:
     """Return a data set whose cells' ids say which physical cell each is.
 
     The data set is the one whose table was searched. `split` keeps cells of one such id together.

@@ -44,7 +44,7 @@ MIN_ALIKE = 0.93
 
 
 @dataclass(frozen=True, slots=True)
-class Overlap:
+class FieldOverlap:
     """Two fields that show the same glass.
 
     Attributes:
@@ -86,7 +86,7 @@ class Overlap:
         moved[:, :2] += self.shift
         return moved
 
-    def swapped(self) -> "Overlap":
+    def swapped(self) -> "FieldOverlap":
         """Return the same overlap seen from the other field."""
         sign = 1.0 if self.turned else -1.0
         shift = (sign * self.shift[0], sign * self.shift[1])
@@ -103,7 +103,7 @@ def describe(grey: Grey) -> Floats:
 
 def find_overlaps(
     small: Sequence[Floats], load: Load, rough: Load, numbers: Sequence[int], tell: Tell
-) -> list[Overlap]:
+) -> list[FieldOverlap]:
     """Return the overlaps among fields of one size, by first, then second field.
 
     Args:
@@ -121,9 +121,9 @@ def find_overlaps(
     return sorted(_best(found), key=lambda o: (o.first, o.second))
 
 
-def _best(found: list[Overlap]) -> list[Overlap]:
+def _best(found: list[FieldOverlap]) -> list[FieldOverlap]:
     """Keep the better of two ways in which one pair may fit."""
-    best: dict[tuple[int, int], Overlap] = {}
+    best: dict[tuple[int, int], FieldOverlap] = {}
     for overlap in found:
         key = overlap.first, overlap.second
         if key not in best or overlap.ncc > best[key].ncc:
@@ -198,7 +198,7 @@ def reduced(grey: Grey) -> Grey:
 
 def verify(
     load: Load, rough: Load, pair: tuple[int, int], turned: bool, shift: tuple[float, float]
-) -> Overlap | None:
+) -> FieldOverlap | None:
     """Check at full size whether two fields overlap by about a shift, given as a share of a field.
 
     Returns the overlap with its shift to the pixel, `None` if they do not agree.
@@ -214,7 +214,7 @@ def verify(
     if ncc < needed or share < MIN_SHARE / 2:
         return None
     moved = float(round(x * width)), float(round(y * height))
-    return Overlap(*pair, turned, moved, round(ncc, 4), round(share, 4), (width, height))
+    return FieldOverlap(*pair, turned, moved, round(ncc, 4), round(share, 4), (width, height))
 
 
 def _at(

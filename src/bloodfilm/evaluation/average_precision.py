@@ -16,9 +16,9 @@ from bloodfilm.evaluation.detection import (
     IOU_THRESHOLDS,
     MAX_DETECTIONS,
     DetectionScores,
-    Entries,
+    DetectionTable,
     OperatingPoint,
-    Prepared,
+    PreparedFields,
     summarise,
 )
 from bloodfilm.evaluation.matching import greedy
@@ -28,7 +28,7 @@ RIGHT, DROPPED, WRONG = np.int8(1), np.int8(0), np.int8(-1)
 
 
 @dataclass(frozen=True)
-class Verdicts:
+class MatchVerdicts:
     """Detections of one class over all fields, in order of falling score.
 
     Attributes:
@@ -45,7 +45,7 @@ class Verdicts:
 
 
 def verdicts_of(
-    entries: Entries, max_detections: int = MAX_DETECTIONS
+    entries: DetectionTable, max_detections: int = MAX_DETECTIONS
 ) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
     """Return one field's verdicts (thresholds, n) and scores (n,), best score first."""
     order = np.argsort(-entries.scores, kind="stable")[:max_detections]
@@ -61,7 +61,9 @@ def verdicts_of(
     return out, entries.scores[order]
 
 
-def collect(prepared: Prepared, max_detections: int = MAX_DETECTIONS) -> dict[str, Verdicts]:
+def collect(
+    prepared: PreparedFields, max_detections: int = MAX_DETECTIONS
+) -> dict[str, MatchVerdicts]:
     """Match every field once; classes without a cell to find are left out."""
     collected = {}
     for name in prepared.level.classes:
@@ -73,12 +75,12 @@ def collect(prepared: Prepared, max_detections: int = MAX_DETECTIONS) -> dict[st
         scores = np.concatenate([s for _, s in parts])
         where = np.repeat(np.arange(len(parts)), [len(s) for _, s in parts])
         order = np.argsort(-scores, kind="mergesort")
-        collected[name] = Verdicts(verdicts[:, order], scores[order], where[order], truths)
+        collected[name] = MatchVerdicts(verdicts[:, order], scores[order], where[order], truths)
     return collected
 
 
 def precision_and_recall(
-    verdicts: Verdicts, weights: NDArray[np.intp] | None = None
+    verdicts: MatchVerdicts, weights: NDArray[np.intp] | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return AP and final recall per IoU threshold, both (thresholds,); -1 without truth.
 
@@ -115,7 +117,7 @@ def precision_and_recall(
     return ap, recall
 
 
-def full_scores(prepared: Prepared, collected: dict[str, Verdicts]) -> DetectionScores:
+def full_scores(prepared: PreparedFields, collected: dict[str, MatchVerdicts]) -> DetectionScores:
     """Return the scores of the full sample; equal to the COCO evaluator's."""
     shape = (len(IOU_THRESHOLDS), len(prepared.level.classes))
     precision, recall = np.full(shape, -1.0), np.full(shape, -1.0)
@@ -126,7 +128,7 @@ def full_scores(prepared: Prepared, collected: dict[str, Verdicts]) -> Detection
 
 
 def means(
-    collected: dict[str, Verdicts], weights: NDArray[np.intp] | None = None
+    collected: dict[str, MatchVerdicts], weights: NDArray[np.intp] | None = None
 ) -> NDArray[np.float64]:
     """Return (AP, AP50, AP75, AR, recall50) averaged over the classes that the sample holds."""
     rows = []
@@ -138,7 +140,7 @@ def means(
 
 
 def operating_point(
-    collected: dict[str, Verdicts], threshold: float, iou: float = 0.5
+    collected: dict[str, MatchVerdicts], threshold: float, iou: float = 0.5
 ) -> OperatingPoint:
     """Count right, wrong, missed and dropped among detections of that score or more.
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from bloodfilm.core.field import Cell, Field
 from bloodfilm.core.results import CellResult
 from bloodfilm.core.taxonomy import Taxonomy
-from bloodfilm.evaluation.class_granularity import Level
+from bloodfilm.evaluation.class_granularity import ClassGranularity
 from bloodfilm.evaluation.matching import match
 
 NUCLEATED = "nucleated cell"
@@ -22,7 +22,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Pairs:
+class MatchedCells:
     """All pairs of an evaluation; `wanted` counts the true cells that could have had one."""
 
     pairs: tuple[Pair, ...]
@@ -39,7 +39,7 @@ def is_readable(cell: Cell, taxonomy: Taxonomy) -> bool:
     return taxonomy.is_under(cell.label, NUCLEATED) or taxonomy.is_under(NUCLEATED, cell.label)
 
 
-def coarsen(fields: Iterable[Field], classes: Level) -> list[Field]:
+def coarsen(fields: Iterable[Field], classes: ClassGranularity) -> list[Field]:
     """Return the fields with every label replaced by the class it lies under, others left out."""
     out = []
     for item in fields:
@@ -57,7 +57,7 @@ def pair_fields(
     results: Sequence[Sequence[CellResult]],
     taxonomy: Taxonomy,
     iou: float = 0.5,
-) -> Pairs:
+) -> MatchedCells:
     """Pair true nucleated cells with found ones, one to one, best score first.
 
     A true cell without a box is its image's centred one: it is paired with the surest found cell
@@ -79,7 +79,7 @@ def pair_fields(
     rule = f"one to one at IoU {iou:g}, best score first"
     if any(c.box is None for f in fields for c in f.cells):
         rule += "; a cell without a box: the surest found cell that holds the image's centre"
-    return Pairs(tuple(pairs), wanted, rule)
+    return MatchedCells(tuple(pairs), wanted, rule)
 
 
 def _centred(item: Field, found: Sequence[CellResult]) -> CellResult | None:

@@ -17,7 +17,7 @@ PRESETS: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class Level:
+class ClassGranularity:
     """Classes to evaluate: nodes of the tree, none above another; what lies below is merged.
 
     Attributes:
@@ -82,14 +82,14 @@ class Level:
         return None
 
 
-def parse_level(text: str, taxonomy: Taxonomy) -> Level:
+def parse_granularity(text: str, taxonomy: Taxonomy) -> ClassGranularity:
     """Read a level: `white-cell`, `detector`, `three`, `five`, `leaves`, or nodes and commas.
 
     Raises:
         ConfigError: where a name is no node of the taxonomy.
     """
     if text == "leaves":
-        return Level(text, taxonomy.leaves, taxonomy)
+        return ClassGranularity(text, taxonomy.leaves, taxonomy)
     names = PRESETS.get(text) or tuple(part.strip() for part in text.split(",") if part.strip())
     classes: list[str] = []
     for name in names:
@@ -100,4 +100,4 @@ def parse_level(text: str, taxonomy: Taxonomy) -> Level:
                 f"of the taxonomy joined by commas"
             )
         classes.append(found)
-    return Level(text, tuple(dict.fromkeys(classes)), taxonomy)
+    return ClassGranularity(text, tuple(dict.fromkeys(classes)), taxonomy)

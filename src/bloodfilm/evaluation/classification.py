@@ -25,7 +25,7 @@ Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Outcomes:
+class ClassOutcomes:
     """Answers to one question about n cells.
 
     Attributes:
@@ -55,7 +55,7 @@ class Outcomes:
         """Whether the best guess is right, shape (n,)."""
         return np.asarray(self.truth == self.predicted)
 
-    def guessing(self, predicted: Ints) -> "Outcomes":
+    def guessing(self, predicted: Ints) -> "ClassOutcomes":
         """Return the same cells answered otherwise, committed on all (for baselines)."""
         yes = np.ones(len(self), dtype=bool)
         nothing = np.full(len(self), np.nan)
@@ -99,7 +99,7 @@ class Scores:
     accepted_accuracy: float
 
 
-def confusion(outcomes: Outcomes, weights: ArrayLike | None = None) -> Floats:
+def confusion(outcomes: ClassOutcomes, weights: ArrayLike | None = None) -> Floats:
     """Count true label (row) against best guess (column), each cell by its weight."""
     k = len(outcomes.labels)
     counts = np.bincount(
@@ -114,7 +114,7 @@ def _ratio(a: Floats, b: Floats) -> Floats:
     return np.divide(a, b, out=np.zeros_like(a), where=b > 0)
 
 
-def score(outcomes: Outcomes, weights: NDArray[np.intp] | None = None) -> Scores:
+def score(outcomes: ClassOutcomes, weights: NDArray[np.intp] | None = None) -> Scores:
     """Work out the figures; `weights` (n,) says how often each cell is in a resample."""
     matrix = confusion(outcomes, weights)
     hits, true, given = np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
@@ -137,7 +137,7 @@ def score(outcomes: Outcomes, weights: NDArray[np.intp] | None = None) -> Scores
     )
 
 
-def label_scores(outcomes: Outcomes) -> dict[str, LabelScores]:
+def label_scores(outcomes: ClassOutcomes) -> dict[str, LabelScores]:
     """Return precision, recall and F1 of every label that truly occurs."""
     matrix = confusion(outcomes)
     hits, true, given = np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
@@ -155,7 +155,7 @@ def class_outcomes(
     results: Sequence[CellResult],
     taxonomy: Taxonomy,
     closed: bool = False,
-) -> Outcomes:
+) -> ClassOutcomes:
     """Compare true labels (any nodes) with what was read.
 
     The best guess is the class with most probability: of the data set's own deepest classes, whose
@@ -184,7 +184,9 @@ def class_outcomes(
         accepted[i] = right[i] or not taxonomy.is_under(truth, result.label)
     codes = np.asarray([labels[t] for t in truths], dtype=np.intp)
     cells = np.arange(n)
-    return Outcomes(tuple(labels), codes, predicted, confidence, accepted, right, squared, cells)
+    return ClassOutcomes(
+        tuple(labels), codes, predicted, confidence, accepted, right, squared, cells
+    )
 
 
 def _in_tree_order(names: Iterable[str], taxonomy: Taxonomy) -> list[str]:
@@ -227,7 +229,7 @@ def _counts_as(guess: str, truth: str, vocabulary: Sequence[str], taxonomy: Taxo
 
 def attribute_outcomes(
     attribute: Attribute, truths: Sequence[str | None], results: Sequence[CellResult]
-) -> Outcomes:
+) -> ClassOutcomes:
     """Compare one attribute's true values (`None` is unknown: left out) with what was read.
 
     Cells of which the reader knows nothing about this attribute are left out too.
@@ -251,7 +253,7 @@ def attribute_outcomes(
                 held[row, given[row]] = answer.probability
     truth = np.asarray([t for _, t, _ in rows], dtype=np.intp)
     exact = np.eye(k)[truth] if n else np.zeros((0, k))
-    return Outcomes(
+    return ClassOutcomes(
         attribute.values,
         truth,
         held.argmax(axis=1).astype(np.intp),
@@ -268,7 +270,7 @@ def _said(result: CellResult, attribute: Attribute) -> bool:
 
 
 @dataclass(frozen=True)
-class Majorities:
+class MajorityBaseline:
     """What a reader that sees no pixels would answer about one attribute.
 
     Attributes:
@@ -280,7 +282,9 @@ class Majorities:
     by_class: Mapping[str, str]
 
 
-def majorities(attribute: Attribute, pairs: Iterable[tuple[str | None, str | None]]) -> Majorities:
+def majorities(
+    attribute: Attribute, pairs: Iterable[tuple[str | None, str | None]]
+) -> MajorityBaseline:
     """Learn the commonest values from (class, value) pairs; unknown values are left out.
 
     Of equally common values the one the schema names first is taken.
@@ -296,7 +300,7 @@ def majorities(attribute: Attribute, pairs: Iterable[tuple[str | None, str | Non
     def commonest(counts: Counter[str]) -> str:
         return max(attribute.values, key=lambda value: counts[value])
 
-    return Majorities(
+    return MajorityBaseline(
         commonest(overall), {label: commonest(counts) for label, counts in by_class.items()}
     )
 
@@ -306,15 +310,15 @@ def known_pairs(cells: Iterable[Cell], attribute: Attribute) -> list[tuple[str |
     return [(c.label, c.attributes.get(attribute.name)) for c in cells if not c.ignore]
 
 
-def majority_baseline(outcomes: Outcomes, learnt: Majorities) -> Outcomes:
+def majority_baseline(outcomes: ClassOutcomes, learnt: MajorityBaseline) -> ClassOutcomes:
     """Answer every cell with the commonest value."""
     answer = outcomes.labels.index(learnt.overall)
     return outcomes.guessing(np.full(len(outcomes), answer, dtype=np.intp))
 
 
 def class_only_baseline(
-    outcomes: Outcomes, classes: Sequence[str | None], learnt: Majorities
-) -> Outcomes:
+    outcomes: ClassOutcomes, classes: Sequence[str | None], learnt: MajorityBaseline
+) -> ClassOutcomes:
     """Answer every cell with the commonest value of its true class; `classes` is row by row."""
     answers = [learnt.by_class.get(c or "", learnt.overall) for c in classes]
     codes = np.asarray([outcomes.labels.index(a) for a in answers], dtype=np.intp)

@@ -11,12 +11,12 @@ from bloodfilm.core.errors import DataError
 from bloodfilm.core.field import Box, Cell, Field
 from bloodfilm.core.results import CellResult
 from bloodfilm.core.taxonomy import Taxonomy
-from bloodfilm.evaluation.cell_matching import NUCLEATED, Pair, Pairs, is_readable
+from bloodfilm.evaluation.cell_matching import NUCLEATED, MatchedCells, Pair, is_readable
 from bloodfilm.imaging.canonical import CanonicalView, view_of
 from bloodfilm.imaging.scale import Measurement, Pooled, measure, pool
 from bloodfilm.imaging.sources.image_file import open_image
 from bloodfilm.inference.bundle import Bundle
-from bloodfilm.inference.classifier import Reader, Reading
+from bloodfilm.inference.classifier import CellClassification, CellClassifier
 from bloodfilm.inference.graph_run import run_graph
 
 Pixels = NDArray[np.uint8]
@@ -35,7 +35,7 @@ def read_true_cells(
     device: str = "auto",
     threads: int = 1,
     advance: Callable[[], None] = lambda: None,
-) -> tuple[Pairs, dict[str, str]]:
+) -> tuple[MatchedCells, dict[str, str]]:
     """Read every true nucleated cell; also returns the fields that could not be read, and why.
 
     Scale and white point come from each field's own red cells and, as in an analysis, from those
@@ -43,7 +43,7 @@ def read_true_cells(
     `advance` is called after each field that holds such cells.
     """
     session = bundle.reader(device, threads)
-    reader = Reader(bundle.manifest)
+    reader = CellClassifier(bundle.manifest)
     readable = [[c for c in f.cells if is_readable(c, taxonomy)] for f in fields]
     failures: dict[str, str] = {}
     pairs: list[Pair] = []
@@ -64,10 +64,10 @@ def read_true_cells(
         advance()
     if waiting:
         flush()
-    return Pairs(tuple(pairs), sum(map(len, readable)), RULE), failures
+    return MatchedCells(tuple(pairs), sum(map(len, readable)), RULE), failures
 
 
-def _result(box: Box, r: Reading) -> CellResult:
+def _result(box: Box, r: CellClassification) -> CellResult:
     return CellResult(box, 1.0, NUCLEATED, r.label, r.label_score, r.probabilities, r.attributes)
 
 

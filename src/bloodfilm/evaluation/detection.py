@@ -21,7 +21,7 @@ from bloodfilm.core import boxes as geometry
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.field import Cell, Field
 from bloodfilm.core.results import CellResult
-from bloodfilm.evaluation.class_granularity import Level
+from bloodfilm.evaluation.class_granularity import ClassGranularity
 
 IOU_THRESHOLDS: NDArray[np.float64] = np.linspace(0.5, 0.95, 10)
 MAX_DETECTIONS = 1000
@@ -32,7 +32,7 @@ _OUTSIDE = 1e11
 
 
 @dataclass(frozen=True)
-class Entries:
+class DetectionTable:
     """One field's boxes of one class, (x, y, w, h) rows.
 
     Attributes:
@@ -55,7 +55,7 @@ class Entries:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedFields:
     """Every field's entries by class, in the order of the fields, and what was set aside.
 
     Attributes:
@@ -64,8 +64,8 @@ class Prepared:
         notes: counts of what does not take part, in plain words.
     """
 
-    level: Level
-    fields: tuple[Mapping[str, Entries], ...]
+    level: ClassGranularity
+    fields: tuple[Mapping[str, DetectionTable], ...]
     notes: Mapping[str, int]
 
     def truth_count(self, name: str) -> int:
@@ -94,8 +94,8 @@ class DetectionScores:
 
 
 def prepare(
-    fields: Sequence[Field], results: Sequence[Sequence[CellResult]], level: Level
-) -> Prepared:
+    fields: Sequence[Field], results: Sequence[Sequence[CellResult]], level: ClassGranularity
+) -> PreparedFields:
     """Sort truth and results of each field into classes, and decide what takes part.
 
     Raises:
@@ -109,12 +109,12 @@ def prepare(
     prepared = tuple(
         _prepare_field(f, cells, level, notes) for f, cells in zip(fields, results, strict=True)
     )
-    return Prepared(level, prepared, {name: n for name, n in notes.items() if n})
+    return PreparedFields(level, prepared, {name: n for name, n in notes.items() if n})
 
 
 def _prepare_field(
-    item: Field, results: Sequence[CellResult], level: Level, notes: dict[str, int]
-) -> dict[str, Entries]:
+    item: Field, results: Sequence[CellResult], level: ClassGranularity, notes: dict[str, int]
+) -> dict[str, DetectionTable]:
     truth: dict[str, list[Any]] = {name: [] for name in level.classes}
     optional: dict[str, list[Any]] = {name: [] for name in level.classes}
     for cell in dict.fromkeys((c.box, c.label) for c in item.cells if not c.ignore):
@@ -135,7 +135,7 @@ def _prepare_field(
     entries = {}
     for name in level.classes:
         boxes = geometry.as_boxes([box for box, _ in found[name]])
-        entries[name] = Entries(
+        entries[name] = DetectionTable(
             geometry.as_boxes(truth[name]),
             geometry.as_boxes(optional[name]),
             boxes,
@@ -148,7 +148,7 @@ def _prepare_field(
 def _sort_cell(
     cell: tuple[Any, str | None],
     item: Field,
-    level: Level,
+    level: ClassGranularity,
     sides: tuple[dict[str, list[Any]], dict[str, list[Any]]],
     notes: dict[str, int],
 ) -> None:
@@ -185,7 +185,7 @@ def excused(
     return np.asarray(on_ignored.any(axis=1) | outside)
 
 
-def coco_scores(prepared: Prepared, max_detections: int = MAX_DETECTIONS) -> DetectionScores:
+def coco_scores(prepared: PreparedFields, max_detections: int = MAX_DETECTIONS) -> DetectionScores:
     """Run the COCO evaluator (faster-coco-eval) over prepared entries.
 
     Source: Lin et al., Microsoft COCO, 2014; 101-point interpolated precision, IoU 0.50:0.05:0.95.
@@ -215,7 +215,7 @@ def coco_scores(prepared: Prepared, max_detections: int = MAX_DETECTIONS) -> Det
 
 
 def summarise(
-    prepared: Prepared, precision: NDArray[np.float64], recall: NDArray[np.float64]
+    prepared: PreparedFields, precision: NDArray[np.float64], recall: NDArray[np.float64]
 ) -> DetectionScores:
     """Average AP and recall (both (thresholds, classes), -1 for "no truth") into scores."""
     per_class = {}
@@ -233,7 +233,7 @@ def summarise(
     return DetectionScores(**means, per_class=per_class)
 
 
-def coco_documents(prepared: Prepared) -> tuple[dict[str, Any], dict[str, Any]]:
+def coco_documents(prepared: PreparedFields) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return truth and results as COCO documents; ids start at 1, as its matcher needs."""
     categories = [{"id": k, "name": n} for k, n in enumerate(prepared.level.classes, 1)]
     images = [{"id": i, "width": 1, "height": 1} for i in range(1, len(prepared.fields) + 1)]
@@ -302,7 +302,10 @@ class OperatingPoint:
 
 
 def recall_of_known(
-    fields: Sequence[Field], results: Sequence[Sequence[CellResult]], level: Level, iou: float
+    fields: Sequence[Field],
+    results: Sequence[Sequence[CellResult]],
+    level: ClassGranularity,
+    iou: float,
 ) -> tuple[int, int]:
     """Return how many boxed cells of the level were found, and how many there are.
 
@@ -327,7 +330,7 @@ def recall_of_known(
     return hits, total
 
 
-def _is_of(cell: Cell, name: str, level: Level) -> bool:
+def _is_of(cell: Cell, name: str, level: ClassGranularity) -> bool:
     if cell.ignore or cell.box is None or cell.box[2] <= 0 or cell.box[3] <= 0:
         return False
     return level.of_truth(cell.label) == ((name,), True)

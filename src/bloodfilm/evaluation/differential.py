@@ -30,7 +30,7 @@ def wilson(count: int, total: int, z: float = _Z95) -> tuple[float, float]:
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class Proportion:
     """A count among others, with the share it makes and that share's 95 % interval."""
 
     count: int
@@ -40,7 +40,7 @@ class Share:
     high: float
 
     @classmethod
-    def of(cls, count: int, total: int) -> "Share":
+    def of(cls, count: int, total: int) -> "Proportion":
         """Return the share `count` makes of `total` (0 of 0 is 0, anywhere between 0 and 1)."""
         low, high = wilson(count, total)
         return cls(count, total, count / total if total else 0.0, low, high)
@@ -63,7 +63,7 @@ class Row:
     depth: int
     leaf: bool
     blast: bool
-    share: Share
+    share: Proportion
     stopped: int
 
 
@@ -87,7 +87,7 @@ class Differential:
     nucleated: int
     white: int
     rows: tuple[Row, ...]
-    blasts: Share
+    blasts: Proportion
     maybe_blasts: int
     erythroblasts: int
     unplaced: int
@@ -141,7 +141,7 @@ def differential(
         nucleated=total,
         white=white,
         rows=_rows(known, taxonomy, top, white),
-        blasts=Share.of(blasts, white),
+        blasts=Proportion.of(blasts, white),
         maybe_blasts=sum(
             n
             for name, n in undecided.items()
@@ -170,7 +170,7 @@ def _rows(known: dict[str, int], taxonomy: Taxonomy, top: str, white: int) -> tu
                 depth=depth,
                 leaf=name in leaves,
                 blast=name in taxonomy.blasts,
-                share=Share.of(count, white),
+                share=Proportion.of(count, white),
                 stopped=known.get(name, 0),
             )
         )

@@ -12,11 +12,11 @@ from bloodfilm.core.results import CellResult
 from bloodfilm.core.taxonomy import Taxonomy
 from bloodfilm.evaluation import average_precision, calibration
 from bloodfilm.evaluation import intervals as bootstrap
-from bloodfilm.evaluation.cell_matching import Pairs
-from bloodfilm.evaluation.class_granularity import Level
+from bloodfilm.evaluation.cell_matching import MatchedCells
+from bloodfilm.evaluation.class_granularity import ClassGranularity
 from bloodfilm.evaluation.classification import (
+    ClassOutcomes,
     LabelScores,
-    Outcomes,
     Scores,
     attribute_outcomes,
     class_only_baseline,
@@ -66,7 +66,7 @@ class DetectionReport:
         resampled: what a group is, and how many there are.
     """
 
-    level: Level
+    level: ClassGranularity
     scores: DetectionScores
     intervals: Mapping[str, Interval]
     operating: OperatingPoint
@@ -128,7 +128,7 @@ class ReadingReport:
 def evaluate_detection(
     fields: Sequence[Field],
     results: Sequence[Sequence[CellResult]],
-    level: Level,
+    level: ClassGranularity,
     visible: Callable[[CellResult], bool],
     iou: float = 0.5,
     resampling: Resampling = Resampling(),
@@ -164,7 +164,7 @@ def evaluate_detection(
 
 def evaluate_reading(
     fields: Sequence[Field],
-    pairs: Pairs,
+    pairs: MatchedCells,
     vocabulary: tuple[Taxonomy, Schema],
     reference: tuple[str, Sequence[Field]] | None = None,
     resampling: Resampling = Resampling(),
@@ -198,7 +198,7 @@ def evaluate_reading(
 
 
 def _class_question(
-    pairs: Pairs,
+    pairs: MatchedCells,
     taxonomy: Taxonomy,
     groups: Sequence[str],
     resampling: Resampling,
@@ -218,7 +218,7 @@ def _class_question(
 
 
 def _attribute_questions(
-    pairs: Pairs,
+    pairs: MatchedCells,
     schema: Schema,
     sources: tuple[Sequence[str], Sequence[Cell]],
     resampling: Resampling,
@@ -251,7 +251,7 @@ def _attribute_questions(
 
 
 def _reference(
-    reference: tuple[str, Sequence[Field]] | None, pairs: Pairs
+    reference: tuple[str, Sequence[Field]] | None, pairs: MatchedCells
 ) -> tuple[str, list[Cell]]:
     if reference is not None:
         cells = [c for f in reference[1] for c in f.cells if c.attributes]
@@ -274,7 +274,7 @@ def _unanswered(attribute: Attribute, results: Sequence[CellResult]) -> str:
 
 def _baselines(
     attribute: Attribute,
-    outcomes: Outcomes,
+    outcomes: ClassOutcomes,
     classes: Sequence[str | None],
     reference: Sequence[Cell],
 ) -> dict[str, Scores]:
@@ -287,7 +287,7 @@ def _baselines(
 
 def _question(
     name: str,
-    outcomes: Outcomes,
+    outcomes: ClassOutcomes,
     groups: Sequence[str],
     resampling: Resampling,
     baselines: Mapping[str, Scores],

@@ -23,7 +23,7 @@ from bloodfilm.inference.bundle import MANIFEST, open_session
 from bloodfilm.inference.checksums import SUMS, sums_of
 from bloodfilm.inference.decode import Detections, decode
 from bloodfilm.inference.manifest import FORMAT, VERSION, Manifest
-from bloodfilm.models.classifier import CellReader
+from bloodfilm.models.classifier import CellClassifierNet
 from bloodfilm.models.detector import CellDetector
 from bloodfilm.training.calibration import ReaderCalibration
 from bloodfilm.training.tasks.detector import NMS_IOU
@@ -48,7 +48,7 @@ class DetectorGraph(nn.Module):
         return outputs["kinds"].sigmoid(), outputs["boxes"]
 
 
-class ReaderGraph(nn.Module):
+class ClassifierGraph(nn.Module):
     """The reader as a bundle holds it: uint8 crops in, logits and novelty out.
 
     Args:
@@ -56,7 +56,7 @@ class ReaderGraph(nn.Module):
         confirms: whether it was taught what is no nucleated cell, and is to say so.
     """
 
-    def __init__(self, model: CellReader, confirms: bool = False) -> None:
+    def __init__(self, model: CellClassifierNet, confirms: bool = False) -> None:
         super().__init__()
         self.model = model
         self.outputs = ("classes", "attributes", "novelty", *(["nucleated"] if confirms else ()))
@@ -72,7 +72,7 @@ class ReaderGraph(nn.Module):
 
 
 @dataclass(frozen=True)
-class Part:
+class TrainedNetwork:
     """One trained network and the record of its run."""
 
     graph: nn.Module
@@ -81,7 +81,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Labels:
+class BundleInfo:
     """What a person says of a bundle: name, licence of the weights, evaluation results."""
 
     name: str
@@ -216,11 +216,11 @@ def _drop_unread(graph: Any) -> None:
 
 def export_bundle(
     out: Path,
-    detector: Part,
-    reader: Part,
+    detector: TrainedNetwork,
+    reader: TrainedNetwork,
     thresholds: dict[str, float],
     calibration: ReaderCalibration,
-    labels: Labels,
+    labels: BundleInfo,
     probes: tuple[Sequence[NDArray[np.uint8]], NDArray[np.uint8]],
 ) -> dict[str, float]:
     """Write a bundle folder, after proving that both graphs compute what torch does.
@@ -248,11 +248,11 @@ def export_bundle(
         "reader.onnx": to_onnx(
             reader.graph,
             torch.from_numpy(crops[:2]),
-            ("crops", reader_outputs(reader.graph)),
+            ("crops", classifier_outputs(reader.graph)),
         ),
     }
     parity = detector_parity(detector.graph, graphs["detector.onnx"], images, thresholds)
-    parity |= reader_parity(reader.graph, graphs["reader.onnx"], crops)
+    parity |= classifier_parity(reader.graph, graphs["reader.onnx"], crops)
     manifest = _manifest(detector, reader, thresholds, calibration, labels, graphs, parity)
     Manifest.model_validate(manifest)
     write_manifest(out, manifest, graphs)
@@ -312,12 +312,12 @@ def detector_parity(
     return worst
 
 
-def reader_parity(graph: nn.Module, onnx: bytes, crops: NDArray[np.uint8]) -> dict[str, float]:
+def classifier_parity(graph: nn.Module, onnx: bytes, crops: NDArray[np.uint8]) -> dict[str, float]:
     """Return the largest differences in logits and novelty."""
     session = open_session(onnx, Path("reader.onnx"), "cpu", 1)
     with torch.no_grad():
         ours = [t.numpy() for t in graph(torch.from_numpy(crops))]
-    names = reader_outputs(graph)
+    names = classifier_outputs(graph)
     theirs = session.run(list(names), {"crops": crops})
     worst = {
         name: float(np.abs(a - b).max() / max(1.0, float(np.abs(a).max())))
@@ -328,9 +328,9 @@ def reader_parity(graph: nn.Module, onnx: bytes, crops: NDArray[np.uint8]) -> di
     return worst
 
 
-def reader_outputs(graph: nn.Module) -> tuple[str, ...]:
+def classifier_outputs(graph: nn.Module) -> tuple[str, ...]:
     """Return the names of a reader graph's outputs, in order."""
-    assert isinstance(graph, ReaderGraph)
+    assert isinstance(graph, ClassifierGraph)
     return graph.outputs
 
 
@@ -352,11 +352,11 @@ def _same(a: Detections, b: Detections) -> None:
 
 
 def _manifest(
-    detector: Part,
-    reader: Part,
+    detector: TrainedNetwork,
+    reader: TrainedNetwork,
     thresholds: dict[str, float],
     calibration: ReaderCalibration,
-    labels: Labels,
+    labels: BundleInfo,
     graphs: dict[str, bytes],
     parity: dict[str, float],
 ) -> dict[str, Any]:

@@ -17,32 +17,32 @@ from bloodfilm.core.errors import ConfigError
 from bloodfilm.core.files import write_text
 from bloodfilm.core.taxonomy import Taxonomy
 from bloodfilm.export.bundle import (
+    BundleInfo,
+    ClassifierGraph,
     DetectorGraph,
-    Labels,
-    Part,
-    ReaderGraph,
+    TrainedNetwork,
     export_bundle,
 )
 from bloodfilm.export.card import distil, model_card
-from bloodfilm.export.quantize import quantise_bundle
+from bloodfilm.export.quantize import quantize_bundle
 from bloodfilm.export.threshold import set_threshold
 from bloodfilm.imaging.canonical import CROP_SIZE, CROP_UM, DETECTOR_UM
 from bloodfilm.inference.bundle import MANIFEST
 from bloodfilm.inference.manifest import read_manifest
-from bloodfilm.models.classifier import CellReader
+from bloodfilm.models.classifier import CellClassifierNet
 from bloodfilm.training.calibration import (
     ReaderCalibration,
+    calibrate_classifier,
     calibrate_confirmation,
-    calibrate_reader,
     detector_thresholds,
 )
 from bloodfilm.training.checkpoint import load_checkpoint
 from bloodfilm.training.config import Config, parse_config
 from bloodfilm.training.data.cell_crops import load_crops, plain_crop
-from bloodfilm.training.data.hard_negatives import load_lookalikes
+from bloodfilm.training.data.hard_negatives import load_hard_negatives
 from bloodfilm.training.data.sources import SourcedField, load_fields, open_sources
 from bloodfilm.training.loop import BEST, RECORD
-from bloodfilm.training.networks import build_detector, build_reader
+from bloodfilm.training.networks import build_classifier, build_detector
 from bloodfilm.training.tasks.detector import pad
 
 _log = logging.getLogger(__name__)
@@ -84,11 +84,17 @@ def publish(
     detector, thresholds, images = _detector(runs[0], root)
     reader, calibration, crops = _reader(runs[1], root, priors or {})
     parity = export_bundle(
-        out, detector, reader, thresholds, calibration, Labels(name, licence, kept), (images, crops)
+        out,
+        detector,
+        reader,
+        thresholds,
+        calibration,
+        BundleInfo(name, licence, kept),
+        (images, crops),
     )
     try:
         if int8:
-            parity |= quantise_bundle(out, images, list(crops))
+            parity |= quantize_bundle(out, images, list(crops))
     finally:  # a refused eight-bit form leaves a whole float bundle
         set_threshold(out, _validation_fields(runs[0], root))
         manifest = read_manifest((out / MANIFEST).read_bytes(), str(out / MANIFEST))
@@ -103,7 +109,9 @@ def _validation_fields(run: Path, root: Path) -> list[SourcedField]:
     return [s for s in held if not s.field.region.is_nothing]
 
 
-def _detector(run: Path, root: Path) -> tuple[Part, dict[str, float], list[NDArray[np.uint8]]]:
+def _detector(
+    run: Path, root: Path
+) -> tuple[TrainedNetwork, dict[str, float], list[NDArray[np.uint8]]]:
     """Return the trained detector, its thresholds, and padded validation fields to compare on."""
     record, config, kept = _open(run, "detector", "sparse")
     model = build_detector(config)
@@ -113,13 +121,13 @@ def _detector(run: Path, root: Path) -> tuple[Part, dict[str, float], list[NDArr
     thresholds, f1 = detector_thresholds(model, fields, torch.device("cpu"))
     metrics = kept["metrics"] | {f"f1_{k.replace(' ', '_')}": v for k, v in f1.items()}
     some = np.linspace(0, len(fields) - 1, min(PROBES, len(fields))).astype(int)
-    part = Part(DetectorGraph(model), record, metrics)
+    part = TrainedNetwork(DetectorGraph(model), record, metrics)
     return part, thresholds, [pad(fields[i].image) for i in some]
 
 
 def _reader(
     run: Path, root: Path, priors: Mapping[str, float]
-) -> tuple[Part, ReaderCalibration, NDArray[np.uint8]]:
+) -> tuple[TrainedNetwork, ReaderCalibration, NDArray[np.uint8]]:
     """Return the trained reader, its calibration, and validation crops to compare on."""
     record, config, kept = _open(run, "reader")
     if config.model.reads != "crop":
@@ -130,15 +138,15 @@ def _reader(
             f"program cuts {CROP_SIZE} px at {CROP_UM} um, train it again"
         )
     schema = Schema.from_json(record["schema"])
-    model = build_reader(config, schema)
+    model = build_classifier(config, schema)
     _fill(model, kept["model"], run)
     model.eval()
     taxonomy = Taxonomy.from_json(record["taxonomy"])
     crops = load_crops(open_sources(config.data.validation, root), schema, taxonomy, _silently)
     unlearnt, leaves = record["unlearnt"], record["leaves"]
     learnt = [leaf not in unlearnt["classes"] for leaf in leaves]
-    odds = odds_of(leaves, priors)
-    calibration = calibrate_reader(
+    odds = class_prior(leaves, priors)
+    calibration = calibrate_classifier(
         model, crops, schema, learnt, torch.device("cpu"), unlearnt["attributes"], odds
     )
     calibration = _confirm(model, config, root, calibration)
@@ -147,21 +155,23 @@ def _reader(
         calibration = replace(calibration, novelty_threshold=None)
     some = np.linspace(0, len(crops) - 1, min(CROP_PROBES, len(crops))).astype(int)
     probes = np.stack([plain_crop(crops.images[i]) for i in some])
-    part = Part(ReaderGraph(model, record.get("confirms", False)), record, kept["metrics"])
+    part = TrainedNetwork(
+        ClassifierGraph(model, record.get("confirms", False)), record, kept["metrics"]
+    )
     if priors:
-        _weigh(part, calibration.temperatures["class"], priors)
+        _apply_prior(part, calibration.temperatures["class"], priors)
     return part, calibration, probes
 
 
 def _confirm(
-    model: CellReader, config: Config, root: Path, calibration: ReaderCalibration
+    model: CellClassifierNet, config: Config, root: Path, calibration: ReaderCalibration
 ) -> ReaderCalibration:
     """Add the temperature of the head that confirms nucleated cells, if it was taught."""
     section = config.lookalikes
     if not section.train:
         return calibration
     sources = open_sources(section.validation or section.train, root)
-    places = load_lookalikes(sources, section, config.seed, _silently)
+    places = load_hard_negatives(sources, section, config.seed, _silently)
     temperature, metrics = calibrate_confirmation(model, places, section, torch.device("cpu"))
     return replace(
         calibration,
@@ -174,7 +184,7 @@ def _silently(items: Iterable[int], _total: int, _what: str) -> Iterable[int]:
     return items
 
 
-def odds_of(leaves: Sequence[str], priors: Mapping[str, float]) -> NDArray[np.float64]:
+def class_prior(leaves: Sequence[str], priors: Mapping[str, float]) -> NDArray[np.float64]:
     """Return the factor on every leaf's odds; `ConfigError` for an unknown leaf or no factor."""
     for name, factor in priors.items():
         if name not in leaves or not factor > 0:
@@ -184,16 +194,16 @@ def odds_of(leaves: Sequence[str], priors: Mapping[str, float]) -> NDArray[np.fl
     return np.array([priors.get(leaf, 1.0) for leaf in leaves])
 
 
-def _weigh(reader: Part, temperature: float, priors: Mapping[str, float]) -> None:
+def _apply_prior(reader: TrainedNetwork, temperature: float, priors: Mapping[str, float]) -> None:
     """Multiply the odds of some classes, in the last bias of the class head.
 
     A collection made to show rare cells holds far more of them than films do. Bayes' rule moves
     the odds from one to the other: the log of the ratio is added to the logit (Saerens et al.
     2002), times the temperature that the logit will be divided by.
     """
-    assert isinstance(reader.graph, ReaderGraph)
+    assert isinstance(reader.graph, ClassifierGraph)
     last = reader.graph.model.class_head[-1]
-    shift = np.log(odds_of(reader.run["leaves"], priors)) * temperature
+    shift = np.log(class_prior(reader.run["leaves"], priors)) * temperature
     with torch.no_grad():
         assert isinstance(last, torch.nn.Linear)
         last.bias.add_(torch.tensor(shift, dtype=torch.float32))

@@ -65,7 +65,7 @@ def _quiet() -> Iterator[None]:
         root.setLevel(before)
 
 
-def quantise_detector(model: bytes, images: Sequence[Pixels]) -> bytes:
+def quantize_detector(model: bytes, images: Sequence[Pixels]) -> bytes:
     """Return a detector graph with eight-bit convolutions, calibrated on images (H, W, 3).
 
     The first convolution and the output heads stay in floating point.
@@ -79,7 +79,7 @@ def quantise_detector(model: bytes, images: Sequence[Pixels]) -> bytes:
     return _quantise(model, _Images("image", images), kept)
 
 
-def quantise_reader(model: bytes, crops: Sequence[Pixels]) -> bytes:
+def quantize_classifier(model: bytes, crops: Sequence[Pixels]) -> bytes:
     """Return a reader graph with its wide pointwise convolutions in eight bits.
 
     Args:
@@ -128,7 +128,7 @@ def _quantise(model: bytes, images: _Images, kept: Callable[[Any], list[str]]) -
         return done.read_bytes()
 
 
-def quantise_bundle(
+def quantize_bundle(
     folder: Path, images: Sequence[Pixels], crops: Sequence[Pixels]
 ) -> dict[str, float]:
     """Replace a bundle's networks by their eight-bit forms, if both say the same.
@@ -150,8 +150,8 @@ def quantise_bundle(
     plain = {part["file"]: (folder / part["file"]).read_bytes() for part in (detector, reader)}
     finds, reads = plain[detector["file"]], plain[reader["file"]]
     small = {
-        detector["file"]: quantise_detector(finds, images),
-        reader["file"]: quantise_reader(reads, crops),
+        detector["file"]: quantize_detector(finds, images),
+        reader["file"]: quantize_classifier(reads, crops),
     }
     found = agreement(
         _detections(finds, images, detector),

@@ -15,7 +15,7 @@ from bloodfilm.inference.decode import Detections
 from bloodfilm.inference.manifest import NUCLEATED
 from bloodfilm.training.calibration import best_threshold
 from bloodfilm.training.data.sources import (
-    KINDS,
+    OBJECT_TYPES,
     CanonicalField,
     SourcedField,
     training_view,
@@ -45,13 +45,13 @@ def set_threshold(bundle: Path, held: Sequence[SourcedField]) -> float:
         told = Domain(um_per_px=view.um_per_px_y, squeeze=view.squeeze)
         cells = analyzer.analyze(image, item.field.path, told).cells
         boxes = np.array([c.box for c in cells], dtype=np.float64).reshape(-1, 4)
-        kinds = np.array([KINDS.index(c.kind) for c in cells], dtype=np.intp)
+        kinds = np.array([OBJECT_TYPES.index(c.kind) for c in cells], dtype=np.intp)
         found.append(Detections(boxes, np.array([c.score for c in cells], dtype=float), kinds))
         truth = truth_of(item)
         fields.append(
             CanonicalField(image, truth.boxes, truth.kinds, truth.ignore, item.field.region)
         )
-    threshold, f1 = best_threshold(fields, found, KINDS.index(NUCLEATED))
+    threshold, f1 = best_threshold(fields, found, OBJECT_TYPES.index(NUCLEATED))
     manifest = json.loads((bundle / MANIFEST).read_text(encoding="utf-8"))
     manifest["detector"]["thresholds"][NUCLEATED] = threshold
     validation = manifest["metrics"].setdefault("validation", {})

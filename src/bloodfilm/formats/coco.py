@@ -10,7 +10,7 @@ from bloodfilm.core import BloodfilmError, Cell, DataError, Dataset, Field, Sche
 from bloodfilm.core.attributes import LLD_SCHEMA
 from bloodfilm.formats.native.records import origin_from_json, origin_to_json
 from bloodfilm.formats.shared.context import (
-    Reading,
+    ReadContext,
     ReadOptions,
     read_json,
     split_of,
@@ -65,7 +65,7 @@ def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
     files = [path] if path.is_file() else list(json_files(path))
     if not files:
         raise DataError(f"{path}: no COCO file (JSON with images and annotations) here")
-    reading = Reading(path, **options)
+    reading = ReadContext(path, **options)
     loaded = [load(reading, file) for file in files]
     extra = loaded[0].extra
     if "taxonomy" in extra and "taxonomy" not in options:
@@ -106,7 +106,7 @@ def ends(path: Path, size: int = 1 << 16) -> bytes:
 # ---- the file --------------------------------------------------------------------------------
 
 
-def load(reading: Reading, path: Path, content: Any = None) -> CocoFile:
+def load(reading: ReadContext, path: Path, content: Any = None) -> CocoFile:
     """Read and check one COCO file; images that repeat a file name become one record."""
     content = read_json(path) if content is None else content
     if not isinstance(content, dict) or not isinstance(content.get("images"), list):
@@ -120,7 +120,7 @@ def load(reading: Reading, path: Path, content: Any = None) -> CocoFile:
     )
 
 
-def _categories(reading: Reading, path: Path, content: dict[str, Any]) -> dict[int, str]:
+def _categories(reading: ReadContext, path: Path, content: dict[str, Any]) -> dict[int, str]:
     names: dict[int, str] = {}
     for number, item in enumerate(_list(content, "categories", path)):
         ident = to_int(item.get("id")) if isinstance(item, dict) else None
@@ -132,7 +132,7 @@ def _categories(reading: Reading, path: Path, content: dict[str, Any]) -> dict[i
     return names
 
 
-def _records(reading: Reading, path: Path, content: dict[str, Any]) -> list[Record]:
+def _records(reading: ReadContext, path: Path, content: dict[str, Any]) -> list[Record]:
     by_name: dict[str, Record] = {}
     by_id: dict[Any, Record] = {}
     repeated: Counter[str] = Counter()
@@ -172,7 +172,7 @@ def _list(content: dict[str, Any], key: str, path: Path) -> list[Any]:
 # ---- fields ----------------------------------------------------------------------------------
 
 
-def _fields(reading: Reading, coco: CocoFile) -> Iterator[Field]:
+def _fields(reading: ReadContext, coco: CocoFile) -> Iterator[Field]:
     split = split_of_file(coco.path)
     for record in coco.records:
         image = locate(reading, coco.path, record.name)
@@ -194,7 +194,7 @@ def split_of_file(path: Path) -> str | None:
     return next((split for name in names if (split := split_of(name))), None)
 
 
-def locate(reading: Reading, file: Path, name: str) -> Path:
+def locate(reading: ReadContext, file: Path, name: str) -> Path:
     """Return where an image named in a COCO file lies, or where it should lie."""
     clean = name.replace("\\", "/")
     for base in (reading.images, file.parent, file.parent / "images"):
@@ -204,7 +204,7 @@ def locate(reading: Reading, file: Path, name: str) -> Path:
     return reading.find(clean, near=near) or resolved(clean, file.parent)
 
 
-def size_of(reading: Reading, record: Record, image: Path) -> tuple[int, int] | None:
+def size_of(reading: ReadContext, record: Record, image: Path) -> tuple[int, int] | None:
     """Return the stated size, or the one in the image's header where none is stated."""
     width, height = to_int(record.entry.get("width")), to_int(record.entry.get("height"))
     if width and height and width > 0 and height > 0:
@@ -213,7 +213,7 @@ def size_of(reading: Reading, record: Record, image: Path) -> tuple[int, int] | 
 
 
 def box_of(
-    reading: Reading, file: Path, annotation: Mapping[str, Any], size: tuple[int, int] | None
+    reading: ReadContext, file: Path, annotation: Mapping[str, Any], size: tuple[int, int] | None
 ) -> tuple[float, float, float, float] | None:
     """Return an annotation's checked box; `None` (reported) if it has none that can be used."""
     place = f"annotation {annotation.get('id', '?')}"
@@ -231,7 +231,7 @@ def identity(annotation: Mapping[str, Any]) -> str | None:
 
 
 def _cell(
-    reading: Reading,
+    reading: ReadContext,
     coco: CocoFile,
     annotation: Mapping[str, Any],
     box: tuple[float, float, float, float],
@@ -249,7 +249,7 @@ def _cell(
     return Cell(box, label, attributes, ignore, identity(annotation))
 
 
-def with_extra(reading: Reading, coco: CocoFile, record: Record, plain: Field) -> Field:
+def with_extra(reading: ReadContext, coco: CocoFile, record: Record, plain: Field) -> Field:
     """Add what our own writer put beside COCO's keys: region, domain, patient, ..."""
     extra = record.entry.get(EXTRA)
     if not isinstance(extra, dict):

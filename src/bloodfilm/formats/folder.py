@@ -9,7 +9,7 @@ from bloodfilm.formats.lld.names import parse_name
 from bloodfilm.formats.shared.context import (
     IGNORE_NAMES,
     UNNAMED_NAMES,
-    Reading,
+    ReadContext,
     ReadOptions,
     need_folder,
     split_of,
@@ -21,7 +21,7 @@ PLAIN_FOLDERS = frozenset({"images", "image", "jpegimages"})
 
 def recognises(path: Path) -> bool:
     """Whether there is any image below the folder."""
-    return path.is_dir() and bool(Reading(path).index.paths)
+    return path.is_dir() and bool(ReadContext(path).index.paths)
 
 
 def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
@@ -33,7 +33,7 @@ def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
     its fields get patient, diagnosis and magnification from the name.
     """
     root = need_folder(Path(path))
-    reading = Reading(root, **options)
+    reading = ReadContext(root, **options)
     images = reading.index.paths
     if not images:
         raise DataError(f"{root}: no images here (png, jpg, tif, bmp, webp, jp2); check the path")
@@ -41,13 +41,13 @@ def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
     return reading.dataset(root.name, [_field(reading, image, by_class) for image in images])
 
 
-def _inner(reading: Reading, image: Path) -> Sequence[str]:
+def _inner(reading: ReadContext, image: Path) -> Sequence[str]:
     """Return the folders between the root and an image, without those that say nothing."""
     parts = image.relative_to(reading.index.root).parts[:-1]
     return [p for p in parts if p.lower() not in PLAIN_FOLDERS]
 
 
-def _class_folder(reading: Reading, image: Path) -> str | None:
+def _class_folder(reading: ReadContext, image: Path) -> str | None:
     names = [p for p in _inner(reading, image) if split_of(p) is None]
     if not names:
         return None
@@ -56,7 +56,7 @@ def _class_folder(reading: Reading, image: Path) -> str | None:
     return name if known or name.lower() in IGNORE_NAMES | UNNAMED_NAMES else None
 
 
-def _field(reading: Reading, image: Path, by_class: bool) -> Field:
+def _field(reading: ReadContext, image: Path, by_class: bool) -> Field:
     inner = _inner(reading, image)
     split = next((s for p in inner if (s := split_of(p))), None)
     names = [p for p in inner if split_of(p) is None]

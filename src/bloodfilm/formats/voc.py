@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Unpack
 from bloodfilm.core import BloodfilmError, Cell, Dataset, Field, Region
 from bloodfilm.formats.native.records import origin_from_json, origin_to_json
 from bloodfilm.formats.shared.context import (
-    Reading,
+    ReadContext,
     ReadOptions,
-    head,
     need_folder,
     parse_json,
+    peek,
     read_text,
     split_of,
     to_int,
@@ -44,7 +44,7 @@ def recognises(path: Path) -> bool:
     """Whether there is an annotation file below the folder."""
     if not path.is_dir():
         return False
-    return any(_ANNOTATION.search(head(file)) for file in xml_files(path)[:3])
+    return any(_ANNOTATION.search(peek(file)) for file in xml_files(path)[:3])
 
 
 def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
@@ -53,7 +53,7 @@ def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
     `difficult` objects are read as cells to ignore, as VOC's own scoring does.
     """
     root = need_folder(Path(path))
-    reading = Reading(root, **options)
+    reading = ReadContext(root, **options)
     splits = read_splits(reading)
     fields = []
     for file in xml_files(root):
@@ -73,7 +73,7 @@ def xml_files(root: Path) -> list[Path]:
     return [folder / n for folder, names in walk(base) for n in names if n.lower().endswith(".xml")]
 
 
-def read_splits(reading: Reading) -> dict[str, str]:
+def read_splits(reading: ReadContext) -> dict[str, str]:
     """Return image stem -> split from ImageSets/Main; a stem in two splits is reported."""
     splits: dict[str, str] = {}
     folder = reading.root / "ImageSets" / "Main"
@@ -88,7 +88,7 @@ def read_splits(reading: Reading) -> dict[str, str]:
     return splits
 
 
-def read_field(reading: Reading, file: Path, tree: "Element", split: str | None) -> Field:
+def read_field(reading: ReadContext, file: Path, tree: "Element", split: str | None) -> Field:
     """Return the field one annotation file describes."""
     name = (tree.findtext("filename") or "").strip() or file.stem
     image = _image(reading, file, name)
@@ -109,14 +109,14 @@ def read_field(reading: Reading, file: Path, tree: "Element", split: str | None)
         return plain
 
 
-def _image(reading: Reading, file: Path, name: str) -> Path:
+def _image(reading: ReadContext, file: Path, name: str) -> Path:
     """Find the image by the annotation's own name; the name written in it may be stale."""
     found = reading.find(file.stem, near=file) or reading.find(name, near=file)
     return found or reading.root / "JPEGImages" / name
 
 
 def _cells(
-    reading: Reading, file: Path, tree: "Element", size: tuple[int, int] | None
+    reading: ReadContext, file: Path, tree: "Element", size: tuple[int, int] | None
 ) -> Iterator[Cell]:
     for count, item in enumerate(tree.iter("object"), 1):
         place = f"object {count}"
@@ -137,7 +137,7 @@ def _cells(
         yield Cell(box, label, attributes, ignore or difficult, item.findtext("id"))
 
 
-def _add_unlabelled(reading: Reading, fields: list[Field]) -> None:
+def _add_unlabelled(reading: ReadContext, fields: list[Field]) -> None:
     """Add the images no annotation file speaks of, as fields of which nothing is known."""
     labelled = {field.path for field in fields}
     for image in reading.index.paths:

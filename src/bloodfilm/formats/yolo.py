@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from bloodfilm.core import Cell, DataError, Dataset, Field, Region
-from bloodfilm.formats.shared.context import Reading, ReadOptions, need_folder, read_text, split_of
+from bloodfilm.formats.shared.context import (
+    ReadContext,
+    ReadOptions,
+    need_folder,
+    read_text,
+    split_of,
+)
 from bloodfilm.formats.shared.images import is_image, walk
 from bloodfilm.formats.shared.output import (
     NO_SPLIT,
@@ -54,7 +60,7 @@ def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
     """
     path = Path(path)
     root = path.parent if path.is_file() else need_folder(path)
-    reading = Reading(root, **options)
+    reading = ReadContext(root, **options)
     layout = read_layout(reading, path if path.is_file() else None)
     used: set[Path] = set()
     fields = []
@@ -70,7 +76,7 @@ def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
 # ---- layout ----------------------------------------------------------------------------------
 
 
-def read_layout(reading: Reading, yaml_file: Path | None = None) -> Layout:
+def read_layout(reading: ReadContext, yaml_file: Path | None = None) -> Layout:
     """Return class names and split folders from data.yaml, or from classes.txt and the tree."""
     root = reading.root
     if yaml_file is None:
@@ -133,7 +139,7 @@ def _tree_splits(root: Path) -> Iterator[tuple[str | None, Path]]:
     yield None, root / "images" if (root / "images").is_dir() else root
 
 
-def _class_file(reading: Reading) -> dict[int, str]:
+def _class_file(reading: ReadContext) -> dict[int, str]:
     for name in CLASS_FILES:
         file = reading.root / name
         if file.is_file():
@@ -147,7 +153,7 @@ def _lines(file: Path) -> list[str]:
     return [line.strip() for line in read_text(file).splitlines() if line.strip()]
 
 
-def _compare_class_files(reading: Reading, names: dict[int, str], yaml_file: Path) -> None:
+def _compare_class_files(reading: ReadContext, names: dict[int, str], yaml_file: Path) -> None:
     """Note where a classes.txt of the set names a class otherwise than data.yaml does."""
     for file in (reading.root / name for name in CLASS_FILES):
         if not file.is_file():
@@ -165,7 +171,7 @@ def _compare_class_files(reading: Reading, names: dict[int, str], yaml_file: Pat
 # ---- fields ----------------------------------------------------------------------------------
 
 
-def _images_of(reading: Reading, place: Path) -> list[Path]:
+def _images_of(reading: ReadContext, place: Path) -> list[Path]:
     if place.is_file():
         return [_listed(reading, place, line) for line in _lines(place)]
     if not place.is_dir():
@@ -174,14 +180,14 @@ def _images_of(reading: Reading, place: Path) -> list[Path]:
     return [folder / n for folder, names in walk(place) for n in names if is_image(n)]
 
 
-def _listed(reading: Reading, list_file: Path, line: str) -> Path:
+def _listed(reading: ReadContext, list_file: Path, line: str) -> Path:
     for base in (list_file.parent, reading.root):
         if (base / line).is_file():
             return base / line
     return reading.find(line) or reading.root / line
 
 
-def _label_of(image: Path, reading: Reading) -> Path:
+def _label_of(image: Path, reading: ReadContext) -> Path:
     """Return where the image's label file lies, or should lie."""
     parts = list(image.parts)
     for i in range(len(parts) - 2, -1, -1):
@@ -196,7 +202,7 @@ def _label_of(image: Path, reading: Reading) -> Path:
 
 
 def _field(
-    reading: Reading, image: Path, label: Path, split: str | None, names: dict[int, str]
+    reading: ReadContext, image: Path, label: Path, split: str | None, names: dict[int, str]
 ) -> Field:
     size = reading.size(image) if image.is_file() else None
     width, height = size or (None, None)
@@ -210,7 +216,7 @@ def _field(
 
 
 def _cell(
-    reading: Reading, file: Path, row: Row, size: tuple[int, int], names: dict[int, str]
+    reading: ReadContext, file: Path, row: Row, size: tuple[int, int], names: dict[int, str]
 ) -> Cell | None:
     raw = row.box if len(row.rest) < 2 else _outline_box(row, size)
     box = reading.box(raw, size, file, row.place)
@@ -233,7 +239,7 @@ def _outline_box(row: Row, size: tuple[int, int]) -> tuple[float, float, float, 
     return denormalise([*centre, max(xs) - min(xs), max(ys) - min(ys)], size)
 
 
-def _report_unpaired(reading: Reading, fields: list[Field], used: set[Path]) -> None:
+def _report_unpaired(reading: ReadContext, fields: list[Field], used: set[Path]) -> None:
     for field in fields:
         if field.path.is_file() and field.width is not None and field.region.is_nothing:
             reading.report(field.path, "", "image without a label file; kept as not annotated")

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodfilm.imaging.tiles import Tile
-from bloodfilm.inference.decode import Detections, iou_of_pairs, overlapping_pairs, suppress
+from bloodfilm.inference.decode import Detections, iou_of_pairs, nms, overlapping_pairs
 
 MARGIN = 8.0
 SEAM_IOU = 0.2
@@ -28,7 +28,7 @@ def aggregate(
     Args:
         tiles: the plan.
         found: per tile, its detections in the tile's own pixels.
-        nms_iou: as in `decode`; quarrels between kinds are left to `settle`.
+        nms_iou: as in `decode`; quarrels between kinds are left to `cross_class_nms`.
         margin: pixels; a few times less than the tiles' overlap.
 
     Returns:
@@ -53,7 +53,7 @@ def aggregate(
         keep[handed] = False
         if handed:
             keep[max(handed, key=lambda i: float(joined.scores[i]))] = True
-    return suppress(joined.take(keep), nms_iou, None)
+    return nms(joined.take(keep), nms_iou, None)
 
 
 def _of_one_cell(found: Detections, source: NDArray[np.intp]) -> list[list[int]]:

@@ -26,12 +26,12 @@ from bloodfilm.inference.classifier import (
     DOUBTED,
     LIKE_RED,
     NOVEL,
-    Reader,
-    Reading,
+    CellClassification,
+    CellClassifier,
     touches_edge,
 )
-from bloodfilm.inference.decode import Detections, decode, settle
-from bloodfilm.inference.fusion import Weights
+from bloodfilm.inference.decode import Detections, cross_class_nms, decode
+from bloodfilm.inference.fusion import ScoreFusion
 from bloodfilm.inference.graph_run import check_probabilities, run_graph
 from bloodfilm.inference.manifest import NUCLEATED, RED_CELL
 
@@ -76,7 +76,7 @@ class Analyzer:
         device: str = "auto",
         threads: int = 1,
         min_score: float | None = None,
-        weights: Weights | None = None,
+        weights: ScoreFusion | None = None,
     ) -> None:
         if min_score is not None and not 0 <= min_score <= 1:
             raise ConfigError(f"min score {min_score}: must lie between 0 and 1")
@@ -94,8 +94,8 @@ class Analyzer:
             min_score if min_score is not None and kind == NUCLEATED else self.spec.thresholds[kind]
             for kind in self.kinds
         ]
-        self.weights = weights or Weights()
-        self.reader = Reader(manifest)
+        self.weights = weights or ScoreFusion()
+        self.reader = CellClassifier(manifest)
         self._detector = bundle.detector(device, threads)
         self._reader = bundle.reader(device, threads)
 
@@ -116,7 +116,7 @@ class Analyzer:
             pooled: what the fields of its folder show together.
             measurement: of this image, if it has been measured before.
         """
-        clock = Clock()
+        clock = StageTimer()
         with clock("view"):
             view = view_of(measurement or measure(image), stated, pooled)
         found, sharpness = self._detect(image, view, clock)
@@ -138,7 +138,7 @@ class Analyzer:
         )
 
     def _detect(
-        self, image: Pixels, view: CanonicalView, clock: "Clock"
+        self, image: Pixels, view: CanonicalView, clock: "StageTimer"
     ) -> tuple[Detections, float]:
         """Detections in original pixels, and how sharp the canonical view is."""
         spec = self.spec
@@ -248,12 +248,12 @@ class Analyzer:
         return found.boxes[(found.kinds == self._kind(RED_CELL)) & sure]
 
     def _read(
-        self, image: Pixels, view: CanonicalView, found: Detections, clock: "Clock"
-    ) -> dict[int, Reading]:
+        self, image: Pixels, view: CanonicalView, found: Detections, clock: "StageTimer"
+    ) -> dict[int, CellClassification]:
         """Readings of the nucleated cells, by their place in `found`; in batches."""
         spec = self.bundle.manifest.reader
         which = np.flatnonzero(found.kinds == self._kind(NUCLEATED))
-        readings: dict[int, Reading] = {}
+        readings: dict[int, CellClassification] = {}
         if not len(which):
             return readings
         # Batches as equal as may be: a batch of one takes half as long again for its cell.
@@ -267,7 +267,7 @@ class Analyzer:
         return readings
 
     def _confirm(
-        self, found: Detections, readings: dict[int, Reading]
+        self, found: Detections, readings: dict[int, CellClassification]
     ) -> tuple[NDArray[np.bool_], Floats]:
         """Weigh nucleated cells by the closer look, settle quarrels: which stay, and all scores."""
         scores = found.scores.copy()
@@ -276,7 +276,7 @@ class Analyzer:
                 scores[i] *= self.weights.of_closer_look(reading.nucleated)
         nucleated = self._kind(NUCLEATED)
         weighed = replace(found, scores=scores)
-        keep = settle(weighed, nucleated, self.spec.thresholds[NUCLEATED])
+        keep = cross_class_nms(weighed, nucleated, self.spec.thresholds[NUCLEATED])
         keep &= (found.kinds != nucleated) | (scores >= self.thresholds[nucleated])
         return keep, scores
 
@@ -285,7 +285,7 @@ class Analyzer:
         view: CanonicalView,
         found: Detections,
         contrasts: Floats,
-        readings: dict[int, Reading],
+        readings: dict[int, CellClassification],
         which: NDArray[np.intp],
     ) -> Iterator[CellResult]:
         um_x, um_y = view.um_per_px_x, view.um_per_px_y
@@ -293,7 +293,7 @@ class Analyzer:
         for i in which.tolist():
             x, y, w, h = found.boxes[i].tolist()
             name, score = self.kinds[found.kinds[i]], float(found.scores[i])
-            reading = readings.get(i) or Reading(name, score)
+            reading = readings.get(i) or CellClassification(name, score)
             flags = [CUT] if touches_edge((x, y, w, h), view.width, view.height) else []
             flags += [NOVEL] if reading.novel else []
             flags += [LIKE_RED] if like_red[i] else []
@@ -313,7 +313,7 @@ class Analyzer:
             )
 
 
-class Clock:
+class StageTimer:
     """Sums seconds by stage: `with clock("detect"): ...`."""
 
     def __init__(self) -> None:

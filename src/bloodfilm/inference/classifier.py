@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Reading:
+class CellClassification:
     """One cell as the reader sees it; the fields are those of `CellResult`.
 
     Attributes:
@@ -53,7 +53,7 @@ def leaf_probabilities(
     return softmax(np.where(np.asarray(learnt), x, -np.inf), temperature)
 
 
-class Reader:
+class CellClassifier:
     """Turns the reader graph's outputs into readings, by what the manifest says.
 
     Attributes:
@@ -86,7 +86,7 @@ class Reader:
         attributes: ArrayLike,
         novelty: ArrayLike,
         nucleated: ArrayLike | None = None,
-    ) -> list[Reading]:
+    ) -> list[CellClassification]:
         """Readings of n cells.
 
         Args:
@@ -117,9 +117,11 @@ class Reader:
         p: list[float] = softmax(pair, self.spec.temperatures.get("nucleated", 1.0))[:, 1].tolist()
         return p
 
-    def _one(self, leaves: Floats, answers: Mapping[str, Floats], novel: bool) -> Reading:
+    def _one(
+        self, leaves: Floats, answers: Mapping[str, Floats], novel: bool
+    ) -> CellClassification:
         label, score = self.deepest_sure(leaves)
-        return Reading(
+        return CellClassification(
             label,
             score,
             {

@@ -110,11 +110,11 @@ def decode(
         np.stack([x, y, w, h], axis=1), s[kinds, rows, columns].astype(np.float64), kinds
     )
     found = found.take((w > 0) & (h > 0) & np.isfinite(distances).all(axis=0))
-    found = suppress(vote(found), nms_iou, cross_iou)
+    found = nms(box_voting(found), nms_iou, cross_iou)
     return found if max_detections is None else found.take(np.arange(len(found))[:max_detections])
 
 
-def vote(found: Detections, iou: float = VOTE_IOU) -> Detections:
+def box_voting(found: Detections, iou: float = VOTE_IOU) -> Detections:
     """Move every box to the mean of the boxes of its kind that overlap it, weighted by score^2.
 
     A cell is found from several locations; together they place it better than the surest alone
@@ -132,16 +132,16 @@ def vote(found: Detections, iou: float = VOTE_IOU) -> Detections:
     return found.with_boxes(moved / np.maximum(total, 1e-12)[:, None])
 
 
-def suppress(
-    found: Detections, nms_iou: float, cross_iou: float | None = CROSS_KIND_IOU
-) -> Detections:
+def nms(found: Detections, nms_iou: float, cross_iou: float | None = CROSS_KIND_IOU) -> Detections:
     """Greedy non-maximum suppression within each kind, then between kinds; best first."""
     found = found.take(np.argsort(-found.scores, kind="stable"))
     found = found.take(greedy(found.boxes, nms_iou, found.kinds))
     return found if cross_iou is None else found.take(_best_of_kinds(found, cross_iou))
 
 
-def settle(found: Detections, nucleated: int, sure: float, iou: float = CROSS_KIND_IOU) -> Bools:
+def cross_class_nms(
+    found: Detections, nucleated: int, sure: float, iou: float = CROSS_KIND_IOU
+) -> Bools:
     """Which detections stay where one object was found as several kinds.
 
     A nucleated cell always stays: a blast that is missed costs more than one too many, which a

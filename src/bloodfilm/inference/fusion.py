@@ -9,7 +9,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Weights:
+class ScoreFusion:
     """How much each piece of evidence counts in the score of a nucleated cell.
 
     The defaults were chosen on TXL's validation fields, as they are, redrawn in looks nobody

@@ -85,7 +85,7 @@ class ReaderSpec(_Strict):
     novelty_threshold: float | None
 
 
-class Unlearnt(_Strict):
+class UntrainedParts(_Strict):
     """Leaves and attributes that no training example ever named."""
 
     classes: tuple[str, ...] = ()
@@ -104,7 +104,7 @@ class Manifest(_Strict):
     schema_: Annotated[dict[str, Any], Field(alias="schema")]
     kinds: tuple[str, ...]
     leaves: tuple[str, ...]
-    unlearnt: Unlearnt
+    unlearnt: UntrainedParts
     detector: DetectorSpec
     reader: ReaderSpec
     training: dict[str, Any]

@@ -38,7 +38,7 @@ class FieldFailure:
         return {"image": self.path, "reason": self.reason}
 
 
-Outcome = FieldResult | FieldFailure
+FieldOutcome = FieldResult | FieldFailure
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class AnalysisRun:
             "bundle": dict(self.bundle),
             "settings": dict(self.settings),
         }
-        lines = [f"{to_line(key)}: {to_line(value)}" for key, value in head.items()]
+        lines = [f"{to_json_line(key)}: {to_json_line(value)}" for key, value in head.items()]
         file.write("{\n" + ",\n".join(lines) + ',\n"fields": [')
         _write_items(file, self.fields)
         file.write('],\n"failures": [')
@@ -78,16 +78,16 @@ class AnalysisRun:
         file.write("]\n}\n")
 
 
-def _write_items(file: TextIO, items: Iterable[Outcome]) -> None:
+def _write_items(file: TextIO, items: Iterable[FieldOutcome]) -> None:
     separator = "\n"
     for item in items:
-        file.write(separator + to_line(item.to_json()))
+        file.write(separator + to_json_line(item.to_json()))
         separator = ",\n"
     if separator != "\n":
         file.write("\n")
 
 
-def to_line(value: Any) -> str:
+def to_json_line(value: Any) -> str:
     """Plain data as one line of JSON, readable and valid whatever bytes a file name holds."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

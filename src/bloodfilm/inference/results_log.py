@@ -14,12 +14,12 @@ from typing import Any, BinaryIO, overload
 from bloodfilm.core.errors import ConfigError, DataError
 from bloodfilm.core.files import open_new
 from bloodfilm.core.results import FieldResult
-from bloodfilm.inference.records import FieldFailure, Outcome, field_from_json, to_line
+from bloodfilm.inference.records import FieldFailure, FieldOutcome, field_from_json, to_json_line
 
 JOURNAL_VERSION = 1
 
 
-class Journal:
+class ResultsLog:
     """The results of a run in a file that only ever grows.
 
     Attributes:
@@ -49,7 +49,7 @@ class Journal:
             self._end = 0
             self._write(head)
 
-    def append(self, outcome: Outcome) -> None:
+    def append(self, outcome: FieldOutcome) -> None:
         """Add what came of the next file; it is with the operating system when this returns."""
         start = self._end
         if isinstance(outcome, FieldFailure):
@@ -63,7 +63,7 @@ class Journal:
     @property
     def fields(self) -> Sequence[FieldResult]:
         """The results so far, read from the file as they are asked for."""
-        return JournalFields(self.path, tuple(self._offsets))
+        return LoggedFields(self.path, tuple(self._offsets))
 
     def close(self) -> None:
         """Bring everything to the disk and close the file."""
@@ -75,14 +75,14 @@ class Journal:
             finally:
                 self._file.close()
 
-    def __enter__(self) -> "Journal":
+    def __enter__(self) -> "ResultsLog":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def _write(self, data: Mapping[str, Any]) -> None:
-        line = to_line(data).encode() + b"\n"
+        line = to_json_line(data).encode() + b"\n"
         try:
             # Unbuffered, so that closing after a failure has nothing left to write.
             left = memoryview(line)
@@ -106,7 +106,7 @@ class Journal:
                         f"{self.path}: line {number + 1} is damaged; start anew with --overwrite"
                     ) from None
                 if number == 0:
-                    _same_run(self.path, data, json.loads(to_line(head)))
+                    _same_run(self.path, data, json.loads(to_json_line(head)))
                 elif "failure" in data:
                     failure = data["failure"]
                     self.failures.append(FieldFailure(failure["image"], failure["reason"]))
@@ -120,7 +120,7 @@ class Journal:
         return end
 
 
-class JournalFields(Sequence[FieldResult]):
+class LoggedFields(Sequence[FieldResult]):
     """Results read from a journal one by one; only their places in the file are in memory."""
 
     def __init__(self, path: Path, offsets: tuple[int, ...]) -> None:
@@ -139,11 +139,11 @@ class JournalFields(Sequence[FieldResult]):
     def __getitem__(self, index: int) -> FieldResult: ...
 
     @overload
-    def __getitem__(self, index: slice) -> "JournalFields": ...
+    def __getitem__(self, index: slice) -> "LoggedFields": ...
 
-    def __getitem__(self, index: int | slice) -> "FieldResult | JournalFields":
+    def __getitem__(self, index: int | slice) -> "FieldResult | LoggedFields":
         if isinstance(index, slice):
-            return JournalFields(self._path, self._offsets[index])
+            return LoggedFields(self._path, self._offsets[index])
         with self._path.open("rb") as file:
             return _read_at(file, self._offsets[index])
 

@@ -14,8 +14,8 @@ import numpy as np
 from bloodfilm.core.domain import Domain
 from bloodfilm.imaging.scale import Measurement, Pooled, measure, pool
 from bloodfilm.imaging.sources.image_file import open_image, open_with_notes
-from bloodfilm.inference.analyzer import Analyzer, Clock
-from bloodfilm.inference.records import FieldFailure, Outcome
+from bloodfilm.inference.analyzer import Analyzer, StageTimer
+from bloodfilm.inference.records import FieldFailure, FieldOutcome
 
 POOL_SAMPLE = 24
 AHEAD = 2
@@ -45,7 +45,7 @@ def analyze_paths(
     stated: Domain | None = None,
     workers: int | None = None,
     start: int = 0,
-) -> Generator[Outcome, None, None]:
+) -> Generator[FieldOutcome, None, None]:
     """Analyse image files; yields one outcome per path from `start` on, in the order of `paths`.
 
     Before the first field of a folder, up to `POOL_SAMPLE` of its fields, spread over all of
@@ -58,7 +58,7 @@ def analyze_paths(
     for path in paths:
         folders.setdefault(path.parent, []).append(path)
     scales: dict[Path, FolderScale] = {}
-    waiting: deque[Future[Outcome]] = deque()
+    waiting: deque[Future[FieldOutcome]] = deque()
     with _one_opencv_thread(), ThreadPoolExecutor(workers, "field") as executor:
         try:
             for path in paths[start:]:
@@ -80,8 +80,8 @@ def analyze_paths(
 
 def _one_field(
     path: Path, analyzer: Analyzer, stated: Domain | None, scale: FolderScale
-) -> Outcome:
-    clock = Clock()
+) -> FieldOutcome:
+    clock = StageTimer()
     try:
         with clock("open"):
             opened = open_with_notes(path)

@@ -1,7 +1,7 @@
 """The networks: backbones from timm, the cell detector, the cell reader."""
 
 from bloodfilm.models.backbone import Backbone
-from bloodfilm.models.classifier import CellReader
+from bloodfilm.models.classifier import CellClassifierNet
 from bloodfilm.models.detector import CellDetector
 
-__all__ = ["Backbone", "CellDetector", "CellReader"]
+__all__ = ["Backbone", "CellClassifierNet", "CellDetector"]

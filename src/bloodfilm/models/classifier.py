@@ -11,7 +11,7 @@ from torch.nn import functional
 from bloodfilm.models.backbone import Backbone
 
 
-class CellReader(nn.Module):
+class CellClassifierNet(nn.Module):
     """Reads a crop: is it a nucleated cell, of which leaf of the taxonomy, with which attributes.
 
     All heads see the same description of the cell: the means of an early, a middle and a late

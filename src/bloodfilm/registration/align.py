@@ -7,9 +7,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bloodfilm.registration.matching import plausible, propose
-from bloodfilm.registration.verify import Evidence, refine, weigh
-from bloodfilm.registration.view import Photograph, Sight, common_scales
+from bloodfilm.registration.matching import plausible, propose_alignments
+from bloodfilm.registration.verify import AlignmentEvidence, refine, weigh
+from bloodfilm.registration.view import ImageCandidate, RegisteredView, common_scales
 
 Floats = NDArray[np.float64]
 
@@ -48,7 +48,7 @@ class Alignment:
     reason: str
     confidence: float = 0.0
     matrix: Floats | None = None
-    evidence: Evidence | None = None
+    evidence: AlignmentEvidence | None = None
     residual_px: float = 0.0
     degrees: float = 0.0
     scale: float = 1.0
@@ -84,7 +84,7 @@ class Alignment:
 
 
 def register(
-    source: Photograph, target: Photograph, min_confidence: float = MIN_CONFIDENCE
+    source: ImageCandidate, target: ImageCandidate, min_confidence: float = MIN_CONFIDENCE
 ) -> Alignment:
     """Find the map from one photograph to another of the same cells, or refuse.
 
@@ -103,22 +103,24 @@ def register(
     return best
 
 
-def _readings(source: Photograph, target: Photograph) -> Iterator[tuple[Photograph, Photograph]]:
+def _readings(
+    source: ImageCandidate, target: ImageCandidate
+) -> Iterator[tuple[ImageCandidate, ImageCandidate]]:
     """The pair as measured, then with another squeeze or scale where that is only assumed."""
     yield source, target
     yield from ((other, target) for other in _others(source))
     yield from ((source, other) for other in _others(target))
 
 
-def _others(photograph: Photograph) -> Iterator[Photograph]:
+def _others(photograph: ImageCandidate) -> Iterator[ImageCandidate]:
     if photograph.view.squeeze_source == "assumed":
         yield from map(photograph.squeezed, SQUEEZES)
     if photograph.view.scale_source == "assumed":
         yield from map(photograph.scaled, SCALE_FACTORS)
 
 
-def _attempts(first: Sight, second: Sight, least: float) -> Iterator[Alignment]:
-    for guess in propose(first, second):
+def _attempts(first: RegisteredView, second: RegisteredView, least: float) -> Iterator[Alignment]:
+    for guess in propose_alignments(first, second):
         matrix = refine(first.detail, second.detail, guess.matrix)
         if not plausible(matrix, first, second):
             matrix = guess.matrix
@@ -128,7 +130,11 @@ def _attempts(first: Sight, second: Sight, least: float) -> Iterator[Alignment]:
 
 
 def _judge(
-    matrix: Floats, evidence: Evidence, source: Sight, target: Sight, least: float
+    matrix: Floats,
+    evidence: AlignmentEvidence,
+    source: RegisteredView,
+    target: RegisteredView,
+    least: float,
 ) -> Alignment:
     """Confidence and verdict from the evidence, and the map in original pixels."""
     confidence = confidence_of(evidence)
@@ -152,12 +158,12 @@ def _judge(
     )
 
 
-def confidence_of(evidence: Evidence) -> float:
+def confidence_of(evidence: AlignmentEvidence) -> float:
     """0..1 from the lower bound of the share of patches that agree: a logistic curve."""
     return float(1 / (1 + np.exp(-(evidence.share - MIDDLE_SHARE) / SHARE_WIDTH)))
 
 
-def to_original(matrix: Floats, source: Sight, target: Sight) -> Floats:
+def to_original(matrix: Floats, source: RegisteredView, target: RegisteredView) -> Floats:
     """A map between sights' pixel indices as one between the originals' pixel edges."""
     half = np.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]])
     edges = half @ np.vstack([matrix, [0.0, 0.0, 1.0]]) @ np.linalg.inv(half)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bloodfilm.registration.view import Features, Sight
+from bloodfilm.registration.view import Keypoints, RegisteredView
 
 Floats = NDArray[np.float64]
 
@@ -21,7 +21,7 @@ MAX_SCALE_UNKNOWN = 4.0
 
 
 @dataclass(frozen=True, eq=False)
-class Proposal:
+class AlignmentCandidate:
     """A guess: 2x3, from the source sight's pixel indices to the target sight's.
 
     Attributes:
@@ -40,7 +40,7 @@ class Proposal:
         return bool(np.linalg.det(self.matrix[:, :2]) < 0)
 
 
-def match(first: Features, second: Features, ratio: float = RATIO) -> NDArray[np.intp]:
+def match(first: Keypoints, second: Keypoints, ratio: float = RATIO) -> NDArray[np.intp]:
     """Pairs of indices (n, 2) whose best match is clearly better than the second best.
 
     The field with fewer features asks: most of what the larger one shows is not in the smaller.
@@ -60,7 +60,7 @@ def match(first: Features, second: Features, ratio: float = RATIO) -> NDArray[np
     return np.stack([np.flatnonzero(clear), best[clear, 0]], axis=1)
 
 
-def propose(source: Sight, target: Sight) -> list[Proposal]:
+def propose_alignments(source: RegisteredView, target: RegisteredView) -> list[AlignmentCandidate]:
     """Guesses from feature matches, best first; the mirror is tried where the plain way fails."""
     found = []
     plain = _fit(source.features, target.features)
@@ -70,7 +70,7 @@ def propose(source: Sight, target: Sight) -> list[Proposal]:
         mirrored = _fit(source.features, target.mirrored_features)
         if mirrored and plausible(mirrored.matrix, source, target):
             matrix = unmirror(mirrored.matrix, target.size[0])
-            found.append(Proposal(matrix, mirrored.inliers, mirrored.matches))
+            found.append(AlignmentCandidate(matrix, mirrored.inliers, mirrored.matches))
     return sorted(found, key=lambda p: -p.inliers)
 
 
@@ -80,7 +80,7 @@ def unmirror(matrix: Floats, width: int) -> Floats:
     return np.asarray((flip @ np.vstack([matrix, [0.0, 0.0, 1.0]]))[:2])
 
 
-def _fit(first: Features, second: Features) -> Proposal | None:
+def _fit(first: Keypoints, second: Keypoints) -> AlignmentCandidate | None:
     """Affine map by MAGSAC++ (Barath et al., CVPR 2020) over the matches."""
     pairs = match(first, second)
     if len(pairs) < FEWEST:
@@ -95,10 +95,12 @@ def _fit(first: Features, second: Features) -> Proposal | None:
     )
     if matrix is None or not np.isfinite(matrix).all():
         return None
-    return Proposal(np.asarray(matrix, dtype=np.float64), int(np.sum(inliers)), len(pairs))
+    return AlignmentCandidate(
+        np.asarray(matrix, dtype=np.float64), int(np.sum(inliers)), len(pairs)
+    )
 
 
-def plausible(matrix: Floats, source: Sight, target: Sight) -> bool:
+def plausible(matrix: Floats, source: RegisteredView, target: RegisteredView) -> bool:
     """Whether the map is near enough to a rotation and shift, both fields being canonical.
 
     Red cells tell scale and squeeze to some 15 % a field; what is assumed may be off by more.

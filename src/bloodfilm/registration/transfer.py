@@ -18,8 +18,8 @@ from bloodfilm.imaging.scale import Measurement, Pooled, measure, pool
 from bloodfilm.imaging.sources.image_file import open_image
 from bloodfilm.registration.align import MIN_CONFIDENCE, Alignment, register
 from bloodfilm.registration.matching import match
-from bloodfilm.registration.view import Features, Photograph
-from bloodfilm.registration.warp import Counts, carry_cells, carry_region
+from bloodfilm.registration.view import ImageCandidate, Keypoints
+from bloodfilm.registration.warp import TransferCounts, warp_cells, warp_region
 
 SHORTLIST = 3
 INDEX_UM = 0.25
@@ -28,7 +28,7 @@ KEPT_PHOTOGRAPHS = 4
 
 
 @dataclass(frozen=True)
-class Record:
+class TransferRecord:
     """What was made of one pair, or of a target without one.
 
     Attributes:
@@ -42,7 +42,7 @@ class Record:
     source: Path | None
     target: Path
     alignment: Alignment
-    counts: Counts | None = None
+    counts: TransferCounts | None = None
     field: Field | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -55,7 +55,7 @@ class Record:
         }
 
 
-class Album:
+class ImageCollection:
     """Photographs of one folder or data set: measured together, opened when looked at."""
 
     def __init__(self, paths: Sequence[Path], stated: Sequence[Domain]) -> None:
@@ -87,19 +87,19 @@ class Album:
             raise DataError(found)
         return view_of(found, self.stated[index], self._pooled)
 
-    def photograph(self, index: int) -> Photograph:
+    def photograph(self, index: int) -> ImageCandidate:
         """The photograph; the last few are kept."""
         return self._open(index)
 
-    def _photograph(self, index: int) -> Photograph:
-        return Photograph(open_image(self.paths[index]), self.view(index))
+    def _photograph(self, index: int) -> ImageCandidate:
+        return ImageCandidate(open_image(self.paths[index]), self.view(index))
 
 
 class Transfer:
     """A data set's annotations on their way to other photographs.
 
-    Iterating yields one `Record` a target, in the order of the targets, so that a caller may draw
-    pictures or show progress meanwhile; `dataset` is complete when the iteration is.
+    Iterating yields one `TransferRecord` per target, in the order of the targets, so that a caller
+    may draw pictures or show progress meanwhile; `dataset` is complete when the iteration is.
     """
 
     def __init__(
@@ -115,9 +115,11 @@ class Transfer:
         self.targets = targets
         self.pairs = pairs
         self.min_confidence = min_confidence
-        self.records: list[Record] = []
-        self.sources = Album([f.path for f in self.fields], [f.domain for f in self.fields])
-        self.photographs = Album(targets, [stated_domain(t) for t in targets])
+        self.records: list[TransferRecord] = []
+        self.sources = ImageCollection(
+            [f.path for f in self.fields], [f.domain for f in self.fields]
+        )
+        self.photographs = ImageCollection(targets, [stated_domain(t) for t in targets])
 
     @property
     def steps(self) -> int:
@@ -136,7 +138,7 @@ class Transfer:
         self.sources.measure(first, tick)
         self.photographs.measure(second, tick)
 
-    def __iter__(self) -> Iterator[Record]:
+    def __iter__(self) -> Iterator[TransferRecord]:
         index = None if self.pairs is not None else _Index(self.sources, len(self.fields))
         for target in range(len(self.targets)):
             if self.pairs is not None:
@@ -149,14 +151,16 @@ class Transfer:
             self.records.append(record)
             yield record
 
-    def _one(self, target: int, candidates: Sequence[int]) -> Record:
+    def _one(self, target: int, candidates: Sequence[int]) -> TransferRecord:
         path = self.targets[target]
         if self.pairs is None or candidates:
             fault = self.photographs.fault(target)
             if fault:
-                return Record(None, path, Alignment("refused", fault))
+                return TransferRecord(None, path, Alignment("refused", fault))
         if not candidates:
-            return Record(None, path, Alignment("refused", "no annotated photograph of this field"))
+            return TransferRecord(
+                None, path, Alignment("refused", "no annotated photograph of this field")
+            )
         best: tuple[int, Alignment] | None = None
         for index in candidates:
             found = self._align(index, target)
@@ -166,7 +170,7 @@ class Transfer:
         index, alignment = best
         field = self.fields[index]
         if alignment.matrix is None or not alignment.aligned:
-            return Record(field.path, path, alignment)
+            return TransferRecord(field.path, path, alignment)
         return self._carried(field, target, alignment)
 
     def _align(self, index: int, target: int) -> Alignment:
@@ -176,7 +180,7 @@ class Transfer:
         first, second = self.sources.photograph(index), self.photographs.photograph(target)
         return register(first, second, self.min_confidence)
 
-    def _carried(self, field: Field, target: int, alignment: Alignment) -> Record:
+    def _carried(self, field: Field, target: int, alignment: Alignment) -> TransferRecord:
         path = self.targets[target]
         sizes = [
             (view.width, view.height)
@@ -186,12 +190,12 @@ class Transfer:
             )
         ]
         matrix = np.asarray(alignment.matrix)
-        cells, counts = carry_cells(field.cells, matrix, *sizes)
+        cells, counts = warp_cells(field.cells, matrix, *sizes)
         carried = Field(
             path,
             *sizes[1],
             cells,
-            carry_region(field.region, matrix, *sizes),
+            warp_region(field.region, matrix, *sizes),
             self.photographs.stated[target],
             field.patient,
             field.split,
@@ -202,7 +206,7 @@ class Transfer:
                 "transfer_confidence": f"{alignment.confidence:.4f}",
             },
         )
-        return Record(field.path, path, alignment, counts, carried)
+        return TransferRecord(field.path, path, alignment, counts, carried)
 
     @property
     def dataset(self) -> Dataset:
@@ -222,16 +226,16 @@ class Transfer:
 class _Index:
     """The strongest features of every source, to find the few that may show a target's field."""
 
-    def __init__(self, album: Album, count: int) -> None:
-        self.features: dict[int, Features] = {}
+    def __init__(self, album: ImageCollection, count: int) -> None:
+        self.features: dict[int, Keypoints] = {}
         for index in range(count):
             if album.fault(index) is None:
                 # Not through the album: its photographs would be thrown out again at once.
                 view = album.view(index)
-                sight = Photograph(open_image(album.paths[index]), view).at(INDEX_UM)
+                sight = ImageCandidate(open_image(album.paths[index]), view).at(INDEX_UM)
                 self.features[index] = _strongest(sight.features)
 
-    def nearest(self, target: Photograph) -> list[int]:
+    def nearest(self, target: ImageCandidate) -> list[int]:
         """Indices of the sources with most feature matches, best first."""
         sight = target.at(INDEX_UM)
         plain, mirrored = _strongest(sight.features), _strongest(sight.mirrored_features)
@@ -242,8 +246,8 @@ class _Index:
         return sorted(votes, key=lambda i: (-votes[i], i))[:SHORTLIST]
 
 
-def _strongest(features: Features) -> Features:
-    return Features(features.points[:INDEX_FEATURES], features.descriptors[:INDEX_FEATURES])
+def _strongest(features: Keypoints) -> Keypoints:
+    return Keypoints(features.points[:INDEX_FEATURES], features.descriptors[:INDEX_FEATURES])
 
 
 def stated_domain(path: Path) -> Domain:

@@ -22,7 +22,7 @@ ECC_BLUR = 5
 
 
 @dataclass(frozen=True)
-class Evidence:
+class AlignmentEvidence:
     """What patches of the overlap say of an alignment.
 
     Attributes:
@@ -77,7 +77,7 @@ def refine(source: Pixels, target: Pixels, matrix: Floats) -> Floats:
     return refined
 
 
-def weigh(source: Pixels, target: Pixels, matrix: Floats, um_per_px: float) -> Evidence:
+def weigh(source: Pixels, target: Pixels, matrix: Floats, um_per_px: float) -> AlignmentEvidence:
     """Warp the source's detail onto the target's and ask every textured patch where it belongs."""
     height, width = target.shape
     warped = _pixels(cv2.warpAffine(source, matrix, (width, height), flags=cv2.INTER_LINEAR))
@@ -85,12 +85,12 @@ def weigh(source: Pixels, target: Pixels, matrix: Floats, um_per_px: float) -> E
     shared = _pixels(frame == 255)
     inside = int(shared.sum())
     if inside < 4:
-        return Evidence(0, 0, 0.0, 0.0, 0.0)
+        return AlignmentEvidence(0, 0, 0.0, 0.0, 0.0)
     a, b = warped[shared > 0].astype(np.float64), target[shared > 0].astype(np.float64)
     correlation = float(np.corrcoef(a, b)[0, 1]) if a.std() > 0 and b.std() > 0 else 0.0
     offsets = _offsets(warped, target, shared, um_per_px)
     near = offsets[offsets <= AGREE_UM]
-    return Evidence(
+    return AlignmentEvidence(
         len(offsets),
         len(near),
         float(np.median(near)) if len(near) else 0.0,

@@ -25,7 +25,7 @@ CONTRAST = 48.0
 
 
 @dataclass(frozen=True, eq=False)
-class Features:
+class Keypoints:
     """Key points (n, 2), x and y of pixel indices, and their RootSIFT descriptors (n, 128).
 
     The strongest come first. RootSIFT: Arandjelovic & Zisserman, CVPR 2012, section 2.
@@ -36,7 +36,7 @@ class Features:
 
 
 @dataclass(frozen=True, eq=False)
-class Sight:
+class RegisteredView:
     """One field at `um_per_px`, unsqueezed.
 
     Attributes:
@@ -67,30 +67,30 @@ class Sight:
         return self.view.scale_source != "assumed"
 
     @cached_property
-    def features(self) -> Features:
+    def features(self) -> Keypoints:
         """SIFT features of the detail."""
         return find_features(self.detail)
 
     @cached_property
-    def mirrored_features(self) -> Features:
+    def mirrored_features(self) -> Keypoints:
         """SIFT features of the detail in a left-right mirror."""
         return find_features(np.ascontiguousarray(self.detail[:, ::-1]))
 
 
-def find_features(detail: Pixels) -> Features:
+def find_features(detail: Pixels) -> Keypoints:
     """SIFT key points with RootSIFT descriptors (Lowe, IJCV 2004)."""
     sift = cv2.SIFT.create(nfeatures=MAX_FEATURES, contrastThreshold=0.03)
     points, found = sift.detectAndCompute(detail, np.ones_like(detail))
     if found is None or not len(points):
-        return Features(np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32))
+        return Keypoints(np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32))
     order = np.argsort([-p.response for p in points], kind="stable")
     descriptors = np.asarray(found, dtype=np.float32)[order]
     descriptors /= descriptors.sum(axis=1, keepdims=True) + 1e-7
     where = np.array([points[i].pt for i in order], dtype=np.float32).reshape(-1, 2)
-    return Features(where, np.sqrt(descriptors))
+    return Keypoints(where, np.sqrt(descriptors))
 
 
-def look(image: Pixels, view: CanonicalView, um_per_px: float) -> Sight:
+def look(image: Pixels, view: CanonicalView, um_per_px: float) -> RegisteredView:
     """Make a field (H, W, 3) ready for registration at a scale."""
     rendered = view.render(image, um_per_px)
     density = np.log(BACKGROUND) - np.log(np.clip(rendered, 4, BACKGROUND).astype(np.float32))
@@ -101,37 +101,37 @@ def look(image: Pixels, view: CanonicalView, um_per_px: float) -> Sight:
     # Evened out fully, the noise of the empty background would speak as loud as cells do.
     floor = max(FLAT, 0.35 * float(np.percentile(spread, 90)))
     evened = 128 + CONTRAST * centred / (spread + floor)
-    return Sight(um_per_px, view, np.clip(np.rint(evened), 0, 255).astype(np.uint8))
+    return RegisteredView(um_per_px, view, np.clip(np.rint(evened), 0, 255).astype(np.uint8))
 
 
-class Photograph:
+class ImageCandidate:
     """One field with its canonical view; its sights are made when asked for, and kept."""
 
     def __init__(self, image: Pixels, view: CanonicalView) -> None:
         self.image = image
         self.view = view
-        self._sights: dict[float, Sight] = {}
-        self._others: dict[tuple[float, float], Photograph] = {}
+        self._sights: dict[float, RegisteredView] = {}
+        self._others: dict[tuple[float, float], ImageCandidate] = {}
 
-    def at(self, um_per_px: float) -> Sight:
+    def at(self, um_per_px: float) -> RegisteredView:
         """The field at a scale."""
         if um_per_px not in self._sights:
             self._sights[um_per_px] = look(self.image, self.view, um_per_px)
         return self._sights[um_per_px]
 
-    def squeezed(self, squeeze: float) -> "Photograph":
+    def squeezed(self, squeeze: float) -> "ImageCandidate":
         """The same field under another squeeze; its scale along y stays."""
         return self._other(self.view.um_per_px_y / squeeze, self.view.um_per_px_y)
 
-    def scaled(self, factor: float) -> "Photograph":
+    def scaled(self, factor: float) -> "ImageCandidate":
         """The same field taken for larger or smaller; its squeeze stays."""
         return self._other(self.view.um_per_px_x * factor, self.view.um_per_px_y * factor)
 
-    def _other(self, across: float, down: float) -> "Photograph":
+    def _other(self, across: float, down: float) -> "ImageCandidate":
         """The same field at other micrometres per pixel; kept, like the sights."""
         if (across, down) not in self._others:
             view = replace(self.view, um_per_px_x=across, um_per_px_y=down)
-            self._others[across, down] = Photograph(self.image, view)
+            self._others[across, down] = ImageCandidate(self.image, view)
         return self._others[across, down]
 
 

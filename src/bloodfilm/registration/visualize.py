@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from bloodfilm.core.field import Cell
 from bloodfilm.core.files import write_bytes
 from bloodfilm.imaging.sources.image_file import open_image
-from bloodfilm.registration.transfer import Record
+from bloodfilm.registration.transfer import TransferRecord
 
 Pixels = NDArray[np.uint8]
 Colour = tuple[int, int, int]
@@ -26,7 +26,7 @@ BLUE, ORANGE, GREY, BLACK, WHITE = (
 )
 
 
-def draw(record: Record, cells: Sequence[Cell], place: Path) -> Path | None:
+def draw(record: TransferRecord, cells: Sequence[Cell], place: Path) -> Path | None:
     """Write a PNG of one pair into a folder; return where, or `None` if there is no source.
 
     Left the source with its boxes, in the middle the target with the carried ones (orange: whole;
@@ -81,7 +81,7 @@ def _fitted(panel: Pixels) -> Pixels:
     return np.asarray(cv2.copyMakeBorder(resized, 0, 0, 0, 6, cv2.BORDER_CONSTANT, value=WHITE))
 
 
-def _captioned(sheet: Pixels, record: Record) -> Pixels:
+def _captioned(sheet: Pixels, record: TransferRecord) -> Pixels:
     alignment = record.alignment
     names = f"{record.source.name if record.source else '-'}  ->  {record.target.name}"
     said = f"{alignment.verdict}, confidence {alignment.confidence:.2f}: {alignment.reason}"

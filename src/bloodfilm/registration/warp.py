@@ -19,7 +19,7 @@ LEAST_AREA_PX = 1.0
 
 
 @dataclass(frozen=True)
-class Counts:
+class TransferCounts:
     """What became of a field's cells.
 
     Attributes:
@@ -37,7 +37,7 @@ class Counts:
     without_box: int = 0
 
 
-def carry_boxes(boxes: ArrayLike, matrix: ArrayLike) -> Floats:
+def warp_boxes(boxes: ArrayLike, matrix: ArrayLike) -> Floats:
     """Boxes (n, 4) x, y, w, h through a 2x3 map: the box of the ellipse that fills each of them.
 
     Cells are round, so the ellipse is nearer to what the box holds than its corners: a turn by
@@ -49,16 +49,16 @@ def carry_boxes(boxes: ArrayLike, matrix: ArrayLike) -> Floats:
     return np.concatenate([centres - half, 2 * half], axis=1)
 
 
-def carry_cells(
+def warp_cells(
     cells: Sequence[Cell], matrix: ArrayLike, source: tuple[int, int], target: tuple[int, int]
-) -> tuple[tuple[Cell, ...], Counts]:
+) -> tuple[tuple[Cell, ...], TransferCounts]:
     """Cells of a source image in a target image, and what became of each.
 
     `source` and `target` are (width, height). Classes, attributes and identities stay.
     """
     boxed = [c for c in cells if c.box is not None]
     given = geometry.as_boxes([c.box for c in boxed if c.box is not None])
-    full = carry_boxes(given, matrix)
+    full = warp_boxes(given, matrix)
     seen = geometry.clip(full, *target)
     visible = geometry.area(seen) / np.maximum(geometry.area(full), 1e-9)
     cut = _cut(given, np.asarray(matrix, dtype=np.float64), source, target)
@@ -71,7 +71,7 @@ def carry_cells(
         x, y, w, h = (float(v) for v in box)
         kept.append(replace(cell, box=(x, y, w, h), ignore=cell.ignore or bool(is_cut)))
         tally["cut" if is_cut else "clipped" if share < 1 - 1e-6 else "carried"] += 1
-    return tuple(kept), Counts(**tally, without_box=len(cells) - len(boxed))
+    return tuple(kept), TransferCounts(**tally, without_box=len(cells) - len(boxed))
 
 
 def _cut(
@@ -95,7 +95,7 @@ def _cut(
     return cut
 
 
-def carry_region(
+def warp_region(
     region: Region, matrix: ArrayLike, source: tuple[int, int], target: tuple[int, int]
 ) -> Region:
     """The part of the target of which everything is known: what the source knew and both show."""

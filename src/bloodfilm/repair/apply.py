@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bloodfilm.audit.finding import Finding
-from bloodfilm.audit.labels import Source
+from bloodfilm.audit.labels import AnnotationSource
 from bloodfilm.core import ConfigError, DataError
 from bloodfilm.core.files import write_json, write_text
 from bloodfilm.formats import lld
 from bloodfilm.formats.lld.names import parse_subset
 from bloodfilm.formats.lld.zipped import NAME as ZIPPED
-from bloodfilm.repair.lld_json import MENDERS, Book, Change, where
-from bloodfilm.repair.lld_text import OWN_KINDS, Orders, mend_texts
+from bloodfilm.repair.lld_json import REPAIRS, Change, JsonLabelFile, where
+from bloodfilm.repair.lld_text import OWN_KINDS, RepairPlan, repair_texts
 
 RULES: dict[str, tuple[str, str]] = {
     "repeated-entries": ("repeated image entry", "list each image once"),
@@ -35,14 +35,14 @@ are moved last, because annotations get new ids by it."""
 
 
 @dataclass
-class Mended:
+class RepairResult:
     """What was changed, and the findings that were left."""
 
     changes: list[Change] = field(default_factory=list)
     left: list[Finding] = field(default_factory=list)
 
 
-def refuse(source: Source, root: Path, out: Path, off: Iterable[str] = ()) -> None:
+def refuse(source: AnnotationSource, root: Path, out: Path, off: Iterable[str] = ()) -> None:
     """Raise what `fix_labels` would, so that nobody waits for an audit in vain."""
     if unknown := set(off) - set(RULES):
         raise ConfigError(f"no rule {min(unknown)!r}; rules: {', '.join(RULES)}")
@@ -58,14 +58,14 @@ def refuse(source: Source, root: Path, out: Path, off: Iterable[str] = ()) -> No
 
 
 def fix_labels(
-    source: Source,
+    source: AnnotationSource,
     findings: Sequence[Finding],
     root: Path,
     out: Path,
     off: Iterable[str] = (),
     sure: float = 0.85,
     link_images: bool = True,
-) -> Mended:
+) -> RepairResult:
     """Write a mended copy of LLD's labels to a new folder; the original is never touched.
 
     Args:
@@ -83,17 +83,17 @@ def fix_labels(
     """
     skipped = set(off)
     refuse(source, root, out, skipped)
-    books = [Book.open(loaded) for loaded in source.files]
-    mended = Mended()
+    books = [JsonLabelFile.open(loaded) for loaded in source.files]
+    mended = RepairResult()
     rule_of = {kind: rule for rule, (kind, _) in RULES.items() if rule not in skipped}
     places = {rule: place for place, rule in enumerate(RULES)}
-    orders = Orders(rule_of, sure, findings)
+    orders = RepairPlan(rule_of, sure, findings)
     texts = {str(text.image) for text in source.texts}
     for finding in sorted(findings, key=lambda f: places.get(rule_of.get(f.kind, ""), -1)):
         if _of_texts(finding, texts):
             continue  # each folder of text labels is asked for these itself
         rule = orders.rule(finding)
-        mender = MENDERS.get(rule or "")
+        mender = REPAIRS.get(rule or "")
         changes = mender(books, finding, str(rule)) if mender is not None else []
         mended.changes += changes
         if not changes and finding.severity != "info" and not _gone(books, finding):
@@ -101,7 +101,7 @@ def fix_labels(
     _write_books(books, root, out)
     for subset in _subsets(source):
         place = _place(subset, root, out)
-        done = mend_texts(subset, place, orders)
+        done = repair_texts(subset, place, orders)
         mended.changes += done.changes
         mended.left = [f for f in mended.left if f not in done.carried] + done.left
         if link_images:
@@ -117,12 +117,12 @@ def _of_texts(finding: Finding, images: set[str]) -> bool:
     )
 
 
-def _subsets(source: Source) -> list[lld.Subset]:
+def _subsets(source: AnnotationSource) -> list[lld.Subset]:
     listed = [f.subset for f in source.files] + [t.subset for t in source.texts]
     return list({subset.path: subset for subset in listed}.values())
 
 
-def _gone(books: Sequence[Book], finding: Finding) -> bool:
+def _gone(books: Sequence[JsonLabelFile], finding: Finding) -> bool:
     """Whether an earlier change took away what a finding is about."""
     if finding.kind == "id and name differ" and not finding.annotations:
         return any(b.renumbered and str(b.loaded.path) == finding.file for b in books)
@@ -135,7 +135,7 @@ def _gone(books: Sequence[Book], finding: Finding) -> bool:
 # ---- writing ---------------------------------------------------------------------------------
 
 
-def _write_books(books: Sequence[Book], root: Path, out: Path) -> None:
+def _write_books(books: Sequence[JsonLabelFile], root: Path, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for book in books:
         subset, name = book.loaded.subset, book.loaded.path.relative_to(book.loaded.subset.path)
@@ -158,7 +158,7 @@ def _link_images(subset: lld.Subset, place: Path) -> None:
         (place / folder.name).symlink_to(folder.resolve())
 
 
-def _write_logs(mended: Mended, out: Path) -> None:
+def _write_logs(mended: RepairResult, out: Path) -> None:
     for name, rows in (("changes", mended.changes), ("left", mended.left)):
         lines = "".join(json.dumps(r.to_json(), ensure_ascii=False) + "\n" for r in rows)
         write_text(out / f"{name}.jsonl", lines)

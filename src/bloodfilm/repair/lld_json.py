@@ -35,7 +35,7 @@ class Change:
 
 
 @dataclass
-class Book:
+class JsonLabelFile:
     """A label file being mended: what was read, what will be written, image names by id."""
 
     loaded: Loaded
@@ -44,7 +44,7 @@ class Book:
     renumbered: bool = False
 
     @classmethod
-    def open(cls, loaded: Loaded) -> "Book":
+    def open(cls, loaded: Loaded) -> "JsonLabelFile":
         """Begin with a copy of a file's content."""
         book = cls(loaded, copy.deepcopy(loaded.content), {})
         book.names = {str(i.get("id")): str(i.get("file_name")) for i in book.images}
@@ -87,7 +87,9 @@ def entries(content: Json, key: str) -> list[Json]:
     return [item for item in content.get(key, ()) if isinstance(item, dict)]
 
 
-def where(books: Sequence[Book], image: str, ident: str) -> tuple[Book, Json] | None:
+def where(
+    books: Sequence[JsonLabelFile], image: str, ident: str
+) -> tuple[JsonLabelFile, Json] | None:
     """Return an annotation and the label file it is in, `None` if it is gone."""
     for book in books:
         if book.loaded.subset.path not in Path(image).parents:
@@ -100,7 +102,7 @@ def where(books: Sequence[Book], image: str, ident: str) -> tuple[Book, Json] | 
 
 # ---- one mender a rule -----------------------------------------------------------------------
 
-Mender = Callable[[Sequence[Book], Finding, str], list[Change]]
+Mender = Callable[[Sequence[JsonLabelFile], Finding, str], list[Change]]
 
 
 def _change(
@@ -112,7 +114,7 @@ def _change(
     )
 
 
-def _delete_last(books: Sequence[Book], finding: Finding, rule: str) -> list[Change]:
+def _delete_last(books: Sequence[JsonLabelFile], finding: Finding, rule: str) -> list[Change]:
     """Delete the last of the annotations a finding names, if the others are still there."""
     found = [(i, where(books, finding.file, i)) for i in finding.annotations]
     there = [(i, hit) for i, hit in found if hit is not None]
@@ -123,7 +125,7 @@ def _delete_last(books: Sequence[Book], finding: Finding, rule: str) -> list[Cha
     return [_change(finding, rule, ident, "deleted", (item, None))]
 
 
-def _outside(books: Sequence[Book], finding: Finding, rule: str) -> list[Change]:
+def _outside(books: Sequence[JsonLabelFile], finding: Finding, rule: str) -> list[Change]:
     if finding.severity == "error":
         return _delete_last(books, finding, rule)
     hit = where(books, finding.file, finding.annotations[0])
@@ -143,7 +145,7 @@ def _outside(books: Sequence[Book], finding: Finding, rule: str) -> list[Change]
     return [_change(finding, rule, ident, "box cut", (before, list(item["bbox"])))]
 
 
-def _as_none(books: Sequence[Book], finding: Finding, rule: str) -> list[Change]:
+def _as_none(books: Sequence[JsonLabelFile], finding: Finding, rule: str) -> list[Change]:
     hit = where(books, finding.file, finding.annotations[0])
     if hit is None:
         return []
@@ -156,7 +158,7 @@ def _as_none(books: Sequence[Book], finding: Finding, rule: str) -> list[Change]
     return [_change(finding, rule, finding.annotations[0], "named none", (before, after))]
 
 
-def _none_id(book: Book) -> int:
+def _none_id(book: JsonLabelFile) -> int:
     for item in book.categories:
         ident = to_int(item.get("id"))
         if ident is not None and str(item.get("name", "")).strip().lower() in IGNORE_NAMES:
@@ -165,7 +167,7 @@ def _none_id(book: Book) -> int:
     return NONE
 
 
-def _codes(books: Sequence[Book], finding: Finding, rule: str) -> list[Change]:
+def _codes(books: Sequence[JsonLabelFile], finding: Finding, rule: str) -> list[Change]:
     """Write "not applicable" for the attribute a finding names first; classes are left."""
     if len(finding.annotations) != 1:
         return []
@@ -182,7 +184,7 @@ def _codes(books: Sequence[Book], finding: Finding, rule: str) -> list[Change]:
     return [_change(finding, rule, ident, f"{name} unknown", (before, item[key]))]
 
 
-def _names(books: Sequence[Book], finding: Finding, rule: str) -> list[Change]:
+def _names(books: Sequence[JsonLabelFile], finding: Finding, rule: str) -> list[Change]:
     if finding.annotations:
         hit = where(books, finding.file, finding.annotations[0])
         if hit is None:
@@ -199,7 +201,7 @@ def _names(books: Sequence[Book], finding: Finding, rule: str) -> list[Change]:
     return [] if book_of is None else _renumber(book_of, finding, rule)
 
 
-def _renumber(book: Book, finding: Finding, rule: str) -> list[Change]:
+def _renumber(book: JsonLabelFile, finding: Finding, rule: str) -> list[Change]:
     """Give a whole file LLD's ids for the names it uses; not where two classes would become one."""
     mapping: dict[int, int] = {}
     idents = [to_int(item.get("id")) for item in book.categories]
@@ -221,7 +223,7 @@ def _renumber(book: Book, finding: Finding, rule: str) -> list[Change]:
     return [_change(finding, rule, "", "class ids", (list(mapping), list(mapping.values())))]
 
 
-def _entries(books: Sequence[Book], finding: Finding, rule: str) -> list[Change]:
+def _entries(books: Sequence[JsonLabelFile], finding: Finding, rule: str) -> list[Change]:
     book = next((b for b in books if str(b.loaded.path) == finding.file), None)
     if book is None:
         return []
@@ -240,7 +242,7 @@ def _entries(books: Sequence[Book], finding: Finding, rule: str) -> list[Change]
     return [_change(finding, rule, "", "image entries", (before, len(first)))]
 
 
-def _orphans(books: Sequence[Book], finding: Finding, rule: str) -> list[Change]:
+def _orphans(books: Sequence[JsonLabelFile], finding: Finding, rule: str) -> list[Change]:
     changes = []
     for book in books:
         if str(book.loaded.path) != finding.file:
@@ -253,7 +255,7 @@ def _orphans(books: Sequence[Book], finding: Finding, rule: str) -> list[Change]
     return changes
 
 
-def _identical(books: Sequence[Book], finding: Finding, rule: str) -> list[Change]:
+def _identical(books: Sequence[JsonLabelFile], finding: Finding, rule: str) -> list[Change]:
     """Take the second of two equal pictures out, if both are one patient's in one split."""
     if finding.severity == "error" or not finding.others:
         return []
@@ -273,7 +275,7 @@ def _identical(books: Sequence[Book], finding: Finding, rule: str) -> list[Chang
     return []
 
 
-def _leaks(books: Sequence[Book], finding: Finding, rule: str) -> list[Change]:
+def _leaks(books: Sequence[JsonLabelFile], finding: Finding, rule: str) -> list[Change]:
     """Move a patient's fields from train and val to test, in every subset."""
     patient = finding.what.split(" ")[1]
     if "test" not in finding.what:
@@ -292,7 +294,11 @@ def _patient(entry: Json) -> str:
 
 
 def _move(
-    books: Sequence[Book], book: Book, theirs: list[Json], finding: Finding, rule: str
+    books: Sequence[JsonLabelFile],
+    book: JsonLabelFile,
+    theirs: list[Json],
+    finding: Finding,
+    rule: str,
 ) -> list[Change]:
     test = next(
         (
@@ -325,7 +331,7 @@ def _move(
     return changes
 
 
-MENDERS: dict[str, Mender] = {
+REPAIRS: dict[str, Mender] = {
     "repeated-entries": _entries,
     "exact-repeats": _delete_last,
     "same-cell": _delete_last,

@@ -39,7 +39,7 @@ OWN_KINDS = frozenset(
 
 
 @dataclass
-class Sheet:
+class TextLabelFile:
     """One text label file being mended.
 
     Attributes:
@@ -54,7 +54,7 @@ class Sheet:
     changes: list[Change] = field(default_factory=list)
 
     @classmethod
-    def open(cls, file: TextFile, folder: Path) -> "Sheet":
+    def open(cls, file: TextFile, folder: Path) -> "TextLabelFile":
         """Begin with a copy of a file's lines."""
         return cls(file, list(file.lines), file.path.relative_to(folder))
 
@@ -83,10 +83,10 @@ def _number(place: str) -> int:
 
 # ---- one rule each ---------------------------------------------------------------------------
 
-LineMender = Callable[[Sheet, Finding, str], bool]
+LineMender = Callable[[TextLabelFile, Finding, str], bool]
 
 
-def _delete_last(sheet: Sheet, finding: Finding, rule: str) -> bool:
+def _delete_last(sheet: TextLabelFile, finding: Finding, rule: str) -> bool:
     places = finding.annotations
     if not places or any(sheet.lines[_number(p)] is None for p in places):
         return False
@@ -95,11 +95,11 @@ def _delete_last(sheet: Sheet, finding: Finding, rule: str) -> bool:
     return True
 
 
-def _as_none(sheet: Sheet, finding: Finding, rule: str) -> bool:
+def _as_none(sheet: TextLabelFile, finding: Finding, rule: str) -> bool:
     return _rewrite(sheet, finding, rule, "named none", lambda words: [str(NONE), *words[1:]])
 
 
-def _outside(sheet: Sheet, finding: Finding, rule: str) -> bool:
+def _outside(sheet: TextLabelFile, finding: Finding, rule: str) -> bool:
     if finding.severity == "error":
         return _delete_last(sheet, finding, rule)
     width, height = sheet.file.size
@@ -110,7 +110,7 @@ def _outside(sheet: Sheet, finding: Finding, rule: str) -> bool:
     return _rewrite(sheet, finding, rule, "box cut", lambda words: [words[0], *numbers, *words[5:]])
 
 
-def _codes(sheet: Sheet, finding: Finding, rule: str) -> bool:
+def _codes(sheet: TextLabelFile, finding: Finding, rule: str) -> bool:
     """Write "not applicable" for the attribute a finding names; classes are left."""
     name = next((n for n in LLD_SCHEMA.names if f" has {n} " in f" {finding.what}"), None)
 
@@ -124,7 +124,7 @@ def _codes(sheet: Sheet, finding: Finding, rule: str) -> bool:
     return name is not None and _rewrite(sheet, finding, rule, action, mended)
 
 
-def _patch_order(sheet: Sheet, finding: Finding, rule: str) -> bool:
+def _patch_order(sheet: TextLabelFile, finding: Finding, rule: str) -> bool:
     """Write a file's patches in the order of most files; one that fits no order is left."""
     if finding.severity == "error":
         return False
@@ -143,7 +143,7 @@ def _patch_order(sheet: Sheet, finding: Finding, rule: str) -> bool:
 
 
 def _rewrite(
-    sheet: Sheet,
+    sheet: TextLabelFile,
     finding: Finding,
     rule: str,
     action: str,
@@ -160,7 +160,7 @@ def _rewrite(
     return True
 
 
-LINE_MENDERS: Mapping[str, LineMender] = {
+LINE_REPAIRS: Mapping[str, LineMender] = {
     "exact-repeats": _delete_last,
     "same-cell": _delete_last,
     "zero-size": _delete_last,
@@ -174,7 +174,7 @@ LINE_MENDERS: Mapping[str, LineMender] = {
 # ---- carried over ----------------------------------------------------------------------------
 
 
-def _no_nucleus(sheets: Sequence[Sheet], finding: Finding, rule: str) -> bool:
+def _no_nucleus(sheets: Sequence[TextLabelFile], finding: Finding, rule: str) -> bool:
     """Name `none` what lies on the box of a finding, in every folder of text labels."""
     x, y, w, h = finding.boxes[0]
     done = False
@@ -189,7 +189,7 @@ def _no_nucleus(sheets: Sequence[Sheet], finding: Finding, rule: str) -> bool:
     return done
 
 
-def _identical(sheets: Sequence[Sheet], finding: Finding, rule: str) -> bool:
+def _identical(sheets: Sequence[TextLabelFile], finding: Finding, rule: str) -> bool:
     """Drop the second of two equal pictures, if both are one patient's in one split."""
     if finding.severity == "error" or not finding.others:
         return False
@@ -200,7 +200,7 @@ def _identical(sheets: Sequence[Sheet], finding: Finding, rule: str) -> bool:
     return bool(doomed)
 
 
-def _leaks(sheets: Sequence[Sheet], finding: Finding, rule: str) -> bool:
+def _leaks(sheets: Sequence[TextLabelFile], finding: Finding, rule: str) -> bool:
     """Move a patient's files from train and val to test, in every subset."""
     patient, done = finding.what.split(" ")[1], False
     there = {sheet.name for sheet in sheets}
@@ -215,7 +215,7 @@ def _leaks(sheets: Sequence[Sheet], finding: Finding, rule: str) -> bool:
     return done
 
 
-CARRIERS: Mapping[str, Callable[[Sequence[Sheet], Finding, str], bool]] = {
+CARRIERS: Mapping[str, Callable[[Sequence[TextLabelFile], Finding, str], bool]] = {
     "no-nucleus": _no_nucleus,
     "identical-fields": _identical,
     "leaks": _leaks,
@@ -226,7 +226,7 @@ CARRIERS: Mapping[str, Callable[[Sequence[Sheet], Finding, str], bool]] = {
 
 
 @dataclass(frozen=True)
-class Orders:
+class RepairPlan:
     """What is to be mended: rules by kind of finding, how sure it must be, the audit's findings."""
 
     rule_of: Mapping[str, str]
@@ -241,7 +241,7 @@ class Orders:
 
 
 @dataclass
-class TextsMended:
+class TextRepairResult:
     """What was changed in text labels, their findings that were left, and the audit's mended."""
 
     changes: list[Change] = field(default_factory=list)
@@ -249,11 +249,11 @@ class TextsMended:
     carried: set[Finding] = field(default_factory=set)
 
 
-def mend_texts(subset: lld.Subset, out: Path, orders: Orders) -> TextsMended:
+def repair_texts(subset: lld.Subset, out: Path, orders: RepairPlan) -> TextRepairResult:
     """Write a mended copy of a subset's text labels; return what was done."""
-    done = TextsMended()
+    done = TextRepairResult()
     for folder in folders(subset.path):
-        sheets = [Sheet.open(file, folder) for file in text_files(subset, folder)]
+        sheets = [TextLabelFile.open(file, folder) for file in text_files(subset, folder)]
         done.left += _mend_own(sheets, orders)
         for finding in orders.findings:
             rule = orders.rule(finding)
@@ -264,18 +264,18 @@ def mend_texts(subset: lld.Subset, out: Path, orders: Orders) -> TextsMended:
     return done
 
 
-def _mend_own(sheets: Sequence[Sheet], orders: Orders) -> list[Finding]:
+def _mend_own(sheets: Sequence[TextLabelFile], orders: RepairPlan) -> list[Finding]:
     """Mend what the files themselves tell, and return the findings that were left."""
     by_path = {str(sheet.file.path): sheet for sheet in sheets}
     left = []
-    places = list(LINE_MENDERS)
+    places = list(LINE_REPAIRS)
     own = sorted(
         _own_findings(sheets),
         key=lambda f: places.index(r) if (r := orders.rule_of.get(f.kind)) in places else -1,
     )
     for finding in own:
         sheet, rule = by_path[finding.file], orders.rule(finding)
-        mender = LINE_MENDERS.get(rule or "")
+        mender = LINE_REPAIRS.get(rule or "")
         if mender is not None and sheet.file.readable and mender(sheet, finding, str(rule)):
             continue
         gone = any(
@@ -286,7 +286,7 @@ def _mend_own(sheets: Sequence[Sheet], orders: Orders) -> list[Finding]:
     return left
 
 
-def _own_findings(sheets: Sequence[Sheet]) -> list[Finding]:
+def _own_findings(sheets: Sequence[TextLabelFile]) -> list[Finding]:
     builder = Builder("text labels", LLD_SCHEMA)
     files = [sheet.file for sheet in sheets]
     add_files(builder, files, by_image=False)
@@ -295,7 +295,7 @@ def _own_findings(sheets: Sequence[Sheet]) -> list[Finding]:
     return found + [f for check in OWN_CHECKS for f in check(table)]
 
 
-def _write(sheets: Sequence[Sheet], folder: Path, out: Path) -> None:
+def _write(sheets: Sequence[TextLabelFile], folder: Path, out: Path) -> None:
     """Write the sheets; files no rule touched, and files that are no labels, byte for byte."""
     by_path = {sheet.file.path: sheet for sheet in sheets}
     for place, names in walk(folder):

@@ -19,7 +19,7 @@ from bloodfilm.core.files import open_output
 from bloodfilm.imaging.sources.image_file import open_image
 from bloodfilm.report.drawing import Pixels, resized, true_size
 from bloodfilm.report.html import charts
-from bloodfilm.report.html.images import Budget, webp
+from bloodfilm.report.html.images import ImageBudget, webp
 from bloodfilm.report.html.static_pages import render
 
 MAX_SHOWN = 200
@@ -142,7 +142,7 @@ class _Painter:
 
     def __init__(self, squeezes: Mapping[str, float]) -> None:
         self.squeezes = squeezes
-        self.budget = Budget(BUDGET)
+        self.budget = ImageBudget(BUDGET)
 
     def row(self, finding: Finding, pictured: bool) -> Row:
         image = self._picture(finding) if pictured else None

@@ -14,13 +14,15 @@ from bloodfilm.splits.grouping import place_of
 from bloodfilm.splits.split import Split, apply_split, read_split
 
 if TYPE_CHECKING:
-    from bloodfilm.training.config import Source
+    from bloodfilm.training.config import DatasetConfig
     from bloodfilm.training.data.sources import SourcedField
 
 KINDS_OF_TIES = ("field", "patient", "twin group", "physical cell", "identical file")
 
 
-def dataset_in_split(dataset: Dataset, source: "Source", root: Path) -> tuple[Dataset, Split]:
+def dataset_in_split(
+    dataset: Dataset, source: "DatasetConfig", root: Path
+) -> tuple[Dataset, Split]:
     """Return a source's data set with the splits of its split file, fields outside it left out.
 
     Raises:
@@ -60,7 +62,7 @@ def group_keys(file: Path, split: Split, fields: Sequence[Field]) -> list[str]:
 # ---- proof -----------------------------------------------------------------------------------
 
 
-def prove_apart(
+def check_disjoint(
     train: Sequence["SourcedField"], validation: Sequence["SourcedField"]
 ) -> dict[str, Any]:
     """Return what was compared and counted; no file, patient, twin or common cell is shared.

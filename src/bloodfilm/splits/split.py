@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from bloodfilm.audit.cell_table import Table
 from bloodfilm.audit.finding import Finding
 from bloodfilm.core import ConfigError, DataError, Dataset, Field
-from bloodfilm.formats.parquet.index import Head, IndexFields
+from bloodfilm.formats.parquet.index import FieldHeader, IndexFields
 from bloodfilm.formats.parquet.subset import ChosenFields, choose
 from bloodfilm.splits.grouping import Pairs, group_fields, place_of
 
@@ -143,7 +143,7 @@ def apply_split(dataset: Dataset, split: Split) -> Dataset:
     return replace(dataset, fields=fields if isinstance(fields, ChosenFields) else tuple(fields))
 
 
-def _into(head: Head, placed: Mapping[str, str | None]) -> Head | None:
+def _into(head: FieldHeader, placed: Mapping[str, str | None]) -> FieldHeader | None:
     """Return the head of a field that is placed, in its split."""
     name = placed.get(place_of(head.path))
     return None if name is None else head._replace(origin=head.origin | {"split": name})

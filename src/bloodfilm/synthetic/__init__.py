@@ -1,47 +1,54 @@
 """The synthetic film renderer: fields, cells, pairs, cases and data sets, with exact truth."""
 
-from bloodfilm.synthetic.dataset import SetPlan, save_image, sparse_region, usual_recipe, write_set
-from bloodfilm.synthetic.ground_truth import Seen, Truth
-from bloodfilm.synthetic.morphology import MIXES, NORMAL_MIX, SIZE_BINS, TRAITS
+from bloodfilm.synthetic.dataset import (
+    DatasetSpec,
+    default_scene,
+    save_image,
+    sparse_region,
+    write_dataset,
+)
+from bloodfilm.synthetic.ground_truth import GroundTruth, VisibleObject
+from bloodfilm.synthetic.morphology import MIXES, MORPHOLOGIES, NORMAL_MIX, SIZE_BINS
 from bloodfilm.synthetic.profiles import (
-    LOOKS,
+    PROFILES,
     STAINS,
-    Look,
+    AcquisitionProfile,
     Stain,
-    get_look,
-    random_look,
-    vary_look,
+    get_profile,
+    random_profile,
+    vary_profile,
 )
 from bloodfilm.synthetic.render import (
-    Pair,
-    Placement,
+    RegisteredPair,
+    ViewTransform,
     render_case,
     render_cell,
     render_field,
     render_pair,
     transform_between,
 )
-from bloodfilm.synthetic.scene import Recipe, Scene, build_scene
+from bloodfilm.synthetic.scene import Scene, SceneSpec, build_scene
 
 __all__ = [
-    "LOOKS",
     "MIXES",
+    "MORPHOLOGIES",
     "NORMAL_MIX",
+    "PROFILES",
     "SIZE_BINS",
     "STAINS",
-    "TRAITS",
-    "Look",
-    "Pair",
-    "Placement",
-    "Recipe",
+    "AcquisitionProfile",
+    "DatasetSpec",
+    "GroundTruth",
+    "RegisteredPair",
     "Scene",
-    "Seen",
-    "SetPlan",
+    "SceneSpec",
     "Stain",
-    "Truth",
+    "ViewTransform",
+    "VisibleObject",
     "build_scene",
-    "get_look",
-    "random_look",
+    "default_scene",
+    "get_profile",
+    "random_profile",
     "render_case",
     "render_cell",
     "render_field",
@@ -49,7 +56,6 @@ __all__ = [
     "save_image",
     "sparse_region",
     "transform_between",
-    "usual_recipe",
-    "vary_look",
-    "write_set",
+    "vary_profile",
+    "write_dataset",
 ]

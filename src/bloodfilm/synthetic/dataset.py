@@ -12,22 +12,22 @@ from bloodfilm.core.errors import ConfigError, DataError
 from bloodfilm.core.field import Field
 from bloodfilm.core.files import write_bytes
 from bloodfilm.core.polygons import Region
-from bloodfilm.synthetic.ground_truth import Truth
+from bloodfilm.synthetic.ground_truth import GroundTruth
 from bloodfilm.synthetic.morphology import MIXES
 from bloodfilm.synthetic.optics import Image
-from bloodfilm.synthetic.profiles import Look, get_look, vary_look
+from bloodfilm.synthetic.profiles import AcquisitionProfile, get_profile, vary_profile
 from bloodfilm.synthetic.render import render_field
-from bloodfilm.synthetic.scene import Recipe
+from bloodfilm.synthetic.scene import SceneSpec
 
 CLOSE_UP_UM = 60.0
 
 
 @dataclass(frozen=True)
-class SetPlan:
+class DatasetSpec:
     """What a rendered data set is made of.
 
     Attributes:
-        looks: names in `LOOKS`, or `Look`s; patients take them in turn.
+        looks: names in `PROFILES`, or `AcquisitionProfile`s; patients take them in turn.
         patients: how many; each has one look, varied as another slide, and one class mix.
         diagnoses: names in `MIXES`; patients take them in turn.
         recipe: of every field; its mix is replaced by the patient's diagnosis.
@@ -39,10 +39,10 @@ class SetPlan:
         suffix: `.png` or `.jpg`.
     """
 
-    looks: Sequence[str | Look] = ("pbc-like",)
+    looks: Sequence[str | AcquisitionProfile] = ("pbc-like",)
     patients: int = 4
     diagnoses: Sequence[str] = ("normal",)
-    recipe: Recipe = Recipe()  # noqa: RUF009 - frozen
+    recipe: SceneSpec = SceneSpec()  # noqa: RUF009 - frozen
     splits: tuple[float, float, float] = (0.5, 0.25, 0.25)
     sparse: float | None = None
     small: bool = False
@@ -50,22 +50,24 @@ class SetPlan:
     suffix: str = ".png"
 
 
-def usual_recipe(look: Look, mix: str | Mapping[str, float] = "normal") -> Recipe:
+def default_scene(look: AcquisitionProfile, mix: str | Mapping[str, float] = "normal") -> SceneSpec:
     """Return what a photographer would take with such a camera.
 
     A close-up, under 60 um high, is of one whole cell; a wider field holds five, some of them cut.
     """
     close = look.height * look.um_per_px < CLOSE_UP_UM
-    return Recipe(whites=1 if close else 5, mix=mix, cut=0.0 if close else 0.1)
+    return SceneSpec(whites=1 if close else 5, mix=mix, cut=0.0 if close else 0.1)
 
 
-def write_set(folder: Path, n: int, plan: SetPlan | None = None, *, seed: int = 0) -> Dataset:
+def write_dataset(
+    folder: Path, n: int, plan: DatasetSpec | None = None, *, seed: int = 0
+) -> Dataset:
     """Render `n` fields into `folder` (made if missing) and return them as a `Dataset`.
 
     Patients are dealt fields in turn and never fall into two splits. The same arguments write the
     same bytes. Only images are written: hand the result to a writer of `formats/` for labels.
     """
-    plan = plan or SetPlan()
+    plan = plan or DatasetSpec()
     unknown = [d for d in plan.diagnoses if d not in MIXES]
     if unknown or plan.patients < 1 or plan.suffix not in (".png", ".jpg"):
         raise ConfigError(
@@ -77,10 +79,10 @@ def write_set(folder: Path, n: int, plan: SetPlan | None = None, *, seed: int = 
     return Dataset("rendered films", fields, licence="CC0-1.0", source=folder)
 
 
-def _one(folder: Path, index: int, plan: SetPlan, seed: int) -> Field:
+def _one(folder: Path, index: int, plan: DatasetSpec, seed: int) -> Field:
     patient = index % plan.patients
-    look = get_look(plan.looks[patient % len(plan.looks)])
-    look = vary_look(look, np.random.default_rng([seed, 4, patient]))
+    look = get_profile(plan.looks[patient % len(plan.looks)])
+    look = vary_profile(look, np.random.default_rng([seed, 4, patient]))
     diagnosis = plan.diagnoses[patient % len(plan.diagnoses)]
     recipe = plan.recipe if diagnosis == "normal" else replace(plan.recipe, mix=diagnosis)
     own = seed * 1_000_003 + index
@@ -98,14 +100,14 @@ def _one(folder: Path, index: int, plan: SetPlan, seed: int) -> Field:
     )
 
 
-def _split(patient: int, plan: SetPlan) -> str:
+def _split(patient: int, plan: DatasetSpec) -> str:
     """Deal patients to splits so that the shares hold as early as they can."""
     place = (patient + 0.5) / plan.patients
     train, val, _ = np.cumsum(plan.splits) / sum(plan.splits)
     return "train" if place < train else "val" if place < val else "test"
 
 
-def sparse_region(truth: Truth, share: float, seed: int) -> Region:
+def sparse_region(truth: GroundTruth, share: float, seed: int) -> Region:
     """Return one rectangle that holds about `share` of the white cells, at least one.
 
     It is grown around a randomly chosen white cell; without any cell it is the field's middle.

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from bloodfilm.core.domain import Domain
 from bloodfilm.core.field import Box, Cell, Field
 from bloodfilm.core.polygons import Region
-from bloodfilm.synthetic.morphology import Thing
+from bloodfilm.synthetic.morphology import CellObject
 
 LEAST_VISIBLE = 0.15
 """Cut cells of which less than this share is in the picture are marked `ignore`."""
 
 
 @dataclass(frozen=True)
-class Seen:
+class VisibleObject:
     """One object in the picture.
 
     Attributes:
@@ -27,7 +27,7 @@ class Seen:
         visible: share of its area inside the picture.
     """
 
-    thing: Thing
+    thing: CellObject
     box: Box
     full_box: Box
     visible: float
@@ -50,7 +50,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Truth:
+class GroundTruth:
     """Everything that is in a rendered picture.
 
     Attributes:
@@ -65,19 +65,19 @@ class Truth:
 
     width: int
     height: int
-    seen: tuple[Seen, ...]
+    seen: tuple[VisibleObject, ...]
     domain: Domain
     matrix: NDArray[np.float64]
     instances: NDArray[np.uint16]
     nuclei: NDArray[np.bool_]
     region: Region = Region.everything()  # noqa: RUF009 - frozen
 
-    def of_kind(self, *kinds: str) -> tuple[Seen, ...]:
+    def of_kind(self, *kinds: str) -> tuple[VisibleObject, ...]:
         """Return the objects of some kinds: white, erythroblast, smudge, red, platelet."""
         return tuple(s for s in self.seen if s.thing.kind in kinds)
 
     @property
-    def white(self) -> tuple[Seen, ...]:
+    def white(self) -> tuple[VisibleObject, ...]:
         """The white cells."""
         return self.of_kind("white")
 
@@ -100,7 +100,7 @@ class Truth:
         """The visible mask of `seen[index]`, a nucleated cell; (H, W) bool."""
         return np.asarray(self.instances == index + 1)
 
-    def limited(self, region: Region) -> "Truth":
+    def limited(self, region: Region) -> "GroundTruth":
         """Return the truth an annotator would give who marked only what is centred in `region`."""
         kept = tuple(
             s

@@ -15,7 +15,7 @@ SIZE_BINS = {"small": (8.6, 11.4), "medium": (11.6, 14.6), "large": (14.8, 18.5)
 
 
 @dataclass(frozen=True)
-class Traits:
+class Morphology:
     """The typical cell of one class.
 
     Attributes:
@@ -50,14 +50,14 @@ class Traits:
 _POLY = ("segmented",)
 _KIDNEY = ("kidney", "kidney", "folded", "lobulated")
 
-TRAITS = {
-    "myeloblast": Traits(
+MORPHOLOGIES = {
+    "myeloblast": Morphology(
         (12, 16.5), (0.65, 0.2, 0.02, 0.55, 0.92, 0.35, 0.9, 0.05), chromatin=0.72
     ),
-    "lymphoblast": Traits(
+    "lymphoblast": Morphology(
         (10.5, 15), (0.6, 0.1, 0.3, 0.4, 0.45, 0.25, 0.4, 0.05), share=(0.82, 0.62), chromatin=0.76
     ),
-    "monoblast": Traits(
+    "monoblast": Morphology(
         (13, 18),
         (0.65, 0.35, 0.01, 0.8, 0.95, 0.85, 0.9, 0.35),
         irregular=("lobulated", "folded"),
@@ -65,7 +65,7 @@ TRAITS = {
         chromatin=0.68,
         rough=0.05,
     ),
-    "promonocyte": Traits(
+    "promonocyte": Morphology(
         (14, 18),
         (0.5, 0.5, 0.1, 0.97, 0.5, 0.9, 0.7, 0.3),
         irregular=("folded", "kidney"),
@@ -74,7 +74,7 @@ TRAITS = {
         granules="dusty",
         rough=0.05,
     ),
-    "monocyte": Traits(
+    "monocyte": Morphology(
         (13.8, 17),
         (0.45, 0.5, 0.45, 0.96, 0.03, 0.99, 0.75, 0.4),
         irregular=_KIDNEY,
@@ -86,7 +86,7 @@ TRAITS = {
         rough=0.1,
         ragged=0.08,
     ),
-    "lymphocyte": Traits(
+    "lymphocyte": Morphology(
         (8.8, 10.9),
         (0.1, 0.0, 0.97, 0.05, 0.02, 0.12, 0.35, 0.02),
         regular=("round", "oval", "round"),
@@ -98,7 +98,7 @@ TRAITS = {
         ragged=0.1,
         eccentric=0.9,
     ),
-    "atypical lymphocyte": Traits(
+    "atypical lymphocyte": Morphology(
         (11, 15),
         (0.75, 0.05, 0.95, 0.9, 0.1, 0.6, 0.35, 0.05),
         irregular=("lobulated", "oval notch"),
@@ -108,7 +108,7 @@ TRAITS = {
         rough=0.06,
         eccentric=0.8,
     ),
-    "promyelocyte": Traits(
+    "promyelocyte": Morphology(
         (14, 18),
         (0.45, 0.5, 0.15, 0.2, 0.75, 0.8, 0.8, 0.05),
         share=(0.72, 0.54),
@@ -118,7 +118,7 @@ TRAITS = {
         rough=0.07,
         eccentric=0.8,
     ),
-    "abnormal promyelocyte": Traits(
+    "abnormal promyelocyte": Morphology(
         (12.5, 17),
         (0.65, 0.1, 0.02, 0.95, 0.7, 0.9, 0.8, 0.05),
         irregular=("bilobed notch", "folded", "lobulated"),
@@ -129,7 +129,7 @@ TRAITS = {
         rough=0.05,
         eccentric=0.7,
     ),
-    "myelocyte": Traits(
+    "myelocyte": Morphology(
         (13, 17),
         (0.7, 0.25, 0.9, 0.3, 0.05, 0.95, 0.45, 0.05),
         regular=("oval", "round"),
@@ -142,7 +142,7 @@ TRAITS = {
         rough=0.06,
         eccentric=0.95,
     ),
-    "metamyelocyte": Traits(
+    "metamyelocyte": Morphology(
         (12.5, 15.5),
         (0.85, 0.12, 0.97, 0.97, 0.01, 0.98, 0.3, 0.04),
         irregular=("kidney",),
@@ -153,7 +153,7 @@ TRAITS = {
         granules="fine",
         eccentric=0.7,
     ),
-    "band neutrophil": Traits(
+    "band neutrophil": Morphology(
         (12, 14.4),
         (0.97, 0.01, 0.99, 1.0, 0.0, 1.0, 0.15, 0.04),
         regular=("oval",),
@@ -166,7 +166,7 @@ TRAITS = {
         rough=0.045,
         eccentric=0.35,
     ),
-    "segmented neutrophil": Traits(
+    "segmented neutrophil": Morphology(
         (12, 14.4),
         (0.97, 0.01, 1.0, 1.0, 0.0, 1.0, 0.12, 0.04),
         regular=("oval",),
@@ -179,7 +179,7 @@ TRAITS = {
         rough=0.045,
         eccentric=0.3,
     ),
-    "eosinophil": Traits(
+    "eosinophil": Morphology(
         (12, 14.6),
         (0.95, 0.03, 1.0, 1.0, 0.0, 1.0, 0.2, 0.06),
         regular=("oval",),
@@ -191,7 +191,7 @@ TRAITS = {
         granules="eosinophil",
         eccentric=0.75,
     ),
-    "basophil": Traits(
+    "basophil": Morphology(
         (11, 13.2),
         (0.75, 0.0, 1.0, 0.8, 0.0, 0.6, 0.4, 0.03),
         irregular=("bilobed notch", "lobulated", "kidney"),
@@ -215,7 +215,7 @@ NORMAL_MIX = {
     "eosinophil": 0.05,
     "basophil": 0.02,
 }
-EVEN_MIX = dict.fromkeys(TRAITS, 1 / len(TRAITS))
+EVEN_MIX = dict.fromkeys(MORPHOLOGIES, 1 / len(MORPHOLOGIES))
 _SOME = {"segmented neutrophil": 0.15, "lymphocyte": 0.1, "monocyte": 0.03}
 
 MIXES: dict[str, dict[str, float]] = {
@@ -241,7 +241,7 @@ MIXES: dict[str, dict[str, float]] = {
 
 
 @dataclass(frozen=True)
-class Thing:
+class CellObject:
     """One physical object on the glass.
 
     Attributes:
@@ -283,7 +283,7 @@ def form_of(label: str, rng: np.random.Generator) -> str:
     name = DEFAULT_TAXONOMY.find(label)
     if name is None or not DEFAULT_TAXONOMY.is_under(name, "white cell"):
         raise ConfigError(f"films: {label!r} is no white cell that can be drawn")
-    leaves = [leaf for leaf in DEFAULT_TAXONOMY.leaves_under(name) if leaf in TRAITS]
+    leaves = [leaf for leaf in DEFAULT_TAXONOMY.leaves_under(name) if leaf in MORPHOLOGIES]
     weights = np.array([NORMAL_MIX.get(leaf, 0.02) for leaf in leaves])
     return str(leaves[int(rng.choice(len(leaves), p=weights / weights.sum()))])
 
@@ -294,7 +294,7 @@ def typical_attributes(
     """Draw the seven LLD attributes of a cell; those given stay. `DataError` on a bad value."""
     given = dict(given or {})
     LLD_SCHEMA.codes(given)
-    priors = TRAITS[form].priors
+    priors = MORPHOLOGIES[form].priors
     chance = rng.random(len(LLD_SCHEMA.attributes))
     medium, large = priors[0], priors[1]
     size = "medium" if chance[0] < medium else "large" if chance[0] < medium + large else "small"
@@ -307,14 +307,14 @@ def typical_attributes(
 def draw_diameter(form: str, size: str, rng: np.random.Generator) -> float:
     """Draw a diameter in um that is of the given size and, within it, typical of the class."""
     low, high = SIZE_BINS[size]
-    usual_low, usual_high = TRAITS[form].diameter
+    usual_low, usual_high = MORPHOLOGIES[form].diameter
     a, b = max(low, usual_low), min(high, usual_high)
     if b - a < 0.4:  # the class has no such size: the nearest end of the bin
         a, b = (low, low + 0.8) if usual_high < low + 0.4 else (high - 0.8, high)
     return float(rng.uniform(a, b))
 
 
-def white_thing(cell: str | Cell, seed: int, x: float = 0.0, y: float = 0.0) -> Thing:
+def white_thing(cell: str | Cell, seed: int, x: float = 0.0, y: float = 0.0) -> CellObject:
     """Return a white cell to draw from a label, or from a `Cell` with label and attributes."""
     rng = np.random.default_rng(seed)
     label = cell if isinstance(cell, str) else cell.label
@@ -324,6 +324,6 @@ def white_thing(cell: str | Cell, seed: int, x: float = 0.0, y: float = 0.0) -> 
     values = typical_attributes(form, rng, {} if isinstance(cell, str) else cell.attributes)
     diameter = draw_diameter(form, values["cell_size"], rng)
     name = DEFAULT_TAXONOMY.find(label)
-    return Thing(
+    return CellObject(
         "white", x, y, diameter, seed, "", name, form, tuple((n, values[n]) for n in values)
     )

@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bloodfilm.synthetic.ground_truth import Seen, Truth
-from bloodfilm.synthetic.morphology import Thing
+from bloodfilm.synthetic.ground_truth import GroundTruth, VisibleObject
+from bloodfilm.synthetic.morphology import CellObject
 from bloodfilm.synthetic.noise_fields import PAINT_UM, Floats, noise
-from bloodfilm.synthetic.profiles import Look
-from bloodfilm.synthetic.rasterize_cells import Patch, paint_erythroblast, paint_white
+from bloodfilm.synthetic.profiles import AcquisitionProfile
+from bloodfilm.synthetic.rasterize_cells import PaintedObject, paint_erythroblast, paint_white
 from bloodfilm.synthetic.rasterize_small_objects import (
     paint_debris,
     paint_platelet,
@@ -27,7 +27,7 @@ SHARPEN_UM = 0.14
 
 
 @dataclass(frozen=True)
-class View:
+class CameraPose:
     """Where a camera looks.
 
     Attributes:
@@ -41,8 +41,11 @@ class View:
 
 
 def look_at(
-    look: Look, centre: tuple[float, float], degrees: float = 0.0, mirror: bool = False
-) -> View:
+    look: AcquisitionProfile,
+    centre: tuple[float, float],
+    degrees: float = 0.0,
+    mirror: bool = False,
+) -> CameraPose:
     """Point the look's camera at a place (um), turned by `degrees`, or mirrored left to right.
 
     The turn is on the glass, before the squeeze of the pixels, as with a turned slide.
@@ -51,10 +54,10 @@ def look_at(
     turn = np.array([[-c, s], [s, c]]) if mirror else np.array([[c, -s], [s, c]])
     linear = np.diag([1 / look.um_x, 1 / look.um_per_px]) @ turn
     shift = np.array([look.width / 2, look.height / 2]) - linear @ np.array(centre)
-    return View(look.width, look.height, np.column_stack([linear, shift]))
+    return CameraPose(look.width, look.height, np.column_stack([linear, shift]))
 
 
-def paint(thing: Thing) -> Patch:
+def paint(thing: CellObject) -> PaintedObject:
     """Paint any object."""
     if thing.kind == "white":
         return paint_white(thing)
@@ -69,7 +72,9 @@ def paint(thing: Thing) -> Patch:
     return paint_debris(thing.seed, thing.diameter)
 
 
-def photograph(scene: Scene, look: Look, view: View, seed: int) -> tuple[Image, Truth]:
+def photograph(
+    scene: Scene, look: AcquisitionProfile, view: CameraPose, seed: int
+) -> tuple[Image, GroundTruth]:
     """Photograph a scene: the image, uint8 RGB (H, W, 3), and its exact truth."""
     film = _Film(look, view)
     order = {"debris": 0, "red": 1, "smudge": 2, "platelet": 3, "erythroblast": 4, "white": 5}
@@ -86,17 +91,17 @@ def photograph(scene: Scene, look: Look, view: View, seed: int) -> tuple[Image, 
 class _Film:
     """Optical density gathered object by object, and the truth about it."""
 
-    def __init__(self, look: Look, view: View) -> None:
+    def __init__(self, look: AcquisitionProfile, view: CameraPose) -> None:
         shape = view.height, view.width
         self.look, self.view = look, view
         self.density = np.zeros((*shape, 3), np.float32)
         self.reds = np.zeros(shape, np.float32)
         self.instances = np.zeros(shape, np.uint16)
         self.nuclei = np.zeros(shape, np.bool_)
-        self.seen: list[Seen] = []
+        self.seen: list[VisibleObject] = []
         self.dyes = look.stain.matrix
 
-    def lay(self, thing: Thing) -> None:
+    def lay(self, thing: CellObject) -> None:
         """Add one object, if any of it is in view."""
         reach = thing.diameter * 0.95 + 1.5
         span = reach * np.abs(self.view.matrix[:, :2]).sum(axis=1)
@@ -118,13 +123,13 @@ class _Film:
         if box is None or thing.kind == "debris":
             return
         visible = float(solid[inner].sum() / max(solid.sum(), 1))
-        self.seen.append(Seen(thing, box, full, visible))
+        self.seen.append(VisibleObject(thing, box, full, visible))
         if thing.kind in ("white", "erythroblast", "smudge"):
             self.instances[outer][solid[inner]] = len(self.seen)
             self.nuclei[outer][solid[inner]] = False
             self.nuclei[outer] |= layers[inner][..., 4] > 0.5
 
-    def _blend(self, thing: Thing, layers: Floats, where: tuple[slice, slice]) -> None:
+    def _blend(self, thing: CellObject, layers: Floats, where: tuple[slice, slice]) -> None:
         colour, cover = layers[..., :3], layers[..., 3]
         if thing.kind == "red":
             under = self.reds[where]
@@ -150,9 +155,9 @@ class _Film:
                 dtype=np.float32,
             )
 
-    def truth(self) -> Truth:
+    def truth(self) -> GroundTruth:
         """What is in view, sorted by kind and then as laid."""
-        return Truth(
+        return GroundTruth(
             self.view.width,
             self.view.height,
             tuple(self.seen),
@@ -163,7 +168,9 @@ class _Film:
         )
 
 
-def _placed(patch: Patch, dyes: Floats, thing: Thing, view: View) -> tuple[Floats, tuple[int, int]]:
+def _placed(
+    patch: PaintedObject, dyes: Floats, thing: CellObject, view: CameraPose
+) -> tuple[Floats, tuple[int, int]]:
     """Resample a patch onto the camera's pixels: (h, w, R G B density, cover, nucleus), corner."""
     n = patch.cover.shape[0]
     mixing = dyes[list(patch.which)]
@@ -209,7 +216,9 @@ def _extent(
     return box, solid
 
 
-def develop(density: Floats, look: Look, view: View, rng: np.random.Generator) -> Image:
+def develop(
+    density: Floats, look: AcquisitionProfile, view: CameraPose, rng: np.random.Generator
+) -> Image:
     """Turn optical density into what the camera saves: light, blur, sharpening, noise, JPEG."""
     height, width = density.shape[:2]
     white = np.array(look.white, np.float32)
@@ -238,7 +247,7 @@ def develop(density: Floats, look: Look, view: View, rng: np.random.Generator) -
     return np.ascontiguousarray(image)
 
 
-def _shading(height: int, width: int, look: Look, rng: np.random.Generator) -> Floats:
+def _shading(height: int, width: int, look: AcquisitionProfile, rng: np.random.Generator) -> Floats:
     """The illumination, about 1: vignette, a tilt in a random direction, a faint cloudiness."""
     y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
     x = np.linspace(-1, 1, width, dtype=np.float32)[None, :]

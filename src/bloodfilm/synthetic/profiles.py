@@ -115,7 +115,7 @@ STAINS = {
 
 
 @dataclass(frozen=True)
-class Look:
+class AcquisitionProfile:
     """One acquisition domain: stain, optics, camera, and how the film was spread.
 
     Attributes:
@@ -172,9 +172,9 @@ class Look:
         )
 
 
-def _lld(name: str, magnification: int, **changes: object) -> Look:
+def _lld(name: str, magnification: int, **changes: object) -> AcquisitionProfile:
     domain = Domain(microscope="H", magnification=magnification, camera="C2")
-    base = Look(
+    base = AcquisitionProfile(
         name,
         STAINS["slate"],
         um_per_px=0.1442,
@@ -194,10 +194,10 @@ def _lld(name: str, magnification: int, **changes: object) -> Look:
     return replace(base, **changes)  # type: ignore[arg-type]
 
 
-LOOKS = {
+PROFILES = {
     look.name: look
     for look in (
-        Look(
+        AcquisitionProfile(
             "pbc-like",
             STAINS["mgg"],
             360,
@@ -215,7 +215,7 @@ LOOKS = {
             tilt=0.0,
             domain=Domain("CellaVision DM96", 100, None),
         ),
-        Look(
+        AcquisitionProfile(
             "bccd-like",
             STAINS["wright-pale"],
             640,
@@ -230,7 +230,7 @@ LOOKS = {
             pile=0.55,
             domain=Domain(None, 100, None),
         ),
-        Look(
+        AcquisitionProfile(
             "raabin-like",
             STAINS["giemsa-magenta"],
             575,
@@ -258,7 +258,7 @@ LOOKS = {
         _lld("lld40x-pale", 40, stain=STAINS["pale"], white=(157.0, 159.0, 153.0), pile=0.4),
         _lld("lld100x-like", 100, um_per_px=0.145, squeeze=0.6, blur_um=0.11, sharpen=0.8),
         _lld("lld10x-like", 10, um_per_px=0.58, blur_um=0.5),
-        Look(
+        AcquisitionProfile(
             "phone",
             STAINS["mgg"],
             720,
@@ -278,16 +278,18 @@ LOOKS = {
 """Named looks, after what was measured on real films."""
 
 
-def get_look(look: str | Look) -> Look:
+def get_profile(look: str | AcquisitionProfile) -> AcquisitionProfile:
     """Return a named look, or the look itself; `ConfigError` on an unknown name."""
-    if isinstance(look, Look):
+    if isinstance(look, AcquisitionProfile):
         return look
-    if look not in LOOKS:
-        raise ConfigError(f"films: no look {look!r}; known looks: {', '.join(LOOKS)}")
-    return LOOKS[look]
+    if look not in PROFILES:
+        raise ConfigError(f"films: no look {look!r}; known looks: {', '.join(PROFILES)}")
+    return PROFILES[look]
 
 
-def vary_look(look: Look, rng: np.random.Generator, by: float = 1.0) -> Look:
+def vary_profile(
+    look: AcquisitionProfile, rng: np.random.Generator, by: float = 1.0
+) -> AcquisitionProfile:
     """Return the look as another slide on another day: stain batch, light, focus, density."""
     white = np.clip(np.array(look.white) * np.exp(rng.normal(0, 0.02 * by, 3)), 60, 255)
     return replace(
@@ -302,7 +304,9 @@ def vary_look(look: Look, rng: np.random.Generator, by: float = 1.0) -> Look:
     )
 
 
-def random_look(rng: np.random.Generator, width: int = 640, height: int = 640) -> Look:
+def random_profile(
+    rng: np.random.Generator, width: int = 640, height: int = 640
+) -> AcquisitionProfile:
     """Draw a domain nobody photographed: any stain, light, scale, squeeze, camera."""
     stain = STAINS[str(rng.choice(list(STAINS)))].varied(rng, 0.15)
     warmth = rng.normal(0, 0.05)
@@ -311,7 +315,7 @@ def random_look(rng: np.random.Generator, width: int = 640, height: int = 640) -
     magnification = int(rng.choice([40, 100]))
     squeeze = float(rng.choice([1.0, 1.0, 0.75, 0.5625]))
     scale = float(rng.uniform(0.13, 0.24) if magnification == 40 else rng.uniform(0.055, 0.11))
-    return Look(
+    return AcquisitionProfile(
         "random",
         stain,
         width,

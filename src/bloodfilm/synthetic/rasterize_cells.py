@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bloodfilm.synthetic.granules import paint_granules
-from bloodfilm.synthetic.morphology import TRAITS, Thing, Traits
+from bloodfilm.synthetic.morphology import MORPHOLOGIES, CellObject, Morphology
 from bloodfilm.synthetic.noise_fields import (
     Floats,
     Grid,
@@ -22,7 +22,7 @@ from bloodfilm.synthetic.profiles import CHROMATIN, DYES, GROUND, HAEMOGLOBIN, R
 
 
 @dataclass(frozen=True)
-class Patch:
+class PaintedObject:
     """One painted object, centred, `PAINT_UM` per pixel.
 
     Attributes:
@@ -38,10 +38,10 @@ class Patch:
     which: tuple[int, ...] = tuple(range(DYES))
 
 
-def paint_white(thing: Thing) -> Patch:
+def paint_white(thing: CellObject) -> PaintedObject:
     """Paint a white cell so that each of its attributes shows."""
     rng = np.random.default_rng(thing.seed)
-    traits, values = TRAITS[thing.form], thing.values
+    traits, values = MORPHOLOGIES[thing.form], thing.values
     radius = thing.diameter / 2
     grid = grid_for(radius * 1.3 + 0.8)
     table = outline(rng, radius, traits.rough, stretch=abs(rng.normal(0, traits.rough)))
@@ -63,19 +63,19 @@ def paint_white(thing: Thing) -> Patch:
     paint_granules(dyes, grid, rng, traits.granules, (cover, nucleus))
     if values["cytoplasmic_vacuoles"] == "prominent":
         _vacuoles(dyes, rng, ramp(signed + 0.7, 0.2) * (1 - blur(nucleus, 0.25)), plasma)
-    return Patch(dyes, cover, nucleus)
+    return PaintedObject(dyes, cover, nucleus)
 
 
 def _cytoplasm(
     dyes: Floats,
     grid: Grid,
     rng: np.random.Generator,
-    thing: Thing,
+    thing: CellObject,
     parts: tuple[Floats, Floats, Floats],
 ) -> None:
     """Fill the cell: basophilic (RNA) with a deeper edge and a pale hof, and the pink ground."""
     signed, cover, nucleus = parts
-    traits, values = TRAITS[thing.form], thing.values
+    traits, values = MORPHOLOGIES[thing.form], thing.values
     moderate = values["cytoplasmic_basophilia"] == "moderate"
     rna = traits.rna[int(moderate)] * float(rng.uniform(0.9, 1.1))
     cloud = 1 + 0.16 * noise(rng, grid.n, 1.6, 3) + 0.16 * noise(rng, grid.n, 0.3)
@@ -105,7 +105,7 @@ def _hof(
 def _chromatin(
     dyes: Floats,
     rng: np.random.Generator,
-    traits: Traits,
+    traits: Morphology,
     values: dict[str, str],
     nucleus: Floats,
 ) -> None:
@@ -156,7 +156,7 @@ def _vacuoles(dyes: Floats, rng: np.random.Generator, room: Floats, plasma: Floa
     dyes *= (1 - 0.92 * hole)[..., None]
 
 
-def paint_erythroblast(thing: Thing) -> Patch:
+def paint_erythroblast(thing: CellObject) -> PaintedObject:
     """Paint a nucleated red cell: round, dense nucleus in grey-blue to pink cytoplasm."""
     rng = np.random.default_rng(thing.seed)
     radius = thing.diameter / 2
@@ -173,4 +173,4 @@ def paint_erythroblast(thing: Thing) -> Patch:
     dyes[..., RNA] += plasma * (0.75 - 0.6 * ripe)
     clump = np.tanh(1.5 * noise(rng, grid.n, 1.0, 2))
     dyes[..., CHROMATIN] += nucleus * (1.05 + 0.16 * clump * (1 - 0.6 * ripe))
-    return Patch(dyes, cover, nucleus)
+    return PaintedObject(dyes, cover, nucleus)

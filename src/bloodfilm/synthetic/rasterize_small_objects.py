@@ -14,10 +14,12 @@ from bloodfilm.synthetic.noise_fields import (
     ramp,
 )
 from bloodfilm.synthetic.profiles import AZURE, CHROMATIN, DYES, GREY, HAEMOGLOBIN, RNA
-from bloodfilm.synthetic.rasterize_cells import Patch
+from bloodfilm.synthetic.rasterize_cells import PaintedObject
 
 
-def paint_red(seed: int, diameter: float, walls: tuple[tuple[float, float], ...] = ()) -> Patch:
+def paint_red(
+    seed: int, diameter: float, walls: tuple[tuple[float, float], ...] = ()
+) -> PaintedObject:
     """Paint a red cell: biconcave, its pallor of any depth, its outline mildly varied."""
     rng = np.random.default_rng(seed)
     radius = diameter / 2
@@ -43,10 +45,10 @@ def paint_red(seed: int, diameter: float, walls: tuple[tuple[float, float], ...]
         profile += 0.5 * np.exp(-((inner / 0.2) ** 2))
     shade = 1 + 0.035 * noise(rng, grid.n, 2.0)
     amount = cover * np.maximum(profile, 0.05) * shade * float(np.exp(rng.normal(0, 0.09)))
-    return Patch(amount[..., None], cover, np.zeros_like(cover), (HAEMOGLOBIN,))
+    return PaintedObject(amount[..., None], cover, np.zeros_like(cover), (HAEMOGLOBIN,))
 
 
-def paint_platelet(seed: int, diameter: float) -> Patch:
+def paint_platelet(seed: int, diameter: float) -> PaintedObject:
     """Paint a platelet: a ragged pale disc full of purple granules."""
     rng = np.random.default_rng(seed)
     grid = grid_for(diameter * 0.8 + 0.6)
@@ -60,10 +62,10 @@ def paint_platelet(seed: int, diameter: float) -> Patch:
     dyes = np.zeros((grid.n, grid.n, DYES), np.float32)
     dyes[..., AZURE] = strength * core * (0.22 + 0.58 * grains)
     dyes[..., RNA] = strength * cover * 0.22
-    return Patch(dyes, cover, np.zeros_like(cover))
+    return PaintedObject(dyes, cover, np.zeros_like(cover))
 
 
-def paint_smudge(seed: int, diameter: float) -> Patch:
+def paint_smudge(seed: int, diameter: float) -> PaintedObject:
     """Paint a smudge cell: a burst nucleus smeared out, without cytoplasm or edge."""
     rng = np.random.default_rng(seed)
     grid = grid_for(diameter * 0.85 + 1.0)
@@ -74,10 +76,10 @@ def paint_smudge(seed: int, diameter: float) -> Patch:
     amount = cover * np.clip(0.62 - 0.24 * net + 0.10 * noise(rng, grid.n, 0.6, 2), 0.08, 1)
     dyes = np.zeros((grid.n, grid.n, DYES), np.float32)
     dyes[..., CHROMATIN] = amount * float(rng.uniform(0.55, 0.85))
-    return Patch(dyes, cover, np.zeros_like(cover))
+    return PaintedObject(dyes, cover, np.zeros_like(cover))
 
 
-def paint_debris(seed: int, diameter: float) -> Patch:
+def paint_debris(seed: int, diameter: float) -> PaintedObject:
     """Paint stain deposit (small, dark, purple or black) or a faint smear."""
     rng = np.random.default_rng(seed)
     grid = grid_for(diameter * 0.9 + 0.5)
@@ -88,9 +90,9 @@ def paint_debris(seed: int, diameter: float) -> Patch:
     dyes = np.zeros((grid.n, grid.n, DYES), np.float32)
     if rng.random() < 0.08:  # a refractile bead: bright, with a dark ring
         dyes[..., GREY] = 0.9 * (blur(cover, 0.25) - cover) - 0.12 * cover
-        return Patch(dyes, cover, np.zeros_like(cover))
+        return PaintedObject(dyes, cover, np.zeros_like(cover))
     faint = diameter > 1.6
     dyes[..., AZURE] = body * float(rng.uniform(0.08, 0.25) if faint else rng.uniform(0.2, 0.7))
     if rng.random() < 0.25 and not faint:
         dyes[..., GREY] = body * float(rng.uniform(0.3, 1.4))
-    return Patch(dyes, cover, np.zeros_like(cover))
+    return PaintedObject(dyes, cover, np.zeros_like(cover))

@@ -8,38 +8,39 @@ from numpy.typing import NDArray
 
 from bloodfilm.core.field import Cell
 from bloodfilm.imaging.canonical import CROP_SIZE, CROP_UM
-from bloodfilm.synthetic.ground_truth import Truth
+from bloodfilm.synthetic.ground_truth import GroundTruth
 from bloodfilm.synthetic.optics import Image, look_at, photograph
-from bloodfilm.synthetic.profiles import Look, get_look
-from bloodfilm.synthetic.scene import MARGIN_UM, Recipe, Scene, build_scene
+from bloodfilm.synthetic.profiles import AcquisitionProfile, get_profile
+from bloodfilm.synthetic.scene import MARGIN_UM, Scene, SceneSpec, build_scene
 
 
-def _sized(look: str | Look, size: tuple[int, int] | None) -> Look:
-    found = get_look(look)
+def _sized(look: str | AcquisitionProfile, size: tuple[int, int] | None) -> AcquisitionProfile:
+    found = get_profile(look)
     return found if size is None else replace(found, width=size[0], height=size[1])
 
 
-def _extent(look: Look) -> tuple[float, float]:
+def _extent(look: AcquisitionProfile) -> tuple[float, float]:
     return look.width * look.um_x, look.height * look.um_per_px
 
 
 def render_field(
-    look: str | Look = "pbc-like",
-    recipe: Recipe | None = None,
+    look: str | AcquisitionProfile = "pbc-like",
+    recipe: SceneSpec | None = None,
     *,
     seed: int = 0,
     size: tuple[int, int] | None = None,
-) -> tuple[Image, Truth]:
+) -> tuple[Image, GroundTruth]:
     """Draw one field of a film.
 
-    `look` is a name in `LOOKS` or a `Look`; `recipe` says what is on the glass; `size` (width,
-    height) replaces the look's. Returns the image, uint8 RGB (H, W, 3), and its exact truth.
+    `look` is a name in `PROFILES` or an `AcquisitionProfile`; `recipe` says what is on the glass;
+    `size` (width, height) replaces the profile's. Returns the image, uint8 RGB (H, W, 3),
+    and its exact truth.
     Every white cell asked for has its centre in the picture; the edge may cut it.
     """
     look = _sized(look, size)
     width, height = _extent(look)
     inside = (MARGIN_UM, MARGIN_UM, width, height)
-    filled = (recipe or Recipe()).filled(look)
+    filled = (recipe or SceneSpec()).filled(look)
     scene = build_scene(width + 2 * MARGIN_UM, height + 2 * MARGIN_UM, filled, seed, inside)
     view = look_at(look, (scene.width / 2, scene.height / 2))
     return photograph(scene, look, view, seed)
@@ -50,10 +51,10 @@ def render_cell(
     attributes: Mapping[str, str] | None = None,
     *,
     seed: int = 0,
-    look: str | Look = "pbc-like",
+    look: str | AcquisitionProfile = "pbc-like",
     size: int = CROP_SIZE,
     um_per_px: float | None = CROP_UM,
-) -> tuple[Image, Truth]:
+) -> tuple[Image, GroundTruth]:
     """Draw one centred white cell among red cells, `size` pixels square.
 
     The default is the canonical crop; `um_per_px=None` keeps the look's own scale.
@@ -63,14 +64,14 @@ def render_cell(
     if um_per_px is not None:
         look = replace(look, um_per_px=um_per_px)
     width, height = _extent(look)
-    recipe = Recipe(whites=[Cell(None, label, dict(attributes or {}))]).filled(look)
+    recipe = SceneSpec(whites=[Cell(None, label, dict(attributes or {}))]).filled(look)
     wide, high = width + 10.0, height + 10.0
     scene = build_scene(wide, high, recipe, seed, (wide / 2, high / 2, 0.0, 0.0))
     return photograph(scene, look, look_at(look, (wide / 2, high / 2)), seed)
 
 
 @dataclass(frozen=True)
-class Pair:
+class RegisteredPair:
     """One scene photographed twice.
 
     Attributes:
@@ -78,13 +79,13 @@ class Pair:
         matrix: 2x3, from the first picture's pixels to the second's.
     """
 
-    first: tuple[Image, Truth]
-    second: tuple[Image, Truth]
+    first: tuple[Image, GroundTruth]
+    second: tuple[Image, GroundTruth]
     matrix: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Placement:
+class ViewTransform:
     """How the second camera stands to the first: turn (degrees), shift (um), mirror."""
 
     degrees: float = 0.0
@@ -93,55 +94,57 @@ class Placement:
 
 
 def render_pair(
-    first: str | Look = "lld100x-like",
-    second: str | Look = "lld40x-like",
+    first: str | AcquisitionProfile = "lld100x-like",
+    second: str | AcquisitionProfile = "lld40x-like",
     *,
-    recipe: Recipe | None = None,
-    placement: Placement | None = None,
+    recipe: SceneSpec | None = None,
+    placement: ViewTransform | None = None,
     seed: int = 0,
-) -> Pair:
+) -> RegisteredPair:
     """Photograph one scene in two domains; a cell keeps its `id` and texture in both."""
-    looks = get_look(first), get_look(second)
-    placement = placement or Placement()
+    looks = get_profile(first), get_profile(second)
+    placement = placement or ViewTransform()
     reach = [float(np.hypot(*_extent(look))) for look in looks]
     side = max(reach[0], reach[1] + 2 * max(abs(v) for v in placement.shift)) + 2 * MARGIN_UM
     middle = (side / 2, side / 2)
     width, height = _extent(looks[0])
     inside = (side / 2 - width / 2, side / 2 - height / 2, width, height)
-    scene = build_scene(side, side, (recipe or Recipe()).filled(looks[0]), seed, inside)
+    scene = build_scene(side, side, (recipe or SceneSpec()).filled(looks[0]), seed, inside)
     where = middle[0] + placement.shift[0], middle[1] + placement.shift[1]
     views = (
         look_at(looks[0], middle),
         look_at(looks[1], where, placement.degrees, placement.mirror),
     )
     pictures = [photograph(scene, looks[k], views[k], seed + k) for k in (0, 1)]
-    return Pair(pictures[0], pictures[1], transform_between(pictures[0][1], pictures[1][1]))
+    return RegisteredPair(
+        pictures[0], pictures[1], transform_between(pictures[0][1], pictures[1][1])
+    )
 
 
-def transform_between(first: Truth, second: Truth) -> NDArray[np.float64]:
+def transform_between(first: GroundTruth, second: GroundTruth) -> NDArray[np.float64]:
     """The 2x3 matrix from one picture's pixels to another's, of the same scene."""
     a, b = (np.vstack([t.matrix, [0.0, 0.0, 1.0]]) for t in (first, second))
     return np.asarray((b @ np.linalg.inv(a))[:2], dtype=np.float64)
 
 
 def render_case(
-    look: str | Look = "lld40x-like",
+    look: str | AcquisitionProfile = "lld40x-like",
     fields: int = 4,
     *,
-    recipe: Recipe | None = None,
+    recipe: SceneSpec | None = None,
     overlap: float = 0.3,
     turned: float = 0.1,
     seed: int = 0,
-) -> list[tuple[Image, Truth]]:
+) -> list[tuple[Image, GroundTruth]]:
     """Photograph one large scene in several fields that overlap.
 
     Neighbours along a wandering path share about `overlap` of their width; a share `turned` of
     them is rotated by 180 degrees, as happens in LLD. One physical cell has the same `id` in every
     field; the recipe's white cells are per field.
     """
-    look = get_look(look)
+    look = get_profile(look)
     rng = np.random.default_rng([seed, 3])
-    scene, centres = _case_scene(look, fields, recipe or Recipe(), overlap, rng)
+    scene, centres = _case_scene(look, fields, recipe or SceneSpec(), overlap, rng)
     pictures = []
     for index, centre in enumerate(centres):
         degrees = 180.0 if index and rng.random() < turned else 0.0
@@ -150,7 +153,11 @@ def render_case(
 
 
 def _case_scene(
-    look: Look, fields: int, recipe: Recipe, overlap: float, rng: np.random.Generator
+    look: AcquisitionProfile,
+    fields: int,
+    recipe: SceneSpec,
+    overlap: float,
+    rng: np.random.Generator,
 ) -> tuple[Scene, list[tuple[float, float]]]:
     width, height = _extent(look)
     columns = int(np.ceil(np.sqrt(fields)))

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.core.field import Cell
-from bloodfilm.synthetic.morphology import MIXES, Thing, draw_seed, white_thing
-from bloodfilm.synthetic.profiles import Look
+from bloodfilm.synthetic.morphology import MIXES, CellObject, draw_seed, white_thing
+from bloodfilm.synthetic.profiles import AcquisitionProfile
 
 Rect = tuple[float, float, float, float]
 
@@ -26,12 +26,12 @@ class Scene:
 
     width: float
     height: float
-    things: tuple[Thing, ...]
+    things: tuple[CellObject, ...]
     seed: int
 
 
 @dataclass(frozen=True)
-class Recipe:
+class SceneSpec:
     """What to put on the glass.
 
     Attributes:
@@ -55,7 +55,7 @@ class Recipe:
     red_diameter: float = 7.5
     cut: float = 0.12
 
-    def filled(self, look: Look) -> "Recipe":
+    def filled(self, look: AcquisitionProfile) -> "SceneSpec":
         """Return the recipe with what was left open taken from the look."""
         names = ("red_density", "platelet_density", "debris_density", "clumping")
         return replace(
@@ -71,20 +71,20 @@ MARGIN_UM = 9.0
 
 
 def build_scene(
-    width: float, height: float, recipe: Recipe, seed: int, inside: Rect | None = None
+    width: float, height: float, recipe: SceneSpec, seed: int, inside: Rect | None = None
 ) -> Scene:
     """Lay out a scene of `width` by `height` um.
 
     White cells' centres fall inside `inside` (x, y, w, h), by default the whole scene, and at the
-    very place given if one white cell is asked for and `inside` has no area. A `Recipe` with open
-    densities must be filled from a look first.
+    very place given if one white cell is asked for and `inside` has no area. A `SceneSpec` with
+    open densities must be filled from a profile first.
     """
     rng = np.random.default_rng([seed, 1])
     area = inside or (0.0, 0.0, width, height)
     nucleated = _nucleated(recipe, rng, area)
     count = _number(recipe.red_density) * width * height / 1000
     reds = _reds(rng, (width, height), nucleated, count, recipe)
-    small: list[Thing] = []
+    small: list[CellObject] = []
     for kind, density, low, high in (
         ("debris", _number(recipe.debris_density), 0.4, 1.8),
         ("platelet", _number(recipe.platelet_density), 1.8, 3.1),
@@ -94,7 +94,7 @@ def build_scene(
             size = float(rng.uniform(low, high))
             x, y = _free_spot(rng, (0, 0, width, height), size / 2, spots, 12)
             label = "platelet" if kind == "platelet" else None
-            small.append(Thing(kind, x, y, size, draw_seed(rng), f"{kind}-{index + 1}", label))
+            small.append(CellObject(kind, x, y, size, draw_seed(rng), f"{kind}-{index + 1}", label))
     debris = [t for t in small if t.kind == "debris"]
     platelets = [t for t in small if t.kind == "platelet"]
     return Scene(width, height, (*debris, *reds, *platelets, *nucleated), seed)
@@ -106,7 +106,7 @@ def _number(value: float | None) -> float:
     return value
 
 
-def _labels(recipe: Recipe, rng: np.random.Generator) -> list[str | Cell]:
+def _labels(recipe: SceneSpec, rng: np.random.Generator) -> list[str | Cell]:
     if not isinstance(recipe.whites, int):
         return list(recipe.whites)
     if isinstance(recipe.mix, str) and recipe.mix not in MIXES:
@@ -117,15 +117,15 @@ def _labels(recipe: Recipe, rng: np.random.Generator) -> list[str | Cell]:
     return [list(mix)[int(i)] for i in drawn]
 
 
-def _nucleated(recipe: Recipe, rng: np.random.Generator, area: Rect) -> list[Thing]:
+def _nucleated(recipe: SceneSpec, rng: np.random.Generator, area: Rect) -> list[CellObject]:
     """Place white cells, erythroblasts and smudge cells without overlap."""
-    placed: list[Thing] = []
+    placed: list[CellObject] = []
     things = [white_thing(cell, draw_seed(rng)) for cell in _labels(recipe, rng)]
     for _ in range(recipe.erythroblasts):
         size = float(rng.uniform(8.5, 11.5))
-        things.append(Thing("erythroblast", 0, 0, size, draw_seed(rng), label="erythroblast"))
+        things.append(CellObject("erythroblast", 0, 0, size, draw_seed(rng), label="erythroblast"))
     for _ in range(recipe.smudges):
-        things.append(Thing("smudge", 0, 0, float(rng.uniform(11, 20)), draw_seed(rng)))
+        things.append(CellObject("smudge", 0, 0, float(rng.uniform(11, 20)), draw_seed(rng)))
     for index, thing in enumerate(things):
         spots = [(t.x, t.y, t.diameter / 2 * 1.06) for t in placed]
         where = area if rng.random() < recipe.cut else _inset(area, thing.diameter * 0.54)
@@ -165,10 +165,10 @@ def _free_spot(
 def _reds(
     rng: np.random.Generator,
     size: tuple[float, float],
-    nucleated: Sequence[Thing],
+    nucleated: Sequence[CellObject],
     count: float,
-    recipe: Recipe,
-) -> list[Thing]:
+    recipe: SceneSpec,
+) -> list[CellObject]:
     """Scatter red cells between the others, some stuck to each other in clumps and rouleaux."""
     width, height = size
     goal = int(rng.poisson(count))
@@ -193,7 +193,7 @@ def _reds(
                 n += 1
                 break
     return [
-        Thing(
+        CellObject(
             "red",
             float(x),
             float(y),

@@ -23,12 +23,12 @@ from bloodfilm.evaluation.detection import excused
 from bloodfilm.evaluation.matching import match
 from bloodfilm.inference.classifier import leaf_probabilities, softmax
 from bloodfilm.inference.decode import Detections
-from bloodfilm.models.classifier import CellReader
+from bloodfilm.models.classifier import CellClassifierNet
 from bloodfilm.models.detector import CellDetector
 from bloodfilm.training.config import LookalikeSection
-from bloodfilm.training.data.cell_crops import Crops, reader_leaves
-from bloodfilm.training.data.hard_negatives import Lookalikes
-from bloodfilm.training.data.sources import KINDS, CanonicalField
+from bloodfilm.training.data.cell_crops import CellCrops, reader_leaves
+from bloodfilm.training.data.hard_negatives import HardNegatives
+from bloodfilm.training.data.sources import OBJECT_TYPES, CanonicalField
 from bloodfilm.training.tasks.classifier import read_crops, read_images
 from bloodfilm.training.tasks.detector import LOWEST_SCORE, detect
 
@@ -69,7 +69,7 @@ def detector_thresholds(
     """
     found = [detect(model, f.image, device, LOWEST_SCORE) for f in fields]
     thresholds, f1 = {}, {}
-    for kind, name in enumerate(KINDS):
+    for kind, name in enumerate(OBJECT_TYPES):
         thresholds[name], f1[name] = best_threshold(fields, found, kind)
     return thresholds, f1
 
@@ -82,7 +82,7 @@ def best_threshold(
     Args:
         fields: the truth; of the pictures nothing is used.
         found: detections in the same pixels.
-        kind: place in `KINDS`.
+        kind: place in `OBJECT_TYPES`.
     """
     scores, hits, cells = [], [], 0
     for item, detections in zip(fields, found, strict=True):
@@ -107,9 +107,9 @@ def best_threshold(
     return math.floor(float(score[order][best]) * 1e4) / 1e4, float(f1[best])
 
 
-def calibrate_reader(
-    model: CellReader,
-    crops: Crops,
+def calibrate_classifier(
+    model: CellClassifierNet,
+    crops: CellCrops,
     schema: Schema,
     learnt: Sequence[bool],
     device: torch.device,
@@ -152,8 +152,8 @@ def calibrate_reader(
 
 
 def calibrate_confirmation(
-    model: CellReader,
-    places: Lookalikes,
+    model: CellClassifierNet,
+    places: HardNegatives,
     section: LookalikeSection,
     device: torch.device,
 ) -> tuple[float, dict[str, float]]:
@@ -177,7 +177,7 @@ def calibrate_confirmation(
 
 def _calibrate_class(
     outputs: NDArray[np.float32],
-    crops: Crops,
+    crops: CellCrops,
     learnt: Sequence[bool],
     odds: NDArray[np.float64],
 ) -> tuple[float, float, dict[str, float]]:
@@ -271,7 +271,7 @@ class _Answers:
 
 
 def _answers(
-    outputs: NDArray[np.float32], crops: Crops, schema: Schema, unlearnt: Collection[str]
+    outputs: NDArray[np.float32], crops: CellCrops, schema: Schema, unlearnt: Collection[str]
 ) -> dict[str, _Answers]:
     """Calibrate every attribute that was learnt and that validation cells can judge."""
     found: dict[str, _Answers] = {}

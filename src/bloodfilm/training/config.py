@@ -20,7 +20,7 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Source(Section):
+class DatasetConfig(Section):
     """One data set, or some of its splits.
 
     Attributes:
@@ -73,8 +73,8 @@ class DataSection(Section):
         size: side of a training image in canonical pixels (detector).
     """
 
-    train: Annotated[tuple[Source, ...], Field(min_length=1)]
-    validation: Annotated[tuple[Source, ...], Field(min_length=1)]
+    train: Annotated[tuple[DatasetConfig, ...], Field(min_length=1)]
+    validation: Annotated[tuple[DatasetConfig, ...], Field(min_length=1)]
     schemas: tuple[str, ...] = ("lld",)
     size: Annotated[int, Field(ge=64, multiple_of=32)] = 320
 
@@ -173,8 +173,8 @@ class LookalikeSection(Section):
         augment: how hard these crops are varied.
     """
 
-    train: tuple[Source, ...] = ()
-    validation: tuple[Source, ...] = ()
+    train: tuple[DatasetConfig, ...] = ()
+    validation: tuple[DatasetConfig, ...] = ()
     red_cells: Annotated[int, Field(ge=0)] = 4
     empty: Annotated[int, Field(ge=0)] = 1
     augment: AugmentSection = AugmentSection()

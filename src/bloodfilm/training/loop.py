@@ -19,7 +19,7 @@ from bloodfilm.core.files import write_json, write_text
 from bloodfilm.splits.disjoint import same_splits
 from bloodfilm.training.checkpoint import load_checkpoint, save_checkpoint
 from bloodfilm.training.config import Config, parse_config
-from bloodfilm.training.tasks.base import Key, Task, Taught
+from bloodfilm.training.tasks.base import Key, Task, UsesEmaTeacher
 
 Report = Callable[[str, int, int, dict[str, float]], None]
 """Called as (stage, done, total, figures) on every step and after every validation."""
@@ -83,7 +83,7 @@ def train(
     if (out / LAST).exists():
         _refuse_another_split(out / RECORD, record)
         _resume(state, task, out / LAST, config)
-    if isinstance(task, Taught):
+    if isinstance(task, UsesEmaTeacher):
         task.observe(state.average)
     _trim_log(out / LOG, state.epoch)
     write_json(
@@ -277,7 +277,7 @@ def _pack(state: State, task: Task, config: Config) -> dict[str, Any]:
     if torch.cuda.is_available():
         random["cuda"] = torch.cuda.get_rng_state()
     return {
-        "memory": task.memory() if isinstance(task, Taught) else {},
+        "memory": task.memory() if isinstance(task, UsesEmaTeacher) else {},
         "model": state.model.state_dict(),
         "average": state.average.state_dict(),
         "optimiser": state.optimiser.state_dict(),
@@ -317,7 +317,7 @@ def _resume(state: State, task: Task, path: Path, config: Config) -> None:
     state.average.load_state_dict(kept["average"])
     state.optimiser.load_state_dict(kept["optimiser"])
     state.epoch, state.step, state.best = kept["epoch"], kept["step"], kept["best"]
-    if isinstance(task, Taught):
+    if isinstance(task, UsesEmaTeacher):
         task.recall(kept["memory"])
     torch.set_rng_state(kept["random"]["torch"])
     if "cuda" in kept["random"] and torch.cuda.is_available():

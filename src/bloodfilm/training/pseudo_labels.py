@@ -25,7 +25,7 @@ FORGET = 0.98
 """The share of the counts that stays from one step to the next: the teacher gets better."""
 
 
-class Turn:
+class Augmentation:
     """One of the square's eight symmetries, for a square image and for what was found on it.
 
     Args:
@@ -55,7 +55,7 @@ class Turn:
 
 
 @dataclass(frozen=True)
-class Opinion:
+class TeacherPrediction:
     """What a teacher thinks of one image.
 
     Attributes:
@@ -69,13 +69,13 @@ class Opinion:
     highest: NDArray[np.float32]
     values: NDArray[np.float32] | None = None
 
-    def take(self, which: NDArray[np.bool_]) -> "Opinion":
+    def take(self, which: NDArray[np.bool_]) -> "TeacherPrediction":
         """Return the opinion with some of its detections."""
         values = None if self.values is None else self.values[which]
-        return Opinion(self.found.take(which), self.highest, values)
+        return TeacherPrediction(self.found.take(which), self.highest, values)
 
 
-class Reliability:
+class PrecisionCalibrator:
     """How often the teacher is right, by kind and score, counted where people marked.
 
     Counts fade, so that they follow the teacher. Like a checkpoint's other parts they are kept as
@@ -85,7 +85,9 @@ class Reliability:
     def __init__(self, kinds: int) -> None:
         self.counts = torch.zeros(2, kinds, BINS)
 
-    def learn(self, opinions: Sequence[Opinion], marked: Sequence[Target], stride: int) -> None:
+    def learn(
+        self, opinions: Sequence[TeacherPrediction], marked: Sequence[Target], stride: int
+    ) -> None:
         """Compare detections on marked ground with the marked cells."""
         counts = np.zeros(self.counts.shape, np.float32)
         for opinion, target in zip(opinions, marked, strict=True):
@@ -123,10 +125,10 @@ def on(area: NDArray[np.bool_], boxes: NDArray[np.float64], stride: int) -> NDAr
 
 
 def pseudo_target(
-    opinion: Opinion,
+    opinion: TeacherPrediction,
     unmarked: NDArray[np.bool_],
     rules: SparseSection,
-    reliability: Reliability | None,
+    reliability: PrecisionCalibrator | None,
     stride: int,
 ) -> Target:
     """Return what a teacher's opinion says about the locations nobody marked.

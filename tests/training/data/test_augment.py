@@ -10,7 +10,7 @@ from bloodfilm.training.data.augment import (
     random_orientation,
     random_stretch,
     transform_boxes,
-    vary_look,
+    vary_appearance,
 )
 from bloodfilm.training.data.cell_crops import STORE_SIZE, STORE_UM, plain_crop, varied_crop
 from fake_bundle import Disc, draw
@@ -27,7 +27,7 @@ def noise(size=40):
 
 def test_strength_zero_changes_nothing():
     image = noise()
-    varied = vary_look(image, rng(0), STILL).astype(int)
+    varied = vary_appearance(image, rng(0), STILL).astype(int)
     assert np.abs(varied - image).max() <= 1
 
 
@@ -37,16 +37,16 @@ def test_strength_zero_changes_nothing():
 def test_every_part_does_something_and_repeats_exactly(part, strong):
     image = noise()
     strength = STILL.model_copy(update={part: strong})
-    looks = [vary_look(image, rng(i), strength) for i in range(6)]
+    looks = [vary_appearance(image, rng(i), strength) for i in range(6)]
     assert max(np.abs(a.astype(int) - image).max() for a in looks) > 3
-    assert all((vary_look(image, rng(i), strength) == a).all() for i, a in enumerate(looks))
+    assert all((vary_appearance(image, rng(i), strength) == a).all() for i, a in enumerate(looks))
     assert all(a.dtype == np.uint8 and a.shape == image.shape for a in looks)
 
 
 def test_dyes_leave_the_clear_background_clear():
     strength = STILL.model_copy(update={"stain": 1.0, "permute": 1.0})
     background = np.full((8, 8, 3), 245, np.uint8)
-    assert all((vary_look(background, rng(i), strength) == 245).all() for i in range(5))
+    assert all((vary_appearance(background, rng(i), strength) == 245).all() for i in range(5))
 
 
 def test_mild_images_are_varied_less():
@@ -54,7 +54,9 @@ def test_mild_images_are_varied_less():
 
     def change(mild):
         strength = STILL.model_copy(update={"stain": 1.0, "mild": mild})
-        return np.mean([np.abs(vary_look(image, rng(i), strength) - 1.0 * image) for i in range(8)])
+        return np.mean(
+            [np.abs(vary_appearance(image, rng(i), strength) - 1.0 * image) for i in range(8)]
+        )
 
     assert 0 < change(1.0) < 0.6 * change(0.0)
 

@@ -7,8 +7,8 @@ import pytest
 
 from bloodfilm.core import Region
 from bloodfilm.core.boxes import centres, intersection
-from bloodfilm.training.data.copy_paste import CopyPool
-from bloodfilm.training.data.samplers import HeldPool
+from bloodfilm.training.data.copy_paste import CopyPasteSampler
+from bloodfilm.training.data.samplers import InMemorySampler
 from bloodfilm.training.data.sources import CanonicalField
 
 COLOURS = np.array([(90, 40, 120), (220, 120, 120), (150, 90, 200)], np.uint8)
@@ -34,7 +34,7 @@ GIVER = field([(80, 20, 40, 30, 0), *RED])
 
 
 def drawn(fields, into, copies, seed=0):
-    pool = CopyPool(fields, HeldPool([into], dyes=False), copies)
+    pool = CopyPasteSampler(fields, InMemorySampler([into], dyes=False), copies)
     return next(pool.pieces((0, 0), np.random.default_rng(seed))).field
 
 

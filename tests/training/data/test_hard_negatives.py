@@ -7,11 +7,11 @@ import torch
 from bloodfilm.core import Cell, Dataset, Domain, Field, Region
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.training.calibration import calibrate_confirmation
-from bloodfilm.training.config import LookalikeSection, Source, parse_config
+from bloodfilm.training.config import DatasetConfig, LookalikeSection, parse_config
 from bloodfilm.training.data.cell_crops import plain_crop
-from bloodfilm.training.data.hard_negatives import load_lookalikes, places_of
+from bloodfilm.training.data.hard_negatives import load_hard_negatives, places_of
 from bloodfilm.training.data.sources import SourcedField, load_field, open_sources
-from bloodfilm.training.tasks.classifier import ReaderTask, confirm
+from bloodfilm.training.tasks.classifier import ClassifierTask, confirm
 from fake_bundle import Disc, dark, draw, save
 from tiny import STILL, config, silent, write_set
 
@@ -29,8 +29,8 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def places(root):
-    sourced = open_sources([Source(path="discs", splits=("train",), repeat=0.5)], root)
-    return load_lookalikes(sourced, SECTION, 0, silent)
+    sourced = open_sources([DatasetConfig(path="discs", splits=("train",), repeat=0.5)], root)
+    return load_hard_negatives(sourced, SECTION, 0, silent)
 
 
 def test_every_nucleated_cell_some_red_ones_and_empty_places(places):
@@ -44,13 +44,13 @@ def test_every_nucleated_cell_some_red_ones_and_empty_places(places):
 
 
 def test_places_are_chosen_by_the_seed_alone(root, places):
-    sourced = open_sources([Source(path="discs", splits=("train",))], root)
-    assert (load_lookalikes(sourced, SECTION, 0, silent).images == places.images).all()
-    assert (load_lookalikes(sourced, SECTION, 1, silent).images != places.images).any()
+    sourced = open_sources([DatasetConfig(path="discs", splits=("train",))], root)
+    assert (load_hard_negatives(sourced, SECTION, 0, silent).images == places.images).all()
+    assert (load_hard_negatives(sourced, SECTION, 1, silent).images != places.images).any()
 
 
 def test_only_what_is_known_is_looked_at(root):
-    (first, *_) = open_sources([Source(path="discs", splits=("train",))], root)
+    (first, *_) = open_sources([DatasetConfig(path="discs", splits=("train",))], root)
     field = load_field(first, 0.14)
     width = field.image.shape[1]
     from dataclasses import replace
@@ -69,12 +69,12 @@ def test_a_picture_of_one_centred_cell_is_one_place(tmp_path):
         item = Field(picture, 160, 120, cells=(Cell(None, label),), domain=domain)
         return SourcedField(item, Dataset("one", (item,)), 1.0)
 
-    both = load_lookalikes([shown("monocyte"), shown("platelet")], SECTION, 0, silent)
+    both = load_hard_negatives([shown("monocyte"), shown("platelet")], SECTION, 0, silent)
     assert both.nucleated.tolist() == [True, False] and np.isnan(both.dyes).all()
     ys, xs = np.nonzero(plain_crop(both.images[0])[..., 0] < 120)
     assert abs(xs.mean() + 0.5 - 64) < 1 and abs(ys.mean() + 0.5 - 64) < 1
     with pytest.raises(ConfigError, match="other things"):
-        load_lookalikes([shown("monocyte")], SECTION, 0, silent)
+        load_hard_negatives([shown("monocyte")], SECTION, 0, silent)
 
 
 def test_recolouring_changes_red_cells_and_leaves_nuclei_dark(places):
@@ -98,7 +98,7 @@ def task(root):
         "augment": STILL.model_dump(),
     }
     data = config("reader", lookalikes=others, optim={"samples": None})
-    return ReaderTask(parse_config(data, "test"), root, silent)
+    return ClassifierTask(parse_config(data, "test"), root, silent)
 
 
 def test_lookalikes_teach_nothing_but_whether_there_is_a_cell(task):
@@ -137,4 +137,4 @@ def test_a_reader_learns_to_tell_them_apart(task):
 def test_places_on_both_sides_are_refused(root):
     others = {"train": [{"path": "discs"}]}
     with pytest.raises(ConfigError, match="in training and in validation"):
-        ReaderTask(parse_config(config("reader", lookalikes=others), "test"), root, silent)
+        ClassifierTask(parse_config(config("reader", lookalikes=others), "test"), root, silent)

@@ -14,19 +14,19 @@ from bloodfilm.formats import open_dataset
 from bloodfilm.formats.parquet import index
 from bloodfilm.training import loop
 from bloodfilm.training.checkpoint import load_checkpoint
-from bloodfilm.training.config import Source, parse_config
-from bloodfilm.training.data.cell_crops import CellOrder, load_crops
-from bloodfilm.training.data.samplers import KEPT_FIELDS, StreamedPool
+from bloodfilm.training.config import DatasetConfig, parse_config
+from bloodfilm.training.data.cell_crops import CellSampler, load_crops
+from bloodfilm.training.data.samplers import KEPT_FIELDS, ShardedSampler
 from bloodfilm.training.data.sharded import (
     MIXED_SHARDS,
+    EpochOrder,
+    FieldHeaders,
     FieldStream,
-    Heads,
     NumberedKeys,
-    Turns,
     shuffled,
     times,
 )
-from bloodfilm.training.data.sources import load_field, open_sources, refuse_leaks
+from bloodfilm.training.data.sources import check_split_disjoint, load_field, open_sources
 from bloodfilm.training.tasks import make_task
 from tiny import config, silent, to_toml, write_set
 
@@ -50,13 +50,13 @@ def root(tmp_path_factory):
 
 
 def streamed(root, **more) -> FieldStream:
-    found = open_sources([Source(path="discs.parquet", splits=("train",), **more)], root)
+    found = open_sources([DatasetConfig(path="discs.parquet", splits=("train",), **more)], root)
     assert isinstance(found, FieldStream)
     return found
 
 
 def listed(root):
-    return open_sources([Source(path="discs", splits=("train",))], root)
+    return open_sources([DatasetConfig(path="discs", splits=("train",))], root)
 
 
 # ---- order -----------------------------------------------------------------------------------
@@ -86,12 +86,14 @@ def test_what_is_repeated_comes_up_as_often_in_every_turn():
 
 def test_a_stream_goes_on_from_any_place(root):
     stream = streamed(root)
-    turns = Turns(stream, 5)
+    turns = EpochOrder(stream, 5)
     whole = np.concatenate([stream.order(5, turn) for turn in range(4)])
     assert turns.length == 10
-    assert np.array_equal(Turns(stream, 5).window(0, 40), whole)
+    assert np.array_equal(EpochOrder(stream, 5).window(0, 40), whole)
     for start, count in ((0, 3), (7, 20), (39, 1), (12, 0)):
-        assert np.array_equal(Turns(stream, 5).window(start, count), whole[start : start + count])
+        assert np.array_equal(
+            EpochOrder(stream, 5).window(start, count), whole[start : start + count]
+        )
     assert [turns[i] for i in (31, 2, 15, 14)] == whole[[31, 2, 15, 14]].tolist()
     assert len(turns._kept) <= 2
 
@@ -110,7 +112,7 @@ def test_a_stream_has_the_fields_of_its_list(root):
     assert len(stream) == 10 and stream[3].field == fields[3].field == stream[-7].field
     assert [s.field for s in stream] == [s.field for s in fields]
     assert stream.repeats.tolist() == [2.0] * 10 and max(stream.shards) == 3
-    heads = list(Heads(stream, fields))
+    heads = list(FieldHeaders(stream, fields))
     assert [h.field.path for h in heads] == [s.field.path for s in chain(fields, fields)]
     assert not any(h.field.cells for h in heads[:10])
     patient = fields[4].field.patient
@@ -121,7 +123,7 @@ def test_a_stream_has_the_fields_of_its_list(root):
 
 
 def test_a_list_beside_an_index_is_streamed_with_it(root):
-    sources = [Source(path="discs.parquet", splits=("train",)), Source(path="discs")]
+    sources = [DatasetConfig(path="discs.parquet", splits=("train",)), DatasetConfig(path="discs")]
     both = open_sources(sources, root)
     assert isinstance(both, FieldStream) and len(both) == 22
     assert both[21].field == open_dataset(root / "discs")[11]
@@ -130,7 +132,7 @@ def test_a_list_beside_an_index_is_streamed_with_it(root):
 
 def test_leaks_are_refused(root):
     with pytest.raises(ConfigError, match="is in training and in validation"):
-        refuse_leaks(streamed(root), listed(root)[:1])
+        check_split_disjoint(streamed(root), listed(root)[:1])
 
 
 def test_images_that_are_not_on_disk_are_left_out(root, tmp_path, caplog):
@@ -138,7 +140,7 @@ def test_images_that_are_not_on_disk_are_left_out(root, tmp_path, caplog):
     fields = [s.field for s in listed(root)]
     gone = [type(f)(f.path.with_name("gone.png"), split="train") for f in fields[:2]]
     index.write_fields(iter([*fields, *gone]), tmp_path / "a.parquet", header)
-    assert len(open_sources([Source(path="a.parquet")], tmp_path)) == 10
+    assert len(open_sources([DatasetConfig(path="a.parquet")], tmp_path)) == 10
     assert "2 images" in caplog.text
 
 
@@ -156,7 +158,7 @@ def test_the_cells_of_a_stream_are_those_of_its_list(root):
 def test_a_turn_of_cells_takes_each_and_what_stands_beside_them(root):
     stream = streamed(root)
     field_of = np.repeat(np.arange(10), 2)
-    order = CellOrder(stream, field_of, np.ones(25)).order(0, 3)
+    order = CellSampler(stream, field_of, np.ones(25)).order(0, 3)
     assert sorted(order.tolist()) == list(range(25))
 
 
@@ -171,7 +173,7 @@ def test_a_pool_opens_fields_as_they_are_drawn_and_forgets_them(root, monkeypatc
     monkeypatch.setattr("bloodfilm.training.data.samplers.KEPT_FIELDS", 4)
     monkeypatch.setattr("bloodfilm.training.data.samplers.SPACING", 1)
     stream = streamed(root)
-    pool = StreamedPool(stream, 0.25, area=280 * 208, samples=None, seed=1)
+    pool = ShardedSampler(stream, 0.25, area=280 * 208, samples=None, seed=1)
     assert pool.samples == 10 and pool.fields_an_image == 1
     opened.clear()
     rng = np.random.default_rng(0)
@@ -192,7 +194,7 @@ def test_a_field_that_cannot_be_opened_is_passed_over(root, tmp_path, caplog):
     index.write(dataset, tmp_path / "discs.parquet")
     dataset[1].path.write_bytes(b"rubbish")
     stream = streamed(tmp_path)
-    pool = StreamedPool(stream, 0.25, area=100, samples=9, seed=0)
+    pool = ShardedSampler(stream, 0.25, area=100, samples=9, seed=0)
     pieces = pool.pieces((0, 0), np.random.default_rng(0))
     for _ in range(12):
         next(pieces)
@@ -202,7 +204,7 @@ def test_a_field_that_cannot_be_opened_is_passed_over(root, tmp_path, caplog):
     for item in stream:
         item.field.path.write_bytes(b"rubbish")
     with pytest.raises(ConfigError, match="none of the first fields"):
-        StreamedPool(stream, 0.25, area=100, samples=9, seed=0)
+        ShardedSampler(stream, 0.25, area=100, samples=9, seed=0)
 
 
 # ---- training ----------------------------------------------------------------------------------

@@ -9,15 +9,15 @@ import pytest
 from bloodfilm.core import Cell, Dataset, Domain, Field, Region
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.imaging.canonical import canonical_view
-from bloodfilm.training.config import Source
+from bloodfilm.training.config import DatasetConfig
 from bloodfilm.training.data.sources import (
-    KINDS,
+    OBJECT_TYPES,
     SourcedField,
+    check_split_disjoint,
     kind_of,
     load_field,
     load_fields,
     open_sources,
-    refuse_leaks,
     training_view,
 )
 from fake_bundle import box_of, draw, lay_out, save
@@ -40,12 +40,12 @@ def sourced(name="a.png", dataset=SET, **more):
 )
 def test_leaks_are_refused(what, left, right):
     with pytest.raises(ConfigError, match=f"{what} .* in training and in validation"):
-        refuse_leaks([sourced("other.png"), left], [right, sourced("more.png")])
+        check_split_disjoint([sourced("other.png"), left], [right, sourced("more.png")])
 
 
 def test_likeness_that_is_no_leak():
     other = Dataset("other set", ())
-    refuse_leaks(
+    check_split_disjoint(
         [sourced(patient="7", meta={"twin": ""}), sourced("b.png")],
         [sourced("c.png", other, patient="7", meta={"twin": ""}), sourced("d.png")],
     )
@@ -53,12 +53,12 @@ def test_likeness_that_is_no_leak():
 
 def test_sources_are_their_splits(tmp_path):
     write_set(tmp_path / "discs", 2, 1)
-    train = open_sources([Source(path="discs", splits=("train",), repeat=2.0)], tmp_path)
+    train = open_sources([DatasetConfig(path="discs", splits=("train",), repeat=2.0)], tmp_path)
     assert [s.field.patient for s in train] == ["train0", "train1"]
     assert {s.repeat for s in train} == {2.0}
-    assert len(open_sources([Source(path="discs")], tmp_path)) == 3
+    assert len(open_sources([DatasetConfig(path="discs")], tmp_path)) == 3
     with pytest.raises(ConfigError, match="no field in splits test"):
-        open_sources([Source(path="discs", splits=("test",))], tmp_path)
+        open_sources([DatasetConfig(path="discs", splits=("test",))], tmp_path)
 
 
 def squeezed(um_per_px=0.2, squeeze=0.6):
@@ -108,7 +108,7 @@ def test_without_either_the_picture_tells():
     [("neutrophil", 0), ("white cell", 0), ("erythroblast", 0), ("red cell", 1), ("platelet", 2)],
 )
 def test_a_label_of_any_depth_has_a_kind(label, kind):
-    assert KINDS[kind_of(label, SET)] == KINDS[kind]
+    assert OBJECT_TYPES[kind_of(label, SET)] == OBJECT_TYPES[kind]
 
 
 def test_a_label_that_could_be_several_kinds_has_none():

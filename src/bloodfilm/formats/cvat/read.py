@@ -20,10 +20,10 @@ from bloodfilm.formats.cvat.write import (
 )
 from bloodfilm.formats.native.records import origin_from_json
 from bloodfilm.formats.shared.context import (
-    Reading,
+    ReadContext,
     ReadOptions,
-    head,
     parse_json,
+    peek,
     split_of,
     to_int,
 )
@@ -55,7 +55,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _looks_like_cvat(path: Path) -> bool:
-    return path.suffix.lower() == ".xml" and b"<annotations" in head(path, 4096)
+    return path.suffix.lower() == ".xml" and b"<annotations" in peek(path, 4096)
 
 
 def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
@@ -68,7 +68,7 @@ def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
     files = [path] if path.is_file() else _files(path)
     if not files:
         raise DataError(f"{path}: no {FILE_NAME} of CVAT here; unpack the export, name its folder")
-    reading = Reading(path, **options)
+    reading = ReadContext(path, **options)
     name, fields = path.stem, []
     for file in files:
         tree = parse(reading, file, "annotations", MAX_XML_CHARACTERS)
@@ -89,7 +89,7 @@ def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
     return reading.dataset(name, fields)
 
 
-def _named(reading: Reading, file: Path, item: "Element", count: int) -> bool:
+def _named(reading: ReadContext, file: Path, item: "Element", count: int) -> bool:
     if item.get("name"):
         return True
     reading.report(file, f"image {count}", "has no name, left out")
@@ -99,7 +99,7 @@ def _named(reading: Reading, file: Path, item: "Element", count: int) -> bool:
 class _Image:
     """One `<image>` being read."""
 
-    def __init__(self, reading: Reading, file: Path, item: "Element", place: str) -> None:
+    def __init__(self, reading: ReadContext, file: Path, item: "Element", place: str) -> None:
         self.reading, self.file, self.item = reading, file, item
         name = item.get("name", "")
         self.place = f"{place} ({Path(name).name!r})"

@@ -27,9 +27,9 @@ from bloodfilm.formats.label_studio.write import (
 )
 from bloodfilm.formats.native.records import origin_from_json
 from bloodfilm.formats.shared.context import (
-    Reading,
+    ReadContext,
     ReadOptions,
-    head,
+    peek,
     read_json,
     to_floats,
     to_int,
@@ -62,7 +62,7 @@ def _files(path: Path) -> list[Path]:
 def _looks_like_tasks(path: Path) -> bool:
     if path.suffix.lower() != ".json":
         return False
-    text = head(path).removeprefix(b"\xef\xbb\xbf").lstrip()
+    text = peek(path).removeprefix(b"\xef\xbb\xbf").lstrip()
     if not text.startswith(b"["):
         return False
     keys = {match.group(1) for match in _TASK.finditer(text)}
@@ -80,7 +80,7 @@ def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
     files = [path] if path.is_file() else _files(path)
     if not files:
         raise DataError(f"{path}: no Label Studio tasks here; export them as JSON")
-    reading = Reading(path, **options)
+    reading = ReadContext(path, **options)
     fields = [f for file in files for f in _fields(reading, file)]
     if not fields:
         why = reading.problems[0] if reading.problems else f"{path.name}: lists none"
@@ -88,7 +88,7 @@ def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
     return reading.dataset(path.stem, fields)
 
 
-def _fields(reading: Reading, file: Path) -> Iterator[Field]:
+def _fields(reading: ReadContext, file: Path) -> Iterator[Field]:
     content = read_json(file)
     tasks = [content] if isinstance(content, dict) else content
     if not isinstance(tasks, list):
@@ -106,7 +106,7 @@ def _fields(reading: Reading, file: Path) -> Iterator[Field]:
 class _Task:
     """A task being read: where it stands, its image, its data, the results that count."""
 
-    reading: Reading
+    reading: ReadContext
     file: Path
     place: str
     image: Path
@@ -229,7 +229,7 @@ class _Task:
                 self.report(what, place)
 
 
-def _task(reading: Reading, file: Path, raw: Any, place: str) -> _Task | None:
+def _task(reading: ReadContext, file: Path, raw: Any, place: str) -> _Task | None:
     if not isinstance(raw, Mapping):
         reading.report(file, place, "is no task, left out")
         return None
@@ -243,7 +243,7 @@ def _task(reading: Reading, file: Path, raw: Any, place: str) -> _Task | None:
     return _Task(reading, file, place, _locate(reading, file, name), data, results)
 
 
-def _from_min(reading: Reading, file: Path, raw: Mapping[str, Any], place: str) -> Json:
+def _from_min(reading: ReadContext, file: Path, raw: Mapping[str, Any], place: str) -> Json:
     """Return a JSON-MIN entry, whose results stand flat under their tags' names, as a task."""
     results: list[Json] = []
     data: Json = {}
@@ -265,7 +265,7 @@ def _from_min(reading: Reading, file: Path, raw: Mapping[str, Any], place: str) 
 
 
 def _chosen(
-    reading: Reading, file: Path, task: Mapping[str, Any], place: str
+    reading: ReadContext, file: Path, task: Mapping[str, Any], place: str
 ) -> list[Mapping[str, Any]] | None:
     """Return the results of the annotation that counts, `None` if there is none."""
     listed = task.get("annotations", task.get("completions"))
@@ -364,7 +364,7 @@ def _path_of(name: str) -> str:
     return unquote(parts.path) if parts.scheme and parts.netloc else name.replace("\\", "/")
 
 
-def _locate(reading: Reading, file: Path, name: str) -> Path:
+def _locate(reading: ReadContext, file: Path, name: str) -> Path:
     path = _path_of(name).replace("\0", "")
     if LOCAL in name and Path("/" + path).is_file():
         return Path("/" + path)

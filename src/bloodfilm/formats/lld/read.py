@@ -14,7 +14,7 @@ from bloodfilm.formats.lld.codes import CLASSES, attributes_from_json, is_none
 from bloodfilm.formats.lld.names import parse_name, parse_subset
 from bloodfilm.formats.lld.write import write
 from bloodfilm.formats.shared.context import (
-    Reading,
+    ReadContext,
     ReadOptions,
     read_json,
     split_of,
@@ -76,7 +76,7 @@ def read(path: Path, *, labels: str | None = None, **options: Unpack[ReadOptions
     path = Path(path)
     if not path.exists():
         raise DataError(f"{path}: does not exist; name LLD's folder")
-    reading = Reading(path, **options)
+    reading = ReadContext(path, **options)
     if path.is_file():
         fields = list(_from_json(reading, _subset_above(path), path))
     elif labels == "complete":
@@ -107,7 +107,7 @@ def _subset_above(file: Path) -> Subset:
     return next((Subset(p, d) for p, d in named if d is not None), Subset(file.parent, Domain()))
 
 
-def _read_subset(reading: Reading, subset: Subset, labels: str | None) -> Iterator[Field]:
+def _read_subset(reading: ReadContext, subset: Subset, labels: str | None) -> Iterator[Field]:
 
     def twin(file: Path, other: Path) -> None:
         what = f"labels of this name are in {other.parent.name}/ too, which are taken"
@@ -161,7 +161,7 @@ def _images(subset: Subset, split: str | None) -> list[Path]:
     ]
 
 
-def _find(reading: Reading, subset: Subset, split: str | None, name: str) -> Path:
+def _find(reading: ReadContext, subset: Subset, split: str | None, name: str) -> Path:
     folders = [reading.images] if reading.images else _images(subset, split)
     for folder in folders:
         if (folder / name).is_file():
@@ -171,7 +171,7 @@ def _find(reading: Reading, subset: Subset, split: str | None, name: str) -> Pat
     return index.find(name, near=near) or _alike(reading, index, name) or near
 
 
-def _alike(reading: Reading, index: ImageIndex, name: str) -> Path | None:
+def _alike(reading: ReadContext, index: ImageIndex, name: str) -> Path | None:
     """Return the image whose name differs by stray characters only, and say so."""
     found = index.find_alike(name)
     if found is not None:
@@ -179,7 +179,7 @@ def _alike(reading: Reading, index: ImageIndex, name: str) -> Path | None:
     return found
 
 
-def _unlabelled(reading: Reading, subset: Subset, fields: list[Field]) -> Iterator[Field]:
+def _unlabelled(reading: ReadContext, subset: Subset, fields: list[Field]) -> Iterator[Field]:
     """Yield the images of a subset that no label speaks of, as fields of which nothing is known."""
     labelled = {field.path for field in fields}
     for folder in _images(subset, None):
@@ -214,7 +214,7 @@ def json_labels(subset: Subset, twin: Callable[[Path, Path], None]) -> Iterator[
 
 
 def _from_json(
-    reading: Reading, subset: Subset, file: Path, content: Any = None
+    reading: ReadContext, subset: Subset, file: Path, content: Any = None
 ) -> Iterator[Field]:
     loaded = coco.load(reading, file, content)
     split = coco.split_of_file(file)
@@ -231,7 +231,7 @@ def _from_json(
         yield coco.with_extra(reading, loaded, record, field)
 
 
-def _class_names(reading: Reading, loaded: coco.CocoFile) -> Mapping[int, str]:
+def _class_names(reading: ReadContext, loaded: coco.CocoFile) -> Mapping[int, str]:
     """Return class names by id, the file's own before LLD's, and note where they differ."""
     for ident, name in loaded.categories.items():
         usual = CLASSES.get(ident)
@@ -244,7 +244,7 @@ def _class_names(reading: Reading, loaded: coco.CocoFile) -> Mapping[int, str]:
 
 
 def _json_cell(
-    reading: Reading,
+    reading: ReadContext,
     file: Path,
     annotation: Mapping[str, Any],
     names: Mapping[int, str],
@@ -267,7 +267,7 @@ def _json_cell(
     return Cell(box, label, attributes, ignore, coco.identity(annotation))
 
 
-def _complete(reading: Reading) -> Iterator[Field]:
+def _complete(reading: ReadContext) -> Iterator[Field]:
     """Yield the fields of `complete_boxes.json`: every white cell boxed, doubtful ones ignored."""
     file = reading.root / COMPLETE
     content = read_json(file) if file.is_file() else None
@@ -294,7 +294,7 @@ def _complete(reading: Reading) -> Iterator[Field]:
 # ---- text ------------------------------------------------------------------------------------
 
 
-def _from_text(reading: Reading, subset: Subset, labels: Path) -> Iterator[Field]:
+def _from_text(reading: ReadContext, subset: Subset, labels: Path) -> Iterator[Field]:
     found: list[tuple[Path, str | None, text.TextLabels]] = []
     for folder, names in walk(labels):
         split = split_of(folder.name)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bloodfilm.core import Cell, Region
 from bloodfilm.formats.lld.codes import CLASSES, attributes_from_text, is_none
-from bloodfilm.formats.shared.context import Reading
+from bloodfilm.formats.shared.context import ReadContext
 from bloodfilm.formats.shared.images import walk
 from bloodfilm.formats.shared.yolo_rows import Row, read_rows
 
@@ -79,7 +79,7 @@ def _columns(folder: Path) -> int:
     return 0
 
 
-def read_labels(reading: Reading, path: Path, size: tuple[int, int]) -> TextLabels | None:
+def read_labels(reading: ReadContext, path: Path, size: tuple[int, int]) -> TextLabels | None:
     """Read one label file; `None` (reported) if it is no text or no patch order fits it."""
     rows = read_rows(reading, path, size, WIDTHS)
     if rows is None:
@@ -94,7 +94,7 @@ def read_labels(reading: Reading, path: Path, size: tuple[int, int]) -> TextLabe
     return TextLabels(size, cells, len(rows), patched, fitting)
 
 
-def usual_order(reading: Reading, labels: Path, files: Sequence[TextLabels]) -> str:
+def usual_order(reading: ReadContext, labels: Path, files: Sequence[TextLabels]) -> str:
     """Return the patch order most files prove by fitting no other, and say how sure that is."""
     patched = [file for file in files if file.patched]
     sure = Counter(file.fitting[0] for file in patched if len(file.fitting) == 1)
@@ -139,7 +139,7 @@ def _fits(rows: Sequence[Row], order: str, size: tuple[int, int]) -> bool:
     return True
 
 
-def _cell(reading: Reading, path: Path, row: Row, size: tuple[int, int]) -> Cell | None:
+def _cell(reading: ReadContext, path: Path, row: Row, size: tuple[int, int]) -> Cell | None:
     box = reading.box(row.box, size, path, row.place)
     if box is None:
         return None

@@ -9,9 +9,9 @@ from typing import Any, Unpack
 from bloodfilm.core import BloodfilmError, Cell, DataError, Dataset, Field, Schema, Taxonomy
 from bloodfilm.formats.native.records import cell_to_json, origin_from_json, origin_to_json
 from bloodfilm.formats.shared.context import (
-    Reading,
+    ReadContext,
     ReadOptions,
-    head,
+    peek,
     read_json,
     to_floats,
     to_int,
@@ -34,7 +34,7 @@ _SIGNATURE = re.compile(rb'^\s*(\xef\xbb\xbf)?\s*\{\s*"format"\s*:\s*"bloodfilm-
 
 def recognises(path: Path) -> bool:
     """Whether it is a native file, or a folder with one."""
-    return _SIGNATURE.match(head(_file(path), 256)) is not None
+    return _SIGNATURE.match(peek(_file(path), 256)) is not None
 
 
 def _file(path: Path) -> Path:
@@ -62,13 +62,13 @@ def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
         problems = [str(line) for line in content.get("problems", ())]
     except (KeyError, TypeError, BloodfilmError) as error:
         raise DataError(f"{file}: taxonomy, schema or fields are ill-formed ({error})") from None
-    reading = Reading(Path(path), problems=problems, **options)
+    reading = ReadContext(Path(path), problems=problems, **options)
     fields = [f for i, row in enumerate(rows, 1) if (f := _field(reading, file, row, i))]
     licence = content.get("licence")
     return reading.dataset(str(content.get("name", "")), fields, schema=schema, licence=licence)
 
 
-def _field(reading: Reading, file: Path, row: Any, number: int) -> Field | None:
+def _field(reading: ReadContext, file: Path, row: Any, number: int) -> Field | None:
     place = f"field {number}"
     try:
         image = _image(reading, str(row["image"]), file.parent)
@@ -88,7 +88,7 @@ def _field(reading: Reading, file: Path, row: Any, number: int) -> Field | None:
     return Field(image, width, height, tuple(cells), **origin)
 
 
-def _image(reading: Reading, name: str, folder: Path) -> Path:
+def _image(reading: ReadContext, name: str, folder: Path) -> Path:
     image = resolved(name, folder)
     if reading.images is None or image.is_file():
         return image
@@ -96,7 +96,11 @@ def _image(reading: Reading, name: str, folder: Path) -> Path:
 
 
 def _cell(
-    reading: Reading, file: Path, place: str, item: Mapping[str, Any], size: tuple[int, int] | None
+    reading: ReadContext,
+    file: Path,
+    place: str,
+    item: Mapping[str, Any],
+    size: tuple[int, int] | None,
 ) -> Cell | None:
     box = None
     if item["box"] is not None:

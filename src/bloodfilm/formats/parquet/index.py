@@ -27,7 +27,7 @@ from bloodfilm.core import (
 )
 from bloodfilm.formats.native.records import origin_from_json, origin_to_json
 from bloodfilm.formats.parquet.columns import GROUPS_AT_ONCE
-from bloodfilm.formats.shared.context import Reading, ReadOptions, head
+from bloodfilm.formats.shared.context import ReadContext, ReadOptions, peek
 from bloodfilm.formats.shared.output import (
     Losses,
     WriteOptions,
@@ -63,7 +63,7 @@ def _pyarrow() -> Any:
 
 def recognises(path: Path) -> bool:
     """Whether it is a Parquet file."""
-    return path.is_file() and head(path, 4) == b"PAR1"
+    return path.is_file() and peek(path, 4) == b"PAR1"
 
 
 # ---- reading ---------------------------------------------------------------------------------
@@ -75,7 +75,7 @@ def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
     Boxes and images were checked when the index was written; they are not checked again.
     """
     path = Path(path)
-    reading = Reading(path, **options)
+    reading = ReadContext(path, **options)
     file = _open(path)
     try:
         header = json.loads((file.schema_arrow.metadata or {})[KEY])
@@ -158,7 +158,7 @@ class IndexFields(Sequence[Field]):
         for group in range(len(self._starts) - 1):
             yield from self._fields(self._read(group))
 
-    def heads(self) -> Iterator["Head"]:
+    def heads(self) -> Iterator["FieldHeader"]:
         """Yield what is said of every field, in order, without its cells, which are not read."""
         for table in self.tables(PLAIN):
             yield from self._heads(table)
@@ -196,12 +196,12 @@ class IndexFields(Sequence[Field]):
         for first, listed in zip(self._heads(table), cells, strict=True):
             yield Field(Path(first.path), first.width, first.height, tuple(listed), **first.origin)
 
-    def _heads(self, table: Any) -> "Iterator[Head]":
+    def _heads(self, table: Any) -> "Iterator[FieldHeader]":
         plain = [table.column(name).to_pylist() for name in PLAIN]
         for image, width, height, patient, split, diagnosis, origin in zip(*plain, strict=True):
             known = origin_from_json(json.loads(origin) if origin else {})
             known |= {"patient": patient, "split": split, "diagnosis": diagnosis}
-            yield Head(self._place(image), width, height, known)
+            yield FieldHeader(self._place(image), width, height, known)
 
     def _place(self, image: str) -> str:
         """Return where an image lies, given as seen from the index."""
@@ -210,7 +210,7 @@ class IndexFields(Sequence[Field]):
         return os.path.normpath(image if image.startswith("/") else f"{self._folder}/{image}")
 
 
-class Head(NamedTuple):
+class FieldHeader(NamedTuple):
     """A field without its cells: its image, its size, and the other arguments of `Field`."""
 
     path: str

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from bloodfilm.core import Field, Schema
 from bloodfilm.formats.parquet.columns import CellColumns, cell_columns
-from bloodfilm.formats.parquet.index import Head, IndexFields
+from bloodfilm.formats.parquet.index import FieldHeader, IndexFields
 
-Keep = Callable[[Head], Head | None]
+Keep = Callable[[FieldHeader], FieldHeader | None]
 
 
 class ChosenFields(Sequence[Field]):
@@ -58,7 +58,7 @@ class ChosenFields(Sequence[Field]):
             return item
         return replace(item, split=self.names[self.splits[place]])
 
-    def heads(self) -> Iterator[Head]:
+    def heads(self) -> Iterator[FieldHeader]:
         """Yield what is said of each field, without its cells."""
         place = 0
         for number, head in enumerate(self.source.heads()):

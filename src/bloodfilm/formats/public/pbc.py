@@ -9,7 +9,7 @@ from typing import Unpack
 
 from bloodfilm.core import LLD_SCHEMA, WBCATT_SCHEMA, Cell, Dataset, Domain, Field, Region
 from bloodfilm.core.attributes import wbcatt_to_lld
-from bloodfilm.formats.shared.context import Reading, ReadOptions, need_folder, read_csv
+from bloodfilm.formats.shared.context import ReadContext, ReadOptions, need_folder, read_csv
 
 FOLDERS = ("basophil", "eosinophil", "ig", "lymphocyte", "monocyte", "neutrophil")
 SPLITS = ("train", "val", "test")
@@ -44,7 +44,7 @@ def read(path: Path, *, clean_splits: bool = False, **options: Unpack[ReadOption
     images that have a twin in another split are taken out of theirs.
     """
     root = need_folder(Path(path))
-    reading = Reading(root, **options)
+    reading = ReadContext(root, **options)
     answers = dict(_answers(reading))
     twins = _twins(reading)
     unlisted = [p for p in reading.index.paths if p.stem not in answers]
@@ -85,7 +85,7 @@ def _own_split(image: Path) -> str:
     return {0: "test", 1: "val"}.get(tenth, "train")
 
 
-def _answers(reading: Reading) -> Iterator[tuple[str, tuple[dict[str, str], str]]]:
+def _answers(reading: ReadContext) -> Iterator[tuple[str, tuple[dict[str, str], str]]]:
     """Yield (image stem, (row, split)) of every WBCAtt table present."""
     for split in SPLITS:
         file = reading.root / f"wbcatt_{split}.csv"
@@ -94,7 +94,7 @@ def _answers(reading: Reading) -> Iterator[tuple[str, tuple[dict[str, str], str]
                 yield Path(row["img_name"]).stem, (row, split)
 
 
-def _cell(reading: Reading, image: Path, row: dict[str, str] | None) -> Cell:
+def _cell(reading: ReadContext, image: Path, row: dict[str, str] | None) -> Cell:
     prefix = image.stem.split("_")[0]
     label = reading.taxonomy.find(prefix)
     if label is None:
@@ -109,7 +109,7 @@ def _cell(reading: Reading, image: Path, row: dict[str, str] | None) -> Cell:
     return Cell(None, label, attributes)
 
 
-def _known(reading: Reading, image: Path, name: str, row: dict[str, str]) -> bool:
+def _known(reading: ReadContext, image: Path, name: str, row: dict[str, str]) -> bool:
     value = row[name]
     if value in WBCATT_SCHEMA[name].values:
         return True
@@ -118,7 +118,7 @@ def _known(reading: Reading, image: Path, name: str, row: dict[str, str]) -> boo
     return False
 
 
-def _twins(reading: Reading) -> dict[str, str]:
+def _twins(reading: ReadContext) -> dict[str, str]:
     """Return image stem -> group of byte-identical images, and list the groups as problems."""
     file = reading.root / "byte_duplicates.csv"
     if not file.is_file():
@@ -135,7 +135,7 @@ def _twins(reading: Reading) -> dict[str, str]:
     return {Path(row["image"]).stem: row["group"] for row in rows}
 
 
-def _unlisted_twins(reading: Reading, images: list[Path]) -> dict[str, str]:
+def _unlisted_twins(reading: ReadContext, images: list[Path]) -> dict[str, str]:
     """List byte-identical images that WBCAtt does not hold; return image stem -> group.
 
     Its list of duplicates knows its own images only. Files of one size are compared by content.

@@ -7,7 +7,7 @@ from typing import Unpack
 
 from bloodfilm.core import Dataset, Domain, Field
 from bloodfilm.formats import yolo
-from bloodfilm.formats.shared.context import Reading, ReadOptions, head, need_folder, read_csv
+from bloodfilm.formats.shared.context import ReadContext, ReadOptions, need_folder, peek, read_csv
 
 PROVENANCE = "provenance.csv"
 COLUMNS = (
@@ -32,7 +32,7 @@ META = ("source", "matched", "bccd_split", "wbcatt_split", "same_source_in_split
 
 def recognises(path: Path) -> bool:
     """Whether it is a YOLO folder with TXL's table of origins."""
-    return "matched" in head(path / PROVENANCE).decode("utf-8", "replace").split("\n")[0]
+    return "matched" in peek(path / PROVENANCE).decode("utf-8", "replace").split("\n")[0]
 
 
 def read(path: Path, *, clean_splits: bool = False, **options: Unpack[ReadOptions]) -> Dataset:
@@ -40,7 +40,7 @@ def read(path: Path, *, clean_splits: bool = False, **options: Unpack[ReadOption
     root = need_folder(Path(path))
     boxes = yolo.read(root, **options)
     strict = options.get("strict", False)
-    reading = Reading(root, strict=strict, problems=list(boxes.problems))
+    reading = ReadContext(root, strict=strict, problems=list(boxes.problems))
     rows = {row["image"]: row for row in read_csv(root / PROVENANCE, COLUMNS)}
     fields = tuple(_with_origin(reading, field, rows.get(field.path.name)) for field in boxes)
     _note_red_cells_only(reading, fields)
@@ -50,7 +50,7 @@ def read(path: Path, *, clean_splits: bool = False, **options: Unpack[ReadOption
     return clean(dataset) if clean_splits else dataset
 
 
-def _with_origin(reading: Reading, field: Field, row: dict[str, str] | None) -> Field:
+def _with_origin(reading: ReadContext, field: Field, row: dict[str, str] | None) -> Field:
     cells = tuple(dict.fromkeys((c.box, c.label, c.ignore) for c in field.cells))
     if len(cells) < len(field.cells):
         count = len(field.cells) - len(cells)
@@ -65,7 +65,7 @@ def _with_origin(reading: Reading, field: Field, row: dict[str, str] | None) -> 
     return replace(field, domain=DOMAINS.get(source, Domain()), meta=meta)
 
 
-def _note_red_cells_only(reading: Reading, fields: tuple[Field, ...]) -> None:
+def _note_red_cells_only(reading: ReadContext, fields: tuple[Field, ...]) -> None:
     """Name the images in which a white cell is known to be boxed as a red cell."""
     for field in fields:
         if field.cells and not any(c.label == "white cell" for c in field.cells):

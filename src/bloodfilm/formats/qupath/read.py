@@ -31,10 +31,10 @@ from bloodfilm.formats.qupath.write import (
     write,
 )
 from bloodfilm.formats.shared.context import (
-    Reading,
+    ReadContext,
     ReadOptions,
-    head,
     parse_json,
+    peek,
     read_json,
     to_floats,
     to_int,
@@ -63,7 +63,7 @@ def recognises(path: Path) -> bool:
     """Whether it is a file of features, or a folder with a `*.geojson` in or below it."""
     if path.is_file():
         named = path.suffix.lower() in (SUFFIX, ".json")
-        return named and (path.suffix.lower() == SUFFIX or b'"FeatureCollection"' in head(path))
+        return named and (path.suffix.lower() == SUFFIX or b'"FeatureCollection"' in peek(path))
     return next(_files(path), None) is not None
 
 
@@ -82,14 +82,14 @@ def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
     files = [path] if path.is_file() else list(_files(path))
     if not files:
         raise DataError(f"{path}: no *{SUFFIX} here; export the objects from QuPath")
-    reading = Reading(path, **options)
+    reading = ReadContext(path, **options)
     fields = [_Objects(reading, file).field() for file in files]
     if path.is_dir():
         _add_unlabelled(reading, fields)
     return reading.dataset(path.stem, fields)
 
 
-def _add_unlabelled(reading: Reading, fields: list[Field]) -> None:
+def _add_unlabelled(reading: ReadContext, fields: list[Field]) -> None:
     labelled = {item.path.resolve() for item in fields}
     for image in reading.index.paths:
         if image.resolve() not in labelled:
@@ -104,7 +104,7 @@ def _add_unlabelled(reading: Reading, fields: list[Field]) -> None:
 class _Objects:
     """One image's objects being read."""
 
-    reading: Reading
+    reading: ReadContext
     file: Path
     cells: list[Cell] = field(default_factory=list)
     polygons: list[tuple[tuple[float, float], ...]] = field(default_factory=list)

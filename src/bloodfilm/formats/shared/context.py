@@ -63,7 +63,7 @@ class ReadOptions(TypedDict, total=False):
 
 
 @dataclass
-class Reading:
+class ReadContext:
     """One file or folder being read: options, problems so far, and the images beside it."""
 
     root: Path
@@ -257,7 +257,7 @@ def decode(data: bytes, path: Path) -> str:
         ) from None
 
 
-def head(path: Path, size: int = 1 << 16) -> bytes:
+def peek(path: Path, size: int = 1 << 16) -> bytes:
     """Return a file's first bytes, to judge it by; none if it cannot be read."""
     try:
         with path.open("rb") as file:

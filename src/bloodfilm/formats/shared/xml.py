@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bloodfilm.core import DataError
-from bloodfilm.formats.shared.context import Reading, read_text
+from bloodfilm.formats.shared.context import ReadContext, read_text
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
 
-def parse(reading: Reading, file: Path, root: str, most: int) -> "Element | None":
+def parse(reading: ReadContext, file: Path, root: str, most: int) -> "Element | None":
     """Return the XML tree, `None` (reported) if it is no text, ill-formed, or has another root.
 
     `DataError` if it declares entities, which blow up, or holds more than `most` characters.

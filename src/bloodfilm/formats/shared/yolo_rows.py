@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bloodfilm.core import Box, DataError
-from bloodfilm.formats.shared.context import Reading, read_text
+from bloodfilm.formats.shared.context import ReadContext, read_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Row:
 
 
 def read_rows(
-    reading: Reading, path: Path, size: tuple[int, int], widths: Collection[int]
+    reading: ReadContext, path: Path, size: tuple[int, int], widths: Collection[int]
 ) -> list[Row] | None:
     """Return a file's lines that have one of the allowed numbers of columns; report the others.
 
@@ -40,7 +40,7 @@ def read_rows(
 
 
 def parse_rows(
-    reading: Reading,
+    reading: ReadContext,
     path: Path,
     lines: Iterable[str],
     size: tuple[int, int],

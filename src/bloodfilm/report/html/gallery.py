@@ -6,12 +6,12 @@ from typing import Any
 
 from bloodfilm.core.results import CellResult
 from bloodfilm.report.html import formatting
-from bloodfilm.report.html.sections import Facts
+from bloodfilm.report.html.sections import ReportMetadata
 
 _ALTERNATIVES = 3
 
 
-def wanted_cells(facts: Facts, room: int) -> list[set[int]]:
+def wanted_cells(facts: ReportMetadata, room: int) -> list[set[int]]:
     """Choose, per field, the cells to picture: all if there is room, else the doubtful first."""
     every = [
         (not (facts.undecided(cell) or cell.flags), number, place)
@@ -24,7 +24,7 @@ def wanted_cells(facts: Facts, room: int) -> list[set[int]]:
     return wanted
 
 
-def gallery(facts: Facts) -> dict[str, Any]:
+def gallery(facts: ReportMetadata) -> dict[str, Any]:
     """Return what the page's script needs to show, filter and sort the cells."""
     taxonomy, manifest = facts.taxonomy, facts.run.manifest
     labels = {cell.label for cell in facts.cells}
@@ -64,7 +64,7 @@ def gallery(facts: Facts) -> dict[str, Any]:
 
 
 def _cell(
-    facts: Facts,
+    facts: ReportMetadata,
     cell: CellResult,
     at: tuple[int, int],
     index: Mapping[str, int],

@@ -31,7 +31,7 @@ _CELL_BYTES = {160: 6500, 112: 3800}
 
 
 @dataclass
-class Budget:
+class ImageBudget:
     """Characters of base64 that may still be spent."""
 
     left: int
@@ -45,7 +45,7 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class FieldPicture:
+class EmbeddedImage:
     """One field's pictures as base64 WebP.
 
     Attributes:
@@ -81,30 +81,30 @@ class Embedder:
         self.field_side = _step(_FIELD_SIDES, fields)
         self.cell_side = _step(_CELL_SIDES, cells)
         self.window_um = window_um
-        self._fields = Budget(int(budget * _FIELD_SHARE))
-        self._cells = Budget(budget - self._fields.left)
+        self._fields = ImageBudget(int(budget * _FIELD_SHARE))
+        self._cells = ImageBudget(budget - self._fields.left)
         self.room_for_cells = self._cells.left // _CELL_BYTES[self.cell_side]
 
-    def take(self, result: FieldResult, wanted: set[int]) -> FieldPicture:
+    def take(self, result: FieldResult, wanted: set[int]) -> EmbeddedImage:
         """Picture a field and the wanted cells of it (by place), as far as the budget goes."""
         squeeze = squeeze_of(result.view)
         size = true_size(result.width, result.height, squeeze, self.field_side)
         fields_full = self._fields.left < 1
         if fields_full and not wanted:
-            return FieldPicture(None, *size, why=_FULL)
+            return EmbeddedImage(None, *size, why=_FULL)
         try:
             image = open_image(result.path)
         except (BloodfilmError, OSError, ValueError) as error:
             why = " ".join(str(error).split())
-            return FieldPicture(None, *size, why=f"the picture could not be read again: {why}")
+            return EmbeddedImage(None, *size, why=f"the picture could not be read again: {why}")
         if image.shape[:2] != (result.height, result.width):
             why = "the file has changed since the analysis: its size is another one"
-            return FieldPicture(None, *size, why=why)
+            return EmbeddedImage(None, *size, why=why)
         picture = None if fields_full else self._fields.take(webp(resized(image, size)))
         if picture is None:
             self._fields.left = 0
         crops = self._crops(image, result, sorted(wanted))
-        return FieldPicture(picture, *size, crops, "" if picture is not None else _FULL)
+        return EmbeddedImage(picture, *size, crops, "" if picture is not None else _FULL)
 
     def _crops(self, image: Pixels, result: FieldResult, wanted: list[int]) -> dict[int, str]:
         crops: dict[int, str] = {}

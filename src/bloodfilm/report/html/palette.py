@@ -21,7 +21,7 @@ _OTHER = {"red cell": "#c98b86", "platelet": "#8f9bc4"}
 
 
 @dataclass(frozen=True, slots=True)
-class Ink:
+class CellStyle:
     """How a cell is drawn: colour (#rrggbb), and dashed where the model did not decide."""
 
     colour: str
@@ -34,36 +34,36 @@ class Ink:
         return value >> 16, value >> 8 & 255, value & 255
 
 
-def ink(label: str, taxonomy: Taxonomy) -> Ink:
+def ink(label: str, taxonomy: Taxonomy) -> CellStyle:
     """Return how cells of this name are drawn; a name outside the tree is drawn as undecided."""
     if label not in taxonomy:
-        return Ink(_OTHER.get(label, NEUTRAL), label not in _OTHER)
+        return CellStyle(_OTHER.get(label, NEUTRAL), label not in _OTHER)
     dashed = bool(taxonomy.children(label))
     if label in taxonomy.blasts:
-        return Ink(_BLAST, dashed)
+        return CellStyle(_BLAST, dashed)
     path = taxonomy.path(label)
     for family, colour in _FAMILIES:
         if family in path:
-            return Ink(colour, dashed)
-    return Ink(_OTHER.get(label, NEUTRAL), dashed)
+            return CellStyle(colour, dashed)
+    return CellStyle(_OTHER.get(label, NEUTRAL), dashed)
 
 
-def legend(labels: set[str], taxonomy: Taxonomy) -> tuple[tuple[str, Ink], ...]:
+def legend(labels: set[str], taxonomy: Taxonomy) -> tuple[tuple[str, CellStyle], ...]:
     """Return name and drawing of the colours in use, in tree order."""
-    entries: dict[str, Ink] = {}
+    entries: dict[str, CellStyle] = {}
     for name in taxonomy.names:
         if name not in labels:
             continue
         drawn = ink(name, taxonomy)
         if drawn.dashed and drawn.colour == NEUTRAL:
             continue
-        entries.setdefault(_family(name, drawn, taxonomy), Ink(drawn.colour, False))
+        entries.setdefault(_family(name, drawn, taxonomy), CellStyle(drawn.colour, False))
     if any(ink(label, taxonomy).dashed for label in labels):
-        entries["dashed: not named more closely"] = Ink(NEUTRAL, True)
+        entries["dashed: not named more closely"] = CellStyle(NEUTRAL, True)
     return tuple(entries.items())
 
 
-def _family(name: str, drawn: Ink, taxonomy: Taxonomy) -> str:
+def _family(name: str, drawn: CellStyle, taxonomy: Taxonomy) -> str:
     if drawn.colour == _BLAST:
         return "blast or blast equivalent"
     for family, colour in _FAMILIES:

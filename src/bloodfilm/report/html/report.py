@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from bloodfilm.core.files import atomic_write
-from bloodfilm.inference.fusion import Weights
+from bloodfilm.inference.fusion import ScoreFusion
 from bloodfilm.report.html import formatting, sections
 from bloodfilm.report.html.gallery import crops_of, gallery, script_json, wanted_cells
 from bloodfilm.report.html.images import BUDGET, Embedder
 from bloodfilm.report.html.palette import legend
-from bloodfilm.report.html.sections import Facts, FieldPart
+from bloodfilm.report.html.sections import FieldSection, ReportMetadata
 from bloodfilm.report.run import Run
 from bloodfilm.report.tables import describe_columns
 
@@ -31,7 +31,7 @@ def write_report(
         when: the time the report bears; now if left out. The rest follows from the run alone.
         budget: most characters of embedded pictures.
     """
-    facts = Facts(run)
+    facts = ReportMetadata(run)
     reader = run.manifest.reader
     embedder = Embedder(len(facts.fields), len(facts.cells), reader.size * reader.um_per_px, budget)
     wanted = wanted_cells(facts, embedder.room_for_cells)
@@ -47,7 +47,7 @@ def write_report(
 
 
 def _context(
-    facts: Facts, fields: list[FieldPart], embedder: Embedder, when: datetime
+    facts: ReportMetadata, fields: list[FieldSection], embedder: Embedder, when: datetime
 ) -> dict[str, Any]:
     run, manifest, counted = facts.run, facts.run.manifest, facts.differential
     crops = crops_of([f.picture.crops for f in fields])
@@ -83,7 +83,7 @@ def _context(
         "problem_fields": [f for f in fields if f.problems],
         "crops_left_out": counted.nucleated - len(crops),
         "window_um": embedder.window_um,
-        "least_contrast": Weights().contrast,
+        "least_contrast": ScoreFusion().contrast,
         "legend": legend(labels, facts.taxonomy),
         "columns": describe_columns(facts.schema),
         "gallery_json": script_json(gallery(facts)),

@@ -9,10 +9,16 @@ from typing import Any
 from bloodfilm.core.attributes import Attribute, Schema
 from bloodfilm.core.results import CellResult, FieldResult
 from bloodfilm.core.taxonomy import Taxonomy
-from bloodfilm.evaluation.differential import Differential, Row, Share, differential, is_nucleated
+from bloodfilm.evaluation.differential import (
+    Differential,
+    Proportion,
+    Row,
+    differential,
+    is_nucleated,
+)
 from bloodfilm.report.html import formatting
-from bloodfilm.report.html.images import FieldPicture, squeeze_of
-from bloodfilm.report.html.palette import Ink, ink
+from bloodfilm.report.html.images import EmbeddedImage, squeeze_of
+from bloodfilm.report.html.palette import CellStyle, ink
 from bloodfilm.report.run import Run
 
 _AXES = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -30,7 +36,7 @@ def shared_folder(paths: Sequence[str]) -> str:
 
 
 @dataclass(frozen=True)
-class Brief:
+class ReportSummary:
     """A field without its red cells and platelets, of which there may be hundreds.
 
     Attributes:
@@ -47,17 +53,19 @@ class Brief:
 
 
 @dataclass(frozen=True)
-class Facts:
+class ReportMetadata:
     """The run with what every part of the page asks of it."""
 
     run: Run
 
     @cached_property
-    def fields(self) -> tuple[Brief, ...]:
+    def fields(self) -> tuple[ReportSummary, ...]:
         """All fields in brief; the run itself may read each from disk again."""
         found = [(f.path, f.view, tuple(self.nucleated(f))) for f in self.run.fields]
         below = len(shared_folder([path for path, _, _ in found]))
-        return tuple(Brief(p, formatting.clean(p[below:]), view, cells) for p, view, cells in found)
+        return tuple(
+            ReportSummary(p, formatting.clean(p[below:]), view, cells) for p, view, cells in found
+        )
 
     @cached_property
     def folder(self) -> str:
@@ -100,13 +108,13 @@ class Facts:
         """Whether a cell's name is no leaf."""
         return cell.label not in self.taxonomy or bool(self.taxonomy.children(cell.label))
 
-    def ink(self, label: str) -> Ink:
+    def ink(self, label: str) -> CellStyle:
         """How cells of that name are drawn."""
         return ink(label, self.taxonomy)
 
 
 @dataclass(frozen=True)
-class Bar:
+class BarRow:
     """One line of the differential; lengths in percent of the axis."""
 
     name: str
@@ -127,7 +135,7 @@ def axis(rows: Sequence[Row]) -> float:
     return next(end for end in _AXES if longest <= end or end == 1.0)
 
 
-def bars(facts: Facts) -> list[Bar]:
+def bars(facts: ReportMetadata) -> list[BarRow]:
     """Return the differential's lines: sums, classes, and cells not named more closely."""
     counted = facts.differential
     end = axis(counted.rows)
@@ -136,7 +144,7 @@ def bars(facts: Facts) -> list[Bar]:
         kind = "leaf" if row.leaf else "total" if row.depth == 0 else "sum"
         lines.append(_bar(row.name, row.depth, kind, facts.ink(row.name).colour, row.share, end))
         if not row.leaf and row.stopped:
-            share = Share.of(row.stopped, row.share.total)
+            share = Proportion.of(row.stopped, row.share.total)
             name = f"{row.name}, not named more closely"
             lines.append(
                 _bar(name, row.depth + 1, "stopped", facts.ink(row.name).colour, share, end)
@@ -144,11 +152,11 @@ def bars(facts: Facts) -> list[Bar]:
     return lines
 
 
-def _bar(name: str, depth: int, kind: str, colour: str, share: Share, end: float) -> Bar:
+def _bar(name: str, depth: int, kind: str, colour: str, share: Proportion, end: float) -> BarRow:
     def place(value: float) -> float:
         return round(100 * min(value / end, 1.0), 2)
 
-    return Bar(
+    return BarRow(
         name=name,
         depth=depth,
         kind=kind,
@@ -163,7 +171,7 @@ def _bar(name: str, depth: int, kind: str, colour: str, share: Share, end: float
 
 
 @dataclass(frozen=True)
-class Answer:
+class AttributeAnswer:
     """What the cells of one class look like in one attribute."""
 
     value: str
@@ -172,7 +180,9 @@ class Answer:
     parts: tuple[tuple[str, float], ...]
 
 
-def attribute_table(facts: Facts) -> list[tuple[str, Ink, int, list[Answer]]]:
+def attribute_table(
+    facts: ReportMetadata,
+) -> list[tuple[str, CellStyle, int, list[AttributeAnswer]]]:
     """Return, per class met (in tree order), the answers for every attribute learnt."""
     cells: dict[str, list[CellResult]] = {}
     for cell in facts.cells:
@@ -189,24 +199,24 @@ def attribute_table(facts: Facts) -> list[tuple[str, Ink, int, list[Answer]]]:
     ]
 
 
-def _answer(attribute: Attribute, cells: Sequence[CellResult]) -> Answer:
+def _answer(attribute: Attribute, cells: Sequence[CellResult]) -> AttributeAnswer:
     given = [c.attributes.get(attribute.name) for c in cells]
     tally = Counter(g.value for g in given if g is not None and g.value is not None)
     sure = sum(tally.values())
     parts = tuple((value, 100 * tally[value] / len(cells)) for value in attribute.values)
     if not sure:
-        return Answer("not sure", "", 0, parts)
+        return AttributeAnswer("not sure", "", 0, parts)
     value = max(attribute.values, key=lambda v: tally[v])
-    return Answer(value, formatting.percent(tally[value] / sure), sure, parts)
+    return AttributeAnswer(value, formatting.percent(tally[value] / sure), sure, parts)
 
 
-def flags(facts: Facts) -> list[tuple[str, int]]:
+def flags(facts: ReportMetadata) -> list[tuple[str, int]]:
     """Return every flag given to a nucleated cell with how often, commonest first."""
     tally = Counter(flag for cell in facts.cells for flag in cell.flags)
     return sorted(tally.items(), key=lambda item: (-item[1], item[0]))
 
 
-def scale_summary(facts: Facts) -> list[str]:
+def scale_summary(facts: ReportMetadata) -> list[str]:
     """Return, in a sentence or two, where scales came from and how they spread."""
     fields = facts.fields
     if not fields:
@@ -237,13 +247,13 @@ def scale_summary(facts: Facts) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class DrawnBox:
     """One box on a field's picture, in the picture's pixels."""
 
     cell: int
     label: str
     title: str
-    ink: Ink
+    ink: CellStyle
     x: float
     y: float
     w: float
@@ -254,7 +264,7 @@ class Drawn:
 
 
 @dataclass(frozen=True)
-class FieldPart:
+class FieldSection:
     """One field as the page shows it."""
 
     number: int
@@ -262,19 +272,21 @@ class FieldPart:
     cells: int
     undecided: int
     flagged: int
-    counts: list[tuple[str, Ink, int]]
+    counts: list[tuple[str, CellStyle, int]]
     view: str
     view_doubtful: bool
     squeezed: bool
     problems: list[str]
-    picture: FieldPicture
-    boxes: list[Drawn]
+    picture: EmbeddedImage
+    boxes: list[DrawnBox]
     others: str
     other_count: int
     font: float
 
 
-def field_part(facts: Facts, number: int, result: FieldResult, picture: FieldPicture) -> FieldPart:
+def field_part(
+    facts: ReportMetadata, number: int, result: FieldResult, picture: EmbeddedImage
+) -> FieldSection:
     """Return what the page shows of one field."""
     nucleated = list(facts.nucleated(result))
     tally = Counter(cell.label for _, cell in nucleated)
@@ -285,7 +297,7 @@ def field_part(facts: Facts, number: int, result: FieldResult, picture: FieldPic
     others = [c for place, c in enumerate(result.cells) if place not in places]
     fx, fy = picture.width / max(result.width, 1), picture.height / max(result.height, 1)
     shown = picture.picture is not None
-    return FieldPart(
+    return FieldSection(
         number=number,
         name=facts.fields[number - 1].name,
         cells=len(nucleated),
@@ -310,14 +322,14 @@ def field_part(facts: Facts, number: int, result: FieldResult, picture: FieldPic
 
 
 def _drawn(
-    facts: Facts, place: int, cell: CellResult, frame: tuple[float, float, int, float]
-) -> Drawn:
+    facts: ReportMetadata, place: int, cell: CellResult, frame: tuple[float, float, int, float]
+) -> DrawnBox:
     fx, fy, width, font = frame
     x, y, w, h = cell.box
     left, top = x * fx, y * fy
     at_right = left > 0.75 * width
     above = top > 1.4 * font
-    return Drawn(
+    return DrawnBox(
         cell=place + 1,
         label=cell.label,
         title=f"{cell.label}, {cell.label_score:.2f}" + "".join(f"; {f}" for f in cell.flags),

@@ -26,10 +26,10 @@ from bloodfilm.formats.lld.codes import (
     text_code,
 )
 from bloodfilm.synthetic.dataset import save_image
-from bloodfilm.synthetic.ground_truth import Truth
-from bloodfilm.synthetic.profiles import get_look, vary_look
+from bloodfilm.synthetic.ground_truth import GroundTruth
+from bloodfilm.synthetic.profiles import get_profile, vary_profile
 from bloodfilm.synthetic.render import render_field
-from bloodfilm.synthetic.scene import Recipe
+from bloodfilm.synthetic.scene import SceneSpec
 
 Pixels = NDArray[np.uint8]
 Edit = Callable[[list[str]], list[str]]
@@ -45,7 +45,7 @@ EDGE = 6.0
 
 
 @dataclass(frozen=True)
-class Planted:
+class InjectedFault:
     """One fault that was planted.
 
     Attributes:
@@ -72,7 +72,7 @@ class Planted:
 
 
 @dataclass(frozen=True)
-class BedPlan:
+class FaultPlan:
     """What a bed is made of.
 
     Attributes:
@@ -97,13 +97,13 @@ class BedPlan:
 
 
 @dataclass
-class Bed:
+class FaultyDatasetBuilder:
     """A set on its way to disk, and what was planted in it."""
 
     root: Path
     pixels: dict[Path, Pixels] = field(default_factory=dict)
     labels: dict[tuple[str, str], Json] = field(default_factory=dict)
-    planted: list[Planted] = field(default_factory=list)
+    planted: list[InjectedFault] = field(default_factory=list)
     fault: str = ""
     """The fault being planted."""
     used: set[int] = field(default_factory=set)
@@ -154,15 +154,17 @@ class Bed:
     def note(self, kind: str, image: Path, *items: Json, other: Path | None = None) -> None:
         """List a planted fault."""
         idents = tuple(str(i["id"]) for i in items)
-        self.planted.append(Planted(kind, image, idents, other, self.fault))
+        self.planted.append(InjectedFault(kind, image, idents, other, self.fault))
 
 
-def render_patient(bed: Bed, plan: BedPlan, subset: str, patient: int, seed: int) -> None:
+def render_patient(
+    bed: FaultyDatasetBuilder, plan: FaultPlan, subset: str, patient: int, seed: int
+) -> None:
     """Cut a patient's fields, without overlap, from one strip of film."""
     power = subset.split("_")[1].upper()
-    look = vary_look(get_look(LOOK_OF[power]), np.random.default_rng([seed, 6, patient]), 0.5)
+    look = vary_profile(get_profile(LOOK_OF[power]), np.random.default_rng([seed, 6, patient]), 0.5)
     look = replace(look, focus_um=0.0)
-    recipe = recipe_of(plan.whites * plan.fields, patient)
+    recipe = scene_of(plan.whites * plan.fields, patient)
     height = plan.side * plan.fields
     strip, truth = render_field(look, recipe, seed=seed * 1009 + patient, size=(plan.side, height))
     split = split_of(patient, plan)
@@ -172,9 +174,9 @@ def render_patient(bed: Bed, plan: BedPlan, subset: str, patient: int, seed: int
         add_field(bed, (subset, split, name), (strip, truth), (0, top, plan.side, top + plan.side))
 
 
-def recipe_of(whites: int, patient: int) -> Recipe:
+def scene_of(whites: int, patient: int) -> SceneSpec:
     """So many white cells of the patient's kind among plenty of red ones, as films have them."""
-    return Recipe(whites=whites, mix=mix_of(patient), cut=0.0, red_density=8.5, clumping=0.2)
+    return SceneSpec(whites=whites, mix=mix_of(patient), cut=0.0, red_density=8.5, clumping=0.2)
 
 
 def mix_of(patient: int) -> dict[str, float]:
@@ -189,7 +191,7 @@ def mix_of(patient: int) -> dict[str, float]:
     return mixes[DIAGNOSES[patient % len(DIAGNOSES)]]
 
 
-def split_of(patient: int, plan: BedPlan) -> str:
+def split_of(patient: int, plan: FaultPlan) -> str:
     """Every third patient is in test; at least one."""
     return "test" if patient % 3 == 2 or patient == plan.patients - 1 > 0 else "train"
 
@@ -201,9 +203,9 @@ def file_name(patient: int, number: int, photograph: int, power: str) -> str:
 
 
 def add_field(
-    bed: Bed,
+    bed: FaultyDatasetBuilder,
     place: tuple[str, str, str],
-    picture: tuple[Pixels, Truth],
+    picture: tuple[Pixels, GroundTruth],
     window: tuple[int, int, int, int],
     turned: bool = False,
 ) -> Path:
@@ -227,7 +229,7 @@ def add_field(
 
 
 def list_field(
-    bed: Bed,
+    bed: FaultyDatasetBuilder,
     key: tuple[str, str],
     path: Path,
     boxes: Sequence[tuple[tuple[float, float, float, float], Cell]],
@@ -267,7 +269,7 @@ def _class_id(cell: Cell) -> int:
 # ---- writing ---------------------------------------------------------------------------------
 
 
-def write(bed: Bed, plan: BedPlan) -> None:
+def write(bed: FaultyDatasetBuilder, plan: FaultPlan) -> None:
     """Write images, JSON labels and text labels."""
     for path, pixels in bed.pixels.items():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -296,7 +298,7 @@ def _write_json(subset: Path, split: str, content: Json) -> None:
     write_text(file, text, sync=False)
 
 
-def _write_texts(bed: Bed, key: tuple[str, str], kind: str) -> None:
+def _write_texts(bed: FaultyDatasetBuilder, key: tuple[str, str], kind: str) -> None:
     """Write a label file an image; of sparse ones the cells in the patch, and the patch."""
     subset, split = key
     content = bed.labels[key]
@@ -317,7 +319,9 @@ def _write_texts(bed: Bed, key: tuple[str, str], kind: str) -> None:
         write_text(file, "".join(f"{line}\n" for line in lines), sync=False)
 
 
-def patch_of(bed: Bed, image: Path, boxes: Sequence[Sequence[float]]) -> tuple[int, int, int, int]:
+def patch_of(
+    bed: FaultyDatasetBuilder, image: Path, boxes: Sequence[Sequence[float]]
+) -> tuple[int, int, int, int]:
     """Return an image's marked rectangle; by default one around its first box, off the diagonal.
 
     Its columns read in the wrong order would not hold that box.
@@ -332,7 +336,7 @@ def patch_of(bed: Bed, image: Path, boxes: Sequence[Sequence[float]]) -> tuple[i
 
 
 def _marked(
-    bed: Bed, image: Path, annotations: Iterable[Json]
+    bed: FaultyDatasetBuilder, image: Path, annotations: Iterable[Json]
 ) -> list[tuple[Json, tuple[int, int, int, int]]]:
     listed = list(annotations)
     x1, y1, x2, y2 = patch = patch_of(bed, image, [a["bbox"] for a in listed])

@@ -14,35 +14,37 @@ from bloodfilm.formats.lld.names import parse_subset
 from bloodfilm.synthetic.lld_fixture.builder import (
     EDGE,
     LOOK_OF,
-    Bed,
-    BedPlan,
+    FaultPlan,
+    FaultyDatasetBuilder,
+    InjectedFault,
     Json,
-    Planted,
     add_field,
     file_name,
     list_field,
-    recipe_of,
     render_patient,
+    scene_of,
     write,
 )
 from bloodfilm.synthetic.lld_fixture.dataset_faults import SET_FAULTS
-from bloodfilm.synthetic.profiles import get_look
+from bloodfilm.synthetic.profiles import get_profile
 from bloodfilm.synthetic.render import render_field
 
 
-def write_bed(root: Path, plan: BedPlan | None = None, *, seed: int = 0) -> list[Planted]:
+def write_faulty_dataset(
+    root: Path, plan: FaultPlan | None = None, *, seed: int = 0
+) -> list[InjectedFault]:
     """Render a set in LLD's layout, plant the plan's faults, write it, and say what was planted.
 
     Without faults the set is clean. The same arguments write the same bytes.
     """
-    plan = plan or BedPlan()
+    plan = plan or FaultPlan()
     unknown = [name for name in plan.faults if name not in FAULTS]
     if unknown:
         raise ConfigError(f"films: no fault {unknown[0]!r}; known: {', '.join(FAULTS)}")
     for subset in (*plan.subsets, *plan.empty):
         if parse_subset(subset) is None:
             raise ConfigError(f"films: no subset {subset!r}; LLD has H_40X_C2, L_100X_C1, ...")
-    bed = Bed(root)
+    bed = FaultyDatasetBuilder(root)
     for subset in plan.subsets:
         for patient in range(plan.patients):
             render_patient(bed, plan, subset, patient, seed)
@@ -56,11 +58,11 @@ def write_bed(root: Path, plan: BedPlan | None = None, *, seed: int = 0) -> list
 # ---- faults ----------------------------------------------------------------------------------
 
 
-def _key(bed: Bed) -> tuple[str, str]:
+def _key(bed: FaultyDatasetBuilder) -> tuple[str, str]:
     return next(iter(bed.labels))
 
 
-def _repeated_entries(bed: Bed, _: BedPlan) -> None:
+def _repeated_entries(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
     """The first image is listed once per box, each time with another id."""
     subset, split = key = _key(bed)
     content = bed.labels[key]
@@ -72,13 +74,13 @@ def _repeated_entries(bed: Bed, _: BedPlan) -> None:
     bed.note("repeated image entry", bed.label_file(subset, split))
 
 
-def _exact_repeat(bed: Bed, _: BedPlan) -> None:
+def _exact_repeat(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
     key = _key(bed)
     item = bed.fresh(*key)
     bed.note("exact repeat", bed.image_of(*key, item), item, bed.copy(*key, item))
 
 
-def _same_cell_twice(bed: Bed, _: BedPlan) -> None:
+def _same_cell_twice(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
     key = _key(bed)
     item = bed.fresh(*key)
     x, y, w, h = item["bbox"]
@@ -86,14 +88,14 @@ def _same_cell_twice(bed: Bed, _: BedPlan) -> None:
     bed.note("same cell twice", bed.image_of(*key, item), item, again)
 
 
-def _two_classes(bed: Bed, _: BedPlan) -> None:
+def _two_classes(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
     key = _key(bed)
     item = bed.fresh(*key)
     again = bed.copy(*key, item, category_id=item["category_id"] % 12 + 1)
     bed.note("two classes", bed.image_of(*key, item), item, again)
 
 
-def _over_red_cell(bed: Bed, _: BedPlan) -> None:
+def _over_red_cell(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
     """Move a copy of a box to the place in its field with least chromatin but with red cells."""
     key = _key(bed)
     item = bed.fresh(*key)
@@ -104,7 +106,7 @@ def _over_red_cell(bed: Bed, _: BedPlan) -> None:
 
 
 def _red_place(
-    bed: Bed, key: tuple[str, str], image: Path, size: tuple[float, float]
+    bed: FaultyDatasetBuilder, key: tuple[str, str], image: Path, size: tuple[float, float]
 ) -> tuple[float, float]:
     """Return the top-left corner of the window that holds most red cell and no box."""
     pixels = bed.pixels[image].astype(float)
@@ -128,10 +130,10 @@ def _red_place(
 
 def _moved(
     kind: str, box: Callable[[Json, int, int], list[float]]
-) -> Callable[[Bed, BedPlan], None]:
+) -> Callable[[FaultyDatasetBuilder, FaultPlan], None]:
     """A fault that adds a box at a wrong place or of a wrong size."""
 
-    def plant(bed: Bed, _: BedPlan) -> None:
+    def plant(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
         key = _key(bed)
         item = bed.fresh(*key)
         image = bed.image_of(*key, item)
@@ -141,7 +143,7 @@ def _moved(
     return plant
 
 
-def _near_edge(bed: Bed, _: BedPlan) -> None:
+def _near_edge(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
     """Widen a box to the field's edge."""
     key = _key(bed)
     item = bed.fresh(*key)
@@ -150,21 +152,21 @@ def _near_edge(bed: Bed, _: BedPlan) -> None:
     bed.note("cut by the edge", bed.image_of(*key, item), item)
 
 
-def _stray_code(bed: Bed, _: BedPlan) -> None:
+def _stray_code(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
     key = _key(bed)
     item = bed.fresh(*key)
     item["cell_size"] = 3
     bed.note("stray code", bed.image_of(*key, item), item)
 
 
-def _id_and_name(bed: Bed, _: BedPlan) -> None:
+def _id_and_name(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
     key = _key(bed)
     item = bed.fresh(*key)
     item["category_name"] = CLASSES[item["category_id"] % 12 + 1]
     bed.note("id and name differ", bed.image_of(*key, item), item)
 
 
-def _category_swap(bed: Bed, _: BedPlan) -> None:
+def _category_swap(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
     """In the last label file two categories have changed names."""
     subset, split = key = list(bed.labels)[-1]
     categories = [dict(c) for c in bed.labels[key]["categories"]]
@@ -173,13 +175,13 @@ def _category_swap(bed: Bed, _: BedPlan) -> None:
     bed.note("id and name differ", bed.label_file(subset, split))
 
 
-def _missing_image(bed: Bed, _: BedPlan) -> None:
+def _missing_image(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
     path = list(bed.pixels)[-1]
     bed.silent.add(path)
     bed.note("missing image", path)
 
 
-def _back_tick(bed: Bed, _: BedPlan) -> None:
+def _back_tick(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
     subset, split = key = list(bed.labels)[-1]
     entry = bed.labels[key]["images"][0]
     old = bed.root / subset / "Images" / split / entry["file_name"]
@@ -189,21 +191,21 @@ def _back_tick(bed: Bed, _: BedPlan) -> None:
     bed.note("odd file name", new)
 
 
-def _unmarked(bed: Bed, _: BedPlan) -> None:
+def _unmarked(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
     key = _key(bed)
     item = bed.fresh(*key)
     bed.note("unmarked white cell", bed.image_of(*key, item), item)
     bed.annotations(*key).remove(item)
 
 
-def _overlap(turned: bool) -> Callable[[Bed, BedPlan], None]:
-    def plant(bed: Bed, plan: BedPlan) -> None:
+def _overlap(turned: bool) -> Callable[[FaultyDatasetBuilder, FaultPlan], None]:
+    def plant(bed: FaultyDatasetBuilder, plan: FaultPlan) -> None:
         """Two more fields of one patient, cut from one photograph with common glass."""
         subset, split = _key(bed)
         power = subset.split("_")[1].upper()
-        look = get_look(LOOK_OF[power])
+        look = get_profile(LOOK_OF[power])
         side = plan.side
-        recipe = recipe_of(plan.whites * 3, 0)
+        recipe = scene_of(plan.whites * 3, 0)
         picture = render_field(look, recipe, seed=77 + turned, size=(side + 60, int(side * 1.45)))
         number = 50 + 10 * turned
         names = [file_name(0, number + k, number, power) for k in (0, 1)]
@@ -217,7 +219,9 @@ def _overlap(turned: bool) -> Callable[[Bed, BedPlan], None]:
     return plant
 
 
-def _note_common(bed: Bed, key: tuple[str, str], first: Path, second: Path) -> None:
+def _note_common(
+    bed: FaultyDatasetBuilder, key: tuple[str, str], first: Path, second: Path
+) -> None:
     """List the cells of the first field that are in the second too: equal sizes, equal codes."""
     mine, theirs = (
         [a for a in bed.annotations(*key) if bed.image_of(*key, a) == p] for p in (first, second)
@@ -230,7 +234,7 @@ def _note_common(bed: Bed, key: tuple[str, str], first: Path, second: Path) -> N
                 break
 
 
-def _duplicate(bed: Bed, plan: BedPlan) -> None:
+def _duplicate(bed: FaultyDatasetBuilder, plan: FaultPlan) -> None:
     """One field twice under two numbers."""
     subset, split = key = _key(bed)
     power = subset.split("_")[1].upper()
@@ -238,7 +242,7 @@ def _duplicate(bed: Bed, plan: BedPlan) -> None:
     copy_field(bed, key, source, (subset, split, file_name(0, 90, 90, power)))
 
 
-def _renamed_into_test(bed: Bed, plan: BedPlan) -> None:
+def _renamed_into_test(bed: FaultyDatasetBuilder, plan: FaultPlan) -> None:
     """A train field again in test, under another patient's name."""
     key = _key(bed)
     subset, other = next(k for k in bed.labels if k[0] == key[0] and k[1] == "test")
@@ -247,7 +251,9 @@ def _renamed_into_test(bed: Bed, plan: BedPlan) -> None:
     copy_field(bed, key, source, (subset, other, file_name(plan.patients - 1, 91, 91, power)))
 
 
-def copy_field(bed: Bed, key: tuple[str, str], source: Path, place: tuple[str, str, str]) -> Path:
+def copy_field(
+    bed: FaultyDatasetBuilder, key: tuple[str, str], source: Path, place: tuple[str, str, str]
+) -> Path:
     """List a field and its annotations a second time."""
     subset, split, name = place
     path = bed.root / subset / "Images" / split / name
@@ -264,7 +270,7 @@ def copy_field(bed: Bed, key: tuple[str, str], source: Path, place: tuple[str, s
     return path
 
 
-def _patient_leak(bed: Bed, plan: BedPlan) -> None:
+def _patient_leak(bed: FaultyDatasetBuilder, plan: FaultPlan) -> None:
     """In the last subset, a patient that is in train elsewhere is in test."""
     subset = list(bed.labels)[-1][0]
     train, test = bed.labels[subset, "train"], bed.labels[subset, "test"]
@@ -286,7 +292,7 @@ def _patient_leak(bed: Bed, plan: BedPlan) -> None:
     bed.note("patient leak", bed.root / subset / "Images" / "test" / moved[0]["file_name"])
 
 
-BOX_FAULTS: dict[str, Callable[[Bed, BedPlan], None]] = {
+BOX_FAULTS: dict[str, Callable[[FaultyDatasetBuilder, FaultPlan], None]] = {
     "overlap": _overlap(False),
     "overlap turned": _overlap(True),
     "duplicate field": _duplicate,

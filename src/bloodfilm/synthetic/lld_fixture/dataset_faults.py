@@ -10,16 +10,16 @@ from bloodfilm.core import ConfigError
 from bloodfilm.synthetic.lld_fixture.builder import (
     FULL,
     SPARSE,
-    Bed,
-    BedPlan,
     Edit,
+    FaultPlan,
+    FaultyDatasetBuilder,
     Json,
     Pixels,
     file_name,
     patch_of,
 )
 
-Plant = Callable[[Bed, BedPlan], None]
+Plant = Callable[[FaultyDatasetBuilder, FaultPlan], None]
 BLUR = 3.0  # px
 WIDER = 0.8
 TINTS = {"ALL": (1.0, 0.96, 0.9), "AML": (0.92, 0.97, 1.0), "CLL": (1.0, 0.9, 1.0)}
@@ -27,12 +27,12 @@ EVERYTHING = Path("LLD")
 """What the audit calls the whole data set."""
 
 
-def last_key(bed: Bed) -> tuple[str, str]:
+def last_key(bed: FaultyDatasetBuilder) -> tuple[str, str]:
     """Return the train labels of the last subset."""
     return [key for key in bed.labels if key[1] == "train"][-1]
 
 
-def images_of(bed: Bed, subset: str) -> list[Path]:
+def images_of(bed: FaultyDatasetBuilder, subset: str) -> list[Path]:
     """Return the images of a subset."""
     return [p for p in bed.pixels if p.parent.parent.parent.name == subset]
 
@@ -40,19 +40,19 @@ def images_of(bed: Bed, subset: str) -> list[Path]:
 # ---- fields ----------------------------------------------------------------------------------
 
 
-def _blurred(bed: Bed, _: BedPlan) -> None:
+def _blurred(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
     path = next(iter(bed.pixels))
     bed.pixels[path] = np.asarray(cv2.GaussianBlur(bed.pixels[path], (0, 0), BLUR), dtype=np.uint8)
     bed.note("blurred", path)
 
 
-def _unreadable(bed: Bed, _: BedPlan) -> None:
+def _unreadable(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
     path = [p for p in bed.pixels if p not in bed.silent][-2]
     bed.cut.add(path)
     bed.note("unreadable image", path)
 
 
-def _unlabelled(bed: Bed, plan: BedPlan) -> None:
+def _unlabelled(bed: FaultyDatasetBuilder, plan: FaultPlan) -> None:
     subset, split = last_key(bed)
     power = subset.split("_")[1].upper()
     path = bed.root / subset / "Images" / split / file_name(0, 95, 95, power)
@@ -60,7 +60,7 @@ def _unlabelled(bed: Bed, plan: BedPlan) -> None:
     bed.note("unlabelled image", path)
 
 
-def _missing_archive(bed: Bed, _: BedPlan) -> None:
+def _missing_archive(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
     """A fifth of a subset's images was in an archive that did not unpack."""
     subset, _split = last_key(bed)
     for path in images_of(bed, subset)[::5]:
@@ -71,7 +71,7 @@ def _missing_archive(bed: Bed, _: BedPlan) -> None:
 # ---- subsets and the whole -------------------------------------------------------------------
 
 
-def _squeezed(bed: Bed, _: BedPlan) -> None:
+def _squeezed(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
     """The first subset's pictures are narrower than its record says, and its boxes with them."""
     subset = next(iter(bed.labels))[0]
     for path in images_of(bed, subset):
@@ -92,7 +92,7 @@ def _narrow(pixels: Pixels) -> Pixels:
     return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
-def _confounded(bed: Bed, _: BedPlan) -> None:
+def _confounded(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
     """Every diagnosis has a stain of its own."""
     subset = next(iter(bed.labels))[0]
     for path in images_of(bed, subset):
@@ -102,7 +102,7 @@ def _confounded(bed: Bed, _: BedPlan) -> None:
     bed.note("confounded", Path(f"{microscope}/{power}/{camera}"))
 
 
-def _one_slide(bed: Bed, _: BedPlan) -> None:
+def _one_slide(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
     """All lymphoblasts are on one patient's slide."""
     for content in bed.labels.values():
         patients = {i["id"]: str(i["file_name"]).split("_", 1)[0] for i in content["images"]}
@@ -112,24 +112,24 @@ def _one_slide(bed: Bed, _: BedPlan) -> None:
     bed.note("one slide", EVERYTHING)
 
 
-def _few_patients(bed: Bed, plan: BedPlan) -> None:
+def _few_patients(bed: FaultyDatasetBuilder, plan: FaultPlan) -> None:
     """Diagnoses of one or two patients a split, as in LLD; any small bed has it."""
     if plan.patients < 9:
         bed.note("few patients", EVERYTHING)
 
 
-def _reacquired(bed: Bed, plan: BedPlan) -> None:
+def _reacquired(bed: FaultyDatasetBuilder, plan: FaultPlan) -> None:
     """The same fields of the same patients in two subsets; any bed of two has it."""
     if len(plan.subsets) > 1:
         bed.note("re-acquisition", EVERYTHING)
 
 
-def _empty(bed: Bed, plan: BedPlan) -> None:
+def _empty(bed: FaultyDatasetBuilder, plan: FaultPlan) -> None:
     for subset in plan.empty:
         bed.note("empty subset", bed.root / subset)
 
 
-def _leak_within(bed: Bed, _: BedPlan) -> None:
+def _leak_within(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
     """In the first subset, one field of a train patient is in test."""
     subset = next(iter(bed.labels))[0]
     train, test = bed.labels[subset, "train"], bed.labels[subset, "test"]
@@ -152,13 +152,13 @@ def _leak_within(bed: Bed, _: BedPlan) -> None:
 # ---- label files -----------------------------------------------------------------------------
 
 
-def _named_none(bed: Bed, _: BedPlan) -> None:
+def _named_none(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
     """A white cell that anybody would know is named `none`."""
     bed.fresh(*last_key(bed))["category_id"] = 0
     bed.note("to ignore", EVERYTHING)
 
 
-def _orphan(bed: Bed, _: BedPlan) -> None:
+def _orphan(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
     key = last_key(bed)
     item = bed.copy(*key, bed.annotations(*key)[0], image_id=99_999)
     bed.note("orphan", bed.label_file(*key), item)
@@ -167,7 +167,7 @@ def _orphan(bed: Bed, _: BedPlan) -> None:
 def _text(kind: str, folder: str, place: str, edit: Edit) -> Plant:
     """A fault in the text labels of a field that no other fault has touched yet."""
 
-    def plant(bed: Bed, plan: BedPlan) -> None:
+    def plant(bed: FaultyDatasetBuilder, plan: FaultPlan) -> None:
         if folder == SPARSE and not plan.sparse:
             raise ConfigError(f"films: {kind!r} is a fault of sparse labels; plan them: sparse")
         subset, split = key = last_key(bed)
@@ -181,7 +181,7 @@ def _text(kind: str, folder: str, place: str, edit: Edit) -> Plant:
     return plant
 
 
-def _with_cells(bed: Bed, key: tuple[str, str]) -> list[Path]:
+def _with_cells(bed: FaultyDatasetBuilder, key: tuple[str, str]) -> list[Path]:
     """Return the images of a label file that hold a cell, and the sparse patch of each a cell."""
     found = dict.fromkeys(bed.image_of(*key, item) for item in bed.annotations(*key))
     for path in found:

@@ -12,14 +12,14 @@ from bloodfilm.evaluation.matching import match
 from bloodfilm.inference.decode import Detections
 from bloodfilm.inference.manifest import NUCLEATED
 from bloodfilm.models.detector import CellDetector
-from bloodfilm.training.data.sources import KINDS, CanonicalField, SourcedField, kind_of
+from bloodfilm.training.data.sources import OBJECT_TYPES, CanonicalField, SourcedField, kind_of
 from bloodfilm.training.tasks.common import to_tensor
 from bloodfilm.training.tasks.detector import pad
 
 MATCH_IOU = 0.5
 LEAST_SCORE = 0.1
 """Attributes are read of detections that score so much."""
-NUCLEATED_KIND = KINDS.index(NUCLEATED)
+NUCLEATED_KIND = OBJECT_TYPES.index(NUCLEATED)
 
 
 def with_values(item: CanonicalField, sourced: SourcedField, schema: Schema) -> CanonicalField:

@@ -14,7 +14,7 @@ _DENSE = 1.4
 _FOOT = 0.05
 
 
-def vary_look(image: Pixels, rng: Rng, strength: AugmentSection) -> Pixels:
+def vary_appearance(image: Pixels, rng: Rng, strength: AugmentSection) -> Pixels:
     """Return the image as another stain, lamp, lens and camera might have shown it.
 
     Args:

@@ -18,7 +18,7 @@ from bloodfilm.imaging.canonical import CROP_SIZE, CROP_UM, CanonicalView
 from bloodfilm.imaging.resample import BACKGROUND
 from bloodfilm.imaging.sources.image_file import open_image
 from bloodfilm.training.config import AugmentSection
-from bloodfilm.training.data.augment import random_orientation, random_stretch, vary_look
+from bloodfilm.training.data.augment import random_orientation, random_stretch, vary_appearance
 from bloodfilm.training.data.sharded import FieldStream, shuffled, times
 from bloodfilm.training.data.sources import Progress, SourcedField, training_view
 
@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Crops:
+class CellCrops:
     """Cells to read.
 
     Attributes:
@@ -56,9 +56,9 @@ class Crops:
     def __len__(self) -> int:
         return len(self.images)
 
-    def take(self, numbers: NDArray[np.int64]) -> "Crops":
+    def take(self, numbers: NDArray[np.int64]) -> "CellCrops":
         """Return some of the cells."""
-        return Crops(
+        return CellCrops(
             self.images[numbers],
             self.allowed[numbers],
             self.codes[numbers],
@@ -80,7 +80,7 @@ def label_groups(allowed: NDArray[np.bool_]) -> NDArray[np.bool_]:
     was never learnt.
 
     Args:
-        allowed: (n, leaves) as in `Crops`.
+        allowed: (n, leaves) as in `CellCrops`.
     """
     labels = np.unique(allowed[allowed.any(1)], axis=0)
     labels = labels[np.argsort(-labels.sum(1), kind="stable")]
@@ -91,7 +91,7 @@ def label_groups(allowed: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def load_crops(
     sourced: Sequence[SourcedField], schema: Schema, taxonomy: Taxonomy, progress: Progress
-) -> Crops:
+) -> CellCrops:
     """Open every field and cut out its nucleated cells.
 
     Cells that are ignored, unnamed or of another kind are left out; so is a field that cannot be
@@ -128,7 +128,7 @@ def load_crops(
             )
     if not images:
         raise ConfigError("data: no cell with a class to learn in these splits")
-    return Crops(
+    return CellCrops(
         np.concatenate(images),
         np.array(allowed, dtype=bool),
         np.array(codes, dtype=np.int64).reshape(len(allowed), -1),
@@ -234,7 +234,7 @@ class StreamedImages:
         return self._kept[number]
 
 
-def stream_crops(stream: FieldStream, schema: Schema, taxonomy: Taxonomy) -> Crops:
+def stream_crops(stream: FieldStream, schema: Schema, taxonomy: Taxonomy) -> CellCrops:
     """Return the cells of a stream: what is said of them as arrays, their crops as they are drawn.
 
     Sizes are not measured (0): that would take opening every field.
@@ -261,7 +261,7 @@ def stream_crops(stream: FieldStream, schema: Schema, taxonomy: Taxonomy) -> Cro
     number = np.concatenate(field_of)
     if not len(number):
         raise ConfigError("data: no cell with a class to learn in these splits")
-    return Crops(
+    return CellCrops(
         StreamedImages(stream, taxonomy, number, np.concatenate(nth)),
         np.concatenate(allowed).astype(bool),
         np.concatenate(codes),
@@ -271,7 +271,7 @@ def stream_crops(stream: FieldStream, schema: Schema, taxonomy: Taxonomy) -> Cro
 
 
 @dataclass(frozen=True)
-class CellOrder:
+class CellSampler:
     """In which order a turn draws the cells of a stream, and places beside them.
 
     The cells of a few fields are mixed, so that each field is opened once and soon forgotten.
@@ -298,7 +298,7 @@ class CellOrder:
         return numbers[np.lexsort((rng.random(len(numbers)), hand[numbers]))]
 
 
-def some_of_each(crops: Crops, most: int, seed: int) -> Crops:
+def some_of_each(crops: CellCrops, most: int, seed: int) -> CellCrops:
     """Return a stream's crops, no more than `most` of each label; crops in memory as they are."""
     if not isinstance(crops.images, StreamedImages):
         return crops
@@ -351,4 +351,4 @@ def varied_crop(
     linear = random_orientation(rng) @ random_stretch(rng, augment) * (STORE_UM / um_per_px)
     shift = rng.uniform(-1, 1, 2) * augment.shift * SIZE
     warped = centred(image, np.column_stack([linear, shift]))
-    return vary_look(warped, rng, augment)
+    return vary_appearance(warped, rng, augment)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bloodfilm.core import Region
 from bloodfilm.core.boxes import intersection
-from bloodfilm.training.data.samplers import Piece, Pool
+from bloodfilm.training.data.samplers import FieldCrop, Sampler
 from bloodfilm.training.data.sources import CanonicalField
 from bloodfilm.training.tasks.base import Key
 
@@ -22,7 +22,7 @@ TRIES = 5
 """Places looked at for a copy before it is left out."""
 
 
-class CopyPool:
+class CopyPasteSampler:
     """Fields of another pool, each with some marked cells of other fields copied into it.
 
     Every kind that is marked is copied equally often, turned and mirrored by chance. A copy hides
@@ -35,7 +35,7 @@ class CopyPool:
         copies: how many a field gets, on average.
     """
 
-    def __init__(self, fields: Sequence[CanonicalField], pool: Pool, copies: float) -> None:
+    def __init__(self, fields: Sequence[CanonicalField], pool: Sampler, copies: float) -> None:
         self.pool, self.copies = pool, copies
         donors: dict[int, list[tuple[CanonicalField, int]]] = {}
         for field in fields:
@@ -43,10 +43,10 @@ class CopyPool:
                 donors.setdefault(int(field.kinds[i]), []).append((field, int(i)))
         self.donors = [donors[kind] for kind in sorted(donors)]
 
-    def pieces(self, key: Key, rng: np.random.Generator) -> Iterator[Piece]:
+    def pieces(self, key: Key, rng: np.random.Generator) -> Iterator[FieldCrop]:
         """Yield the other pool's pieces with copies in them."""
         for piece in self.pool.pieces(key, rng):
-            yield Piece(self._with_copies(piece.field, rng), piece.dyes)
+            yield FieldCrop(self._with_copies(piece.field, rng), piece.dyes)
 
     def _with_copies(self, field: CanonicalField, rng: np.random.Generator) -> CanonicalField:
         count = int(rng.poisson(self.copies)) if self.donors else 0

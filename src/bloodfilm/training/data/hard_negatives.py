@@ -18,13 +18,13 @@ from bloodfilm.inference.manifest import NUCLEATED, RED_CELL
 from bloodfilm.training.config import LookalikeSection
 from bloodfilm.training.data.cell_crops import STORE_SIZE, STORE_UM, varied_crop, warp
 from bloodfilm.training.data.sources import (
-    KINDS,
+    OBJECT_TYPES,
     CanonicalField,
     Progress,
     SourcedField,
     load_field,
 )
-from bloodfilm.training.data.stain_augment import dyes_of, recolour
+from bloodfilm.training.data.stain_augment import recolour, stain_vectors
 
 EMPTY_UM = 2.5
 """An empty place is at least so far from the middle of every box."""
@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Lookalikes:
+class HardNegatives:
     """Places, some of them nucleated cells, most of them not.
 
     Attributes:
@@ -65,9 +65,9 @@ class Lookalikes:
         return varied_crop(image, rng, section.augment, um_per_px)
 
 
-def load_lookalikes(
+def load_hard_negatives(
     sourced: Sequence[SourcedField], section: LookalikeSection, seed: int, progress: Progress
-) -> Lookalikes:
+) -> HardNegatives:
     """Open every field and cut out its places: see `places_of`.
 
     A field that cannot be opened is reported and left out.
@@ -87,14 +87,14 @@ def load_lookalikes(
             at, is_cell = np.array([[width / 2, height / 2]]), np.array([_shows_cell(sourced[i])])
         else:
             at, is_cell = places_of(field, section, np.random.default_rng([seed, i]))
-        absorbed = dyes_of(field)
+        absorbed = stain_vectors(field)
         images += [cut(field.image, place) for place in at]
         nucleated += is_cell.tolist()
         dyes += [np.full((2, 3), np.nan) if absorbed is None else absorbed] * len(at)
         weights += [sourced[i].repeat] * len(at)
     if len(set(nucleated)) < 2:
         raise ConfigError("lookalikes: their data must hold nucleated cells and other things")
-    return Lookalikes(
+    return HardNegatives(
         np.stack(images), np.array(nucleated, dtype=bool), np.stack(dyes), np.array(weights)
     )
 
@@ -110,10 +110,10 @@ def places_of(
     at = centres(field.boxes)
     known = field.region.contains(at) if len(at) else np.zeros(0, bool)
     at, kinds = at[known], field.kinds[known]
-    red = np.flatnonzero(kinds == KINDS.index(RED_CELL))
+    red = np.flatnonzero(kinds == OBJECT_TYPES.index(RED_CELL))
     few = rng.permutation(red)[: section.red_cells]
-    keep = np.sort(np.concatenate([np.flatnonzero(kinds != KINDS.index(RED_CELL)), few]))
-    is_cell = kinds[keep] == KINDS.index(NUCLEATED)
+    keep = np.sort(np.concatenate([np.flatnonzero(kinds != OBJECT_TYPES.index(RED_CELL)), few]))
+    is_cell = kinds[keep] == OBJECT_TYPES.index(NUCLEATED)
     empty = _empty_places(field, section.empty, rng)
     return np.concatenate([at[keep], empty]), np.concatenate([is_cell, np.zeros(len(empty), bool)])
 

@@ -17,9 +17,9 @@ from bloodfilm.training.data.augment import (
     random_orientation,
     random_stretch,
     transform_boxes,
-    vary_look,
+    vary_appearance,
 )
-from bloodfilm.training.data.samplers import HeldPool, Piece, Pool
+from bloodfilm.training.data.samplers import FieldCrop, InMemorySampler, Sampler
 from bloodfilm.training.data.sources import CanonicalField
 from bloodfilm.training.data.stain_augment import recolour
 
@@ -28,7 +28,7 @@ MIN_VISIBLE = 0.3
 
 
 @dataclass
-class _Canvas:
+class _MosaicCanvas:
     """A picture in the making and its truth, in pixels of the canvas; `known` by location."""
 
     image: NDArray[np.uint8]
@@ -41,7 +41,7 @@ class _Canvas:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class MosaicSample:
     """One training image.
 
     Attributes:
@@ -73,15 +73,17 @@ class Mosaics:
 
     def __init__(
         self,
-        fields: Sequence[CanonicalField] | Pool,
+        fields: Sequence[CanonicalField] | Sampler,
         size: int,
         augment: AugmentSection,
         seed: int,
         border: float = 0.0,
     ) -> None:
         self.size, self.augment, self.seed, self.border = size, augment, seed, border
-        self.pool: Pool = (
-            HeldPool(fields, augment.recolour > 0) if isinstance(fields, Sequence) else fields
+        self.pool: Sampler = (
+            InMemorySampler(fields, augment.recolour > 0)
+            if isinstance(fields, Sequence)
+            else fields
         )
         self.stride = CellDetector.stride
 
@@ -90,11 +92,11 @@ class Mosaics:
         drawn = self.draw(key)
         return drawn.image, drawn.target
 
-    def draw(self, key: tuple[int, int]) -> Drawn:
+    def draw(self, key: tuple[int, int]) -> MosaicSample:
         """Return all there is of number `key[1]` of epoch `key[0]`."""
         rng = np.random.default_rng([self.seed, *key])
         size, grid = self.size, self.size // self.stride
-        canvas = _Canvas(
+        canvas = _MosaicCanvas(
             np.full((size, size, 3), BACKGROUND, np.uint8),
             np.full((size, size, 3), BACKGROUND, np.uint8),
             np.ones((grid, grid), bool),
@@ -112,12 +114,12 @@ class Mosaics:
                 x, tallest = x + width, max(tallest, height)
             y += tallest
         target, unmarked = self._target(canvas)
-        return Drawn(canvas.image, canvas.plain, target, unmarked)
+        return MosaicSample(canvas.image, canvas.plain, target, unmarked)
 
     def _paste(
         self,
-        canvas: _Canvas,
-        piece: Piece,
+        canvas: _MosaicCanvas,
+        piece: FieldCrop,
         corner: tuple[int, int],
         rng: np.random.Generator,
     ) -> tuple[int, int]:
@@ -147,13 +149,13 @@ class Mosaics:
         canvas.plain[y : y + take[1], x : x + take[0]] = patch
         if dyes is not None and rng.random() < self.augment.recolour:
             patch = recolour(patch, dyes, rng)
-        canvas.image[y : y + take[1], x : x + take[0]] = vary_look(patch, rng, self.augment)
+        canvas.image[y : y + take[1], x : x + take[0]] = vary_appearance(patch, rng, self.augment)
         self._paste_truth(canvas, field, matrix, (x, y, int(take[0]), int(take[1])))
         return int(take[0]), int(take[1])
 
     def _paste_truth(
         self,
-        canvas: _Canvas,
+        canvas: _MosaicCanvas,
         field: CanonicalField,
         matrix: NDArray[np.float64],
         place: tuple[int, int, int, int],
@@ -184,7 +186,7 @@ class Mosaics:
         ends = np.ceil(np.array([start, start + length]) / self.stride - 0.5)
         return int(ends[0]), int(ends[1])
 
-    def _target(self, canvas: _Canvas) -> tuple[Target, NDArray[np.bool_]]:
+    def _target(self, canvas: _MosaicCanvas) -> tuple[Target, NDArray[np.bool_]]:
         """Return what is known, and which locations nobody marked."""
         stride = self.stride
         ignored = np.zeros_like(canvas.known)

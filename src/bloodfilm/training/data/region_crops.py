@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from bloodfilm.core import Region
 from bloodfilm.core.boxes import centres, clip
 from bloodfilm.training.data.mosaics import Mosaics
-from bloodfilm.training.data.sources import KINDS, CanonicalField
+from bloodfilm.training.data.sources import OBJECT_TYPES, CanonicalField
 
 
 def cut_patches(field: CanonicalField, context: float) -> list[CanonicalField]:
@@ -41,7 +41,7 @@ def balanced(patches: Sequence[CanonicalField], power: float) -> list[CanonicalF
     Source: repeat factor sampling, LVIS, arXiv 1908.03195, section 4, with the most common kind's
     frequency as threshold.
     """
-    held = np.array([[kind in p.kinds for kind in range(len(KINDS))] for p in patches])
+    held = np.array([[kind in p.kinds for kind in range(len(OBJECT_TYPES))] for p in patches])
     often = held.mean(axis=0)
     factors = (often.max() / np.maximum(often, 1e-9)) ** power
     counts = np.where(held, factors, 1.0).max(axis=1)

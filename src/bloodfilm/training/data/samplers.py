@@ -9,9 +9,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from bloodfilm.core.errors import BloodfilmError, ConfigError
-from bloodfilm.training.data.sharded import FieldStream, Turns
+from bloodfilm.training.data.sharded import EpochOrder, FieldStream
 from bloodfilm.training.data.sources import CanonicalField, SourcedField, load_field
-from bloodfilm.training.data.stain_augment import Dyes, dyes_of
+from bloodfilm.training.data.stain_augment import StainVectors, stain_vectors
 from bloodfilm.training.tasks.base import Key
 
 SPACING = 12
@@ -24,36 +24,36 @@ MOST_FAILURES = 200
 _log = logging.getLogger(__name__)
 
 
-class Piece(NamedTuple):
+class FieldCrop(NamedTuple):
     """A field to cut from, and what its dyes absorb, where that is to be varied and is known."""
 
     field: CanonicalField
-    dyes: Dyes | None
+    dyes: StainVectors | None
 
 
-class Pool(Protocol):
+class Sampler(Protocol):
     """Fields to draw pieces from."""
 
-    def pieces(self, key: Key, rng: np.random.Generator) -> Iterator[Piece]:
+    def pieces(self, key: Key, rng: np.random.Generator) -> Iterator[FieldCrop]:
         """Yield pieces for one training image, as many as it takes."""
         ...
 
 
-class HeldPool:
+class InMemorySampler:
     """Fields in memory, drawn at random, as often as each says."""
 
     def __init__(self, fields: Sequence[CanonicalField], dyes: bool) -> None:
-        self.listed = [Piece(f, dyes_of(f) if dyes else None) for f in fields]
+        self.listed = [FieldCrop(f, stain_vectors(f) if dyes else None) for f in fields]
         self.cumulative = np.cumsum([f.repeat for f in fields])
 
-    def pieces(self, key: Key, rng: np.random.Generator) -> Iterator[Piece]:
+    def pieces(self, key: Key, rng: np.random.Generator) -> Iterator[FieldCrop]:
         """Yield pieces of fields drawn by `rng`."""
         while True:
             at = rng.random() * self.cumulative[-1]
             yield self.listed[int(np.searchsorted(self.cumulative, at, side="right"))]
 
 
-class StreamedPool:
+class ShardedSampler:
     """Fields of a stream, opened in its order; every training image goes on where the last began.
 
     A field that cannot be opened is reported once and passed over.
@@ -83,9 +83,9 @@ class StreamedPool:
         then: Callable[[CanonicalField, SourcedField], CanonicalField] | None = None,
     ) -> None:
         self.stream, self.um_per_px, self.dyes, self.then = stream, um_per_px, dyes, then
-        self.turns = Turns(stream, seed)
+        self.turns = EpochOrder(stream, seed)
         self.failed: set[int] = set()
-        self._kept: OrderedDict[int, Piece] = OrderedDict()
+        self._kept: OrderedDict[int, FieldCrop] = OrderedDict()
         first = (self._opened(self.turns[i]) for i in range(min(MEASURED_FIELDS, len(stream))))
         sizes = [p.field.image.shape for p in first if p is not None]
         if not sizes:
@@ -94,7 +94,7 @@ class StreamedPool:
         self.fields_an_image = area / mean
         self.samples = samples or max(1, round(self.turns.length / self.fields_an_image))
 
-    def pieces(self, key: Key, rng: np.random.Generator) -> Iterator[Piece]:
+    def pieces(self, key: Key, rng: np.random.Generator) -> Iterator[FieldCrop]:
         """Yield fields from the place of this image in the stream on, some places apart."""
         epoch, number = key
         start = int((epoch * self.samples + number) * self.fields_an_image)
@@ -111,7 +111,7 @@ class StreamedPool:
                     "them, `bloodfilm data audit` says what is wrong"
                 )
 
-    def _opened(self, number: int) -> Piece | None:
+    def _opened(self, number: int) -> FieldCrop | None:
         if number in self.failed:
             return None
         if number not in self._kept:
@@ -126,9 +126,9 @@ class StreamedPool:
         self._kept.move_to_end(number)
         return self._kept[number]
 
-    def _read(self, number: int) -> Piece:
+    def _read(self, number: int) -> FieldCrop:
         sourced = self.stream[number]
         field = load_field(sourced, self.um_per_px)
         if self.then is not None:
             field = self.then(field, sourced)
-        return Piece(field, dyes_of(field) if self.dyes else None)
+        return FieldCrop(field, stain_vectors(field) if self.dyes else None)

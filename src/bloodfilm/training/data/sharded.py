@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from bloodfilm.core import Dataset, Field, Schema
 from bloodfilm.formats.parquet.columns import CellColumns, columns_of
-from bloodfilm.formats.parquet.index import Head, IndexFields
+from bloodfilm.formats.parquet.index import FieldHeader, IndexFields
 from bloodfilm.formats.parquet.subset import ChosenFields, choose
 from bloodfilm.training.data.sources import SourcedField
 from bloodfilm.training.tasks.base import Key
@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Part:
+class DatasetShard:
     """The fields of one source: those of an index, or a list."""
 
     fields: ChosenFields | Sequence[Field]
@@ -81,7 +81,7 @@ def fields_in(dataset: Dataset, splits: Sequence[str]) -> ChosenFields | list[Fi
     missing = 0
     files = lru_cache(maxsize=256)(_files_of)
 
-    def keep(head: Head) -> Head | None:
+    def keep(head: FieldHeader) -> FieldHeader | None:
         nonlocal missing
         if splits and head.origin["split"] not in splits:
             return None
@@ -108,7 +108,7 @@ def _files_of(folder: str) -> frozenset[str]:
 class FieldStream(Sequence[SourcedField]):
     """The fields of several sources, one of them an index or more; none is held."""
 
-    def __init__(self, parts: Sequence[Part]) -> None:
+    def __init__(self, parts: Sequence[DatasetShard]) -> None:
         self.parts = tuple(parts)
         self.starts = np.cumsum([0, *(len(p.fields) for p in self.parts)]).tolist()
 
@@ -166,7 +166,7 @@ class FieldStream(Sequence[SourcedField]):
         return shuffled(self.shards, times(self.repeats, seed), [seed, ORDER, turn])
 
 
-def _kept(part: Part, keep: Callable[[Field], bool]) -> Part:
+def _kept(part: DatasetShard, keep: Callable[[Field], bool]) -> DatasetShard:
     """Return a part with some of its fields, and their groups."""
     verdicts: list[bool] = []
 
@@ -183,7 +183,7 @@ def _kept(part: Part, keep: Callable[[Field], bool]) -> Part:
     return replace(part, fields=fields, groups=groups)
 
 
-def field_of(head: Head) -> Field:
+def field_of(head: FieldHeader) -> Field:
     """Return the field that a head is of, without its cells."""
     return Field(Path(head.path), head.width, head.height, (), **head.origin)
 
@@ -195,7 +195,7 @@ def annotated(sourced: Sequence[SourcedField]) -> Sequence[SourcedField]:
     return [s for s in sourced if not s.field.region.is_nothing]
 
 
-class Heads(Sequence[SourcedField]):
+class FieldHeaders(Sequence[SourcedField]):
     """Fields of a stream or a list as often as needed, without cells where those are not held."""
 
     def __init__(self, *sourced: Sequence[SourcedField]) -> None:
@@ -242,7 +242,7 @@ class Ordered(Protocol):
         ...
 
 
-class Turns:
+class EpochOrder:
     """An endless sequence of numbers, turn after turn; no more than two turns are kept."""
 
     def __init__(self, source: Ordered, seed: int) -> None:

@@ -17,10 +17,10 @@ from bloodfilm.imaging.red_cells import background_colour
 from bloodfilm.imaging.scale import RED_CELL_UM
 from bloodfilm.imaging.sources.image_file import open_image
 from bloodfilm.inference.manifest import NUCLEATED, PLATELET, RED_CELL
-from bloodfilm.splits.disjoint import dataset_in_split, group_keys, prove_apart
-from bloodfilm.training.config import Source
+from bloodfilm.splits.disjoint import check_disjoint, dataset_in_split, group_keys
+from bloodfilm.training.config import DatasetConfig
 
-KINDS = (NUCLEATED, RED_CELL, PLATELET)
+OBJECT_TYPES = (NUCLEATED, RED_CELL, PLATELET)
 _log = logging.getLogger(__name__)
 Progress = Callable[[Iterable[int], int, str], Iterable[int]]
 
@@ -39,16 +39,16 @@ class SourcedField:
     split_file: Path | None = None
 
 
-def open_sources(sources: Sequence[Source], root: Path) -> Sequence[SourcedField]:
+def open_sources(sources: Sequence[DatasetConfig], root: Path) -> Sequence[SourcedField]:
     """Return the fields of all sources, in order: a list, or a `FieldStream` if one is an index.
 
     Raises:
         ConfigError: if a source's splits hold no field, or its split file leaks.
         DataError: if a data set or a split file cannot be read.
     """
-    from bloodfilm.training.data.sharded import FieldStream, Part, fields_in
+    from bloodfilm.training.data.sharded import DatasetShard, FieldStream, fields_in
 
-    parts: list[Part] = []
+    parts: list[DatasetShard] = []
     for source in sources:
         dataset = open_dataset(root / source.path, format=source.format, **source.options)
         for problem in dataset.problems:
@@ -63,23 +63,23 @@ def open_sources(sources: Sequence[Source], root: Path) -> Sequence[SourcedField
                 f"{root / source.path}: no field in splits {', '.join(source.splits) or '(any)'}"
             )
         groups = group_keys(file, split, fields) if file and split else ()
-        parts.append(Part(fields, dataset, source.repeat, groups, file))
+        parts.append(DatasetShard(fields, dataset, source.repeat, groups, file))
     if any(part.streamed for part in parts):
         return FieldStream(parts)
     return [part.at(i, field) for part in parts for i, field in enumerate(part.fields)]
 
 
-def refuse_leaks(
+def check_split_disjoint(
     train: Sequence[SourcedField], validation: Sequence[SourcedField]
 ) -> dict[str, Any]:
-    """Return the proof that both sides share nothing, for the run's record; see `prove_apart`.
+    """Return the proof that both sides share nothing, for the run's record; see `check_disjoint`.
 
     Raises:
         ConfigError: if a field, a patient, a twin, a physical cell or a file is on both sides.
     """
-    from bloodfilm.training.data.sharded import Heads
+    from bloodfilm.training.data.sharded import FieldHeaders
 
-    return prove_apart(Heads(train), Heads(validation))
+    return check_disjoint(FieldHeaders(train), FieldHeaders(validation))
 
 
 def training_view(field: Field, image: NDArray[np.uint8]) -> CanonicalView:
@@ -135,7 +135,7 @@ class CanonicalField:
 
     Attributes:
         image: (H, W, 3) RGB at `um_per_px`.
-        boxes: (n, 4) x, y, w, h; kinds: (n,) index into `KINDS`.
+        boxes: (n, 4) x, y, w, h; kinds: (n,) index into `OBJECT_TYPES`.
         ignore: (m, 4) boxes that are neither cells nor background.
         region: where every cell is known.
         repeat: how often an epoch draws it, relative to others.
@@ -157,11 +157,11 @@ def kind_of(label: str | None, dataset: Dataset) -> int | None:
     if label is None:
         return None
     path = dataset.taxonomy.path(label)
-    return next((i for i, kind in enumerate(KINDS) if kind in path), None)
+    return next((i for i, kind in enumerate(OBJECT_TYPES) if kind in path), None)
 
 
 @dataclass(frozen=True)
-class Truth:
+class FieldTargets:
     """The boxed objects of a field, in its own pixels: see `CanonicalField`."""
 
     boxes: NDArray[np.float64]
@@ -169,7 +169,7 @@ class Truth:
     ignore: NDArray[np.float64]
 
 
-def truth_of(sourced: SourcedField) -> Truth:
+def truth_of(sourced: SourcedField) -> FieldTargets:
     """Return a field's boxes by kind; what is ignored or could be of several kinds is apart."""
     boxes, kinds, ignore = [], [], []
     for cell in sourced.field.cells:
@@ -181,7 +181,7 @@ def truth_of(sourced: SourcedField) -> Truth:
         else:
             boxes.append(cell.box)
             kinds.append(kind)
-    return Truth(
+    return FieldTargets(
         np.array(boxes, dtype=np.float64).reshape(-1, 4),
         np.array(kinds, dtype=np.int64),
         np.array(ignore, dtype=np.float64).reshape(-1, 4),

@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 
 from bloodfilm.imaging.resample import BACKGROUND
 from bloodfilm.imaging.stain import absorbance
-from bloodfilm.training.data.sources import KINDS, CanonicalField
+from bloodfilm.training.data.sources import OBJECT_TYPES, CanonicalField
 
-Dyes = NDArray[np.float64]
+StainVectors = NDArray[np.float64]
 _RIDGE = 0.02
 _MIN_ANGLE = 0.12
 FAINTEST, DARKEST = 0.12, 1.3
 """Least and greatest absorbance (natural logarithm) of a red cell in its strongest channel."""
 
 
-def dyes_of(field: CanonicalField) -> Dyes | None:
+def stain_vectors(field: CanonicalField) -> StainVectors | None:
     """Return what nuclei and red cells of a field absorb, (2, 3) natural-log RGB densities.
 
     Nuclei are the darkest quarter of the nucleated cells' boxes, red cells the middle of theirs.
@@ -42,7 +42,7 @@ def dyes_of(field: CanonicalField) -> Dyes | None:
 def _pixels(field: CanonicalField, kind: str, share: float) -> NDArray[np.float64]:
     """Return the densities (n, 3) of the middle share of every box of a kind."""
     parts = [np.zeros((0, 3))]
-    for box in field.boxes[field.kinds == KINDS.index(kind)]:
+    for box in field.boxes[field.kinds == OBJECT_TYPES.index(kind)]:
         w, h = box[2:] * share
         x, y = box[:2] + (box[2:] - (w, h)) / 2
         cut = field.image[int(max(y, 0)) : int(y + h) + 1 : 2, int(max(x, 0)) : int(x + w) + 1 : 2]
@@ -50,12 +50,14 @@ def _pixels(field: CanonicalField, kind: str, share: float) -> NDArray[np.float6
     return np.concatenate(parts)
 
 
-def recolour(image: NDArray[np.uint8], dyes: Dyes, rng: np.random.Generator) -> NDArray[np.uint8]:
+def recolour(
+    image: NDArray[np.uint8], dyes: StainVectors, rng: np.random.Generator
+) -> NDArray[np.uint8]:
     """Return the image with its red cells in a random colour and darkness.
 
     Args:
         image: (H, W, 3) canonical pixels.
-        dyes: what its nuclei and red cells absorb, see `dyes_of`.
+        dyes: what its nuclei and red cells absorb, see `stain_vectors`.
         rng: source of all chance.
     """
     density = absorbance(image, BACKGROUND).astype(np.float32)

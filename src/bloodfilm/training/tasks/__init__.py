@@ -17,9 +17,9 @@ def make_task(config: Config, root: Path, progress: Progress) -> Task:
         from bloodfilm.training.tasks.sparse import SparseTask
 
         return SparseTask(config, root, progress)
-    from bloodfilm.training.tasks.classifier import ReaderTask
+    from bloodfilm.training.tasks.classifier import ClassifierTask
 
-    return ReaderTask(config, root, progress)
+    return ClassifierTask(config, root, progress)
 
 
 __all__ = ["Task", "make_task"]

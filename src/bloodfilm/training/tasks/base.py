@@ -53,7 +53,7 @@ class Task(Protocol):
 
 
 @runtime_checkable
-class Taught(Protocol):
+class UsesEmaTeacher(Protocol):
     """A task that learns from the averaged weights too; the loop looks for these three methods."""
 
     def observe(self, average: nn.Module) -> None:

@@ -16,11 +16,11 @@ from bloodfilm.core.attributes import Schema, schema_named
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.imaging.canonical import CROP_SIZE, CROP_UM, DETECTOR_UM
 from bloodfilm.losses.classification import attribute_losses, tree_loss
-from bloodfilm.models.classifier import CellReader
+from bloodfilm.models.classifier import CellClassifierNet
 from bloodfilm.training.config import Config
 from bloodfilm.training.data.cell_crops import (
-    CellOrder,
-    Crops,
+    CellCrops,
+    CellSampler,
     StreamedImages,
     label_groups,
     load_crops,
@@ -29,16 +29,21 @@ from bloodfilm.training.data.cell_crops import (
     some_of_each,
     varied_crop,
 )
-from bloodfilm.training.data.hard_negatives import Lookalikes, load_lookalikes
-from bloodfilm.training.data.sharded import Heads, NumberedKeys, Turns
-from bloodfilm.training.data.sources import Progress, SourcedField, open_sources, refuse_leaks
-from bloodfilm.training.networks import build_reader
+from bloodfilm.training.data.hard_negatives import HardNegatives, load_hard_negatives
+from bloodfilm.training.data.sharded import EpochOrder, FieldHeaders, NumberedKeys
+from bloodfilm.training.data.sources import (
+    Progress,
+    SourcedField,
+    check_split_disjoint,
+    open_sources,
+)
+from bloodfilm.training.networks import build_classifier
 from bloodfilm.training.tasks.base import Key
 from bloodfilm.training.tasks.common import describe_sources, start_network, to_tensor
 
 Sample = tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.int64], bool]
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
-LOOKALIKES = 13
+HARD_NEGATIVES = 13
 """Stream of chance beside the cells' own."""
 EVALUATION_BATCH = 64
 PROTOTYPE_CELLS = 200
@@ -50,7 +55,7 @@ def crop_scale(config: Config) -> float:
     return DETECTOR_UM if config.model.reads == "roi" else CROP_UM
 
 
-class ReaderTask:
+class ClassifierTask:
     """Names a cell to the depth of its label, answers the schema's attributes, confirms the cell.
 
     The last is learnt from lookalikes, where the configuration names some.
@@ -68,7 +73,9 @@ class ReaderTask:
         held = open_sources(config.data.validation, root)
         others = open_sources(config.lookalikes.train, root)
         held_others = open_sources(config.lookalikes.validation, root)
-        self.split = refuse_leaks(Heads(train, others), Heads(held, held_others))
+        self.split = check_split_disjoint(
+            FieldHeaders(train, others), FieldHeaders(held, held_others)
+        )
         self.sources = {
             "train": describe_sources(train),
             "validation": describe_sources(held),
@@ -83,7 +90,7 @@ class ReaderTask:
         self.turns = self._turns()
         self.value_weights = value_weights(self.train, self.schema, config.loss.balance)
         torch.manual_seed(config.seed)
-        self.network = build_reader(config, self.schema)
+        self.network = build_classifier(config, self.schema)
         some = np.random.default_rng(config.seed).permutation(len(self.train))[:256]
         start_network(
             self.network,
@@ -92,13 +99,15 @@ class ReaderTask:
             (plain_crop(self.train.images[self._openable(i)], self.um_per_px) for i in some),
         )
 
-    def _lookalikes(self, sourced: Sequence[SourcedField], progress: Progress) -> Lookalikes | None:
+    def _lookalikes(
+        self, sourced: Sequence[SourcedField], progress: Progress
+    ) -> HardNegatives | None:
         if not sourced:
             return None
-        return load_lookalikes(sourced, self.config.lookalikes, self.config.seed, progress)
+        return load_hard_negatives(sourced, self.config.lookalikes, self.config.seed, progress)
 
     @property
-    def model(self) -> CellReader:
+    def model(self) -> CellClassifierNet:
         """The reader."""
         return self.network
 
@@ -126,13 +135,13 @@ class ReaderTask:
             return self.train.weights
         return np.concatenate([self.train.weights, self.others.weights])
 
-    def _turns(self) -> Turns | None:
+    def _turns(self) -> EpochOrder | None:
         """Return the order of a stream's cells; `None` where they are in memory."""
         images = self.train.images
         if not isinstance(images, StreamedImages):
             return None
-        order = CellOrder(images.stream, images.field_of, self._weights())
-        return Turns(order, self.config.seed)
+        order = CellSampler(images.stream, images.field_of, self._weights())
+        return EpochOrder(order, self.config.seed)
 
     def _openable(self, i: int) -> int:
         """Return a cell, or another where its field is of a stream and cannot be opened."""
@@ -152,7 +161,7 @@ class ReaderTask:
     def _lookalike(self, epoch: int, i: int) -> Sample:
         """Vary one place; of class and attributes it says nothing."""
         assert self.others is not None
-        rng = np.random.default_rng([self.config.seed, LOOKALIKES, epoch, i])
+        rng = np.random.default_rng([self.config.seed, HARD_NEGATIVES, epoch, i])
         crop = self.others.varied(i, rng, self.config.lookalikes, self.um_per_px)
         nothing = np.zeros_like(self.train.allowed[0]), np.full_like(self.train.codes[0], -1)
         return crop, *nothing, bool(self.others.nucleated[i])
@@ -188,7 +197,7 @@ class ReaderTask:
 
         With lookalikes also the balanced accuracy of telling nucleated cells from them.
         """
-        assert isinstance(model, CellReader)
+        assert isinstance(model, CellClassifierNet)
         outputs = read_crops(model, self.held, device, self.um_per_px)
         right = self.held.allowed[np.arange(len(self.held)), outputs["classes"].argmax(1)]
         named = self.held.allowed.any(1)
@@ -212,7 +221,7 @@ class ReaderTask:
     @torch.no_grad()
     def finish(self, model: nn.Module, device: torch.device) -> None:
         """Set the class prototypes that `novelty` measures against, from the training cells."""
-        assert isinstance(model, CellReader)
+        assert isinstance(model, CellClassifierNet)
         cells = some_of_each(self.train, PROTOTYPE_CELLS, self.config.seed)
         description = read_crops(model, cells, device, self.um_per_px)["description"]
         # A class never seen is near to nothing.
@@ -243,7 +252,7 @@ class ReaderTask:
         }
 
 
-def value_weights(crops: Crops, schema: Schema, balance: float) -> dict[str, Tensor]:
+def value_weights(crops: CellCrops, schema: Schema, balance: float) -> dict[str, Tensor]:
     """Return a weight per value of every attribute that has two values or more in the data.
 
     The weight is frequency to the power `-balance`, scaled so that the mean weight of a training
@@ -263,14 +272,17 @@ def value_weights(crops: Crops, schema: Schema, balance: float) -> dict[str, Ten
 
 
 def read_crops(
-    model: CellReader, crops: Crops, device: torch.device, um_per_px: float = CROP_UM
+    model: CellClassifierNet, crops: CellCrops, device: torch.device, um_per_px: float = CROP_UM
 ) -> dict[str, NDArray[np.float32]]:
     """Return the reader's outputs on stored crops, rows in their order."""
     return read_images(model, (plain_crop(i, um_per_px) for i in crops.images), device)
 
 
 def confirm(
-    model: CellReader, places: Lookalikes, device: torch.device, um_per_px: float = CROP_UM
+    model: CellClassifierNet,
+    places: HardNegatives,
+    device: torch.device,
+    um_per_px: float = CROP_UM,
 ) -> NDArray[np.float32]:
     """Return the reader's logits (n,) for a nucleated cell in the middle of every place."""
     plain = (plain_crop(image, um_per_px) for image in places.images)
@@ -279,7 +291,7 @@ def confirm(
 
 @torch.no_grad()
 def read_images(
-    model: CellReader, crops: Iterable[NDArray[np.uint8]], device: torch.device
+    model: CellClassifierNet, crops: Iterable[NDArray[np.uint8]], device: torch.device
 ) -> dict[str, NDArray[np.float32]]:
     """Return the reader's outputs on crops as it sees them, rows in their order."""
     parts: list[dict[str, Tensor]] = []

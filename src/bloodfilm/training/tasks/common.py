@@ -15,7 +15,7 @@ from bloodfilm.core.errors import ConfigError
 from bloodfilm.models.backbone import Backbone, load_folded, unfold_batch_norm
 from bloodfilm.training.checkpoint import load_checkpoint
 from bloodfilm.training.config import Config
-from bloodfilm.training.data.sharded import Heads
+from bloodfilm.training.data.sharded import FieldHeaders
 from bloodfilm.training.data.sources import SourcedField
 
 PACKAGE = "package:"
@@ -76,7 +76,7 @@ def to_tensor(images: Sequence[NDArray[np.uint8]]) -> Tensor:
 def describe_sources(sourced: Sequence[SourcedField]) -> list[dict[str, Any]]:
     """Return, per data set, its name, licence and number of fields by split."""
     counts: Counter[tuple[str, str, str]] = Counter()
-    for item in Heads(sourced):
+    for item in FieldHeaders(sourced):
         counts[
             item.dataset.name, item.dataset.licence or "not stated", item.field.split or "none"
         ] += 1

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bloodfilm.core import DEFAULT_TAXONOMY, Box, Cell, CellResult, Field
-from bloodfilm.evaluation.class_granularity import parse_level
+from bloodfilm.evaluation.class_granularity import parse_granularity
 from bloodfilm.evaluation.detection import coco_scores, prepare
 from bloodfilm.imaging.canonical import DETECTOR_UM
 from bloodfilm.imaging.resample import BACKGROUND
@@ -20,16 +20,16 @@ from bloodfilm.losses.targets import Target, TargetBatch
 from bloodfilm.models.detector import CellDetector
 from bloodfilm.training.config import Config
 from bloodfilm.training.data.mosaics import Mosaics
-from bloodfilm.training.data.samplers import Pool, StreamedPool
+from bloodfilm.training.data.samplers import Sampler, ShardedSampler
 from bloodfilm.training.data.sharded import FieldStream, annotated
 from bloodfilm.training.data.sources import (
-    KINDS,
+    OBJECT_TYPES,
     CanonicalField,
     Progress,
     SourcedField,
+    check_split_disjoint,
     load_fields,
     open_sources,
-    refuse_leaks,
 )
 from bloodfilm.training.networks import build_detector
 from bloodfilm.training.tasks.base import Key
@@ -67,7 +67,7 @@ def detect(
     )
 
 
-class Finding:
+class DetectionTaskBase:
     """What all tasks share that train a detector: its judging and its record.
 
     Attributes:
@@ -115,21 +115,21 @@ class Finding:
     def record(self) -> dict[str, Any]:
         """Return vocabulary, data and sizes."""
         return {
-            "kinds": list(KINDS),
+            "kinds": list(OBJECT_TYPES),
             "um_per_px": DETECTOR_UM,
             "sources": self.sources,
             "split": self.split,
         }
 
 
-class DetectorTask(Finding):
+class DetectorTask(DetectionTaskBase):
     """Finds nucleated cells, red cells and platelets."""
 
     def __init__(self, config: Config, root: Path, progress: Progress) -> None:
         self.config = config
         train = open_sources(config.data.train, root)
         held = open_sources(config.data.validation, root)
-        self.split = refuse_leaks(train, held)
+        self.split = check_split_disjoint(train, held)
         train, held = annotated(train), annotated(held)
         self.sources = {"train": describe_sources(train), "validation": describe_sources(held)}
         pool, self.samples = make_pool(train, config, progress)
@@ -161,13 +161,13 @@ class DetectorTask(Finding):
 
 def make_pool(
     train: Sequence[SourcedField], config: Config, progress: Progress
-) -> tuple[Pool | Sequence[CanonicalField], int]:
+) -> tuple[Sampler | Sequence[CanonicalField], int]:
     """Return where mosaics come from, and how many an epoch has: as many as the fields fill."""
     um_per_px, scale = DETECTOR_UM / Mosaics.oversampling, Mosaics.oversampling**2
     area, samples = scale * config.data.size**2, config.optim.samples
     if isinstance(train, FieldStream):
         dyes = config.augment.recolour > 0
-        pool = StreamedPool(
+        pool = ShardedSampler(
             train, um_per_px, area=area, samples=samples, seed=config.seed, dyes=dyes
         )
         return pool, pool.samples
@@ -187,7 +187,7 @@ def score_results(
     fields: Sequence[CanonicalField], results: Sequence[Sequence[CellResult]]
 ) -> dict[str, float]:
     """Return the same of an analyser's results, boxes being in the fields' pixels."""
-    level = parse_level("detector", DEFAULT_TAXONOMY)
+    level = parse_granularity("detector", DEFAULT_TAXONOMY)
     scores = coco_scores(prepare([_truth(f) for f in fields], results, level))
     metrics = {"ap": scores.ap, "ap50": scores.ap50}
     for kind, values in scores.per_class.items():
@@ -197,14 +197,14 @@ def score_results(
 
 
 def _truth(item: CanonicalField) -> Field:
-    named = [Cell(_box(b), KINDS[k]) for b, k in zip(item.boxes, item.kinds, strict=True)]
+    named = [Cell(_box(b), OBJECT_TYPES[k]) for b, k in zip(item.boxes, item.kinds, strict=True)]
     ignored = [Cell(_box(b), None, ignore=True) for b in item.ignore]
     return Field(Path(), cells=tuple(named + ignored), region=item.region)
 
 
 def _results(found: Detections) -> list[CellResult]:
     return [
-        CellResult(_box(box), float(score), KINDS[kind], KINDS[kind], float(score))
+        CellResult(_box(box), float(score), OBJECT_TYPES[kind], OBJECT_TYPES[kind], float(score))
         for box, score, kind in zip(found.boxes, found.scores, found.kinds, strict=True)
     ]
 

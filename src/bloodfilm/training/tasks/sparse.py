@@ -22,30 +22,30 @@ from bloodfilm.models.attribute_heads import AttributeBranch
 from bloodfilm.models.detector import CellDetector
 from bloodfilm.training.config import Config
 from bloodfilm.training.data.attribute_targets import NUCLEATED_KIND, judge_values, with_values
-from bloodfilm.training.data.copy_paste import CopyPool
-from bloodfilm.training.data.mosaics import Drawn, Mosaics
+from bloodfilm.training.data.copy_paste import CopyPasteSampler
+from bloodfilm.training.data.mosaics import Mosaics, MosaicSample
 from bloodfilm.training.data.region_crops import balanced, cut_patches
-from bloodfilm.training.data.samplers import HeldPool, Pool
+from bloodfilm.training.data.samplers import InMemorySampler, Sampler
 from bloodfilm.training.data.sources import (
-    KINDS,
+    OBJECT_TYPES,
     CanonicalField,
     Progress,
+    check_split_disjoint,
     load_fields,
     open_sources,
-    refuse_leaks,
 )
 from bloodfilm.training.networks import build_detector
 from bloodfilm.training.pseudo_labels import (
     LEAST_SCORE,
-    Opinion,
-    Reliability,
-    Turn,
+    Augmentation,
+    PrecisionCalibrator,
+    TeacherPrediction,
     pseudo_target,
     similarity_loss,
 )
 from bloodfilm.training.tasks.base import Key
 from bloodfilm.training.tasks.common import describe_sources, start_network, to_tensor
-from bloodfilm.training.tasks.detector import Finding
+from bloodfilm.training.tasks.detector import DetectionTaskBase
 
 SIMILARITY_SHARE = 2 / 3
 PATCHES, TURNS = 11, 12
@@ -56,7 +56,7 @@ PATCHES, TURNS = 11, 12
 class Sample:
     """One training image, its turn for the teacher, and how far the run is, in [0, 1]."""
 
-    drawn: Drawn
+    drawn: MosaicSample
     turn: int
     progress: float
 
@@ -82,13 +82,13 @@ class Batch:
         return self.samples[0].progress
 
 
-class SparseTask(Finding):
+class SparseTask(DetectionTaskBase):
     """Finds cells from regions of fields; a teacher labels the rest."""
 
     def __init__(self, config: Config, root: Path, progress: Progress) -> None:
         train = open_sources(config.data.train, root)
         held = open_sources(config.data.validation, root)
-        proof = refuse_leaks(train, held)
+        proof = check_split_disjoint(train, held)
         held = [s for s in held if not s.field.region.is_nothing]
         schema = schema_named(config.data.schemas)
         then = (lambda f, s: with_values(f, s, schema)) if config.sparse.attributes else None
@@ -134,15 +134,15 @@ class SparseTask(Finding):
         if not patches:
             raise ConfigError("data: no field of these splits has an annotated region")
         whole = balanced(whole, self.rules.balance)
-        pool: Pool = HeldPool(whole, config.augment.recolour > 0)
+        pool: Sampler = InMemorySampler(whole, config.augment.recolour > 0)
         if self.rules.copies:
-            pool = CopyPool(whole, pool, self.rules.copies)
+            pool = CopyPasteSampler(whole, pool, self.rules.copies)
         self.whole = Mosaics(pool, data.size, config.augment, config.seed, border)
         patches = balanced(patches, self.rules.balance)
         self.patches = Mosaics(patches, data.size, config.augment, config.seed + PATCHES, border)
         area = sum(f.image.shape[0] * f.image.shape[1] for f in whole) / Mosaics.oversampling**2
         self.samples = config.optim.samples or max(1, round(area / data.size**2))
-        self.reliability = Reliability(len(KINDS))
+        self.reliability = PrecisionCalibrator(len(OBJECT_TYPES))
         self.teacher: CellDetector | None = None
         torch.manual_seed(config.seed)
         self.network = build_detector(config)
@@ -184,7 +184,7 @@ class SparseTask(Finding):
         if self.rules.teacher == "average" and self._teaches(samples[0].progress):
             seen = [s.drawn.plain if self.rules.views else s.drawn.image for s in samples]
             plain = to_tensor(
-                [Turn(s.turn).image(image) for s, image in zip(samples, seen, strict=True)]
+                [Augmentation(s.turn).image(image) for s, image in zip(samples, seen, strict=True)]
             )
         marked = TargetBatch.collate([s.drawn.target for s in samples])
         return Batch(to_tensor([s.drawn.image for s in samples]), plain, marked, samples)
@@ -248,14 +248,14 @@ class SparseTask(Finding):
         self, model: CellDetector, levels: list[Tensor], outputs: dict[str, Tensor], batch: Batch
     ) -> list[Target]:
         """Return what the teacher says of every image of the batch."""
-        turns = [Turn(0)] * len(batch.samples)
+        turns = [Augmentation(0)] * len(batch.samples)
         if batch.plain is not None:
             assert self.teacher is not None, "the loop calls observe first"
             model = self.teacher.eval()
             plain = batch.plain.to(levels[0].device, memory_format=torch.channels_last)
             levels = model.backbone(plain)
             outputs = model.heads(model.join(levels))
-            turns = [Turn(s.turn) for s in batch.samples]
+            turns = [Augmentation(s.turn) for s in batch.samples]
         seen = decoded(outputs, model.stride, self.rules.nms)
         values: list[NDArray[np.float32]] | None = None
         if model.attributes is not None and self.rules.taught_attributes:
@@ -283,15 +283,17 @@ def decoded(outputs: dict[str, Tensor], stride: int, nms: float) -> list[Detecti
 def form_opinions(
     outputs: dict[str, Tensor],
     seen: Sequence[Detections],
-    turns: Sequence[Turn],
+    turns: Sequence[Augmentation],
     size: float,
     values: Sequence[NDArray[np.float32]] | None = None,
-) -> list[Opinion]:
+) -> list[TeacherPrediction]:
     """Turn what was seen on turned images into opinions on the images as they were."""
     highest = outputs["kinds"].float().sigmoid().amax(1).cpu().numpy()
     said = [None] * len(seen) if values is None else values
     return [
-        Opinion(found.with_boxes(turn.boxes_back(found.boxes, size)), turn.map_back(most), value)
+        TeacherPrediction(
+            found.with_boxes(turn.boxes_back(found.boxes, size)), turn.map_back(most), value
+        )
         for found, turn, most, value in zip(seen, turns, highest, said, strict=True)
     ]
 
