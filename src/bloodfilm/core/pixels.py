@@ -1,0 +1,98 @@
+"""The physical size of pixels: what is known beforehand, and what an analysis used."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from bloodfilm.core.errors import DataError
+
+ScaleSource = Literal["measured", "pooled", "metadata", "user", "assumed"]
+"""`measured` in this field, `pooled` over its group, `metadata` of the file, `user`, `assumed`."""
+
+
+@dataclass(frozen=True, slots=True)
+class PixelSize:
+    """Micrometres per pixel along each axis, and where the figures come from.
+
+    Attributes:
+        um_per_px_x, um_per_px_y: micrometres per pixel; both positive.
+        source: where they come from.
+        confidence: in [0, 1]; 0 where they are assumed.
+
+    >>> PixelSize(0.2, 0.1, "user", 1.0).aspect_ratio
+    0.5
+    """
+
+    um_per_px_x: float
+    um_per_px_y: float
+    source: ScaleSource
+    confidence: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (self.um_per_px_x > 0 and self.um_per_px_y > 0):
+            raise DataError(
+                f"pixel size: {self.um_per_px_x:g} x {self.um_per_px_y:g} um per px; "
+                "both must be positive"
+            )
+
+    @property
+    def aspect_ratio(self) -> float:
+        """Width / height, in pixels, of what is round on the glass ("squeeze")."""
+        return self.um_per_px_y / self.um_per_px_x
+
+
+@dataclass(frozen=True, slots=True)
+class ScalePrior:
+    """What is known of a field's pixel size before it is measured.
+
+    Attributes:
+        provided: by the user or the file's metadata; outranks what is measured.
+        pooled: measured over all fields of a group (a folder, a case).
+    """
+
+    provided: PixelSize | None = None
+    pooled: PixelSize | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ViewRecord:
+    """How a field was brought to the canonical view: scale, aspect and white point.
+
+    Attributes:
+        um_per_px_x, um_per_px_y: micrometres per pixel of the original.
+        scale_source, aspect_source: where scale and pixel aspect ratio come from.
+        confidence: in both, in [0, 1]; 0 where they are assumed.
+        white_point: background colour of the original, RGB.
+        red_cells: whole single red cells measured in this field.
+        width, height: of the original, pixels.
+        sharpness: variance of the Laplacian of the canonical view; `None` for an empty field.
+    """
+
+    um_per_px_x: float
+    um_per_px_y: float
+    scale_source: ScaleSource
+    aspect_source: ScaleSource
+    confidence: float
+    white_point: tuple[float, float, float]
+    red_cells: int
+    width: int
+    height: int
+    sharpness: float | None = None
+
+    @property
+    def pixel_aspect_ratio(self) -> float:
+        """Width / height, in original pixels, of what is round on the glass ("squeeze")."""
+        return self.um_per_px_y / self.um_per_px_x
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as plain data."""
+        return {**asdict(self), "white_point": list(self.white_point)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "ViewRecord":
+        """Read what `to_json` wrote; `DataError` if it is not a view."""
+        try:
+            r, g, b = (float(v) for v in data["white_point"])
+            return cls(**{**data, "white_point": (r, g, b)})
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"view: not the record of one ({error!r})") from None
