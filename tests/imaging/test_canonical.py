@@ -215,3 +215,12 @@ def test_refine_checks_a_stated_scale_but_keeps_it() -> None:
     assert (checked.um_per_px_x, checked.um_per_px_y) == pytest.approx((0.1, 0.1))
     assert checked.scale_source == "stated"
     assert "contradict" in checked.note
+
+
+def test_crops_in_own_colours_are_filled_with_the_white_point() -> None:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 255, (120, 160, 3), np.uint8)
+    view = CanonicalView(0.1, 0.1, (180.2, 190.0, 170.0), 9, 0.9, "measured", "measured", 160, 120)
+    (crop,) = view.crops(image, [(10.0, 60.0)], 64, 0.1, balanced=False)
+    assert np.array_equal(crop[:, 22:], image[28:92, :42])
+    assert (crop[:, :22] == (180, 190, 170)).all()

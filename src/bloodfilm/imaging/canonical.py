@@ -101,19 +101,24 @@ class CanonicalView:
         centres_xy: ArrayLike,
         size: int = CROP_SIZE,
         um_per_px: float = CROP_UM,
+        *,
+        balanced: bool = True,
     ) -> Pixels:
         """Windows (n, size, size, 3) centred on points (n, 2) of the original image.
 
-        White-balanced; where a window leaves the image it is filled with background (245).
+        White-balanced by the field's white point, or, if not `balanced`, in the image's own
+        colours; where a window leaves the image it is filled with background: 245, or the white
+        point.
         """
         self._check(image)
         centres = np.asarray(centres_xy, dtype=np.float64).reshape(-1, 2)
-        out = np.full((len(centres), size, size, 3), BACKGROUND, dtype=np.uint8)
+        out = np.empty((len(centres), size, size, 3), dtype=np.uint8)
+        out[:] = BACKGROUND if balanced else np.clip(np.rint(self.white_point), 0, 255)
         step = um_per_px / self.um_per_px_x, um_per_px / self.um_per_px_y
         for target, (x, y) in zip(out, centres, strict=True):
             patch, where = window(image, (float(x), float(y)), step, size)
             if patch.size:
-                target[where] = balance(patch, self.white_point)
+                target[where] = balance(patch, self.white_point) if balanced else patch
         return out
 
     def to_canonical(self, boxes: ArrayLike, um_per_px: float = DETECTOR_UM) -> NDArray[np.float64]:
