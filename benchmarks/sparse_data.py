@@ -125,5 +125,5 @@ def doubts_of(
         small = halved(item).image
         seen = detect(model, small, device, 0.05)
         boxes = seen.boxes * ([width / small.shape[1], height / small.shape[0]] * 2)
-        found.append(from_detections(width, height, boxes, seen.scores, seen.kinds))
+        found.append(from_detections(width, height, boxes, seen.scores, seen.type_ids))
     return found

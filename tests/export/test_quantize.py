@@ -8,6 +8,7 @@ import onnx
 import pytest
 import torch
 
+from bloodfilm.core.detections import Detections
 from bloodfilm.export.bundle import ClassifierGraph, DetectorGraph, to_onnx
 from bloodfilm.export.quantize import (
     WIDE,
@@ -18,7 +19,6 @@ from bloodfilm.export.quantize import (
     same_answers,
 )
 from bloodfilm.inference.bundle import open_session
-from bloodfilm.inference.decode import Detections
 from bloodfilm.models import CellClassifierNet, CellDetector
 from bloodfilm.training.data.sources import OBJECT_TYPES
 

@@ -4,9 +4,9 @@ import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from bloodfilm.core.detections import Detections
 from bloodfilm.imaging.tiles import plan_tiles
 from bloodfilm.inference.aggregate import MARGIN, aggregate
-from bloodfilm.inference.decode import Detections
 
 SIDE = 30.0
 

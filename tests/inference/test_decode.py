@@ -8,14 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bloodfilm.core.boxes import nms as plain_nms
-from bloodfilm.inference.decode import (
-    Detections,
-    cross_class_nms,
-    decode,
-    greedy,
-    nms,
-    overlapping_pairs,
-)
+from bloodfilm.core.detections import Detections
+from bloodfilm.inference.decode import cross_class_nms, decode, greedy, nms, overlapping_pairs
 
 STRIDE = 8
 
@@ -36,33 +30,33 @@ def test_boxes_come_back_where_they_were_put():
     found = decode(*dense(3, 12, 12, objects), STRIDE, [0.5] * 3, 0.5)
     np.testing.assert_allclose(found.boxes, [(10, 5, 40, 30), (61, 66, 25, 24)], atol=1e-4)
     np.testing.assert_allclose(found.scores, [0.9, 0.7], atol=1e-6)
-    assert found.kinds.tolist() == [0, 1]
+    assert found.type_ids.tolist() == [0, 1]
 
 
 def test_each_kind_has_its_own_threshold_and_meeting_it_is_enough():
     objects = [(0, 1, 1, (0, 0, 9, 9), 0.5), (1, 8, 8, (60, 60, 9, 9), 0.5)]
     maps = dense(2, 12, 12, objects)
-    assert decode(*maps, STRIDE, [0.5, 0.51], 0.5).kinds.tolist() == [0]
-    assert decode(*maps, STRIDE, [0.51, 0.5], 0.5).kinds.tolist() == [1]
+    assert decode(*maps, STRIDE, [0.5, 0.51], 0.5).type_ids.tolist() == [0]
+    assert decode(*maps, STRIDE, [0.51, 0.5], 0.5).type_ids.tolist() == [1]
 
 
 def test_an_object_seen_as_two_kinds_goes_to_the_better_score():
     same = [(0, 5, 5, (20, 20, 40, 40), 0.6), (1, 5, 6, (22, 21, 40, 40), 0.8)]
     found = decode(*dense(3, 12, 12, same), STRIDE, [0.5] * 3, 0.5)
-    assert found.kinds.tolist() == [1]
+    assert found.type_ids.tolist() == [1]
 
 
 def test_a_small_object_on_a_large_one_of_another_kind_stays():
     objects = [(1, 5, 5, (20, 20, 40, 40), 0.8), (2, 6, 6, (50, 50, 10, 10), 0.6)]
     found = decode(*dense(3, 12, 12, objects), STRIDE, [0.5] * 3, 0.5)
-    assert sorted(found.kinds.tolist()) == [1, 2]
+    assert sorted(found.type_ids.tolist()) == [1, 2]
 
 
 def test_the_loser_of_a_quarrel_removes_nobody():
     # b loses to a (another kind), so c, which only b overlaps enough, must stay.
     boxes = np.array([(0, 0, 40, 40), (8, 0, 40, 40), (16, 0, 40, 40)], dtype=float)
     found = Detections(boxes, np.array([0.9, 0.8, 0.7]), np.array([0, 1, 2]))
-    assert nms(found, 0.5).kinds.tolist() == [0, 2]
+    assert nms(found, 0.5).type_ids.tolist() == [0, 2]
 
 
 def settled(*objects, sure=0.5):
@@ -90,7 +84,7 @@ def test_of_other_kinds_the_better_stays_unless_a_cell_removed_it():
 def test_kinds_may_both_be_kept():
     same = [(0, 5, 5, (20, 20, 40, 40), 0.6), (1, 5, 6, (22, 21, 40, 40), 0.8)]
     found = decode(*dense(3, 12, 12, same), STRIDE, [0.5] * 3, 0.5, cross_iou=None)
-    assert found.kinds.tolist() == [1, 0]
+    assert found.type_ids.tolist() == [1, 0]
 
 
 def test_only_the_best_are_kept():

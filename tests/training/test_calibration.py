@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from bloodfilm.core import DEFAULT_TAXONOMY, LLD_SCHEMA, Region
+from bloodfilm.core.detections import Detections
 from bloodfilm.core.errors import ConfigError
-from bloodfilm.inference.decode import Detections
 from bloodfilm.training import calibration as module
 from bloodfilm.training.calibration import (
     calibrate_classifier,

@@ -9,7 +9,7 @@ import torch
 
 from bloodfilm.core import Region
 from bloodfilm.core.boxes import centres, clip
-from bloodfilm.inference.decode import Detections
+from bloodfilm.core.detections import Detections
 from bloodfilm.losses.detection import detection_loss
 from bloodfilm.losses.targets import Target, TargetBatch
 from bloodfilm.models.detector import CellDetector

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bloodfilm import __version__
+from bloodfilm.core.detections import Detections
 from bloodfilm.core.errors import BundleError, ConfigError
 from bloodfilm.core.files import write_together
 from bloodfilm.imaging.resample import BACKGROUND
 from bloodfilm.inference.bundle import MANIFEST, open_session
 from bloodfilm.inference.checksums import SUMS, sums_of
-from bloodfilm.inference.decode import Detections, decode
+from bloodfilm.inference.decode import decode
 from bloodfilm.inference.manifest import FORMAT, VERSION, Manifest
 from bloodfilm.models.classifier import CellClassifierNet
 from bloodfilm.models.detector import CellDetector

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from bloodfilm.core import boxes as geometry
 from bloodfilm.core.attributes import Schema
+from bloodfilm.core.detections import Detections
 from bloodfilm.core.errors import BundleError
 from bloodfilm.evaluation.matching import match
 from bloodfilm.export.bundle import write_manifest
 from bloodfilm.inference.bundle import MANIFEST, open_session
-from bloodfilm.inference.decode import Detections, decode
+from bloodfilm.inference.decode import decode
 
 LEAST_AGREEMENT = 0.95
 """F1 of the eight-bit detections against the float ones at IoU 0.5, over the probes."""
@@ -214,8 +215,8 @@ def agreement(first: Sequence[Detections], second: Sequence[Detections]) -> dict
     pairs, total, overlaps = 0, 0, [np.zeros(0)]
     for a, b in zip(first, second, strict=True):
         total += len(a) + len(b)
-        for kind in np.union1d(a.kinds, b.kinds):
-            p, q = a.take(a.kinds == kind), b.take(b.kinds == kind)
+        for kind in np.union1d(a.type_ids, b.type_ids):
+            p, q = a.take(a.type_ids == kind), b.take(b.type_ids == kind)
             found = match(p.boxes, q.boxes, q.scores, 0.5).pairs
             pairs += len(found)
             if found:

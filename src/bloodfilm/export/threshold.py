@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from bloodfilm.core import Domain
+from bloodfilm.core.detections import Detections
 from bloodfilm.export.bundle import write_manifest
 from bloodfilm.imaging.sources.image_file import open_image
 from bloodfilm.inference.analyzer import Analyzer
 from bloodfilm.inference.bundle import MANIFEST, load_bundle
-from bloodfilm.inference.decode import Detections
 from bloodfilm.inference.manifest import NUCLEATED
 from bloodfilm.training.calibration import best_threshold
 from bloodfilm.training.data.sources import (

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from bloodfilm.core.detections import Detections
 from bloodfilm.imaging.tiles import Tile
-from bloodfilm.inference.decode import Detections, iou_of_pairs, nms, overlapping_pairs
+from bloodfilm.inference.decode import iou_of_pairs, nms, overlapping_pairs
 
 MARGIN = 8.0
 SEAM_IOU = 0.2
@@ -47,7 +48,7 @@ def aggregate(
         source.append(np.full(len(boxes), number))
     if len(parts) == 1:
         return parts[0]
-    joined, keep = Detections.join(parts), np.concatenate(near)
+    joined, keep = Detections.merge(parts), np.concatenate(near)
     for group in _of_one_cell(joined, np.concatenate(source)):
         handed = [i for i in group if keep[i]]
         keep[handed] = False
@@ -66,7 +67,9 @@ def _of_one_cell(found: Detections, source: NDArray[np.intp]) -> list[list[int]]
         source: the tile (n,) of each.
     """
     first, second = overlapping_pairs(found.boxes, SEAM_IOU)
-    comparable = (source[first] != source[second]) & (found.kinds[first] == found.kinds[second])
+    comparable = (source[first] != source[second]) & (
+        found.type_ids[first] == found.type_ids[second]
+    )
     first, second = first[comparable], second[comparable]
     overlap = iou_of_pairs(found.boxes[first], found.boxes[second])
     groups = {i: [i] for i in {*first.tolist(), *second.tolist()}}

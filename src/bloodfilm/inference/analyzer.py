@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodfilm.core.boxes import centres, clip, iou
+from bloodfilm.core.detections import Detections
 from bloodfilm.core.domain import Domain
 from bloodfilm.core.errors import BundleError, ConfigError
 from bloodfilm.core.results import CellResult, FieldResult
@@ -30,7 +31,7 @@ from bloodfilm.inference.classifier import (
     CellClassifier,
     touches_edge,
 )
-from bloodfilm.inference.decode import Detections, cross_class_nms, decode
+from bloodfilm.inference.decode import cross_class_nms, decode
 from bloodfilm.inference.fusion import ScoreFusion
 from bloodfilm.inference.graph_run import check_probabilities, run_graph
 from bloodfilm.inference.manifest import NUCLEATED, RED_CELL
@@ -225,7 +226,7 @@ class Analyzer:
         Looking closer can only lower a score, so what is dropped here need not be read.
         """
         contrasts = np.full(len(found), np.nan)
-        which = np.flatnonzero(found.kinds == self._kind(NUCLEATED))
+        which = np.flatnonzero(found.type_ids == self._kind(NUCLEATED))
         if not len(which):
             return found, contrasts
         boxes, red = found.boxes[which], self._sure_red_cells(found)
@@ -245,14 +246,14 @@ class Analyzer:
     def _sure_red_cells(self, found: Detections) -> Floats:
         """Boxes (n, 4) of red cells the bundle is sure of, whatever thresholds are asked for."""
         sure = found.scores >= self.spec.thresholds.get(RED_CELL, 1.0)
-        return found.boxes[(found.kinds == self._kind(RED_CELL)) & sure]
+        return found.boxes[(found.type_ids == self._kind(RED_CELL)) & sure]
 
     def _read(
         self, image: Pixels, view: CanonicalView, found: Detections, clock: "StageTimer"
     ) -> dict[int, CellClassification]:
         """Readings of the nucleated cells, by their place in `found`; in batches."""
         spec = self.bundle.manifest.reader
-        which = np.flatnonzero(found.kinds == self._kind(NUCLEATED))
+        which = np.flatnonzero(found.type_ids == self._kind(NUCLEATED))
         readings: dict[int, CellClassification] = {}
         if not len(which):
             return readings
@@ -277,7 +278,7 @@ class Analyzer:
         nucleated = self._kind(NUCLEATED)
         weighed = replace(found, scores=scores)
         keep = cross_class_nms(weighed, nucleated, self.spec.thresholds[NUCLEATED])
-        keep &= (found.kinds != nucleated) | (scores >= self.thresholds[nucleated])
+        keep &= (found.type_ids != nucleated) | (scores >= self.thresholds[nucleated])
         return keep, scores
 
     def _cells(
@@ -292,7 +293,7 @@ class Analyzer:
         like_red = self.weights.of_contrast(contrasts) < 0.5
         for i in which.tolist():
             x, y, w, h = found.boxes[i].tolist()
-            name, score = self.kinds[found.kinds[i]], float(found.scores[i])
+            name, score = self.kinds[found.type_ids[i]], float(found.scores[i])
             reading = readings.get(i) or CellClassification(name, score)
             flags = [CUT] if touches_edge((x, y, w, h), view.width, view.height) else []
             flags += [NOVEL] if reading.novel else []
@@ -367,4 +368,4 @@ def _finite(value: float) -> float | None:
 def _in_order(found: Detections) -> Detections:
     """By position: top to bottom, then left to right; ties by kind and score."""
     x, y = found.boxes[:, 0], found.boxes[:, 1]
-    return found.take(np.lexsort((-found.scores, found.kinds, x, y)))
+    return found.take(np.lexsort((-found.scores, found.type_ids, x, y)))

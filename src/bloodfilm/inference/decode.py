@@ -6,10 +6,11 @@ here, as numpy arrays.
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from bloodfilm.core.detections import Detections
 
 CROSS_KIND_IOU = 0.6
 VOTE_IOU = 0.65
@@ -20,54 +21,6 @@ _CHUNK = 1 << 20
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 Bools = NDArray[np.bool_]
-
-
-@dataclass(frozen=True, eq=False)
-class Detections:
-    """Found objects, best first.
-
-    Attributes:
-        boxes: (n, 4) float64, (x, y, w, h) in pixels.
-        scores: (n,) float64 in [0, 1].
-        kinds: (n,) integers, places in the bundle's list of kinds.
-    """
-
-    boxes: Floats
-    scores: Floats
-    kinds: Ints
-
-    def __post_init__(self) -> None:
-        n = len(self.scores)
-        shapes = (self.boxes.shape, self.scores.shape, self.kinds.shape)
-        if shapes != ((n, 4), (n,), (n,)):
-            raise ValueError(f"detections: shapes {shapes} do not belong together")
-
-    def __len__(self) -> int:
-        return len(self.scores)
-
-    @classmethod
-    def empty(cls) -> "Detections":
-        """No detections."""
-        return cls(np.zeros((0, 4)), np.zeros(0), np.zeros(0, dtype=np.intp))
-
-    @classmethod
-    def join(cls, parts: Sequence["Detections"]) -> "Detections":
-        """Everything in the parts, in their order."""
-        if not parts:
-            return cls.empty()
-        return cls(
-            np.concatenate([p.boxes for p in parts]),
-            np.concatenate([p.scores for p in parts]),
-            np.concatenate([p.kinds for p in parts]),
-        )
-
-    def take(self, which: NDArray[np.bool_] | Ints) -> "Detections":
-        """The detections of a mask or of indices, in that order."""
-        return Detections(self.boxes[which], self.scores[which], self.kinds[which])
-
-    def with_boxes(self, boxes: Floats) -> "Detections":
-        """The same detections at other places."""
-        return Detections(np.asarray(boxes, dtype=np.float64), self.scores, self.kinds)
 
 
 def decode(
@@ -121,7 +74,7 @@ def box_voting(found: Detections, iou: float = VOTE_IOU) -> Detections:
     (box voting, Gidaris and Komodakis, ICCV 2015). Scores and order stay.
     """
     first, second = overlapping_pairs(found.boxes, iou)
-    same = found.kinds[first] == found.kinds[second]
+    same = found.type_ids[first] == found.type_ids[second]
     first, second = first[same], second[same]
     weight = found.scores**2
     total = weight.copy()
@@ -135,7 +88,7 @@ def box_voting(found: Detections, iou: float = VOTE_IOU) -> Detections:
 def nms(found: Detections, nms_iou: float, cross_iou: float | None = CROSS_KIND_IOU) -> Detections:
     """Greedy non-maximum suppression within each kind, then between kinds; best first."""
     found = found.take(np.argsort(-found.scores, kind="stable"))
-    found = found.take(greedy(found.boxes, nms_iou, found.kinds))
+    found = found.take(greedy(found.boxes, nms_iou, found.type_ids))
     return found if cross_iou is None else found.take(_best_of_kinds(found, cross_iou))
 
 
@@ -154,12 +107,12 @@ def cross_class_nms(
         sure: the score from which it has.
         iou: boxes that overlap more are one object.
     """
-    cells = np.flatnonzero((found.kinds == nucleated) & (found.scores >= sure))
+    cells = np.flatnonzero((found.type_ids == nucleated) & (found.scores >= sure))
     first, second = overlapping_pairs(found.boxes, iou)
     keep = np.ones(len(found), dtype=bool)
     for one, other in ((first, second), (second, first)):
-        keep[other[np.isin(one, cells) & (found.kinds[other] != nucleated)]] = False
-    rest = np.flatnonzero(keep & (found.kinds != nucleated))
+        keep[other[np.isin(one, cells) & (found.type_ids[other] != nucleated)]] = False
+    rest = np.flatnonzero(keep & (found.type_ids != nucleated))
     rest = rest[np.argsort(-found.scores[rest], kind="stable")]
     keep[rest] = _best_of_kinds(found.take(rest), iou)
     return keep
@@ -168,7 +121,7 @@ def cross_class_nms(
 def _best_of_kinds(found: Detections, iou: float) -> Bools:
     """Which detections, best first, no better one of another kind overlaps."""
     first, second = overlapping_pairs(found.boxes, iou)
-    quarrel = found.kinds[first] != found.kinds[second]
+    quarrel = found.type_ids[first] != found.type_ids[second]
     return _settle(len(found), first[quarrel], second[quarrel])
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from bloodfilm.core import DEFAULT_TAXONOMY
 from bloodfilm.core.attributes import Schema
 from bloodfilm.core.boxes import centres
+from bloodfilm.core.detections import Detections
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.core.field import Field
 from bloodfilm.evaluation.calibration import (
@@ -22,7 +23,6 @@ from bloodfilm.evaluation.calibration import (
 from bloodfilm.evaluation.detection import excused
 from bloodfilm.evaluation.matching import match
 from bloodfilm.inference.classifier import leaf_probabilities, softmax
-from bloodfilm.inference.decode import Detections
 from bloodfilm.models.classifier import CellClassifierNet
 from bloodfilm.models.detector import CellDetector
 from bloodfilm.training.config import LookalikeSection
@@ -88,7 +88,7 @@ def best_threshold(
     for item, detections in zip(fields, found, strict=True):
         truth = item.boxes[item.kinds == kind]
         known = item.region.contains(centres(truth))
-        mine = detections.take(detections.kinds == kind)
+        mine = detections.take(detections.type_ids == kind)
         cells += int(known.sum())
         matched = np.zeros(len(mine), dtype=bool)
         free = excused(mine.boxes, item.ignore, Field(Path(), region=item.region))

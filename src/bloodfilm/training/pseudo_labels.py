@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bloodfilm.core.boxes import centres
+from bloodfilm.core.detections import Detections
 from bloodfilm.evaluation.matching import match
-from bloodfilm.inference.decode import Detections
 from bloodfilm.losses.targets import Target
 from bloodfilm.training.config import SparseSection
 from bloodfilm.training.data.augment import transform_boxes
@@ -94,7 +94,7 @@ class PrecisionCalibrator:
             found = opinion.found.take(on(target.known, opinion.found.boxes, stride))
             bins = _bins(found.scores)
             for kind in range(counts.shape[1]):
-                mine = np.flatnonzero(found.kinds == kind)
+                mine = np.flatnonzero(found.type_ids == kind)
                 truth = np.asarray(target.boxes[target.kinds == kind], dtype=np.float64)
                 pairs = match(truth, found.boxes[mine], found.scores[mine], MATCH_IOU).pairs
                 right = np.zeros(len(mine), dtype=bool)
@@ -108,7 +108,7 @@ class PrecisionCalibrator:
         right, wrong = self.counts.double().numpy()
         middle = (np.arange(BINS) + 0.5) / BINS
         proven = (right + PRIOR_CELLS * middle) / (right + wrong + PRIOR_CELLS)
-        return np.asarray(proven[found.kinds, _bins(found.scores)])
+        return np.asarray(proven[found.type_ids, _bins(found.scores)])
 
 
 def _bins(scores: NDArray[np.float64]) -> NDArray[np.intp]:
@@ -150,7 +150,7 @@ def pseudo_target(
     weights = np.ones(len(found)) if reliability is None else worth
     return Target(
         found.boxes.astype(np.float32),
-        found.kinds.astype(np.int64),
+        found.type_ids.astype(np.int64),
         weights.astype(np.float32),
         known,
         values=opinion.values,

@@ -9,7 +9,7 @@ import torch
 
 from bloodfilm.core import Cell, Dataset, Field, Region
 from bloodfilm.core.attributes import LLD_SCHEMA
-from bloodfilm.inference.decode import Detections
+from bloodfilm.core.detections import Detections
 from bloodfilm.models.detector import CellDetector
 from bloodfilm.training.config import Config
 from bloodfilm.training.data.attribute_targets import attribute_f1, with_values

@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from bloodfilm.core.attributes import Schema, known_values
+from bloodfilm.core.detections import Detections
 from bloodfilm.evaluation.matching import match
-from bloodfilm.inference.decode import Detections
 from bloodfilm.inference.manifest import NUCLEATED
 from bloodfilm.models.detector import CellDetector
 from bloodfilm.training.data.sources import OBJECT_TYPES, CanonicalField, SourcedField, kind_of
@@ -66,7 +66,7 @@ def judge_values(
     if model.attributes is None or all(f.values is None for f in fields):
         return {}
     device = next(model.parameters()).device
-    found = [d.take((d.kinds == NUCLEATED_KIND) & (d.scores >= LEAST_SCORE)) for d in found]
+    found = [d.take((d.type_ids == NUCLEATED_KIND) & (d.scores >= LEAST_SCORE)) for d in found]
     pairs = zip(fields, found, strict=True)
     logits = [read_values(model, item.image, seen.boxes, device) for item, seen in pairs]
     return attribute_f1(fields, found, logits, schema)
@@ -95,7 +95,7 @@ def attribute_f1(
         if item.values is None:
             continue
         cells = np.flatnonzero(item.kinds == NUCLEATED_KIND)
-        mine = np.flatnonzero(seen.kinds == NUCLEATED_KIND)
+        mine = np.flatnonzero(seen.type_ids == NUCLEATED_KIND)
         pairs = match(item.boxes[cells], seen.boxes[mine], seen.scores[mine], MATCH_IOU).pairs
         truth.append(item.values[cells[[a for a, _ in pairs]]])
         said.append(answer[mine[[b for _, b in pairs]]])

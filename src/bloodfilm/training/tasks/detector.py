@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bloodfilm.core import DEFAULT_TAXONOMY, Box, Cell, CellResult, Field
+from bloodfilm.core.detections import Detections
 from bloodfilm.evaluation.class_granularity import parse_granularity
 from bloodfilm.evaluation.detection import coco_scores, prepare
 from bloodfilm.imaging.canonical import DETECTOR_UM
 from bloodfilm.imaging.resample import BACKGROUND
-from bloodfilm.inference.decode import Detections, decode
+from bloodfilm.inference.decode import decode
 from bloodfilm.losses.detection import detection_loss
 from bloodfilm.losses.targets import Target, TargetBatch
 from bloodfilm.models.detector import CellDetector
@@ -205,7 +206,7 @@ def _truth(item: CanonicalField) -> Field:
 def _results(found: Detections) -> list[CellResult]:
     return [
         CellResult(_box(box), float(score), OBJECT_TYPES[kind], OBJECT_TYPES[kind], float(score))
-        for box, score, kind in zip(found.boxes, found.scores, found.kinds, strict=True)
+        for box, score, kind in zip(found.boxes, found.scores, found.type_ids, strict=True)
     ]
 
 

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from bloodfilm.core import Region
 from bloodfilm.core.attributes import Schema, schema_named
 from bloodfilm.core.boxes import centres
+from bloodfilm.core.detections import Detections
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.imaging.canonical import DETECTOR_UM
-from bloodfilm.inference.decode import Detections, decode
+from bloodfilm.inference.decode import decode
 from bloodfilm.losses.attributes import values_loss
 from bloodfilm.losses.detection import detection_loss
 from bloodfilm.losses.targets import Target, TargetBatch
@@ -304,7 +305,7 @@ def probable_values(
     """Return each detection's probabilities (n, values); zeros for all but nucleated cells."""
     found = []
     for number, detections in enumerate(seen):
-        cells = np.flatnonzero(detections.kinds == NUCLEATED_KIND)
+        cells = np.flatnonzero(detections.type_ids == NUCLEATED_KIND)
         boxes = torch.from_numpy(detections.boxes[cells].astype(np.float32)).to(levels[0].device)
         images = torch.full((len(cells),), number, dtype=torch.long, device=boxes.device)
         logits = branch(levels[:2], images, boxes)
