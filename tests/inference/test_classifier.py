@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from bloodfilm.core.attributes import LLD_SCHEMA
 from bloodfilm.core.taxonomy import DEFAULT_TAXONOMY
+from bloodfilm.imaging.canonical import CanonicalView
+from bloodfilm.imaging.colour_normalisation import ColourStandard, normalise
 from bloodfilm.inference.classifier import CellClassifier, leaf_probabilities, touches_edge
 from bloodfilm.inference.manifest import Manifest
 from fake_bundle import LEAVES, manifest
@@ -129,3 +131,26 @@ def test_a_box_at_the_edge_is_cut():
     assert touches_edge((0.5, 20, 30, 30), 100, 100)
     assert touches_edge((20, 70, 30, 29.5), 100, 100)
     assert not touches_edge((2, 2, 30, 30), 100, 100)
+
+
+STANDARD = {"white": 240.0, "depth": 62.0, "chroma": 38.0, "nucleus": [22.0, -32.0]}
+
+
+def test_crops_come_in_the_colours_the_bundle_asks_for():
+    rng = np.random.default_rng(3)
+    image = rng.integers(60, 200, (160, 160, 3), np.uint8)
+    white = (180.0, 190.0, 170.0)
+    view = CanonicalView(0.1, 0.1, white, 9, 0.9, "measured", "measured", 160, 160)
+    at = [(80.0, 80.0), (70.0, 90.0)]
+    plain, standard = make_reader(), make_reader(colours=STANDARD)
+    size, um = plain.spec.size, plain.spec.um_per_px
+    assert np.array_equal(plain.crops(view, image, at), view.crops(image, at, size, um))
+    own = view.crops(image, at, size, um, balanced=False)
+    expected = [normalise(crop, ColourStandard()) for crop in own]
+    assert np.array_equal(standard.crops(view, image, at), expected)
+
+
+@pytest.mark.parametrize("change", [{"white": 0.0}, {"depth": -1.0}, {"tint": 3.0}])
+def test_a_bundle_with_senseless_colours_is_refused(change):
+    with pytest.raises(ValueError, match="colours"):
+        make_reader(colours=STANDARD | change)

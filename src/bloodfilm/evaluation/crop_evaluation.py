@@ -57,7 +57,7 @@ def read_true_cells(
             pairs.append(Pair(i, cell, _result(box, reading)))
         waiting.clear()
 
-    for cuts in _crops(fields, readable, bundle, stated, failures):
+    for cuts in _crops(fields, readable, reader, stated, failures):
         waiting.extend(cuts)
         if len(waiting) >= BATCH:
             flush()
@@ -74,12 +74,11 @@ def _result(box: Box, r: CellClassification) -> CellResult:
 def _crops(
     fields: Sequence[Field],
     readable: Sequence[Sequence[Cell]],
-    bundle: Bundle,
+    classifier: CellClassifier,
     stated: Stated,
     failures: dict[str, str],
 ) -> Iterator[list[tuple[int, Cell, Box, Pixels]]]:
     """Yield each field's (field, cell, box, crop); `failures` gets what cannot be opened."""
-    spec = bundle.manifest.reader
     scales: dict[Path, Pooled | None] = {}
     for i, (item, cells) in enumerate(zip(fields, readable, strict=True)):
         if not cells:
@@ -95,7 +94,7 @@ def _crops(
             continue
         boxes = [c.box or _middle(view) for c in cells]
         centres = [(x + w / 2, y + h / 2) for x, y, w, h in boxes]
-        crops = view.crops(image, centres, spec.size, spec.um_per_px)
+        crops = classifier.crops(view, image, centres)
         yield list(zip([i] * len(cells), cells, boxes, crops, strict=True))
 
 

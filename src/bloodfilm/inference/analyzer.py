@@ -260,7 +260,7 @@ class Analyzer:
         # Batches as equal as may be: a batch of one takes half as long again for its cell.
         for batch in np.array_split(which, -(-len(which) // READER_BATCH)):
             with clock("crop"):
-                crops = view.crops(image, centres(found.boxes[batch]), spec.size, spec.um_per_px)
+                crops = self.reader.crops(view, image, centres(found.boxes[batch]))
             with clock("read"):
                 shapes = self.reader.shapes(len(crops))
                 outputs = run_graph(self._reader, spec.file, {"crops": crops}, shapes)

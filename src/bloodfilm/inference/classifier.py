@@ -10,6 +10,8 @@ from bloodfilm.core.attributes import Attribute, Schema
 from bloodfilm.core.field import Box
 from bloodfilm.core.results import AttributeResult
 from bloodfilm.core.taxonomy import Taxonomy
+from bloodfilm.imaging.canonical import CanonicalView
+from bloodfilm.imaging.colour_normalisation import normalise
 from bloodfilm.inference.manifest import NUCLEATED, Manifest
 
 NOVEL = "unlike anything learnt"
@@ -18,6 +20,7 @@ LIKE_RED = "absorbs little that the red cells around it do not"
 DOUBTED = "a closer look doubts that it is a nucleated cell"
 EDGE_PX = 1.0
 
+Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float64]
 
 
@@ -74,6 +77,17 @@ class CellClassifier:
         self._children = {
             n: tuple(c for c in self.taxonomy.children(n) if c in self._masks) for n in nodes
         }
+
+    def crops(self, view: CanonicalView, image: Pixels, centres_xy: ArrayLike) -> Pixels:
+        """Return the crops (n, size, size, 3) that the graph wants of points (n, 2) of an image."""
+        spec = self.spec
+        standard = spec.colour_standard
+        if standard is None:
+            return view.crops(image, centres_xy, spec.size, spec.um_per_px)
+        crops = view.crops(image, centres_xy, spec.size, spec.um_per_px, balanced=False)
+        for crop in crops:
+            crop[:] = normalise(crop, standard)
+        return crops
 
     def shapes(self, n: int) -> dict[str, tuple[int, ...]]:
         """The shape of each output for n crops, in the order `read` wants them."""

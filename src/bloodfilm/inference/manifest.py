@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from bloodfilm.core.attributes import Schema
 from bloodfilm.core.errors import BundleError, DataError
 from bloodfilm.core.taxonomy import Taxonomy
+from bloodfilm.imaging.colour_normalisation import ColourStandard
 
 FORMAT = "bloodfilm-bundle"
 VERSION = 2
@@ -60,11 +61,22 @@ class DetectorSpec(_Strict):
         return self
 
 
+class ColourSpec(_Strict):
+    """The colours a graph's crops are brought to: see `ColourStandard`."""
+
+    white: Annotated[float, Field(gt=0, le=255)]
+    depth: Positive
+    chroma: Positive
+    nucleus: tuple[float, float] | None
+
+
 class ReaderSpec(_Strict):
     """The reader graph: crops in (uint8, N x size x size x 3), classes, attributes, novelty out.
 
     Attributes:
         size, um_per_px, background: the crop it wants.
+        colours: what each crop's colours are normalised to; `None` balances them by the field's
+            white point.
         confirms: it also has an output `nucleated`, the logit of there being a nucleated cell.
         temperatures: what the logits of `class`, of `nucleated` and of each attribute are divided
             by; 1 if absent.
@@ -78,11 +90,17 @@ class ReaderSpec(_Strict):
     size: Annotated[int, Field(ge=16)]
     um_per_px: Positive
     background: Annotated[int, Field(ge=0, le=255)]
+    colours: ColourSpec | None = None
     confirms: bool = False
     temperatures: dict[str, Positive]
     class_confidence: Share
     attribute_confidence: Share
     novelty_threshold: float | None
+
+    @property
+    def colour_standard(self) -> ColourStandard | None:
+        """What to normalise every crop to, if to anything."""
+        return None if self.colours is None else ColourStandard(**self.colours.model_dump())
 
 
 class UntrainedParts(_Strict):
