@@ -16,7 +16,7 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
 UV := $(shell command -v uv || echo $(BIN)/uv)
 
-# A house of wheels given to pip (a CPU build of torch, say) is meant for uv too; uv wants commas.
+# A wheelhouse given to pip (a CPU build of torch, say) is meant for uv too; uv wants commas.
 ifndef UV_FIND_LINKS
 ifdef PIP_FIND_LINKS
 empty :=
@@ -54,10 +54,24 @@ static: $(VENV)/.dev-stamp ## format check, lint, types, import contracts
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/codespell
 
 .PHONY: check
 check: static ## static, then the fast tests
 	$(PY) -m pytest -m "not slow"
+
+.PHONY: coverage
+coverage: $(VENV)/.dev-stamp ## every test, and which lines no test runs
+	$(PY) -m pytest --cov --cov-report=term:skip-covered
+
+.PHONY: docs
+docs: $(VENV)/.docs-stamp ## build the documentation site into out/site; a broken link fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+.PHONY: floors
+floors: ## the fast tests with the lowest versions that pyproject.toml allows (in $(VENV)-floors)
+	$(MAKE) VENV=$(VENV)-floors $(VENV)-floors/.floors-stamp
+	$(VENV)-floors/bin/python -m pytest -m "not slow"
 
 .PHONY: format
 format: $(VENV)/.dev-stamp ## rewrite the code the way `check` wants it
@@ -77,8 +91,17 @@ $(VENV)/.dev-stamp: pyproject.toml locks/dev.txt | $(PY)
 	$(UV) pip install --quiet --python $(PY) -r locks/dev.txt -e '.[train,index]'
 	@touch $@ $(VENV)/.run-stamp
 
+$(VENV)/.docs-stamp: locks/docs.txt $(VENV)/.dev-stamp
+	$(UV) pip install --quiet --python $(PY) -r locks/docs.txt
+	@touch $@
+
+# The lowest versions of what the project asks for itself, current ones of everything beneath.
+$(VENV)/.floors-stamp: pyproject.toml | $(PY)
+	$(UV) pip install --quiet --python $(PY) --resolution lowest-direct -e '.[train,index]' --group dev
+	@touch $@
+
 # ---- locks -------------------------------------------------------------------------------------
-# Compiled for every platform, from the package index alone: a local house of wheels must not leak
+# Compiled for every platform, from the package index alone: a local wheelhouse must not leak
 # into them. Written without the names of indexes, and without hashes, because a machine may offer
 # its own build of torch (torch 2.13.0+cpu satisfies torch==2.13.0, with another hash). The CUDA
 # packages are left out: the default torch build for Linux pins each of them exactly itself, and a
@@ -95,6 +118,8 @@ lock: ## resolve every dependency anew (needs uv)
 	mv locks/dev.txt.new locks/dev.txt
 	{ echo '$(LOCK_HEADER)'; $(COMPILE) -c locks/dev.txt pyproject.toml; } > locks/run.txt.new
 	mv locks/run.txt.new locks/run.txt
+	{ echo '$(LOCK_HEADER)'; $(COMPILE) --group docs -c locks/dev.txt; } > locks/docs.txt.new
+	mv locks/docs.txt.new locks/docs.txt
 
 .PHONY: clean
 clean: ## forget the set-up and every cache
