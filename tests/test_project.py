@@ -18,7 +18,7 @@ import bloodfilm
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "bloodfilm"
-LOCKS = ("locks/run.txt", "locks/dev.txt")
+LOCKS = ("locks/run.txt", "locks/dev.txt", "locks/docs.txt")
 NOT_CODE = shutil.ignore_patterns("__pycache__", "*.onnx", "*.npz")
 TORCH_SIDE = {"training", "export", "models", "losses"}
 
@@ -163,7 +163,9 @@ def test_a_lock_pins_versions_and_names_no_place(lock: str) -> None:
 def test_a_lock_holds_what_pyproject_asks_for(lock: str) -> None:
     project = pyproject()
     wanted = list(project["project"]["dependencies"])
-    if lock == "locks/dev.txt":
+    if lock == "locks/docs.txt":
+        wanted = project["dependency-groups"]["docs"]
+    elif lock == "locks/dev.txt":
         wanted += [
             w for extra in project["project"]["optional-dependencies"].values() for w in extra
         ]
@@ -252,3 +254,39 @@ def test_no_tracked_file_is_a_copy_of_real_data(real_data: Path) -> None:
 
 def test_the_ci_script_can_be_run() -> None:
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+# ---- documents ----------------------------------------------------------------------------------
+
+DOCUMENTS = ("*.md", "docs/**/*.md", "src/**/*.md", ".github/**/*.md")
+_LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]*)(?:#([^)\s]+))?\)")
+_HEADING = re.compile(r"^#+ +(.+?)\s*$", re.MULTILINE)
+
+
+def documents() -> list[Path]:
+    return sorted({path for pattern in DOCUMENTS for path in ROOT.glob(pattern)})
+
+
+def anchor(heading: str) -> str:
+    """The anchor that renderers give a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")
+
+
+@pytest.mark.parametrize("document", documents(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_of_documents_lead_somewhere(document: Path) -> None:
+    broken = []
+    for target, part in _LINK.findall(document.read_text("utf-8")):
+        path = document.parent / target if target else document
+        if not path.exists():
+            broken.append(target)
+        elif part and path.suffix == ".md":
+            anchors = {anchor(h) for h in _HEADING.findall(path.read_text("utf-8"))}
+            if part not in anchors:
+                broken.append(f"{target}#{part}")
+    assert not broken
+
+
+def test_the_version_is_in_the_changelog() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    assert f"## [{bloodfilm.__version__}]" in text
+    assert "## [Unreleased]" in text
