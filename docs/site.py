@@ -53,7 +53,9 @@ def on_files(files: Files, config: Any) -> Files:
 def on_config(config: Any) -> Any:
     """Put the reference pages into the navigation."""
     pages = ["reference/index.md", *(f"reference/{name}.md" for name in packages())]
-    config.nav = [{"Python": pages} if item == {"Python": "reference/"} else item for item in config.nav]
+    config.nav = [
+        {"Python": pages} if item == {"Python": "reference/"} else item for item in config.nav
+    ]
     return config
 
 
