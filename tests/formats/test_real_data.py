@@ -17,6 +17,11 @@ from bloodfilm.formats import detect, open_dataset
         ("lld40x", "lld"),
         ("lld40x/H_40X_C2", "lld"),
         ("lld40x/H_40X_C2/json_labels/train.json", "lld"),
+        ("bcisc", "bcisc"),
+        ("chula", "chula"),
+        ("krd", "krd"),
+        ("lmu", "lmu"),
+        ("pig_wbc", "pig_wbc"),
         ("lld_pairs", "folder"),
         ("pbc/ig", "folder"),
         ("txl_pbc/data.yaml", "yolo"),
@@ -97,7 +102,10 @@ def test_bccd(real_data):
     dataset = open_dataset(real_data / "bccd")
     assert len(dataset) == 364
     assert Counter(f.split for f in dataset) == {"train": 205, "val": 87, "test": 72}
-    assert dataset.class_counts() == {"red cell": 4153, "white cell": 372, "platelet": 361}
+    counts = dataset.class_counts()
+    assert (counts["red cell"], counts["platelet"], counts.total()) == (4153, 361, 4886)
+    named = {n: counts[n] for n in ("neutrophil", "eosinophil", "lymphocyte", "white cell")}
+    assert named == {"neutrophil": 202, "eosinophil": 84, "lymphocyte": 33, "white cell": 31}
     assert sum("box has no area" in line for line in dataset.problems) == 2
     assert sum("no white cell is boxed" in line for line in dataset.problems) == 6
 
@@ -147,3 +155,25 @@ def test_every_label_is_a_node_or_ignored(real_data):
     for name in ("bccd", "lld40x", "txl_pbc"):
         for cell in (c for f in open_dataset(real_data / name) for c in f.cells):
             assert cell.ignore or cell.label in DEFAULT_TAXONOMY
+
+
+@pytest.mark.parametrize(
+    ("folder", "fields", "cells", "complete"),
+    [
+        ("bcisc", 197, 148, False),
+        ("chula", 313, 325, False),
+        ("krd", 300, 300, False),
+        ("lmu", 2000, 2000, False),
+        ("pig_wbc", 557, 1063, True),
+    ],
+)
+def test_public_sets_know_what_is_boxed(real_data, folder, fields, cells, complete):
+    dataset = open_dataset(real_data / folder)
+    assert len(dataset) == fields
+    assert sum(dataset.class_counts().values()) == cells
+    assert dataset.problems == ()
+    assert all(f.region.is_everything == complete for f in dataset)
+    boxed = [(f, c) for f in dataset for c in f.cells if c.box is not None]
+    for field, cell in boxed:
+        x, y, w, h = cell.box
+        assert field.region.contains([[x + w / 2, y + h / 2]]).all()

@@ -14,7 +14,8 @@ app = typer.Typer(
 )
 
 READABLE = (
-    "bccd, bloodfilm, coco, cvat, folder, index, label_studio, lld, pbc, qupath, txl, voc, yolo"
+    "bccd, bcisc, bloodfilm, chula, coco, cvat, folder, index, krd, label_studio, lld, lmu, pbc, "
+    "pig_wbc, qupath, txl, voc, yolo"
 )
 WRITABLE = "bloodfilm, coco, cvat, folder, index, label_studio, lld, qupath, voc, yolo"
 SHOWN_PROBLEMS = 10

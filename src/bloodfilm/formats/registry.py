@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from bloodfilm.core import DataError, Dataset
 from bloodfilm.formats import coco, cvat, folder, label_studio, lld, native, qupath, voc, yolo
 from bloodfilm.formats.parquet import index
-from bloodfilm.formats.public import bccd, pbc, txl
+from bloodfilm.formats.public import bccd, bcisc, chula, krd, lmu, pbc, pig_wbc, txl
 from bloodfilm.formats.shared.context import read_json
 
 T = TypeVar("T")
@@ -18,14 +18,19 @@ Writer = Callable[..., list[str]]
 
 READERS: dict[str, Reader] = {
     "bccd": bccd.read,
+    "bcisc": bcisc.read,
     "bloodfilm": native.read,
+    "chula": chula.read,
     "coco": coco.read,
     "cvat": cvat.read,
     "folder": folder.read,
     "index": index.read,
+    "krd": krd.read,
     "label_studio": label_studio.read,
     "lld": lld.read,
+    "lmu": lmu.read,
     "pbc": pbc.read,
+    "pig_wbc": pig_wbc.read,
     "qupath": qupath.read,
     "txl": txl.read,
     "voc": voc.read,
@@ -48,7 +53,7 @@ WRITERS: dict[str, Writer] = {
 # Formats that say more go first: LLD's labels are COCO too. Last, any set is a folder of images.
 _BY_SPECIFICITY: tuple[tuple[ModuleType, ...], ...] = (
     (native, index),
-    (bccd, lld, pbc, txl),
+    (bccd, bcisc, chula, krd, lld, lmu, pbc, pig_wbc, txl),
     (coco, cvat, label_studio, qupath, voc, yolo),
 )
 
