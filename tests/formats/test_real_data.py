@@ -50,7 +50,7 @@ def test_lld_40x(real_data):
 
 def test_lld_json_says_what_its_table_says(real_data):
     from bloodfilm.core import LLD_SCHEMA
-    from bloodfilm.formats.shared.context import read_csv
+    from bloodfilm.formats.shared.parsing import read_csv
 
     dataset = open_dataset(real_data / "lld40x")
     cells = {f.path.name: list(f.cells) for f in dataset}

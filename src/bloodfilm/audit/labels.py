@@ -18,8 +18,10 @@ from bloodfilm.formats import lld
 from bloodfilm.formats.lld import text as _lldtext
 from bloodfilm.formats.lld.codes import CLASSES, JSON_KEYS, NOT_APPLICABLE_JSON
 from bloodfilm.formats.lld.names import parse_name
-from bloodfilm.formats.shared.context import IGNORE_NAMES, read_json, split_of, to_floats, to_int
+from bloodfilm.formats.shared.context import IGNORE_NAMES
 from bloodfilm.formats.shared.images import ImageIndex, image_size, is_image
+from bloodfilm.formats.shared.parsing import read_json, to_floats, to_int
+from bloodfilm.formats.shared.paths import split_of
 
 _ODD = re.compile(r"[^0-9A-Za-z_.\-]")
 Json = Mapping[str, Any]

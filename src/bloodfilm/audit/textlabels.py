@@ -23,8 +23,10 @@ from bloodfilm.formats.lld.text import (
     WIDTHS,
     fitting_orders,
 )
-from bloodfilm.formats.shared.context import ReadContext, read_text, split_of
+from bloodfilm.formats.shared.context import ReadContext
 from bloodfilm.formats.shared.images import ImageIndex, image_size, walk
+from bloodfilm.formats.shared.parsing import read_text
+from bloodfilm.formats.shared.paths import split_of
 from bloodfilm.formats.shared.yolo_rows import Row, parse_rows
 
 NO_LABELS = frozenset({"classes.txt"})

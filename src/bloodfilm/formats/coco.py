@@ -9,24 +9,11 @@ from typing import Any, Unpack
 from bloodfilm.core import BloodfilmError, Cell, DataError, Dataset, Field, Schema, Taxonomy
 from bloodfilm.core.attributes import LLD_SCHEMA
 from bloodfilm.formats.native.records import origin_from_json, origin_to_json
-from bloodfilm.formats.shared.context import (
-    ReadContext,
-    ReadOptions,
-    read_json,
-    split_of,
-    to_floats,
-    to_int,
-)
+from bloodfilm.formats.shared.context import ReadContext, ReadOptions
 from bloodfilm.formats.shared.images import walk
-from bloodfilm.formats.shared.output import (
-    Losses,
-    WriteOptions,
-    finish,
-    output_file,
-    relative,
-    resolved,
-    unique_names,
-)
+from bloodfilm.formats.shared.output import Losses, WriteOptions, finish, output_file, unique_names
+from bloodfilm.formats.shared.parsing import read_json, to_floats, to_int
+from bloodfilm.formats.shared.paths import relative, resolved, split_of
 
 Json = dict[str, Any]
 EXTRA = "bloodfilm"

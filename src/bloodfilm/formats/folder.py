@@ -6,15 +6,9 @@ from typing import Unpack
 
 from bloodfilm.core import Cell, DataError, Dataset, Domain, Field, Region
 from bloodfilm.formats.lld.names import parse_name
-from bloodfilm.formats.shared.context import (
-    IGNORE_NAMES,
-    UNNAMED_NAMES,
-    ReadContext,
-    ReadOptions,
-    need_folder,
-    split_of,
-)
+from bloodfilm.formats.shared.context import IGNORE_NAMES, UNNAMED_NAMES, ReadContext, ReadOptions
 from bloodfilm.formats.shared.output import Losses, WriteOptions, finish, output, unique_names
+from bloodfilm.formats.shared.paths import need_folder, split_of
 
 PLAIN_FOLDERS = frozenset({"images", "image", "jpegimages"})
 

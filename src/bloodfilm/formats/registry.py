@@ -10,7 +10,7 @@ from bloodfilm.core import DataError, Dataset
 from bloodfilm.formats import coco, cvat, folder, label_studio, lld, native, qupath, voc, yolo
 from bloodfilm.formats.parquet import index
 from bloodfilm.formats.public import bccd, bcisc, chula, krd, lmu, pbc, pig_wbc, txl
-from bloodfilm.formats.shared.context import read_json
+from bloodfilm.formats.shared.parsing import read_json
 
 T = TypeVar("T")
 Reader = Callable[..., Dataset]

@@ -9,16 +9,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from bloodfilm.core import BloodfilmError, Cell, Dataset, Field, Region
 from bloodfilm.formats.native.records import origin_from_json, origin_to_json
-from bloodfilm.formats.shared.context import (
-    ReadContext,
-    ReadOptions,
-    need_folder,
-    parse_json,
-    peek,
-    read_text,
-    split_of,
-    to_int,
-)
+from bloodfilm.formats.shared.context import ReadContext, ReadOptions
 from bloodfilm.formats.shared.images import walk
 from bloodfilm.formats.shared.output import (
     Losses,
@@ -29,6 +20,8 @@ from bloodfilm.formats.shared.output import (
     size_for_writing,
     unique_names,
 )
+from bloodfilm.formats.shared.parsing import parse_json, peek, read_text, to_int
+from bloodfilm.formats.shared.paths import need_folder, split_of
 from bloodfilm.formats.shared.xml import element, number, parse
 
 if TYPE_CHECKING:

@@ -7,13 +7,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from bloodfilm.core import Cell, DataError, Dataset, Field, Region
-from bloodfilm.formats.shared.context import (
-    ReadContext,
-    ReadOptions,
-    need_folder,
-    read_text,
-    split_of,
-)
+from bloodfilm.formats.shared.context import ReadContext, ReadOptions
 from bloodfilm.formats.shared.images import is_image, walk
 from bloodfilm.formats.shared.output import (
     NO_SPLIT,
@@ -25,6 +19,8 @@ from bloodfilm.formats.shared.output import (
     size_for_writing,
     unique_names,
 )
+from bloodfilm.formats.shared.parsing import read_text
+from bloodfilm.formats.shared.paths import need_folder, split_of
 from bloodfilm.formats.shared.yolo_rows import Row, denormalise, normalise, read_rows
 
 YAML_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")

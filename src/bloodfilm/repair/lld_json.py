@@ -9,7 +9,8 @@ from typing import Any
 from bloodfilm.audit.finding import Finding
 from bloodfilm.audit.labels import Loaded
 from bloodfilm.formats.lld.codes import CLASSES, JSON_KEYS, NOT_APPLICABLE_JSON
-from bloodfilm.formats.shared.context import IGNORE_NAMES, to_int
+from bloodfilm.formats.shared.context import IGNORE_NAMES
+from bloodfilm.formats.shared.parsing import to_int
 
 Json = dict[str, Any]
 NONE = 0

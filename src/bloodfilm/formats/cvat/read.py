@@ -19,15 +19,9 @@ from bloodfilm.formats.cvat.write import (
     write,
 )
 from bloodfilm.formats.native.records import origin_from_json
-from bloodfilm.formats.shared.context import (
-    ReadContext,
-    ReadOptions,
-    parse_json,
-    peek,
-    split_of,
-    to_int,
-)
-from bloodfilm.formats.shared.output import resolved
+from bloodfilm.formats.shared.context import ReadContext, ReadOptions
+from bloodfilm.formats.shared.parsing import parse_json, peek, to_int
+from bloodfilm.formats.shared.paths import resolved, split_of
 from bloodfilm.formats.shared.shapes import FIELD, UNKNOWN, around, corners, is_region, turned
 from bloodfilm.formats.shared.xml import number, parse
 

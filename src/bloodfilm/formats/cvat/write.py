@@ -12,10 +12,10 @@ from bloodfilm.formats.shared.output import (
     WriteOptions,
     finish,
     output_file,
-    relative,
     size_for_writing,
     unique_names,
 )
+from bloodfilm.formats.shared.paths import relative
 from bloodfilm.formats.shared.shapes import (
     FIELD,
     IGNORE,

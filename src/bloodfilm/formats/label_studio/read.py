@@ -26,16 +26,10 @@ from bloodfilm.formats.label_studio.write import (
     write,
 )
 from bloodfilm.formats.native.records import origin_from_json
-from bloodfilm.formats.shared.context import (
-    ReadContext,
-    ReadOptions,
-    peek,
-    read_json,
-    to_floats,
-    to_int,
-)
+from bloodfilm.formats.shared.context import ReadContext, ReadOptions
 from bloodfilm.formats.shared.images import is_image
-from bloodfilm.formats.shared.output import resolved
+from bloodfilm.formats.shared.parsing import peek, read_json, to_floats, to_int
+from bloodfilm.formats.shared.paths import resolved
 from bloodfilm.formats.shared.shapes import NOTHING, SHAPES, UNNAMED, around, is_region, turned
 
 __all__ = ["address", "read", "recognises", "region_result", "write"]

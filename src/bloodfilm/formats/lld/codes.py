@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bloodfilm.core import LLD_SCHEMA
-from bloodfilm.formats.shared.context import IGNORE_NAMES, to_int
+from bloodfilm.formats.shared.context import IGNORE_NAMES
+from bloodfilm.formats.shared.parsing import to_int
 
 CLASSES: Mapping[int, str] = dict(
     enumerate(

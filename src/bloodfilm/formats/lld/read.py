@@ -13,15 +13,10 @@ from bloodfilm.formats.lld import text, zipped
 from bloodfilm.formats.lld.codes import CLASSES, attributes_from_json, is_none
 from bloodfilm.formats.lld.names import parse_name, parse_subset
 from bloodfilm.formats.lld.write import write
-from bloodfilm.formats.shared.context import (
-    ReadContext,
-    ReadOptions,
-    read_json,
-    split_of,
-    to_floats,
-    to_int,
-)
+from bloodfilm.formats.shared.context import ReadContext, ReadOptions
 from bloodfilm.formats.shared.images import ImageIndex, is_image, walk
+from bloodfilm.formats.shared.parsing import read_json, to_floats, to_int
+from bloodfilm.formats.shared.paths import split_of
 
 __all__ = ["json_labels", "read", "recognises", "subsets", "write"]
 

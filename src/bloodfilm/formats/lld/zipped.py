@@ -9,7 +9,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from bloodfilm.core import DataError
-from bloodfilm.formats.shared.context import decode, parse_json, split_of
+from bloodfilm.formats.shared.parsing import decode, parse_json
+from bloodfilm.formats.shared.paths import split_of
 
 NAME = "labels.zip"
 MOST_BYTES = 1 << 30

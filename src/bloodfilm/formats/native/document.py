@@ -8,23 +8,10 @@ from typing import Any, Unpack
 
 from bloodfilm.core import BloodfilmError, Cell, DataError, Dataset, Field, Schema, Taxonomy
 from bloodfilm.formats.native.records import cell_to_json, origin_from_json, origin_to_json
-from bloodfilm.formats.shared.context import (
-    ReadContext,
-    ReadOptions,
-    peek,
-    read_json,
-    to_floats,
-    to_int,
-)
-from bloodfilm.formats.shared.output import (
-    Losses,
-    WriteOptions,
-    finish,
-    output_file,
-    relative,
-    resolved,
-    unique_names,
-)
+from bloodfilm.formats.shared.context import ReadContext, ReadOptions
+from bloodfilm.formats.shared.output import Losses, WriteOptions, finish, output_file, unique_names
+from bloodfilm.formats.shared.parsing import peek, read_json, to_floats, to_int
+from bloodfilm.formats.shared.paths import relative, resolved
 
 FORMAT = "bloodfilm-dataset"
 VERSION = 1

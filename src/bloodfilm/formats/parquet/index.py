@@ -27,15 +27,10 @@ from bloodfilm.core import (
 )
 from bloodfilm.formats.native.records import origin_from_json, origin_to_json
 from bloodfilm.formats.parquet.columns import GROUPS_AT_ONCE
-from bloodfilm.formats.shared.context import ReadContext, ReadOptions, peek
-from bloodfilm.formats.shared.output import (
-    Losses,
-    WriteOptions,
-    finish,
-    output_file,
-    relative,
-    unique_names,
-)
+from bloodfilm.formats.shared.context import ReadContext, ReadOptions
+from bloodfilm.formats.shared.output import Losses, WriteOptions, finish, output_file, unique_names
+from bloodfilm.formats.shared.parsing import peek
+from bloodfilm.formats.shared.paths import relative
 
 if TYPE_CHECKING:
     import pyarrow as pa

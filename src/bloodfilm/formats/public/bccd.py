@@ -6,7 +6,8 @@ from typing import Unpack
 
 from bloodfilm.core import Dataset, Domain, Field
 from bloodfilm.formats import voc
-from bloodfilm.formats.shared.context import ReadContext, ReadOptions, read_csv
+from bloodfilm.formats.shared.context import ReadContext, ReadOptions
+from bloodfilm.formats.shared.parsing import read_csv
 
 # 7.5 um over red cells of 106 x 101 px, measured.
 DOMAIN = Domain("BCCD", 100, squeeze=1.0, um_per_px=0.073)

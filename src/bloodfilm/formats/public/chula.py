@@ -5,7 +5,8 @@ from typing import Unpack
 
 from bloodfilm.core import Dataset, Domain, Field
 from bloodfilm.formats.shared.cell_table import header_of, read_table
-from bloodfilm.formats.shared.context import ReadContext, ReadOptions, need_folder
+from bloodfilm.formats.shared.context import ReadContext, ReadOptions
+from bloodfilm.formats.shared.paths import need_folder
 
 LICENCE = "MIT"
 # 7.5 um over red cells of 52 px, measured.

@@ -5,7 +5,8 @@ from typing import Unpack
 
 from bloodfilm.core import Cell, Dataset, Domain, Field, Region
 from bloodfilm.formats.shared.cell_table import header_of, read_table
-from bloodfilm.formats.shared.context import ReadContext, ReadOptions, need_folder
+from bloodfilm.formats.shared.context import ReadContext, ReadOptions
+from bloodfilm.formats.shared.paths import need_folder
 
 LICENCE = "CC BY 3.0"
 SIDE_UM = 28.4

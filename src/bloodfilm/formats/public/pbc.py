@@ -9,7 +9,9 @@ from typing import Unpack
 
 from bloodfilm.core import LLD_SCHEMA, WBCATT_SCHEMA, Cell, Dataset, Domain, Field, Region
 from bloodfilm.core.attributes import wbcatt_to_lld
-from bloodfilm.formats.shared.context import ReadContext, ReadOptions, need_folder, read_csv
+from bloodfilm.formats.shared.context import ReadContext, ReadOptions
+from bloodfilm.formats.shared.parsing import read_csv
+from bloodfilm.formats.shared.paths import need_folder
 
 FOLDERS = ("basophil", "eosinophil", "ig", "lymphocyte", "monocyte", "neutrophil")
 SPLITS = ("train", "val", "test")

@@ -7,7 +7,8 @@ from typing import Unpack
 
 from bloodfilm.core import Dataset, Domain
 from bloodfilm.formats import yolo
-from bloodfilm.formats.shared.context import ReadOptions, need_folder
+from bloodfilm.formats.shared.context import ReadOptions
+from bloodfilm.formats.shared.paths import need_folder
 
 LICENCE = "CC0"
 # 0.5 to 0.6 um per px, estimated from the size of the cells.

@@ -7,7 +7,9 @@ from typing import Unpack
 
 from bloodfilm.core import Dataset, Domain, Field
 from bloodfilm.formats import yolo
-from bloodfilm.formats.shared.context import ReadContext, ReadOptions, need_folder, peek, read_csv
+from bloodfilm.formats.shared.context import ReadContext, ReadOptions
+from bloodfilm.formats.shared.parsing import peek, read_csv
+from bloodfilm.formats.shared.paths import need_folder
 
 PROVENANCE = "provenance.csv"
 COLUMNS = (

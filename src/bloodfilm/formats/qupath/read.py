@@ -30,17 +30,10 @@ from bloodfilm.formats.qupath.write import (
     TO_IGNORE,
     write,
 )
-from bloodfilm.formats.shared.context import (
-    ReadContext,
-    ReadOptions,
-    parse_json,
-    peek,
-    read_json,
-    to_floats,
-    to_int,
-)
+from bloodfilm.formats.shared.context import ReadContext, ReadOptions
 from bloodfilm.formats.shared.images import is_image, walk
-from bloodfilm.formats.shared.output import resolved
+from bloodfilm.formats.shared.parsing import parse_json, peek, read_json, to_floats, to_int
+from bloodfilm.formats.shared.paths import resolved
 from bloodfilm.formats.shared.shapes import FIELD, UNNAMED, around, is_region, one_ring
 
 __all__ = ["read", "recognises", "write"]

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bloodfilm.core import Box, Cell, Region
-from bloodfilm.formats.shared.context import ReadContext, peek, read_csv, split_of
+from bloodfilm.formats.shared.context import ReadContext
+from bloodfilm.formats.shared.parsing import peek, read_csv
+from bloodfilm.formats.shared.paths import split_of
 
 TABLE = "cells.csv"
 BOX = ("x", "y", "w", "h")

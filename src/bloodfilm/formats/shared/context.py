@@ -5,15 +5,12 @@ out what cannot be used and says so in `Dataset.problems`; with `strict=True` th
 is a `DataError` that names the file, the place and the remedy.
 """
 
-import csv
-import io
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Literal, TypedDict
 
 from bloodfilm.core import (
     DEFAULT_TAXONOMY,
@@ -26,21 +23,10 @@ from bloodfilm.core import (
     Taxonomy,
 )
 from bloodfilm.formats.shared.images import ImageIndex, image_size
+from bloodfilm.formats.shared.paths import LABEL_FOLDERS, need_folder
 
 IGNORE_NAMES = frozenset({"none", "unidentified", "ignore", "ignored"})
 UNNAMED_NAMES = frozenset({"unnamed", "unknown"})
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
-LABEL_FOLDERS = frozenset({"annotations", "json_labels", "labels", "wbc_detection"})
-"""Folders of labels whose images lie in a folder beside them."""
-MAX_TEXT_BYTES = 2 << 30
 ROUNDING_PX = 0.05  # labels are written with three to six digits: that is no fault of a box
 
 
@@ -227,107 +213,3 @@ def box_fault(box: Sequence[float], size: tuple[int, int] | None) -> str | None:
     if size is not None and not (0 < x + w / 2 < size[0] and 0 < y + h / 2 < size[1]):
         return f"box lies outside the {size[0]}x{size[1]} image"
     return None
-
-
-# ---- files -----------------------------------------------------------------------------------
-
-
-def read_text(path: Path) -> str:
-    """Return a text file's content, UTF-8 or UTF-16 with or without a byte order mark."""
-    try:
-        if path.stat().st_size > MAX_TEXT_BYTES:
-            raise DataError(f"{path}: larger than 2 GiB; split it, or convert it to an index")
-        data = path.read_bytes()
-    except IsADirectoryError:
-        raise DataError(f"{path}: is a folder, not a file; name the file in it") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
-    return decode(data, path)
-
-
-def decode(data: bytes, path: Path) -> str:
-    """Return text from bytes of `path`, UTF-8 or UTF-16 with or without a byte order mark."""
-    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    try:
-        return data.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}: byte {error.start} is not {encoding.removesuffix('-sig').upper()}; "
-            "save the file as UTF-8"
-        ) from None
-
-
-def peek(path: Path, size: int = 1 << 16) -> bytes:
-    """Return a file's first bytes, to judge it by; none if it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return file.read(size)
-    except OSError:
-        return b""
-
-
-def read_json(path: Path) -> Any:
-    """Return a JSON file's content; `DataError` names the line where it is ill-formed."""
-    return parse_json(read_text(path), path)
-
-
-def parse_json(text: str, path: Path | str) -> Any:
-    """Parse JSON text that came from `path`."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path}: line {error.lineno}, column {error.colno}: ill-formed JSON "
-            f"({error.msg}); mend it or export it again"
-        ) from None
-    except MemoryError:
-        raise DataError(f"{path}: does not fit into memory; split it") from None
-    except (RecursionError, ValueError) as error:
-        raise DataError(f"{path}: JSON that cannot be used ({error}); export it again") from None
-
-
-def read_csv(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
-    """Return a CSV file's rows by column name; `DataError` if one of `columns` is missing."""
-    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), restval="")
-    try:
-        rows = list(reader)
-    except csv.Error as error:
-        raise DataError(f"{path}: line {reader.line_num}: not a CSV table ({error})") from None
-    lacking = [c for c in columns if c not in (reader.fieldnames or ())]
-    if lacking:
-        raise DataError(
-            f"{path}: line 1: no column {', '.join(map(repr, lacking))}; restore the header"
-        )
-    return rows
-
-
-def need_folder(path: Path) -> Path:
-    """Return the path if it is a folder, `DataError` otherwise."""
-    if not path.is_dir():
-        what = "is a file, not a folder" if path.exists() else "does not exist"
-        raise DataError(f"{path}: {what}; name a folder")
-    return path
-
-
-def split_of(name: str) -> str | None:
-    """Return the split a folder or file name stands for (`valid` -> `val`), `None` if none."""
-    return SPLIT_NAMES.get(name.lower())
-
-
-def to_int(value: Any) -> int | None:
-    """Return a whole number written as int, float or text; `None` for anything else."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return int(number) if math.isfinite(number) and number == int(number) else None
-
-
-def to_floats(values: Any, count: int) -> tuple[float, ...] | None:
-    """Return exactly `count` numbers, `None` if the values are anything else."""
-    if not isinstance(values, list | tuple) or len(values) != count:
-        return None
-    try:
-        return tuple(float(v) for v in values)
-    except (TypeError, ValueError, OverflowError):
-        return None

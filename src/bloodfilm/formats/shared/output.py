@@ -18,8 +18,9 @@ from bloodfilm.core.files import (
     staging_folder,
     write_bytes,
 )
-from bloodfilm.formats.shared.context import LABEL_FOLDERS, box_fault
+from bloodfilm.formats.shared.context import box_fault
 from bloodfilm.formats.shared.images import image_size
+from bloodfilm.formats.shared.paths import LABEL_FOLDERS
 from bloodfilm.imaging.headers import BrokenImageError, read_header
 
 Placing = Literal["copy", "link"]
@@ -361,13 +362,3 @@ def unique_names(fields: Sequence[Field]) -> list[str]:
         taken.add(stem.lower())
         names.append(stem + item.path.suffix)
     return names
-
-
-def relative(path: Path, folder: Path) -> str:
-    """Return a path as seen from a folder, with forward slashes."""
-    return Path(os.path.relpath(path, folder)).as_posix()
-
-
-def resolved(name: str, folder: Path) -> Path:
-    """Undo `relative`."""
-    return Path(os.path.normpath(folder / name.replace("\\", "/")))

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bloodfilm.core import DataError
-from bloodfilm.formats.shared.context import ReadContext, read_text
+from bloodfilm.formats.shared.context import ReadContext
+from bloodfilm.formats.shared.parsing import read_text
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element

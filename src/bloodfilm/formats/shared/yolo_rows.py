@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bloodfilm.core import Box, DataError
-from bloodfilm.formats.shared.context import ReadContext, read_text
+from bloodfilm.formats.shared.context import ReadContext
+from bloodfilm.formats.shared.parsing import read_text
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,41 @@
+"""Folders and paths that several formats agree on: splits, label folders, relative names."""
+
+import os
+from pathlib import Path
+
+from bloodfilm.core import DataError
+
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+LABEL_FOLDERS = frozenset({"annotations", "json_labels", "labels", "wbc_detection"})
+"""Folders of labels whose images lie in a folder beside them."""
+
+
+def need_folder(path: Path) -> Path:
+    """Return the path if it is a folder, `DataError` otherwise."""
+    if not path.is_dir():
+        what = "is a file, not a folder" if path.exists() else "does not exist"
+        raise DataError(f"{path}: {what}; name a folder")
+    return path
+
+
+def split_of(name: str) -> str | None:
+    """Return the split a folder or file name stands for (`valid` -> `val`), `None` if none."""
+    return SPLIT_NAMES.get(name.lower())
+
+
+def relative(path: Path, folder: Path) -> str:
+    """Return a path as seen from a folder, with forward slashes."""
+    return Path(os.path.relpath(path, folder)).as_posix()
+
+
+def resolved(name: str, folder: Path) -> Path:
+    """Undo `relative`."""
+    return Path(os.path.normpath(folder / name.replace("\\", "/")))
