@@ -13,7 +13,6 @@ from bloodfilm.core.boxes import intersection
 from bloodfilm.imaging.sources.image_file import open_image
 from bloodfilm.inference.analyzer import Analyzer
 from bloodfilm.inference.bundle import default_bundle, load_bundle
-from bloodfilm.inference.manifest import NUCLEATED
 
 COVERED = 0.3  # share of a detection that lies on boxes
 SURE_SCORE = 0.6
@@ -37,6 +36,7 @@ def detected(
     """
     shipped = bundle == Path("default") and not bundle.exists()
     analyzer = Analyzer(default_bundle() if shipped else load_bundle(bundle))
+    classified = analyzer.bundle.manifest.roles.classified
     for number, row in enumerate(table.rows):
         tell(number + 1)
         if not row.present:
@@ -48,7 +48,7 @@ def detected(
             continue  # the survey reports what cannot be opened
         boxes = np.nan_to_num(table.box[table.cells_of(number)])
         for cell in result.cells:
-            if cell.kind != NUCLEATED or cell.score < SURE_SCORE:
+            if cell.kind != classified or cell.score < SURE_SCORE:
                 continue
             area = max(cell.box[2] * cell.box[3], 1e-9)
             if len(boxes) and float(intersection([cell.box], boxes).max()) > COVERED * area:

@@ -172,9 +172,9 @@ def _caveats(
 ) -> Iterator[str]:
     if bundle is None:
         yield "AP counts only what the file holds: an analysis leaves low scores out"
-    elif bundle.manifest.unlearnt.classes:
+    elif bundle.manifest.untrained.classes:
         true = {c.label or "" for f in fields for c in f.cells if not c.ignore}
-        never = sorted(true & set(bundle.manifest.unlearnt.classes))
+        never = sorted(true & set(bundle.manifest.untrained.classes))
         if never:
             yield f"the model never learnt: {', '.join(never)}; these cells count as wrong"
     known = {f.patient for f in fields} - {None}

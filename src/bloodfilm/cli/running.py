@@ -24,7 +24,6 @@ from bloodfilm.core.errors import ConfigError, DataError
 from bloodfilm.core.files import atomic_write, open_new
 from bloodfilm.core.results import FieldResult
 from bloodfilm.inference.analyzer import Analyzer
-from bloodfilm.inference.manifest import NUCLEATED
 from bloodfilm.inference.records import AnalysisRun, FieldFailure, FieldOutcome
 from bloodfilm.inference.results_log import ResultsLog
 from bloodfilm.inference.runner import analyze_paths

@@ -42,7 +42,7 @@ def read_true_cells(
     of `POOL_SAMPLE` fields of its folder; `stated` says what is told of a field beforehand.
     `advance` is called after each field that holds such cells.
     """
-    session = bundle.reader(device, threads)
+    session = bundle.classifier(device, threads)
     reader = CellClassifier(bundle.manifest)
     readable = [[c for c in f.cells if is_readable(c, taxonomy)] for f in fields]
     failures: dict[str, str] = {}

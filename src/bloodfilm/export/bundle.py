@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,18 +18,18 @@ from torch import Tensor, nn
 from bloodfilm import __version__
 from bloodfilm.core.detections import Detections
 from bloodfilm.core.errors import BundleError, ConfigError
-from bloodfilm.core.files import write_together
 from bloodfilm.imaging.resample import BACKGROUND
-from bloodfilm.inference.bundle import MANIFEST, open_session
-from bloodfilm.inference.checksums import SUMS, sums_of
+from bloodfilm.inference.bundle import open_session
 from bloodfilm.inference.decode import decode
-from bloodfilm.inference.manifest import FORMAT, VERSION, Manifest
+from bloodfilm.inference.manifest import FORMAT, MANIFEST, VERSION, Manifest
 from bloodfilm.models.classifier import CellClassifierNet
 from bloodfilm.models.detector import CellDetector
 from bloodfilm.training.calibration import ReaderCalibration
+from bloodfilm.training.data.sources import CLASSIFIED_TYPE, RULER_TYPE
 from bloodfilm.training.tasks.detector import NMS_IOU
 
 OPSET = 17
+DETECTOR_FILE, CLASSIFIER_FILE = "detector.onnx", "classifier.onnx"
 TILE, OVERLAP = 1024, 160
 SCORE_TOLERANCE = 1e-3
 BOX_TOLERANCE = 0.05
@@ -245,36 +245,18 @@ def export_bundle(
     images, crops = probes
     first = torch.from_numpy(images[0][None])
     graphs = {
-        "detector.onnx": to_onnx(detector.graph, first, ("image", ("scores", "boxes"))),
-        "reader.onnx": to_onnx(
+        DETECTOR_FILE: to_onnx(detector.graph, first, ("image", ("scores", "boxes"))),
+        CLASSIFIER_FILE: to_onnx(
             reader.graph,
             torch.from_numpy(crops[:2]),
             ("crops", classifier_outputs(reader.graph)),
         ),
     }
-    parity = detector_parity(detector.graph, graphs["detector.onnx"], images, thresholds)
-    parity |= classifier_parity(reader.graph, graphs["reader.onnx"], crops)
+    parity = detector_parity(detector.graph, graphs[DETECTOR_FILE], images, thresholds)
+    parity |= classifier_parity(reader.graph, graphs[CLASSIFIER_FILE], crops)
     manifest = _manifest(detector, reader, thresholds, calibration, labels, graphs, parity)
-    Manifest.model_validate(manifest)
-    write_manifest(out, manifest, graphs)
+    manifest.write(out, graphs)
     return parity
-
-
-def write_manifest(
-    folder: Path, manifest: dict[str, Any], graphs: Mapping[str, bytes] | None = None
-) -> None:
-    """Write the manifest and all checksums of a bundle, all or none.
-
-    Args:
-        folder: of the bundle.
-        manifest: its content.
-        graphs: to write with it, by file name; those left out are in their place.
-    """
-    content = dict(graphs or {})
-    content[MANIFEST] = (json.dumps(manifest, indent=2) + "\n").encode()
-    names = (MANIFEST, manifest["detector"]["file"], manifest["reader"]["file"])
-    content[SUMS] = sums_of(folder, names, content).encode()
-    write_together({folder / name: data for name, data in content.items()})
 
 
 def _refuse_strangers(out: Path) -> None:
@@ -295,7 +277,7 @@ def detector_parity(
     thresholds: dict[str, float],
 ) -> dict[str, float]:
     """Return the largest differences in scores and boxes, dense and after decoding."""
-    session = open_session(onnx, Path("detector.onnx"), "cpu", 1)
+    session = open_session(onnx, Path(DETECTOR_FILE), "cpu", 1)
     scores, boxes = [], []
     for image in images:
         with torch.no_grad():
@@ -315,7 +297,7 @@ def detector_parity(
 
 def classifier_parity(graph: nn.Module, onnx: bytes, crops: NDArray[np.uint8]) -> dict[str, float]:
     """Return the largest differences in logits and novelty."""
-    session = open_session(onnx, Path("reader.onnx"), "cpu", 1)
+    session = open_session(onnx, Path(CLASSIFIER_FILE), "cpu", 1)
     with torch.no_grad():
         ours = [t.numpy() for t in graph(torch.from_numpy(crops))]
     names = classifier_outputs(graph)
@@ -360,9 +342,9 @@ def _manifest(
     labels: BundleInfo,
     graphs: dict[str, bytes],
     parity: dict[str, float],
-) -> dict[str, Any]:
+) -> Manifest:
     digest = {name: hashlib.sha256(data).hexdigest() for name, data in graphs.items()}
-    return {
+    content = {
         "format": FORMAT,
         "version": VERSION,
         "name": labels.name,
@@ -370,28 +352,30 @@ def _manifest(
         "licence": labels.licence,
         "taxonomy": reader.run["taxonomy"],
         "schema": reader.run["schema"],
-        "kinds": detector.run["kinds"],
+        "object_types": detector.run["kinds"],
+        "roles": {"classified": CLASSIFIED_TYPE, "ruler": RULER_TYPE},
         "leaves": reader.run["leaves"],
-        "unlearnt": reader.run["unlearnt"],
+        "untrained": reader.run["unlearnt"],
         "detector": {
-            "file": "detector.onnx",
-            "sha256": digest["detector.onnx"],
+            "file": DETECTOR_FILE,
+            "sha256": digest[DETECTOR_FILE],
             "um_per_px": detector.run["um_per_px"],
             "background": BACKGROUND,
             "stride": CellDetector.stride,
             "multiple": 32,
             "thresholds": thresholds,
+            "vote_thresholds": thresholds,
             "nms_iou": NMS_IOU,
             "tile": TILE,
             "overlap": OVERLAP,
         },
-        "reader": {
-            "file": "reader.onnx",
-            "sha256": digest["reader.onnx"],
+        "classifier": {
+            "file": CLASSIFIER_FILE,
+            "sha256": digest[CLASSIFIER_FILE],
             "size": reader.run["size"],
             "um_per_px": reader.run["um_per_px"],
             "background": BACKGROUND,
-            "confirms": reader.run.get("confirms", False),
+            "verifies": reader.run.get("confirms", False),
             "temperatures": calibration.temperatures,
             "class_confidence": calibration.class_confidence,
             "attribute_confidence": calibration.attribute_confidence,
@@ -400,16 +384,17 @@ def _manifest(
         "training": {
             "bloodfilm": __version__,
             "detector": {k: detector.run[k] for k in ("config", "sources")},
-            "reader": {k: reader.run[k] for k in ("config", "sources")},
+            "classifier": {k: reader.run[k] for k in ("config", "sources")},
             "priors": reader.run.get("priors", {}),
         },
         "metrics": {
             "validation": {
                 "detector": detector.metrics,
-                "reader": reader.metrics,
+                "classifier": reader.metrics,
                 "calibration": calibration.metrics,
             },
             "parity": {k: float(f"{v:.3g}") for k, v in parity.items()},
             **labels.metrics,
         },
     }
+    return Manifest.model_validate(content)

@@ -21,7 +21,7 @@ def model_card(manifest: Manifest, notes: str = "") -> str:
         "## What it has not learnt",
         _gaps(manifest),
         "## What it was trained on",
-        *(_sources(name, manifest.training.get(name, {})) for name in ("detector", "reader")),
+        *(_sources(name, manifest.training.get(name, {})) for name in ("detector", "classifier")),
         "## How good it is",
         *_metrics(manifest.metrics),
         *_priors(manifest),
@@ -51,13 +51,12 @@ def distil(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _abilities(m: Manifest) -> str:
-    learnt = [leaf for leaf in m.leaves if leaf not in m.unlearnt.classes]
-    schema = m.read_schema()
-    attributes = [a for a in schema.attributes if a.name not in m.unlearnt.attributes]
+    learnt = m.trained_leaves
+    attributes = [a for a in m.attributes.attributes if a.name not in m.untrained.attributes]
     lines = [
-        f"Finds {', '.join(m.kinds)} in fields brought to {m.detector.um_per_px:g} um per pixel.",
-        f"Names nucleated cells: {', '.join(learnt)}; where it is not sure, a group of these.",
-        "Describes each nucleated cell:",
+        f"Finds {', '.join(m.object_types)} in fields brought to {m.detector.um_per_px:g} um per pixel.",
+        f"Names each {m.roles.classified}: {', '.join(learnt)}; where it is not sure, a group of these.",
+        f"Describes each {m.roles.classified}:",
         *(f"- {a.title}: {', '.join(a.values)}" for a in attributes),
     ]
     return "\n".join(lines[:2]) + "\n\n" + "\n".join(lines[2:])
@@ -65,13 +64,13 @@ def _abilities(m: Manifest) -> str:
 
 def _gaps(m: Manifest) -> str:
     lines = []
-    if m.unlearnt.classes:
+    if m.untrained.classes:
         lines.append(
-            f"- Classes no training cell was named: {', '.join(m.unlearnt.classes)}. Such a cell "
+            f"- Classes no training cell was named: {', '.join(m.untrained.classes)}. Such a cell "
             "gets another name, a group's name, or the flag that it is unlike anything learnt."
         )
-    if m.unlearnt.attributes:
-        lines.append(f"- Attributes nobody marked: {', '.join(m.unlearnt.attributes)}.")
+    if m.untrained.attributes:
+        lines.append(f"- Attributes nobody marked: {', '.join(m.untrained.attributes)}.")
     return "\n".join(lines) or "Every class and attribute of its vocabulary was in training."
 
 
@@ -136,7 +135,7 @@ def _priors(m: Manifest) -> Iterable[str]:
     if priors:
         yield "## Prior odds"
         yield (
-            "The training collection shows rare cells on purpose. The reader's odds of these are "
+            "The training collection shows rare cells on purpose. The classifier's odds of these are "
             "multiplied, to suit films as they come: "
             + ", ".join(f"{name} by {factor:g}" for name, factor in priors.items())
             + "."
@@ -156,8 +155,8 @@ def _span(interval: Any) -> str:
 def _thresholds(m: Manifest) -> str:
     rows = [(f"score of a {kind}", f"{value:.3f}") for kind, value in m.detector.thresholds.items()]
     rows += [
-        ("probability of a class", f"{m.reader.class_confidence:.3f}"),
-        ("probability of an attribute's value", f"{m.reader.attribute_confidence:.3f}"),
+        ("probability of a class", f"{m.classifier.class_confidence:.3f}"),
+        ("probability of an attribute's value", f"{m.classifier.attribute_confidence:.3f}"),
     ]
     return _table(("least", "value"), rows)
 

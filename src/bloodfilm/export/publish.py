@@ -27,8 +27,7 @@ from bloodfilm.export.card import distil, model_card
 from bloodfilm.export.quantize import quantize_bundle
 from bloodfilm.export.threshold import set_threshold
 from bloodfilm.imaging.canonical import CROP_SIZE, CROP_UM, DETECTOR_UM
-from bloodfilm.inference.bundle import MANIFEST
-from bloodfilm.inference.manifest import read_manifest
+from bloodfilm.inference.bundle import load_bundle
 from bloodfilm.models.classifier import CellClassifierNet
 from bloodfilm.training.calibration import (
     ReaderCalibration,
@@ -97,8 +96,7 @@ def publish(
             parity |= quantize_bundle(out, images, list(crops))
     finally:  # a refused eight-bit form leaves a whole float bundle
         set_threshold(out, _validation_fields(runs[0], root))
-        manifest = read_manifest((out / MANIFEST).read_bytes(), str(out / MANIFEST))
-        write_text(out / CARD, model_card(manifest, notes))
+        write_text(out / CARD, model_card(load_bundle(out).manifest, notes))
     return parity
 
 

@@ -1,7 +1,5 @@
 """A bundle's networks in eight-bit integers: smaller, faster on a CPU, and held to account."""
 
-import hashlib
-import json
 import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -13,12 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodfilm.core import boxes as geometry
-from bloodfilm.core.attributes import Schema
 from bloodfilm.core.detections import Detections
 from bloodfilm.core.errors import BundleError
 from bloodfilm.evaluation.matching import match
-from bloodfilm.export.bundle import write_manifest
-from bloodfilm.inference.bundle import MANIFEST, open_session
+from bloodfilm.inference.bundle import load_bundle, open_session
 from bloodfilm.inference.decode import decode
 
 LEAST_AGREEMENT = 0.95
@@ -146,34 +142,33 @@ def quantize_bundle(
     Raises:
         BundleError: if they differ too much; the bundle is left as it was.
     """
-    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    detector, reader = manifest["detector"], manifest["reader"]
-    plain = {part["file"]: (folder / part["file"]).read_bytes() for part in (detector, reader)}
-    finds, reads = plain[detector["file"]], plain[reader["file"]]
+    manifest = load_bundle(folder).manifest
+    detector, classifier = manifest.detector, manifest.classifier
+    finds, reads = ((folder / part.file).read_bytes() for part in (detector, classifier))
     small = {
-        detector["file"]: quantize_detector(finds, images),
-        reader["file"]: quantize_classifier(reads, crops),
+        detector.file: quantize_detector(finds, images),
+        classifier.file: quantize_classifier(reads, crops),
     }
     found = agreement(
         _detections(finds, images, detector),
-        _detections(small[detector["file"]], images, detector),
+        _detections(small[detector.file], images, detector),
     )
     _hold(
         "detector",
         found,
         found["int8_agreement"] >= LEAST_AGREEMENT and found["int8_iou"] >= LEAST_IOU,
     )
-    schema, unlearnt = Schema.from_json(manifest["schema"]), manifest["unlearnt"]["attributes"]
-    learnt = [where for name, where in schema.slices.items() if name not in unlearnt]
-    answers = same_answers(_answers(reads, crops), _answers(small[reader["file"]], crops), learnt)
+    untrained = manifest.untrained.attributes
+    learnt = [where for name, where in manifest.attributes.slices.items() if name not in untrained]
+    answers = same_answers(_answers(reads, crops), _answers(small[classifier.file], crops), learnt)
     _hold(
-        "reader",
+        "classifier",
         answers,
         answers["int8_answers"] >= LEAST_ANSWERS and answers["int8_novelty"] <= MOST_NOVELTY,
     )
     found |= answers
-    manifest["metrics"]["parity"] |= {k: round(v, 4) for k, v in found.items()}
-    _store(folder, manifest, small)
+    parity = manifest.metrics.get("parity", {}) | {k: round(v, 4) for k, v in found.items()}
+    manifest.with_metrics({"parity": parity}).write(folder, small)
     return found
 
 
@@ -185,26 +180,18 @@ def _hold(part: str, figures: dict[str, float], good: bool) -> None:
         )
 
 
-def _store(folder: Path, manifest: dict[str, Any], graphs: dict[str, bytes]) -> None:
-    """Write graphs and manifest, all or none."""
-    for part in ("detector", "reader"):
-        data = graphs[manifest[part]["file"]]
-        manifest[part]["sha256"] = hashlib.sha256(data).hexdigest()
-    write_manifest(folder, manifest, graphs)
-
-
-def _detections(model: bytes, images: Sequence[Pixels], spec: dict[str, Any]) -> list[Detections]:
-    session = open_session(model, Path(spec["file"]), "cpu", 1)
-    limits = list(spec["thresholds"].values())
+def _detections(model: bytes, images: Sequence[Pixels], spec: DetectorSpec) -> list[Detections]:
+    session = open_session(model, Path(spec.file), "cpu", 1)
+    limits = list(spec.thresholds.values())
     out = []
     for image in images:
         scores, boxes = session.run(["scores", "boxes"], {"image": image[None]})
-        out.append(decode(scores[0], boxes[0], spec["stride"], limits, spec["nms_iou"]))
+        out.append(decode(scores[0], boxes[0], spec.stride, limits, spec.nms_iou))
     return out
 
 
 def _answers(model: bytes, crops: Sequence[Pixels]) -> Answers:
-    session = open_session(model, Path("reader.onnx"), "cpu", 1)
+    session = open_session(model, Path("classifier.onnx"), "cpu", 1)
     names = ["classes", "attributes", "novelty"]
     told = [session.run(names, {"crops": crop[None]}) for crop in crops]
     return dict(zip(names, map(np.concatenate, zip(*told, strict=True)), strict=True))

@@ -1,6 +1,5 @@
 """Where the finished bundle draws the line: from which score on it lists a nucleated cell."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,11 +7,9 @@ import numpy as np
 
 from bloodfilm.core import Domain
 from bloodfilm.core.detections import Detections
-from bloodfilm.export.bundle import write_manifest
 from bloodfilm.imaging.sources.image_file import open_image
 from bloodfilm.inference.analyzer import Analyzer
-from bloodfilm.inference.bundle import MANIFEST, load_bundle
-from bloodfilm.inference.manifest import NUCLEATED
+from bloodfilm.inference.bundle import load_bundle
 from bloodfilm.training.calibration import best_threshold
 from bloodfilm.training.data.sources import (
     OBJECT_TYPES,
@@ -37,7 +34,9 @@ def set_threshold(bundle: Path, held: Sequence[SourcedField]) -> float:
     Returns:
         the best F1 at IoU 0.5, which the threshold gives.
     """
-    analyzer = Analyzer(load_bundle(bundle), device="cpu", min_score=LOWEST_SCORE)
+    loaded = load_bundle(bundle)
+    manifest, classified = loaded.manifest, loaded.manifest.roles.classified
+    analyzer = Analyzer(loaded, device="cpu", min_score=LOWEST_SCORE)
     fields, found = [], []
     for item in held:
         image = open_image(item.field.path)
@@ -51,10 +50,9 @@ def set_threshold(bundle: Path, held: Sequence[SourcedField]) -> float:
         fields.append(
             CanonicalField(image, truth.boxes, truth.kinds, truth.ignore, item.field.region)
         )
-    threshold, f1 = best_threshold(fields, found, OBJECT_TYPES.index(NUCLEATED))
-    manifest = json.loads((bundle / MANIFEST).read_text(encoding="utf-8"))
-    manifest["detector"]["thresholds"][NUCLEATED] = threshold
-    validation = manifest["metrics"].setdefault("validation", {})
-    validation.setdefault("detector", {})["f1_confirmed_cell"] = round(f1, 4)
-    write_manifest(bundle, manifest)
+    threshold, f1 = best_threshold(fields, found, OBJECT_TYPES.index(classified))
+    validation = manifest.metrics.get("validation", {})
+    detector = validation.get("detector", {}) | {"f1_confirmed_cell": round(f1, 4)}
+    metrics = {"validation": {**validation, "detector": detector}}
+    manifest.with_threshold(classified, threshold).with_metrics(metrics).write(bundle)
     return f1

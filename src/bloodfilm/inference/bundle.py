@@ -8,7 +8,7 @@ import hashlib
 import stat
 import threading
 from dataclasses import dataclass, field
-from functools import cached_property
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,16 @@ from bloodfilm.core.errors import BundleError, ConfigError
 from bloodfilm.core.taxonomy import Taxonomy
 from bloodfilm.inference.checksums import SUMS, check_sum, read_sums
 from bloodfilm.inference.graph_check import check_graph
-from bloodfilm.inference.manifest import SUMMED_VERSION, Manifest, read_manifest
+from bloodfilm.inference.manifest import (
+    MANIFEST,
+    SUMMED_VERSION,
+    ClassifierSpec,
+    DetectorSpec,
+    Manifest,
+    read_manifest,
+)
 
-MANIFEST = "manifest.json"
+DEFAULT_BUNDLE = "default"
 DEVICES = ("auto", "cpu", "cuda")
 MAX_BYTES = 1 << 31
 """No serialised ONNX model can be larger."""
@@ -44,26 +51,32 @@ class Bundle:
     _sessions: dict[tuple[str, str, int], Any] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    @cached_property
+    @property
     def taxonomy(self) -> Taxonomy:
-        """The tree the classes are nodes of."""
-        return self.manifest.read_taxonomy()
+        """The tree that object types and classes are nodes of."""
+        return self.manifest.taxonomy
 
-    @cached_property
+    @property
     def schema(self) -> Schema:
-        """The attributes the reader answers."""
-        return self.manifest.read_schema()
+        """The attributes that the classifier answers."""
+        return self.manifest.attributes
 
     def detector(self, device: str = "auto", threads: int = 1) -> Any:
         """The detector as an ONNX Runtime session, made once per device and thread count."""
         return self._session("detector", device, threads)
 
-    def reader(self, device: str = "auto", threads: int = 1) -> Any:
-        """The reader as an ONNX Runtime session, made once per device and thread count."""
-        return self._session("reader", device, threads)
+    def classifier(self, device: str = "auto", threads: int = 1) -> Any:
+        """The classifier as an ONNX Runtime session, made once per device and thread count."""
+        return self._session("classifier", device, threads)
+
+    def close(self) -> None:
+        """Free the networks' memory; they are opened again when next asked for."""
+        with self._lock:
+            self._sessions.clear()
+            self._graphs.clear()
 
     def identity(self) -> dict[str, str]:
-        """What a result records to say which model made it."""
+        """Return what a result records to say which model made it."""
         m = self.manifest
         return {
             "name": m.name,
@@ -71,28 +84,28 @@ class Bundle:
             "licence": m.licence,
             "sha256": self.sha256,
             "detector_sha256": m.detector.sha256,
-            "reader_sha256": m.reader.sha256,
+            "classifier_sha256": m.classifier.sha256,
         }
 
     def _session(self, part: str, device: str, threads: int) -> Any:
         with self._lock:
             key = (part, device, threads)
             if key not in self._sessions:
-                spec = self.manifest.detector if part == "detector" else self.manifest.reader
+                spec = _spec(self.manifest, part)
                 place = self.path / spec.file
                 graph = self._graphs.get(part) or _verified(place, spec.sha256)
                 session = open_session(graph, place, device, threads)
-                _check_graph(session, place, *self._wanted(part))
+                _check_graph(session, place, *self._expected(part))
                 self._sessions[key] = session
                 self._graphs.pop(part, None)
             return self._sessions[key]
 
-    def _wanted(self, part: str) -> tuple[dict[str, Shape], dict[str, Shape]]:
+    def _expected(self, part: str) -> tuple[dict[str, Shape], dict[str, Shape]]:
         """The shapes each input and output must allow, `None` for any size."""
         m = self.manifest
         if part == "detector":
             return {"image": [None, None, None, 3]}, {
-                "scores": [None, len(m.kinds), None, None],
+                "scores": [None, len(m.object_types), None, None],
                 "boxes": [None, 4, None, None],
             }
         outputs: dict[str, Shape] = {
@@ -100,9 +113,16 @@ class Bundle:
             "attributes": [None, self.schema.width],
             "novelty": [None],
         }
-        if m.reader.confirms:
+        if m.classifier.verifies:
             outputs["nucleated"] = [None]
-        return {"crops": [None, m.reader.size, m.reader.size, 3]}, outputs
+        return {"crops": [None, m.classifier.size, m.classifier.size, 3]}, outputs
+
+
+PARTS = ("detector", "classifier")
+
+
+def _spec(manifest: Manifest, part: str) -> DetectorSpec | ClassifierSpec:
+    return manifest.detector if part == "detector" else manifest.classifier
 
 
 def load_bundle(path: str | Path) -> Bundle:
@@ -126,24 +146,22 @@ def load_bundle(path: str | Path) -> Bundle:
     manifest = read_manifest(text, str(place))
     if sums is None and manifest.version >= SUMMED_VERSION:
         raise BundleError(f"{folder / SUMS}: missing; the bundle is incomplete, get it again")
-    for spec in (manifest.detector, manifest.reader):
+    specs = {part: _spec(manifest, part) for part in PARTS}
+    for spec in specs.values():
         if sums is not None:
             check_sum(sums, folder / spec.file, spec.sha256)
-    graphs = {
-        part: _verified(folder / spec.file, spec.sha256)
-        for part, spec in (("detector", manifest.detector), ("reader", manifest.reader))
-    }
+    graphs = {part: _verified(folder / spec.file, spec.sha256) for part, spec in specs.items()}
     return Bundle(folder, manifest, hashlib.sha256(text).hexdigest(), graphs)
 
 
 def default_bundle() -> Bundle:
-    """The bundle that comes with the program; `BundleError` if this installation has none."""
-    folder = Path(__file__).parents[1] / "bundles" / "default"
-    if not (folder / MANIFEST).is_file():
-        raise BundleError(
-            "this installation of bloodfilm brings no model; name one with --bundle FOLDER"
-        )
-    return load_bundle(folder)
+    """Load the bundle that comes with the program; `BundleError` if this installation has none."""
+    with as_file(files("bloodfilm") / "bundles" / DEFAULT_BUNDLE) as folder:
+        if not (folder / MANIFEST).is_file():
+            raise BundleError(
+                "this installation of bloodfilm brings no model; name one with --bundle FOLDER"
+            )
+        return load_bundle(folder)
 
 
 def _read(path: Path) -> bytes:
@@ -162,7 +180,7 @@ def _read(path: Path) -> bytes:
 
 
 def _verified(path: Path, sha256: str) -> bytes:
-    """The file's bytes, which are also the bytes that will run, so nothing can slip between."""
+    """Return a file's bytes: those that are verified are those that will run."""
     data = _read(path)
     if hashlib.sha256(data).hexdigest() != sha256:
         raise BundleError(
@@ -219,7 +237,7 @@ def choose_providers(device: str) -> list[str]:
 def _check_graph(
     session: Any, place: Path, inputs: dict[str, Shape], outputs: dict[str, Shape]
 ) -> None:
-    """Hold a graph's own inputs and outputs against the format's."""
+    """Compare a graph's own inputs and outputs with the format's."""
     for what, nodes, wanted, dtype in (
         ("input", session.get_inputs(), inputs, "tensor(uint8)"),
         ("output", session.get_outputs(), outputs, "tensor(float)"),

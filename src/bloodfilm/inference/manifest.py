@@ -1,23 +1,49 @@
-"""A bundle's manifest: everything two graphs need around them to be used rightly."""
+"""A bundle's manifest: the vocabulary, thresholds and calibration that its two graphs need.
 
+Format versions:
+
+- 1: the first.
+- 2: a bundle must have `SHA256SUMS`.
+- 3: `classifier`, `object_types` and `untrained` are what used to be called `reader`, `kinds` and
+  `unlearnt`; `roles` says what each object type is for, so that no program needs to know names.
+
+Older versions are brought to the newest form when they are read, and written as the newest.
+"""
+
+import hashlib
 import json
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
 
 from bloodfilm.core.attributes import Schema
 from bloodfilm.core.errors import BundleError, DataError
+from bloodfilm.core.files import write_together
 from bloodfilm.core.taxonomy import Taxonomy
 from bloodfilm.imaging.colour_normalisation import ColourStandard
+from bloodfilm.inference.checksums import SUMS, sums_of
 
+MANIFEST = "manifest.json"
 FORMAT = "bloodfilm-bundle"
-VERSION = 2
+VERSION = 3
 OLDEST_VERSION = 1
 SUMMED_VERSION = 2
-"""From this version on a bundle must have `SHA256SUMS`; nothing else changed."""
-NUCLEATED = "nucleated cell"
-RED_CELL = "red cell"
-PLATELET = "platelet"
+"""From this version on a bundle must have `SHA256SUMS`."""
+PRE_NMS_TOP_K = 1000
+
+_OLD_KEYS = {"reader": "classifier", "kinds": "object_types", "unlearnt": "untrained"}
+# Versions 1 and 2 had no roles; these were the only types there were.
+_OLD_ROLES = {"classified": "nucleated cell", "ruler": "red cell"}
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -25,19 +51,44 @@ Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
 
 
+def _taxonomy(value: Any) -> Taxonomy:
+    try:
+        return value if isinstance(value, Taxonomy) else Taxonomy.from_json(value)
+    except DataError as error:
+        raise ValueError(str(error)) from None
+
+
+def _schema(value: Any) -> Schema:
+    try:
+        return value if isinstance(value, Schema) else Schema.from_json(value)
+    except DataError as error:
+        raise ValueError(str(error)) from None
+
+
+TaxonomyField = Annotated[Taxonomy, BeforeValidator(_taxonomy), PlainSerializer(Taxonomy.to_json)]
+SchemaField = Annotated[Schema, BeforeValidator(_schema), PlainSerializer(Schema.to_json)]
+
+
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, arbitrary_types_allowed=True, populate_by_name=True
+    )
 
 
 class DetectorSpec(_Strict):
     """The detector graph: pixels in (uint8, B x H x W x 3), dense scores and distances out.
 
     Attributes:
-        um_per_px, background: the canonical view it wants (scale, white point).
+        um_per_px, background: the canonical view it expects (scale, white point).
         stride: canonical pixels per output location.
         multiple: height and width must be multiples of it; pad right and bottom with `background`.
-        thresholds: lowest score that counts, by kind.
-        nms_iou: of two boxes of one kind that overlap more, the better stays.
+        thresholds: lowest score that is reported, by object type.
+        vote_thresholds: lowest score, by object type, from which a detection takes part in box
+            voting and serves as context of others. Fixed, so that no threshold a user asks for
+            moves a box or changes a score. The thresholds, where left out.
+        nms_iou: of two boxes of one type that overlap more, the better stays.
+        pre_nms_top_k: of what lies below `vote_thresholds`, so many of the best are considered,
+            by tile and object type.
         tile, overlap: how larger fields are cut, canonical pixels.
     """
 
@@ -48,12 +99,21 @@ class DetectorSpec(_Strict):
     stride: Annotated[int, Field(ge=1)]
     multiple: Annotated[int, Field(ge=1)]
     thresholds: dict[str, Share]
+    vote_thresholds: dict[str, Share]
     nms_iou: Share
+    pre_nms_top_k: Annotated[int, Field(ge=0)] = PRE_NMS_TOP_K
     tile: Annotated[int, Field(ge=32)]
     overlap: Annotated[int, Field(ge=0)]
 
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "thresholds" in data:
+            data = {"vote_thresholds": data["thresholds"], **data}
+        return data
+
     @model_validator(mode="after")
-    def _fits(self) -> "DetectorSpec":
+    def _fits(self) -> Self:
         if self.multiple % self.stride:
             raise ValueError("multiple must be a multiple of stride")
         if self.tile <= 2 * self.overlap:
@@ -62,7 +122,7 @@ class DetectorSpec(_Strict):
 
 
 class ColourSpec(_Strict):
-    """The colours a graph's crops are brought to: see `ColourStandard`."""
+    """The colours that crops are normalised to: see `ColourStandard`."""
 
     white: Annotated[float, Field(gt=0, le=255)]
     depth: Positive
@@ -70,19 +130,20 @@ class ColourSpec(_Strict):
     nucleus: tuple[float, float] | None
 
 
-class ReaderSpec(_Strict):
-    """The reader graph: crops in (uint8, N x size x size x 3), classes, attributes, novelty out.
+class ClassifierSpec(_Strict):
+    """The classifier graph: crops in (uint8, N x size x size x 3); classes and attributes out.
 
     Attributes:
-        size, um_per_px, background: the crop it wants.
+        size, um_per_px, background: the crop it expects.
         colours: what each crop's colours are normalised to; `None` balances them by the field's
             white point.
-        confirms: it also has an output `nucleated`, the logit of there being a nucleated cell.
+        verifies: it also has an output `nucleated`, the logit of the crop showing a cell of the
+            classified type at all.
         temperatures: what the logits of `class`, of `nucleated` and of each attribute are divided
             by; 1 if absent.
         class_confidence: a cell gets the deepest node whose summed probability reaches it.
         attribute_confidence: an attribute's value below it is not given.
-        novelty_threshold: a cell above it is like nothing learnt; `None` says never.
+        novelty_threshold: a cell above it is unlike the training data; `None`: never.
     """
 
     file: FileName
@@ -91,7 +152,7 @@ class ReaderSpec(_Strict):
     um_per_px: Positive
     background: Annotated[int, Field(ge=0, le=255)]
     colours: ColourSpec | None = None
-    confirms: bool = False
+    verifies: bool = False
     temperatures: dict[str, Positive]
     class_confidence: Share
     attribute_confidence: Share
@@ -103,70 +164,156 @@ class ReaderSpec(_Strict):
         return None if self.colours is None else ColourStandard(**self.colours.model_dump())
 
 
+class ObjectRoles(_Strict):
+    """What the object types of a bundle are for.
+
+    Attributes:
+        classified: detections of this type are named by the classifier.
+        ruler: detections of this type are red cells, 7.5 um across and round: they check the scale
+            and are what stain is compared with. `None` if the detector does not find them.
+    """
+
+    classified: str
+    ruler: str | None = None
+
+
 class UntrainedParts(_Strict):
-    """Leaves and attributes that no training example ever named."""
+    """Leaves and attributes that no training example was labelled with."""
 
     classes: tuple[str, ...] = ()
     attributes: tuple[str, ...] = ()
 
 
 class Manifest(_Strict):
-    """All of `manifest.json`; a key nobody knows is refused, so that none is overlooked."""
+    """All of `manifest.json`. An unknown key is refused, so that none is overlooked.
+
+    Attributes:
+        taxonomy: the tree that object types and classes are nodes of.
+        attributes: the schema of the attributes that the classifier answers.
+        object_types: what the detector tells apart, in the order of its outputs.
+        roles: what the object types are for.
+        leaves: the classes, in the order of the classifier's outputs.
+        untrained: classes and attributes that cannot be answered.
+        training: how the networks were trained, as plain data.
+        metrics: how good they are, as plain data.
+    """
 
     format: Literal["bloodfilm-bundle"]
-    version: Literal[1, 2]
+    version: Literal[1, 2, 3]
     name: str
     created: str
     licence: str
-    taxonomy: list[dict[str, Any]]
-    schema_: Annotated[dict[str, Any], Field(alias="schema")]
-    kinds: tuple[str, ...]
+    taxonomy: TaxonomyField
+    attributes: Annotated[SchemaField, Field(alias="schema")]
+    object_types: tuple[str, ...]
+    roles: ObjectRoles
     leaves: tuple[str, ...]
-    unlearnt: UntrainedParts
+    untrained: UntrainedParts
     detector: DetectorSpec
-    reader: ReaderSpec
+    classifier: ClassifierSpec
     training: dict[str, Any]
     metrics: dict[str, Any]
 
+    @model_validator(mode="before")
+    @classmethod
+    def _newest_form(cls, data: Any) -> Any:
+        return _upgraded(data) if isinstance(data, dict) else data
+
     @model_validator(mode="after")
-    def _agrees(self) -> "Manifest":
-        tree, schema = self.read_taxonomy(), self.read_schema()
-        if NUCLEATED not in self.kinds or len(set(self.kinds)) != len(self.kinds):
-            raise ValueError(f"kinds must be unlike names, {NUCLEATED!r} among them")
-        _only(self.kinds, tree.names, "kinds", "the taxonomy")
-        if set(self.leaves) != set(tree.leaves_under(NUCLEATED)) or len(self.leaves) != len(
-            set(self.leaves)
-        ):
-            raise ValueError(f"leaves must be the taxonomy's leaves under {NUCLEATED!r}")
-        if set(self.detector.thresholds) != set(self.kinds):
-            raise ValueError("detector.thresholds needs exactly one score per kind")
-        _only(self.unlearnt.classes, self.leaves, "unlearnt.classes", "leaves")
-        _only(self.unlearnt.attributes, schema.names, "unlearnt.attributes", "the schema")
-        heads = ("class", "nucleated", *schema.names)
-        _only(self.reader.temperatures, heads, "reader.temperatures", "the schema")
-        if set(self.unlearnt.classes) == set(self.leaves):
-            raise ValueError("unlearnt.classes names every leaf; a reader that learnt none is none")
+    def _agrees(self) -> Self:
+        types, classified = self.object_types, self.roles.classified
+        if len(set(types)) != len(types):
+            raise ValueError("object_types must be distinct names")
+        _only(types, self.taxonomy.names, "object_types", "the taxonomy")
+        named = [role for role in (classified, self.roles.ruler) if role is not None]
+        _only(named, types, "roles", "object_types")
+        if self.roles.ruler == classified:
+            raise ValueError("roles: the ruler cannot be the classified type")
+        under = self.taxonomy.leaves_under(classified)
+        if set(self.leaves) != set(under) or len(self.leaves) != len(set(self.leaves)):
+            raise ValueError(f"leaves must be the taxonomy's leaves under {classified!r}")
+        for name in ("thresholds", "vote_thresholds"):
+            if set(getattr(self.detector, name)) != set(types):
+                raise ValueError(f"detector.{name} needs exactly one score per object type")
+        _only(self.untrained.classes, self.leaves, "untrained.classes", "leaves")
+        _only(self.untrained.attributes, self.attributes.names, "untrained.attributes", "schema")
+        heads = ("class", "nucleated", *self.attributes.names)
+        _only(self.classifier.temperatures, heads, "classifier.temperatures", "the schema")
+        if set(self.untrained.classes) == set(self.leaves):
+            raise ValueError("untrained.classes names every leaf: the classifier knows no class")
         return self
 
-    def read_taxonomy(self) -> Taxonomy:
-        """The tree the classes are nodes of; ValueError if malformed."""
-        try:
-            return Taxonomy.from_json(self.taxonomy)
-        except DataError as error:
-            raise ValueError(str(error)) from None
+    @property
+    def trained_leaves(self) -> tuple[str, ...]:
+        """The classes that the classifier can name."""
+        return tuple(leaf for leaf in self.leaves if leaf not in self.untrained.classes)
 
-    def read_schema(self) -> Schema:
-        """The attributes the reader answers; ValueError if malformed."""
-        try:
-            return Schema.from_json(self.schema_)
-        except DataError as error:
-            raise ValueError(str(error)) from None
+    def with_threshold(self, object_type: str, score: float) -> "Manifest":
+        """Return a manifest with another reporting threshold; box voting stays as it is."""
+        thresholds = {**self.detector.thresholds, object_type: score}
+        return self._with(detector={**self.detector.model_dump(), "thresholds": thresholds})
+
+    def with_metrics(self, metrics: Mapping[str, Any]) -> "Manifest":
+        """Return a manifest with figures added; those of the same name are replaced."""
+        return self._with(metrics={**self.metrics, **metrics})
+
+    def with_graphs(self, graphs: Mapping[str, bytes]) -> "Manifest":
+        """Return a manifest with the checksums of graphs, by file name."""
+        changes = {}
+        for part in ("detector", "classifier"):
+            spec = getattr(self, part)
+            if spec.file in graphs:
+                digest = hashlib.sha256(graphs[spec.file]).hexdigest()
+                changes[part] = {**spec.model_dump(), "sha256": digest}
+        return self._with(**changes)
+
+    def _with(self, **changes: Any) -> "Manifest":
+        return Manifest.model_validate({**self.to_json(), **changes})
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all of it as plain data, in the newest form."""
+        return {**self.model_dump(mode="json", by_alias=True), "version": VERSION}
+
+    def write(self, folder: Path, graphs: Mapping[str, bytes] | None = None) -> None:
+        """Write the manifest, graphs and all checksums of a bundle, all or none.
+
+        Args:
+            folder: of the bundle.
+            graphs: to write with it, by file name; those left out must be there already.
+        """
+        content = dict(graphs or {})
+        whole = self.with_graphs(content)
+        content[MANIFEST] = (json.dumps(whole.to_json(), indent=2) + "\n").encode()
+        names = (MANIFEST, whole.detector.file, whole.classifier.file)
+        content[SUMS] = sums_of(folder, names, content).encode()
+        write_together({folder / name: data for name, data in content.items()})
+
+
+def _upgraded(data: dict[str, Any]) -> dict[str, Any]:
+    """Bring a manifest of version 1 or 2 to the newest form; leave others as they are."""
+    if data.get("version") not in (1, 2) or not _OLD_KEYS.keys() & data.keys():
+        return data
+    new = {_OLD_KEYS.get(key, key): value for key, value in data.items()}
+    types = new.get("object_types")
+    if isinstance(types, list | tuple):
+        new["roles"] = {k: v for k, v in _OLD_ROLES.items() if k == "classified" or v in types}
+    new["classifier"] = _renamed(new.get("classifier"), {"confirms": "verifies"})
+    new["training"] = _renamed(new.get("training"), {"reader": "classifier"})
+    metrics = new.get("metrics")
+    if isinstance(metrics, dict) and "validation" in metrics:
+        validation = _renamed(metrics["validation"], {"reader": "classifier"})
+        new["metrics"] = {**metrics, "validation": validation}
+    return {key: value for key, value in new.items() if value is not None}
+
+
+def _renamed(data: Any, names: Mapping[str, str]) -> Any:
+    return {names.get(k, k): v for k, v in data.items()} if isinstance(data, dict) else data
 
 
 def _only(names: Any, known: tuple[str, ...], what: str, where: str) -> None:
-    strangers = [name for name in names if name not in known]
-    if strangers:
-        raise ValueError(f"{what}: {strangers[0]!r} is not in {where}")
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(f"{what}: {unknown[0]!r} is not in {where}")
 
 
 def read_manifest(text: bytes, place: str) -> Manifest:
@@ -185,13 +332,14 @@ def read_manifest(text: bytes, place: str) -> Manifest:
     try:
         return Manifest.model_validate(data)
     except ValidationError as error:
-        raise BundleError(f"{place}: {_first(error)}") from None
+        old = {new: old for old, new in _OLD_KEYS.items() if old in data}
+        raise BundleError(f"{place}: {_first(error, old)}") from None
 
 
-def _first(error: ValidationError) -> str:
-    """The first complaint of pydantic as one short line."""
+def _first(error: ValidationError, names: Mapping[str, str]) -> str:
+    """Return the first complaint of pydantic as one short line, keys called as in the file."""
     complaint = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    at = ".".join(str(part) for part in complaint["loc"])
+    at = ".".join(names.get(str(part), str(part)) for part in complaint["loc"])
     message = str(complaint["msg"]).removeprefix("Value error, ")
     if complaint["type"] == "extra_forbidden":
         message = "this program does not know this key"

@@ -49,7 +49,7 @@ def gallery(facts: ReportMetadata) -> dict[str, Any]:
             {
                 "title": formatting.clean(a.title),
                 "values": [formatting.clean(v) for v in a.values],
-                "learnt": a.name not in manifest.unlearnt.attributes,
+                "learnt": a.name not in manifest.untrained.attributes,
             }
             for a in facts.schema.attributes
         ],

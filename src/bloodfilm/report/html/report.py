@@ -32,7 +32,7 @@ def write_report(
         budget: most characters of embedded pictures.
     """
     facts = ReportMetadata(run)
-    reader = run.manifest.reader
+    reader = run.manifest.classifier
     embedder = Embedder(len(facts.fields), len(facts.cells), reader.size * reader.um_per_px, budget)
     wanted = wanted_cells(facts, embedder.room_for_cells)
     fields = [
@@ -65,14 +65,14 @@ def _context(
         "bars": sections.bars(facts),
         "axis": formatting.percent(sections.axis(counted.rows)),
         "axis_half": formatting.percent(sections.axis(counted.rows) / 2),
-        "blasts_unlearnt": [n for n in manifest.unlearnt.classes if n in facts.taxonomy.blasts],
+        "blasts_unlearnt": [n for n in manifest.untrained.classes if n in facts.taxonomy.blasts],
         "attribute_table": sections.attribute_table(facts),
         "learnt": facts.learnt,
         "unlearnt_classes": formatting.unlearnt_classes(
-            manifest.unlearnt.classes, facts.taxonomy.blasts
+            manifest.untrained.classes, facts.taxonomy.blasts
         ),
         "unlearnt_attributes": formatting.unlearnt_attributes(
-            [titles[n] for n in manifest.unlearnt.attributes]
+            [titles[n] for n in manifest.untrained.attributes]
         ),
         "scale": sections.scale_summary(facts),
         "flags": sections.flags(facts),

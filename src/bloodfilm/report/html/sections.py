@@ -80,12 +80,12 @@ class ReportMetadata:
     @cached_property
     def taxonomy(self) -> Taxonomy:
         """The tree of the bundle."""
-        return self.run.manifest.read_taxonomy()
+        return self.run.manifest.taxonomy
 
     @cached_property
     def schema(self) -> Schema:
         """The attributes of the bundle."""
-        return self.run.manifest.read_schema()
+        return self.run.manifest.attributes
 
     @cached_property
     def differential(self) -> Differential:
@@ -95,7 +95,7 @@ class ReportMetadata:
     @cached_property
     def learnt(self) -> tuple[Attribute, ...]:
         """The attributes the bundle's model can judge."""
-        unlearnt = self.run.manifest.unlearnt.attributes
+        unlearnt = self.run.manifest.untrained.attributes
         return tuple(a for a in self.schema.attributes if a.name not in unlearnt)
 
     def nucleated(self, result: FieldResult) -> Iterator[tuple[int, CellResult]]:

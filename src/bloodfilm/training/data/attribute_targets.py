@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from bloodfilm.core.attributes import Schema, known_values
 from bloodfilm.core.detections import Detections
 from bloodfilm.evaluation.matching import match
-from bloodfilm.inference.manifest import NUCLEATED
 from bloodfilm.models.detector import CellDetector
 from bloodfilm.training.data.sources import OBJECT_TYPES, CanonicalField, SourcedField, kind_of
 from bloodfilm.training.tasks.common import to_tensor
@@ -19,7 +18,7 @@ from bloodfilm.training.tasks.detector import pad
 MATCH_IOU = 0.5
 LEAST_SCORE = 0.1
 """Attributes are read of detections that score so much."""
-NUCLEATED_KIND = OBJECT_TYPES.index(NUCLEATED)
+NUCLEATED_KIND = OBJECT_TYPES.index(CLASSIFIED_TYPE)
 
 
 def with_values(item: CanonicalField, sourced: SourcedField, schema: Schema) -> CanonicalField:

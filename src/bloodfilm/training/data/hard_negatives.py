@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from bloodfilm.core.boxes import centres
 from bloodfilm.core.errors import BloodfilmError, ConfigError
 from bloodfilm.imaging.canonical import CROP_UM
-from bloodfilm.inference.manifest import NUCLEATED, RED_CELL
 from bloodfilm.training.config import LookalikeSection
 from bloodfilm.training.data.cell_crops import STORE_SIZE, STORE_UM, varied_crop, warp
 from bloodfilm.training.data.sources import (
@@ -110,10 +109,10 @@ def places_of(
     at = centres(field.boxes)
     known = field.region.contains(at) if len(at) else np.zeros(0, bool)
     at, kinds = at[known], field.kinds[known]
-    red = np.flatnonzero(kinds == OBJECT_TYPES.index(RED_CELL))
+    red = np.flatnonzero(kinds == OBJECT_TYPES.index(RULER_TYPE))
     few = rng.permutation(red)[: section.red_cells]
-    keep = np.sort(np.concatenate([np.flatnonzero(kinds != OBJECT_TYPES.index(RED_CELL)), few]))
-    is_cell = kinds[keep] == OBJECT_TYPES.index(NUCLEATED)
+    keep = np.sort(np.concatenate([np.flatnonzero(kinds != OBJECT_TYPES.index(RULER_TYPE)), few]))
+    is_cell = kinds[keep] == OBJECT_TYPES.index(CLASSIFIED_TYPE)
     empty = _empty_places(field, section.empty, rng)
     return np.concatenate([at[keep], empty]), np.concatenate([is_cell, np.zeros(len(empty), bool)])
 
@@ -138,7 +137,7 @@ def _only_centred(item: SourcedField) -> bool:
 
 def _shows_cell(item: SourcedField) -> bool:
     label = item.field.cells[0].label
-    return label is not None and item.dataset.taxonomy.is_under(label, NUCLEATED)
+    return label is not None and item.dataset.taxonomy.is_under(label, CLASSIFIED_TYPE)
 
 
 def cut(image: NDArray[np.uint8], at: NDArray[np.float64]) -> NDArray[np.uint8]:

@@ -16,11 +16,11 @@ from bloodfilm.imaging.canonical import CanonicalView, canonical_view
 from bloodfilm.imaging.red_cells import background_colour
 from bloodfilm.imaging.scale import RED_CELL_UM
 from bloodfilm.imaging.sources.image_file import open_image
-from bloodfilm.inference.manifest import NUCLEATED, PLATELET, RED_CELL
 from bloodfilm.splits.disjoint import check_disjoint, dataset_in_split, group_keys
 from bloodfilm.training.config import DatasetConfig
 
-OBJECT_TYPES = (NUCLEATED, RED_CELL, PLATELET)
+OBJECT_TYPES = CLASSIFIED_TYPE, RULER_TYPE, _ = "nucleated cell", "red cell", "platelet"
+"""What the detector is trained to find; the classifier names the first, the second is the ruler."""
 _log = logging.getLogger(__name__)
 Progress = Callable[[Iterable[int], int, str], Iterable[int]]
 
@@ -90,7 +90,7 @@ def training_view(field: Field, image: NDArray[np.uint8]) -> CanonicalView:
     """
     height, width = image.shape[:2]
     boxes = np.array(
-        [c.box for c in field.cells if c.box is not None and c.label == "red cell"], dtype=float
+        [c.box for c in field.cells if c.box is not None and c.label == RULER_TYPE], dtype=float
     ).reshape(-1, 4)
     whole = (
         (boxes[:, 0] > 2)
