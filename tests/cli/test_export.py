@@ -62,14 +62,14 @@ def bundle(root, runs):
 def test_the_bundle_says_what_it_is(bundle):
     manifest = load_bundle(bundle).manifest
     assert (manifest.name, manifest.licence) == ("discs", "CC0-1.0")
-    assert not set(LEAVES) & set(manifest.unlearnt.classes)
-    assert "monoblast" in manifest.unlearnt.classes
-    assert "cell_size" not in manifest.unlearnt.attributes
-    assert "nuclear_shape" in manifest.unlearnt.attributes
+    assert not set(LEAVES) & set(manifest.untrained.classes)
+    assert "monoblast" in manifest.untrained.classes
+    assert "cell_size" not in manifest.untrained.attributes
+    assert "nuclear_shape" in manifest.untrained.attributes
     assert manifest.training["detector"]["config"]["seed"] == 3
-    assert manifest.training["reader"]["sources"]["train"][0]["name"] == "discs"
+    assert manifest.training["classifier"]["sources"]["train"][0]["name"] == "discs"
     assert manifest.metrics["evaluation"] == {"fields": 3}
-    assert manifest.reader.novelty_threshold is not None
+    assert manifest.classifier.novelty_threshold is not None
     card = (bundle / "MODEL_CARD.md").read_text()
     assert "discs" in card and card.endswith("## Limits\n\nKnows nothing but discs.\n")
     # Valid JSON, which knows no NaN.
@@ -197,7 +197,7 @@ def test_eight_bits_are_taken_only_if_they_say_the_same(root, runs, tmp_path, mo
 
     monkeypatch.setattr(quantize, "LEAST_ANSWERS", 1.1)
     result = export()
-    assert result.exit_code == 2 and "eight-bit reader agrees" in result.output
+    assert result.exit_code == 2 and "eight-bit classifier agrees" in result.output
     assert "Traceback" not in result.output
     load_bundle(tmp_path / "small")  # whole, and float
     assert len((tmp_path / "small" / "detector.onnx").read_bytes()) > len(small)

@@ -231,7 +231,7 @@ def test_a_bundle_is_written_and_replaced_but_nothing_else_is(
         assert bundle.manifest.name == "tiny" and bundle.manifest.detector.stride == 4
         assert set(bundle.manifest.metrics["parity"]) == set(parity)
         assert bundle.manifest.metrics["validation"]["detector"] == {"ap": 0.5}
-        bundle.detector("cpu"), bundle.reader("cpu")
+        bundle.detector("cpu"), bundle.classifier("cpu")
         assert bundle.manifest.version == 2 and (out / "SHA256SUMS").is_file()
         assert not list(out.glob("*.part"))
 

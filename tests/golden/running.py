@@ -25,8 +25,8 @@ OLD = Path(__file__).parent / "old_versions"
 # What differs from run to run or names one build: never part of a golden record.
 DROPPED = frozenset(
     {
-        "bundle_sha256", "created", "detector_sha256", "program", "reader_sha256", "seconds",
-        "seconds_by_stage", "sha256",
+        "bundle_sha256", "created", "detector_sha256", "program", "classifier_sha256",
+        "reader_sha256", "seconds", "seconds_by_stage", "sha256",
     }
 )  # fmt: skip
 

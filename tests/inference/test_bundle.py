@@ -13,7 +13,7 @@ from bloodfilm.core.errors import BundleError, ConfigError
 from bloodfilm.inference import bundle as bundle_module
 from bloodfilm.inference.bundle import choose_providers, default_bundle, load_bundle
 from bloodfilm.inference.checksums import SUMS, sums_of
-from bloodfilm.inference.manifest import VERSION
+from bloodfilm.inference.manifest import VERSION, read_manifest
 from fake_bundle import reader, write_bundle
 
 
@@ -22,7 +22,7 @@ def refused(path, match, open_graphs=False):
         loaded = load_bundle(path)
         if open_graphs:
             loaded.detector("cpu")
-            loaded.reader("cpu")
+            loaded.classifier("cpu")
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -32,7 +32,7 @@ def test_a_whole_bundle_loads_and_its_graphs_open_once(tmp_path):
     assert bundle.manifest.name == "fake"
     assert bundle.schema.width == 15
     assert bundle.detector("cpu") is bundle.detector("cpu")
-    assert bundle.reader("cpu").get_inputs()[0].name == "crops"
+    assert bundle.classifier("cpu").get_inputs()[0].name == "crops"
     assert bundle.identity()["sha256"] == bundle.sha256
 
 
@@ -51,8 +51,8 @@ def test_what_is_no_bundle_is_refused(tmp_path):
 
 
 def test_another_version_is_refused_with_both_numbers(tmp_path):
-    message = refused(write_bundle(tmp_path, lambda m: m.update(version=3)), "version 3")
-    assert "reads versions 1 to 2" in message
+    message = refused(write_bundle(tmp_path, lambda m: m.update(version=4)), "version 4")
+    assert "reads versions 1 to 3" in message
 
 
 def test_a_missing_and_a_damaged_graph_are_named(tmp_path):
@@ -75,13 +75,14 @@ def test_a_missing_and_a_damaged_graph_are_named(tmp_path):
         (lambda m: m["detector"].update(um_per_px=-1), r"detector\.um_per_px"),
         (lambda m: m["detector"].update(file="../x.onnx"), r"detector\.file"),
         (lambda m: m["detector"].update(overlap=600), "two overlaps"),
-        (lambda m: m["detector"]["thresholds"].pop("platelet"), "one score per kind"),
+        (lambda m: m["detector"]["thresholds"].pop("platelet"), "one score per object type"),
         (lambda m: m["leaves"].pop(), "leaves must be"),
         (lambda m: m["unlearnt"].update(classes=["no such"]), "'no such' is not in leaves"),
         (lambda m: m["unlearnt"].update(classes=m["leaves"]), "names every leaf"),
         (lambda m: m["reader"]["temperatures"].update(hat=1.0), "'hat' is not in the schema"),
         (lambda m: m.update(taxonomy=[{"name": "a", "parent": "b"}]), "taxonomy"),
-        (lambda m: m.update(kinds=["red cell"]), "kinds must be"),
+        (lambda m: m.update(kinds=["red cell"]), "'nucleated cell' is not in object_types"),
+        (lambda m: m.update(kinds=["red cell"] * 2), "distinct names"),
     ],
 )
 def test_a_manifest_that_does_not_hold_together_is_refused(tmp_path, change, says):
@@ -120,16 +121,14 @@ def test_a_graph_that_cannot_run_is_refused_when_opened(tmp_path):
 
 def summed(folder, **changes):
     """A bundle of the newest version, with all checksums; `changes` are of its manifest."""
-    write_bundle(folder, lambda m: m.update(version=VERSION, **changes))
-    names = ("manifest.json", "detector.onnx", "reader.onnx")
-    (folder / SUMS).write_text(sums_of(folder, names))
+    load_bundle(write_bundle(folder, lambda m: m.update(changes))).manifest.write(folder)
     return folder
 
 
 def test_a_bundle_of_the_newest_version_loads_by_its_checksums(tmp_path):
     bundle = load_bundle(summed(tmp_path))
-    assert bundle.manifest.version == 2
-    assert bundle.reader("cpu").get_inputs()[0].name == "crops"
+    assert bundle.manifest.version == VERSION
+    assert bundle.classifier("cpu").get_inputs()[0].name == "crops"
 
 
 @pytest.mark.skipif(shutil.which("sha256sum") is None, reason="this system has no sha256sum")
@@ -211,8 +210,8 @@ def test_devices(monkeypatch):
     assert choose_providers("cpu") == ["CPUExecutionProvider"]
 
 
-def test_an_installation_without_a_model_says_so(monkeypatch, tmp_path):
-    monkeypatch.setattr(bundle_module, "__file__", str(tmp_path / "inference" / "bundle.py"))
+def test_an_installation_without_a_model_says_so(monkeypatch):
+    monkeypatch.setattr(bundle_module, "DEFAULT_BUNDLE", "no such bundle")
     with pytest.raises(BundleError, match="--bundle"):
         default_bundle()
 
@@ -237,3 +236,78 @@ def test_the_identity_changes_with_anything_in_the_manifest(tmp_path):
     )
     assert one.sha256 == two.sha256 != other.sha256
     json.dumps(one.identity())
+
+
+# ---- versions of the manifest ----------------------------------------------------------------
+
+
+def as_version(number, folder):
+    """A bundle as that version of the program wrote it."""
+    write_bundle(folder, lambda m: m.update(version=number), confirms=True)
+    names = ("manifest.json", "detector.onnx", "reader.onnx")
+    (folder / SUMS).write_text(sums_of(folder, names))
+    return folder
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_manifests_of_older_versions_read_as_the_newest(tmp_path, number):
+    old = load_bundle(as_version(number, tmp_path / "old")).manifest
+    assert old.object_types == ("nucleated cell", "red cell", "platelet")
+    assert (old.roles.classified, old.roles.ruler) == ("nucleated cell", "red cell")
+    assert old.untrained.classes == ("monoblast",) and "monoblast" not in old.trained_leaves
+    assert old.classifier.verifies and old.classifier.file == "reader.onnx"
+    assert old.detector.vote_thresholds == old.detector.thresholds
+    written = read_manifest(json.dumps(old.to_json()).encode(), "m")
+    assert written.model_copy(update={"version": number}) == old
+    assert written.version == VERSION
+
+
+def test_a_manifest_is_written_with_the_checksums_of_its_graphs(tmp_path):
+    folder = summed(tmp_path)
+    manifest = load_bundle(folder).manifest
+    graph = reader(confirms=True)
+    data = manifest.to_json()
+    data["classifier"]["verifies"] = True
+    changed = read_manifest(json.dumps(data).encode(), "m").with_metrics({"ap": {"all": 0.5}})
+    changed.with_threshold("nucleated cell", 0.25).write(folder, {"reader.onnx": graph})
+    again = load_bundle(folder)
+    again.classifier("cpu")
+    assert again.manifest.metrics == {"ap": {"all": 0.5}}
+    assert again.manifest.detector.thresholds["nucleated cell"] == 0.25
+    # What takes part in voting is not what is reported.
+    assert again.manifest.detector.vote_thresholds["nucleated cell"] == 0.6
+
+
+def test_a_manifest_that_does_not_hold_together_cannot_be_made(tmp_path):
+    manifest = load_bundle(write_bundle(tmp_path)).manifest
+    with pytest.raises(ValueError, match="one score per object type"):
+        manifest.with_threshold("shoe", 0.5)
+    with pytest.raises(ValueError, match="less than or equal"):
+        manifest.with_threshold("red cell", 1.5)
+
+
+def test_the_roles_of_object_types_are_the_bundles_own(tmp_path):
+    data = load_bundle(write_bundle(tmp_path)).manifest.to_json()
+    names = {"nucleated cell": "leukocyte", "red cell": "disc"}
+
+    def renamed(value):
+        if isinstance(value, dict):
+            return {names.get(k, k): renamed(v) for k, v in value.items()}
+        if isinstance(value, list):
+            return [renamed(v) for v in value]
+        return names.get(value, value) if isinstance(value, str) else value
+
+    data = renamed(data) | {"taxonomy": renamed(data["taxonomy"])}
+    data["taxonomy"] = [
+        {**node, "aliases": [a for a in node["aliases"] if a != "leukocyte"]}
+        for node in data["taxonomy"]
+    ]
+    manifest = read_manifest(json.dumps(data).encode(), "m")
+    assert (manifest.roles.classified, manifest.roles.ruler) == ("leukocyte", "disc")
+    for roles, says in [
+        ({"classified": "shoe"}, "roles: 'shoe' is not in object_types"),
+        ({"classified": "leukocyte", "ruler": "leukocyte"}, "the ruler cannot be"),
+        ({"classified": "disc"}, "leaves must be the taxonomy's leaves under 'disc'"),
+    ]:
+        with pytest.raises(BundleError, match=says):
+            read_manifest(json.dumps(data | {"roles": roles}).encode(), "m")

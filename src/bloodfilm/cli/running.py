@@ -64,6 +64,7 @@ class AnalysisJob:
 class Tally:
     """What a run counted, for the summary."""
 
+    classified: str
     fields: int = 0
     failures: int = 0
     doubtful: int = 0
@@ -80,7 +81,7 @@ class Tally:
         self.doubtful += bool(outcome.problems)
         for cell in outcome.cells:
             self.kinds[cell.kind] += 1
-            if cell.kind == NUCLEATED:
+            if cell.kind == self.classified:
                 self.classes[cell.label] += 1
         for stage, seconds in outcome.seconds.items():
             self.seconds[stage] += seconds  # type: ignore[assignment]
@@ -136,7 +137,7 @@ def run_analysis(job: AnalysisJob, resume: bool = False) -> tuple[AnalysisRun, T
         "files": len(job.paths),
         "names": sha256(names).hexdigest(),
     }
-    tally = Tally()
+    tally = Tally(bundle.manifest.roles.classified)
     with ResultsLog(job.out / JOURNAL, head, resume) as journal:
         with _writing(job.out / CELLS_PART) as file:
             table = csv.writer(file, lineterminator="\n")
@@ -145,7 +146,9 @@ def run_analysis(job: AnalysisJob, resume: bool = False) -> tuple[AnalysisRun, T
             def tell(outcome: FieldOutcome) -> None:
                 tally.add(outcome)
                 if isinstance(outcome, FieldResult):
-                    shown = (c for c in outcome.cells if job.all_cells or c.kind == NUCLEATED)
+                    shown = (
+                        c for c in outcome.cells if job.all_cells or c.kind == tally.classified
+                    )
                     table.writerows(cell_row(outcome.path, c, schema) for c in shown)
                     file.flush()
 
@@ -241,8 +244,8 @@ def summary_dict(job: AnalysisJob, tally: Tally, seconds: float) -> dict[str, An
 
 def format_summary(job: AnalysisJob, tally: Tally, seconds: float) -> str:
     """The run in one line, for people."""
-    cells = tally.kinds[NUCLEATED]
-    text = f"{tally.fields} fields, {cells} nucleated cells in {seconds:.1f} s"
+    cells = tally.kinds[tally.classified]
+    text = f"{tally.fields} fields, {cells} {tally.classified}s in {seconds:.1f} s"
     if tally.failures:
         text += f"; {tally.failures} files failed"
     if tally.doubtful:

@@ -54,8 +54,10 @@ def _abilities(m: Manifest) -> str:
     learnt = m.trained_leaves
     attributes = [a for a in m.attributes.attributes if a.name not in m.untrained.attributes]
     lines = [
-        f"Finds {', '.join(m.object_types)} in fields brought to {m.detector.um_per_px:g} um per pixel.",
-        f"Names each {m.roles.classified}: {', '.join(learnt)}; where it is not sure, a group of these.",
+        f"Finds {', '.join(m.object_types)} in fields brought to {m.detector.um_per_px:g} um per "
+        "pixel.",
+        f"Names each {m.roles.classified}: {', '.join(learnt)}; where it is not sure, a group of "
+        "these.",
         f"Describes each {m.roles.classified}:",
         *(f"- {a.title}: {', '.join(a.values)}" for a in attributes),
     ]
@@ -135,8 +137,8 @@ def _priors(m: Manifest) -> Iterable[str]:
     if priors:
         yield "## Prior odds"
         yield (
-            "The training collection shows rare cells on purpose. The classifier's odds of these are "
-            "multiplied, to suit films as they come: "
+            "The training collection shows rare cells on purpose. The classifier's odds of these "
+            "are multiplied, to suit films as they come: "
             + ", ".join(f"{name} by {factor:g}" for name, factor in priors.items())
             + "."
         )

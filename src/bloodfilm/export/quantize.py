@@ -16,6 +16,7 @@ from bloodfilm.core.errors import BundleError
 from bloodfilm.evaluation.matching import match
 from bloodfilm.inference.bundle import load_bundle, open_session
 from bloodfilm.inference.decode import decode
+from bloodfilm.inference.manifest import DetectorSpec
 
 LEAST_AGREEMENT = 0.95
 """F1 of the eight-bit detections against the float ones at IoU 0.5, over the probes."""

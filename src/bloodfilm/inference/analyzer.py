@@ -34,7 +34,6 @@ from bloodfilm.inference.classifier import (
 from bloodfilm.inference.decode import cross_class_nms, decode
 from bloodfilm.inference.fusion import ScoreFusion
 from bloodfilm.inference.graph_run import check_probabilities, run_graph
-from bloodfilm.inference.manifest import NUCLEATED, RED_CELL
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float64]
@@ -84,21 +83,24 @@ class Analyzer:
         self.bundle = bundle
         manifest = bundle.manifest
         self.spec = manifest.detector
-        for part in (manifest.detector, manifest.reader):
+        for part in (manifest.detector, manifest.classifier):
             if part.background != BACKGROUND:
                 raise BundleError(
                     f"{bundle.path}: {part.file} wants a background of {part.background}, this "
                     f"program renders {BACKGROUND}; use a bloodfilm that matches the bundle"
                 )
-        self.kinds = manifest.kinds
+        self.kinds = manifest.object_types
+        self.classified = manifest.roles.classified
         self.thresholds = [
-            min_score if min_score is not None and kind == NUCLEATED else self.spec.thresholds[kind]
+            min_score
+            if min_score is not None and kind == self.classified
+            else self.spec.thresholds[kind]
             for kind in self.kinds
         ]
         self.weights = weights or ScoreFusion()
         self.reader = CellClassifier(manifest)
         self._detector = bundle.detector(device, threads)
-        self._reader = bundle.reader(device, threads)
+        self._reader = bundle.classifier(device, threads)
 
     def analyze(
         self,
@@ -214,8 +216,8 @@ class Analyzer:
         return replace(used, note=view.note), [told], True
 
     def _kind(self, name: str) -> int:
-        """The place of a kind in the graph's output; -1 if the bundle does not know it."""
-        return self.kinds.index(name) if name in self.kinds else -1
+        """The place of an object type in the graph's output."""
+        return self.kinds.index(name)
 
     def _compare(
         self, image: Pixels, view: CanonicalView, found: Detections
@@ -226,12 +228,12 @@ class Analyzer:
         Looking closer can only lower a score, so what is dropped here need not be read.
         """
         contrasts = np.full(len(found), np.nan)
-        which = np.flatnonzero(found.type_ids == self._kind(NUCLEATED))
+        which = np.flatnonzero(found.type_ids == self._kind(self.classified))
         if not len(which):
             return found, contrasts
         boxes, red = found.boxes[which], self._sure_red_cells(found)
         # What may be a nucleated cell as well does not say what red cells look like.
-        likely = boxes[found.scores[which] >= self.spec.thresholds[NUCLEATED] / 2]
+        likely = boxes[found.scores[which] >= self.spec.thresholds[self.classified] / 2]
         if len(red) and len(likely):
             red = red[iou(red, likely).max(axis=1) < LONE_IOU]
         seen = stain_contrast(image, view.white_point, boxes, red)
@@ -240,20 +242,23 @@ class Analyzer:
         contrasts[which] = seen
         scores = found.scores * self.weights.of_contrast(contrasts)
         keep = np.ones(len(found), dtype=bool)
-        keep[which] = scores[which] >= self.thresholds[self._kind(NUCLEATED)]
+        keep[which] = scores[which] >= self.thresholds[self._kind(self.classified)]
         return replace(found, scores=scores).take(keep), contrasts[keep]
 
     def _sure_red_cells(self, found: Detections) -> Floats:
         """Boxes (n, 4) of red cells the bundle is sure of, whatever thresholds are asked for."""
-        sure = found.scores >= self.spec.thresholds.get(RED_CELL, 1.0)
-        return found.boxes[(found.type_ids == self._kind(RED_CELL)) & sure]
+        ruler = self.bundle.manifest.roles.ruler
+        if ruler is None:
+            return found.boxes[:0]
+        sure = found.scores >= self.spec.thresholds[ruler]
+        return found.boxes[(found.type_ids == self._kind(ruler)) & sure]
 
     def _read(
         self, image: Pixels, view: CanonicalView, found: Detections, clock: "StageTimer"
     ) -> dict[int, CellClassification]:
         """Readings of the nucleated cells, by their place in `found`; in batches."""
-        spec = self.bundle.manifest.reader
-        which = np.flatnonzero(found.type_ids == self._kind(NUCLEATED))
+        spec = self.bundle.manifest.classifier
+        which = np.flatnonzero(found.type_ids == self._kind(self.classified))
         readings: dict[int, CellClassification] = {}
         if not len(which):
             return readings
@@ -275,9 +280,9 @@ class Analyzer:
         for i, reading in readings.items():
             if reading.nucleated is not None:
                 scores[i] *= self.weights.of_closer_look(reading.nucleated)
-        nucleated = self._kind(NUCLEATED)
+        nucleated = self._kind(self.classified)
         weighed = replace(found, scores=scores)
-        keep = cross_class_nms(weighed, nucleated, self.spec.thresholds[NUCLEATED])
+        keep = cross_class_nms(weighed, nucleated, self.spec.thresholds[self.classified])
         keep &= (found.type_ids != nucleated) | (scores >= self.thresholds[nucleated])
         return keep, scores
 

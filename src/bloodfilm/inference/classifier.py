@@ -12,7 +12,7 @@ from bloodfilm.core.results import AttributeResult
 from bloodfilm.core.taxonomy import Taxonomy
 from bloodfilm.imaging.canonical import CanonicalView
 from bloodfilm.imaging.colour_normalisation import normalise
-from bloodfilm.inference.manifest import NUCLEATED, Manifest
+from bloodfilm.inference.manifest import Manifest
 
 NOVEL = "unlike anything learnt"
 CUT = "cut by the edge"
@@ -64,15 +64,16 @@ class CellClassifier:
     """
 
     def __init__(self, manifest: Manifest) -> None:
-        self.taxonomy: Taxonomy = manifest.read_taxonomy()
-        self.schema: Schema = manifest.read_schema()
+        self.taxonomy: Taxonomy = manifest.taxonomy
+        self.schema: Schema = manifest.attributes
+        self.root = manifest.roles.classified
         self.leaves = manifest.leaves
-        self.spec = manifest.reader
-        self.unlearnt_attributes = frozenset(manifest.unlearnt.attributes)
+        self.spec = manifest.classifier
+        self.untrained_attributes = frozenset(manifest.untrained.attributes)
         self.outputs = ["classes", "attributes", "novelty"]
-        self.outputs += ["nucleated"] if manifest.reader.confirms else []
-        self.learnt = [leaf not in manifest.unlearnt.classes for leaf in self.leaves]
-        nodes = [n for n in self.taxonomy.names if self.taxonomy.is_under(n, NUCLEATED)]
+        self.outputs += ["nucleated"] if self.spec.verifies else []
+        self.learnt = [leaf in manifest.trained_leaves for leaf in self.leaves]
+        nodes = [n for n in self.taxonomy.names if self.taxonomy.is_under(n, self.root)]
         self._masks = {n: np.array(self.taxonomy.leaf_mask(n, self.leaves)) for n in nodes}
         self._children = {
             n: tuple(c for c in self.taxonomy.children(n) if c in self._masks) for n in nodes
@@ -153,7 +154,7 @@ class CellClassifier:
         Sure enough: the summed probability of its leaves reaches `class_confidence`. The top,
         a nucleated cell, always is.
         """
-        node, score = NUCLEATED, float(leaves.sum())
+        node, score = self.root, float(leaves.sum())
         while self._children[node]:
             sums = [(float(leaves[self._masks[c]].sum()), c) for c in self._children[node]]
             best, child = max(sums, key=lambda pair: pair[0])
@@ -163,7 +164,7 @@ class CellClassifier:
         return node, min(score, 1.0)
 
     def _answer(self, attribute: Attribute, probabilities: Floats) -> AttributeResult:
-        if attribute.name in self.unlearnt_attributes:
+        if attribute.name in self.untrained_attributes:
             return AttributeResult(None, 0.0, {})
         best = int(probabilities.argmax())
         sure = float(probabilities[best])

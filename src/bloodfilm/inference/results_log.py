@@ -156,12 +156,17 @@ def _read_at(file: BinaryIO, offset: int) -> FieldResult:
 def _same_run(path: Path, found: Any, wanted: Mapping[str, Any]) -> None:
     if not isinstance(found, dict):
         raise DataError(f"{path}: not the journal of an analysis; start with --overwrite")
-    unlike = [k for k in wanted if found.get(k) != wanted[k]]
+    unlike = [k for k in wanted if _identity(found.get(k)) != _identity(wanted[k])]
     if unlike:
         raise ConfigError(
             f"{path}: the run to go on with differs in {', '.join(unlike)}; give the same files "
             "and options as before, or start anew with --overwrite"
         )
+
+
+def _identity(value: Any) -> Any:
+    """Return what tells a setting from another: of a bundle its SHA-256, which covers the rest."""
+    return value["sha256"] if isinstance(value, dict) and "sha256" in value else value
 
 
 def _trouble(path: Path, error: OSError) -> DataError:

@@ -11,7 +11,13 @@ from bloodfilm.core.attributes import Schema, known_values
 from bloodfilm.core.detections import Detections
 from bloodfilm.evaluation.matching import match
 from bloodfilm.models.detector import CellDetector
-from bloodfilm.training.data.sources import OBJECT_TYPES, CanonicalField, SourcedField, kind_of
+from bloodfilm.training.data.sources import (
+    CLASSIFIED_TYPE,
+    OBJECT_TYPES,
+    CanonicalField,
+    SourcedField,
+    kind_of,
+)
 from bloodfilm.training.tasks.common import to_tensor
 from bloodfilm.training.tasks.detector import pad
 

@@ -17,7 +17,9 @@ from bloodfilm.imaging.canonical import CROP_UM
 from bloodfilm.training.config import LookalikeSection
 from bloodfilm.training.data.cell_crops import STORE_SIZE, STORE_UM, varied_crop, warp
 from bloodfilm.training.data.sources import (
+    CLASSIFIED_TYPE,
     OBJECT_TYPES,
+    RULER_TYPE,
     CanonicalField,
     Progress,
     SourcedField,
