@@ -105,6 +105,8 @@ def reader(monkeypatch, n=4000, sharpness=3.0, seed=0):
         codes,
         np.ones(n),
         np.zeros((n, 2)),
+        np.zeros(n, np.int64),
+        np.zeros(n, np.int64),
     )
     return crops, outputs
 
@@ -115,9 +117,7 @@ class FirstNumber:
 
 
 def calibrated(crops, learnt=None, **more):
-    return calibrate_classifier(
-        FirstNumber(), crops, LLD_SCHEMA, learnt or [True] * LEAVES, CPU, **more
-    )
+    return calibrate_classifier(FirstNumber(), crops, LLD_SCHEMA, learnt or [True] * LEAVES, **more)
 
 
 def test_too_sure_a_reader_is_cooled(monkeypatch):

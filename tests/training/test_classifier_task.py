@@ -7,6 +7,7 @@ from sklearn.metrics import f1_score
 
 from bloodfilm.core import DEFAULT_TAXONOMY, LLD_SCHEMA
 from bloodfilm.core.errors import ConfigError
+from bloodfilm.imaging.colour_normalisation import ColourStandard, normalise
 from bloodfilm.training.checkpoint import save_checkpoint
 from bloodfilm.training.config import DatasetConfig, parse_config
 from bloodfilm.training.data.cell_crops import (
@@ -16,6 +17,7 @@ from bloodfilm.training.data.cell_crops import (
     plain_crop,
     reader_leaves,
 )
+from bloodfilm.training.data.crop_views import CropView
 from bloodfilm.training.data.sources import open_sources
 from bloodfilm.training.tasks.classifier import ClassifierTask, macro_f1, read_crops, value_weights
 from tiny import COLOURS, a_field, config, silent, write_set
@@ -62,7 +64,7 @@ def test_groups_come_larger_first_so_that_the_closer_label_has_the_last_word():
 def test_crops_are_centred_on_their_cells(root):
     sourced = open_sources([DatasetConfig(path="discs", splits=("train",), repeat=1.5)], root)
     crops = load_crops(sourced, LLD_SCHEMA, DEFAULT_TAXONOMY, silent)
-    assert len(crops) == 8 and crops.images.shape == (8, 200, 200, 3)
+    assert len(crops) == 8 and crops.images.shape == (8, 224, 224, 3)
     assert (crops.weights == 1.5).all()
     assert np.allclose(crops.sizes, 12.0, atol=0.01)
     for image, allowed in zip(crops.images, crops.allowed, strict=True):
@@ -159,7 +161,7 @@ def test_prototypes_make_learnt_cells_familiar_and_groups_share_one(root, tmp_pa
     band, segmented = (LEAVES.index(f"{n} neutrophil") for n in ("band", "segmented"))
     assert torch.equal(prototypes[band], prototypes[segmented])
     assert prototypes[band].abs().max() < 1e3 < prototypes[LEAVES.index("monoblast")].min()
-    description = torch.from_numpy(read_crops(model, mixed.train, CPU)["description"])
+    description = torch.from_numpy(read_crops(model, mixed.train, CPU, CropView())["description"])
     novelty = model.novelty(description)
     assert novelty.max() < 50 and model.novelty(description + 100).min() > novelty.max()
 
@@ -190,7 +192,7 @@ def test_rare_values_weigh_more_and_the_mean_cell_weighs_one():
     codes[:, 1] = [0] * 8 + [1, 1]
     codes[:5, 0] = [0, 0, 0, 2, 2]
     codes[:3, 2] = 1
-    crops = CellCrops(*([np.zeros(10)] * 2), codes, *([np.zeros(10)] * 2))
+    crops = CellCrops(*([np.zeros(10)] * 2), codes, *([np.zeros(10)] * 4))
     weights = value_weights(crops, LLD_SCHEMA, 0.5)
     assert list(weights) == list(LLD_SCHEMA.names[:2])  # two values or more
     common, rare = weights[LLD_SCHEMA.names[1]].tolist()
@@ -217,3 +219,57 @@ def test_a_run_can_start_from_another_of_the_same_network(root, tiny_task, tmp_p
     for name in ("other", "none"):
         with pytest.raises(ConfigError, match=name):
             task(root, model={"start": str(tmp_path / f"{name}.pt")})
+
+
+# ---- sets of unlike size, and their colours ----------------------------------------------------
+
+
+NORMALISED = {"normalise": True, "transfer": 0.5, "transfer_lone": 0.5}
+
+
+@pytest.fixture(scope="module")
+def two_sets(root, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("two")
+    write_set(folder / "large", 6, 1)
+    write_set(folder / "small", 1, 1)
+    sets = [{"path": name, "splits": ["train"]} for name in ("large", "small")]
+    return task(
+        folder,
+        data={"train": sets, "validation": [{"path": "large", "splits": ["val"]}]},
+        sampling={"sets": 0.0, "labels": 0.0},
+        appearance=NORMALISED,
+        optim={"samples": 400},
+    )
+
+
+def test_sets_are_drawn_equally_often_whatever_their_size(two_sets):
+    keys = two_sets.keys(3)
+    assert len(keys) == 400 and keys == two_sets.keys(3) and keys != two_sets.keys(4)
+    sources = two_sets.train.sources[[i for _, i in keys]]
+    assert (sources == 1).mean() == pytest.approx(0.5, abs=0.1)
+    assert len(set(keys)) == 400  # a cell drawn twice is varied anew each time
+
+
+def test_a_cell_drawn_twice_looks_different_and_a_key_always_the_same(two_sets):
+    first, again, other = (two_sets.sample(key)[0] for key in ((7, 2), (7, 2), (8, 2)))
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+
+
+def test_normalised_crops_are_validated_as_they_will_be_read(two_sets):
+    record = two_sets.record()
+    standard = ColourStandard.from_json(record["colours"])
+    image = two_sets.train.images[0]
+    assert np.array_equal(two_sets.view.plain(image), normalise(plain_crop(image), standard))
+    # Stored in the picture's own colours, not balanced.
+    assert np.median(image, axis=(0, 1)).tolist() == [240, 235, 225]
+
+
+def test_colours_of_both_sets_are_lent(two_sets):
+    assert [len(p) for p in two_sets.profiles] == [12, 2]
+    rng = np.random.default_rng(0)
+    lent = [two_sets._profile(0, rng) is not None for _ in range(200)]
+    assert np.mean(lent) == pytest.approx(0.5, abs=0.12)
+
+
+def test_the_record_of_a_plain_reader_names_no_colours(tiny_task):
+    assert tiny_task.record()["colours"] is None and tiny_task.profiles == []

@@ -375,6 +375,7 @@ def _manifest(
             "size": reader.run["size"],
             "um_per_px": reader.run["um_per_px"],
             "background": BACKGROUND,
+            **({"colours": reader.run["colours"]} if reader.run.get("colours") else {}),
             "verifies": reader.run.get("confirms", False),
             "temperatures": calibration.temperatures,
             "class_confidence": calibration.class_confidence,

@@ -37,11 +37,12 @@ from bloodfilm.training.calibration import (
 )
 from bloodfilm.training.checkpoint import load_checkpoint
 from bloodfilm.training.config import Config, parse_config
-from bloodfilm.training.data.cell_crops import load_crops, plain_crop
+from bloodfilm.training.data.cell_crops import load_crops
 from bloodfilm.training.data.hard_negatives import load_hard_negatives
 from bloodfilm.training.data.sources import SourcedField, load_fields, open_sources
 from bloodfilm.training.loop import BEST, RECORD
 from bloodfilm.training.networks import build_classifier, build_detector
+from bloodfilm.training.tasks.classifier import crop_view
 from bloodfilm.training.tasks.detector import pad
 
 _log = logging.getLogger(__name__)
@@ -140,19 +141,26 @@ def _reader(
     _fill(model, kept["model"], run)
     model.eval()
     taxonomy = Taxonomy.from_json(record["taxonomy"])
-    crops = load_crops(open_sources(config.data.validation, root), schema, taxonomy, _silently)
+    view = crop_view(config)
+    crops = load_crops(
+        open_sources(config.data.validation, root),
+        schema,
+        taxonomy,
+        _silently,
+        balanced=view.standard is None,
+    )
     unlearnt, leaves = record["unlearnt"], record["leaves"]
     learnt = [leaf not in unlearnt["classes"] for leaf in leaves]
     odds = class_prior(leaves, priors)
     calibration = calibrate_classifier(
-        model, crops, schema, learnt, torch.device("cpu"), unlearnt["attributes"], odds
+        model, crops, schema, learnt, unlearnt["attributes"], odds, view
     )
     calibration = _confirm(model, config, root, calibration)
     if not kept.get("finished"):
         _log.warning("%s: is not finished; the bundle will flag no cell as novel", run)
         calibration = replace(calibration, novelty_threshold=None)
     some = np.linspace(0, len(crops) - 1, min(CROP_PROBES, len(crops))).astype(int)
-    probes = np.stack([plain_crop(crops.images[i]) for i in some])
+    probes = np.stack([view.plain(crops.images[i]) for i in some])
     part = TrainedNetwork(
         ClassifierGraph(model, record.get("confirms", False)), record, kept["metrics"]
     )
@@ -170,7 +178,9 @@ def _confirm(
         return calibration
     sources = open_sources(section.validation or section.train, root)
     places = load_hard_negatives(sources, section, config.seed, _silently)
-    temperature, metrics = calibrate_confirmation(model, places, section, torch.device("cpu"))
+    temperature, metrics = calibrate_confirmation(
+        model, places, section, torch.device("cpu"), crop_view(config)
+    )
     return replace(
         calibration,
         temperatures=calibration.temperatures | {"nucleated": round(temperature, 4)},

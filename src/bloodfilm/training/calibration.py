@@ -27,6 +27,7 @@ from bloodfilm.models.classifier import CellClassifierNet
 from bloodfilm.models.detector import CellDetector
 from bloodfilm.training.config import LookalikeSection
 from bloodfilm.training.data.cell_crops import CellCrops, reader_leaves
+from bloodfilm.training.data.crop_views import CropView
 from bloodfilm.training.data.hard_negatives import HardNegatives
 from bloodfilm.training.data.sources import OBJECT_TYPES, CanonicalField
 from bloodfilm.training.tasks.classifier import read_crops, read_images
@@ -37,6 +38,9 @@ ATTRIBUTE_ACCURACY = 0.95
 MOST_CAUTIOUS = 0.9
 NOVEL_SHARE = 0.995
 MATCH_IOU = 0.5
+PLAIN = CropView()
+CPU = torch.device("cpu")
+"""Calibrated as it will run."""
 
 
 @dataclass(frozen=True)
@@ -112,9 +116,9 @@ def calibrate_classifier(
     crops: CellCrops,
     schema: Schema,
     learnt: Sequence[bool],
-    device: torch.device,
     unlearnt_attributes: Collection[str] = (),
     odds: NDArray[np.float64] | None = None,
+    view: CropView = PLAIN,
 ) -> ReaderCalibration:
     """Fit temperatures, then the thresholds below which the reader abstains.
 
@@ -123,12 +127,12 @@ def calibrate_classifier(
         crops: validation cells.
         schema: the attributes, in the order of the reader's outputs.
         learnt: per leaf, whether training named it; cells of other classes say nothing here.
-        device: to run on.
         unlearnt_attributes: names whose outputs mean nothing.
         odds: (leaves,) how much commoner each is where the reader will be used: its probabilities
             are shifted by that, and the validation cells count as much.
+        view: how the classifier sees the crops.
     """
-    out = read_crops(model, crops, device)
+    out = read_crops(model, crops, CPU, view)
     even = np.ones(len(learnt)) if odds is None else odds
     temperature, class_confidence, metrics = _calibrate_class(out["classes"], crops, learnt, even)
     answers = _answers(out["attributes"], crops, schema, unlearnt_attributes)
@@ -140,7 +144,7 @@ def calibrate_classifier(
         metrics["attribute_ece"] = expected_calibration_error(sure, right)
         metrics["attribute_coverage"] = float((sure >= attribute_confidence).mean())
     with torch.no_grad():
-        novelty = model.novelty(torch.from_numpy(out["description"]).to(device)).cpu().numpy()
+        novelty = model.novelty(torch.from_numpy(out["description"])).cpu().numpy()
     temperatures = {"class": temperature} | {n: a.temperature for n, a in answers.items()}
     return ReaderCalibration(
         {name: round(t, 4) for name, t in temperatures.items()},
@@ -156,6 +160,7 @@ def calibrate_confirmation(
     places: HardNegatives,
     section: LookalikeSection,
     device: torch.device,
+    view: CropView = PLAIN,
 ) -> tuple[float, dict[str, float]]:
     """Return the temperature of `nucleated`, and how well calibrated it is.
 
@@ -163,7 +168,7 @@ def calibrate_confirmation(
     those of the validation set, and on plain ones a reader looks surer than it may be elsewhere.
     """
     rngs = [np.random.default_rng([0, i]) for i in range(len(places))]
-    crops = (places.varied(i, rng, section) for i, rng in enumerate(rngs))
+    crops = (places.varied(i, rng, section, view) for i, rng in enumerate(rngs))
     logits = read_images(model, crops, device)["nucleated"].astype(np.float64)
     pair = np.stack([np.zeros_like(logits), logits], axis=1)
     codes = places.nucleated.astype(np.int64)

@@ -142,6 +142,50 @@ class AugmentSection(Section):
     mild: Share = 0.3
 
 
+class AppearanceSection(Section):
+    """How a classifier is kept from learning one film's looks; see `training.data.appearance`.
+
+    Attributes:
+        normalise: bring every crop to standard colours, in training and wherever the bundle is
+            used; the rest of this table and any angle then take the place of the pixel parts of
+            `augment`.
+        stain: how far dyes vary; 0 switches a part off.
+        optics: how far lens, lamp and sensor vary.
+        transfer: share of crops that take over colours of another data set's crop.
+        transfer_lone: the same, of classes that only one data set has: nothing else parts the
+            class from that set's looks.
+        mild: share of crops that get a third of stain and optics.
+    """
+
+    normalise: bool = False
+    stain: NotNegative = 1.0
+    optics: NotNegative = 1.0
+    transfer: Share = 0.4
+    transfer_lone: Share = 0.8
+    mild: Share = 0.25
+
+
+class SamplingSection(Section):
+    """How often a classifier's cells are drawn.
+
+    With both at 1 every cell is as likely as any other and comes once an epoch. Below, cells are
+    drawn with replacement, `optim.samples` an epoch.
+
+    Attributes:
+        sets: a data set is drawn in proportion to its number of cells raised to this; 0 draws all
+            sets equally often. `repeat` of the set is a factor on it.
+        labels: likewise a label within its set; where patients are known, each label of each.
+    """
+
+    sets: Share = 1.0
+    labels: Share = 1.0
+
+    @property
+    def even(self) -> bool:
+        """Whether every cell is as likely as any other."""
+        return self.sets == 1 and self.labels == 1
+
+
 class LossSection(Section):
     """Weights of the loss terms.
 
@@ -170,6 +214,7 @@ class LookalikeSection(Section):
             centred cell each. They teach nothing else.
         red_cells: how many of a field's red cells are looked at.
         empty: how many places of a field where nothing is boxed.
+        share: of all crops that are drawn with `sampling`, so many are these places.
         augment: how hard these crops are varied.
     """
 
@@ -177,6 +222,7 @@ class LookalikeSection(Section):
     validation: tuple[DatasetConfig, ...] = ()
     red_cells: Annotated[int, Field(ge=0)] = 4
     empty: Annotated[int, Field(ge=0)] = 1
+    share: Share = 0.15
     augment: AugmentSection = AugmentSection()
 
 
@@ -249,6 +295,8 @@ class Config(Section):
     data: DataSection
     optim: OptimSection = OptimSection()
     augment: AugmentSection = AugmentSection()
+    appearance: AppearanceSection = AppearanceSection()
+    sampling: SamplingSection = SamplingSection()
     loss: LossSection = LossSection()
     lookalikes: LookalikeSection = LookalikeSection()
     sparse: SparseSection = SparseSection()

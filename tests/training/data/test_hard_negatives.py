@@ -9,6 +9,7 @@ from bloodfilm.core.errors import ConfigError
 from bloodfilm.training.calibration import calibrate_confirmation
 from bloodfilm.training.config import DatasetConfig, LookalikeSection, parse_config
 from bloodfilm.training.data.cell_crops import plain_crop
+from bloodfilm.training.data.crop_views import CropView
 from bloodfilm.training.data.hard_negatives import load_hard_negatives, places_of
 from bloodfilm.training.data.sources import SourcedField, load_field, open_sources
 from bloodfilm.training.tasks.classifier import ClassifierTask, confirm
@@ -83,7 +84,7 @@ def test_recolouring_changes_red_cells_and_leaves_nuclei_dark(places):
     cell = int(np.flatnonzero(places.nucleated)[0])
 
     def middles(i):
-        crops = [places.varied(i, np.random.default_rng(n), hard) for n in range(12)]
+        crops = [places.varied(i, np.random.default_rng(n), hard, CropView()) for n in range(12)]
         return np.array([crop[60:68, 60:68].mean() for crop in crops])
 
     assert np.ptp(middles(red)) > 2 * np.ptp(middles(cell))
@@ -126,7 +127,7 @@ def test_a_reader_learns_to_tell_them_apart(task):
             optimiser.step()
     model.eval()
     assert task.validate(model, CPU)["nucleated_accuracy"] > 0.9
-    logits = confirm(model, task.held_others, CPU)
+    logits = confirm(model, task.held_others, CPU, CropView())
     assert ((logits > 0) == task.held_others.nucleated).mean() > 0.9
     temperature, metrics = calibrate_confirmation(
         model, task.held_others, task.config.lookalikes, CPU

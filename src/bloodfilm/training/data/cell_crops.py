@@ -24,7 +24,7 @@ from bloodfilm.training.data.sources import Progress, SourcedField, training_vie
 
 SIZE = CROP_SIZE
 STORE_UM = 0.14
-STORE_SIZE = 200
+STORE_SIZE = 224
 MIXED_FIELDS = 32
 """Fields of a stream whose cells are mixed."""
 KEPT_FIELDS = 2 * MIXED_FIELDS
@@ -40,11 +40,14 @@ class CellCrops:
     """Cells to read.
 
     Attributes:
-        images: (n, 200, 200, 3) at 0.14 um/px, centred on the cell.
+        images: (n, 224, 224, 3) at 0.14 um/px, centred on the cell; white-balanced by their
+            field, or in the picture's own colours, as they were asked for.
         allowed: (n, leaves) boolean: the leaves each label stands for.
         codes: (n, attributes) value index, -1 where unknown.
         weights: (n,) how often an epoch draws each.
         sizes: (n, 2) width and height of the cell's box in um, 0 where nobody drew one.
+        sources: (n,) number of the data set each is from, in the order they are listed.
+        patients: (n,) number of its patient or, where none is named, of nobody: 0.
     """
 
     images: "NDArray[np.uint8] | StreamedImages"
@@ -52,6 +55,8 @@ class CellCrops:
     codes: NDArray[np.int64]
     weights: NDArray[np.float64]
     sizes: NDArray[np.float64]
+    sources: NDArray[np.int64]
+    patients: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.images)
@@ -64,6 +69,8 @@ class CellCrops:
             self.codes[numbers],
             self.weights[numbers],
             self.sizes[numbers],
+            self.sources[numbers],
+            self.patients[numbers],
         )
 
 
@@ -90,9 +97,14 @@ def label_groups(allowed: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def load_crops(
-    sourced: Sequence[SourcedField], schema: Schema, taxonomy: Taxonomy, progress: Progress
+    sourced: Sequence[SourcedField],
+    schema: Schema,
+    taxonomy: Taxonomy,
+    progress: Progress,
+    *,
+    balanced: bool = True,
 ) -> CellCrops:
-    """Open every field and cut out its nucleated cells.
+    """Open every field and cut out its nucleated cells, white-balanced or in their own colours.
 
     Cells that are ignored, unnamed or of another kind are left out; so is a field that cannot be
     opened (reported).
@@ -101,16 +113,20 @@ def load_crops(
         ConfigError: if no cell is left.
     """
     if isinstance(sourced, FieldStream):
-        return stream_crops(sourced, schema, taxonomy)
+        return stream_crops(sourced, schema, taxonomy, balanced=balanced)
     leaves = reader_leaves(taxonomy)
     images, allowed, codes, weights, sizes = [], [], [], [], []
+    sources: list[int] = []
+    patients: list[int] = []
+    numbers: dict[int, int] = {}
+    people: dict[str | None, int] = {None: 0}
     for i in progress(range(len(sourced)), len(sourced), "cells"):
         item = sourced[i]
         cells = readable(item.field.cells, taxonomy)
         if not cells:
             continue
         try:
-            cut, view = cut_out(item.field, cells)
+            cut, view = cut_out(item.field, cells, balanced=balanced)
         except BloodfilmError as error:
             _log.warning("left out: %s", error)
             continue
@@ -120,6 +136,8 @@ def load_crops(
             values = schema.codes(known_values(schema, cell.attributes))
             codes.append([-1 if v is None else v for v in values])
             weights.append(item.repeat)
+            sources.append(numbers.setdefault(id(item.dataset), len(numbers)))
+            patients.append(people.setdefault(item.field.patient, len(people)))
             box = cell.box
             sizes.append(
                 (0.0, 0.0)
@@ -134,6 +152,8 @@ def load_crops(
         np.array(codes, dtype=np.int64).reshape(len(allowed), -1),
         np.array(weights),
         np.array(sizes),
+        np.array(sources, dtype=np.int64),
+        np.array(patients, dtype=np.int64),
     )
 
 
@@ -146,8 +166,10 @@ def readable(cells: Iterable[Cell], taxonomy: Taxonomy) -> list[Cell]:
     ]
 
 
-def cut_out(field: Field, cells: Sequence[Cell]) -> tuple[NDArray[np.uint8], CanonicalView]:
-    """Open a field and return its cells' crops (n, 200, 200, 3) and its view.
+def cut_out(
+    field: Field, cells: Sequence[Cell], *, balanced: bool = True
+) -> tuple[NDArray[np.uint8], CanonicalView]:
+    """Open a field and return its cells' crops (n, 224, 224, 3) and its view.
 
     `BloodfilmError` if it cannot be opened.
     """
@@ -156,7 +178,7 @@ def cut_out(field: Field, cells: Sequence[Cell]) -> tuple[NDArray[np.uint8], Can
     middle = (image.shape[1] / 2, image.shape[0] / 2)
     boxes = [c.box for c in cells]
     at = [middle if b is None else (b[0] + b[2] / 2, b[1] + b[3] / 2) for b in boxes]
-    return view.crops(image, at, STORE_SIZE, STORE_UM), view
+    return view.crops(image, at, STORE_SIZE, STORE_UM, balanced=balanced), view
 
 
 # ---- cells of a stream -------------------------------------------------------------------------
@@ -170,6 +192,7 @@ class StreamedImages:
         taxonomy: says which of their cells count.
         field_of: (n,) number of each cell's field.
         nth: (n,) which of the field's cells that count it is.
+        balanced: white-balance the crops.
     """
 
     def __init__(
@@ -178,8 +201,11 @@ class StreamedImages:
         taxonomy: Taxonomy,
         field_of: NDArray[np.int64],
         nth: NDArray[np.int64],
+        *,
+        balanced: bool = True,
     ) -> None:
         self.stream, self.taxonomy, self.field_of, self.nth = stream, taxonomy, field_of, nth
+        self.balanced = balanced
         self.failed: set[int] = set()
         self._kept: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()
 
@@ -193,9 +219,10 @@ class StreamedImages:
     def __getitem__(
         self, index: int | np.integer[Any] | slice | NDArray[np.int64]
     ) -> "NDArray[np.uint8] | StreamedImages":
-        """Return one crop (200, 200, 3), or the crops of some cells; `BloodfilmError`."""
+        """Return one crop (224, 224, 3), or the crops of some cells; `BloodfilmError`."""
         if isinstance(index, slice | np.ndarray):
-            part = StreamedImages(self.stream, self.taxonomy, self.field_of[index], self.nth[index])
+            which = self.field_of[index], self.nth[index]
+            part = StreamedImages(self.stream, self.taxonomy, *which, balanced=self.balanced)
             part.failed, part._kept = self.failed, self._kept
             return part
         return self._crops(int(self.field_of[index]))[int(self.nth[index])]
@@ -227,14 +254,17 @@ class StreamedImages:
     def _crops(self, number: int) -> NDArray[np.uint8]:
         if number not in self._kept:
             field = self.stream[number].field
-            self._kept[number] = cut_out(field, readable(field.cells, self.taxonomy))[0]
+            cells = readable(field.cells, self.taxonomy)
+            self._kept[number] = cut_out(field, cells, balanced=self.balanced)[0]
             if len(self._kept) > KEPT_FIELDS:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(number)
         return self._kept[number]
 
 
-def stream_crops(stream: FieldStream, schema: Schema, taxonomy: Taxonomy) -> CellCrops:
+def stream_crops(
+    stream: FieldStream, schema: Schema, taxonomy: Taxonomy, *, balanced: bool = True
+) -> CellCrops:
     """Return the cells of a stream: what is said of them as arrays, their crops as they are drawn.
 
     Sizes are not measured (0): that would take opening every field.
@@ -262,11 +292,13 @@ def stream_crops(stream: FieldStream, schema: Schema, taxonomy: Taxonomy) -> Cel
     if not len(number):
         raise ConfigError("data: no cell with a class to learn in these splits")
     return CellCrops(
-        StreamedImages(stream, taxonomy, number, np.concatenate(nth)),
+        StreamedImages(stream, taxonomy, number, np.concatenate(nth), balanced=balanced),
         np.concatenate(allowed).astype(bool),
         np.concatenate(codes),
         stream.repeats[number],
         np.zeros((len(number), 2)),
+        np.searchsorted(stream.starts, number, side="right") - 1,
+        np.zeros(len(number), np.int64),
     )
 
 
@@ -311,25 +343,36 @@ def some_of_each(crops: CellCrops, most: int, seed: int) -> CellCrops:
     return crops.take(np.unique(opened))
 
 
-def centred(
-    image: NDArray[np.uint8], matrix: NDArray[np.float64], size: int = SIZE
+def warp_centred(
+    image: NDArray[np.uint8],
+    matrix: NDArray[np.float64],
+    size: int = SIZE,
+    border: int = cv2.BORDER_CONSTANT,
 ) -> NDArray[np.uint8]:
-    """Warp a stored crop about its middle: `matrix` (2, 3) maps middle-relative stored pixels."""
+    """Warp a stored crop about its middle: `matrix` (2, 3) maps middle-relative stored pixels.
+
+    What lies outside is empty glass, or what OpenCV's `border` says.
+    """
     middle = (image.shape[1] - 1) / 2
     goal = (size - 1) / 2
     linear = matrix[:, :2]
     offset = matrix[:, 2] + goal - linear @ [middle, middle]
-    return warp(image, np.column_stack([linear, offset]), size)
+    return warp(image, np.column_stack([linear, offset]), size, border)
 
 
-def warp(image: NDArray[np.uint8], matrix: NDArray[np.float64], size: int) -> NDArray[np.uint8]:
+def warp(
+    image: NDArray[np.uint8],
+    matrix: NDArray[np.float64],
+    size: int,
+    border: int = cv2.BORDER_CONSTANT,
+) -> NDArray[np.uint8]:
     """Map a picture's pixels by `matrix` (2, 3) into a square of empty glass, `size` a side."""
     warped = cv2.warpAffine(
         image,
         matrix,
         (size, size),
         flags=cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_CONSTANT,
+        borderMode=border,
         borderValue=(BACKGROUND,) * 3,
     )
     return np.asarray(warped, dtype=np.uint8)
@@ -338,7 +381,7 @@ def warp(image: NDArray[np.uint8], matrix: NDArray[np.float64], size: int) -> ND
 def plain_crop(image: NDArray[np.uint8], um_per_px: float = CROP_UM) -> NDArray[np.uint8]:
     """Return a stored crop as the runtime would cut it."""
     scale = STORE_UM / um_per_px
-    return centred(image, np.array([[scale, 0, 0], [0, scale, 0.0]]))
+    return warp_centred(image, np.array([[scale, 0, 0], [0, scale, 0.0]]))
 
 
 def varied_crop(
@@ -350,5 +393,5 @@ def varied_crop(
     """Return a stored crop turned, stretched, shifted and in another light."""
     linear = random_orientation(rng) @ random_stretch(rng, augment) * (STORE_UM / um_per_px)
     shift = rng.uniform(-1, 1, 2) * augment.shift * SIZE
-    warped = centred(image, np.column_stack([linear, shift]))
+    warped = warp_centred(image, np.column_stack([linear, shift]))
     return vary_appearance(warped, rng, augment)

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from bloodfilm.core.boxes import centres
 from bloodfilm.core.errors import BloodfilmError, ConfigError
-from bloodfilm.imaging.canonical import CROP_UM
 from bloodfilm.training.config import LookalikeSection
-from bloodfilm.training.data.cell_crops import STORE_SIZE, STORE_UM, varied_crop, warp
+from bloodfilm.training.data.cell_crops import STORE_SIZE, STORE_UM, warp
+from bloodfilm.training.data.crop_views import CropView
 from bloodfilm.training.data.sources import (
     CLASSIFIED_TYPE,
     OBJECT_TYPES,
@@ -38,7 +38,7 @@ class HardNegatives:
     """Places, some of them nucleated cells, most of them not.
 
     Attributes:
-        images: (n, 200, 200, 3) at 0.14 um/px, centred on the place.
+        images: (n, 224, 224, 3) at 0.14 um/px, centred on the place.
         nucleated: (n,) whether a nucleated cell is in the middle.
         dyes: (n, 2, 3) what nuclei and red cells of its field absorb, NaN where unknown.
         weights: (n,) how often an epoch draws each.
@@ -57,13 +57,13 @@ class HardNegatives:
         i: int,
         rng: np.random.Generator,
         section: LookalikeSection,
-        um_per_px: float = CROP_UM,
+        view: CropView,
     ) -> NDArray[np.uint8]:
         """Return one place as another film might have shown it, as the reader sees it."""
         image, dyes = self.images[i], self.dyes[i]
         if np.isfinite(dyes).all() and rng.random() < section.augment.recolour:
             image = recolour(image, dyes, rng)
-        return varied_crop(image, rng, section.augment, um_per_px)
+        return view.varied(image, rng, section.augment)
 
 
 def load_hard_negatives(

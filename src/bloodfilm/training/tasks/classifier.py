@@ -15,20 +15,22 @@ from bloodfilm.core import DEFAULT_TAXONOMY
 from bloodfilm.core.attributes import Schema, schema_named
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.imaging.canonical import CROP_SIZE, CROP_UM, DETECTOR_UM
+from bloodfilm.imaging.colour_normalisation import ColourStandard
 from bloodfilm.losses.classification import attribute_losses, tree_loss
 from bloodfilm.models.classifier import CellClassifierNet
 from bloodfilm.training.config import Config
+from bloodfilm.training.data.appearance import Float32s, colour_profile
+from bloodfilm.training.data.balanced_sampling import draw_weights, lone_labels
 from bloodfilm.training.data.cell_crops import (
     CellCrops,
     CellSampler,
     StreamedImages,
     label_groups,
     load_crops,
-    plain_crop,
     reader_leaves,
     some_of_each,
-    varied_crop,
 )
+from bloodfilm.training.data.crop_views import CropView
 from bloodfilm.training.data.hard_negatives import HardNegatives, load_hard_negatives
 from bloodfilm.training.data.sharded import EpochOrder, FieldHeaders, NumberedKeys
 from bloodfilm.training.data.sources import (
@@ -45,6 +47,10 @@ Sample = tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.int64], bool]
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 HARD_NEGATIVES = 13
 """Stream of chance beside the cells' own."""
+PROFILES = 29
+"""Stream of chance by which crops that lend their colours are chosen."""
+PROFILES_A_SET = 150
+START_CELLS = 256
 EVALUATION_BATCH = 64
 PROTOTYPE_CELLS = 200
 """Cells of a label that its prototype is taken from, where the cells are not in memory."""
@@ -53,6 +59,12 @@ PROTOTYPE_CELLS = 200
 def crop_scale(config: Config) -> float:
     """Return um/px of what the reader sees: a crop of its own, or the detector's view."""
     return DETECTOR_UM if config.model.reads == "roi" else CROP_UM
+
+
+def crop_view(config: Config) -> CropView:
+    """Return how the classifier of a configuration sees stored crops."""
+    standard = ColourStandard(nucleus=None) if config.appearance.normalise else None
+    return CropView(crop_scale(config), standard, config.appearance)
 
 
 class ClassifierTask:
@@ -68,7 +80,7 @@ class ClassifierTask:
         self.taxonomy = DEFAULT_TAXONOMY
         self.schema = schema_named(config.data.schemas)
         self.leaves = reader_leaves(self.taxonomy)
-        self.um_per_px = crop_scale(config)
+        self.view = crop_view(config)
         train = open_sources(config.data.train, root)
         held = open_sources(config.data.validation, root)
         others = open_sources(config.lookalikes.train, root)
@@ -81,23 +93,84 @@ class ClassifierTask:
             "validation": describe_sources(held),
             "lookalikes": describe_sources([*others, *held_others]),
         }
-        self.train = load_crops(train, self.schema, self.taxonomy, progress)
-        self.held = load_crops(held, self.schema, self.taxonomy, progress)
+        balanced = self.view.standard is None
+        self.train, self.held = (
+            load_crops(s, self.schema, self.taxonomy, progress, balanced=balanced)
+            for s in (train, held)
+        )
         self.others = self._lookalikes(others, progress)
         self.held_others = self._lookalikes(held_others, progress)
         if min(config.optim.batch, len(self.train)) < 2:
             raise ConfigError("optim.batch: the reader learns from batches of two cells or more")
         self.turns = self._turns()
+        self.chances = self._chances()
+        self.lone = lone_labels(self.train)
+        self.profiles = self._profiles()
         self.value_weights = value_weights(self.train, self.schema, config.loss.balance)
         torch.manual_seed(config.seed)
         self.network = build_classifier(config, self.schema)
-        some = np.random.default_rng(config.seed).permutation(len(self.train))[:256]
+        some = self._some(np.random.default_rng(config.seed))
         start_network(
             self.network,
             config,
             root,
-            (plain_crop(self.train.images[self._openable(i)], self.um_per_px) for i in some),
+            (self.view.plain(self.train.images[self._openable(i)]) for i in some),
         )
+
+    def _some(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Return the cells by which the network is set up: drawn as training will draw them."""
+        if self.chances is None:
+            return rng.permutation(len(self.train))[:START_CELLS]
+        cells = self.chances[: len(self.train)]
+        return rng.choice(len(self.train), START_CELLS, p=cells / cells.sum())
+
+    def _chances(self) -> NDArray[np.float64] | None:
+        """Return how likely each cell, and each lookalike after them, is to be drawn.
+
+        `None` where every one comes up as often as its source says.
+        """
+        if self.config.sampling.even:
+            return None
+        if self.turns is not None:
+            raise ConfigError(
+                "sampling: cells of an index are drawn in its order; list the data set itself, or "
+                "leave sampling.sets and sampling.labels at 1"
+            )
+        cells = draw_weights(self.train, self.config.sampling)
+        if self.others is None:
+            return cells
+        share = self.config.lookalikes.share
+        places = self.others.weights / self.others.weights.sum()
+        return np.concatenate([cells * (1 - share), places * share])
+
+    def _profiles(self) -> list[list[Float32s]]:
+        """Return colour profiles of some crops of every data set, to give others their colours."""
+        section, standard = self.config.appearance, self.view.standard
+        images = self.train.images
+        if standard is None or not (section.transfer or section.transfer_lone):
+            return []
+        if isinstance(images, StreamedImages):
+            raise ConfigError(
+                "appearance: colours cannot be transferred between crops of an index; list the "
+                "data set itself, or set appearance.transfer and transfer_lone to 0"
+            )
+        rng = np.random.default_rng([self.config.seed, PROFILES])
+        profiles = []
+        for source in np.unique(self.train.sources):
+            of_set = np.flatnonzero(self.train.sources == source)
+            some = rng.permutation(of_set)[:PROFILES_A_SET]
+            profiles.append([colour_profile(self.view.cut(images[i]), standard) for i in some])
+        return profiles
+
+    def _profile(self, i: int, rng: np.random.Generator) -> Float32s | None:
+        """Return the colours that a cell's crop is to take over, `None` for its own."""
+        if not self.profiles:
+            return None
+        section = self.config.appearance
+        if rng.random() >= (section.transfer_lone if self.lone[i] else section.transfer):
+            return None
+        of_set = self.profiles[int(rng.integers(len(self.profiles)))]
+        return of_set[int(rng.integers(len(of_set)))]
 
     def _lookalikes(
         self, sourced: Sequence[SourcedField], progress: Progress
@@ -115,8 +188,14 @@ class ClassifierTask:
         """Every cell as often as its source is repeated, shuffled; lookalikes count on from there.
 
         Without lookalikes the order is that of the cells alone. An epoch of a stream goes on where
-        the one before ended.
+        the one before ended. Where `sampling` makes cells unequal they are drawn with replacement,
+        and a key's first number is that of the draw.
         """
+        if self.chances is not None:
+            count = self.config.optim.samples or len(self.chances)
+            rng = np.random.default_rng([self.config.seed, epoch])
+            drawn = rng.choice(len(self.chances), count, p=self.chances)
+            return [(epoch * count + place, int(i)) for place, i in enumerate(drawn)]
         if self.turns is not None:
             samples = self.config.optim.samples or self.turns.length
             return NumberedKeys(epoch, self.turns.window(epoch * samples, samples))
@@ -155,14 +234,15 @@ class ClassifierTask:
             return self._lookalike(epoch, i - len(self.train))
         i = self._openable(i)
         rng = np.random.default_rng([self.config.seed, epoch, i])
-        crop = varied_crop(self.train.images[i], rng, self.config.augment, self.um_per_px)
+        profile = self._profile(i, rng)
+        crop = self.view.varied(self.train.images[i], rng, self.config.augment, profile)
         return crop, self.train.allowed[i], self.train.codes[i], True
 
     def _lookalike(self, epoch: int, i: int) -> Sample:
         """Vary one place; of class and attributes it says nothing."""
         assert self.others is not None
         rng = np.random.default_rng([self.config.seed, HARD_NEGATIVES, epoch, i])
-        crop = self.others.varied(i, rng, self.config.lookalikes, self.um_per_px)
+        crop = self.others.varied(i, rng, self.config.lookalikes, self.view)
         nothing = np.zeros_like(self.train.allowed[0]), np.full_like(self.train.codes[0], -1)
         return crop, *nothing, bool(self.others.nucleated[i])
 
@@ -198,7 +278,7 @@ class ClassifierTask:
         With lookalikes also the balanced accuracy of telling nucleated cells from them.
         """
         assert isinstance(model, CellClassifierNet)
-        outputs = read_crops(model, self.held, device, self.um_per_px)
+        outputs = read_crops(model, self.held, device, self.view)
         right = self.held.allowed[np.arange(len(self.held)), outputs["classes"].argmax(1)]
         named = self.held.allowed.any(1)
         metrics = {"class_accuracy": float(right[named].mean())}
@@ -212,7 +292,7 @@ class ClassifierTask:
         metrics["mean_f1"] = float(np.mean(f1)) if f1 else 0.0
         metrics["score"] = metrics["class_accuracy"] + metrics["mean_f1"]
         if self.held_others is not None:
-            said = confirm(model, self.held_others, device, self.um_per_px) > 0
+            said = confirm(model, self.held_others, device, self.view) > 0
             right = said == self.held_others.nucleated
             sides = (right[self.held_others.nucleated], right[~self.held_others.nucleated])
             metrics["nucleated_accuracy"] = float(np.mean([side.mean() for side in sides]))
@@ -223,7 +303,7 @@ class ClassifierTask:
         """Set the class prototypes that `novelty` measures against, from the training cells."""
         assert isinstance(model, CellClassifierNet)
         cells = some_of_each(self.train, PROTOTYPE_CELLS, self.config.seed)
-        description = read_crops(model, cells, device, self.um_per_px)["description"]
+        description = read_crops(model, cells, device, self.view)["description"]
         # A class never seen is near to nothing.
         means = np.full((len(self.leaves), model.size), 1e4, np.float32)
         residuals = []
@@ -246,7 +326,8 @@ class ClassifierTask:
             },
             "confirms": self.others is not None,
             "size": CROP_SIZE,
-            "um_per_px": self.um_per_px,
+            "um_per_px": self.view.um_per_px,
+            "colours": None if self.view.standard is None else self.view.standard.to_json(),
             "sources": self.sources,
             "split": self.split,
         }
@@ -272,20 +353,20 @@ def value_weights(crops: CellCrops, schema: Schema, balance: float) -> dict[str,
 
 
 def read_crops(
-    model: CellClassifierNet, crops: CellCrops, device: torch.device, um_per_px: float = CROP_UM
+    model: CellClassifierNet, crops: CellCrops, device: torch.device, view: CropView
 ) -> dict[str, NDArray[np.float32]]:
     """Return the reader's outputs on stored crops, rows in their order."""
-    return read_images(model, (plain_crop(i, um_per_px) for i in crops.images), device)
+    return read_images(model, (view.plain(i) for i in crops.images), device)
 
 
 def confirm(
     model: CellClassifierNet,
     places: HardNegatives,
     device: torch.device,
-    um_per_px: float = CROP_UM,
+    view: CropView,
 ) -> NDArray[np.float32]:
     """Return the reader's logits (n,) for a nucleated cell in the middle of every place."""
-    plain = (plain_crop(image, um_per_px) for image in places.images)
+    plain = (view.plain(image) for image in places.images)
     return read_images(model, plain, device)["nucleated"]
 
 

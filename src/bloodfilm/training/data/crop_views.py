@@ -1,0 +1,72 @@
+"""How a stored crop becomes what a classifier sees: plain, or varied for training."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from bloodfilm.imaging.canonical import CROP_UM
+from bloodfilm.imaging.colour_normalisation import ColourStandard, normalise
+from bloodfilm.training.config import AppearanceSection, AugmentSection
+from bloodfilm.training.data.appearance import Float32s, vary_crop
+from bloodfilm.training.data.augment import random_stretch
+from bloodfilm.training.data.cell_crops import SIZE, STORE_UM, plain_crop, varied_crop, warp_centred
+
+Pixels = NDArray[np.uint8]
+Rng = np.random.Generator
+DEFAULT_APPEARANCE = AppearanceSection()
+
+
+@dataclass(frozen=True)
+class CropView:
+    """What a classifier sees of a stored crop.
+
+    Attributes:
+        um_per_px: its scale.
+        standard: the colours its crops are brought to; `None` leaves them as the field's white
+            balance made them.
+        appearance: how hard training varies stain and optics, where there is a standard.
+    """
+
+    um_per_px: float = CROP_UM
+    standard: ColourStandard | None = None
+    appearance: AppearanceSection = DEFAULT_APPEARANCE
+
+    def cut(self, image: Pixels) -> Pixels:
+        """Return a stored crop at the classifier's scale, colours as they are stored."""
+        return plain_crop(image, self.um_per_px)
+
+    def plain(self, image: Pixels) -> Pixels:
+        """Return a stored crop as the runtime would show it to the classifier."""
+        crop = self.cut(image)
+        return crop if self.standard is None else normalise(crop, self.standard)
+
+    def varied(
+        self,
+        image: Pixels,
+        rng: Rng,
+        augment: AugmentSection,
+        profile: Float32s | None = None,
+    ) -> Pixels:
+        """Return a stored crop turned, stretched, shifted and in another light.
+
+        Where there is a standard a crop is turned by any angle, and `appearance` takes the place
+        of the pixel parts of `augment`.
+
+        Args:
+            image: a stored crop.
+            rng: source of all chance.
+            augment: how far its geometry may go.
+            profile: colours of another crop to take over in part; needs a standard.
+        """
+        if self.standard is None:
+            return varied_crop(image, rng, augment, self.um_per_px)
+        angle = rng.uniform(0, 2 * np.pi)
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        mirror = np.diag([-1.0 if rng.random() < 0.5 else 1.0, 1.0])
+        linear = random_stretch(rng, augment) @ turn @ mirror * (STORE_UM / self.um_per_px)
+        shift = np.clip(rng.normal(0, 0.5, 2), -1, 1) * augment.shift * SIZE
+        matrix = np.column_stack([linear, shift])
+        turned = warp_centred(image, matrix, SIZE, cv2.BORDER_REFLECT_101)
+        return vary_crop(turned, rng, self.appearance, self.standard, profile)
