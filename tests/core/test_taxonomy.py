@@ -4,6 +4,7 @@ import pytest
 
 from bloodfilm.core import DEFAULT_TAXONOMY as TREE
 from bloodfilm.core import DataError, Node, Taxonomy
+from bloodfilm.core.taxonomy import current_default
 
 LLD = [
     "myeloblast",
@@ -100,3 +101,13 @@ def test_malformed_json_is_one_line() -> None:
 def test_blasts_are_marked() -> None:
     assert {"myeloblast", "lymphoblast", "monoblast"} <= TREE.blasts
     assert "monocyte" not in TREE.blasts
+
+
+def test_an_earlier_default_tree_becomes_the_current_one_and_any_other_stays() -> None:
+    first = Taxonomy(TREE.nodes[:26])
+    assert "smudge cell" not in first
+    assert current_default(first) is TREE
+    own = Taxonomy((*first.nodes, Node("plasma cell", "lymphocyte lineage")))
+    assert current_default(own) is own
+    few = Taxonomy(TREE.nodes[:4])
+    assert current_default(few) is few

@@ -46,8 +46,8 @@ def test_every_look_renders_and_repeats(look):
 
 @pytest.mark.parametrize("look", ["pbc-like", "lld40x-like"])
 def test_boxes_are_the_extent_of_the_masks(look):
-    recipe = SceneSpec(whites=6, erythroblasts=1, smudges=1, red_density=2.0)
-    _, truth = render_field(look, recipe, seed=5, size=(640, 640))
+    recipe = SceneSpec(whites=6, erythroblasts=1, artefacts={"smudge cell": 1}, red_density=2.0)
+    _, truth = render_field(look, recipe, seed=8, size=(640, 640))
     checked = 0
     for index, seen in enumerate(truth.seen):
         if seen.thing.kind != "white":
@@ -59,7 +59,7 @@ def test_boxes_are_the_extent_of_the_masks(look):
         assert bx <= x and by <= y and bx + bw >= x + w and by + bh >= y + h
         if not any(
             iou([seen.box], [o.box])[0, 0] > 0
-            for o in truth.of_kind("white", "erythroblast", "smudge")
+            for o in truth.of_kind("white", "erythroblast", "artefact")
             if o is not seen
         ):
             assert (x, y, w, h) == seen.box

@@ -185,6 +185,19 @@ class Taxonomy:
             raise DataError(f"taxonomy: a node needs name and parent ({error!r})") from None
 
 
+def current_default(taxonomy: Taxonomy) -> Taxonomy:
+    """Return the default tree where `taxonomy` is an earlier version of it, else `taxonomy`.
+
+    New classes are appended to the default tree, so an earlier version is a beginning of it.
+    """
+    known = DEFAULT_TAXONOMY.nodes[: len(taxonomy.nodes)]
+    earlier = len(taxonomy.nodes) >= FIRST_VERSION_NODES and taxonomy.nodes == known
+    return DEFAULT_TAXONOMY if earlier else taxonomy
+
+
+FIRST_VERSION_NODES = 26
+"""Nodes of the first version of the default tree."""
+
 DEFAULT_TAXONOMY = Taxonomy(
     (
         Node("cell"),
@@ -213,9 +226,16 @@ DEFAULT_TAXONOMY = Taxonomy(
         Node("erythroblast", "nucleated cell", ("ERB", "EBO", "NRBC", "normoblast")),
         Node("red cell", "cell", ("RBC", "red blood cell", "erythrocyte")),
         Node("platelet", "cell", ("PLT", "thrombocyte")),
+        Node("other object", "cell", ("non-WBC", "no intact white cell")),
+        Node("smudge cell", "other object", ("smudge", "basket cell", "Gumprecht shadow", "KSC")),
+        Node("squashed nucleus", "other object", ("bare nucleus", "crushed cell")),
+        Node("giant platelet", "other object", ("large platelet", "PLG", "giant thrombocyte")),
+        Node("platelet clump", "other object", ("platelet aggregate", "platelet aggregation")),
+        Node("stain deposit", "other object", ("stain precipitate", "artefact", "artifact")),
+        Node("overlapping red cells", "other object", ("overlapping cells",)),
     )
 )
-"""What LLD, PBC, WBCAtt, TXL and BCCD label, in one tree.
+"""What public sets of blood films label, and what passes for a white cell, in one tree.
 
 LLD's fourteenth class, `none`, is no node: it names an object that nobody could name, and its boxes
 are kept with `Cell.ignore`. Promonocytes count as blast equivalents, as the WHO classification does

@@ -8,6 +8,7 @@ from typing import Any, Unpack
 
 from bloodfilm.core import BloodfilmError, Cell, DataError, Dataset, Field, Schema, Taxonomy
 from bloodfilm.core.attributes import LLD_SCHEMA
+from bloodfilm.core.taxonomy import current_default
 from bloodfilm.formats.native.records import origin_from_json, origin_to_json
 from bloodfilm.formats.shared.context import ReadContext, ReadOptions
 from bloodfilm.formats.shared.images import walk
@@ -56,7 +57,7 @@ def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
     loaded = [load(reading, file) for file in files]
     extra = loaded[0].extra
     if "taxonomy" in extra and "taxonomy" not in options:
-        reading.taxonomy = Taxonomy.from_json(extra["taxonomy"])
+        reading.taxonomy = current_default(Taxonomy.from_json(extra["taxonomy"]))
     schema = Schema.from_json(extra["schema"]) if "schema" in extra else LLD_SCHEMA
     licence = extra.get("licence")
     fields = [f for coco in loaded for f in _fields(reading, coco)]

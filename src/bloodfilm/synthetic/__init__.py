@@ -18,6 +18,8 @@ from bloodfilm.synthetic.profiles import (
     random_profile,
     vary_profile,
 )
+from bloodfilm.synthetic.rasterize_artefacts import ARTEFACTS
+from bloodfilm.synthetic.rasterize_small_objects import DEBRIS_FORMS, RED_FORMS
 from bloodfilm.synthetic.render import (
     RegisteredPair,
     ViewTransform,
@@ -30,10 +32,13 @@ from bloodfilm.synthetic.render import (
 from bloodfilm.synthetic.scene import Scene, SceneSpec, build_scene
 
 __all__ = [
+    "ARTEFACTS",
+    "DEBRIS_FORMS",
     "MIXES",
     "MORPHOLOGIES",
     "NORMAL_MIX",
     "PROFILES",
+    "RED_FORMS",
     "SIZE_BINS",
     "STAINS",
     "AcquisitionProfile",

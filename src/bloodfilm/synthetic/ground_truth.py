@@ -39,8 +39,8 @@ class VisibleObject:
 
     @property
     def ignore(self) -> bool:
-        """Whether it is neither a cell to find nor background: smudges, slivers."""
-        return self.thing.kind == "smudge" or self.visible < LEAST_VISIBLE
+        """Whether it is neither a cell to find nor background: slivers at the edge."""
+        return self.visible < LEAST_VISIBLE
 
     @property
     def cell(self) -> Cell:
@@ -73,7 +73,7 @@ class GroundTruth:
     region: Region = Region.everything()  # noqa: RUF009 - frozen
 
     def of_kind(self, *kinds: str) -> tuple[VisibleObject, ...]:
-        """Return the objects of some kinds: white, erythroblast, smudge, red, platelet."""
+        """Return the objects of some kinds: white, erythroblast, artefact, red, platelet."""
         return tuple(s for s in self.seen if s.thing.kind in kinds)
 
     @property
@@ -83,8 +83,8 @@ class GroundTruth:
 
     @property
     def cells(self) -> tuple[Cell, ...]:
-        """Annotations of the nucleated cells (erythroblasts, and smudges as ignored, too)."""
-        return tuple(s.cell for s in self.of_kind("white", "erythroblast", "smudge"))
+        """Annotations of the nucleated cells and of what may pass for one (smudge cells, ...)."""
+        return tuple(s.cell for s in self.of_kind("white", "erythroblast", "artefact"))
 
     @property
     def red_boxes(self) -> NDArray[np.float64]:

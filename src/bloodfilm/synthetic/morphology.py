@@ -245,13 +245,14 @@ class CellObject:
     """One physical object on the glass.
 
     Attributes:
-        kind: white, erythroblast, smudge, red, platelet or debris.
+        kind: white, erythroblast, artefact, red, platelet or debris.
         x, y: centre on the glass, um.
         diameter: um.
         seed: everything else about its look follows from it.
         id: physical identity, the same in every picture of it.
         label: what the truth calls it (may be an inner node such as "neutrophil").
-        form: the leaf that is drawn; empty for what is no white cell.
+        form: the leaf of the taxonomy that is drawn; of red cells and debris the abnormal form, or
+            empty.
         attributes: LLD attributes of a white cell.
         walls: neighbours it is pressed against, (direction, distance um).
     """

@@ -10,12 +10,12 @@ from bloodfilm.synthetic.ground_truth import GroundTruth, VisibleObject
 from bloodfilm.synthetic.morphology import CellObject
 from bloodfilm.synthetic.noise_fields import PAINT_UM, Floats, noise
 from bloodfilm.synthetic.profiles import AcquisitionProfile
+from bloodfilm.synthetic.rasterize_artefacts import ARTEFACTS
 from bloodfilm.synthetic.rasterize_cells import PaintedObject, paint_erythroblast, paint_white
 from bloodfilm.synthetic.rasterize_small_objects import (
     paint_debris,
     paint_platelet,
     paint_red,
-    paint_smudge,
 )
 from bloodfilm.synthetic.scene import Scene
 
@@ -64,12 +64,12 @@ def paint(thing: CellObject) -> PaintedObject:
     if thing.kind == "erythroblast":
         return paint_erythroblast(thing)
     if thing.kind == "red":
-        return paint_red(thing.seed, thing.diameter, thing.walls)
-    if thing.kind == "smudge":
-        return paint_smudge(thing.seed, thing.diameter)
+        return paint_red(thing.seed, thing.diameter, thing.walls, thing.form)
+    if thing.kind == "artefact":
+        return ARTEFACTS[thing.form][0](thing.seed, thing.diameter)
     if thing.kind == "platelet":
         return paint_platelet(thing.seed, thing.diameter)
-    return paint_debris(thing.seed, thing.diameter)
+    return paint_debris(thing.seed, thing.diameter, thing.form)
 
 
 def photograph(
@@ -77,7 +77,7 @@ def photograph(
 ) -> tuple[Image, GroundTruth]:
     """Photograph a scene: the image, uint8 RGB (H, W, 3), and its exact truth."""
     film = _Film(look, view)
-    order = {"debris": 0, "red": 1, "smudge": 2, "platelet": 3, "erythroblast": 4, "white": 5}
+    order = {"debris": 0, "red": 1, "artefact": 2, "platelet": 3, "erythroblast": 4, "white": 5}
     things = sorted(scene.things, key=lambda t: order[t.kind])
     for thing in (t for t in things if order[t.kind] < 2):
         film.lay(thing)
@@ -124,7 +124,7 @@ class _Film:
             return
         visible = float(solid[inner].sum() / max(solid.sum(), 1))
         self.seen.append(VisibleObject(thing, box, full, visible))
-        if thing.kind in ("white", "erythroblast", "smudge"):
+        if thing.kind in ("white", "erythroblast", "artefact"):
             self.instances[outer][solid[inner]] = len(self.seen)
             self.nuclei[outer][solid[inner]] = False
             self.nuclei[outer] |= layers[inner][..., 4] > 0.5

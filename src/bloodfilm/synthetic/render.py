@@ -11,6 +11,7 @@ from bloodfilm.imaging.canonical import CROP_SIZE, CROP_UM
 from bloodfilm.synthetic.ground_truth import GroundTruth
 from bloodfilm.synthetic.optics import Image, look_at, photograph
 from bloodfilm.synthetic.profiles import AcquisitionProfile, get_profile
+from bloodfilm.synthetic.rasterize_artefacts import ARTEFACTS
 from bloodfilm.synthetic.scene import MARGIN_UM, Scene, SceneSpec, build_scene
 
 
@@ -55,16 +56,20 @@ def render_cell(
     size: int = CROP_SIZE,
     um_per_px: float | None = CROP_UM,
 ) -> tuple[Image, GroundTruth]:
-    """Draw one centred white cell among red cells, `size` pixels square.
+    """Draw one centred white cell, or artefact, among red cells, `size` pixels square.
 
-    The default is the canonical crop; `um_per_px=None` keeps the look's own scale.
-    The first of `truth.white` is the cell; attributes not given are drawn as its class has them.
+    `label` is a white cell's class or a key of `ARTEFACTS`. The default is the canonical crop;
+    `um_per_px=None` keeps the profile's own scale. The first of `truth.white`, or of
+    `truth.of_kind("artefact")`, is the cell; attributes not given are drawn as its class has them.
     """
     look = _sized(look, (size, size))
     if um_per_px is not None:
         look = replace(look, um_per_px=um_per_px)
     width, height = _extent(look)
-    recipe = SceneSpec(whites=[Cell(None, label, dict(attributes or {}))]).filled(look)
+    if label in ARTEFACTS:
+        recipe = SceneSpec(whites=0, artefacts={label: 1}).filled(look)
+    else:
+        recipe = SceneSpec(whites=[Cell(None, label, dict(attributes or {}))]).filled(look)
     wide, high = width + 10.0, height + 10.0
     scene = build_scene(wide, high, recipe, seed, (wide / 2, high / 2, 0.0, 0.0))
     return photograph(scene, look, look_at(look, (wide / 2, high / 2)), seed)

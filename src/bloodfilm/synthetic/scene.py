@@ -1,7 +1,7 @@
 """A scene: physical objects laid out on the glass, in um; no camera, no pixels."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,8 @@ from bloodfilm.core.errors import ConfigError
 from bloodfilm.core.field import Cell
 from bloodfilm.synthetic.morphology import MIXES, CellObject, draw_seed, white_thing
 from bloodfilm.synthetic.profiles import AcquisitionProfile
+from bloodfilm.synthetic.rasterize_artefacts import ARTEFACTS
+from bloodfilm.synthetic.rasterize_small_objects import DEBRIS_FORMS, RED_FORMS
 
 Rect = tuple[float, float, float, float]
 
@@ -37,22 +39,27 @@ class SceneSpec:
     Attributes:
         whites: how many white cells, or which: labels, or `Cell`s with label and attributes.
         mix: class weights where `whites` is a number: a name in `MIXES`, or label -> weight.
-        erythroblasts, smudges: how many of each.
+        erythroblasts: how many.
+        artefacts: how many of each class that is no intact white cell, see `ARTEFACTS`.
         red_density, platelet_density, debris_density: per 1000 um2; `None` takes the look's.
         clumping: share of red cells stuck to another; `None` takes the look's.
         red_diameter: mean of the red cells, um; their deviation is 7 %.
+        red_forms: share of the red cells that have an abnormal form, see `RED_FORMS`.
+        debris_forms: how many fibres and crystals, see `DEBRIS_FORMS`.
         cut: chance that a nucleated cell may lie across the edge of the picture.
     """
 
     whites: int | Sequence[str | Cell] = 5
     mix: str | Mapping[str, float] = "normal"
     erythroblasts: int = 0
-    smudges: int = 0
+    artefacts: Mapping[str, int] = field(default_factory=dict)
     red_density: float | None = None
     platelet_density: float | None = None
     debris_density: float | None = None
     clumping: float | None = None
     red_diameter: float = 7.5
+    red_forms: Mapping[str, float] = field(default_factory=dict)
+    debris_forms: Mapping[str, int] = field(default_factory=dict)
     cut: float = 0.12
 
     def filled(self, look: AcquisitionProfile) -> "SceneSpec":
@@ -75,9 +82,9 @@ def build_scene(
 ) -> Scene:
     """Lay out a scene of `width` by `height` um.
 
-    White cells' centres fall inside `inside` (x, y, w, h), by default the whole scene, and at the
-    very place given if one white cell is asked for and `inside` has no area. A `SceneSpec` with
-    open densities must be filled from a profile first.
+    Centres of white cells and artefacts fall inside `inside` (x, y, w, h), by default the whole
+    scene, and at the very place given if one is asked for and `inside` has no area. A `SceneSpec`
+    with open densities must be filled from a profile first.
     """
     rng = np.random.default_rng([seed, 1])
     area = inside or (0.0, 0.0, width, height)
@@ -95,6 +102,7 @@ def build_scene(
             x, y = _free_spot(rng, (0, 0, width, height), size / 2, spots, 12)
             label = "platelet" if kind == "platelet" else None
             small.append(CellObject(kind, x, y, size, draw_seed(rng), f"{kind}-{index + 1}", label))
+    small.extend(_large_debris(recipe, rng, (width, height)))
     debris = [t for t in small if t.kind == "debris"]
     platelets = [t for t in small if t.kind == "platelet"]
     return Scene(width, height, (*debris, *reds, *platelets, *nucleated), seed)
@@ -118,14 +126,14 @@ def _labels(recipe: SceneSpec, rng: np.random.Generator) -> list[str | Cell]:
 
 
 def _nucleated(recipe: SceneSpec, rng: np.random.Generator, area: Rect) -> list[CellObject]:
-    """Place white cells, erythroblasts and smudge cells without overlap."""
+    """Place white cells, erythroblasts and artefacts without overlap."""
     placed: list[CellObject] = []
     things = [white_thing(cell, draw_seed(rng)) for cell in _labels(recipe, rng)]
     for _ in range(recipe.erythroblasts):
         size = float(rng.uniform(8.5, 11.5))
         things.append(CellObject("erythroblast", 0, 0, size, draw_seed(rng), label="erythroblast"))
-    for _ in range(recipe.smudges):
-        things.append(CellObject("smudge", 0, 0, float(rng.uniform(11, 20)), draw_seed(rng)))
+    for name, number in recipe.artefacts.items():
+        things.extend(_artefact(name, rng) for _ in range(number))
     for index, thing in enumerate(things):
         spots = [(t.x, t.y, t.diameter / 2 * 1.06) for t in placed]
         where = area if rng.random() < recipe.cut else _inset(area, thing.diameter * 0.54)
@@ -133,6 +141,47 @@ def _nucleated(recipe: SceneSpec, rng: np.random.Generator, area: Rect) -> list[
         prefix = "cell" if thing.kind == "white" else thing.kind
         placed.append(replace(thing, x=x, y=y, id=f"{prefix}-{index + 1}"))
     return placed
+
+
+def _large_debris(
+    recipe: SceneSpec, rng: np.random.Generator, size: tuple[float, float]
+) -> list[CellObject]:
+    """Fibres and crystals, anywhere."""
+    found = []
+    for form, number in recipe.debris_forms.items():
+        if form not in DEBRIS_FORMS:
+            raise ConfigError(f"films: no debris {form!r}; known: {', '.join(DEBRIS_FORMS)}")
+        for index in range(number):
+            x, y = rng.random(2) * size
+            length = float(rng.uniform(*DEBRIS_FORMS[form]))
+            name = f"{form}-{index + 1}"
+            found.append(
+                CellObject("debris", float(x), float(y), length, draw_seed(rng), name, form=form)
+            )
+    return found
+
+
+def _red_forms(recipe: SceneSpec, rng: np.random.Generator, count: int) -> list[str]:
+    """The form of each red cell: abnormal with the shares asked for."""
+    unknown = sorted(set(recipe.red_forms) - set(RED_FORMS))
+    if unknown or sum(recipe.red_forms.values()) > 1:
+        raise ConfigError(
+            f"films: red forms {dict(recipe.red_forms)}; known: {', '.join(RED_FORMS)}, "
+            "their shares add up to 1 at most"
+        )
+    if not recipe.red_forms:
+        return [""] * count
+    names = [*recipe.red_forms, ""]
+    shares = [*recipe.red_forms.values(), 1 - sum(recipe.red_forms.values())]
+    return [names[int(i)] for i in rng.choice(len(names), count, p=shares)]
+
+
+def _artefact(name: str, rng: np.random.Generator) -> CellObject:
+    if name not in ARTEFACTS:
+        raise ConfigError(f"films: no artefact {name!r}; known: {', '.join(ARTEFACTS)}")
+    low, high = ARTEFACTS[name][1]
+    diameter = float(low + (high - low) * rng.beta(1.6, 2.2))
+    return CellObject("artefact", 0, 0, diameter, draw_seed(rng), label=name, form=name)
 
 
 def _inset(area: Rect, by: float) -> Rect:
@@ -172,7 +221,7 @@ def _reds(
     """Scatter red cells between the others, some stuck to each other in clumps and rouleaux."""
     width, height = size
     goal = int(rng.poisson(count))
-    solid = [t for t in nucleated if t.kind != "smudge"]
+    solid = [t for t in nucleated if t.form != "smudge cell"]
     white = np.array([(t.x, t.y, t.diameter / 2) for t in solid]).reshape(-1, 3)
     done = np.zeros((goal, 3))
     stuck = np.arange(goal) >= goal * (1 - _number(recipe.clumping))
@@ -192,18 +241,20 @@ def _reds(
                 done[n] = x, y, radius
                 n += 1
                 break
+    forms = _red_forms(recipe, rng, n)
     return [
         CellObject(
             "red",
             float(x),
             float(y),
-            float(2 * r),
+            float(2 * r * RED_FORMS.get(form, 1.0)),
             draw_seed(rng),
             f"red-{i + 1}",
             "red cell",
+            form,
             walls=_walls(white, (x, y, r)),
         )
-        for i, (x, y, r) in enumerate(done[:n])
+        for i, (form, (x, y, r)) in enumerate(zip(forms, done[:n], strict=True))
     ]
 
 

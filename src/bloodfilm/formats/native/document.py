@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from bloodfilm.core import BloodfilmError, Cell, DataError, Dataset, Field, Schema, Taxonomy
+from bloodfilm.core.taxonomy import current_default
 from bloodfilm.formats.native.records import cell_to_json, origin_from_json, origin_to_json
 from bloodfilm.formats.shared.context import ReadContext, ReadOptions
 from bloodfilm.formats.shared.output import Losses, WriteOptions, finish, output_file, unique_names
@@ -43,7 +44,7 @@ def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
             f"version {VERSION}; update bloodfilm"
         )
     try:
-        options.setdefault("taxonomy", Taxonomy.from_json(content["taxonomy"]))
+        options.setdefault("taxonomy", current_default(Taxonomy.from_json(content["taxonomy"])))
         schema = Schema.from_json(content["schema"])
         rows = list(content["fields"])
         problems = [str(line) for line in content.get("problems", ())]

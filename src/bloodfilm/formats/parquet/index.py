@@ -25,6 +25,7 @@ from bloodfilm.core import (
     Schema,
     Taxonomy,
 )
+from bloodfilm.core.taxonomy import current_default
 from bloodfilm.formats.native.records import origin_from_json, origin_to_json
 from bloodfilm.formats.parquet.columns import GROUPS_AT_ONCE
 from bloodfilm.formats.shared.context import ReadContext, ReadOptions
@@ -76,7 +77,9 @@ def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
         header = json.loads((file.schema_arrow.metadata or {})[KEY])
         version = header["version"]
         if version == VERSION:
-            taxonomy = options.get("taxonomy") or Taxonomy.from_json(header["taxonomy"])
+            taxonomy = options.get("taxonomy") or current_default(
+                Taxonomy.from_json(header["taxonomy"])
+            )
             schema = Schema.from_json(header["schema"])
     except (KeyError, ValueError, TypeError, BloodfilmError):
         raise DataError(f"{path}: Parquet, but no bloodfilm index; write it anew") from None
