@@ -17,7 +17,7 @@ from bloodfilm.active_learning.region_scores import from_detections
 from bloodfilm.cli.annotate import app
 from bloodfilm.core import Cell, Field, Region
 from bloodfilm.core.domain import Domain
-from bloodfilm.core.errors import ConfigError, DataError
+from bloodfilm.core.errors import ConfigError, DataError, OutputError
 from bloodfilm.formats import open_dataset
 from bloodfilm.inference.bundle import default_bundle
 from bloodfilm.synthetic import render_field
@@ -128,7 +128,7 @@ def test_a_plan_is_written_in_every_form(tmp_path: Path) -> None:
     assert "<PolygonLabels" in (out / "label-studio.config.xml").read_text()
     assert (out / "plan.jpg").exists()
     assert len(list((out / "pictures").iterdir())) == 1
-    with pytest.raises(DataError, match="overwrite"):
+    with pytest.raises(OutputError, match="overwrite"):
         run("plan", str(tmp_path / "fields"), "--out", str(out), "--by", "cells")
     run("plan", str(tmp_path / "fields"), "--out", str(out), "--overwrite", "--by", "random")
 
@@ -175,7 +175,7 @@ def test_a_broken_file_is_named_and_the_others_are_planned(tmp_path: Path, by: s
     said = CliRunner().invoke(app, words, catch_exceptions=False)
     assert said.exit_code == 1
     assert said.stderr.count(f"{fields / 'b.png'}: the file is empty") == 1
-    assert "of 1 fields" in said.stdout and "1 files, named above" in said.stdout
+    assert "of 1 fields" in said.stdout and "1 file, named above" in said.stdout
     (planned,) = open_dataset(tmp_path / "plan" / "bloodfilm.json")
     assert planned.path.name == "a.png"
     (fields / "a.png").unlink()

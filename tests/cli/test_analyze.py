@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from bloodfilm.cli import running
 from bloodfilm.cli.app import app
+from bloodfilm.inference.results_log import ResultsLog
 from fake_bundle import Disc, draw, lay_out, save, write_bundle
 
 LEAVES = ("lymphocyte", "eosinophil", "basophil", "monocyte")
@@ -185,14 +185,14 @@ def test_a_stopped_run_keeps_what_is_done_and_goes_on_to_the_same_bytes(
 ):
     whole, out = tmp_path / "whole", tmp_path / "stopped"
     analyze(folder, "--out", whole, "--no-report")
-    real = running.ResultsLog.append
+    real = ResultsLog.append
 
     def stop_after_two(journal, outcome):
         if journal.done == 2:
             raise KeyboardInterrupt
         real(journal, outcome)
 
-    monkeypatch.setattr(running.ResultsLog, "append", stop_after_two)
+    monkeypatch.setattr(ResultsLog, "append", stop_after_two)
     result = analyze(folder, "--out", out, "--no-report")
     assert result.exit_code == 130
     assert "2 of 4 files are done and kept; go on with --resume" in result.stderr
@@ -245,6 +245,7 @@ def test_analysing_needs_no_torch(folder, bundle, tmp_path):
     code = """
 import sys
 from bloodfilm.cli.app import app
+from bloodfilm.inference.results_log import ResultsLog
 app(standalone_mode=False)
 heavy = {"torch", "torchvision", "timm", "onnx"} & set(sys.modules)
 assert not heavy, heavy
@@ -278,9 +279,9 @@ def test_odd_file_names_come_through(analyze, tmp_path, folder):
 
 
 def test_demo_draws_fields_and_analyses_them(bundle, tmp_path, monkeypatch):
-    from bloodfilm.cli import demo
+    from bloodfilm.workflows import render
 
-    monkeypatch.setattr(demo, "FIELDS", (("lld40x-like", 1),))
+    monkeypatch.setattr(render, "DEMO", (("lld40x-like", 1),))
     arguments = ["demo", "--out", str(tmp_path / "d"), "--bundle", str(bundle)]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output

@@ -1,6 +1,7 @@
 """What a person sees when a command fails: one line, an exit code, no traceback."""
 
 import errno
+import os
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from bloodfilm.cli.failures import ErrorHandlingGroup, explain
-from bloodfilm.core.errors import BundleError, DataError
+from bloodfilm.core.errors import BundleError, DataError, OutputError
 
 
 def run(error: BaseException) -> Result:
@@ -73,18 +74,53 @@ def test_a_reader_that_went_away_is_no_news() -> None:
 
 @pytest.mark.parametrize(
     "bug",
-    [
-        ValueError("bug"),
-        ModuleNotFoundError("No module named 'tpyo'", name="tpyo"),
-        FileNotFoundError(errno.ENOENT, "No such file", "x"),
-    ],
+    [ValueError("bug\nof two lines"), ModuleNotFoundError("No module named 'tpyo'", name="tpyo")],
     ids=lambda bug: type(bug).__name__,
 )
-def test_a_bug_keeps_its_traceback(bug: Exception) -> None:
+def test_a_bug_is_one_line_and_an_exit_code_of_its_own(
+    bug: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert explain(bug) is None
     result = run(bug)
-    assert result.exception is bug
-    assert result.exit_code == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"internal error: {type(bug).__name__}: ")
+    assert result.exit_code == 70
+    monkeypatch.setenv("BLOODFILM_DEBUG", "1")
+    assert "Traceback" in run(bug).stderr
+
+
+OS_ERRORS = sorted(set(errno.errorcode) - {errno.EPIPE, errno.ESHUTDOWN, errno.EINTR})
+
+
+@pytest.mark.parametrize("number", OS_ERRORS, ids=lambda n: errno.errorcode[n])
+def test_every_refusal_of_the_system_is_one_line_that_names_the_file(number: int) -> None:
+    result = run(OSError(number, os.strerror(number), "out/x"))
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert "out/x" in line or number == errno.ENOMEM
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        RuntimeError("std::bad_alloc"),
+        RuntimeError("can't start new thread"),
+    ],
+    ids=str,
+)
+def test_a_lack_of_memory_is_called_so(error: Exception) -> None:
+    result = run(error)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: not enough memory")
+
+
+def test_remedies_are_worded_as_options() -> None:
+    error = OutputError("out: holds a run", ["resume", "overwrite"])
+    said = "error: out: holds a run; go on with --resume or start anew with --overwrite\n"
+    assert run(error).stderr == said
 
 
 def bloodfilm(*arguments: str) -> list[str]:

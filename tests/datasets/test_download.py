@@ -9,6 +9,7 @@ from bloodfilm.core import DataError
 from bloodfilm.datasets import download as module
 from bloodfilm.datasets.download import RetryPolicy, download, read_small
 from datasets.serving import serving
+from following import Recorder
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -31,14 +32,15 @@ def names(folder):
 
 
 def test_a_file_arrives_whole_and_leaves_nothing_else(tmp_path):
-    told = []
+    followed = Recorder()
     with serving(CONTENT, "well") as server:
-        found = get(server, tmp_path, tell=lambda done, total: told.append((done, total)))
+        found = get(server, tmp_path, progress=followed)
     assert found == SHA256
     assert (tmp_path / "file").read_bytes() == CONTENT
     assert names(tmp_path) == ["file"]
-    assert told[-1] == (len(CONTENT), len(CONTENT))
-    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert followed.last("file") == (len(CONTENT), len(CONTENT))
+    counts = [done for _, done, _ in followed.updates]
+    assert counts == sorted(counts)
 
 
 def test_a_cut_connection_goes_on_where_it_was(tmp_path):

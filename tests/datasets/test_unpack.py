@@ -9,6 +9,7 @@ import pytest
 from bloodfilm.core import DataError
 from bloodfilm.datasets import archive as module
 from bloodfilm.datasets.archive import unpack, unpack_together
+from following import Recorder
 
 
 def pack(path, entries, compression=zipfile.ZIP_STORED):
@@ -26,11 +27,11 @@ def everything(folder):
 def test_files_are_unpacked_without_their_leading_folder(tmp_path):
     entries = [("top/a/x.txt", "x"), ("top/b.txt", "b"), ("top/", ""), ("__MACOSX/top/._b", "")]
     archive = pack(tmp_path / "z.zip", entries)
-    told = []
+    followed = Recorder()
     out = tmp_path / "out"
-    assert unpack(archive, out, strip=1, tell=lambda *t: told.append(t)) == 2
+    assert unpack(archive, out, strip=1, progress=followed) == 2
     assert everything(out) == ["a", "a/x.txt", "b.txt"]
-    assert told[-1] == (2, 2)
+    assert followed.last("unpacking z.zip") == (2, 2)
 
 
 def link(name, target):
@@ -182,14 +183,13 @@ def test_an_archive_is_the_git_tree_it_should_be(tmp_path):
 def test_zips_of_one_folder_are_put_together(tmp_path):
     one = pack(tmp_path / "one.zip", [("set/a.txt", "a"), ("set/labels/x.json", "{}")])
     two = pack(tmp_path / "two.zip", [("set/b.txt", "b"), ("set/labels/x.json", "{}")])
-    told = []
+    followed = Recorder()
     out = tmp_path / "out"
-    assert (
-        unpack_together([one, two], out, tell=lambda done, total: told.append((done, total))) == 3
-    )
+    assert unpack_together([one, two], out, progress=followed) == 3
     files = ["set/a.txt", "set/b.txt", "set/labels/x.json"]
     assert [n for n in everything(out) if "." in n] == files
-    assert told[-1][0] == told[-1][1] == one.stat().st_size + two.stat().st_size
+    size = one.stat().st_size + two.stat().st_size
+    assert followed.last("unpacking") == (size, size)
     with pytest.raises(DataError, match="in the way"):
         unpack_together([one], out)
     assert [n for n in everything(out) if "." in n] == files

@@ -62,7 +62,7 @@ def overlapping(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def found(overlapping):
-    return identify(table_of(overlapping), lambda *_: None)
+    return identify(table_of(overlapping))
 
 
 def test_boxes_of_one_cell_and_no_others_have_one_identity(overlapping, found):
@@ -127,9 +127,9 @@ def test_a_cell_has_one_identity_over_subsets(tmp_path):
         more = {"domain": domain, "patient": "1", "meta": {"field": "7"}}
         fields.append(Field(path, width, height, cells, **more))
     dataset = Dataset("retaken", tuple(fields))
-    found = identify(table_of(dataset), lambda *_: None)
+    found = identify(table_of(dataset))
     (one,) = found.retaken
     assert one.aligned and found.shared(0, 1) >= 2
     for group in found.groups():
         assert len({found.table.ids[c] for c in group}) == 1
-    assert identify(table_of(dataset), lambda *_: None, retaken=False).groups() == []
+    assert identify(table_of(dataset), retaken=False).groups() == []

@@ -147,7 +147,7 @@ def test_mistakes_are_told_before_the_work(drawn, tmp_path):
     save_image(stranger, np.full((50, 50, 3), 200, np.uint8))
     result = run(folder / "set", stranger, "--out", tmp_path / "a")
     assert result.exit_code == 2
-    assert "--match content" in result.output
+    assert "match by content" in result.output
 
 
 def test_folders_and_names_say_the_domain(tmp_path):

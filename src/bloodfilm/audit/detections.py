@@ -1,6 +1,6 @@
 """With a bundle: what a model finds and nobody marked, and what was marked where it finds none."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ from bloodfilm.audit.finding import Finding, Severity
 from bloodfilm.audit.nuclei import Chromatin, holds_nucleus
 from bloodfilm.core import BloodfilmError, Domain
 from bloodfilm.core.boxes import intersection
+from bloodfilm.core.progress import NoProgress, Progress, track
 from bloodfilm.imaging.sources.image_file import open_image
 from bloodfilm.inference.analyzer import Analyzer
 from bloodfilm.inference.bundle import default_bundle, load_bundle
@@ -24,7 +25,7 @@ def detected(
     table: Table,
     bundle: Path,
     told: Mapping[int, Chromatin],
-    tell: Callable[[int], None] = lambda _: None,
+    progress: Progress | None = None,
 ) -> Iterator[Finding]:
     """Yield nucleated cells that a bundle finds where no box is.
 
@@ -37,8 +38,10 @@ def detected(
     shipped = bundle == Path("default") and not bundle.exists()
     analyzer = Analyzer(default_bundle() if shipped else load_bundle(bundle))
     classified = analyzer.bundle.manifest.roles.classified
-    for number, row in enumerate(table.rows):
-        tell(number + 1)
+    rows = track(
+        table.rows, progress or NoProgress(), "looking for unmarked cells", len(table.rows)
+    )
+    for number, row in enumerate(rows):
         if not row.present:
             continue
         stated = row.domain if row.domain != Domain() else None

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from bloodfilm.audit.cell_table import Table
 from bloodfilm.audit.finding import Finding
 from bloodfilm.core import BloodfilmError
+from bloodfilm.core.progress import NoProgress, Progress, track
 from bloodfilm.duplicates.overlaps import describe, reduced
 from bloodfilm.imaging.canonical import view_of
 from bloodfilm.imaging.red_cells import red_cell_tone
@@ -80,10 +81,11 @@ class Survey:
         return load
 
 
-def survey(table: Table, tell: Callable[[int], None] = lambda _: None) -> Survey:
-    """Look at every field that is on disk; `tell` is called after each."""
+def survey(table: Table, progress: Progress | None = None) -> Survey:
+    """Look at every field that is on disk."""
     found = Survey(table)
-    for number, row in enumerate(table.rows):
+    rows = track(table.rows, progress or NoProgress(), "looking at fields", len(table.rows))
+    for number, row in enumerate(rows):
         if row.present and Path(row.path).is_file():
             try:
                 found.looks[number] = look_at(open_image(row.path))
@@ -91,7 +93,6 @@ def survey(table: Table, tell: Callable[[int], None] = lambda _: None) -> Survey
                 what = " ".join(str(error).split()).removeprefix(f"{row.path}: ")
                 hint = "copy it again from its source"
                 found.findings.append(Finding("unreadable image", "error", row.path, what, hint))
-        tell(number + 1)
     return found
 
 

@@ -12,10 +12,10 @@ from bloodfilm.audit.image_statistics import Survey, survey
 from bloodfilm.audit.labels import AnnotationSource, read_labels
 from bloodfilm.audit.texts import check_texts
 from bloodfilm.core import DataError, Dataset
+from bloodfilm.core.progress import NoProgress, Progress
 from bloodfilm.duplicates import common_content
 from bloodfilm.formats import detect, open_dataset
 
-Tell = Callable[[str, int, int], None]
 """Called with (what is being done, how much is done, of how much)."""
 Check = Callable[[Table], Iterator[Finding]]
 
@@ -59,10 +59,6 @@ class Options:
     bundle: Path | None = None
 
 
-def _quiet(_what: str, _done: int, _total: int) -> None:
-    return
-
-
 def open_source(
     path: Path, format: str | None = None, labels: str | None = None
 ) -> AnnotationSource:
@@ -86,14 +82,14 @@ def open_source(
 def audit(
     datasets: Dataset | AnnotationSource | Sequence[Dataset | AnnotationSource],
     options: Options | None = None,
-    tell: Tell = _quiet,
+    progress: Progress | None = None,
 ) -> list[Finding]:
     """Return everything that is, or may be, wrong with data sets, the worst first.
 
     Args:
         datasets: one or several; leaks are looked for across all of them.
         options: what to check.
-        tell: told of progress.
+        progress: follows the fields that are looked at and compared.
 
     Raises:
         BundleError: if a bundle is given and cannot be used.
@@ -108,25 +104,19 @@ def audit(
     found += [f for group_check in GROUP_CHECKS for f in group_check(tables)]
     if options.pixels:
         for table in tables:
-            found += _pixels(table, options, tell)
+            found += _pixels(table, options, progress or NoProgress())
     return order(found)
 
 
-def _pixels(table: Table, options: Options, tell: Tell) -> Iterator[Finding]:
-    total = len(table.rows)
-    seen = survey(table, lambda done: tell("looking at fields", done, total))
+def _pixels(table: Table, options: Options, progress: Progress) -> Iterator[Finding]:
+    seen = survey(table, progress)
     yield from seen.findings
     for check in PIXEL_CHECKS:
         yield from check(seen)
     told = nuclei.find_chromatin(seen)
     yield from nuclei.no_nucleus(seen, told)
     if options.bundle is not None:
-        yield from detected(
-            table,
-            options.bundle,
-            told,
-            lambda done: tell("looking for unmarked cells", done, total),
-        )
+        yield from detected(table, options.bundle, told, progress)
     else:
         yield from nuclei.unmarked(seen, told)
     judged = len(told)
@@ -137,17 +127,14 @@ def _pixels(table: Table, options: Options, tell: Tell) -> Iterator[Finding]:
         )
         yield Finding("not checked", "info", table.name, what, "look at those boxes by eye")
     if options.overlaps and len(seen.looks) > 1:
-        common = common_content.search(
-            seen, lambda done: tell("comparing fields", done, total), options.thorough
-        )
+        common = common_content.search(seen, progress, options.thorough)
         yield from common_content.content_findings(seen, common)
 
 
-def same_glass(table: Table, tell: Tell = _quiet, thorough: bool = False) -> list[tuple[int, int]]:
+def same_glass(
+    table: Table, progress: Progress | None = None, thorough: bool = False
+) -> list[tuple[int, int]]:
     """Return pairs of fields that show common glass, numbered as in the table."""
-    total = len(table.rows)
-    seen = survey(table, lambda done: tell("looking at fields", done, total))
-    common = common_content.search(
-        seen, lambda done: tell("comparing fields", done, total), thorough
-    )
+    seen = survey(table, progress)
+    common = common_content.search(seen, progress, thorough)
     return [(o.first, o.second) for o in common.overlaps]

@@ -1,16 +1,23 @@
-"""`bloodfilm analyze`: find and read the cells of image files."""
+"""`bloodfilm analyze`: find and classify the cells of image files."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from bloodfilm.cli import exits
+
+if TYPE_CHECKING:
+    from bloodfilm.workflows.analyze import AnalysisSummary, Existing
 
 
 def analyze(
     paths: Annotated[
         list[str], typer.Argument(metavar="PATH", help="Images, folders, or quoted globs.")
     ],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results.")
+    ],
     bundle: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Model bundle; the shipped one if left out."),
@@ -31,56 +38,70 @@ def analyze(
     all_cells: Annotated[
         bool, typer.Option("--all-cells", help="List red cells and platelets in cells.csv too.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a summary_dict as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON.")] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the results in DIR.")
     ] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a run in DIR that was stopped.")
+        bool,
+        typer.Option("--resume", help="Go on with a stopped run in DIR; try failed files again."),
     ] = False,
     no_report: Annotated[bool, typer.Option("--no-report", help="Write no report.html.")] = False,
 ) -> None:
     """Find white cells in images, name them and describe them.
 
     Writes DIR/cells.csv (a line for each nucleated cell), DIR/result.json (everything) and
-    DIR/report.html. Exit code 0: all well; 1: some files failed, each named; 2: nothing was done.
+    DIR/report.html. Exit code 0: all well, also where fields have problems to look at; 1: some
+    files failed, each named; 2: nothing was done.
     """
-    import json
+    from bloodfilm.cli.progress import TerminalProgress
+    from bloodfilm.core.errors import ConfigError
+    from bloodfilm.workflows.analyze import AnalysisJob
+    from bloodfilm.workflows.analyze import analyze as run
 
-    from bloodfilm.cli.running import (
-        CELLS,
-        REPORT,
-        RESULT,
-        AnalysisJob,
-        format_summary,
-        prepare_output,
-        summary_dict,
-        timed_run,
+    if overwrite and resume:
+        raise ConfigError("--overwrite and --resume: choose one")
+    existing: Existing = "overwrite" if overwrite else "resume" if resume else "refuse"
+    job = AnalysisJob(
+        paths=paths,
+        out=out,
+        bundle=bundle,
+        device=device,
+        min_score=min_score,
+        um_per_px=um_per_px,
+        squeeze=squeeze,
+        workers=threads,
+        all_cells=all_cells,
+        report=not no_report,
+        existing=existing,
     )
-    from bloodfilm.core.domain import Domain
-    from bloodfilm.core.files import refuse_inputs
-    from bloodfilm.imaging.sources.image_file import find_images
-    from bloodfilm.inference.analyzer import Analyzer
-    from bloodfilm.inference.bundle import default_bundle, load_bundle
+    with TerminalProgress() as progress:
+        summary = run(job, progress)
+    show_summary(summary, as_json)
 
-    stated = Domain(um_per_px=um_per_px, squeeze=squeeze)
-    images = find_images(paths)
-    analyzer = Analyzer(load_bundle(bundle) if bundle else default_bundle(), device, 1, min_score)
-    refuse_inputs([out / name for name in (CELLS, RESULT, REPORT)], images)
-    prepare_output(out, overwrite, resume)
-    settings = {
-        "paths": paths,
-        "device": device,
-        "min_score": min_score,
-        "um_per_px": um_per_px,
-        "squeeze": squeeze,
-    }
-    job = AnalysisJob(images, out, analyzer, stated, settings, threads, all_cells, not no_report)
-    tally, seconds = timed_run(job, resume)
-    print(
-        json.dumps(summary_dict(job, tally, seconds))
-        if as_json
-        else format_summary(job, tally, seconds)
-    )
-    if tally.exit_code:
-        raise typer.Exit(tally.exit_code)
+
+def show_summary(summary: "AnalysisSummary", as_json: bool = False) -> None:
+    """Print what a run did, and end with its exit code."""
+    from bloodfilm.cli.terminal import show, show_data
+
+    if as_json:
+        import json
+
+        show_data(json.dumps(summary.to_json()))
+    else:
+        show("\n".join(summary_lines(summary)))
+    if summary.failures:
+        raise typer.Exit(exits.SOME_FAILED if summary.fields else exits.NOTHING_DONE)
+
+
+def summary_lines(summary: "AnalysisSummary") -> list[str]:
+    """Return a run in a line for people, and where to look."""
+    from bloodfilm.core.text import plural
+
+    cells = plural(summary.kinds[summary.classified], summary.classified)
+    text = f"{plural(summary.fields, 'field')}, {cells} in {summary.seconds:.1f} s"
+    if summary.failures:
+        text += f"; {plural(len(summary.failures), 'file')} failed"
+    if summary.with_problems:
+        text += f"; {plural(summary.with_problems, 'field')} with problems"
+    return [text, str(summary.files.get("report", summary.files["result"]))]

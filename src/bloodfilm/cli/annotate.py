@@ -1,11 +1,15 @@
 """`bloodfilm annotate`: which regions of fields to mark, and what marking regions saves."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bloodfilm.cli import exits
 from bloodfilm.cli.examples import epilog
+
+if TYPE_CHECKING:
+    from bloodfilm.active_learning.costs import Rates
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -17,7 +21,7 @@ app = typer.Typer(
 @app.command(epilog=epilog("annotate plan"))
 def plan(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Unlabelled fields.")],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the plan.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the plan.")],
     budget: Annotated[str, typer.Option(help="10% of the area, or 30min, or 2h.")] = "10%",
     by: Annotated[
         str, typer.Option(help="uncertainty; random; cells (where most are expected).")
@@ -35,9 +39,13 @@ def plan(
     squeeze: Annotated[
         float | None, typer.Option(help="Width / height of a round cell, if you know it.")
     ] = None,
-    box_seconds: Annotated[float, typer.Option(min=0.1, help="A person's time a box.")] = 7.0,
-    field_seconds: Annotated[float, typer.Option(min=0, help="A person's time a field.")] = 5.0,
-    seed: Annotated[int, typer.Option(help="Decides what is left to chance.")] = 0,
+    box_seconds: Annotated[
+        float, typer.Option(min=0.1, help="Annotation time per box, seconds.")
+    ] = 7.0,
+    field_seconds: Annotated[
+        float, typer.Option(min=0, help="Annotation time per field, seconds.")
+    ] = 5.0,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a plan in DIR.")] = False,
 ) -> None:
     """Propose a region of each field to mark: where a model is unsure, at random, or by cells.
@@ -46,46 +54,35 @@ def plan(
     formats), DIR/plan.jpg and DIR/pictures (the regions to look at). Exit code 0: all well; 1: some
     files could not be opened, each named, and the plan is of the others; 2: nothing was done.
     """
-    from bloodfilm.active_learning.budget import Budget, expected, plan_within
     from bloodfilm.active_learning.costs import Rates
-    from bloodfilm.active_learning.fields import blob_evidence, bundle_evidence, plan_dataset
-    from bloodfilm.active_learning.plan_files import NATIVE, write_plan
-    from bloodfilm.active_learning.planning import PLANNERS, RegionScores
-    from bloodfilm.cli.bars import counted
-    from bloodfilm.cli.running import EXIT_SOME_FAILED
-    from bloodfilm.core.domain import Domain
-    from bloodfilm.core.errors import ConfigError, DataError
-    from bloodfilm.imaging.sources.image_file import find_images
-    from bloodfilm.inference.bundle import default_bundle, load_bundle
+    from bloodfilm.cli.progress import TerminalProgress
+    from bloodfilm.cli.terminal import show
+    from bloodfilm.core.text import plural
+    from bloodfilm.workflows.plan import PlanJob
+    from bloodfilm.workflows.plan import plan as run
 
-    planner = next((p for p in PLANNERS if p == by), None)
-    if planner is None:
-        raise ConfigError(f"--by {by}: choose from {', '.join(PLANNERS)}")
-    if (out / NATIVE).exists() and not overwrite:
-        raise DataError(f"{out}: holds a plan; choose another --out or give --overwrite")
-    wanted, rates = Budget.parse(budget), Rates(box_seconds, field_seconds)
-    paths = find_images([folder])
-    if bundle is None and planner != "uncertainty":
-        gathered = blob_evidence(paths)
-    else:
-        asked = default_bundle() if bundle is None else load_bundle(bundle)
-        gathered = bundle_evidence(paths, asked, Domain(um_per_px=um_per_px, squeeze=squeeze))
-    outcomes = list(counted(gathered, len(paths)))
-    opened = [(p, o) for p, o in zip(paths, outcomes, strict=True) if isinstance(o, RegionScores)]
-    if not opened:
-        raise DataError(f"{folder}: none of its {len(paths)} files could be opened; see above")
-    fields, evidence = [p for p, _ in opened], [o for _, o in opened]
-    shares, regions = plan_within(evidence, wanted, rates, planner, seed)
-    write_plan(plan_dataset(fields, evidence, regions, folder.name), out, overwrite)
-    cells, marked = expected(evidence, regions), sum(s > 0 for s in shares)
-    total = float(sum(e.cells.sum() for e in evidence))
-    print(f"{out}: regions of {marked} of {len(fields)} fields, chosen by {planner}")
-    print(f"  area      {sum(shares) / max(len(shares), 1):.1%} of all fields")
-    print(f"  expected  {cells:.0f} of about {total:.0f} cells")
-    print(f"  time      about {rates.minutes(cells, marked):.0f} minutes at {_stated(rates)}")
-    if len(fields) < len(paths):
-        print(f"  not read  {len(paths) - len(fields)} files, named above")
-        raise typer.Exit(EXIT_SOME_FAILED)
+    rates = Rates(box_seconds, field_seconds)
+    job = PlanJob(
+        folder=folder,
+        out=out,
+        budget=budget,
+        by=by,
+        bundle=bundle,
+        um_per_px=um_per_px,
+        squeeze=squeeze,
+        rates=rates,
+        seed=seed,
+        overwrite=overwrite,
+    )
+    with TerminalProgress() as progress:
+        made = run(job, progress)
+    show(f"{out}: regions of {made.regions} of {made.fields} fields, chosen by {by}")
+    show(f"  area      {made.area_share:.1%} of all fields")
+    show(f"  expected  {made.expected_cells:.0f} of about {made.total_cells:.0f} cells")
+    show(f"  time      about {made.minutes:.0f} minutes at {_rates(rates)}")
+    if made.failures:
+        show(f"  not read  {plural(len(made.failures), 'file')}, named above")
+        raise typer.Exit(exits.SOME_FAILED)
 
 
 @app.command(epilog=epilog("annotate cost"))
@@ -95,36 +92,38 @@ def cost(
         Path | None, typer.Option(metavar="DATASET", help="The same fields, annotated in full.")
     ] = None,
     format: Annotated[str | None, typer.Option(help="Of the labels, if not recognised.")] = None,
-    box_seconds: Annotated[float, typer.Option(min=0.1, help="A person's time a box.")] = 7.0,
-    field_seconds: Annotated[float, typer.Option(min=0, help="A person's time a field.")] = 5.0,
+    box_seconds: Annotated[
+        float, typer.Option(min=0.1, help="Annotation time per box, seconds.")
+    ] = 7.0,
+    field_seconds: Annotated[
+        float, typer.Option(min=0, help="Annotation time per field, seconds.")
+    ] = 5.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Count what marking only regions took, and what it saved."""
-    import json
-
-    from bloodfilm.active_learning.costs import Rates, cost_of
-    from bloodfilm.formats import open_dataset
+    from bloodfilm.active_learning.costs import Rates
+    from bloodfilm.cli.terminal import show, show_data
+    from bloodfilm.core.text import plural
+    from bloodfilm.workflows.plan import annotation_cost
 
     rates = Rates(box_seconds, field_seconds)
-    whole = None if full is None else open_dataset(full, format)
-    found = cost_of(open_dataset(dataset, format), rates, whole)
+    found = annotation_cost(dataset, rates, full, format)
     if as_json:
-        print(json.dumps(found.to_json()))
+        import json
+
+        show_data(json.dumps(found.to_json()))
         return
     share = "not known" if found.area_share is None else f"{found.area_share:.1%}"
     about = "about " if found.estimated else ""
     part = found.boxes / found.full_boxes if found.full_boxes else 1.0
     saved = found.full_minutes - found.minutes
-    print(f"{dataset}: {found.fields} fields marked, {found.unmarked} untouched")
-    print(f"  area     {share} of all fields")
-    print(f"  boxes    {found.boxes} of {about}{found.full_boxes:.0f} ({part:.1%})")
-    print(f"  clicks   {found.clicks} of {about}{found.full_clicks:.0f}")
-    print(f"  minutes  {found.minutes:.0f} of {about}{found.full_minutes:.0f} at {_stated(rates)}")
-    print(f"  saved    {about}{saved:.0f} minutes")
+    show(f"{dataset}: {plural(found.fields, 'field')} marked, {found.unmarked} untouched")
+    show(f"  area     {share} of all fields")
+    show(f"  boxes    {found.boxes} of {about}{found.full_boxes:.0f} ({part:.1%})")
+    show(f"  clicks   {found.clicks} of {about}{found.full_clicks:.0f}")
+    show(f"  minutes  {found.minutes:.0f} of {about}{found.full_minutes:.0f} at {_rates(rates)}")
+    show(f"  saved    {about}{saved:.0f} minutes")
 
 
-def _stated(rates: object) -> str:
-    from bloodfilm.active_learning.costs import Rates
-
-    assert isinstance(rates, Rates)
+def _rates(rates: "Rates") -> str:
     return f"{rates.box_seconds:g} s a box and {rates.field_seconds:g} s a field"

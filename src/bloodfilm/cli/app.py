@@ -65,7 +65,11 @@ def root(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", help="Print the version and stop.", callback=_show_version, is_eager=True
+            "--version",
+            "-V",
+            help="Print the version and stop.",
+            callback=_show_version,
+            is_eager=True,
         ),
     ] = False,
 ) -> None:

@@ -1,23 +1,19 @@
 """`bloodfilm data audit`, `fix`, `split` and `stats`: is a data set fit to learn from?"""
 
-import json
-import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bloodfilm.cli import exits
 from bloodfilm.cli.examples import epilog
-from bloodfilm.cli.outputs import refuse_inputs
 
 if TYPE_CHECKING:
     from bloodfilm.audit import Finding
-    from bloodfilm.audit.cell_table import Table
+    from bloodfilm.workflows.audit import AuditReport
 
 SHOWN, LEAST_SHOWN = 25, 2
-EXIT_CLEAN, EXIT_FINDINGS = 0, 1
 
 Roots = Annotated[list[Path], typer.Argument(metavar="ROOT...", help="Data sets to look at.")]
 Root = Annotated[Path, typer.Argument(help="A data set: a file or a folder.")]
@@ -55,41 +51,30 @@ def audit(
 
     Exits with 0 if there is no error, 1 if there is one, 2 if a set could not be read.
     """
-    from bloodfilm import __version__
-    from bloodfilm.audit import Options, open_source
-    from bloodfilm.audit import audit as run_audit
-    from bloodfilm.audit.finding import counts
+    from bloodfilm.cli.progress import TerminalProgress
+    from bloodfilm.cli.terminal import show
+    from bloodfilm.workflows.audit import AuditJob
+    from bloodfilm.workflows.audit import audit as run
 
-    refuse_inputs((as_json, html), roots)
-    sources = [open_source(root, format) for root in roots]
-    refuse_inputs((as_json, html), _images(s.table for s in sources))
-    options = Options(pixels=not no_pixels, thorough=thorough, bundle=bundle)
-    with progress() as tell:
-        findings = run_audit(sources, options, tell)
-    counted = counts(findings)
-    tables = [s.table for s in sources]
-    if as_json is not None:
-        content = {
-            "format": "bloodfilm-audit",
-            "version": 1,
-            "program": f"bloodfilm {__version__}",
-            "roots": [str(r) for r in roots],
-            "fields": sum(len(t.rows) for t in tables),
-            "cells": sum(len(t) for t in tables),
-            "counts": counted,
-            "findings": [f.to_json() for f in findings],
-        }
-        write_json(as_json, content)
-    if html is not None:
-        _write_page(html, roots, tables, findings)
-    print("\n".join(_lines(findings, tables)))
-    bad = counted["error"] + (counted["warning"] if strict else 0)
-    raise typer.Exit(EXIT_FINDINGS if bad else EXIT_CLEAN)
+    job = AuditJob(
+        roots=roots,
+        format=format,
+        bundle=bundle,
+        pixels=not no_pixels,
+        thorough=thorough,
+        json=as_json,
+        html=html,
+    )
+    with TerminalProgress() as progress:
+        report = run(job, progress)
+    show("\n".join(_lines(report)))
+    bad = report.counts["error"] + (report.counts["warning"] if strict else 0)
+    raise typer.Exit(exits.SOME_FAILED if bad else exits.OK)
 
 
 def fix(
     root: Root,
-    out: Annotated[Path, typer.Option(help="A new folder for the mended labels.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="A new folder for the mended labels.")],
     off: Annotated[
         list[str] | None, typer.Option("--no", help="A rule not to apply; may be repeated.")
     ] = None,
@@ -107,29 +92,37 @@ def fix(
     The original is never touched. OUT/changes.jsonl holds one change a line, OUT/left.jsonl what
     a person should look at.
     """
-    from bloodfilm.audit import Options, open_source
-    from bloodfilm.audit import audit as run_audit
-    from bloodfilm.repair.apply import RULES, fix_labels, refuse
+    from bloodfilm.cli.progress import TerminalProgress
+    from bloodfilm.cli.terminal import show
+    from bloodfilm.core.text import plural
+    from bloodfilm.repair.apply import RULES
+    from bloodfilm.workflows.repair import RepairJob, repair
 
     if rules:
-        print("\n".join(f"{rule:<18} {what}" for rule, (_, what) in RULES.items()))
+        show("\n".join(f"{rule:<18} {what}" for rule, (_, what) in RULES.items()))
         return
-    source = open_source(root)
-    refuse(source, root, out, off or ())
-    with progress() as tell:
-        findings = run_audit(source, Options(pixels=not no_pixels), tell)
-    mended = fix_labels(source, findings, root, out, off or (), sure, not no_links)
+    job = RepairJob(
+        root=root,
+        out=out,
+        off=off or (),
+        min_confidence=sure,
+        pixels=not no_pixels,
+        link_images=not no_links,
+    )
+    with TerminalProgress() as progress:
+        done = repair(job, progress)
     by_rule: dict[str, int] = {}
-    for change in mended.changes:
+    for change in done.changes:
         by_rule[change.rule] = by_rule.get(change.rule, 0) + 1
-    print(f"wrote {out}: {len(mended.changes)} changes, {len(mended.left)} findings left")
+    changes, left = plural(len(done.changes), "change"), plural(len(done.left), "finding")
+    show(f"wrote {out}: {changes}, {left} left")
     for rule, count in sorted(by_rule.items()):
-        print(f"  {rule:<18} {count}")
+        show(f"  {rule:<18} {count}")
 
 
 def split(
     roots: Roots,
-    out: Annotated[Path, typer.Option(help="The split file to write (JSON).")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The split file to write (JSON).")],
     test_share: Annotated[float, typer.Option(help="Share of test.")] = 0.2,
     val_share: Annotated[float, typer.Option(help="Share of val.")] = 0.1,
     seed: Annotated[int, typer.Option(help="Another seed, another split.")] = 0,
@@ -153,25 +146,24 @@ def split(
     format: Format = None,
 ) -> None:
     """Split by patient over all subsets, spread classes evenly, refuse to leak."""
-    from bloodfilm.audit import open_source
-    from bloodfilm.audit.run_checks import same_glass
-    from bloodfilm.splits.split import SplitPlan, plan_split
+    from bloodfilm.cli.progress import TerminalProgress
+    from bloodfilm.cli.terminal import show
+    from bloodfilm.core.text import plural
+    from bloodfilm.splits.split import SplitPlan
+    from bloodfilm.workflows.split import SplitJob
+    from bloodfilm.workflows.split import split as run
 
     plan = SplitPlan(
         test_share, val_share, seed, leave_patient_out, leave_domain_out, keep_test=not fresh
     )
-    refuse_inputs((out, dataset), roots)
-    tables = [open_source(root, format).table for root in roots]
-    refuse_inputs((out, dataset), _images(tables))
-    with progress() as tell:
-        pairs = [same_glass(t, tell) for t in tables] if content else []
-    made = plan_split(tables, plan, pairs)
-    write_json(out, made.to_json(out.parent))
-    print(f"wrote {out}: " + ", ".join(f"{n} {name}" for name, n in made.counts().items()))
-    for note in made.notes:
-        print(f"  {note}")
+    job = SplitJob(roots=roots, out=out, plan=plan, content=content, dataset=dataset, format=format)
+    with TerminalProgress() as progress:
+        made = run(job, progress)
+    show(f"wrote {out}: " + ", ".join(f"{n} {name}" for name, n in made.split.counts().items()))
+    for line in made.split.notes:
+        show(f"  {line}")
     if dataset is not None:
-        _write_dataset(dataset, roots, made, format)
+        show(f"wrote {dataset}: {plural(made.written, 'field')}")
 
 
 def stats(
@@ -181,101 +173,24 @@ def stats(
     format: Format = None,
 ) -> None:
     """Count classes, attributes, sizes in px and um, domains, patients; attribute by class."""
-    from bloodfilm.audit import open_source
-    from bloodfilm.audit.statistics import statistics
+    from bloodfilm.cli.terminal import show
+    from bloodfilm.workflows.audit import StatisticsJob, count_dataset
 
-    refuse_inputs((as_json, html), [root])
-    table = open_source(root, format).table
-    refuse_inputs((as_json, html), _images([table]))
-    figures = statistics(table)
-    if as_json is not None:
-        write_json(as_json, figures)
-    if html is not None:
-        from bloodfilm.report.audit_page import write_stats
-
-        write_stats(figures, html)
-    print("\n".join(_figure_lines(figures)))
+    job = StatisticsJob(root=root, format=format, json=as_json, html=html)
+    show("\n".join(_figure_lines(count_dataset(job))))
 
 
 # ---- output ----------------------------------------------------------------------------------
 
 
-@contextmanager
-def progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Show a bar on stderr, if a person is looking."""
-    if not sys.stderr.isatty():
-        yield lambda _what, _done, _total: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
+def _lines(report: "AuditReport") -> list[str]:
+    from bloodfilm.audit.finding import SEVERITIES
+    from bloodfilm.core.text import plural
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        tasks: dict[str, Any] = {}
-
-        def tell(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total)
-            bar.update(tasks[what], completed=done)
-
-        yield tell
-
-
-def _images(tables: "Iterable[Table]") -> Iterator[Path]:
-    return (Path(row.path) for table in tables for row in table.rows)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write plain data to a file or stream that the user named."""
-    from bloodfilm.core.files import open_output
-
-    with open_output(path) as file:
-        json.dump(content, file, indent=1, ensure_ascii=False)
-        file.write("\n")
-
-
-def _write_page(
-    path: Path, roots: list[Path], tables: "list[Table]", findings: "list[Finding]"
-) -> None:
-    from bloodfilm.report.audit_page import write_audit
-
-    squeezes = {
-        row.path: row.domain.squeeze for t in tables for row in t.rows if row.domain.squeeze
-    }
-    facts = {
-        "Data": ", ".join(str(r) for r in roots),
-        "Fields": f"{sum(len(t.rows) for t in tables):,}",
-        "Cells": f"{sum(len(t) for t in tables):,}",
-    }
-    name = " and ".join(r.absolute().name for r in roots)
-    write_audit(findings, path, name=name, facts=facts, squeezes=squeezes)
-
-
-def _write_dataset(path: Path, roots: list[Path], made: Any, format: str | None) -> None:
-    from dataclasses import replace
-    from itertools import chain
-
-    from bloodfilm.formats import open_dataset, save_dataset
-    from bloodfilm.formats.parquet import index
-    from bloodfilm.splits.split import apply_split
-
-    parts = [apply_split(open_dataset(root, format), made) for root in roots]
-    if path.suffix == ".parquet":  # field by field: it may be larger than memory
-        header = index.Header.of(parts[0])
-        index.write_fields(chain.from_iterable(parts), path, header, overwrite=True)
-    else:
-        fields = tuple(f for part in parts for f in part)
-        save_dataset(replace(parts[0], fields=fields), path, "bloodfilm", overwrite=True)
-    print(f"wrote {path}: {sum(map(len, parts))} fields")
-
-
-def _lines(findings: "list[Finding]", tables: "list[Table]") -> list[str]:
-    from bloodfilm.audit.finding import SEVERITIES, counts
-
-    counted = counts(findings)
-    cells, fields = sum(len(t) for t in tables), sum(len(t.rows) for t in tables)
+    findings, counted = report.findings, report.counts
+    sums = [f"{counted[s]} info" if s == "info" else plural(counted[s], s) for s in SEVERITIES]
     lines = [
-        f"{fields} fields, {cells} cells: "
-        + ", ".join(f"{counted[s]} {s}{'' if s == 'info' else 's'}" for s in SEVERITIES)
+        f"{plural(report.fields, 'field')}, {plural(report.cells, 'cell')}: " + ", ".join(sums)
     ]
     kinds: dict[tuple[str, str], int] = {}
     for finding in findings:
@@ -293,7 +208,7 @@ def _lines(findings: "list[Finding]", tables: "list[Table]") -> list[str]:
     return lines
 
 
-def _some_of_each_kind(findings: "list[Finding]") -> "list[Finding]":
+def _some_of_each_kind(findings: "Sequence[Finding]") -> "list[Finding]":
     """Return the first few findings of every kind and severity, in order."""
     kinds = {(f.severity, f.kind) for f in findings}
     each = max(LEAST_SHOWN, SHOWN // max(len(kinds), 1))

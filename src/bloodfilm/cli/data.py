@@ -49,17 +49,19 @@ def info(
     ] = False,
 ) -> None:
     """Count fields, cells, attributes, splits and patients, and list what is wrong."""
-    from bloodfilm.audit.summary import summarise
-    from bloodfilm.formats import detect
+    from bloodfilm.cli.terminal import show, show_data
+    from bloodfilm.workflows.convert import Reading, summarise_dataset
 
-    dataset = _open(path, format, labels, clean_splits, strict)
-    summary = {"format": format or detect(path)} | summarise(dataset)
+    source = Reading(
+        path=path, format=format, labels=labels, clean_splits=clean_splits, strict=strict
+    )
+    summary = summarise_dataset(source)
     if as_json:
         import json
 
-        print(json.dumps(summary, indent=1, ensure_ascii=False))
+        show_data(json.dumps(summary, indent=1, ensure_ascii=False))
     else:
-        print("\n".join(_lines(summary)))
+        show("\n".join(_lines(summary)))
 
 
 @app.command(epilog=epilog("data convert"))
@@ -95,36 +97,36 @@ def convert(
     ] = False,
 ) -> None:
     """Read a data set and write it in another format; say what that format could not carry."""
-    from bloodfilm.core import ConfigError
-    from bloodfilm.formats import save_dataset
+    from bloodfilm.cli.terminal import show
+    from bloodfilm.core.errors import ConfigError
+    from bloodfilm.core.text import plural
+    from bloodfilm.workflows.convert import ConversionJob, Reading
+    from bloodfilm.workflows.convert import convert as run
 
     if copy_images and link:
         raise ConfigError("--copy-images and --link exclude each other; give one of them")
-    dataset = _open(source, from_format, labels, clean_splits, strict)
-    options: dict[str, Any] = {"overwrite": overwrite}
-    options["allow_outside"] = allow_outside
-    options["images"] = "copy" if copy_images else "link" if link else None
-    if columns is not None:
-        options |= {"labels": "text", "columns": columns}
-    losses = save_dataset(dataset, target, to, **options)
-    print(f"wrote {target}: {len(dataset)} fields as {to}")
-    for line in losses:
-        print(f"  {line}")
-    if dataset.problems:
-        print(f"  {len(dataset.problems)} problems in {source}; `bloodfilm data info` lists them")
-
-
-def _open(
-    path: Path, format: str | None, labels: str | None, clean_splits: bool, strict: bool
-) -> Any:
-    from bloodfilm.formats import open_dataset
-
-    options: dict[str, Any] = {"strict": strict}
-    if labels is not None:
-        options["labels"] = labels
-    if clean_splits:
-        options["clean_splits"] = True
-    return open_dataset(path, format, **options)
+    job = ConversionJob(
+        source=Reading(
+            path=source,
+            format=from_format,
+            labels=labels,
+            clean_splits=clean_splits,
+            strict=strict,
+        ),
+        target=target,
+        to=to,
+        images="copy" if copy_images else "link" if link else None,
+        allow_outside=allow_outside,
+        columns=columns,
+        overwrite=overwrite,
+    )
+    done = run(job)
+    show(f"wrote {target}: {plural(done.fields, 'field')} as {to}")
+    for line in done.losses:
+        show(f"  {line}")
+    if done.problems:
+        count = plural(len(done.problems), "problem")
+        show(f"  {count} in {source}; `bloodfilm data info` lists them")
 
 
 # ---- a summary as text -----------------------------------------------------------------------

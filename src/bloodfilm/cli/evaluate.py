@@ -5,9 +5,15 @@ from typing import Annotated
 
 import typer
 
+from bloodfilm.cli import exits
+
 
 def evaluate(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A labelled data set.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Folder the data set is in [BLOODFILM_DATA]."),
+    ] = None,
     bundle: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Model bundle; the shipped one if left out."),
@@ -49,10 +55,10 @@ def evaluate(
         float, typer.Option(help="IoU at which cells are paired: 0.50, 0.55, ... 0.95.")
     ] = 0.5,
     cells: Annotated[
-        bool, typer.Option("--cells", help="Only the reader, on the true cells; no detection.")
+        bool, typer.Option("--cells", help="Only the classifier, on the true cells; no detection.")
     ] = False,
     scale: Annotated[
-        str, typer.Option(help="auto: nothing is told; truth: the data set's scale is stated.")
+        str, typer.Option(help="auto: measured; truth: the scale that the data set states is used.")
     ] = "auto",
     floor: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Lowest score that counts towards AP.")
@@ -74,13 +80,14 @@ def evaluate(
     Detection: AP as COCO defines it. Classes and attributes: over the true cells that were found,
     or with --cells over all of them. Intervals resample patients, or fields where none is known.
     """
-    from rich.console import Console
-
-    from bloodfilm.cli.evaluating import EvaluationOptions, run_evaluation, write_record
+    from bloodfilm.cli.progress import TerminalProgress
+    from bloodfilm.cli.terminal import show_table
     from bloodfilm.evaluation.record import show
+    from bloodfilm.workflows.evaluate import EvaluationOptions, write_record
+    from bloodfilm.workflows.evaluate import evaluate as run
 
-    request = EvaluationOptions(
-        dataset=dataset,
+    options = EvaluationOptions(
+        dataset=find_data(dataset, data),
         bundle=bundle,
         predictions=predictions,
         split=split,
@@ -100,10 +107,22 @@ def evaluate(
         threads=threads,
         output=json_file,
     )
-    evaluation = run_evaluation(request)
+    with TerminalProgress() as progress:
+        evaluation = run(options, progress)
     if json_file is not None:
         write_record(json_file, evaluation)
-    console = Console(highlight=False, markup=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, markup=False, width=160)
-    console.print(show(evaluation))
+    show_table(show(evaluation))
+    if evaluation.failures:
+        raise typer.Exit(exits.SOME_FAILED)
+
+
+def find_data(dataset: Path, data: Path | None) -> Path:
+    """Return a data set that is named from here, or else from the data folder."""
+    import os
+
+    root = data or (
+        Path(os.environ["BLOODFILM_DATA"]) if os.environ.get("BLOODFILM_DATA") else None
+    )
+    if root is None or dataset.is_absolute() or (data is None and dataset.exists()):
+        return dataset
+    return root / dataset

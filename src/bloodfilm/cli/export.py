@@ -10,7 +10,7 @@ import typer
 def export(
     detector: Annotated[Path, typer.Argument(help="Folder of a detector's training run.")],
     reader: Annotated[Path, typer.Argument(help="Folder of a reader's training run.")],
-    out: Annotated[Path, typer.Option(help="The bundle's folder.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The bundle's folder.")],
     data: Annotated[
         Path | None,
         typer.Option(help="Folder the runs' data paths start from [BLOODFILM_DATA]."),
@@ -41,21 +41,26 @@ def export(
     Thresholds and temperatures are chosen on the runs' validation data. The graphs are compared
     with torch on that data; a bundle whose boxes, scores or attributes differ is not written.
     """
-    from bloodfilm.core.errors import ConfigError
-    from bloodfilm.export.publish import publish
+    from bloodfilm.cli.terminal import show
+    from bloodfilm.workflows.export import ExportJob
+    from bloodfilm.workflows.export import export as run
 
-    root = data or Path(os.environ.get("BLOODFILM_DATA", "."))
-    if not root.is_dir():
-        raise ConfigError(f"--data {root}: no such folder")
-    priors = dict(_factor(text) for text in prior or ())
-    words = "" if notes is None else _words(notes)
-    parity = publish(
-        (detector, reader), root, out, (name, licence, words), tuple(metrics or ()), int8, priors
+    job = ExportJob(
+        detector=detector,
+        classifier=reader,
+        out=out,
+        data=data or Path(os.environ.get("BLOODFILM_DATA", ".")),
+        name=name,
+        licence=licence,
+        int8=int8,
+        priors=dict(_factor(text) for text in prior or ()),
+        metrics=metrics or (),
+        notes=notes,
     )
-    size = sum(f.stat().st_size for f in out.iterdir()) / 1e6
-    differences = ", ".join(f"{k} {v:.2g}" for k, v in parity.items())
-    typer.echo(f"torch and ONNX Runtime agree (largest differences: {differences})")
-    typer.echo(f"bundle in {out} ({size:.1f} MB)")
+    done = run(job)
+    differences = ", ".join(f"{k} {v:.2g}" for k, v in done.parity.items())
+    show(f"torch and ONNX Runtime agree (largest differences: {differences})")
+    show(f"bundle in {out} ({done.size / 1e6:.1f} MB)")
 
 
 def _factor(text: str) -> tuple[str, float]:
@@ -66,12 +71,3 @@ def _factor(text: str) -> tuple[str, float]:
         return name.strip(), float(factor)
     except ValueError:
         raise ConfigError(f"--prior {text}: give CLASS=FACTOR, e.g. erythroblast=0.1") from None
-
-
-def _words(path: Path) -> str:
-    from bloodfilm.core.errors import ConfigError
-
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"--notes {path}: cannot be read as text ({error})") from None

@@ -2,14 +2,16 @@
 
 | what | line | code |
 |---|---|---|
-| `BloodfilmError` | its own message | 2 |
+| `BloodfilmError` | its own message, remedies as options | 2 |
 | a package of an extra is missing | how to install it | 2 |
-| disk full, not allowed | which file | 2 |
+| memory is lacking | that it is, and what helps | 2 |
+| the system refuses (disk full, not allowed, ...) | which file, and why | 2 |
+| anything else, a fault of the program | what it was, and how to see more | 70 |
 | Ctrl-C | stopped | 130 |
 | the reader of a pipe went away | nothing | 141, as the shell reports SIGPIPE |
 
-Anything else is a bug and keeps its traceback; `BLOODFILM_DEBUG=1` shows it for all but the last
-two.
+Code 1 is left to commands that did their work, but for some files. `BLOODFILM_DEBUG=1` shows the
+traceback behind a line, and `--log-file` keeps it.
 """
 
 import errno
@@ -21,9 +23,7 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-EXIT_ERROR = 2
-EXIT_INTERRUPTED = 130
-EXIT_BROKEN_PIPE = 141
+from bloodfilm.cli import exits, terminal
 
 # Top-level package -> the extra of bloodfilm that brings it.
 _EXTRA_OF = {
@@ -35,12 +35,12 @@ _EXTRA_OF = {
     "torchvision": "train",
 }
 
-_FILE_TROUBLE = {
+_PLAIN = {
     errno.ENOSPC: "no space left on the disk",
     errno.EDQUOT: "the disk quota is used up",
-    errno.EACCES: "permission denied",
-    errno.EPERM: "operation not permitted",
     errno.EROFS: "the file system is read-only",
+    errno.EIO: "the disk or the network failed",
+    errno.EMFILE: "too many open files; raise the limit (ulimit -n)",
 }
 
 
@@ -51,35 +51,64 @@ class ErrorHandlingGroup(TyperGroup):
         """Run the chosen command and translate what it raises."""
         try:
             return super().invoke(ctx)
+        except (typer.Exit, typer.Abort):
+            raise
         except KeyboardInterrupt:
-            _leave("stopped", EXIT_INTERRUPTED)
+            _leave("stopped", exits.INTERRUPTED)
         except BrokenPipeError:
-            raise typer.Exit(EXIT_BROKEN_PIPE) from None
+            raise typer.Exit(exits.BROKEN_PIPE) from None
         except Exception as error:
-            line = explain(error)
-            if line is None:
+            if is_usage_error(error):
                 raise
-            if os.environ.get("BLOODFILM_DEBUG", "0") not in {"", "0"}:
-                traceback.print_exc()
-            _leave(f"error: {line}", EXIT_ERROR)
+            _show_traceback()
+            line = explain(error)
+            if line is not None:
+                _leave(f"error: {line}", exits.NOTHING_DONE)
+            text = " ".join(str(error).split())
+            _leave(
+                f"internal error: {type(error).__name__}: {text[:300]}; please report it "
+                "(BLOODFILM_DEBUG=1 shows where it came from)",
+                exits.INTERNAL_ERROR,
+            )
+
+
+def is_usage_error(error: Exception) -> bool:
+    """Return whether an exception is of the parser of commands, which words it itself."""
+    return any(kind.__name__ == "ClickException" for kind in type(error).__mro__)
 
 
 def explain(error: Exception) -> str | None:
-    """Say in one line what went wrong, or None if the exception is a bug."""
-    from bloodfilm.core.errors import BloodfilmError
+    """Say in one line what went wrong, or None if the exception is a fault of the program."""
+    from bloodfilm.core.errors import BloodfilmError, OutputError, Remedy, is_out_of_memory
 
+    words: dict[Remedy, str] = {
+        "resume": "go on with --resume",
+        "overwrite": "start anew with --overwrite",
+        "other-output": "choose another --out",
+        "wait": "wait until it has finished",
+    }
+    if isinstance(error, OutputError):
+        return " ".join(error.worded(words).split())
     if isinstance(error, BloodfilmError):
         return " ".join(str(error).split())
+    if is_out_of_memory(error):
+        return "not enough memory; close other programs, or work on fewer fields at a time"
     if isinstance(error, ModuleNotFoundError):
         package = (error.name or "").partition(".")[0]
         if package in _EXTRA_OF:
             return f"{package} is not installed; run: pip install 'bloodfilm[{_EXTRA_OF[package]}]'"
-    if isinstance(error, OSError) and error.errno in _FILE_TROUBLE:
+    if isinstance(error, OSError) and error.errno is not None:
         where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
-        return where + _FILE_TROUBLE[error.errno]
+        return where + _PLAIN.get(error.errno, os.strerror(error.errno).lower())
     return None
 
 
+def _show_traceback() -> None:
+    terminal.log.debug("the error came from", exc_info=True)
+    if os.environ.get("BLOODFILM_DEBUG", "0") not in {"", "0"} and sys.stderr is not None:
+        traceback.print_exc()
+
+
 def _leave(line: str, code: int) -> NoReturn:
-    print(line, file=sys.stderr)
+    terminal.warn(line)
     raise typer.Exit(code) from None

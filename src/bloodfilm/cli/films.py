@@ -5,8 +5,6 @@ from typing import Annotated
 
 import typer
 
-FIVE = ("neutrophil", "lymphocyte", "monocyte", "eosinophil", "basophil")
-
 
 def films(
     out: Annotated[Path, typer.Argument(metavar="DIR", help="New folder for the data set.")],
@@ -41,51 +39,45 @@ def films(
     With --lld it writes a set in LLD's layout, JSON and text labels, and DIR/planted.json with the
     faults that --fault plants: a test bed for `data audit`, `data fix` and `data split`.
     """
-    from dataclasses import replace
-
+    from bloodfilm.cli.progress import TerminalProgress
+    from bloodfilm.cli.terminal import show
     from bloodfilm.core.errors import ConfigError
-    from bloodfilm.formats import save_dataset
-    from bloodfilm.synthetic import MIXES, PROFILES, DatasetSpec, default_scene, write_dataset
+    from bloodfilm.core.text import plural
+    from bloodfilm.workflows.render import (
+        DEFAULT_PROFILES,
+        FaultyRenderJob,
+        RenderJob,
+        render,
+        render_faulty,
+    )
 
-    if out.exists() and any(out.iterdir()):
-        raise ConfigError(f"{out}: is not empty; name a new folder")
-    if lld:
-        _write_lld(out, lld, (patients, fields, side, seed), fault or [])
-        return
-    if fault:
+    if fault and not lld:
         raise ConfigError("--fault: faults are planted in LLD's layout; give --lld too")
-    names = look or ["pbc-like", "bccd-like", "raabin-like", "lld40x-like"]
-    unknown = [n for n in names if n not in PROFILES]
-    if unknown or (mix != "five" and mix not in MIXES):
-        raise ConfigError(
-            f"films: no look or mix {unknown[0] if unknown else mix!r}; "
-            f"looks: {', '.join(PROFILES)}; mixes: five, {', '.join(MIXES)}"
+    if lld:
+        from bloodfilm.synthetic.lld_fixture.builder import SPARSE
+
+        faulty = FaultyRenderJob(
+            out=out,
+            subsets=lld,
+            patients=patients,
+            fields=fields,
+            side=side,
+            faults=fault or [],
+            seed=seed,
         )
-    chosen = dict.fromkeys(FIVE, 1.0) if mix == "five" else mix
-    parts = []
-    for number, name in enumerate(names):
-        recipe = default_scene(PROFILES[name], chosen)
-        plan = DatasetSpec(looks=(name,), recipe=recipe, small=small)
-        drawn = write_dataset(out / name, fields, plan, seed=seed + number)
-        parts += [replace(f, patient=f"{name} {f.patient}") for f in drawn]
-    every = replace(drawn, fields=tuple(parts), source=out)
-    save_dataset(every, out / "dataset.json", "bloodfilm")
-    print(f"{len(every)} fields, {sum(every.class_counts().values())} cells in {out}")
-
-
-def _write_lld(
-    out: Path, subsets: list[str], numbers: tuple[int, int, int, int], faults: list[str]
-) -> None:
-    """Write a set in LLD's layout, and what was planted in it."""
-    from bloodfilm.core.files import write_json
-    from bloodfilm.synthetic.lld_fixture.builder import SPARSE, FaultPlan
-    from bloodfilm.synthetic.lld_fixture.cell_faults import FAULTS, write_faulty_dataset
-
-    patients, fields, side, seed = numbers
-    chosen = list(FAULTS) if "all" in faults else faults
-    plan = FaultPlan(subsets, patients, fields, side, sparse=True, faults=chosen)
-    planted = write_faulty_dataset(out, plan, seed=seed)
-    listed = [item.to_json(out) for item in planted]
-    write_json(out / "planted.json", listed)
-    print(f"{out}: {len(subsets)} subsets of {patients} patients; {len(planted)} faults planted")
-    print(f"  text labels of 12 columns, and of 16 in {SPARSE}")
+        count = render_faulty(faulty)
+        subsets = plural(len(lld), "subset")
+        show(f"{out}: {subsets} of {patients} patients; {plural(count, 'fault')} planted")
+        show(f"  text labels of 12 columns, and of 16 in {SPARSE}")
+        return
+    job = RenderJob(
+        out=out,
+        fields=fields,
+        profiles=look or DEFAULT_PROFILES,
+        mix=mix,
+        small=small,
+        seed=seed,
+    )
+    with TerminalProgress() as progress:
+        made = render(job, progress)
+    show(f"{plural(len(made), 'field')}, {sum(made.class_counts().values())} cells in {out}")

@@ -5,8 +5,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bloodfilm.cli.outputs import refuse_inputs
-
 if TYPE_CHECKING:
     from bloodfilm.duplicates.identity import CellIdentities
 
@@ -38,24 +36,26 @@ def overlaps(
     subsets are registered, and refused where they cannot be put together. A set written with
     --dataset keeps boxes of one cell together when it is split.
     """
-    from bloodfilm.audit.cell_table import table_of
-    from bloodfilm.cli.auditing import progress, write_json
-    from bloodfilm.duplicates.identity import identify, with_identities
-    from bloodfilm.formats import open_dataset, save_dataset
+    from bloodfilm.cli.progress import TerminalProgress
+    from bloodfilm.cli.terminal import show
+    from bloodfilm.core.text import plural
+    from bloodfilm.workflows.overlaps import OverlapsJob, find_overlaps
 
-    refuse_inputs((as_json, dataset), [root])
-    opened = open_dataset(root, format)
-    refuse_inputs((as_json, dataset), (item.path for item in opened))
-    with progress() as tell:
-        found = identify(table_of(opened), tell, thorough=thorough, retaken=not no_subsets)
-    print("\n".join(_lines(found)))
+    job = OverlapsJob(
+        root=root,
+        json=as_json,
+        dataset=dataset,
+        subsets=not no_subsets,
+        thorough=thorough,
+        format=format,
+    )
+    with TerminalProgress() as progress:
+        found = find_overlaps(job, progress)
+    show("\n".join(_lines(found)))
     if as_json is not None:
-        write_json(as_json, found.to_json())
-        print(f"wrote {as_json}")
+        show(f"wrote {as_json}")
     if dataset is not None:
-        kind = "index" if dataset.suffix == ".parquet" else "bloodfilm"
-        save_dataset(with_identities(opened, found), dataset, kind, overwrite=True)
-        print(f"wrote {dataset}: {len(opened)} fields")
+        show(f"wrote {dataset}: {plural(len(found.table.rows), 'field')}")
 
 
 def _lines(found: "CellIdentities") -> list[str]:

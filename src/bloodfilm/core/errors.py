@@ -1,5 +1,17 @@
 """The errors a user may see: one line that names the file, the place and the remedy."""
 
+import errno
+from collections.abc import Sequence
+from typing import Literal
+
+Remedy = Literal["resume", "overwrite", "other-output", "wait"]
+REMEDIES: dict[Remedy, str] = {
+    "resume": "resume the run",
+    "overwrite": "start anew and overwrite it",
+    "other-output": "choose another output folder",
+    "wait": "wait until it has finished",
+}
+
 
 class BloodfilmError(Exception):
     """Something the user can mend; its text is one line that says what, where and how."""
@@ -15,3 +27,53 @@ class ConfigError(BloodfilmError):
 
 class BundleError(BloodfilmError):
     """A model bundle is missing, damaged, or of a version this program does not read."""
+
+
+class OutputError(ConfigError):
+    """The output folder cannot be used as asked; what is there is left as it is.
+
+    Attributes:
+        problem: what is in the way.
+        remedies: what would help, as codes; an interface words them its own way.
+
+    >>> str(OutputError("out: holds result.json", ["other-output", "overwrite"]))
+    'out: holds result.json; choose another output folder or start anew and overwrite it'
+    """
+
+    def __init__(self, problem: str, remedies: Sequence[Remedy] = ()) -> None:
+        self.problem = problem
+        self.remedies = tuple(remedies)
+        super().__init__(problem + _listed([REMEDIES[r] for r in self.remedies]))
+
+    def worded(self, words: dict[Remedy, str]) -> str:
+        """Return the message with an interface's own words for the remedies."""
+        return self.problem + _listed([words[r] for r in self.remedies])
+
+
+def _listed(remedies: Sequence[str]) -> str:
+    return f"; {' or '.join(remedies)}" if remedies else ""
+
+
+_OUT_OF_MEMORY = (
+    "bad allocation",
+    "bad_alloc",
+    "can't start new thread",
+    "cannot allocate memory",
+    "failed to allocate memory",
+    "insufficient memory",
+    "out of memory",
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error, of whatever library, says that memory is lacking.
+
+    >>> is_out_of_memory(MemoryError()), is_out_of_memory(ValueError("bad value"))
+    (True, False)
+    """
+    if isinstance(error, MemoryError):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    text = str(error).lower()
+    return any(words in text for words in _OUT_OF_MEMORY)

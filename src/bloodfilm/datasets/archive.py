@@ -6,11 +6,12 @@ import re
 import stat
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.files import staging_folder
+from bloodfilm.core.progress import NoProgress, Progress
 
 MAX_FILES = 200_000
 MAX_BYTES = 64 << 30
@@ -30,7 +31,7 @@ def unpack(
     *,
     strip: int = 0,
     tree: str | None = None,
-    tell: Callable[[int, int | None], None] = lambda done, total: None,
+    progress: Progress | None = None,
 ) -> int:
     """Unpack a zip into a folder; return how many files there were.
 
@@ -42,7 +43,7 @@ def unpack(
         folder: where to; made if missing.
         strip: leading folders to take off every name.
         tree: the git tree id (SHA-1) that the files, so stripped, must make up.
-        tell: called with bytes done and in all.
+        progress: follows the bytes unpacked.
 
     Raises:
         DataError: if a name leads outside, is a link, a device or comes twice; if it would unpack
@@ -57,7 +58,7 @@ def unpack(
                     f"{archive.name}: its files make up git tree {found}, {tree} was published; "
                     "the set has changed or is damaged, tell the maintainers"
                 )
-            return _place(opened, members, folder, tell)
+            return _place(opened, members, folder, progress or NoProgress())
     except _DAMAGE as error:
         raise DataError(_damaged(archive, error)) from None
 
@@ -66,7 +67,7 @@ def unpack_together(
     archives: Sequence[Path],
     folder: Path,
     *,
-    tell: Callable[[int, int | None], None] = lambda done, total: None,
+    progress: Progress | None = None,
 ) -> int:
     """Unpack zips that are parts of one folder into another; return how many files there were.
 
@@ -77,6 +78,7 @@ def unpack_together(
         DataError: as `unpack` does, or if two zips hold different files of one name.
     """
     seen: dict[str, tuple[int, int, Path]] = {}
+    progress = progress or NoProgress()
     done, total = 0, sum(archive.stat().st_size for archive in archives)
     with staging_folder(folder) as staging:
         for archive in archives:
@@ -86,7 +88,8 @@ def unpack_together(
             except _DAMAGE as error:
                 raise DataError(_damaged(archive, error)) from None
             done += archive.stat().st_size
-            tell(done, total)
+            progress.update("unpacking", done, total)
+            progress.check_cancelled()
         _reveal(staging, folder)
     return len(seen)
 
@@ -171,7 +174,7 @@ def _place(
     opened: zipfile.ZipFile,
     members: list[Member],
     folder: Path,
-    tell: Callable[[int, int | None], None],
+    progress: Progress,
 ) -> int:
     """Unpack beside, then move what lies topmost into the folder."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -185,7 +188,8 @@ def _place(
             target = staging / name
             target.parent.mkdir(parents=True, exist_ok=True)
             done += _write(opened, info, target)
-            tell(done, total)
+            progress.update(f"unpacking {Path(opened.filename or '').name}", done, total)
+            progress.check_cancelled()
         for top in tops:
             (staging / top).rename(folder / top)
     return len(members)

@@ -8,7 +8,6 @@ import shutil
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,6 +16,7 @@ from urllib.parse import urlsplit
 from bloodfilm import __version__
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.files import sha256_of, write_text
+from bloodfilm.core.progress import NoProgress, Progress
 
 BLOCK = 1 << 16
 MAX_BYTES = 32 << 30
@@ -27,8 +27,6 @@ LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
 AGAIN = frozenset({408, 429, 500, 502, 503, 504})
 DISK_TROUBLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 AGENT = f"bloodfilm/{__version__} (data fetch)"
-
-Progress = Callable[[int, int | None], None]
 
 
 class BrokenConnectionError(Exception):
@@ -61,8 +59,13 @@ class _Download:
     part: Path
     size: int | None
     identity: str
-    tell: Progress
+    progress: Progress
     patience: RetryPolicy
+
+    @property
+    def name(self) -> str:
+        """Of the file."""
+        return self.part.name.removesuffix(".part")
 
     @property
     def note(self) -> Path:
@@ -98,7 +101,7 @@ def download(
     *,
     sha256: str | None = None,
     size: int | None = None,
-    tell: Progress = lambda done, total: None,
+    progress: Progress | None = None,
     patience: RetryPolicy | None = None,
 ) -> str:
     """Download a file to `target`; return its SHA-256.
@@ -111,7 +114,9 @@ def download(
     """
     check_address(url)
     part = target.with_name(target.name + ".part")
-    job = _Download(url, part, size, sha256 or url, tell, patience or RetryPolicy())
+    job = _Download(
+        url, part, size, sha256 or url, progress or NoProgress(), patience or RetryPolicy()
+    )
     job.part.parent.mkdir(parents=True, exist_ok=True)
     tries = 0
     while True:
@@ -241,7 +246,8 @@ def _copy(job: _Download, response: Any, file: BinaryIO, start: int, total: int 
         if got > limit:
             raise DataError(f"{job.url}: more bytes come than the {limit} announced")
         file.write(block)
-        job.tell(got, total or job.size)
+        job.progress.update(job.name, got, total or job.size)
+        job.progress.check_cancelled()
     return got
 
 

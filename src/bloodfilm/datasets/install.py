@@ -1,13 +1,13 @@
 """Fetch a data set of the catalogue into a folder."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bloodfilm.core.errors import ConfigError, DataError
 from bloodfilm.core.files import sha256_of, write_json
+from bloodfilm.core.progress import NoProgress, Progress
 from bloodfilm.datasets.archive import unpack
 from bloodfilm.datasets.catalogue import ArchivePart, DownloadSource
 from bloodfilm.datasets.download import RetryPolicy, download, read_small
@@ -15,15 +15,13 @@ from bloodfilm.datasets.download import RetryPolicy, download, read_small
 RECORD = "fetched.json"
 DOWNLOADS = ".download"
 
-Tell = Callable[[str, int, int | None], None]
-
 
 def fetch(
     source: DownloadSource,
     folder: Path,
     *,
     accept_licence: bool,
-    tell: Tell = lambda what, done, total: None,
+    progress: Progress | None = None,
     patience: RetryPolicy | None = None,
 ) -> dict[str, Any]:
     """Fetch a data set; return what came, which is also added to `fetched.json` in the folder.
@@ -41,15 +39,16 @@ def fetch(
             f"{source.name}: is under {source.licence}; read {source.page}, then give "
             "--accept-licence"
         )
+    progress = progress or NoProgress()
     folder.mkdir(parents=True, exist_ok=True)
     record = read_record(folder)
     came = record.setdefault(source.name, {"page": source.page, "licence": source.licence})
     parts = came.setdefault("parts", {})
     for part in source.parts:
         if _is_there(part, folder, parts.get(part.name)):
-            tell(part.name, 1, 1)
+            progress.update(part.name, 1, 1)
             continue
-        parts[part.name] = _fetch_part(part, folder, tell, patience)
+        parts[part.name] = _fetch_part(part, folder, progress, patience)
         _write_record(folder, record)
     return dict(came)
 
@@ -65,7 +64,7 @@ def _is_there(part: ArchivePart, folder: Path, known: Any) -> bool:
 
 
 def _fetch_part(
-    part: ArchivePart, folder: Path, tell: Tell, patience: RetryPolicy | None
+    part: ArchivePart, folder: Path, progress: Progress, patience: RetryPolicy | None
 ) -> dict[str, Any]:
     url = part.url
     if part.listing is not None:
@@ -83,18 +82,18 @@ def _fetch_part(
             place,
             sha256=part.sha256,
             size=part.size,
-            tell=lambda done, total: tell(part.name, done, total),
+            progress=progress,
             patience=patience,
         )
     found["checked_against"] = _checks(part)
     if part.archive:
         before = {p.name for p in folder.iterdir()}
-        found["files"] = _unpacked(part, place, folder, tell)
+        found["files"] = _unpacked(part, place, folder, progress)
         found["holds"] = sorted({p.name for p in folder.iterdir()} - before)
     return found
 
 
-def _unpacked(part: ArchivePart, archive: Path, folder: Path, tell: Tell) -> int:
+def _unpacked(part: ArchivePart, archive: Path, folder: Path, progress: Progress) -> int:
     """Unpack an archive and throw it away; a damaged one is thrown away, too."""
     try:
         count = unpack(
@@ -102,7 +101,7 @@ def _unpacked(part: ArchivePart, archive: Path, folder: Path, tell: Tell) -> int
             folder,
             strip=part.strip,
             tree=part.tree,
-            tell=lambda done, total: tell(f"unpacking {part.name}", done, total),
+            progress=progress,
         )
     except DataError as error:
         if "is in the way" not in str(error):

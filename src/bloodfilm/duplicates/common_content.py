@@ -1,7 +1,7 @@
 """The same glass in several fields: leaks and physical cells, by content and not by name."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
@@ -12,9 +12,9 @@ from bloodfilm.audit.boxes import MIN_SIDE
 from bloodfilm.audit.finding import Finding, Severity
 from bloodfilm.audit.image_statistics import Survey
 from bloodfilm.core.boxes import iou
+from bloodfilm.core.progress import NoProgress, Progress, counter
 from bloodfilm.duplicates.overlaps import FieldOverlap, alike_pairs, find_overlaps, verify
 
-Tell = Callable[[int], None]
 MOST_PAIRS = 60_000
 """Pairs of fields compared at all shifts; beyond it, only fields of one patient are."""
 SAME_CELL = 0.35
@@ -36,14 +36,17 @@ class ContentMatches:
     notes: list[Finding] = field(default_factory=list)
 
 
-def search(found: Survey, tell: Tell = lambda _: None, thorough: bool = False) -> ContentMatches:
+def search(
+    found: Survey, progress: Progress | None = None, thorough: bool = False
+) -> ContentMatches:
     """Find overlapping and identical fields, and which boxes are one physical cell."""
     notes: list[Finding] = []
     overlaps: dict[tuple[int, int], FieldOverlap] = {}
+    count = counter(progress or NoProgress(), "comparing fields", len(found.table.rows))
     for numbers in _comparable(found, thorough, notes):
         small = [found.looks[n].small for n in numbers]
         rough = {n: found.looks[n].rough for n in numbers}
-        for overlap in find_overlaps(small, found.loader(), rough.__getitem__, numbers, tell):
+        for overlap in find_overlaps(small, found.loader(), rough.__getitem__, numbers, count):
             overlaps[overlap.first, overlap.second] = overlap
     for overlap in _alike(found):
         overlaps.setdefault((overlap.first, overlap.second), overlap)

@@ -6,7 +6,7 @@ photographs lie on each other is found by registration, and refused where it can
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from bloodfilm.audit.cell_table import PHYSICAL, Table
 from bloodfilm.audit.finding import Finding
 from bloodfilm.audit.image_statistics import Survey, survey
 from bloodfilm.core import Dataset
+from bloodfilm.core.progress import NoProgress, Progress, track
 from bloodfilm.duplicates.common_content import lying_on_each_other, physical_cells, search
 from bloodfilm.duplicates.overlaps import FieldOverlap
 from bloodfilm.imaging.canonical import canonical_view
@@ -25,7 +26,6 @@ from bloodfilm.registration.align import register
 from bloodfilm.registration.view import ImageCandidate
 from bloodfilm.registration.warp import warp_boxes
 
-Tell = Callable[[str, int, int], None]
 Pair = tuple[int, int]
 
 
@@ -120,26 +120,25 @@ class CellIdentities:
 
 
 def identify(
-    table: Table, tell: Tell, *, thorough: bool = False, retaken: bool = True
+    table: Table, progress: Progress | None = None, *, thorough: bool = False, retaken: bool = True
 ) -> CellIdentities:
     """Find overlapping fields and photographs of one field, and which boxes are one cell.
 
     Args:
         table: of one data set; its images are opened.
-        tell: told of progress.
+        progress: follows the fields and pairs that are looked at.
         thorough: compare all fields at all shifts, however many there are.
         retaken: also register photographs of one field in several subsets.
     """
-    total = len(table.rows)
-    seen = survey(table, lambda done: tell("looking at fields", done, total))
-    common = search(seen, lambda done: tell("comparing fields", done, total), thorough)
+    progress = progress or NoProgress()
+    seen = survey(table, progress)
+    common = search(seen, progress, thorough)
     pairs = list(_retaken(seen)) if retaken else []
     found, same = [], []
-    for done, pair in enumerate(pairs, start=1):
+    for pair in track(pairs, progress, "registering subsets", len(pairs)):
         one, cells = _registered(seen, *pair)
         found.append(one)
         same += cells
-        tell("registering subsets", done, len(pairs))
     cells_of = physical_cells(seen, common.overlaps, same)
     return CellIdentities(table, common.overlaps, found, cells_of, [*seen.findings, *common.notes])
 

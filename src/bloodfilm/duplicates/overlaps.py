@@ -20,7 +20,7 @@ from bloodfilm.core.boxes import clip
 Grey = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 Load = Callable[[int], Grey]
-Tell = Callable[[int], None]
+Count = Callable[[int], None]
 
 SIDE = 96
 """Pixels per side of a small picture; it is padded to twice that, so that shifts do not wrap."""
@@ -102,7 +102,7 @@ def describe(grey: Grey) -> Floats:
 
 
 def find_overlaps(
-    small: Sequence[Floats], load: Load, rough: Load, numbers: Sequence[int], tell: Tell
+    small: Sequence[Floats], load: Load, rough: Load, numbers: Sequence[int], count: Count
 ) -> list[FieldOverlap]:
     """Return the overlaps among fields of one size, by first, then second field.
 
@@ -111,10 +111,10 @@ def find_overlaps(
         load: gives the grey picture of a field by its number; called for few pairs.
         rough: gives the same picture reduced to a quarter (`reduced`); called for more.
         numbers: the fields' numbers, as long as `small`.
-        tell: called with how many fields have been compared with all others.
+        count: called with how many fields have been compared with all others.
     """
     found = []
-    for one, two, turned, shift in _candidates(small, tell):
+    for one, two, turned, shift in _candidates(small, count):
         overlap = verify(load, rough, (numbers[one], numbers[two]), turned, shift)
         if overlap is not None:
             found.append(overlap)
@@ -135,7 +135,7 @@ def _best(found: list[FieldOverlap]) -> list[FieldOverlap]:
 
 
 def _candidates(
-    small: Sequence[Floats], tell: Tell
+    small: Sequence[Floats], count: Count
 ) -> Iterator[tuple[int, int, bool, tuple[float, float]]]:
     """Yield (first, second, turned, shift as a share of the field) of pairs that stand out."""
     padded = (2 * SIDE, 2 * SIDE)
@@ -152,7 +152,7 @@ def _candidates(
                 peaks = flat.argmax(axis=1)
                 for place, peak in enumerate(peaks.tolist()):
                     found.append((float(flat[place, peak]), one, start + place, turned, peak))
-        tell(one + 1)
+        count(one + 1)
     scores = np.array([f[0] for f in found])
     ordinary = float(np.median(scores)) if len(scores) >= ENOUGH_PAIRS else 0.0
     least = max(MIN_Z, STANDS_OUT * ordinary)

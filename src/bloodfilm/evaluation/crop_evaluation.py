@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from bloodfilm.core.domain import Domain
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.field import Box, Cell, Field
+from bloodfilm.core.progress import NoProgress, Progress, track
 from bloodfilm.core.results import CellResult
 from bloodfilm.core.taxonomy import Taxonomy
 from bloodfilm.evaluation.cell_matching import NUCLEATED, MatchedCells, Pair, is_readable
@@ -34,13 +35,13 @@ def read_true_cells(
     stated: Stated = lambda _: None,
     device: str = "auto",
     threads: int = 1,
-    advance: Callable[[], None] = lambda: None,
+    progress: Progress | None = None,
 ) -> tuple[MatchedCells, dict[str, str]]:
     """Read every true nucleated cell; also returns the fields that could not be read, and why.
 
     Scale and white point come from each field's own red cells and, as in an analysis, from those
     of `POOL_SAMPLE` fields of its folder; `stated` says what is told of a field beforehand.
-    `advance` is called after each field that holds such cells.
+    `progress` follows the fields that hold such cells.
     """
     session = bundle.classifier(device, threads)
     reader = CellClassifier(bundle.manifest)
@@ -57,11 +58,12 @@ def read_true_cells(
             pairs.append(Pair(i, cell, _result(box, reading)))
         waiting.clear()
 
-    for cuts in _crops(fields, readable, reader, stated, failures):
+    cuts_of = _crops(fields, readable, reader, stated, failures)
+    count = sum(map(bool, readable))
+    for cuts in track(cuts_of, progress or NoProgress(), "fields", count):
         waiting.extend(cuts)
         if len(waiting) >= BATCH:
             flush()
-        advance()
     if waiting:
         flush()
     return MatchedCells(tuple(pairs), sum(map(len, readable)), RULE), failures

@@ -1,6 +1,6 @@
 """Carry a whole data set's annotations over to other photographs of its fields."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +12,7 @@ from bloodfilm.core.dataset import Dataset
 from bloodfilm.core.domain import Domain
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.field import Field
+from bloodfilm.core.progress import NoProgress, Progress, track
 from bloodfilm.formats.lld.names import parse_name, parse_subset
 from bloodfilm.imaging.canonical import CanonicalView, view_of
 from bloodfilm.imaging.scale import Measurement, Pooled, measure, pool
@@ -65,14 +66,16 @@ class ImageCollection:
         self._pooled: Pooled | None = None
         self._open = lru_cache(KEPT_PHOTOGRAPHS)(self._photograph)
 
-    def measure(self, wanted: Sequence[int], tick: Callable[[], None] = lambda: None) -> None:
+    def measure(
+        self, wanted: Sequence[int], progress: Progress | None = None, stage: str = "measuring"
+    ) -> None:
         """Measure the scale of photographs and pool it; those that cannot be opened are noted."""
-        for index in dict.fromkeys(wanted):
+        order = list(dict.fromkeys(wanted))
+        for index in track(order, progress or NoProgress(), stage, len(order)):
             try:
                 self._measured[index] = measure(open_image(self.paths[index]))
             except DataError as error:
                 self._measured[index] = str(error)
-            tick()
         self._pooled = pool([m for m in self._measured.values() if isinstance(m, Measurement)])
 
     def fault(self, index: int) -> str | None:
@@ -121,22 +124,16 @@ class Transfer:
         )
         self.photographs = ImageCollection(targets, [stated_domain(t) for t in targets])
 
-    @property
-    def steps(self) -> int:
-        """How many images `measure` opens."""
-        wanted = self._wanted()
-        return len(wanted[0]) + len(wanted[1])
-
     def _wanted(self) -> tuple[list[int], list[int]]:
         if self.pairs is None:
             return list(range(len(self.fields))), list(range(len(self.targets)))
         return sorted({s for s, _ in self.pairs}), sorted({t for _, t in self.pairs})
 
-    def measure(self, tick: Callable[[], None] = lambda: None) -> None:
+    def measure(self, progress: Progress | None = None) -> None:
         """Measure every photograph that takes part: scale and squeeze are told by all together."""
         first, second = self._wanted()
-        self.sources.measure(first, tick)
-        self.photographs.measure(second, tick)
+        self.sources.measure(first, progress, "measuring annotated images")
+        self.photographs.measure(second, progress, "measuring target images")
 
     def __iter__(self) -> Iterator[TransferRecord]:
         index = None if self.pairs is not None else _Index(self.sources, len(self.fields))

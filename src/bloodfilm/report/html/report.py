@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bloodfilm.core.files import atomic_write
+from bloodfilm.core.progress import NoProgress, Progress, track
 from bloodfilm.inference.fusion import ScoreFusion
 from bloodfilm.report.html import formatting, sections
 from bloodfilm.report.html.gallery import crops_of, gallery, script_json, wanted_cells
@@ -20,7 +21,12 @@ from bloodfilm.report.tables import describe_columns
 
 
 def write_report(
-    run: Run, out_dir: Path, *, when: datetime | None = None, budget: int = BUDGET
+    run: Run,
+    out_dir: Path,
+    *,
+    when: datetime | None = None,
+    budget: int = BUDGET,
+    progress: Progress | None = None,
 ) -> Path:
     """Write `out_dir/report.html` and return its path.
 
@@ -30,14 +36,17 @@ def write_report(
         out_dir: made if missing.
         when: the time the report bears; now if left out. The rest follows from the run alone.
         budget: most characters of embedded pictures.
+        progress: follows the fields whose pictures are made.
     """
     facts = ReportMetadata(run)
     reader = run.manifest.classifier
     embedder = Embedder(len(facts.fields), len(facts.cells), reader.size * reader.um_per_px, budget)
     wanted = wanted_cells(facts, embedder.room_for_cells)
+    chosen_of = zip(run.fields, wanted, strict=True)
+    followed = track(chosen_of, progress or NoProgress(), "report", len(facts.fields))
     fields = [
         sections.field_part(facts, number, result, embedder.take(result, chosen))
-        for number, (result, chosen) in enumerate(zip(run.fields, wanted, strict=True), 1)
+        for number, (result, chosen) in enumerate(followed, 1)
     ]
     text = _render(_context(facts, fields, embedder, when or datetime.now().astimezone()))
     path = Path(out_dir) / "report.html"

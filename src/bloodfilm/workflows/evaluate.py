@@ -1,4 +1,4 @@
-"""What `evaluate` does: open the data, get results, have them scored."""
+"""Evaluate a model, or a file of results, against a labelled data set."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from bloodfilm import __version__
-from bloodfilm.cli.bars import bar
-from bloodfilm.cli.outputs import refuse_inputs
 from bloodfilm.core.dataset import Dataset
 from bloodfilm.core.domain import Domain
 from bloodfilm.core.errors import ConfigError, DataError
 from bloodfilm.core.field import Field
+from bloodfilm.core.files import open_output
+from bloodfilm.core.progress import NoProgress, Progress, track
 from bloodfilm.core.results import CellResult, FieldResult
+from bloodfilm.core.text import plural
 from bloodfilm.evaluation.cell_matching import MatchedCells, coarsen, pair_fields
 from bloodfilm.evaluation.class_granularity import parse_granularity
 from bloodfilm.evaluation.detection import IOU_THRESHOLDS
@@ -27,13 +28,40 @@ from bloodfilm.evaluation.predictions import align, read_predictions
 from bloodfilm.evaluation.record import Evaluation
 from bloodfilm.formats import open_dataset
 from bloodfilm.inference.bundle import Bundle, default_bundle, load_bundle
+from bloodfilm.workflows.analyze import failed
+from bloodfilm.workflows.outputs import refuse_inputs
 
 FEW_PATIENTS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationOptions:
-    """The options of `bloodfilm evaluate`, by name."""
+    """What to evaluate, and how.
+
+    Attributes:
+        dataset: the labelled data set, a file or a folder.
+        bundle: folder of the model; `None` for the shipped one.
+        predictions: `cells.csv` or `result.json` to evaluate; then no model runs.
+        split: only the fields of this split.
+        format: of the data set, if it is not recognised.
+        labels: which of its labels (LLD).
+        images: where its images are, if not beside the labels.
+        clean_splits: leave out images that leak (TXL).
+        level: classes to detect; see `parse_granularity`.
+        classes: classes to name; `None` for the data set's own.
+        iou: at which cells are paired: 0.50, 0.55, ... 0.95.
+        cells: only the classifier, on the true cells.
+        scale: `auto`, or `truth` to provide the data set's scale.
+        floor: lowest score that counts towards average precision.
+        bootstrap: resamples for the intervals; 0 for none.
+        seed: of the resamples.
+        device: `auto`, `cpu` or `cuda`.
+        threads: fields at work at a time; `None` for one per core.
+        output: where the record will be written; checked before any work.
+
+    Raises:
+        ConfigError: if a value is none of these, or two exclude each other.
+    """
 
     dataset: Path
     bundle: Path | None = None
@@ -57,11 +85,13 @@ class EvaluationOptions:
 
     def __post_init__(self) -> None:
         if self.scale not in ("auto", "truth"):
-            raise ConfigError(f"--scale {self.scale}: choose auto or truth")
+            raise ConfigError(f"scale {self.scale}: choose auto or truth")
         if self.predictions and (self.cells or self.bundle):
-            raise ConfigError("--predictions: runs no model, so leave --bundle and --cells out")
+            raise ConfigError(
+                "predictions: a results file runs no model, so leave bundle and cells out"
+            )
         if not any(abs(self.iou - t) < 1e-6 for t in IOU_THRESHOLDS):
-            raise ConfigError(f"--iou {self.iou:g}: choose one of 0.50, 0.55, ... 0.95")
+            raise ConfigError(f"iou {self.iou:g}: choose one of 0.50, 0.55, ... 0.95")
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -81,15 +111,16 @@ class Predictions:
     failures: dict[str, str] = field(default_factory=dict)
 
 
-def run_evaluation(request: EvaluationOptions) -> Evaluation:
+def evaluate(request: EvaluationOptions, progress: Progress | None = None) -> Evaluation:
     """Evaluate as asked; `BloodfilmError` where that cannot be done."""
+    progress = progress or NoProgress()
     inputs = (request.dataset, request.images, request.bundle, request.predictions)
     refuse_inputs([request.output], filter(None, inputs))
     whole, data = open_fields(request)
     refuse_inputs([request.output], (item.path for item in whole))
     level = parse_granularity(request.level, data.taxonomy)
     resampling = Resampling(request.bootstrap, request.seed)
-    notes = [f"{len(whole.problems)} problems of the data set; see its audit"]
+    notes = [f"{plural(len(whole.problems), 'problem')} of the data set; see its audit"]
     notes = notes if whole.problems else []
     detection: DetectionReport | None = None
     bundle: Bundle | None = None
@@ -98,9 +129,11 @@ def run_evaluation(request: EvaluationOptions) -> Evaluation:
     fields = list(data.fields)
     narrow = _narrowing(request, data)
     if bundle is not None and request.cells:
-        pairs, failures = _read_crops(narrow(fields), bundle, data, request)
+        pairs, failures = _read_crops(narrow(fields), bundle, data, request, progress)
     else:
-        material = _analyse(fields, bundle, request) if bundle else _from_file(fields, request)
+        material = (
+            _analyse(fields, bundle, request, progress) if bundle else _from_file(fields, request)
+        )
         fields, failures = material.fields, material.failures
         if any(c.box is not None and not c.ignore for f in fields for c in f.cells):
             detection = evaluate_detection(
@@ -179,7 +212,8 @@ def _caveats(
             yield f"the model never learnt: {', '.join(never)}; these cells count as wrong"
     known = {f.patient for f in fields} - {None}
     if 0 < len(known) < FEW_PATIENTS:
-        yield f"only {len(known)} patients: the intervals are rough, and likely too narrow"
+        few = plural(len(known), "patient")
+        yield f"only {few}: the intervals are rough, and likely too narrow"
     told = "stated by the data set" if request.scale == "truth" else "told to nobody"
     if bundle is not None:
         yield f"scale and squeeze: {told}; measured from red cells where there are enough"
@@ -187,7 +221,7 @@ def _caveats(
 
 def _from_file(fields: list[Field], request: EvaluationOptions) -> Predictions:
     if request.predictions is None:
-        raise ConfigError("--predictions: name a file")
+        raise ConfigError("predictions: name a file")
     cells = read_predictions(request.predictions)
     return Predictions(fields, align(fields, cells, str(request.predictions)), lambda _: True)
 
@@ -205,24 +239,28 @@ def _stated(item: Field, request: EvaluationOptions) -> Domain | None:
 
 
 def _read_crops(
-    fields: list[Field], bundle: Bundle, data: Dataset, request: EvaluationOptions
+    fields: list[Field],
+    bundle: Bundle,
+    data: Dataset,
+    request: EvaluationOptions,
+    progress: Progress,
 ) -> tuple[MatchedCells, dict[str, str]]:
     from bloodfilm.evaluation.crop_evaluation import read_true_cells
 
-    with bar() as progress:
-        task = progress.add_task("fields", total=len(fields))
-        return read_true_cells(
-            fields,
-            bundle,
-            data.taxonomy,
-            stated=lambda item: _stated(item, request),
-            device=request.device,
-            threads=request.threads or 1,
-            advance=lambda: progress.advance(task),
-        )
+    return read_true_cells(
+        fields,
+        bundle,
+        data.taxonomy,
+        stated=lambda item: _stated(item, request),
+        device=request.device,
+        threads=request.threads or 1,
+        progress=progress,
+    )
 
 
-def _analyse(fields: list[Field], bundle: Bundle, request: EvaluationOptions) -> Predictions:
+def _analyse(
+    fields: list[Field], bundle: Bundle, request: EvaluationOptions, progress: Progress
+) -> Predictions:
     """Run the whole path on every field, keeping scores down to the floor."""
     from bloodfilm.inference.analyzer import Analyzer
     from bloodfilm.inference.runner import analyze_paths
@@ -235,17 +273,18 @@ def _analyse(fields: list[Field], bundle: Bundle, request: EvaluationOptions) ->
     by_domain: dict[Domain | None, list[int]] = {}
     for i, item in enumerate(fields):
         by_domain.setdefault(_stated(item, request), []).append(i)
-    with bar() as progress:
-        task = progress.add_task("fields", total=len(fields))
-        for stated, members in by_domain.items():
-            paths = [fields[i].path for i in members]
-            outcomes = analyze_paths(paths, analyzer, stated, request.threads)
-            for i, outcome in zip(members, outcomes, strict=True):
-                if isinstance(outcome, FieldResult):
-                    found[i] = outcome
-                else:
-                    failures[outcome.path] = outcome.reason
-                progress.advance(task)
+    done = 0
+    for stated, members in by_domain.items():
+        paths = [fields[i].path for i in members]
+        outcomes = analyze_paths(paths, analyzer, stated, request.threads)
+        followed = track(outcomes, progress, "fields", len(fields), done)
+        for i, outcome in zip(members, followed, strict=True):
+            if isinstance(outcome, FieldResult):
+                found[i] = outcome
+            else:
+                failures[outcome.path] = outcome.reason
+                progress.report(failed(outcome))
+        done += len(members)
     sized = [
         replace(f, width=found[i].width, height=found[i].height) if i in found else f
         for i, f in enumerate(fields)
@@ -258,8 +297,6 @@ def _analyse(fields: list[Field], bundle: Bundle, request: EvaluationOptions) ->
 
 def write_record(path: Path, evaluation: Evaluation) -> None:
     """Write the record as JSON; `DataError` if that cannot be done."""
-    from bloodfilm.core.files import open_output
-
     text = json.dumps(evaluation.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
     try:
         with open_output(path) as file:

@@ -1,0 +1,88 @@
+"""What a command prints: results on stdout, everything else on stderr, harmless and when wanted.
+
+Every line passes `printable` once: names of files, patients and classes come from elsewhere.
+Where stderr cannot be written to (a full disk), the command works on in silence.
+"""
+
+import contextlib
+import logging
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+log = logging.getLogger("bloodfilm")
+log.addHandler(logging.NullHandler())  # what is logged is shown by --log-file alone
+
+
+@dataclass
+class Verbosity:
+    """How much a command says on stderr and stdout.
+
+    Attributes:
+        quiet: only errors and failures, and on stdout only what `--json` asks for.
+        verbose: also what is done, step by step.
+    """
+
+    quiet: bool = False
+    verbose: bool = False
+
+
+verbosity = Verbosity()
+"""Of this process; set by the options that every command has."""
+
+
+def printable(text: object) -> str:
+    """Return text that shows nothing but itself; see `core.text`."""
+    from bloodfilm.core import text as texts  # not at the top: it brings NumPy, `--help` needs none
+
+    return texts.printable(text)
+
+
+def show(text: str = "") -> None:
+    """Print a result for people on stdout, line by line; nothing if the command is quiet."""
+    for line in text.split("\n"):
+        log.debug("%s", printable(line))
+        if not verbosity.quiet:
+            print(printable(line))
+
+
+def show_data(text: str) -> None:
+    """Print a result for programs (JSON) on stdout, always."""
+    print(text)
+
+
+def show_table(renderable: Any) -> None:
+    """Print a table of rich on stdout, unless the command is quiet."""
+    from rich.console import Console
+
+    if verbosity.quiet:
+        return
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, markup=False, width=160)
+    console.print(renderable)
+
+
+def note(line: str) -> None:
+    """Print a line on stderr, unless the command is quiet."""
+    log.info("%s", printable(line))
+    if not verbosity.quiet:
+        _to_stderr(line)
+
+
+def detail(line: str) -> None:
+    """Print a line on stderr if the command is verbose."""
+    log.debug("%s", printable(line))
+    if verbosity.verbose:
+        _to_stderr(line)
+
+
+def warn(line: str) -> None:
+    """Print a line on stderr that must be seen: a failure, an error."""
+    log.error("%s", printable(line))
+    _to_stderr(line)
+
+
+def _to_stderr(line: str) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        print(printable(line), file=sys.stderr, flush=True)

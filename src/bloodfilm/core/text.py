@@ -1,0 +1,40 @@
+"""Text that came from elsewhere, made safe to show.
+
+File names, labels and patients come from disks and other programs. Printed as they are, a newline
+can forge a line, an escape sequence can rewrite the screen, and a mark of writing direction can
+turn a name round.
+"""
+
+import re
+
+_MISLEADING = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+)
+
+
+def printable(text: object) -> str:
+    r"""Return text on one line that does nothing but show itself, and can be written as UTF-8.
+
+    Control characters, marks of writing direction, invisible characters and bytes that are no
+    UTF-8 are shown by their number.
+
+    >>> printable("a\x1b[31m\nfields: 0")
+    'a\\x1b[31m\\x0afields: 0'
+    """
+    return _MISLEADING.sub(_by_number, str(text))
+
+
+def _by_number(found: re.Match[str]) -> str:
+    number = ord(found.group())
+    if 0xDC80 <= number <= 0xDCFF:  # a byte that is no UTF-8, as Python keeps it in a file name
+        return f"\\x{number - 0xDC00:02x}"
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
+
+
+def plural(count: int, one: str, more: str | None = None) -> str:
+    """Return a count with its noun.
+
+    >>> plural(1, "field"), plural(1200, "field"), plural(2, "copy", "copies")
+    ('1 field', '1200 fields', '2 copies')
+    """
+    return f"{count} {one if count == 1 else more or one + 's'}"

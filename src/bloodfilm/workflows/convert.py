@@ -1,0 +1,91 @@
+"""Summarise an annotated data set, or write it in another format."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from bloodfilm.audit.summary import summarise
+from bloodfilm.core.dataset import Dataset
+from bloodfilm.formats import detect, open_dataset, save_dataset
+from bloodfilm.workflows.outputs import require_extra
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How to read a data set.
+
+    Attributes:
+        path: a file or folder of annotations.
+        format: of the labels, if it is not recognised.
+        labels: which of LLD's labels.
+        clean_splits: take leaking images of txl or pbc out of a split.
+        strict: stop at the first fault instead of leaving it out.
+    """
+
+    path: Path
+    format: str | None = None
+    labels: str | None = None
+    clean_splits: bool = False
+    strict: bool = False
+
+    def open(self) -> Dataset:
+        """Open the data set."""
+        options: dict[str, Any] = {"strict": self.strict}
+        if self.labels is not None:
+            options["labels"] = self.labels
+        if self.clean_splits:
+            options["clean_splits"] = True
+        return open_dataset(self.path, self.format, **options)
+
+
+def summarise_dataset(source: Reading) -> dict[str, Any]:
+    """Count fields, cells, attributes, splits and patients, and list what is wrong."""
+    dataset = source.open()
+    return {"format": source.format or detect(source.path)} | summarise(dataset)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConversionJob:
+    """What to convert, and to what.
+
+    Attributes:
+        source: the data set to read.
+        target: the file or new folder to write.
+        to: the format to write.
+        images: whether images are copied or linked into the target; `None` for neither.
+        allow_outside: also images that the labels name outside of the source.
+        columns: write LLD's text labels of so many columns, not JSON.
+        overwrite: replace files of the same name.
+    """
+
+    source: Reading
+    target: Path
+    to: str
+    images: Literal["copy", "link"] | None = None
+    allow_outside: bool = False
+    columns: int | None = None
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What a conversion wrote: fields, what the format could not carry, problems of the source."""
+
+    fields: int
+    losses: Sequence[str]
+    problems: Sequence[str]
+
+
+def convert(job: ConversionJob) -> Conversion:
+    """Read a data set and write it in another format."""
+    if job.to == "index":
+        require_extra("pyarrow")
+    dataset = job.source.open()
+    options: dict[str, Any] = {"overwrite": job.overwrite}
+    options["allow_outside"] = job.allow_outside
+    options["images"] = job.images
+    if job.columns is not None:
+        options |= {"labels": "text", "columns": job.columns}
+    losses = save_dataset(dataset, job.target, job.to, **options)
+    return Conversion(len(dataset), tuple(losses), dataset.problems)

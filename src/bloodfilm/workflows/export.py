@@ -1,0 +1,74 @@
+"""Export two training runs as a bundle that can be analysed with."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bloodfilm.core.errors import ConfigError
+from bloodfilm.workflows.outputs import check_can_hold
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportJob:
+    """Which runs to export, and what the bundle says of itself.
+
+    Attributes:
+        detector: folder of a detector's run.
+        classifier: folder of a classifier's run.
+        out: the bundle's folder.
+        data: folder from which the runs' data paths start.
+        name: what results call the bundle.
+        licence: of the weights.
+        int8: whether the networks are stored in eight-bit integers.
+        priors: by class, how much rarer than in training it is in use.
+        metrics: records of evaluations to keep in the bundle.
+        notes: a Markdown file that ends the model card.
+    """
+
+    detector: Path
+    classifier: Path
+    out: Path
+    data: Path
+    name: str = "bloodfilm"
+    licence: str = "not stated"
+    int8: bool = False
+    priors: Mapping[str, float] = field(default_factory=dict)
+    metrics: Sequence[Path] = ()
+    notes: Path | None = None
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """The bundle, its size in bytes, and the largest differences from torch by output."""
+
+    path: Path
+    size: int
+    parity: Mapping[str, float]
+
+
+def export(job: ExportJob) -> ExportResult:
+    """Write a bundle: ONNX graphs compared with torch, manifest, model card."""
+    from bloodfilm.export.publish import publish
+
+    if not job.data.is_dir():
+        raise ConfigError(f"{job.data}: no such folder; name the one the data paths start from")
+    notes = "" if job.notes is None else _read_text(job.notes)
+    check_can_hold(job.out)
+    parity = publish(
+        (job.detector, job.classifier),
+        job.data,
+        job.out,
+        (job.name, job.licence, notes),
+        tuple(job.metrics),
+        job.int8,
+        job.priors,
+    )
+    size = sum(f.stat().st_size for f in job.out.iterdir() if f.is_file())
+    return ExportResult(job.out, size, parity)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read as text ({error})") from None

@@ -1,0 +1,74 @@
+"""Check what a user named for output before any work is done."""
+
+import importlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from bloodfilm.core import files
+from bloodfilm.core.errors import ConfigError, DataError, OutputError
+
+
+def refuse_inputs(outputs: Iterable[Path | None], inputs: Iterable[Path]) -> None:
+    """Raise if an output is an input, another output, or cannot be a file.
+
+    Raises:
+        ConfigError: if two outputs are one file.
+        DataError: that names the output and says what is in the way.
+    """
+    named = [path for path in outputs if path is not None]
+    for place, path in enumerate(named):
+        if (kind := files.kind_of(path)) not in (None, "file", "stream"):
+            raise DataError(f"{path}: is a {kind}; name a file")
+        if kind != "stream" and path.resolve() in [other.resolve() for other in named[:place]]:
+            raise ConfigError(f"{path}: is named for two outputs; give each a file of its own")
+        if kind is None:
+            check_can_hold(path.parent)
+    files.refuse_inputs(named, inputs)
+
+
+def check_can_hold(folder: Path) -> None:
+    """Raise if a file cannot be made in a folder, or the folder itself cannot be made.
+
+    Raises:
+        OutputError: that says what is in the way.
+    """
+    place = folder.absolute()
+    while not os.path.lexists(place) and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        what = "leads to nothing" if place.is_symlink() else "is no folder"
+        raise OutputError(f"{folder}: cannot be made, as {place} {what}", ["other-output"])
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise OutputError(
+            f"{folder}: nothing can be written to {place} (permission denied)", ["other-output"]
+        )
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for output, with those above it.
+
+    Raises:
+        OutputError: if it cannot be made.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder}: is a file; name a folder", ["other-output"])
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise OutputError(f"{folder}: cannot be made ({why})", ["other-output"]) from None
+
+
+def write_json_output(path: Path, content: Any) -> None:
+    """Write plain data to a file or stream that the user named."""
+    with files.open_output(path) as file:
+        json.dump(content, file, indent=1, ensure_ascii=False)
+        file.write("\n")
+
+
+def require_extra(package: str) -> None:
+    """Raise `ModuleNotFoundError` now if a package of an extra is missing, not after the work."""
+    importlib.import_module(package)

@@ -1,0 +1,40 @@
+"""Write a repaired copy of a data set's labels; log every change, list what was left."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bloodfilm.audit import Options, audit, open_source
+from bloodfilm.core.progress import Progress
+from bloodfilm.repair.apply import RepairResult, fix_labels, refuse
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepairJob:
+    """What to repair, and by which rules.
+
+    Attributes:
+        root: a data set in LLD's layout; never changed.
+        out: a new folder for the copy.
+        off: rules not to apply.
+        min_confidence: findings less sure than this are left, [0, 1].
+        pixels: whether images are opened, too.
+        link_images: whether the image folders are linked into the copy.
+    """
+
+    root: Path
+    out: Path
+    off: Sequence[str] = ()
+    min_confidence: float = 0.85
+    pixels: bool = True
+    link_images: bool = True
+
+
+def repair(job: RepairJob, progress: Progress | None = None) -> RepairResult:
+    """Audit a data set and write a copy of its labels with what can be repaired repaired."""
+    source = open_source(job.root)
+    refuse(source, job.root, job.out, job.off)
+    findings = audit(source, Options(pixels=job.pixels), progress)
+    return fix_labels(
+        source, findings, job.root, job.out, job.off, job.min_confidence, job.link_images
+    )

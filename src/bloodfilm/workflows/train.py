@@ -1,0 +1,81 @@
+"""Train a network as a configuration file says; a run that was stopped is resumed."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bloodfilm.core.errors import ConfigError
+from bloodfilm.core.issues import Issue
+from bloodfilm.core.locks import lock_folder
+from bloodfilm.core.progress import NoProgress, Progress, track
+from bloodfilm.workflows.outputs import check_can_hold, make_folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingJob:
+    """What to train, on what, and where the run goes.
+
+    Attributes:
+        config: the configuration, a TOML file.
+        out: the folder of the run.
+        data: folder from which the configuration's data paths start.
+        device: `auto`, `cpu` or `cuda`.
+        threads: of the CPU; `None` leaves it to torch.
+        restart: begin anew instead of resuming the run in `out`.
+    """
+
+    config: Path
+    out: Path
+    data: Path
+    device: str = "auto"
+    threads: int | None = None
+    restart: bool = False
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """The best epoch's score, by name, and where its weights are."""
+
+    score_name: str
+    score: float
+    weights: Path
+
+
+def train(job: TrainingJob, progress: Progress | None = None) -> TrainingResult:
+    """Train, or resume the run that is there, and leave the best weights.
+
+    Every validation is reported as an issue `epoch`, with the figures as data.
+    """
+    from bloodfilm.training import loop
+    from bloodfilm.training.config import load_config
+    from bloodfilm.training.tasks import make_task
+
+    progress = progress or NoProgress()
+    config = load_config(job.config)
+    if not job.data.is_dir():
+        raise ConfigError(f"{job.data}: no such folder; name the one the data paths start from")
+    loop.use_threads(job.threads)
+    device = loop.pick_device(job.device)
+    if job.out.is_dir():
+        check_can_hold(job.out)
+    elif job.out.exists():
+        make_folder(job.out)  # says what is in the way
+    else:
+        check_can_hold(job.out)
+    task = make_task(config, job.data, lambda items, n, what: track(items, progress, what, n))
+    make_folder(job.out)
+    with lock_folder(job.out, "training"):
+        if job.restart:  # not before the data are found good: the old run may be worth keeping
+            for name in (loop.LAST, loop.BEST, loop.LOG, loop.RECORD):
+                (job.out / name).unlink(missing_ok=True)
+
+        def follow(stage: str, done: int, total: int, figures: dict[str, float]) -> None:
+            progress.check_cancelled()
+            if stage != "validation":
+                progress.update(f"loss {figures['total']:.3f}", done, total)
+                return
+            shown = "  ".join(f"{k} {v:.4f}" for k, v in figures.items())
+            data = {"epoch": done, "epochs": total, **figures}
+            progress.report(Issue("epoch", "info", f"epoch {done}/{total}: {shown}", data))
+
+        best = loop.train(task, config, job.out, device, follow)
+    return TrainingResult(task.score_name, best[task.score_name], job.out / loop.BEST)
