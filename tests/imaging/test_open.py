@@ -287,3 +287,12 @@ def test_random_damage_never_raises_anything_but_data_error(
             except DataError:
                 continue
             assert opened.ndim == 3
+
+
+def test_a_damaged_file_makes_opencv_print_nothing(tmp_path: Path, capfd) -> None:
+    path = tmp_path / "cut.png"
+    _, data = cv2.imencode(".png", np.full((64, 64, 3), 200, np.uint8))
+    path.write_bytes(data.tobytes()[:-40])
+    with pytest.raises(DataError):
+        open_image(path)
+    assert capfd.readouterr().err == ""

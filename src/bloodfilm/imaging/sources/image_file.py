@@ -14,6 +14,7 @@ import glob
 import os
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,19 +102,35 @@ def _check_size(path: Path, header: Header, max_pixels: int) -> None:
         )
 
 
+@contextmanager
+def silent_opencv() -> Iterator[None]:
+    """Keep OpenCV from printing about damaged files: what is wrong is said once, by name.
+
+    The switch moved between versions: OpenCV 5 has it in `cv2.utils.logging`, OpenCV 4 in `cv2`.
+    """
+    module = getattr(cv2.utils, "logging", None)
+    switch = module.setLogLevel if module else getattr(cv2, "setLogLevel", None)
+    if switch is None:
+        yield
+        return
+    before = module.getLogLevel() if module else switch(0)
+    switch(0)
+    try:
+        yield
+    finally:
+        switch(before)
+
+
 def _decode(data: bytes, header: Header) -> NDArray[np.generic]:
     """Decoded pixels as stored: any depth, 1, 3 (BGR) or 4 (BGRA) channels."""
     flags = cv2.IMREAD_UNCHANGED
     if header.kind == "JPEG":
         flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
-        raw = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        with silent_opencv():
+            raw = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
         raw = None
-    finally:
-        cv2.utils.logging.setLogLevel(level)
     if raw is None or raw.shape[:2] != (header.height, header.width):
         raise BrokenImageError(f"the {header.kind} cannot be decoded")
     decoded: NDArray[np.generic] = raw
