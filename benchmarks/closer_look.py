@@ -99,11 +99,11 @@ def main() -> None:
 
 def weigh(cell: CellResult, weights: ScoreFusion) -> CellResult:
     """Return a cell that the detector alone has scored with the other evidence weighed in."""
-    score = cell.score
+    score = cell.confidence
     if cell.stain_contrast is not None:
         score *= float(weights.of_contrast(np.array(cell.stain_contrast)))
-    if cell.confirmed is not None:
-        score *= weights.of_closer_look(cell.confirmed)
+    if cell.nucleated_probability is not None:
+        score *= weights.of_closer_look(cell.nucleated_probability)
     return replace(cell, score=score)
 
 

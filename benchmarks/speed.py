@@ -20,10 +20,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from bloodfilm.core.results import FieldFailure
 from bloodfilm.imaging.sources.image_file import find_images
 from bloodfilm.inference.analyzer import Analyzer
 from bloodfilm.inference.bundle import default_bundle, load_bundle
-from bloodfilm.inference.records import FieldFailure
 from bloodfilm.inference.runner import analyze_paths
 
 YOLOV5X_PARAMETERS = 86.7e6
@@ -69,7 +69,7 @@ def pipeline(paths: list[Path], analyzer: Analyzer, threads: int) -> dict[str, A
             failed += 1
             continue
         cells += len(outcome.cells)
-        for stage, seconds in outcome.seconds.items():
+        for stage, seconds in outcome.timings.items():
             stages[stage] += seconds  # type: ignore[assignment]
     wall, busy = time.perf_counter() - begin, time.process_time() - busy
     return {

@@ -74,13 +74,13 @@ def test_a_folder_becomes_a_table_a_record_and_a_report(analyze, folder, tmp_pat
     assert record["format"] == "bloodfilm-result"
     assert len(record["bundle"]["sha256"]) == 64
     assert len(record["fields"]) == 4 and record["failures"] == []
-    assert record["fields"][0]["cells"][0]["kind"] in ("nucleated cell", "red cell")
+    assert record["fields"][0]["cells"][0]["object_type"] in ("nucleated cell", "red cell")
     assert "4 nucleated cells" in result.stdout
 
 
 def test_all_cells_lists_the_others_too(analyze, folder, tmp_path):
     analyze(folder / "0.png", "--out", tmp_path / "a", "--all-cells", "--no-report")
-    kinds = {r["kind"] for r in rows(tmp_path / "a" / "cells.csv")}
+    kinds = {r["object_type"] for r in rows(tmp_path / "a" / "cells.csv")}
     assert kinds == {"nucleated cell", "red cell"}
     assert not (tmp_path / "a" / "report.html").exists()
 

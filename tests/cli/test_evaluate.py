@@ -6,7 +6,9 @@ import pytest
 from typer.testing import CliRunner
 
 from bloodfilm.cli.app import app
+from bloodfilm.core.results import CellResult, FieldResult, ImageRef
 from fake_bundle import box_of, draw, lay_out, save, write_bundle
+from fixtures.made_up_results import make_run, make_view
 
 CELLS = [(40.0, 40.0, "monocyte"), (110.0, 40.0, "lymphocyte"), (75.0, 95.0, "monocyte")]
 
@@ -92,13 +94,10 @@ def test_asked_for_other_classes(dataset, bundle, tmp_path):
 
 def test_results_file(dataset, tmp_path):
     (x, y, label), *_ = CELLS
-    found = {"image": "a.png", "width": 600, "height": 520, "view": {}, "problems": []}
     box = [(x - 6) * 4, (y - 6) * 4, 48, 48]
-    cell = {"box": box, "score": 0.9, "kind": "nucleated cell", "class": label}
-    cell |= {"class_score": 1, "probabilities": {}, "attributes": {}, "flags": []}
-    cell |= {"diameter_um": 12.0}
-    file = tmp_path / "result.json"
-    file.write_text(json.dumps({"fields": [found | {"cells": [cell]}]}))
+    cell = CellResult(box, 0.9, "nucleated cell", label, 1.0)
+    field = FieldResult(ImageRef("a.png", 600, 520), make_view(600, 520), (cell,))
+    file = make_run([field]).write(tmp_path)
     images = dataset.parent / "images"
     result = run(dataset, "--predictions", file, "--bootstrap", 0, "--images", images)
     assert result.exit_code == 0, result.output

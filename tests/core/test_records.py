@@ -1,10 +1,10 @@
-"""Domains, data sets and results."""
+"""Domains, fields and data sets."""
 
 from pathlib import Path
 
 import pytest
 
-from bloodfilm.core import Cell, CellResult, DataError, Dataset, Domain, Field, FieldResult
+from bloodfilm.core import Cell, DataError, Dataset, Domain, Field
 
 
 @pytest.mark.parametrize("key", ["magnification", "squeeze", "um_per_px"])
@@ -50,12 +50,3 @@ def test_a_field_knows_nothing_unless_told() -> None:
     assert field.region.is_everything
     assert field.domain == Domain()
     assert field.with_cells((Cell(None, "basophil"),)).cells[0].box is None
-
-
-def test_results_become_plain_data_without_times() -> None:
-    cell = CellResult((1.04, 2, 3, 4), 0.91239, "nucleated cell", "monocyte", 0.5)
-    result = FieldResult("a.png", 10, 10, {"squeeze": 1}, (cell,), seconds={"open": 0.1})
-    data = result.to_json()
-    assert data["cells"][0]["box"] == [1.0, 2, 3, 4]
-    assert data["cells"][0]["score"] == 0.9124
-    assert "seconds" not in data

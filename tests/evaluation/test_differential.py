@@ -4,8 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bloodfilm.core.taxonomy import Node, Taxonomy
-from bloodfilm.evaluation.differential import Proportion, differential, wilson
+from bloodfilm.core.issue_codes import CUT_BY_EDGE, issue
+from bloodfilm.core.results import ModelInfo
+from bloodfilm.core.taxonomy import DEFAULT_TAXONOMY, Node, Taxonomy
+from bloodfilm.evaluation.differential import Proportion, differential
+from bloodfilm.evaluation.intervals import wilson_interval as wilson
 
 # Worked by hand with z = 1.959963984540054 from Wilson's formula, to four decimals; 0.95 of
 # the last decimal place is rounding.
@@ -42,7 +45,7 @@ def test_differential_leaves_erythroblasts_out(cell):
     labels = ["lymphocyte"] * 3 + ["monoblast"] * 4 + ["neutrophil"] * 2 + ["white cell"]
     labels += ["erythroblast"] * 2 + ["nucleated cell"]
     cells = [cell(label) for label in labels]
-    cells += [cell("red cell", kind="red cell"), cell("platelet", kind="platelet")]
+    cells += [cell("red cell", object_type="red cell"), cell("platelet", object_type="platelet")]
     counted = differential(cells)
     assert (counted.nucleated, counted.white, counted.erythroblasts) == (13, 10, 2)
     assert counted.erythroblasts_per_100 == pytest.approx(20.0)
@@ -50,16 +53,16 @@ def test_differential_leaves_erythroblasts_out(cell):
     assert counted.other == {"platelet": 1, "red cell": 1}
     assert counted.blasts == Proportion.of(4, 10)
     rows = {row.name: row for row in counted.rows}
-    assert rows["lymphocyte"].share.share == pytest.approx(0.3)
-    assert rows["neutrophil"].stopped == 2 and not rows["neutrophil"].leaf
-    assert rows["white cell"].share.count == 10 and rows["white cell"].stopped == 1
+    assert rows["lymphocyte"].proportion.share == pytest.approx(0.3)
+    assert rows["neutrophil"].undecided == 2 and not rows["neutrophil"].leaf
+    assert rows["white cell"].proportion.count == 10 and rows["white cell"].undecided == 1
     assert "erythroblast" not in rows and "eosinophil" not in rows
 
 
 def test_undecided_cells_that_leave_room_for_a_blast(cell):
     counted = differential([cell("white cell"), cell("neutrophil"), cell("lymphocyte lineage")])
     assert counted.undecided == 3
-    assert counted.maybe_blasts == 2  # no neutrophil is a blast
+    assert counted.possible_blasts == 2  # no neutrophil is a blast
 
 
 def test_rows_come_in_tree_order_and_add_up(cell):
@@ -77,14 +80,18 @@ def test_rows_come_in_tree_order_and_add_up(cell):
         "monocyte lineage",
         "monocyte",
     ]
-    assert sum(row.stopped for row in counted.rows) == counted.white == 5
+    assert sum(row.undecided for row in counted.rows) == counted.white == 5
 
 
 def test_order_of_cells_does_not_matter(cell):
-    cells = [cell("monocyte"), cell("lymphocyte", flags=("cut by the edge",)), cell("basophil")]
+    cells = [
+        cell("monocyte"),
+        cell("lymphocyte", issues=(issue(CUT_BY_EDGE, "cut"),)),
+        cell("basophil"),
+    ]
     counts = [differential(order) for order in itertools.permutations(cells)]
     assert all(c == counts[0] for c in counts)
-    assert counts[0].flagged == 1
+    assert counts[0].with_issues == 1
 
 
 def test_no_cells():
@@ -94,8 +101,43 @@ def test_no_cells():
 
 def test_a_tree_without_white_cells_counts_from_its_root(cell):
     tree = Taxonomy((Node("thing"), Node("a", "thing"), Node("b", "thing")))
-    counted = differential(
-        [cell("a", kind="thing", probabilities={"a": 1.0}), cell("b", probabilities={"b": 1.0})],
-        tree,
-    )
+    cells = [cell("a", object_type="thing"), cell("b", object_type="thing")]
+    counted = differential(cells, ModelInfo({}, taxonomy=tree, classified="thing"))
     assert [row.name for row in counted.rows] == ["thing", "a", "b"]
+
+
+def test_what_the_model_cannot_name_is_not_counted(cell):
+    cells = [cell("monocyte"), cell("lymphocyte")]
+    counted = differential(cells, ModelInfo({}, untrained_classes=("monoblast", "lymphoblast")))
+    rows = {row.name: row for row in counted.rows}
+    assert rows["monoblast"].proportion is None and rows["monoblast"].depth == 2
+    assert rows["monocyte lineage"].proportion == Proportion.of(1, 2)
+    assert rows["monocyte lineage"].untrained == ("monoblast",)
+    assert rows["monocyte"].untrained == () and "myeloblast" not in rows
+    # Other blasts can be named: none was met, but some could not have been.
+    assert counted.blasts == Proportion.of(0, 2)
+    assert counted.untrained_blasts == ("monoblast", "lymphoblast")
+
+
+def test_without_any_trained_blast_there_is_no_count_of_blasts(cell):
+    leaves = tuple(n for n in DEFAULT_TAXONOMY.leaves if n in DEFAULT_TAXONOMY.blasts)
+    counted = differential(
+        [cell("lymphocyte")], ModelInfo({}, untrained_classes=(*leaves, "erythroblast"))
+    )
+    assert counted.blasts is None and counted.erythroblasts is None
+    assert counted.erythroblasts_per_100 is None
+    assert counted.to_json()["blasts"] is None
+    # A cell that carries such a name all the same (by an override, another model) is counted.
+    named = differential([cell("monoblast")], ModelInfo({}, untrained_classes=leaves))
+    assert named.blasts == Proportion.of(1, 1)
+
+
+def test_a_run_brings_its_own_vocabulary(run, field):
+    made = run([field("a.png", 1), field("b.png", 2)])
+    counted = differential(made)
+    assert counted.nucleated == sum(
+        c.object_type == "nucleated cell" for f in made for c in f.cells
+    )
+    missing = {row.name for row in counted.rows if row.proportion is None}
+    assert missing == set(made.model.untrained_classes)
+    assert differential(made.fields[0]).nucleated < counted.nucleated

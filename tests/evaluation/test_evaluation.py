@@ -19,6 +19,8 @@ from bloodfilm.core import (
     FieldResult,
     Region,
 )
+from bloodfilm.core.results import ImageRef
+from bloodfilm.core.results.tables import CellTableWriter
 from bloodfilm.evaluation.cell_matching import coarsen, pair_fields
 from bloodfilm.evaluation.class_granularity import parse_granularity
 from bloodfilm.evaluation.evaluate import (
@@ -29,7 +31,7 @@ from bloodfilm.evaluation.evaluate import (
 )
 from bloodfilm.evaluation.predictions import align, read_predictions
 from bloodfilm.evaluation.record import Evaluation, show
-from bloodfilm.report.tables import write_cells_csv
+from fixtures.made_up_results import make_run, make_view
 
 VOCABULARY = (DEFAULT_TAXONOMY, LLD_SCHEMA)
 QUICK = Resampling(n=50, seed=1)
@@ -45,6 +47,10 @@ def found(x, label, shape="regular", score=0.9, kind="nucleated cell"):
     probabilities = {label: 0.8, "basophil": 0.2} if kind == "nucleated cell" else {}
     answers = answers if probabilities else {}
     return CellResult((x, 0.0, 10.0, 10.0), score, kind, label, 0.8, probabilities, answers)
+
+
+def essence(cells):
+    return [(c.box, c.object_type, c.label, c.confidence) for c in cells]
 
 
 def true(x, label, shape="regular", **more):
@@ -80,7 +86,7 @@ def case():
 def test_detection_report(case):
     fields, results = case
     level = parse_granularity("detector", DEFAULT_TAXONOMY)
-    report = evaluate_detection(fields, results, level, lambda c: c.score >= 0.4, 0.5, QUICK)
+    report = evaluate_detection(fields, results, level, lambda c: c.confidence >= 0.4, 0.5, QUICK)
     o = report.operating
     assert (o.true_positives, o.false_positives, o.missed, o.dropped) == (24, 0, 0, 6)
     assert report.known == (24, 24)
@@ -158,18 +164,21 @@ def test_record_and_tables(case):
 def test_results_come_back_from_both_files(case, tmp_path):
     fields, results = case
     analysed = [
-        FieldResult(str(f.path), 200, 50, {}, tuple(r))
+        FieldResult(ImageRef(str(f.path), 200, 50), make_view(200, 50), tuple(r))
         for f, r in zip(fields, results, strict=True)
     ]
     table, document = tmp_path / "cells.csv", tmp_path / "result.json"
-    write_cells_csv(table, analysed, LLD_SCHEMA)
-    document.write_text(json.dumps({"fields": [a.to_json() for a in analysed]}))
+    with table.open("w") as file:
+        rows = CellTableWriter(file, LLD_SCHEMA)
+        for result in analysed:
+            rows.write(result.path, result.cells)
+    make_run(analysed).write(document)
     moved = [Field(Path("/elsewhere") / f.path.name, cells=f.cells) for f in fields]
     for file in (table, document):
         aligned = align(moved, read_predictions(file), str(file))
-        assert [[(c.box, c.kind, c.label, c.score) for c in cells] for cells in aligned] == [
-            [(c.box, c.kind, c.label, c.score) for c in cells] for cells in results
-        ]
+        assert [
+            [(c.box, c.object_type, c.label, c.confidence) for c in cells] for cells in aligned
+        ] == [[(c.box, c.object_type, c.label, c.confidence) for c in cells] for cells in results]
         pairs = pair_fields(moved, aligned, DEFAULT_TAXONOMY)
         report = evaluate_reading(moved, pairs, VOCABULARY, None, QUICK)
         assert report.questions[0].scores.accuracy == pytest.approx(16 / 18)
@@ -192,10 +201,10 @@ def test_what_is_no_results_file_is_refused(tmp_path):
         read_predictions(bad)
     other = tmp_path / "result.json"
     other.write_text("[]")
-    with pytest.raises(DataError, match='no list "fields"'):
+    with pytest.raises(DataError, match="not a result of an analysis"):
         read_predictions(other)
     other.write_text("{")
-    with pytest.raises(DataError, match="neither"):
+    with pytest.raises(DataError, match="not JSON"):
         read_predictions(other)
     with pytest.raises(DataError, match="cannot be read"):
         read_predictions(tmp_path / "gone.json")

@@ -6,6 +6,7 @@ pixels within a tolerance, and what lies near a threshold is left out of its gol
 """
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -138,12 +139,15 @@ def analyze_discs(work: Workshop) -> Any:
     words = ("analyze", "damaged", "--bundle", "bundle", "--threads", 1)
     printed = succeed(folder, *words, "--out", "all", "--json", code=1)
     result = json_of(folder / "all" / "result.json", folder)
+    table = (folder / "all" / "cells.csv").read_text(encoding="utf-8")
     for field in result["fields"]:
-        field["cells"] = [c if _nucleated(c) else _small_cell(c) for c in field["cells"]]
+        field["cells"] = [
+            c | {"id": _kind_of_id(c)} if _nucleated(c) else _small_cell(c) for c in field["cells"]
+        ]
     return {
         "summary": plain(json.loads(printed), folder),
         "result.json": result,
-        "cells.csv": lines((folder / "all" / "cells.csv").read_text(encoding="utf-8")),
+        "cells.csv": [_CELL_ID.sub(",<id>", line) for line in lines(table)],
         "report.html": page(folder / "all" / "report.html"),
     }
 
@@ -182,20 +186,28 @@ def analyze_shipped(work: Workshop) -> Any:
 
 
 def _nucleated(cell: dict[str, Any]) -> bool:
-    return bool(cell["kind"] == "nucleated cell")
+    return bool(cell["object_type"] == "nucleated cell")
+
+
+_CELL_ID = re.compile(",[0-9a-f]{16}$")
+
+
+def _kind_of_id(cell: dict[str, Any]) -> str:
+    """Return what an id looks like; the id itself depends on the last bits of boxes and files."""
+    return re.sub("[0-9a-f]{16}", "<id>", cell["id"])
 
 
 def _small_cell(cell: dict[str, Any]) -> str:
     """Return a red cell or platelet in one line."""
     box = " ".join(f"{v:.1f}" for v in cell["box"])
-    flags = ", ".join(cell["flags"])
-    return f"{cell['kind']}, {cell['class']}, {box}, {cell['score']:.3f}, {flags}"
+    issues = ", ".join(i["code"] for i in cell["issues"])
+    return f"{cell['object_type']}, {cell['class']}, {box}, {cell['score']:.3f}, {issues}"
 
 
 def _shipped_field(field: dict[str, Any]) -> dict[str, Any]:
     cells = field["cells"]
-    kinds = [c["kind"] for c in cells]
-    row = {k: v for k, v in field.items() if k not in ("cells", "problems")}
+    kinds = [c["object_type"] for c in cells]
+    row = {k: v for k, v in field.items() if k not in ("cells", "issues", "problems")}
     row |= {"red cells": kinds.count("red cell"), "platelets": kinds.count("platelet")}
     row["keys of a cell"] = list(cells[0])
     row["cells"] = [_shipped_cell(c) for c in cells if _nucleated(c)]

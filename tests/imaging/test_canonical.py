@@ -1,6 +1,7 @@
 """The canonical view: what it decides, says, renders and maps."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,17 @@ from hypothesis import strategies as st
 
 from bloodfilm.core.domain import Domain
 from bloodfilm.core.errors import DataError
+from bloodfilm.core.issue_codes import (
+    ASPECT_ASSUMED,
+    ASPECT_CONFLICT,
+    ASPECT_ROUNDED,
+    FEW_RED_CELLS,
+    SCALE_ASSUMED,
+    SCALE_CONFLICT,
+    SCALE_CORRECTED,
+)
+from bloodfilm.core.issues import codes
+from bloodfilm.core.pixels import ViewRecord
 from bloodfilm.imaging.canonical import (
     CROP_SIZE,
     CROP_UM,
@@ -37,7 +49,7 @@ def test_measured_field_says_where_its_numbers_come_from() -> None:
     assert view.squeeze == pytest.approx(30 / 52, rel=0.05)
     assert view.um_per_px_x == pytest.approx(7.5 / 30, rel=0.1)
     assert view.um_per_px_y == pytest.approx(7.5 / 52, rel=0.1)
-    assert view.note == ""
+    assert view.issues == ()
 
 
 def test_rendered_cells_are_round_and_of_their_size_on_245() -> None:
@@ -55,8 +67,8 @@ def test_nothing_known_is_assumed_aloud() -> None:
     view = canonical_view(BLANK)
     assert view.source == {"scale": "assumed", "squeeze": "assumed"}
     assert view.confidence == 0
-    assert "too few whole red cells" in view.note
-    assert "assumed" in view.note
+    assert FEW_RED_CELLS in codes(view.issues)
+    assert {SCALE_ASSUMED, ASPECT_ASSUMED} <= codes(view.issues)
     assert view.white_point == pytest.approx((200, 190, 180), abs=1)
 
 
@@ -65,7 +77,7 @@ def test_stated_values_are_used_where_cells_are_silent() -> None:
     assert view.source == {"scale": "stated", "squeeze": "stated"}
     assert view.um_per_px_y == pytest.approx(0.14)
     assert view.um_per_px_x == pytest.approx(0.25)
-    assert "assumed" not in view.note
+    assert not {SCALE_ASSUMED, ASPECT_ASSUMED} & codes(view.issues)
     half = canonical_view(BLANK, Domain(um_per_px=0.14))
     assert half.source == {"scale": "stated", "squeeze": "assumed"}
 
@@ -77,14 +89,14 @@ def test_folder_comes_before_what_is_stated_and_fills_silence() -> None:
     assert view.um_per_px_y == pytest.approx(7.5 / 40, rel=0.08)
 
 
-def test_stated_wins_a_clear_contradiction_and_the_note_says_so() -> None:
+def test_stated_wins_a_clear_contradiction_and_is_an_issue() -> None:
     image = field(cell=(40, 40))
     close = canonical_view(image, Domain(um_per_px=0.18, squeeze=0.95))
     assert close.source == {"scale": "measured", "squeeze": "measured"}
     far = canonical_view(image, Domain(um_per_px=0.1, squeeze=0.5))
     assert far.source == {"scale": "stated", "squeeze": "stated"}
     assert (far.um_per_px_y, far.squeeze) == pytest.approx((0.1, 0.5))
-    assert far.note.count("is stated and used") == 2
+    assert codes(far.issues) == {SCALE_CONFLICT, ASPECT_CONFLICT}
 
 
 def test_field_that_disagrees_with_its_folder_keeps_its_own_measure() -> None:
@@ -100,14 +112,14 @@ def test_a_few_cells_cannot_claim_a_slight_squeeze() -> None:
         ellipse(image, (x, y), (74, 80), (1, 1, 0), (190, 130, 130))
     view = canonical_view(image)
     assert view.squeeze == 1
-    assert "taken for 1" in view.note
+    assert ASPECT_ROUNDED in codes(view.issues)
 
 
-def test_json_round_trip() -> None:
+def test_a_view_comes_back_from_its_record() -> None:
     view = canonical_view(field(cell=(30, 52)))
-    assert CanonicalView.from_json(json.loads(json.dumps(view.to_json()))) == view
-    with pytest.raises(DataError, match="canonical view"):
-        CanonicalView.from_json({"um_per_px_x": 1.0})
+    record = ViewRecord.from_json(json.loads(json.dumps(view.record(12.5).to_json())))
+    assert record.sharpness == 12.5
+    assert CanonicalView.from_record(record) == replace(view, issues=())
 
 
 @given(
@@ -196,7 +208,7 @@ def test_refine_follows_whole_free_boxes_only() -> None:
     better = refine(view, np.vstack([boxes, cut, pair]))
     assert better.um_per_px_x == pytest.approx(7.5 / 33)
     assert better.um_per_px_y == pytest.approx(7.5 / 58)
-    assert "12 detected red cells change scale" in better.note
+    assert SCALE_CORRECTED in codes(better.issues)
     assert better.red_cells == 20
 
 
@@ -205,7 +217,7 @@ def test_refine_keeps_what_it_cannot_better() -> None:
     assert refine(view, boxes_of(view, 33, 58, 4)) == view
     assert refine(view, np.zeros((0, 4))) == view
     agreed = refine(view, boxes_of(view, 7.5 / 0.25, 7.5 / 0.14))
-    assert agreed.note == ""
+    assert agreed.issues == ()
 
 
 def test_refine_checks_a_stated_scale_but_keeps_it() -> None:
@@ -214,7 +226,7 @@ def test_refine_checks_a_stated_scale_but_keeps_it() -> None:
     checked = refine(stated, boxes)
     assert (checked.um_per_px_x, checked.um_per_px_y) == pytest.approx((0.1, 0.1))
     assert checked.scale_source == "stated"
-    assert "contradict" in checked.note
+    assert SCALE_CONFLICT in codes(checked.issues)
 
 
 def test_crops_in_own_colours_are_filled_with_the_white_point() -> None:

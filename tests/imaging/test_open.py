@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 
 from bloodfilm.core.errors import DataError
+from bloodfilm.core.issue_codes import FIRST_PAGE_ONLY, FLOAT_PIXELS, NON_FINITE_PIXELS
+from bloodfilm.core.issues import codes
 from bloodfilm.imaging.sources.image_file import find_images, open_image, open_with_notes
 
 
@@ -97,7 +99,7 @@ def test_full_range_16_bit_drops_the_low_byte(tmp_path: Path, picture: np.ndarra
     deep[0, 0] = 65535
     opened = open_with_notes(put(tmp_path, "d.png", encode(deep, ".png")))
     assert np.array_equal(opened.pixels[1:], picture[1:])
-    assert opened.notes == ()
+    assert opened.issues == ()
 
 
 @pytest.mark.parametrize("bits", [10, 12, 14])
@@ -108,8 +110,8 @@ def test_shallow_data_in_16_bit_files_is_scaled_by_its_depth(
     deep = picture.astype(np.uint16) << (bits - 8)
     opened = open_with_notes(put(tmp_path, f"d{suffix}", encode(deep, suffix)))
     assert np.array_equal(opened.pixels, picture)
-    assert f"{bits}-bit" in opened.notes[0]
-    assert "brightest pixel" in opened.notes[0]
+    assert opened.issues[0].data["bits"] == bits
+    assert "brightest pixel" in opened.issues[0].message
 
 
 def test_stated_depth_beats_a_dark_image(tmp_path: Path, picture: np.ndarray) -> None:
@@ -120,7 +122,7 @@ def test_stated_depth_beats_a_dark_image(tmp_path: Path, picture: np.ndarray) ->
     stated = struct.pack(">I", 3) + chunk + struct.pack(">I", zlib.crc32(chunk))
     opened = open_with_notes(put(tmp_path, "s.png", data[:33] + stated + data[33:]))
     assert np.array_equal(opened.pixels, (deep >> 4).astype(np.uint8))
-    assert "as the file states" in opened.notes[0]
+    assert "as the file states" in opened.issues[0].message
 
 
 def test_float_tiff_of_0_to_1(tmp_path: Path, picture: np.ndarray) -> None:
@@ -128,8 +130,8 @@ def test_float_tiff_of_0_to_1(tmp_path: Path, picture: np.ndarray) -> None:
     values[0, 0, 0] = np.nan
     opened = open_with_notes(put(tmp_path, "f.tif", encode(values, ".tif")))
     assert np.array_equal(opened.pixels[1:], picture[1:])
-    assert any("not numbers" in n for n in opened.notes)
-    assert any("0..1" in n for n in opened.notes)
+    assert NON_FINITE_PIXELS in codes(opened.issues)
+    assert FLOAT_PIXELS in codes(opened.issues)
 
 
 def test_multi_page_tiff_gives_its_first_page_and_says_so(
@@ -139,7 +141,7 @@ def test_multi_page_tiff_gives_its_first_page_and_says_so(
     cv2.imwritemulti(str(tmp_path / "m.tif"), pages)
     opened = open_with_notes(tmp_path / "m.tif")
     assert np.array_equal(opened.pixels, picture)
-    assert opened.notes == ("3 pages in the file, only the first is read",)
+    assert [(i.code, i.data) for i in opened.issues] == [(FIRST_PAGE_ONLY, {"pages": 3})]
 
 
 @pytest.mark.parametrize("suffix", ["png", "webp"])
@@ -151,7 +153,7 @@ def test_an_animation_gives_its_first_frame_and_says_so(
     first.save(path, save_all=True, append_images=rest, lossless=True)
     opened = open_with_notes(path)
     assert np.array_equal(opened.pixels, picture)
-    assert opened.notes == ("3 pages in the file, only the first is read",)
+    assert [(i.code, i.data) for i in opened.issues] == [(FIRST_PAGE_ONLY, {"pages": 3})]
 
 
 def test_a_link_to_nothing_is_listed_and_named(tmp_path: Path) -> None:

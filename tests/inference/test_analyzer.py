@@ -9,10 +9,20 @@ import pytest
 from bloodfilm.core.boxes import iou
 from bloodfilm.core.domain import Domain
 from bloodfilm.core.errors import BundleError, ConfigError
+from bloodfilm.core.issue_codes import (
+    CUT_BY_EDGE,
+    LOW_NUCLEATED_PROBABILITY,
+    LOW_SHARPNESS,
+    LOW_STAIN_CONTRAST,
+    NO_CELLS,
+    SCALE_CONFLICT,
+    SCALE_CORRECTED,
+    UNFAMILIAR,
+)
+from bloodfilm.core.issues import codes
 from bloodfilm.imaging.scale import Group, Pooled, measure
 from bloodfilm.inference.analyzer import Analyzer, measure_sharpness
 from bloodfilm.inference.bundle import load_bundle
-from bloodfilm.inference.classifier import DOUBTED, LIKE_RED
 from bloodfilm.inference.fusion import ScoreFusion
 from fake_bundle import ANSWERS, RED, WHITE, Disc, box_of, dark, draw, lay_out, write_bundle
 
@@ -46,10 +56,10 @@ def test_boxes_come_back_through_scale_and_squeeze(analyzer, um_per_px, squeeze,
     assert len(result.cells) == len(discs)
     # The graphs find a disc's outline to about a canonical pixel: 0.75 is a shift of 2 px in 30.
     assert overlap.max(axis=1).min() > 0.75
-    found = {c.label: c for c in result.cells if c.kind == "nucleated cell"}
+    found = {c.label: c for c in result.cells if c.object_type == "nucleated cell"}
     assert set(found) == {"lymphocyte", "eosinophil", "basophil"}
-    assert (result.width, result.height) == image.shape[1::-1]
-    expected = 12.0 * result.view["um_per_px_y"] / um_per_px
+    assert (result.image.width, result.image.height) == image.shape[1::-1]
+    expected = 12.0 * result.view.um_per_px_y / um_per_px
     for cell in found.values():
         assert cell.diameter_um == pytest.approx(expected, rel=0.08)
 
@@ -58,8 +68,8 @@ def test_nucleated_cells_are_read_and_the_others_are_not(analyzer):
     _, image = field()
     cells = analyzer.analyze(image, "a.png").cells
     for cell in cells:
-        if cell.kind == "red cell":
-            assert (cell.label, cell.label_score) == ("red cell", cell.score)
+        if cell.object_type == "red cell":
+            assert (cell.label, cell.label_confidence) == ("red cell", cell.confidence)
             assert not cell.probabilities and not cell.attributes
         else:
             answers = {n: a.value for n, a in cell.attributes.items()}
@@ -98,8 +108,8 @@ def test_a_field_of_many_tiles_loses_and_doubles_nothing(tmp_path):
 
 def test_a_cell_at_the_edge_is_flagged_and_its_box_ends_there(analyzer):
     _, image = field(nucleated=[(80.0, 117.0, "lymphocyte")])
-    cell = next(c for c in analyzer.analyze(image, "a").cells if c.kind == "nucleated cell")
-    assert "cut by the edge" in cell.flags
+    cell = next(c for c in analyzer.analyze(image, "a").cells if c.object_type == "nucleated cell")
+    assert CUT_BY_EDGE in codes(cell.issues)
     assert cell.box[1] + cell.box[3] <= image.shape[0]
 
 
@@ -108,8 +118,8 @@ def test_a_cell_like_nothing_learnt_is_flagged(analyzer):
     strange = Disc(80.0, 60.0, 12.0, (80, 190, 90))
     rest = [d for d in discs if np.hypot(d.x - 80, d.y - 60) > 24]
     result = analyzer.analyze(draw([*rest, strange], (640, 480)), "a")
-    (cell,) = [c for c in result.cells if c.kind == "nucleated cell"]
-    assert cell.flags == ("unlike anything learnt",)
+    (cell,) = [c for c in result.cells if c.object_type == "nucleated cell"]
+    assert codes(cell.issues) == {UNFAMILIAR}
 
 
 def test_a_wrong_scale_of_its_own_is_corrected_by_the_red_cells_found(analyzer):
@@ -118,9 +128,9 @@ def test_a_wrong_scale_of_its_own_is_corrected_by_the_red_cells_found(analyzer):
     wrong = replace(finer, width=image.shape[1], height=image.shape[0])
     assert wrong.speaks
     result = analyzer.analyze(image, "a", None, None, wrong)
-    assert any("analysed again" in p for p in result.problems)
-    assert result.view["scale_source"] == "measured"
-    assert result.view["um_per_px_y"] == pytest.approx(0.25, rel=0.05)
+    assert SCALE_CORRECTED in codes(result.issues)
+    assert result.view.scale_source == "measured"
+    assert result.view.um_per_px_y == pytest.approx(0.25, rel=0.05)
     assert len(result.cells) == len(discs)
     assert iou([box_of(d) for d in discs], boxes(result)).max(axis=1).min() > 0.75
 
@@ -130,23 +140,23 @@ def test_a_pooled_scale_is_doubted_but_used(analyzer):
     silent = measure(draw([Disc(20.0, 20.0)], (640, 480)))  # one red cell tells nothing
     wrong = Pooled((Group(21.0, 1.0, 0.02, 200, 10, 0.97, frozenset({(640, 480)})),))
     result = analyzer.analyze(image, "a", None, wrong, silent)
-    assert any("the pooled" in p and "is used" in p for p in result.problems)
-    assert result.view["scale_source"] == "pooled"
-    assert result.view["um_per_px_y"] == pytest.approx(7.5 / 21, rel=0.05)
+    assert SCALE_CONFLICT in codes(result.issues)
+    assert result.view.scale_source == "pooled"
+    assert result.view.um_per_px_y == pytest.approx(7.5 / 21, rel=0.05)
 
 
 def test_a_stated_scale_is_doubted_but_used(analyzer):
     _, image = field(0.25)
     result = analyzer.analyze(image, "a", Domain(um_per_px=0.33, squeeze=1.0))
-    assert result.view["um_per_px_y"] == 0.33
-    assert any("stated" in p for p in result.problems)
+    assert result.view.um_per_px_y == 0.33
+    assert SCALE_CONFLICT in codes(result.issues)
 
 
 def test_an_empty_field_says_so_and_is_not_called_blurred(analyzer):
     result = analyzer.analyze(draw([], (320, 240)), "a")
-    assert result.cells == () and "nothing found" in result.problems
-    assert not any("blurred" in p for p in result.problems)
-    assert result.view["sharpness"] is None
+    assert result.cells == () and NO_CELLS in codes(result.issues)
+    assert LOW_SHARPNESS not in codes(result.issues)
+    assert result.view.sharpness is None
     json.dumps(result.to_json(), allow_nan=False)
 
 
@@ -164,14 +174,14 @@ def test_a_blurred_field_says_so(analyzer):
     _, image = field()
     sharp = analyzer.analyze(image, "a")
     blurred = analyzer.analyze(cv2.GaussianBlur(image, (0, 0), 4), "a")
-    assert not any("blurred" in p for p in sharp.problems)
-    assert any("blurred" in p for p in blurred.problems)
+    assert LOW_SHARPNESS not in codes(sharp.issues)
+    assert LOW_SHARPNESS in codes(blurred.issues)
 
 
 def test_the_lowest_score_may_be_chosen_for_nucleated_cells(analyzer):
     _, image = field()
     strict = Analyzer(analyzer.bundle, "cpu", min_score=1.0)
-    kinds = {c.kind for c in strict.analyze(image, "a").cells}
+    kinds = {c.object_type for c in strict.analyze(image, "a").cells}
     assert kinds == {"red cell"}
     with pytest.raises(ConfigError, match="between 0 and 1"):
         Analyzer(analyzer.bundle, "cpu", min_score=1.5)
@@ -212,17 +222,23 @@ def test_the_closer_look_rejects_what_only_looks_like_a_nucleated_cell(analyzer,
 
     def listed(one):
         cells = one.analyze(image, "a.png", told).cells
-        return [c for c in cells if c.kind == "nucleated cell"]
+        return [c for c in cells if c.object_type == "nucleated cell"]
 
     strict = ScoreFusion(closer_look=0.5)
     assert len(listed(analyzer)) == 3
     found = listed(Analyzer(careful, "cpu", weights=strict))
     assert {c.label for c in found} == {"eosinophil", "basophil"}
     every = listed(Analyzer(careful, "cpu", min_score=0.0, weights=strict))
-    scores = sorted(c.score for c in every)
+    scores = sorted(c.confidence for c in every)
     # Who asks for everything sees it, with what the closer look left: the root of 0.02 at most.
-    assert {c.confirmed < 0.5 for c in every if DOUBTED in c.flags} == {True}
-    assert sum(DOUBTED in c.flags for c in every) == sum(c.confirmed < 0.5 for c in every) > 0
+    assert {
+        c.nucleated_probability < 0.5 for c in every if LOW_NUCLEATED_PROBABILITY in codes(c.issues)
+    } == {True}
+    assert (
+        sum(LOW_NUCLEATED_PROBABILITY in codes(c.issues) for c in every)
+        == sum(c.nucleated_probability < 0.5 for c in every)
+        > 0
+    )
     assert len(every) >= 3 and scores[0] < 0.15 and scores[-2] > 0.6
 
 
@@ -237,15 +253,17 @@ def test_what_absorbs_like_the_red_cells_around_it_is_no_nucleated_cell(analyzer
 
     def listed(image, **how):
         cells = Analyzer(careful, "cpu", **how).analyze(image, "a.png", told).cells
-        return [c for c in cells if c.kind == "nucleated cell"]
+        return [c for c in cells if c.object_type == "nucleated cell"]
 
     image = draw(fooled, (640, 480))
     assert len(listed(image, weights=ScoreFusion(contrast=0, closer_look=0))) == 3
     kept = listed(image)
     assert {c.label for c in kept} == {"eosinophil", "basophil"}
-    assert min(c.stain_contrast for c in kept) > 0.2 and not any(LIKE_RED in c.flags for c in kept)
-    shown = [c for c in listed(image, min_score=0.0) if LIKE_RED in c.flags]
-    assert shown and max(c.score for c in shown) < 0.1
+    assert min(c.stain_contrast for c in kept) > 0.2 and not any(
+        LOW_STAIN_CONTRAST in codes(c.issues) for c in kept
+    )
+    shown = [c for c in listed(image, min_score=0.0) if LOW_STAIN_CONTRAST in codes(c.issues)]
+    assert shown and max(c.confidence for c in shown) < 0.1
     # Without colour there is nothing to compare, and nothing is dropped for it.
     grey = np.repeat(image[:, :, :1], 3, axis=2)
     assert all(c.stain_contrast is None for c in listed(grey, min_score=0.0))

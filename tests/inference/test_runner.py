@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from bloodfilm.core.results import FieldResult
+from bloodfilm.core.issue_codes import FEW_RED_CELLS
+from bloodfilm.core.issues import codes
+from bloodfilm.core.results import FieldFailure, FieldResult
 from bloodfilm.inference.analyzer import Analyzer
 from bloodfilm.inference.bundle import load_bundle
-from bloodfilm.inference.records import FieldFailure
 from bloodfilm.inference.runner import analyze_paths
 from fake_bundle import Disc, draw, lay_out, save, write_bundle
 
@@ -65,14 +66,14 @@ def test_a_field_with_too_few_red_cells_borrows_the_scale_of_its_folder(folder, 
     outcomes = list(analyze_paths(paths_of(folder), analyzer))
     poor = outcomes[5]
     assert isinstance(poor, FieldResult)
-    assert poor.view["scale_source"] == "pooled"
-    assert not any("too few" in p for p in poor.problems)
-    others = [o.view["um_per_px_y"] for o in outcomes if isinstance(o, FieldResult)]
-    assert poor.view["um_per_px_y"] == pytest.approx(np.median(others), rel=0.03)
+    assert poor.view.scale_source == "pooled"
+    assert FEW_RED_CELLS not in codes(poor.issues)
+    others = [o.view.um_per_px_y for o in outcomes if isinstance(o, FieldResult)]
+    assert poor.view.um_per_px_y == pytest.approx(np.median(others), rel=0.03)
     alone = next(analyze_paths([folder / "5.png"], analyzer))
     assert isinstance(alone, FieldResult)
-    assert alone.view["scale_source"] == "assumed"
-    assert any("too few" in p for p in alone.problems)
+    assert alone.view.scale_source == "assumed"
+    assert FEW_RED_CELLS in codes(alone.issues)
 
 
 def test_a_bug_in_one_field_does_not_end_the_run(folder, analyzer, monkeypatch):

@@ -1,8 +1,12 @@
+from dataclasses import replace
+
 import pytest
 
+from bloodfilm.core import issue_codes
 from bloodfilm.core.taxonomy import DEFAULT_TAXONOMY
 from bloodfilm.report.html import formatting
 from bloodfilm.report.html.sections import flat, shared_folder
+from fixtures.made_up_results import make_view
 
 
 @pytest.mark.parametrize(
@@ -20,22 +24,33 @@ def test_percent(share, text):
     assert formatting.percent(share).replace("\xa0", " ") == text
 
 
-def test_unlearnt_blasts_are_told_apart():
-    said = formatting.unlearnt_classes(["monoblast", "eosinophil"], DEFAULT_TAXONOMY.blasts)
+def test_untrained_blasts_are_told_apart():
+    said = formatting.untrained_classes(["monoblast", "eosinophil"], DEFAULT_TAXONOMY.blasts)
     assert len(said) == 2
     assert "a monoblast" in said[0] and "count of blasts" in said[0]
     assert "an eosinophil" in said[1] and "count of blasts" not in said[1]
-    assert formatting.unlearnt_classes([], DEFAULT_TAXONOMY.blasts) == []
+    assert formatting.untrained_classes([], DEFAULT_TAXONOMY.blasts) == []
 
 
-def test_view_words():
-    view = {"um_per_px_x": 0.27, "um_per_px_y": 0.15, "scale_source": "pooled"}
-    text, doubtful = formatting.view_words({**view, "red_cells": 1, "confidence": 0.8})
+def test_a_view_in_words():
+    view = replace(make_view(640, 480, source="pooled"), um_per_px_x=0.27, um_per_px_y=0.15)
+    text, doubtful = formatting.describe_view(view)
     assert "0.270 × 0.150 µm per pixel" in text and "other fields of the folder" in text
     assert "(1 red cell found)" in text and not doubtful
-    assert formatting.view_words({**view, "confidence": 0.2})[1]
-    assert formatting.view_words({**view, "scale_source": "assumed"})[1]
-    assert formatting.view_words({}) == ("Scale unknown.", True)
+    assert formatting.describe_view(replace(view, confidence=0.2))[1]
+    text, doubtful = formatting.describe_view(replace(view, scale_source="assumed"))
+    assert doubtful and "assumed" in text and "other fields of the folder" in text
+
+
+def test_every_issue_of_a_cell_has_a_title():
+    cell_codes = {
+        issue_codes.CUT_BY_EDGE,
+        issue_codes.UNFAMILIAR,
+        issue_codes.LOW_STAIN_CONTRAST,
+        issue_codes.LOW_NUCLEATED_PROBABILITY,
+    }
+    assert cell_codes <= set(formatting.ISSUE_TITLES) <= set(issue_codes.MEANING)
+    assert formatting.issue_title("of-a-later-version") == "of a later version"
 
 
 def test_misleading_characters_are_shown():

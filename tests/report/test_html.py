@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bloodfilm.report import write_report
+from bloodfilm.report.html.formatting import issue_title
 from bloodfilm.report.html.images import Embedder
 
 WHEN = datetime(2025, 5, 6, 7, 8, tzinfo=UTC)
@@ -83,8 +84,8 @@ def test_a_whole_report(run, field, failure, written):
     _, page = written(made)
     assert page.text.count("Research use only. Not for diagnosis.") >= 2
     assert "bad.tif" in page.text and "the file ends early" in page.text
-    assert "never seen a promonocyte or an abnormal promyelocyte" in page.text
-    assert "never learnt to judge cytoplasmic vacuoles" in page.text
+    assert "not trained on a promonocyte or an abnormal promyelocyte" in page.text
+    assert "not trained to judge cytoplasmic vacuoles" in page.text
     assert "scale assumed, sizes are guesses" in page.text
     assert "Squeezed to 56 % of its width" in page.text.replace("\xa0", " ")
     assert "Shown unsqueezed" in page.text
@@ -129,16 +130,16 @@ def test_every_cell_is_in_the_gallery(run, field, written):
         (n, p, c)
         for n, f in enumerate(fields, 1)
         for p, c in enumerate(f.cells, 1)
-        if c.kind == "nucleated cell"
+        if c.object_type == "nucleated cell"
     ]
     assert [(c[0], c[1]) for c in data["cells"]] == [(n, p) for n, p, _ in nucleated]
     for shown, (number, place, cell) in zip(data["cells"], nucleated, strict=True):
         assert data["names"][shown[4]]["name"] == cell.label
         assert shown[2] == [round(v, 1) for v in cell.box]
-        assert [data["flags"][i] for i in shown[8]] == list(cell.flags)
+        assert {data["issues"][i] for i in shown[8]} == {issue_title(i.code) for i in cell.issues}
         assert f"{number}-{place}" in crops
         assert f"box-{number}-{place}" in page.ids
-        known = [a for a, v in zip(shown[7], data["attributes"], strict=True) if v["learnt"]]
+        known = [a for a, v in zip(shown[7], data["attributes"], strict=True) if v["trained"]]
         for answer, attribute in zip(known, cell.attributes.values(), strict=True):
             assert bool(answer[2]) == (attribute.value is not None)
 
@@ -163,7 +164,7 @@ def test_hostile_names_stay_text(run, field, failure, written, name):
 
 def test_a_name_that_is_no_unicode(run, field, written):
     broken = field()
-    object.__setattr__(broken, "path", "bad\udcff.png")
+    object.__setattr__(broken.image, "path", "bad\udcff.png")
     _, page = written(run([broken]))
     assert "bad\\udcff.png" in page.text
 
@@ -171,12 +172,12 @@ def test_a_name_that_is_no_unicode(run, field, written):
 def test_a_missing_image_is_said(run, field, written):
     there, gone, other = field("a.png", 1), field("b.png", 2), field("c.png", 3)
     Path(gone.path).unlink()
-    object.__setattr__(other, "width", other.width + 1)
+    object.__setattr__(other.image, "width", other.image.width + 1)
     _, page = written(run([there, gone, other]))
     assert page.text.count("No picture:") == 2
     assert "could not be read again" in page.text and "has changed since" in page.text
     assert len(json.loads(page.scripts["data"])["cells"]) == sum(
-        c.kind == "nucleated cell" for f in (there, gone, other) for c in f.cells
+        c.object_type == "nucleated cell" for f in (there, gone, other) for c in f.cells
     )
     assert page.tags["img"] == 1
 
@@ -206,7 +207,7 @@ def test_cells_in_doubt_are_pictured_first(run, field):
         (n, p)
         for n, brief in enumerate(facts.fields)
         for p, c in brief.cells
-        if c.flags or facts.undecided(c)
+        if c.issues or facts.undecided(c)
     }
     assert doubtful
     wanted = wanted_cells(facts, len(doubtful))
@@ -229,7 +230,7 @@ def test_nothing_found_and_nothing_read(run, written):
 
 
 def test_everything_learnt_is_said_with_its_limits(run, field, written):
-    _, page = written(run([field()], unlearnt={"classes": [], "attributes": []}))
+    _, page = written(run([field()], untrained_classes=(), untrained_attributes=()))
     assert "Whatever is in neither, it cannot name" in page.text
 
 

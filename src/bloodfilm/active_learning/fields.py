@@ -10,11 +10,10 @@ from bloodfilm.active_learning.region_scores import dark_blobs, from_detections
 from bloodfilm.core import Dataset, Field, Region
 from bloodfilm.core.domain import Domain
 from bloodfilm.core.errors import DataError
-from bloodfilm.core.results import FieldResult
+from bloodfilm.core.results import FieldFailure, FieldResult
 from bloodfilm.imaging.sources.image_file import open_image
 from bloodfilm.inference.analyzer import Analyzer
 from bloodfilm.inference.bundle import Bundle
-from bloodfilm.inference.records import FieldFailure
 from bloodfilm.inference.runner import analyze_paths
 
 LOWEST_SCORE = 0.1
@@ -30,7 +29,7 @@ def blob_evidence(paths: Sequence[Path]) -> Iterator[Gathered]:
         try:
             yield dark_blobs(open_image(path))
         except DataError as error:
-            yield FieldFailure.of(path, error)
+            yield FieldFailure.from_error(path, error)
 
 
 def bundle_evidence(paths: Sequence[Path], bundle: Bundle, stated: Domain) -> Iterator[Gathered]:
@@ -56,7 +55,8 @@ def _from_result(result: FieldResult, names: dict[str, int]) -> RegionScores:
     cells = result.cells
     boxes = np.array([c.box for c in cells], dtype=float).reshape(-1, 4)
     groups = [names.setdefault(c.label, len(names)) for c in cells]
-    found = from_detections(result.width, result.height, boxes, [c.score for c in cells], groups)
+    size = result.image.width, result.image.height
+    found = from_detections(*size, boxes, [c.confidence for c in cells], groups)
     sure = np.array([max(c.probabilities.values(), default=1.0) for c in cells])
     doubt = np.maximum(found.doubt, 1 - sure)
     return RegionScores(found.width, found.height, found.points, found.cells, doubt, found.groups)

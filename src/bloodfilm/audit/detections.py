@@ -51,16 +51,15 @@ def detected(
             continue  # the survey reports what cannot be opened
         boxes = np.nan_to_num(table.box[table.cells_of(number)])
         for cell in result.cells:
-            if cell.kind != classified or cell.score < SURE_SCORE:
+            if cell.object_type != classified or cell.confidence < SURE_SCORE:
                 continue
             area = max(cell.box[2] * cell.box[3], 1e-9)
             if len(boxes) and float(intersection([cell.box], boxes).max()) > COVERED * area:
                 continue
-            what = (
-                f"the model finds a nucleated cell ({cell.label}, {cell.score:.2f}) without a box"
-            )
+            score = f"{cell.confidence:.2f}"
+            what = f"the model finds a nucleated cell ({cell.label}, {score}) without a box"
             hint = "look at it: box it, or mark it `none`"
-            sure, severity = min(0.95, cell.score), LOOK
+            sure, severity = min(0.95, cell.confidence), LOOK
             if number in told and not holds_nucleus(told[number], cell.box):
                 what += ", but nothing in it is as dark as a nucleus"
                 sure, severity = sure / 2, KNOW

@@ -67,11 +67,11 @@ def pair_fields(
     wanted = 0
     for i, (item, cells) in enumerate(zip(fields, results, strict=True)):
         truth = [c for c in item.cells if is_readable(c, taxonomy)]
-        found = [c for c in cells if c.kind == NUCLEATED]
+        found = [c for c in cells if c.object_type == NUCLEATED]
         wanted += len(truth)
         boxed = [c for c in truth if c.box is not None]
         boxes = [c.box for c in truth if c.box is not None]
-        matched = match(boxes, [c.box for c in found], [c.score for c in found], iou)
+        matched = match(boxes, [c.box for c in found], [c.confidence for c in found], iou)
         pairs.extend(Pair(i, boxed[t], found[d]) for t, d in matched.pairs)
         for cell in truth:
             if cell.box is None and (centred := _centred(item, found)) is not None:
@@ -91,4 +91,4 @@ def _centred(item: Field, found: Sequence[CellResult]) -> CellResult | None:
         for c in found
         if c.box[0] <= x <= c.box[0] + c.box[2] and c.box[1] <= y <= c.box[1] + c.box[3]
     ]
-    return max(holds, key=lambda c: c.score, default=None)
+    return max(holds, key=lambda c: c.confidence, default=None)

@@ -75,10 +75,10 @@ class ClassGranularity:
                 if leaf in self._class_of:
                     held[self._class_of[leaf]] += p
             best = max(self.classes, key=lambda name: held[name])
-            return (best, cell.score * min(1.0, held[best])) if held[best] > 0 else None
-        for label in (cell.label, cell.kind):
+            return (best, cell.confidence * min(1.0, held[best])) if held[best] > 0 else None
+        for label in (cell.label, cell.object_type):
             if label in self._class_of:
-                return self._class_of[label], cell.score
+                return self._class_of[label], cell.confidence
         return None
 
 

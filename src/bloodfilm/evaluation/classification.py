@@ -173,7 +173,7 @@ def class_outcomes(
     accepted, right = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
     under = {t: np.asarray([taxonomy.is_under(a, t) for a in atoms]) for t in vocabulary}
     for i, (truth, result) in enumerate(zip(truths, results, strict=True)):
-        guess, confidence[i] = result.label, result.label_score
+        guess, confidence[i] = result.label, result.label_confidence
         if result.probabilities:
             guess, confidence[i] = atoms[int(np.argmax(held[i]))], float(held[i].max())
             own = held[i][under[truth]].sum()

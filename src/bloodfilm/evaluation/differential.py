@@ -1,37 +1,18 @@
-"""Counting: the differential over white cells with its counting error, and what stays undecided."""
+"""The differential count: white cells by class, with counting error, and what stays undecided."""
 
-import math
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from bloodfilm.core.results import CellResult
-from bloodfilm.core.taxonomy import DEFAULT_TAXONOMY, Taxonomy
-
-_Z95 = 1.959963984540054
-
-
-def wilson(count: int, total: int, z: float = _Z95) -> tuple[float, float]:
-    """Return the Wilson score interval of a share, 95 % by default; (0, 1) if nothing was counted.
-
-    It holds the counting error alone: how far a share strays because few cells were counted.
-    Source: E. B. Wilson, JASA 22 (1927) 209-212; as equation (4) in Brown, Cai, DasGupta,
-    Statistical Science 16 (2001) 101-133.
-    """
-    if total <= 0:
-        return 0.0, 1.0
-    share = count / total
-    spread = 1 + z * z / total
-    centre = (share + z * z / (2 * total)) / spread
-    half = z / spread * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    low = 0.0 if count == 0 else max(0.0, centre - half)
-    high = 1.0 if count == total else min(1.0, centre + half)
-    return low, high
+from bloodfilm.core.results import AnalysisRun, CellResult, FieldResult, ModelInfo
+from bloodfilm.core.taxonomy import Taxonomy
+from bloodfilm.evaluation.intervals import wilson_interval
 
 
 @dataclass(frozen=True, slots=True)
 class Proportion:
-    """A count among others, with the share it makes and that share's 95 % interval."""
+    """A count of a total, with the share it makes and that share's 95 % Wilson interval."""
 
     count: int
     total: int
@@ -41,137 +22,191 @@ class Proportion:
 
     @classmethod
     def of(cls, count: int, total: int) -> "Proportion":
-        """Return the share `count` makes of `total` (0 of 0 is 0, anywhere between 0 and 1)."""
-        low, high = wilson(count, total)
+        """Return the share `count` makes of `total`; 0 of 0 is 0, between 0 and 1.
+
+        >>> p = Proportion.of(5, 10)
+        >>> p.share, round(p.low, 4), round(p.high, 4)
+        (0.5, 0.2366, 0.7634)
+        """
+        low, high = wilson_interval(count, total)
         return cls(count, total, count / total if total else 0.0, low, high)
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One name of the differential.
+class DifferentialRow:
+    """One class of the differential.
 
     Attributes:
         name: node of the taxonomy.
         depth: steps below the white cell, which is the first row.
         leaf: whether the tree ends here.
         blast: whether it counts as a blast.
-        share: cells with this name or one below it, among white cells.
-        stopped: cells the model named no more closely than this (for a leaf: all of them).
+        proportion: cells with this name or one below it, among white cells; `None` where the model
+            cannot give this name nor any below it, so that nothing is counted.
+        undecided: cells the model named no more closely than this (for a leaf: all of them).
+        untrained: leaves at or below this node that the model cannot name; a sum over such leaves
+            is a lower limit.
     """
 
     name: str
     depth: int
     leaf: bool
     blast: bool
-    share: Proportion
-    stopped: int
+    proportion: Proportion | None
+    undecided: int
+    untrained: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Differential:
-    """What was counted.
+    """A differential count.
 
     Attributes:
         nucleated: all nucleated cells.
         white: those among them that are white cells: the total of every share.
-        rows: the white cell and the names below it that were met, in tree order.
-        blasts: cells named as a blast or blast equivalent.
-        maybe_blasts: undecided nucleated cells whose name leaves room for a blast.
-        erythroblasts: nucleated red cells, which are no part of the differential.
+        rows: in tree order the white cell, the classes below it that cells were named by, and the
+            leaves that the model cannot name.
+        blasts: cells named as a blast or blast equivalent, among white cells; `None` where the
+            model can name no blast at all.
+        untrained_blasts: kinds of blast the model cannot name; with any, `blasts` is a lower limit.
+        possible_blasts: undecided nucleated cells whose name leaves room for a blast.
+        erythroblasts: nucleated red cells, which are no part of the differential; `None` where the
+            model cannot name them.
         unplaced: nucleated cells not decided to be white cell or erythroblast.
         undecided: nucleated cells whose name is no leaf.
-        flagged: nucleated cells with a flag.
-        other: cells without nucleus, by kind.
+        with_issues: nucleated cells with an issue.
+        other: cells without nucleus, by object type.
     """
 
     nucleated: int
     white: int
-    rows: tuple[Row, ...]
-    blasts: Proportion
-    maybe_blasts: int
-    erythroblasts: int
+    rows: tuple[DifferentialRow, ...]
+    blasts: Proportion | None
+    untrained_blasts: tuple[str, ...]
+    possible_blasts: int
+    erythroblasts: int | None
     unplaced: int
     undecided: int
-    flagged: int
+    with_issues: int
     other: dict[str, int]
 
     @property
     def erythroblasts_per_100(self) -> float | None:
-        """Erythroblasts per 100 white cells, as haematology reports them; `None` without any."""
-        return 100 * self.erythroblasts / self.white if self.white else None
+        """Erythroblasts per 100 white cells, as haematology reports them; `None` if unknown."""
+        if self.erythroblasts is None or not self.white:
+            return None
+        return 100 * self.erythroblasts / self.white
 
-
-def is_nucleated(cell: CellResult, taxonomy: Taxonomy = DEFAULT_TAXONOMY) -> bool:
-    """Whether the detector took a cell for a nucleated one."""
-    nucleated = taxonomy.find("nucleated cell")
-    if nucleated is None:
-        return bool(cell.probabilities)
-    return cell.kind in taxonomy and taxonomy.is_under(cell.kind, nucleated)
+    def to_json(self) -> dict[str, Any]:
+        """Return the count as plain data."""
+        return asdict(self) | {"erythroblasts_per_100": self.erythroblasts_per_100}
 
 
 def differential(
-    cells: Iterable[CellResult], taxonomy: Taxonomy = DEFAULT_TAXONOMY
+    source: AnalysisRun | FieldResult | Iterable[CellResult], model: ModelInfo | None = None
 ) -> Differential:
-    """Count cells by class. Pure: the same cells give the same counts, whatever their order."""
-    stopped: Counter[str] = Counter()
-    other: Counter[str] = Counter()
-    flagged = 0
-    for cell in cells:
-        if is_nucleated(cell, taxonomy):
-            stopped[cell.label] += 1
-            flagged += bool(cell.flags)
-        else:
-            other[cell.kind] += 1
-    unknown = sum(n for name, n in stopped.items() if name not in taxonomy)
-    known = {name: n for name, n in stopped.items() if name in taxonomy}
+    """Count cells by class; the same cells give the same counts, whatever their order.
 
-    def below(node: str | None) -> int:
-        if node is None:
-            return 0
-        return sum(n for name, n in known.items() if taxonomy.is_under(name, node))
+    Args:
+        source: a run, a field, or cells.
+        model: whose taxonomy the labels are nodes of and which classes it can name; the run's own,
+            else one with the default taxonomy that can name every class.
+
+    >>> def found(label: str) -> CellResult:
+    ...     return CellResult((0, 0, 60, 60), 0.9, "nucleated cell", label, 0.95)
+    >>> cells = [found("lymphocyte"), found("lymphocyte"), found("monocyte"), found("neutrophil")]
+    >>> count = differential(cells, ModelInfo({}, untrained_classes=("monoblast",)))
+    >>> [(r.name, r.proportion.count) for r in count.rows if r.leaf and r.proportion]
+    [('monocyte', 1), ('lymphocyte', 2)]
+    >>> [r.name for r in count.rows if r.proportion is None]
+    ['monoblast']
+    """
+    if isinstance(source, AnalysisRun):
+        cells: Iterable[CellResult] = (cell for item in source for cell in item.cells)
+        return _count(cells, model or source.model)
+    cells = source.cells if isinstance(source, FieldResult) else source
+    return _count(cells, model or ModelInfo({}))
+
+
+def _count(cells: Iterable[CellResult], model: ModelInfo) -> Differential:
+    taxonomy, untrained = model.taxonomy, frozenset(model.untrained_classes)
+    labels: Counter[str] = Counter()
+    other: Counter[str] = Counter()
+    with_issues = 0
+    for cell in cells:
+        if cell.object_type == model.classified:
+            labels[cell.label] += 1
+            with_issues += bool(cell.issues)
+        else:
+            other[cell.object_type] += 1
+    known = {name: n for name, n in labels.items() if name in taxonomy}
 
     leaves = set(taxonomy.leaves)
     top = taxonomy.find("white cell") or taxonomy.nodes[0].name
-    red = taxonomy.find("erythroblast")
-    white, total = below(top), sum(stopped.values())
-    erythroblasts = below(red) if red and not taxonomy.is_under(red, top) else 0
+    white, total = _below(known, taxonomy, top), sum(labels.values())
+    erythroblasts = _erythroblasts(known, taxonomy, top, untrained)
     blasts = sum(n for name, n in known.items() if name in taxonomy.blasts)
+    blast_leaves = [name for name in taxonomy.leaves if name in taxonomy.blasts]
+    untrained_blasts = tuple(name for name in blast_leaves if name in untrained)
     undecided = {name: n for name, n in known.items() if name not in leaves}
+    nameless = bool(blast_leaves) and len(untrained_blasts) == len(blast_leaves)
     return Differential(
         nucleated=total,
         white=white,
-        rows=_rows(known, taxonomy, top, white),
-        blasts=Proportion.of(blasts, white),
-        maybe_blasts=sum(
+        rows=_rows(known, taxonomy, (top, white), untrained),
+        blasts=None if nameless and not blasts else Proportion.of(blasts, white),
+        untrained_blasts=untrained_blasts,
+        possible_blasts=sum(
             n
             for name, n in undecided.items()
             if name not in taxonomy.blasts and taxonomy.blasts & set(taxonomy.leaves_under(name))
         ),
         erythroblasts=erythroblasts,
-        unplaced=total - white - erythroblasts,
-        undecided=sum(undecided.values()) + unknown,
-        flagged=flagged,
+        unplaced=total - white - (erythroblasts or 0),
+        undecided=sum(undecided.values()) + total - sum(known.values()),
+        with_issues=with_issues,
         other=dict(sorted(other.items())),
     )
 
 
-def _rows(known: dict[str, int], taxonomy: Taxonomy, top: str, white: int) -> tuple[Row, ...]:
-    """Return the white cell and the nodes below it that cells were counted under, depth first."""
+def _below(known: dict[str, int], taxonomy: Taxonomy, node: str) -> int:
+    return sum(n for name, n in known.items() if taxonomy.is_under(name, node))
+
+
+def _erythroblasts(
+    known: dict[str, int], taxonomy: Taxonomy, top: str, untrained: frozenset[str]
+) -> int | None:
+    node = taxonomy.find("erythroblast")
+    if node is None or taxonomy.is_under(node, top):
+        return 0
+    count = _below(known, taxonomy, node)
+    return None if not count and set(taxonomy.leaves_under(node)) <= untrained else count
+
+
+def _rows(
+    known: dict[str, int], taxonomy: Taxonomy, total: tuple[str, int], untrained: frozenset[str]
+) -> tuple[DifferentialRow, ...]:
+    """Return the top node and those below it that have a count or cannot be named, depth first."""
+    top, white = total
     leaves, rows = set(taxonomy.leaves), []
     waiting = [(top, 0)]
     while waiting:
         name, depth = waiting.pop()
-        count = sum(n for label, n in known.items() if taxonomy.is_under(label, name))
-        if not count:
+        count = _below(known, taxonomy, name)
+        below = taxonomy.leaves_under(name)
+        missing = tuple(leaf for leaf in below if leaf in untrained)
+        if not count and not missing:
             continue
+        nameless = not count and len(missing) == len(below)
         rows.append(
-            Row(
+            DifferentialRow(
                 name=name,
                 depth=depth,
                 leaf=name in leaves,
                 blast=name in taxonomy.blasts,
-                share=Proportion.of(count, white),
-                stopped=known.get(name, 0),
+                proportion=None if nameless else Proportion.of(count, white),
+                undecided=known.get(name, 0),
+                untrained=missing,
             )
         )
         waiting += [(child, depth + 1) for child in reversed(taxonomy.children(name))]

@@ -1,9 +1,11 @@
-"""Percentile intervals by resampling whole groups, because cells of one film are not independent.
+"""Intervals: of a share by Wilson, of any figure by resampling whole groups.
 
-Source: Efron & Tibshirani, An introduction to the bootstrap, 1993, chapter 13; groups are drawn
-with replacement, as many as there are, and every item of a drawn group comes along.
+Groups are resampled because cells of one film are not independent. Source: Efron & Tibshirani, An
+introduction to the bootstrap, 1993, chapter 13; groups are drawn with replacement, as many as there
+are, with every item of a drawn group.
 """
 
+import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +16,32 @@ from bloodfilm.core.errors import ConfigError
 from bloodfilm.core.field import Field
 
 Weights = NDArray[np.intp]
+_Z95 = 1.959963984540054
+
+
+def wilson_interval(count: float, total: float, z: float = _Z95) -> tuple[float, float]:
+    """Return the Wilson score interval of a share, 95 % by default; (0, 1) of nothing.
+
+    It holds the counting error alone: how far a share strays because few were counted.
+    Source: E. B. Wilson, JASA 22 (1927) 209-212; as equation (4) in Brown, Cai, DasGupta,
+    Statistical Science 16 (2001) 101-133.
+
+    Args:
+        count, total: `count` of `total`; fractions stand for effective sample sizes.
+        z: quantile of the normal distribution.
+
+    >>> [round(end, 4) for end in wilson_interval(20, 100)]
+    [0.1334, 0.2888]
+    """
+    if total <= 0:
+        return 0.0, 1.0
+    share = count / total
+    spread = 1 + z * z / total
+    centre = (share + z * z / (2 * total)) / spread
+    half = z / spread * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    low = 0.0 if count == 0 else max(0.0, centre - half)
+    high = 1.0 if count == total else min(1.0, centre + half)
+    return low, high
 
 
 @dataclass(frozen=True)

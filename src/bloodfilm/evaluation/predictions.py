@@ -1,16 +1,16 @@
-"""Results files brought back and laid beside the fields they are of."""
+"""Read results of an analysis and assign them to the fields of a data set."""
 
 import csv
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.field import Field
-from bloodfilm.core.results import AttributeResult, CellResult
+from bloodfilm.core.results import AnalysisRun, AttributeResult, CellResult
 
-_CSV_NEEDS = ("image", "x", "y", "w", "h", "score", "kind", "class", "class_score")
+_REQUIRED = ("image", "x", "y", "w", "h", "score", "class", "class_score")
+_OBJECT_TYPE = ("object_type", "kind")
+"""The column's name, and what version 1 called it."""
 
 ByImage = Mapping[str, Sequence[CellResult]]
 
@@ -21,56 +21,54 @@ def read_predictions(path: Path) -> dict[str, list[CellResult]]:
     Raises:
         DataError: where the file is missing or is neither.
     """
+    if path.suffix.lower() != ".csv":
+        cells: dict[str, list[CellResult]] = {}
+        for result in AnalysisRun.read(path):
+            cells.setdefault(result.path, []).extend(result.cells)
+        return cells
     try:
-        if path.suffix.lower() == ".csv":
-            with path.open(encoding="utf-8-sig", newline="") as file:
-                return _from_csv(path, csv.DictReader(file))
-        return _from_json(path, json.loads(path.read_text(encoding="utf-8")))
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return _from_csv(path, csv.DictReader(file))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, csv.Error):
-        raise DataError(f"{path}: neither cells.csv nor result.json of an analysis") from None
-
-
-def _from_json(path: Path, data: Any) -> dict[str, list[CellResult]]:
-    from bloodfilm.inference.records import field_from_json
-
-    fields = data.get("fields") if isinstance(data, dict) else None
-    if not isinstance(fields, list):
-        raise DataError(f'{path}: no list "fields"; give result.json of an analysis')
-    cells: dict[str, list[CellResult]] = {}
-    for number, item in enumerate(fields):
-        try:
-            field = field_from_json(item)
-        except DataError as error:
-            raise DataError(f"{path}: field {number}: {error}") from None
-        cells.setdefault(field.path, []).extend(field.cells)
-    return cells
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: not cells.csv of an analysis ({error})") from None
 
 
 def _from_csv(path: Path, rows: "csv.DictReader[str]") -> dict[str, list[CellResult]]:
     columns = tuple(rows.fieldnames or ())
-    missing = [name for name in _CSV_NEEDS if name not in columns]
-    if missing:
-        raise DataError(f"{path}: no column {missing[0]!r}; give cells.csv of an analysis")
+    missing = [name for name in _REQUIRED if name not in columns]
+    object_type = next((name for name in _OBJECT_TYPE if name in columns), None)
+    if missing or object_type is None:
+        name = missing[0] if missing else _OBJECT_TYPE[0]
+        raise DataError(f"{path}: no column {name!r}; give cells.csv of an analysis")
     attributes = [c for c in columns if f"{c}_probability" in columns]
     cells: dict[str, list[CellResult]] = {}
     for number, row in enumerate(rows, 2):
         try:
-            cells.setdefault(row["image"], []).append(_csv_cell(row, attributes))
+            found = _csv_cell(row, object_type, attributes)
         except (TypeError, ValueError):
             raise DataError(f"{path}: line {number}: a number is missing or is none") from None
+        cells.setdefault(row["image"], []).append(found)
     return cells
 
 
-def _csv_cell(row: Mapping[str, str], attributes: Iterable[str]) -> CellResult:
-    x, y, w, h, score, sure = (float(row[k]) for k in ("x", "y", "w", "h", "score", "class_score"))
+def _csv_cell(row: Mapping[str, str], object_type: str, attributes: Iterable[str]) -> CellResult:
+    x, y, w, h = (float(row[key]) for key in ("x", "y", "w", "h"))
     answers = {
         name: AttributeResult(row[name] or None, float(row[f"{name}_probability"]), {})
         for name in attributes
         if row[f"{name}_probability"]
     }
-    return CellResult((x, y, w, h), score, row["kind"], row["class"], sure, {}, answers)
+    return CellResult(
+        box=(x, y, w, h),
+        confidence=float(row["score"]),
+        object_type=row[object_type],
+        label=row["class"],
+        label_confidence=float(row["class_score"]),
+        attributes=answers,
+        id=row.get("cell_id") or "",
+    )
 
 
 def align(fields: Sequence[Field], cells: ByImage, source: str) -> list[Sequence[CellResult]]:

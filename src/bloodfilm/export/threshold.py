@@ -44,8 +44,8 @@ def set_threshold(bundle: Path, held: Sequence[SourcedField]) -> float:
         told = Domain(um_per_px=view.um_per_px_y, squeeze=view.squeeze)
         cells = analyzer.analyze(image, item.field.path, told).cells
         boxes = np.array([c.box for c in cells], dtype=np.float64).reshape(-1, 4)
-        kinds = np.array([OBJECT_TYPES.index(c.kind) for c in cells], dtype=np.intp)
-        found.append(Detections(boxes, np.array([c.score for c in cells], dtype=float), kinds))
+        kinds = np.array([OBJECT_TYPES.index(c.object_type) for c in cells], dtype=np.intp)
+        found.append(Detections(boxes, np.array([c.confidence for c in cells], dtype=float), kinds))
         truth = truth_of(item)
         fields.append(
             CanonicalField(image, truth.boxes, truth.kinds, truth.ignore, item.field.region)

@@ -4,15 +4,18 @@ The red cell is the ruler. Where a field holds too few, the view says so and use
 what other fields of the folder show, what the user or the file states, and last an assumption.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bloodfilm.core import issue_codes
 from bloodfilm.core.domain import Domain
 from bloodfilm.core.errors import DataError
+from bloodfilm.core.issue_codes import issue
+from bloodfilm.core.issues import Issue
+from bloodfilm.core.pixels import ScaleSource, ViewRecord
 from bloodfilm.imaging.resample import BACKGROUND, balance, resize, window
 from bloodfilm.imaging.scale import (
     MIN_CELLS,
@@ -49,7 +52,7 @@ class CanonicalView:
         scale_source, squeeze_source: where each comes from: `measured` in this field, `pooled`
             over the folder, `stated` by the user or the file, or `assumed`.
         width, height: of the original, px.
-        note: what the user should know, in plain words; empty if all is well.
+        issues: what to know of scale and squeeze; empty if all is well.
     """
 
     um_per_px_x: float
@@ -61,7 +64,7 @@ class CanonicalView:
     squeeze_source: Source
     width: int
     height: int
-    note: str = ""
+    issues: tuple[Issue, ...] = ()
 
     @property
     def squeeze(self) -> float:
@@ -140,19 +143,51 @@ class CanonicalView:
                 f"the view is of a {self.width} x {self.height} field, the image is {image.shape}"
             )
 
-    def to_json(self) -> dict[str, Any]:
-        """Return all attributes as plain data."""
-        return {**asdict(self), "white_point": list(self.white_point)}
+    def record(self, sharpness: float | None = None) -> ViewRecord:
+        """Return what a result keeps of the view; `sharpness` of the rendered field."""
+        return ViewRecord(
+            um_per_px_x=self.um_per_px_x,
+            um_per_px_y=self.um_per_px_y,
+            scale_source=_TO_RECORD[self.scale_source],
+            aspect_source=_TO_RECORD[self.squeeze_source],
+            confidence=self.confidence,
+            white_point=self.white_point,
+            red_cells=self.red_cells,
+            width=self.width,
+            height=self.height,
+            sharpness=sharpness,
+        )
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "CanonicalView":
-        """Build a view from `to_json` data; keys it does not know are ignored."""
-        known = {f.name: data[f.name] for f in fields(cls) if f.name in data}
-        try:
-            known["white_point"] = tuple(float(v) for v in known["white_point"])
-            return cls(**known)
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"canonical view: {error} is missing or wrong") from None
+    def from_record(cls, record: ViewRecord) -> "CanonicalView":
+        """Return the view that a result was made in."""
+        return cls(
+            um_per_px_x=record.um_per_px_x,
+            um_per_px_y=record.um_per_px_y,
+            white_point=record.white_point,
+            red_cells=record.red_cells,
+            confidence=record.confidence,
+            scale_source=_FROM_RECORD[record.scale_source],
+            squeeze_source=_FROM_RECORD[record.aspect_source],
+            width=record.width,
+            height=record.height,
+        )
+
+
+_TO_RECORD: dict[Source, ScaleSource] = {
+    "measured": "measured",
+    "pooled": "pooled",
+    "stated": "user",
+    "assumed": "assumed",
+}
+_FROM_RECORD: dict[ScaleSource, Source] = {
+    **{name: source for source, name in _TO_RECORD.items()},
+    "metadata": "stated",
+}
+_SETTLE_CODES = {
+    "scale": (issue_codes.SCALE_ASSUMED, issue_codes.SCALE_CONFLICT),
+    "squeeze": (issue_codes.ASPECT_ASSUMED, issue_codes.ASPECT_CONFLICT),
+}
 
 
 def canonical_view(
@@ -173,18 +208,21 @@ def view_of(
     stated = stated or Domain()
     group = pooled.group_for(measurement) if pooled else None
     seen = _observed(measurement, group)
-    notes: list[str] = []
+    issues: list[Issue] = []
     if not measurement.speaks:
-        notes.append(f"too few whole red cells in this field ({measurement.cells})")
+        message = f"too few whole red cells in this field ({measurement.cells})"
+        issues.append(issue(issue_codes.FEW_RED_CELLS, message, red_cells=measurement.cells))
     elif measurement.cells < MIN_CELLS:
-        notes.append(
+        message = (
             f"hardly any whole red cells in this field ({measurement.cells}): scale from "
-            f"{measurement.arcs} arcs of cut or overlapping ones, less sure"
+            f"{measurement.arcs} arcs of cut or overlapping ones, less certain"
         )
-    seen_squeeze = _told_from_square(seen, notes) if seen else None
-    squeeze, squeeze_source = _settle("squeeze", seen_squeeze, stated.squeeze, 1.0, notes)
+        facts = {"red_cells": measurement.cells, "arcs": measurement.arcs}
+        issues.append(issue(issue_codes.FEW_RED_CELLS, message, **facts))
+    seen_squeeze = _told_from_square(seen, issues) if seen else None
+    squeeze, squeeze_source = _settle("squeeze", seen_squeeze, stated.squeeze, 1.0, issues)
     seen_um = RED_CELL_UM / seen.diameter * squeeze**0.5 if seen else None
-    um_y, scale_source = _settle("scale", seen_um, stated.um_per_px, ASSUMED_UM, notes)
+    um_y, scale_source = _settle("scale", seen_um, stated.um_per_px, ASSUMED_UM, issues)
     sources = [s or (seen.source if seen else "assumed") for s in (scale_source, squeeze_source)]
     sure = min(_CONFIDENCE.get(s, seen.confidence if seen else 0.0) for s in sources)
     return CanonicalView(
@@ -197,7 +235,7 @@ def view_of(
         squeeze_source=sources[1],
         width=measurement.width,
         height=measurement.height,
-        note="; ".join(notes),
+        issues=tuple(issues),
     )
 
 
@@ -231,7 +269,7 @@ def _observed(measurement: Measurement, group: Group | None) -> _Seen | None:
     )
 
 
-def _told_from_square(seen: _Seen, notes: list[str]) -> float:
+def _told_from_square(seen: _Seen, issues: list[Issue]) -> float:
     """The squeeze that red cells show, or 1 where so few cells cannot tell it from 1.
 
     Nearly every camera has square pixels, and single red cells are not quite round: a few of
@@ -241,22 +279,29 @@ def _told_from_square(seen: _Seen, notes: list[str]) -> float:
     if abs(np.log(seen.squeeze)) > 2 * error:
         return seen.squeeze
     if abs(seen.squeeze - 1) > 0.05:
-        notes.append(f"squeeze {seen.squeeze:.2f} of {seen.cells} red cells is taken for 1")
+        message = f"squeeze {seen.squeeze:.2f} of {seen.cells} red cells is taken for 1"
+        issues.append(issue(issue_codes.ASPECT_ROUNDED, message, measured=round(seen.squeeze, 3)))
     return 1.0
 
 
 def _settle(
-    name: str, seen: float | None, stated: float | None, assumed: float, notes: list[str]
+    name: str, seen: float | None, stated: float | None, assumed: float, issues: list[Issue]
 ) -> tuple[float, Source | None]:
-    """Value of one quantity, and its source unless it was seen; adds notes on conflicts."""
+    """Value of one quantity, and its source unless it was seen; adds issues on conflicts."""
     unit = " um per px" if name == "scale" else ""
+    missing, conflict = _SETTLE_CODES[name]
     if seen is None:
         if stated is not None:
             return stated, "stated"
-        notes.append(f"{name} is not known: {assumed:g}{unit} is assumed, state the true one")
+        message = f"{name} is not known: {assumed:g}{unit} is assumed, provide the true value"
+        issues.append(issue(missing, message, assumed=assumed))
         return assumed, "assumed"
     if stated is not None and abs(np.log(seen / stated)) > np.log1p(DISAGREEMENT):
-        notes.append(f"the red cells say {name} {seen:.3g}{unit}, {stated:.3g} is stated and used")
+        message = (
+            f"red cells measure {name} {seen:.3g}{unit}, {stated:.3g} was provided and is used"
+        )
+        facts = {"measured": round(seen, 4), "used": stated}
+        issues.append(issue(conflict, message, **facts))
         return stated, "stated"
     return seen, None
 
@@ -265,24 +310,28 @@ def refine(view: CanonicalView, red_cell_boxes: ArrayLike) -> CanonicalView:
     """The view corrected by red-cell boxes (n, 4) that a detector found, in original px.
 
     Uses boxes that neither touch the edge nor each other; with fewer than `MIN_REFINE` the view
-    comes back unchanged. A stated scale or squeeze is only checked, never replaced. The note
-    reports a change or a contradiction.
+    comes back unchanged. A stated scale or squeeze is only checked, never replaced. An
+    issue reports a change or a contradiction.
     """
     boxes = _clear_boxes(np.asarray(red_cell_boxes, dtype=np.float64).reshape(-1, 4), view)
     if len(boxes) < MIN_REFINE:
         return view
     wide, high = np.exp(np.median(np.log(boxes[:, 2:]), axis=0))
-    notes = [view.note] if view.note else []
+    issues = list(view.issues)
     squeeze, um_y = float(wide / high), float(RED_CELL_UM / high)
     off_squeeze, off_scale = squeeze / view.squeeze - 1, um_y / view.um_per_px_y - 1
     spread = float(np.std(np.log(boxes[:, 2] * boxes[:, 3])) / 2)
     keep_scale, keep_squeeze = view.scale_source == "stated", view.squeeze_source == "stated"
     if max(abs(off_squeeze), abs(off_scale)) > 0.02:
         verb = "contradict" if keep_scale or keep_squeeze else "change"
-        notes.append(
+        message = (
             f"{len(boxes)} detected red cells {verb} scale by {off_scale:+.0%} and squeeze by "
             f"{off_squeeze:+.0%}"
         )
+        facts = {"scale_off": round(off_scale, 3), "aspect_off": round(off_squeeze, 3)}
+        held = keep_scale or keep_squeeze
+        code = issue_codes.SCALE_CONFLICT if held else issue_codes.SCALE_CORRECTED
+        issues.append(issue(code, message, **facts))
     um_y = view.um_per_px_y if keep_scale else um_y
     squeeze = view.squeeze if keep_squeeze else squeeze
     return replace(
@@ -293,7 +342,7 @@ def refine(view: CanonicalView, red_cell_boxes: ArrayLike) -> CanonicalView:
         confidence=max(view.confidence, round(confidence(len(boxes), spread), 3)),
         scale_source=view.scale_source if keep_scale else "measured",
         squeeze_source=view.squeeze_source if keep_squeeze else "measured",
-        note="; ".join(notes),
+        issues=tuple(issues),
     )
 
 

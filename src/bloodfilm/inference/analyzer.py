@@ -1,5 +1,6 @@
 """One field in, one result out: view, detect, check the scale, compare stains, crop, read."""
 
+import hashlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,11 +11,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bloodfilm.core import issue_codes
 from bloodfilm.core.boxes import centres, clip, iou
 from bloodfilm.core.detections import Detections
 from bloodfilm.core.domain import Domain
 from bloodfilm.core.errors import BundleError, ConfigError
-from bloodfilm.core.results import CellResult, FieldResult
+from bloodfilm.core.issue_codes import issue
+from bloodfilm.core.issues import Issue
+from bloodfilm.core.results import CellResult, FieldResult, ImageRef, with_ids
 from bloodfilm.imaging.canonical import CanonicalView, refine, view_of
 from bloodfilm.imaging.resample import BACKGROUND
 from bloodfilm.imaging.scale import Measurement, Pooled, measure
@@ -23,10 +27,6 @@ from bloodfilm.imaging.tiles import plan_tiles
 from bloodfilm.inference.aggregate import aggregate
 from bloodfilm.inference.bundle import Bundle
 from bloodfilm.inference.classifier import (
-    CUT,
-    DOUBTED,
-    LIKE_RED,
-    NOVEL,
     CellClassification,
     CellClassifier,
     touches_edge,
@@ -109,6 +109,7 @@ class Analyzer:
         stated: Domain | None = None,
         pooled: Pooled | None = None,
         measurement: Measurement | None = None,
+        sha256: str | None = None,
     ) -> FieldResult:
         """Analyse one field, uint8 RGB (H, W, 3).
 
@@ -118,12 +119,13 @@ class Analyzer:
             stated: what the user or the file says of scale and squeeze.
             pooled: what the fields of its folder show together.
             measurement: of this image, if it has been measured before.
+            sha256: of the file's bytes; of the pixels if left out.
         """
         clock = StageTimer()
         with clock("view"):
             view = view_of(measurement or measure(image), stated, pooled)
         found, sharpness = self._detect(image, view, clock)
-        view, problems, again = self._check_scale(view, found)
+        view, issues, again = self._check_scale(view, found)
         if again:
             found, sharpness = self._detect(image, view, clock)
         found = _in_order(found)
@@ -132,13 +134,13 @@ class Analyzer:
         readings = self._read(image, view, found, clock)
         keep, scores = self._confirm(found, readings)
         found = replace(found, scores=scores)
-        cells = tuple(self._cells(view, found, contrasts, readings, np.flatnonzero(keep)))
-        problems += doubts(view, cells, sharpness)
-        record = {**view.to_json(), "sharpness": _finite(round(sharpness, 2))}
         height, width = image.shape[:2]
-        return FieldResult(
-            str(path), width, height, record, cells, tuple(problems), dict(clock.seconds)
-        )
+        ref = ImageRef(str(path), width, height, sha256 or pixels_sha256(image))
+        listed = self._cells(view, found, contrasts, readings, np.flatnonzero(keep))
+        cells = with_ids(listed, ref.sha256)
+        issues += field_issues(view, cells, sharpness)
+        record = view.record(_finite(round(sharpness, 2)))
+        return FieldResult(ref, record, cells, tuple(issues), dict(clock.seconds))
 
     def _detect(
         self, image: Pixels, view: CanonicalView, clock: "StageTimer"
@@ -191,10 +193,10 @@ class Analyzer:
 
     def _check_scale(
         self, view: CanonicalView, found: Detections
-    ) -> tuple[CanonicalView, list[str], bool]:
+    ) -> tuple[CanonicalView, list[Issue], bool]:
         """Hold the red cells that were found against the view's scale.
 
-        Returns the view to go on with, problems to tell, and whether to detect again.
+        Returns the view to go on with, issues, and whether to detect again.
         """
         red = self._sure_red_cells(found)
         if len(red) < MIN_RED_CELLS:
@@ -204,16 +206,24 @@ class Analyzer:
         off = (seen.um_per_px_y / view.um_per_px_y - 1, seen.um_per_px_x / view.um_per_px_x - 1)
         if max(abs(np.log1p(v)) for v in off) <= np.log1p(SCALE_TOLERANCE):
             return view, [], False
-        says = f"the {len(red)} red cells found say {seen.um_per_px_y:.3g} um per px (squeeze "
-        says += f"{seen.squeeze:.3g})"
+        says = f"the {len(red)} red cells detected measure {seen.um_per_px_y:.3g} um per px "
+        says += f"(squeeze {seen.squeeze:.3g})"
+        facts = {
+            "red_cells": len(red),
+            "measured_um_per_px": round(seen.um_per_px_y, 4),
+            "used_um_per_px": round(view.um_per_px_y, 4),
+        }
         # A folder's scale rests on hundreds of cells; one field of rouleaux must not move it.
         if view.scale_source in ("stated", "pooled"):
             kept = f"the {view.scale_source} {view.um_per_px_y:.3g}"
-            return view, [f"{says}, {kept} is used"], False
+            conflict = issue(issue_codes.SCALE_CONFLICT, f"{says}, {kept} is used", **facts)
+            return view, [conflict], False
         used = refine(view, red)
         was = f"instead of {view.um_per_px_y:.3g} ({view.squeeze:.3g})"
         told = f"{says} {was}: the field was analysed again at that scale"
-        return replace(used, note=view.note), [told], True
+        facts["used_um_per_px"] = round(used.um_per_px_y, 4)
+        corrected = issue(issue_codes.SCALE_CORRECTED, told, **facts)
+        return replace(used, issues=view.issues), [corrected], True
 
     def _kind(self, name: str) -> int:
         """The place of an object type in the graph's output."""
@@ -300,21 +310,18 @@ class Analyzer:
             x, y, w, h = found.boxes[i].tolist()
             name, score = self.kinds[found.type_ids[i]], float(found.scores[i])
             reading = readings.get(i) or CellClassification(name, score)
-            flags = [CUT] if touches_edge((x, y, w, h), view.width, view.height) else []
-            flags += [NOVEL] if reading.novel else []
-            flags += [LIKE_RED] if like_red[i] else []
-            flags += [DOUBTED] if reading.nucleated is not None and reading.nucleated < 0.5 else []
+            at_edge = touches_edge((x, y, w, h), view.width, view.height)
             yield CellResult(
                 box=(x, y, w, h),
-                score=score,
-                kind=name,
+                confidence=score,
+                object_type=name,
                 label=reading.label,
-                label_score=reading.label_score,
+                label_confidence=reading.label_score,
                 probabilities=reading.probabilities,
                 attributes=reading.attributes,
-                flags=tuple(flags),
+                issues=tuple(_cell_issues(reading, at_edge, bool(like_red[i]), contrasts[i])),
                 diameter_um=(w * um_x + h * um_y) / 2,
-                confirmed=reading.nucleated,
+                nucleated_probability=reading.nucleated,
                 stain_contrast=_finite(contrasts[i]),
             )
 
@@ -351,19 +358,48 @@ def measure_sharpness(canonical: Pixels) -> float:
     return float(deviation[0, 0]) ** 2
 
 
-def doubts(view: CanonicalView, cells: tuple[CellResult, ...], sharpness: float) -> list[str]:
+def _cell_issues(
+    reading: CellClassification, at_edge: bool, like_red: bool, contrast: float
+) -> Iterator[Issue]:
+    if at_edge:
+        yield issue(issue_codes.CUT_BY_EDGE, "cut by the edge of the field")
+    if reading.novel:
+        yield issue(issue_codes.UNFAMILIAR, "unlike the cells the model was trained on")
+    if like_red:
+        message = "low stain contrast to neighbouring red cells"
+        fact = round(float(contrast), 3)
+        yield issue(issue_codes.LOW_STAIN_CONTRAST, message, stain_contrast=fact)
+    if reading.nucleated is not None and reading.nucleated < 0.5:
+        message = "low probability of being a nucleated cell"
+        fact = round(reading.nucleated, 4)
+        yield issue(issue_codes.LOW_NUCLEATED_PROBABILITY, message, nucleated_probability=fact)
+
+
+def field_issues(
+    view: CanonicalView, cells: tuple[CellResult, ...], sharpness: float
+) -> list[Issue]:
     """What a reader should know before trusting a field."""
     # Where a sure scale comes from the folder, it does not matter how few red cells are here.
     sources = {view.scale_source, view.squeeze_source}
     settled = sources == {"pooled"} and view.confidence >= SURE_VIEW
-    problems = [view.note] if view.note and not settled else []
-    if view.confidence < SURE_VIEW and not view.note:
-        problems.append(f"the scale is not sure (confidence {view.confidence:.2f})")
+    issues = [] if settled else list(view.issues)
+    if view.confidence < SURE_VIEW and not view.issues:
+        message = f"the scale is uncertain (confidence {view.confidence:.2f})"
+        issues.append(issue(issue_codes.SCALE_UNCERTAIN, message, confidence=view.confidence))
     if sharpness < SHARP_ENOUGH:
-        problems.append(f"blurred: sharpness {sharpness:.1f} is below {SHARP_ENOUGH:g}")
+        message = f"blurred: sharpness {sharpness:.1f} is below {SHARP_ENOUGH:g}"
+        facts = {"sharpness": round(sharpness, 2), "limit": SHARP_ENOUGH}
+        issues.append(issue(issue_codes.LOW_SHARPNESS, message, **facts))
     if not cells:
-        problems.append("nothing found")
-    return problems
+        issues.append(issue(issue_codes.NO_CELLS, "nothing found"))
+    return issues
+
+
+def pixels_sha256(image: Pixels) -> str:
+    """SHA-256 of pixels and their shape, for an image that comes from no file."""
+    digest = hashlib.sha256(repr(image.shape).encode())
+    digest.update(np.ascontiguousarray(image).data)
+    return digest.hexdigest()
 
 
 def _finite(value: float) -> float | None:

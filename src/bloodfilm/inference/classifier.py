@@ -14,10 +14,6 @@ from bloodfilm.imaging.canonical import CanonicalView
 from bloodfilm.imaging.colour_normalisation import normalise
 from bloodfilm.inference.manifest import Manifest
 
-NOVEL = "unlike anything learnt"
-CUT = "cut by the edge"
-LIKE_RED = "absorbs little that the red cells around it do not"
-DOUBTED = "a closer look doubts that it is a nucleated cell"
 EDGE_PX = 1.0
 
 Pixels = NDArray[np.uint8]

@@ -6,17 +6,22 @@ One JSON line a file, in the order of the files: first a line that says what the
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO, overload
+from typing import Any
 
 from bloodfilm.core.errors import ConfigError, DataError
 from bloodfilm.core.files import open_new
-from bloodfilm.core.results import FieldResult
-from bloodfilm.inference.records import FieldFailure, FieldOutcome, field_from_json, to_json_line
+from bloodfilm.core.results import (
+    FieldFailure,
+    FieldOutcome,
+    FieldResult,
+    StoredFields,
+    json_line,
+)
 
-JOURNAL_VERSION = 1
+JOURNAL_VERSION = 2
 
 
 class ResultsLog:
@@ -63,7 +68,7 @@ class ResultsLog:
     @property
     def fields(self) -> Sequence[FieldResult]:
         """The results so far, read from the file as they are asked for."""
-        return LoggedFields(self.path, tuple(self._offsets))
+        return StoredFields(self.path, tuple(self._offsets), lambda line: line["field"])
 
     def close(self) -> None:
         """Bring everything to the disk and close the file."""
@@ -82,7 +87,7 @@ class ResultsLog:
         self.close()
 
     def _write(self, data: Mapping[str, Any]) -> None:
-        line = to_json_line(data).encode() + b"\n"
+        line = json_line(data).encode() + b"\n"
         try:
             # Unbuffered, so that closing after a failure has nothing left to write.
             left = memoryview(line)
@@ -106,10 +111,9 @@ class ResultsLog:
                         f"{self.path}: line {number + 1} is damaged; start anew with --overwrite"
                     ) from None
                 if number == 0:
-                    _same_run(self.path, data, json.loads(to_json_line(head)))
+                    _same_run(self.path, data, json.loads(json_line(head)))
                 elif "failure" in data:
-                    failure = data["failure"]
-                    self.failures.append(FieldFailure(failure["image"], failure["reason"]))
+                    self.failures.append(FieldFailure.from_json(data["failure"]))
                     self.done += 1
                 else:
                     self._offsets.append(end)
@@ -120,42 +124,15 @@ class ResultsLog:
         return end
 
 
-class LoggedFields(Sequence[FieldResult]):
-    """Results read from a journal one by one; only their places in the file are in memory."""
-
-    def __init__(self, path: Path, offsets: tuple[int, ...]) -> None:
-        self._path = path
-        self._offsets = offsets
-
-    def __len__(self) -> int:
-        return len(self._offsets)
-
-    def __iter__(self) -> Iterator[FieldResult]:
-        with self._path.open("rb") as file:
-            for offset in self._offsets:
-                yield _read_at(file, offset)
-
-    @overload
-    def __getitem__(self, index: int) -> FieldResult: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> "LoggedFields": ...
-
-    def __getitem__(self, index: int | slice) -> "FieldResult | LoggedFields":
-        if isinstance(index, slice):
-            return LoggedFields(self._path, self._offsets[index])
-        with self._path.open("rb") as file:
-            return _read_at(file, self._offsets[index])
-
-
-def _read_at(file: BinaryIO, offset: int) -> FieldResult:
-    file.seek(offset)
-    return field_from_json(json.loads(file.readline())["field"])
-
-
 def _same_run(path: Path, found: Any, wanted: Mapping[str, Any]) -> None:
     if not isinstance(found, dict):
-        raise DataError(f"{path}: not the journal of an analysis; start with --overwrite")
+        raise DataError(f"{path}: not the log of an analysis; start with --overwrite")
+    if found.get("journal") != JOURNAL_VERSION:
+        raise ConfigError(
+            f"{path}: log version {found.get('journal')!r}, this program resumes version "
+            f"{JOURNAL_VERSION}; finish the run with the program that started it, or start anew "
+            "with --overwrite"
+        )
     unlike = [k for k in wanted if _identity(found.get(k)) != _identity(wanted[k])]
     if unlike:
         raise ConfigError(

@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 
 from bloodfilm.core.domain import Domain
+from bloodfilm.core.results import FieldFailure, FieldOutcome
 from bloodfilm.imaging.scale import Measurement, Pooled, measure, pool
 from bloodfilm.imaging.sources.image_file import open_image, open_with_notes
 from bloodfilm.inference.analyzer import Analyzer, StageTimer
-from bloodfilm.inference.records import FieldFailure, FieldOutcome
 
 POOL_SAMPLE = 24
 AHEAD = 2
@@ -86,15 +86,20 @@ def _one_field(
         with clock("open"):
             opened = open_with_notes(path)
         result = analyzer.analyze(
-            opened.pixels, path, stated, scale.pooled, scale.measured.get(path)
+            opened.pixels,
+            path,
+            stated,
+            scale.pooled,
+            scale.measured.get(path),
+            opened.sha256,
         )
     except Exception as error:
         # One field must not end a run of thousands; the failure is named in the results.
-        return FieldFailure.of(path, error)
+        return FieldFailure.from_error(path, error)
     return replace(
         result,
-        problems=(*opened.notes, *result.problems),
-        seconds={**clock.seconds, **result.seconds},
+        issues=(*opened.issues, *result.issues),
+        timings={**clock.seconds, **result.timings},
     )
 
 

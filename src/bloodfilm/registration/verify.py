@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bloodfilm.evaluation.intervals import wilson_interval
+
 Floats = NDArray[np.float64]
 Pixels = NDArray[np.uint8]
 
@@ -45,12 +47,8 @@ class AlignmentEvidence:
         if not self.patches:
             return 0.0
         # Patches that overlap are not independent: count what the overlap could hold side by side.
-        n, z = min(self.patches, self.overlap_um2 / PATCH_UM**2), 1.96
-        p = self.agree / self.patches
-        middle = p + z * z / (2 * n)
-        return float(
-            (middle - z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))) / (1 + z * z / n)
-        )
+        n = min(self.patches, self.overlap_um2 / PATCH_UM**2)
+        return wilson_interval(self.agree / self.patches * n, n)[0]
 
 
 def refine(source: Pixels, target: Pixels, matrix: Floats) -> Floats:

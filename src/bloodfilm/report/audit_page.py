@@ -18,7 +18,7 @@ from bloodfilm.core.errors import BloodfilmError
 from bloodfilm.core.files import open_output
 from bloodfilm.imaging.sources.image_file import open_image
 from bloodfilm.report.drawing import Pixels, resized, true_size
-from bloodfilm.report.html import charts
+from bloodfilm.report.html import charts, formatting
 from bloodfilm.report.html.images import ImageBudget, webp
 from bloodfilm.report.html.static_pages import render
 
@@ -83,7 +83,7 @@ def write_audit(
         {
             "name": name,
             "version": __version__,
-            "when": datetime.now().astimezone().strftime("%-d %B %Y, %H:%M"),
+            "when": formatting.date_and_time(datetime.now().astimezone()),
             "counts": counts(findings),
             "facts": dict(facts),
             "groups": groups,
@@ -102,7 +102,7 @@ def write_stats(figures: Mapping[str, Any], path: Path) -> Path:
         "stats.html",
         {
             "version": __version__,
-            "when": datetime.now().astimezone().strftime("%-d %B %Y, %H:%M"),
+            "when": formatting.date_and_time(datetime.now().astimezone()),
             "figures": figures,
             "class_chart": charts.bars(figures["classes"]),
             "patient_chart": charts.bars({k: v["cells"] for k, v in figures["patients"].items()}),

@@ -5,7 +5,6 @@ become `result.json` and `cells.csv`, and `report.html` is written from the firs
 stopped can be resumed, and one folder belongs to one run at a time.
 """
 
-import csv
 import io
 import os
 import time
@@ -24,14 +23,14 @@ from bloodfilm.core.files import atomic_write, open_new, refuse_inputs, remove_l
 from bloodfilm.core.issues import Issue
 from bloodfilm.core.locks import lock_folder
 from bloodfilm.core.progress import CancelledError, NoProgress, Progress, track
-from bloodfilm.core.results import FieldResult
+from bloodfilm.core.results import AnalysisRun, FieldFailure, FieldOutcome, FieldResult
+from bloodfilm.core.results.tables import CellTableWriter
 from bloodfilm.imaging.sources.image_file import find_images
 from bloodfilm.inference.analyzer import Analyzer
 from bloodfilm.inference.bundle import default_bundle, load_bundle
-from bloodfilm.inference.records import AnalysisRun, FieldFailure, FieldOutcome
+from bloodfilm.inference.model_info import model_info
 from bloodfilm.inference.results_log import ResultsLog
 from bloodfilm.inference.runner import analyze_paths
-from bloodfilm.report.tables import cell_columns, cell_row
 from bloodfilm.workflows.outputs import make_folder
 
 RESULT, CELLS, REPORT = "result.json", "cells.csv", "report.html"
@@ -126,12 +125,12 @@ class AnalysisSummary:
             self.failures.append(outcome)
             return
         self.fields += 1
-        self.with_problems += bool(outcome.problems)
+        self.with_problems += outcome.needs_attention
         for cell in outcome.cells:
-            self.kinds[cell.kind] += 1
-            if cell.kind == self.classified:
+            self.kinds[cell.object_type] += 1
+            if cell.object_type == self.classified:
                 self.classes[cell.label] += 1
-        for stage, seconds in outcome.seconds.items():
+        for stage, seconds in outcome.timings.items():
             self.stages[stage] = self.stages.get(stage, 0.0) + seconds
 
     def to_json(self) -> dict[str, Any]:
@@ -228,16 +227,17 @@ def _run(
     summary = AnalysisSummary(job.out, files, bundle.identity(), len(images), classified)
     with ResultsLog(job.out / LOG, head, job.existing == "resume") as log:
         with _open_table(job.out / CELLS_PART) as file:
-            table = csv.writer(file, lineterminator="\n")
-            table.writerow(cell_columns(bundle.schema))
+            table = CellTableWriter(file, bundle.schema)
 
             def add(outcome: FieldOutcome) -> None:
                 summary.add(outcome)
                 if isinstance(outcome, FieldResult):
                     shown = (
-                        c for c in outcome.cells if job.all_cells or c.kind == summary.classified
+                        cell
+                        for cell in outcome.cells
+                        if job.all_cells or cell.object_type == summary.classified
                     )
-                    table.writerows(cell_row(outcome.path, c, bundle.schema) for c in shown)
+                    table.write(outcome.path, shown)
                     file.flush()
 
             for failure in log.failures:
@@ -253,8 +253,7 @@ def _run(
                         progress.report(failed(outcome))
         run = AnalysisRun(
             __version__,
-            bundle.identity(),
-            bundle.manifest,
+            model_info(bundle),
             job.settings,
             log.fields,
             tuple(log.failures),

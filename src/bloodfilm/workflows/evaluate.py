@@ -286,13 +286,15 @@ def _analyse(
                 progress.report(failed(outcome))
         done += len(members)
     sized = [
-        replace(f, width=found[i].width, height=found[i].height) if i in found else f
+        replace(f, width=found[i].image.width, height=found[i].image.height) if i in found else f
         for i, f in enumerate(fields)
     ]
     results: list[Sequence[CellResult]] = [
         found[i].cells if i in found else () for i in range(len(fields))
     ]
-    return Predictions(sized, results, lambda c: c.score >= thresholds[c.kind], failures)
+    return Predictions(
+        sized, results, lambda c: c.confidence >= thresholds[c.object_type], failures
+    )
 
 
 def write_record(path: Path, evaluation: Evaluation) -> None:

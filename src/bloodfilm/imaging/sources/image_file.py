@@ -5,12 +5,13 @@ What is done on the way, always the same way:
 - Transparent pixels are laid over white, which is what empty glass looks like.
 - Grey and palette images become RGB; CMYK is converted.
 - 16-bit pixels are scaled by the depth the file states (PNG sBIT, TIFF MaxSampleValue, JPEG 2000),
-  else by the smallest of 8, 10, 12, 14, 16 bits that holds the brightest pixel, and a note says so.
+  else by the smallest of 8, 10, 12, 14, 16 bits that holds the brightest pixel (an issue says so).
 - Floating-point pixels are read as 0..1 where none exceeds 1, else like integers.
-- Only the first page of a multi-page file is read, and a note says so.
+- Only the first page of a multi-page file is read, and an issue says so.
 """
 
 import glob
+import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -22,7 +23,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bloodfilm.core import issue_codes
 from bloodfilm.core.errors import DataError
+from bloodfilm.core.issue_codes import issue
+from bloodfilm.core.issues import Issue
 from bloodfilm.imaging.headers import BrokenImageError, Header, read_header
 
 MAX_PIXELS = 100_000_000
@@ -35,10 +39,17 @@ READABLE = "PNG, JPEG, TIFF, BMP, WebP and JPEG 2000 are read"
 
 @dataclass(frozen=True, eq=False)
 class OpenedImage:
-    """Pixels uint8 RGB (H, W, 3), and what the reader had to decide, in plain words."""
+    """A decoded image file.
+
+    Attributes:
+        pixels: uint8 RGB (H, W, 3).
+        issues: decisions taken on the way: depth, pages and the like.
+        sha256: of the file's bytes.
+    """
 
     pixels: NDArray[np.uint8]
-    notes: tuple[str, ...] = ()
+    issues: tuple[Issue, ...] = ()
+    sha256: str = ""
 
 
 def open_image(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
@@ -47,7 +58,7 @@ def open_image(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> ND
 
 
 def open_with_notes(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> OpenedImage:
-    """Like `open_image`, with the notes on depth, pages and the like. Raises `DataError`."""
+    """Like `open_image`, with issues (depth, pages and the like) and the file's checksum."""
     path = Path(path)
     data = _read(path, max_pixels)
     try:
@@ -60,11 +71,13 @@ def open_with_notes(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) 
         reason = str(error)
         remedy = "" if "; " in reason else f"; {READABLE}, so convert or copy it again"
         raise DataError(f"{path}: {reason}{remedy}") from None
-    notes: list[str] = []
+    issues: list[Issue] = []
     if header.pages > 1:
-        notes.append(f"{header.pages} pages in the file, only the first is read")
-    pixels = _to_rgb(_to_uint8(raw, header, notes), header)
-    return OpenedImage(_orient(pixels, header.orientation), tuple(notes))
+        message = f"{header.pages} pages in the file, only the first is read"
+        issues.append(issue(issue_codes.FIRST_PAGE_ONLY, message, pages=header.pages))
+    pixels = _to_rgb(_to_uint8(raw, header, issues), header)
+    digest = hashlib.sha256(data).hexdigest()
+    return OpenedImage(_orient(pixels, header.orientation), tuple(issues), digest)
 
 
 def _read(path: Path, max_pixels: int) -> bytes:
@@ -137,19 +150,20 @@ def _decode(data: bytes, header: Header) -> NDArray[np.generic]:
     return decoded
 
 
-def _to_uint8(raw: NDArray[np.generic], header: Header, notes: list[str]) -> NDArray[np.uint8]:
-    """Pixels scaled to 8 bits by their real depth; adds a note whenever that was a decision."""
+def _to_uint8(raw: NDArray[np.generic], header: Header, issues: list[Issue]) -> NDArray[np.uint8]:
+    """Pixels scaled to 8 bits by their real depth; adds an issue whenever that was a decision."""
     if raw.dtype == np.uint8:
         return _array(raw)
     if raw.dtype == np.int8:
         return _array(raw.astype(np.int16) + 128)
     values = np.asarray(raw, dtype=np.float32)
     if not np.isfinite(values).all():
-        notes.append("pixels that are not numbers were set to 0")
+        message = "pixels that are not numbers were set to 0"
+        issues.append(issue(issue_codes.NON_FINITE_PIXELS, message))
         values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
     top = float(values.max())
     if raw.dtype.kind == "f" and top <= 1.0:
-        notes.append("floating-point pixels read as 0..1")
+        issues.append(issue(issue_codes.FLOAT_PIXELS, "floating-point pixels read as 0..1"))
         return _array(np.clip(np.rint(values * 255.0), 0, 255))
     stated = header.significant_bits
     bits = (
@@ -160,7 +174,8 @@ def _to_uint8(raw: NDArray[np.generic], header: Header, notes: list[str]) -> NDA
     if bits == 16 and raw.dtype == np.uint16:
         return _array(raw.astype(np.uint16) >> 8)
     how = "as the file states" if bits == stated else f"judged from the brightest pixel, {top:g}"
-    notes.append(f"pixels scaled as {bits}-bit data ({how})")
+    message = f"pixels scaled as {bits}-bit data ({how})"
+    issues.append(issue(issue_codes.BIT_DEPTH, message, bits=bits))
     return _array(np.clip(values * np.float32(2.0 ** (8 - bits)), 0, 255))
 
 

@@ -1,25 +1,53 @@
-"""Numbers, names and doubts in plain words."""
+"""Numbers, names, dates and issues as text."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from bloodfilm.core import issue_codes
+from bloodfilm.core.pixels import ScaleSource, ViewRecord
 
 # Control characters and the marks that turn the direction of text: in a file name they only
 # mislead, so they are shown by their number instead.
 _MISLEADING = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 
-SUMMARY = {
+SUMMARY: dict[ScaleSource, str] = {
     "measured": "measured on the field’s own red cells",
     "pooled": "taken from the other fields of the folder",
-    "stated": "as stated by the user or the file",
+    "metadata": "taken from the file’s metadata",
+    "user": "provided by the user",
     "assumed": "assumed",
 }
-SOURCES = {
-    "measured": "measured on this field's red cells",
-    "pooled": "taken from the other fields of the folder",
-    "stated": "as stated by the user or the file",
-    "assumed": "assumed",
+SOURCES: dict[ScaleSource, str] = {**SUMMARY, "measured": "measured on this field's red cells"}
+
+ISSUE_TITLES = {
+    issue_codes.CUT_BY_EDGE: "cut by the edge of the field",
+    issue_codes.UNFAMILIAR: "unlike the cells the model was trained on",
+    issue_codes.LOW_STAIN_CONTRAST: "low stain contrast to neighbouring red cells",
+    issue_codes.LOW_NUCLEATED_PROBABILITY: "low probability of being a nucleated cell",
+    issue_codes.UNCODED: "an issue recorded by an earlier version",
 }
+"""What the report calls the issues of cells."""
+
+
+def issue_title(code: str) -> str:
+    """Return what the report calls an issue of cells."""
+    return ISSUE_TITLES.get(code, clean(code.replace("-", " ")))
+
+
+def date_and_time(when: datetime) -> str:
+    """Return a date as `7 March 2025, 09:05`, on every system and in every locale.
+
+    >>> date_and_time(datetime(2025, 3, 7, 9, 5))
+    '7 March 2025, 09:05'
+    """
+    return f"{when.day} {_MONTHS[when.month - 1]} {when.year}, {when:%H:%M}"
+
+
+_MONTHS = (
+    "January", "February", "March", "April", "May", "June", "July", "August", "September",
+    "October", "November", "December",
+)  # fmt: skip
 
 
 def clean(text: object) -> str:
@@ -67,55 +95,49 @@ def a(name: str) -> str:
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
-def unlearnt_classes(names: Sequence[str], blasts: frozenset[str]) -> list[str]:
-    """Say what becomes of cells of classes no example was ever shown of."""
+def untrained_classes(names: Sequence[str], blasts: frozenset[str]) -> list[str]:
+    """Return what becomes of cells of classes without training examples."""
     said = []
     feared = [n for n in names if n in blasts]
     rest = [n for n in names if n not in blasts]
     if feared:
         said.append(
-            f"This model has never seen {listed(map(a, feared), 'or')}. Such a blast will be "
-            "given another name or be flagged; it will not appear in the count of blasts."
+            f"This model was not trained on {listed(map(a, feared), 'or')}. Such a blast will get "
+            "another name or an issue; it will not appear in the count of blasts."
         )
     if rest:
         also = "also " if feared else ""
         said.append(
-            f"This model has {also}never seen {listed(map(a, rest), 'or')}. Such a cell will be "
-            "given another name or be flagged."
+            f"This model was {also}not trained on {listed(map(a, rest), 'or')}. Such a cell will "
+            "get another name or an issue."
         )
     return said
 
 
-def unlearnt_attributes(titles: Sequence[str]) -> list[str]:
-    """Say that the report is silent on attributes no example was ever shown of."""
+def untrained_attributes(titles: Sequence[str]) -> list[str]:
+    """Return that nothing is reported on attributes without training examples."""
     if not titles:
         return []
     return [
-        f"This model has never learnt to judge {listed(titles, 'or')}. Nothing is reported on "
+        f"This model was not trained to judge {listed(titles, 'or')}. Nothing is reported on "
         f"{'it' if len(titles) == 1 else 'them'}, which does not mean normal or absent."
     ]
 
 
-def view_words(view: Mapping[str, Any]) -> tuple[str, bool]:
-    """Return what is known of a field's scale and squeeze, and whether that is cause for doubt."""
-    x, y = view.get("um_per_px_x"), view.get("um_per_px_y")
-    if not isinstance(x, int | float) or not isinstance(y, int | float) or x <= 0 or y <= 0:
-        return "Scale unknown.", True
-    scale = str(view.get("scale_source", "assumed"))
-    shape = str(view.get("squeeze_source", scale))
-    red = view.get("red_cells")
-    on = f" ({many(int(red), 'red cell')} found)" if isinstance(red, int | float) else ""
-    sure = view.get("confidence")
-    text = f"{x:.3f} × {y:.3f} µm per pixel, {SOURCES.get(scale, clean(scale))}{on}. "
-    squeeze = y / x
-    if abs(squeeze - 1) < 0.03:
+def describe_view(view: ViewRecord) -> tuple[str, bool]:
+    """Return a field's scale and aspect ratio in words, and whether they are in doubt."""
+    scale, shape = view.scale_source, view.aspect_source
+    found = f" ({many(view.red_cells, 'red cell')} found)"
+    text = (
+        f"{view.um_per_px_x:.3f} × {view.um_per_px_y:.3f} µm per pixel, {SOURCES[scale]}{found}. "
+    )
+    ratio = view.pixel_aspect_ratio
+    if abs(ratio - 1) < 0.03:
         text += "Not squeezed"
-    elif squeeze < 1:
-        text += f"Squeezed to {percent(squeeze)} of its width"
+    elif ratio < 1:
+        text += f"Squeezed to {percent(ratio)} of its width"
     else:
-        text += f"Squeezed to {percent(1 / squeeze)} of its height"
-    text += f", {SOURCES.get(shape, clean(shape))}." if shape != scale else "."
-    if isinstance(sure, int | float):
-        text += f" Confidence {sure:.2f}."
-    doubtful = "assumed" in (scale, shape) or (isinstance(sure, int | float) and sure < 0.5)
-    return text, doubtful
+        text += f"Squeezed to {percent(1 / ratio)} of its height"
+    text += f", {SOURCES[shape]}." if shape != scale else "."
+    text += f" Confidence {view.confidence:.2f}."
+    return text, "assumed" in (scale, shape) or view.confidence < 0.5

@@ -14,7 +14,7 @@ _ALTERNATIVES = 3
 def wanted_cells(facts: ReportMetadata, room: int) -> list[set[int]]:
     """Choose, per field, the cells to picture: all if there is room, else the doubtful first."""
     every = [
-        (not (facts.undecided(cell) or cell.flags), number, place)
+        (not (facts.undecided(cell) or cell.issues), number, place)
         for number, brief in enumerate(facts.fields)
         for place, cell in brief.cells
     ]
@@ -26,12 +26,12 @@ def wanted_cells(facts: ReportMetadata, room: int) -> list[set[int]]:
 
 def gallery(facts: ReportMetadata) -> dict[str, Any]:
     """Return what the page's script needs to show, filter and sort the cells."""
-    taxonomy, manifest = facts.taxonomy, facts.run.manifest
+    taxonomy, model = facts.run.model.taxonomy, facts.run.model
     labels = {cell.label for cell in facts.cells}
     names = [*taxonomy.names, *sorted(labels - set(taxonomy.names))]
-    known_flags = sorted({flag for cell in facts.cells for flag in cell.flags})
+    found = sorted({issue.code for cell in facts.cells for issue in cell.issues})
     index = {name: place for place, name in enumerate(names)}
-    flag_index = {flag: place for place, flag in enumerate(known_flags)}
+    issue_index = {code: place for place, code in enumerate(found)}
     return {
         "names": [
             {
@@ -49,14 +49,14 @@ def gallery(facts: ReportMetadata) -> dict[str, Any]:
             {
                 "title": formatting.clean(a.title),
                 "values": [formatting.clean(v) for v in a.values],
-                "learnt": a.name not in manifest.untrained.attributes,
+                "trained": a.name not in model.untrained_attributes,
             }
-            for a in facts.schema.attributes
+            for a in facts.run.model.schema.attributes
         ],
-        "flags": [formatting.clean(f) for f in known_flags],
+        "issues": [formatting.issue_title(code) for code in found],
         "fields": [brief.name for brief in facts.fields],
         "cells": [
-            _cell(facts, cell, (number + 1, place + 1), index, flag_index)
+            _cell(facts, cell, (number + 1, place + 1), index, issue_index)
             for number, brief in enumerate(facts.fields)
             for place, cell in brief.cells
         ],
@@ -68,15 +68,16 @@ def _cell(
     cell: CellResult,
     at: tuple[int, int],
     index: Mapping[str, int],
-    flag_index: Mapping[str, int],
+    issue_index: Mapping[str, int],
 ) -> list[Any]:
     """One cell, as the page's script reads it.
 
-    Field, place, box, score, name, its probability, others, attributes, flags, um, stain contrast.
+    Field, place, box, confidence, name, its probability, others, attributes, issues, um, stain
+    contrast.
     """
     others = sorted(cell.probabilities.items(), key=lambda item: (-item[1], item[0]))
     attributes: list[Any] = []
-    for attribute in facts.schema.attributes:
+    for attribute in facts.run.model.schema.attributes:
         answer = cell.attributes.get(attribute.name)
         if answer is None or (answer.value is None and answer.probability <= 0):
             attributes.append(0)
@@ -89,12 +90,12 @@ def _cell(
     return [
         *at,
         [round(v, 1) for v in cell.box],
-        round(cell.score, 3),
+        round(cell.confidence, 3),
         index[cell.label],
-        round(cell.label_score, 3),
+        round(cell.label_confidence, 3),
         [[index[n], round(p, 3)] for n, p in others[:_ALTERNATIVES] if n in index and p >= 0.005],
         attributes,
-        [flag_index[f] for f in cell.flags],
+        sorted({issue_index[issue.code] for issue in cell.issues}),
         None if cell.diameter_um is None else round(cell.diameter_um, 1),
         None if cell.stain_contrast is None else round(cell.stain_contrast, 2),
     ]

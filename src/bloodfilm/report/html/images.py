@@ -1,12 +1,11 @@
-"""Pictures inside the page: WebP as base64, as small as the number of fields asks, within a budget.
+"""Images embedded in the report: WebP as base64, sized by the number of fields, within a budget.
 
-Nothing is taken over the budget: what no longer fits is left out, and the page says so.
+The budget is never exceeded: what no longer fits is left out, and the page says so.
 """
 
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import cv2
 import numpy as np
@@ -87,8 +86,8 @@ class Embedder:
 
     def take(self, result: FieldResult, wanted: set[int]) -> EmbeddedImage:
         """Picture a field and the wanted cells of it (by place), as far as the budget goes."""
-        squeeze = squeeze_of(result.view)
-        size = true_size(result.width, result.height, squeeze, self.field_side)
+        ratio = result.view.pixel_aspect_ratio
+        size = true_size(result.image.width, result.image.height, ratio, self.field_side)
         fields_full = self._fields.left < 1
         if fields_full and not wanted:
             return EmbeddedImage(None, *size, why=_FULL)
@@ -97,7 +96,7 @@ class Embedder:
         except (BloodfilmError, OSError, ValueError) as error:
             why = " ".join(str(error).split())
             return EmbeddedImage(None, *size, why=f"the picture could not be read again: {why}")
-        if image.shape[:2] != (result.height, result.width):
+        if image.shape[:2] != (result.image.height, result.image.width):
             why = "the file has changed since the analysis: its size is another one"
             return EmbeddedImage(None, *size, why=why)
         picture = None if fields_full else self._fields.take(webp(resized(image, size)))
@@ -110,10 +109,7 @@ class Embedder:
         crops: dict[int, str] = {}
         if not wanted:
             return crops
-        try:
-            view = CanonicalView.from_json(result.view)
-        except BloodfilmError:
-            return crops
+        view = CanonicalView.from_record(result.view)
         centres = [_centre(result.cells[place]) for place in wanted]
         pictures = view.crops(image, centres, self.cell_side, self.window_um / self.cell_side)
         for place, crop in zip(wanted, pictures, strict=True):
@@ -124,17 +120,6 @@ class Embedder:
 
 
 _FULL = "left out: the pictures in this report had reached their limit"
-
-
-def squeeze_of(view: Mapping[str, Any]) -> float:
-    """Width / height of a round cell in the file, as the view has it; 1 if it does not say."""
-    x, y = _number(view, "um_per_px_x"), _number(view, "um_per_px_y")
-    return y / x if x > 0 and y > 0 else 1.0
-
-
-def _number(view: Mapping[str, Any], key: str) -> float:
-    value = view.get(key)
-    return float(value) if isinstance(value, int | float) else 0.0
 
 
 def _centre(cell: CellResult) -> tuple[float, float]:

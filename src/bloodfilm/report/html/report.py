@@ -1,4 +1,4 @@
-"""Write `report.html`: one file that needs nothing else, for a person who will doubt it."""
+"""Write `report.html`: a self-contained HTML report for review."""
 
 import base64
 import hashlib
@@ -10,19 +10,19 @@ from typing import Any
 
 from bloodfilm.core.files import atomic_write
 from bloodfilm.core.progress import NoProgress, Progress, track
+from bloodfilm.core.results import AnalysisRun
+from bloodfilm.core.results.tables import describe_columns
 from bloodfilm.inference.fusion import ScoreFusion
 from bloodfilm.report.html import formatting, sections
 from bloodfilm.report.html.gallery import crops_of, gallery, script_json, wanted_cells
 from bloodfilm.report.html.images import BUDGET, Embedder
 from bloodfilm.report.html.palette import legend
 from bloodfilm.report.html.sections import FieldSection, ReportMetadata
-from bloodfilm.report.run import Run
-from bloodfilm.report.tables import describe_columns
 
 
 def write_report(
-    run: Run,
-    out_dir: Path,
+    run: AnalysisRun,
+    out_dir: str | Path,
     *,
     when: datetime | None = None,
     budget: int = BUDGET,
@@ -31,16 +31,15 @@ def write_report(
     """Write `out_dir/report.html` and return its path.
 
     Args:
-        run: the analysis. Images are opened again for their pictures; one that is missing by now
-            is reported as such.
-        out_dir: made if missing.
-        when: the time the report bears; now if left out. The rest follows from the run alone.
-        budget: most characters of embedded pictures.
-        progress: follows the fields whose pictures are made.
+        run: the analysis. Images are opened again to be embedded; a missing one is reported as
+            such.
+        out_dir: the folder; made if missing.
+        when: the time to print; now if left out. Everything else follows from the run alone.
+        budget: maximum number of characters of embedded images.
+        progress: follows the fields whose images are embedded.
     """
     facts = ReportMetadata(run)
-    reader = run.manifest.classifier
-    embedder = Embedder(len(facts.fields), len(facts.cells), reader.size * reader.um_per_px, budget)
+    embedder = Embedder(len(facts.fields), len(facts.cells), run.model.crop_um, budget)
     wanted = wanted_cells(facts, embedder.room_for_cells)
     chosen_of = zip(run.fields, wanted, strict=True)
     followed = track(chosen_of, progress or NoProgress(), "report", len(facts.fields))
@@ -58,43 +57,41 @@ def write_report(
 def _context(
     facts: ReportMetadata, fields: list[FieldSection], embedder: Embedder, when: datetime
 ) -> dict[str, Any]:
-    run, manifest, counted = facts.run, facts.run.manifest, facts.differential
+    run, model, counted = facts.run, facts.run.model, facts.differential
     crops = crops_of([f.picture.crops for f in fields])
     labels = {cell.label for cell in facts.cells}
-    titles = {a.name: a.title for a in facts.schema.attributes}
+    titles = {a.name: a.title for a in model.schema.attributes}
     return {
-        "when": when.strftime("%-d %B %Y, %H:%M"),
+        "when": formatting.date_and_time(when),
         "when_iso": when.isoformat(timespec="seconds"),
         "version": run.version,
-        "identity": run.bundle,
-        "manifest": manifest,
+        "model": model,
         "settings": sections.flat(run.settings),
-        "metrics": sections.flat(manifest.metrics),
+        "metrics": sections.flat(model.metrics),
         "counted": counted,
         "bars": sections.bars(facts),
         "axis": formatting.percent(sections.axis(counted.rows)),
         "axis_half": formatting.percent(sections.axis(counted.rows) / 2),
-        "blasts_unlearnt": [n for n in manifest.untrained.classes if n in facts.taxonomy.blasts],
         "attribute_table": sections.attribute_table(facts),
-        "learnt": facts.learnt,
-        "unlearnt_classes": formatting.unlearnt_classes(
-            manifest.untrained.classes, facts.taxonomy.blasts
+        "trained": model.trained_attributes,
+        "untrained_classes": formatting.untrained_classes(
+            model.untrained_classes, model.taxonomy.blasts
         ),
-        "unlearnt_attributes": formatting.unlearnt_attributes(
-            [titles[n] for n in manifest.untrained.attributes]
+        "untrained_attributes": formatting.untrained_attributes(
+            [titles[n] for n in model.untrained_attributes]
         ),
         "scale": sections.scale_summary(facts),
-        "flags": sections.flags(facts),
+        "issues": sections.issue_counts(facts),
         "failures": [(formatting.clean(f.path), formatting.clean(f.reason)) for f in run.failures],
         "fields": fields,
         "folder": facts.folder,
         "pictured": sum(f.picture.picture is not None for f in fields),
-        "problem_fields": [f for f in fields if f.problems],
+        "issue_fields": [f for f in fields if f.issues],
         "crops_left_out": counted.nucleated - len(crops),
         "window_um": embedder.window_um,
         "least_contrast": ScoreFusion().contrast,
-        "legend": legend(labels, facts.taxonomy),
-        "columns": describe_columns(facts.schema),
+        "legend": legend(labels, model.taxonomy),
+        "columns": describe_columns(model.schema),
         "gallery_json": script_json(gallery(facts)),
         "crops_json": script_json(crops),
     }

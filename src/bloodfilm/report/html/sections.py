@@ -1,25 +1,23 @@
-"""What the page says, as plain data for the template: counts, doubts, fields."""
+"""The sections of the report as plain data for the template: counts, issues, fields."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from bloodfilm.core.attributes import Attribute, Schema
-from bloodfilm.core.results import CellResult, FieldResult
-from bloodfilm.core.taxonomy import Taxonomy
+from bloodfilm.core.attributes import Attribute
+from bloodfilm.core.pixels import ViewRecord
+from bloodfilm.core.results import AnalysisRun, CellResult, FieldResult
 from bloodfilm.evaluation.differential import (
     Differential,
+    DifferentialRow,
     Proportion,
-    Row,
     differential,
-    is_nucleated,
 )
 from bloodfilm.report.html import formatting
-from bloodfilm.report.html.images import EmbeddedImage, squeeze_of
+from bloodfilm.report.html.images import EmbeddedImage
 from bloodfilm.report.html.palette import CellStyle, ink
-from bloodfilm.report.run import Run
 
 _AXES = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 
@@ -42,21 +40,21 @@ class ReportSummary:
     Attributes:
         path: of the image.
         name: the path below the folder that all images share, fit to be shown.
-        view: the canonical view's record.
-        cells: place in the result and cell, nucleated ones only.
+        view: scale, aspect ratio and white point.
+        cells: index in the result and cell, nucleated ones only.
     """
 
     path: str
     name: str
-    view: Mapping[str, Any]
+    view: ViewRecord
     cells: tuple[tuple[int, CellResult], ...]
 
 
 @dataclass(frozen=True)
 class ReportMetadata:
-    """The run with what every part of the page asks of it."""
+    """The run with what several sections of the report need of it."""
 
-    run: Run
+    run: AnalysisRun
 
     @cached_property
     def fields(self) -> tuple[ReportSummary, ...]:
@@ -78,60 +76,53 @@ class ReportMetadata:
         return tuple(cell for brief in self.fields for _, cell in brief.cells)
 
     @cached_property
-    def taxonomy(self) -> Taxonomy:
-        """The tree of the bundle."""
-        return self.run.manifest.taxonomy
-
-    @cached_property
-    def schema(self) -> Schema:
-        """The attributes of the bundle."""
-        return self.run.manifest.attributes
-
-    @cached_property
     def differential(self) -> Differential:
         """Counts over all fields."""
-        return differential((c for f in self.run.fields for c in f.cells), self.taxonomy)
-
-    @cached_property
-    def learnt(self) -> tuple[Attribute, ...]:
-        """The attributes the bundle's model can judge."""
-        unlearnt = self.run.manifest.untrained.attributes
-        return tuple(a for a in self.schema.attributes if a.name not in unlearnt)
+        return differential(self.run)
 
     def nucleated(self, result: FieldResult) -> Iterator[tuple[int, CellResult]]:
-        """Yield place and cell of the nucleated cells of a field."""
+        """Yield index and cell of the nucleated cells of a field."""
         for place, cell in enumerate(result.cells):
-            if is_nucleated(cell, self.taxonomy):
+            if cell.object_type == self.run.model.classified:
                 yield place, cell
 
     def undecided(self, cell: CellResult) -> bool:
         """Whether a cell's name is no leaf."""
-        return cell.label not in self.taxonomy or bool(self.taxonomy.children(cell.label))
+        taxonomy = self.run.model.taxonomy
+        return cell.label not in taxonomy or bool(taxonomy.children(cell.label))
 
     def ink(self, label: str) -> CellStyle:
         """How cells of that name are drawn."""
-        return ink(label, self.taxonomy)
+        return ink(label, self.run.model.taxonomy)
 
 
 @dataclass(frozen=True)
 class BarRow:
-    """One line of the differential; lengths in percent of the axis."""
+    """One line of the differential; lengths in percent of the axis.
+
+    Attributes:
+        counted: false where the model cannot name the class, so there is no count.
+        lower_limit: the model cannot name a class below this one, so the sum is a lower limit.
+    """
 
     name: str
     depth: int
     kind: str
     colour: str
-    count: int
-    share: str
-    interval: str
-    length: float
-    low: float
-    high: float
+    count: int = 0
+    share: str = ""
+    interval: str = ""
+    length: float = 0.0
+    low: float = 0.0
+    high: float = 0.0
+    counted: bool = True
+    lower_limit: bool = False
 
 
-def axis(rows: Sequence[Row]) -> float:
+def axis(rows: Sequence[DifferentialRow]) -> float:
     """Return the share at the right end of the chart: round, and no interval beyond it."""
-    longest = max((r.share.high for r in rows if r.depth), default=1.0)
+    shares = (r.proportion for r in rows if r.depth)
+    longest = max((share.high for share in shares if share), default=1.0)
     return next(end for end in _AXES if longest <= end or end == 1.0)
 
 
@@ -142,23 +133,27 @@ def bars(facts: ReportMetadata) -> list[BarRow]:
     lines = []
     for row in counted.rows:
         kind = "leaf" if row.leaf else "total" if row.depth == 0 else "sum"
-        lines.append(_bar(row.name, row.depth, kind, facts.ink(row.name).colour, row.share, end))
-        if not row.leaf and row.stopped:
-            share = Proportion.of(row.stopped, row.share.total)
-            name = f"{row.name}, not named more closely"
-            lines.append(
-                _bar(name, row.depth + 1, "stopped", facts.ink(row.name).colour, share, end)
+        colour = facts.ink(row.name).colour
+        if row.proportion is None:
+            lines.append(BarRow(row.name, row.depth, kind, colour, counted=False))
+            continue
+        lines.append(_bar(row, kind, colour, row.proportion, end))
+        if not row.leaf and row.undecided:
+            share = Proportion.of(row.undecided, row.proportion.total)
+            stopped = replace(
+                row, name=f"{row.name}, not named more closely", depth=row.depth + 1, untrained=()
             )
+            lines.append(_bar(stopped, "stopped", colour, share, end))
     return lines
 
 
-def _bar(name: str, depth: int, kind: str, colour: str, share: Proportion, end: float) -> BarRow:
+def _bar(row: DifferentialRow, kind: str, colour: str, share: Proportion, end: float) -> BarRow:
     def place(value: float) -> float:
         return round(100 * min(value / end, 1.0), 2)
 
     return BarRow(
-        name=name,
-        depth=depth,
+        name=row.name,
+        depth=row.depth,
         kind=kind,
         colour=colour,
         count=share.count,
@@ -167,6 +162,7 @@ def _bar(name: str, depth: int, kind: str, colour: str, share: Proportion, end: 
         length=place(share.share),
         low=place(share.low),
         high=place(share.high),
+        lower_limit=bool(row.untrained) and kind == "sum",
     )
 
 
@@ -183,17 +179,17 @@ class AttributeAnswer:
 def attribute_table(
     facts: ReportMetadata,
 ) -> list[tuple[str, CellStyle, int, list[AttributeAnswer]]]:
-    """Return, per class met (in tree order), the answers for every attribute learnt."""
+    """Return, per class met (in tree order), the answers for every trained attribute."""
     cells: dict[str, list[CellResult]] = {}
     for cell in facts.cells:
         cells.setdefault(cell.label, []).append(cell)
-    order = {name: place for place, name in enumerate(facts.taxonomy.names)}
+    order = {name: place for place, name in enumerate(facts.run.model.taxonomy.names)}
     return [
         (
             label,
             facts.ink(label),
             len(cells[label]),
-            [_answer(a, cells[label]) for a in facts.learnt],
+            [_answer(a, cells[label]) for a in facts.run.model.trained_attributes],
         )
         for label in sorted(cells, key=lambda name: (order.get(name, len(order)), name))
     ]
@@ -210,27 +206,29 @@ def _answer(attribute: Attribute, cells: Sequence[CellResult]) -> AttributeAnswe
     return AttributeAnswer(value, formatting.percent(tally[value] / sure), sure, parts)
 
 
-def flags(facts: ReportMetadata) -> list[tuple[str, int]]:
-    """Return every flag given to a nucleated cell with how often, commonest first."""
-    tally = Counter(flag for cell in facts.cells for flag in cell.flags)
-    return sorted(tally.items(), key=lambda item: (-item[1], item[0]))
+def issue_counts(facts: ReportMetadata) -> list[tuple[str, int]]:
+    """Return every issue of nucleated cells with how often it occurs, most frequent first."""
+    tally = Counter(
+        code for cell in facts.cells for code in sorted({issue.code for issue in cell.issues})
+    )
+    found = sorted(tally.items(), key=lambda item: (-item[1], item[0]))
+    return [(formatting.issue_title(code), n) for code, n in found]
 
 
 def scale_summary(facts: ReportMetadata) -> list[str]:
-    """Return, in a sentence or two, where scales came from and how they spread."""
-    fields = facts.fields
-    if not fields:
+    """Return, in a sentence or two, where scales come from and how they spread."""
+    views = [f.view for f in facts.fields]
+    if not views:
         return []
-    tally = Counter(str(f.view.get("scale_source", "assumed")) for f in fields)
-    order = (*formatting.SOURCES, *sorted(set(tally) - set(formatting.SOURCES)))
+    tally = Counter(view.scale_source for view in views)
     parts = [
-        f"{formatting.SUMMARY.get(s, formatting.clean(s))} in {formatting.many(tally[s], 'field')}"
-        for s in order
-        if tally[s]
+        f"{text} in {formatting.many(tally[source], 'field')}"
+        for source, text in formatting.SUMMARY.items()
+        if tally[source]
     ]
     said = [f"The scale was {formatting.listed(parts)}."]
-    squeezes = [squeeze_of(f.view) for f in fields]
-    low, high = min(squeezes), max(squeezes)
+    ratios = [view.pixel_aspect_ratio for view in views]
+    low, high = min(ratios), max(ratios)
     if low < 0.97 or high > 1.03:
         same = high - low < 0.005
         span = f"{low:.2f}" if same else f"{low:.2f} to {high:.2f}"
@@ -240,8 +238,8 @@ def scale_summary(facts: ReportMetadata) -> list[str]:
         )
     if tally["assumed"]:
         said.append(
-            "Where the scale is assumed, every size in µm is a guess, and cells were read at a "
-            "size the model may not know: doubt their names."
+            "Where the scale is assumed, every size in µm is a guess, and cells were classified at "
+            "a size the model may not know: doubt their names."
         )
     return said
 
@@ -271,12 +269,12 @@ class FieldSection:
     name: str
     cells: int
     undecided: int
-    flagged: int
+    with_issues: int
     counts: list[tuple[str, CellStyle, int]]
     view: str
     view_doubtful: bool
     squeezed: bool
-    problems: list[str]
+    issues: list[str]
     picture: EmbeddedImage
     boxes: list[DrawnBox]
     others: str
@@ -290,27 +288,27 @@ def field_part(
     """Return what the page shows of one field."""
     nucleated = list(facts.nucleated(result))
     tally = Counter(cell.label for _, cell in nucleated)
-    order = {name: place for place, name in enumerate(facts.taxonomy.names)}
-    view, doubtful = formatting.view_words(result.view)
+    order = {name: place for place, name in enumerate(facts.run.model.taxonomy.names)}
+    view, doubtful = formatting.describe_view(result.view)
     font = max(11.0, round(picture.width / 80, 1))
     places = {place for place, _ in nucleated}
     others = [c for place, c in enumerate(result.cells) if place not in places]
-    fx, fy = picture.width / max(result.width, 1), picture.height / max(result.height, 1)
+    fx, fy = picture.width / result.image.width, picture.height / result.image.height
     shown = picture.picture is not None
     return FieldSection(
         number=number,
         name=facts.fields[number - 1].name,
         cells=len(nucleated),
         undecided=sum(facts.undecided(cell) for _, cell in nucleated),
-        flagged=sum(bool(cell.flags) for _, cell in nucleated),
+        with_issues=sum(bool(cell.issues) for _, cell in nucleated),
         counts=[
             (label, facts.ink(label), tally[label])
             for label in sorted(tally, key=lambda name: (order.get(name, len(order)), name))
         ],
         view=view,
         view_doubtful=doubtful,
-        squeezed=abs(squeeze_of(result.view) - 1) >= 0.03,
-        problems=[formatting.clean(p) for p in result.problems],
+        squeezed=abs(result.view.pixel_aspect_ratio - 1) >= 0.03,
+        issues=[formatting.clean(issue.message) for issue in result.issues],
         picture=picture,
         boxes=[_drawn(facts, p, c, (fx, fy, picture.width, font)) for p, c in nucleated]
         if shown
@@ -332,7 +330,7 @@ def _drawn(
     return DrawnBox(
         cell=place + 1,
         label=cell.label,
-        title=f"{cell.label}, {cell.label_score:.2f}" + "".join(f"; {f}" for f in cell.flags),
+        title=f"{cell.label}, {cell.label_confidence:.2f}" + "".join(f"; {i}" for i in cell.issues),
         ink=facts.ink(cell.label),
         x=round(left, 1),
         y=round(top, 1),

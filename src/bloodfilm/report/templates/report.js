@@ -2,8 +2,8 @@
 (() => {
   const $ = (id) => document.getElementById(id);
   const data = JSON.parse($("data").textContent);
-  // A cell: [field, place, box, score, name, probability, others, attributes, flags, um, stain].
-  const FIELD = 0, PLACE = 1, BOX = 2, NAME = 4, P = 5, OTHERS = 6, ATTRS = 7, FLAGS = 8, UM = 9, STAIN = 10;
+  // A cell: [field, place, box, confidence, name, probability, others, attributes, issues, um, stain].
+  const FIELD = 0, PLACE = 1, BOX = 2, NAME = 4, P = 5, OTHERS = 6, ATTRS = 7, ISSUES = 8, UM = 9, STAIN = 10;
   const PAGE = 60;
   let crops = null, shown = data.cells, page = 0, waiting = true;
 
@@ -37,16 +37,16 @@
     data.attributes.forEach((attribute, i) => {
       const answer = cell[ATTRS][i];
       const item = el("li");
-      if (!attribute.learnt) item.className = "unlearnt";
+      if (!attribute.trained) item.className = "untrained";
       else if (!answer || !answer[2]) item.className = "unsure";
       let text = answer ? "" : "not given";
-      if (!attribute.learnt) text = "not learnt";
+      if (!attribute.trained) text = "not trained";
       else if (answer) {
         const value = attribute.values[answer[0]] || "?";
         text = answer[2] ? value : `not sure (${value})`;
       }
       item.append(el("span", "what", attribute.title), " ", el("span", "chip", text), " ");
-      item.append(el("span", "p", attribute.learnt && answer ? answer[1].toFixed(2) : ""));
+      item.append(el("span", "p", attribute.trained && answer ? answer[1].toFixed(2) : ""));
       list.append(item);
     });
     return list;
@@ -73,10 +73,10 @@
       rest.append(item);
     }
     box.append(picture(cell), head, rest, attributes(cell));
-    if (cell[FLAGS].length) {
-      const flags = el("ul", "flags");
-      for (const flag of cell[FLAGS]) flags.append(el("li", "", data.flags[flag]));
-      box.append(flags);
+    if (cell[ISSUES].length) {
+      const list = el("ul", "issues");
+      for (const issue of cell[ISSUES]) list.append(el("li", "", data.issues[issue]));
+      box.append(list);
     }
     const where = el("p", "where");
     const [, , w, h] = cell[BOX];
@@ -108,12 +108,12 @@
   };
 
   function matches(cell) {
-    const cls = $("f-class").value, flag = $("f-flag").value, attr = $("f-attr").value;
+    const cls = $("f-class").value, issue = $("f-issue").value, attr = $("f-attr").value;
     const text = $("f-field").value.trim().toLowerCase();
     if (cls === "u" ? data.names[cell[NAME]].leaf : cls !== "" && !under(cell, +cls)) return false;
-    if (flag === "any" && !cell[FLAGS].length) return false;
-    if (flag === "none" && cell[FLAGS].length) return false;
-    if (flag !== "" && flag !== "any" && flag !== "none" && !cell[FLAGS].includes(+flag)) return false;
+    if (issue === "any" && !cell[ISSUES].length) return false;
+    if (issue === "none" && cell[ISSUES].length) return false;
+    if (issue !== "" && issue !== "any" && issue !== "none" && !cell[ISSUES].includes(+issue)) return false;
     if (attr !== "") {
       const [which, value] = attr.split(":").map(Number);
       const answer = cell[ATTRS][which];
@@ -207,12 +207,12 @@
       const indent = "\u00a0\u00a0".repeat(Math.max(0, name.path.length - 2));
       if (count && name.path.length > 1) option($("f-class"), i, `${indent}${name.name} (${number(count)})`);
     });
-    const flagged = data.cells.filter((c) => c[FLAGS].length).length;
-    if (flagged) option($("f-flag"), "any", `any flag (${number(flagged)})`);
-    option($("f-flag"), "none", `no flag (${number(data.cells.length - flagged)})`);
-    data.flags.forEach((flag, i) => option($("f-flag"), i, flag));
+    const marked = data.cells.filter((c) => c[ISSUES].length).length;
+    if (marked) option($("f-issue"), "any", `any issue (${number(marked)})`);
+    option($("f-issue"), "none", `no issue (${number(data.cells.length - marked)})`);
+    data.issues.forEach((title, i) => option($("f-issue"), i, title));
     data.attributes.forEach((attribute, i) => {
-      if (!attribute.learnt) return;
+      if (!attribute.trained) return;
       const group = el("optgroup");
       group.label = attribute.title;
       attribute.values.forEach((value, v) => option(group, `${i}:${v}`, value));
@@ -222,14 +222,14 @@
   }
 
   function clear() {
-    for (const id of ["f-class", "f-flag", "f-attr", "f-field"]) $(id).value = "";
+    for (const id of ["f-class", "f-issue", "f-attr", "f-field"]) $(id).value = "";
   }
 
   function choose(link) {
     begin();
     clear();
     if (link.dataset.class) $("f-class").value = link.dataset.class;
-    if (link.dataset.flag) $("f-flag").value = data.flags.indexOf(link.dataset.flag);
+    if (link.dataset.issue) $("f-issue").value = data.issues.indexOf(link.dataset.issue);
     refresh();
   }
 
@@ -283,7 +283,7 @@
     layer("t-others", "others-on", true);
   }
   document.querySelectorAll("figure svg").forEach(arrows);
-  document.querySelectorAll("a[data-class],a[data-flag]").forEach((link) =>
+  document.querySelectorAll("a[data-class],a[data-issue]").forEach((link) =>
     link.addEventListener("click", () => choose(link)));
   addEventListener("hashchange", follow);
   // A click on the box whose cell is already named in the address must work too.

@@ -1,0 +1,76 @@
+"""The codes of everything an analysis reports about a cell, a field, a file or a run.
+
+Programs compare codes, never messages. `SEVERITY` and `MEANING` list every code once; `issue`
+builds an `Issue` with the severity of its code.
+"""
+
+from typing import Any
+
+from bloodfilm.core.issues import Issue, Severity
+
+CUT_BY_EDGE = "cut-by-edge"
+UNFAMILIAR = "unfamiliar"
+LOW_STAIN_CONTRAST = "low-stain-contrast"
+LOW_NUCLEATED_PROBABILITY = "low-nucleated-probability"
+
+SCALE_ASSUMED = "scale-assumed"
+ASPECT_ASSUMED = "aspect-assumed"
+SCALE_CONFLICT = "scale-conflict"
+ASPECT_CONFLICT = "aspect-conflict"
+SCALE_CORRECTED = "scale-corrected"
+SCALE_UNCERTAIN = "scale-uncertain"
+ASPECT_ROUNDED = "aspect-rounded"
+FEW_RED_CELLS = "few-red-cells"
+LOW_SHARPNESS = "low-sharpness"
+NO_CELLS = "no-cells"
+
+FIRST_PAGE_ONLY = "first-page-only"
+BIT_DEPTH = "bit-depth"
+FLOAT_PIXELS = "float-pixels"
+NON_FINITE_PIXELS = "non-finite-pixels"
+DUPLICATE_IMAGE = "duplicate-image"
+
+UNREADABLE_IMAGE = "unreadable-image"
+OUT_OF_MEMORY = "out-of-memory"
+INTERNAL_ERROR = "internal-error"
+
+MODEL_NOT_RECORDED = "model-not-recorded"
+UNCODED = "uncoded"
+
+_LIST: dict[str, tuple[Severity, str]] = {
+    CUT_BY_EDGE: ("info", "the box touches the edge of the field"),
+    UNFAMILIAR: ("warning", "the cell is unlike the training cells"),
+    LOW_STAIN_CONTRAST: ("warning", "the stain differs little from that of nearby red cells"),
+    LOW_NUCLEATED_PROBABILITY: ("warning", "the classifier's verification head is below 0.5"),
+    SCALE_ASSUMED: ("warning", "no pixel size was provided or measured; a default is used"),
+    ASPECT_ASSUMED: ("warning", "no pixel aspect ratio was provided or measured; 1 is used"),
+    SCALE_CONFLICT: ("warning", "red cells contradict the pixel size that is used"),
+    ASPECT_CONFLICT: ("warning", "red cells contradict the pixel aspect ratio that is used"),
+    SCALE_CORRECTED: ("warning", "the pixel size was corrected by the red cells detected"),
+    SCALE_UNCERTAIN: ("warning", "the pixel size rests on weak evidence"),
+    ASPECT_ROUNDED: ("info", "the measured aspect ratio is within its error of 1; 1 is used"),
+    FEW_RED_CELLS: ("warning", "too few whole red cells to measure the pixel size well"),
+    LOW_SHARPNESS: ("warning", "the field is blurred"),
+    NO_CELLS: ("warning", "nothing was detected"),
+    FIRST_PAGE_ONLY: ("warning", "the file has several pages; only the first was read"),
+    BIT_DEPTH: ("info", "pixels of more than 8 bits were scaled"),
+    FLOAT_PIXELS: ("info", "floating-point pixels were read as 0..1"),
+    NON_FINITE_PIXELS: ("warning", "pixels that are not numbers were set to 0"),
+    DUPLICATE_IMAGE: ("warning", "the same file was analysed before in this run"),
+    UNREADABLE_IMAGE: ("error", "the file cannot be analysed"),
+    OUT_OF_MEMORY: ("error", "the field needs more memory than there is"),
+    INTERNAL_ERROR: ("error", "a fault of the program"),
+    MODEL_NOT_RECORDED: ("info", "a file of version 1 does not record taxonomy and attributes"),
+    UNCODED: ("warning", "a message from a file of version 1, which had no codes"),
+}
+SEVERITY: dict[str, Severity] = {code: severity for code, (severity, _) in _LIST.items()}
+MEANING: dict[str, str] = {code: meaning for code, (_, meaning) in _LIST.items()}
+
+
+def issue(code: str, message: str, **data: Any) -> Issue:
+    """Return an issue with the severity of its code.
+
+    >>> issue(CUT_BY_EDGE, "cut by the edge of the field").severity
+    'info'
+    """
+    return Issue(code, SEVERITY[code], message, data)

@@ -1,0 +1,23 @@
+"""The results of an analysis: cells, fields, runs; reading and writing `result.json`."""
+
+from bloodfilm.core.results.cell import AttributeResult, CellResult, with_ids
+from bloodfilm.core.results.field import FieldFailure, FieldOutcome, FieldResult, ImageRef
+from bloodfilm.core.results.model import ModelInfo
+from bloodfilm.core.results.run import RESULT_FILE, UNFINISHED_FILE, AnalysisRun
+from bloodfilm.core.results.stored import StoredFields, json_line
+
+__all__ = [
+    "RESULT_FILE",
+    "UNFINISHED_FILE",
+    "AnalysisRun",
+    "AttributeResult",
+    "CellResult",
+    "FieldFailure",
+    "FieldOutcome",
+    "FieldResult",
+    "ImageRef",
+    "ModelInfo",
+    "StoredFields",
+    "json_line",
+    "with_ids",
+]

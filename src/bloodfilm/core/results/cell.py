@@ -1,0 +1,172 @@
+"""One detected cell: box, object type, label, attributes, confidences, issues."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from bloodfilm.core import issue_codes
+from bloodfilm.core.field import Box
+from bloodfilm.core.issues import Issue
+
+_VERSION_1_FLAGS = {
+    "cut by the edge": issue_codes.CUT_BY_EDGE,
+    "unlike anything learnt": issue_codes.UNFAMILIAR,
+    "absorbs little that the red cells around it do not": issue_codes.LOW_STAIN_CONTRAST,
+    "a closer look doubts that it is a nucleated cell": issue_codes.LOW_NUCLEATED_PROBABILITY,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeResult:
+    """One attribute of one cell.
+
+    Attributes:
+        value: `None` where no value is probable enough, or the model is not trained for it.
+        probability: of the most probable value, calibrated; 0 if the model is not trained for it.
+        probabilities: of every value.
+    """
+
+    value: str | None
+    probability: float
+    probabilities: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class CellResult:
+    """One detected cell.
+
+    Attributes:
+        box: (x, y, w, h) in pixels of the original image; x, y is the top left corner.
+        confidence: that there is such a cell, in [0, 1]: the detector's score; of a nucleated cell
+            combined with its stain contrast and the classifier's verification head.
+        object_type: the detector's class, e.g. `nucleated cell`, `red cell`, `platelet`.
+        label: the deepest node of the taxonomy whose probability is high enough.
+        label_confidence: the probability of that node, calibrated.
+        probabilities: of every leaf of the taxonomy that the model is trained for; empty for
+            objects that the classifier does not see.
+        attributes: by name.
+        issues: what to know before trusting this cell.
+        diameter_um: (w + h) / 2 of the box in micrometres.
+        nucleated_probability: of being a nucleated cell according to the classifier's
+            verification head alone; `None` without one.
+        stain_contrast: of a nucleated cell, absorbance apart from the colour of the field's red
+            cells, natural logarithm; `None` where too few red cells or no colour were measured.
+        id: the same for the same image and bundle, unique within a run; see `with_ids`.
+    """
+
+    box: Box
+    confidence: float
+    object_type: str
+    label: str
+    label_confidence: float
+    probabilities: Mapping[str, float] = field(default_factory=dict)
+    attributes: Mapping[str, AttributeResult] = field(default_factory=dict)
+    issues: tuple[Issue, ...] = ()
+    diameter_um: float | None = None
+    nucleated_probability: float | None = None
+    stain_contrast: float | None = None
+    id: str = ""
+
+    @property
+    def xyxy(self) -> tuple[float, float, float, float]:
+        """The box as left, top, right, bottom; right and bottom are exclusive.
+
+        >>> CellResult((10, 20, 5, 6), 0.9, "red cell", "red cell", 0.9).xyxy
+        (10, 20, 15, 26)
+        """
+        x, y, w, h = self.box
+        return x, y, x + w, y + h
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the cell as plain data, numbers rounded to meaningful precision."""
+        return {
+            "id": self.id,
+            "box": [round(v, 1) for v in self.box],
+            "score": round(self.confidence, 4),
+            "object_type": self.object_type,
+            "class": self.label,
+            "class_score": round(self.label_confidence, 4),
+            "probabilities": {k: round(v, 4) for k, v in self.probabilities.items()},
+            "attributes": {
+                name: {
+                    "value": a.value,
+                    "probability": round(a.probability, 4),
+                    "probabilities": {k: round(v, 4) for k, v in a.probabilities.items()},
+                }
+                for name, a in self.attributes.items()
+            },
+            "issues": [issue.to_json() for issue in self.issues],
+            "diameter_um": _rounded(self.diameter_um, 2),
+            "nucleated_probability": _rounded(self.nucleated_probability, 4),
+            "stain_contrast": _rounded(self.stain_contrast, 3),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "CellResult":
+        """Read a cell of version 2 (`to_json`) or 1; KeyError, TypeError, ValueError if neither."""
+        first = "kind" in data
+        x, y, w, h = (float(v) for v in data["box"])
+        nucleated = data.get("confirmed") if first else data["nucleated_probability"]
+        return cls(
+            box=(x, y, w, h),
+            confidence=float(data["score"]),
+            object_type=str(data["kind" if first else "object_type"]),
+            label=str(data["class"]),
+            label_confidence=float(data["class_score"]),
+            probabilities={str(k): float(v) for k, v in data["probabilities"].items()},
+            attributes={
+                str(name): AttributeResult(
+                    None if a["value"] is None else str(a["value"]),
+                    float(a["probability"]),
+                    {str(k): float(v) for k, v in a["probabilities"].items()},
+                )
+                for name, a in data["attributes"].items()
+            },
+            issues=_version_1_issues(data["flags"])
+            if first
+            else tuple(Issue.from_json(item) for item in data["issues"]),
+            diameter_um=_number(data["diameter_um"]),
+            nucleated_probability=_number(nucleated),
+            stain_contrast=_number(data.get("stain_contrast")),
+            id="" if first else str(data["id"]),
+        )
+
+
+def with_ids(cells: Iterable[CellResult], image: str) -> tuple[CellResult, ...]:
+    """Give cells their ids: 16 hexadecimal digits of image, object type and rounded box.
+
+    Args:
+        cells: of one image, in order.
+        image: what identifies the image in the run, its SHA-256.
+
+    >>> cell = CellResult((10.04, 20, 5, 6), 0.9, "red cell", "red cell", 0.9)
+    >>> [c.id for c in with_ids([cell, cell], "ab12")]
+    ['d8d8', 'd8d8-2']
+    """
+    met: Counter[str] = Counter()
+    given = []
+    for cell in cells:
+        box = " ".join(f"{v:.1f}" for v in cell.box)
+        text = f"{image}\n{cell.object_type}\n{box}".encode("utf-8", "surrogateescape")
+        name = hashlib.sha256(text).hexdigest()[:16]
+        met[name] += 1
+        given.append(replace(cell, id=name if met[name] == 1 else f"{name}-{met[name]}"))
+    return tuple(given)
+
+
+def _version_1_issues(flags: Iterable[str]) -> tuple[Issue, ...]:
+    """Version 1 had a sentence for each of four conditions."""
+    return tuple(
+        issue_codes.issue(_VERSION_1_FLAGS.get(flag, issue_codes.UNCODED), str(flag))
+        for flag in flags
+    )
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)

@@ -1,0 +1,245 @@
+"""The result of one field, and the record of a file that gave none."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bloodfilm.core import issue_codes
+from bloodfilm.core.arrays import Image
+from bloodfilm.core.boxes import centres
+from bloodfilm.core.domain import Domain
+from bloodfilm.core.errors import BloodfilmError, DataError
+from bloodfilm.core.field import Cell, Field
+from bloodfilm.core.issues import Issue
+from bloodfilm.core.pixels import ViewRecord
+from bloodfilm.core.polygons import Region
+from bloodfilm.core.results import interop
+from bloodfilm.core.results.cell import CellResult
+from bloodfilm.core.results.tables import data_frame
+
+_VERSION_1_SOURCES = {"stated": "user"}
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRef:
+    """Which image a result is of.
+
+    Attributes:
+        path: of the file, as the user named it; what the caller called an array.
+        width, height: of the original image, pixels.
+        sha256: of the file's bytes, of an array's pixels; empty in results of version 1.
+    """
+
+    path: str
+    width: int
+    height: int
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class FieldResult:
+    """What was detected in one field.
+
+    Attributes:
+        image: the image.
+        view: scale, pixel aspect ratio and white point, and where they come from.
+        cells: by position, top to bottom, then left to right.
+        issues: what to know before trusting this field.
+        timings: seconds by stage.
+    """
+
+    image: ImageRef
+    view: ViewRecord
+    cells: tuple[CellResult, ...]
+    issues: tuple[Issue, ...] = ()
+    timings: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def path(self) -> str:
+        """The image's path, as the user named it."""
+        return self.image.path
+
+    @property
+    def needs_attention(self) -> bool:
+        """Whether an issue is a warning or an error."""
+        return any(issue.severity != "info" for issue in self.issues)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as plain data (without timings, which differ from run to run).
+
+        `problems` repeats the messages of `issues`, for people and for readers of version 1.
+        """
+        return {
+            "image": self.image.path,
+            "sha256": self.image.sha256,
+            "width": self.image.width,
+            "height": self.image.height,
+            "view": self.view.to_json(),
+            "cells": [cell.to_json() for cell in self.cells],
+            "issues": [issue.to_json() for issue in self.issues],
+            "problems": [issue.message for issue in self.issues],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "FieldResult":
+        """Read a field of version 2 (`to_json`) or 1; `DataError` if it is neither."""
+        try:
+            first = "issues" not in data
+            return cls(
+                image=ImageRef(
+                    str(data["image"]),
+                    int(data["width"]),
+                    int(data["height"]),
+                    "" if first else str(data["sha256"]),
+                ),
+                view=_version_1_view(data["view"]) if first else ViewRecord.from_json(data["view"]),
+                cells=tuple(CellResult.from_json(cell) for cell in data["cells"]),
+                issues=tuple(
+                    issue_codes.issue(issue_codes.UNCODED, str(p)) for p in data["problems"]
+                )
+                if first
+                else tuple(Issue.from_json(item) for item in data["issues"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(f"result: not the record of a field ({error!r})") from None
+
+    def to_dataframe(self, attributes: Sequence[str] | None = None) -> Any:
+        """Return a pandas DataFrame: one row per cell, the columns of cells.csv.
+
+        Args:
+            attributes: names of the attribute columns; `None` takes those of the cells.
+
+        Raises:
+            MissingPackageError: without pandas (`pip install 'bloodfilm[dataframe]'`).
+        """
+        return data_frame([(self.path, self.cells)], attributes)
+
+    def to_coco(self, labels: Sequence[str] = ()) -> dict[str, Any]:
+        """Return the cells in COCO's detection format, with scores.
+
+        Args:
+            labels: names of the first categories, in order; others follow as they occur.
+        """
+        return interop.coco_document([(self.coco_image, self.cells)], labels)
+
+    @property
+    def coco_image(self) -> dict[str, Any]:
+        """The image's entry in a COCO document, without its id."""
+        i = self.image
+        return {"file_name": i.path, "width": i.width, "height": i.height, "sha256": i.sha256}
+
+    def to_supervision(self, labels: Sequence[str] = ()) -> Any:
+        """Return `supervision.Detections`.
+
+        Args:
+            labels: the names that class ids count; `()` takes those that occur, sorted.
+
+        Raises:
+            MissingPackageError: without supervision (`pip install 'bloodfilm[supervision]'`).
+        """
+        return interop.supervision_detections(self.cells, labels)
+
+    def plot(self, image: Image | None = None, axes: Any = None) -> Any:
+        """Draw the field and its cells with matplotlib; return the axes.
+
+        Args:
+            image: the field's pixels; read from its path if left out.
+            axes: matplotlib axes to draw on; new ones if left out.
+
+        Raises:
+            MissingPackageError: without matplotlib (`pip install 'bloodfilm[plot]'`).
+            DataError: if the image cannot be read or has another size.
+        """
+        size = self.image.width, self.image.height
+        return interop.draw(self.path, size, self.cells, image, axes)
+
+    def to_field(self, reviewed_region: Region | None = None) -> Field:
+        """Return the result as an annotated field, for correction or training.
+
+        Cells get their label and every attribute that has a value. Outside the reviewed region
+        nothing is known of the field, so cells with their centre there are left out.
+
+        Args:
+            reviewed_region: where a person has checked that every cell is marked and named rightly;
+                `None`: nothing has been checked, all cells are kept as proposals and the field's
+                region is empty.
+        """
+        cells = self.cells
+        if reviewed_region is not None and cells:
+            inside = reviewed_region.contains(centres([c.box for c in cells]))
+            cells = tuple(c for c, kept in zip(cells, inside, strict=True) if kept)
+        return Field(
+            path=Path(self.path),
+            width=self.image.width,
+            height=self.image.height,
+            cells=tuple(_annotated(cell) for cell in cells),
+            region=Region.nothing() if reviewed_region is None else reviewed_region,
+            domain=_domain(self.view),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FieldFailure:
+    """A file that gave no result: its path as the user named it, and why."""
+
+    path: str
+    issue: Issue
+
+    @property
+    def reason(self) -> str:
+        """Why, in one line."""
+        return self.issue.message
+
+    @classmethod
+    def from_error(cls, path: str | Path, error: Exception) -> "FieldFailure":
+        """Return the record of an error; the message does not repeat the path."""
+        text = " ".join(str(error).split())
+        if isinstance(error, BloodfilmError):
+            code, message = issue_codes.UNREADABLE_IMAGE, text.removeprefix(f"{path}: ")
+        elif isinstance(error, MemoryError):
+            code = issue_codes.OUT_OF_MEMORY
+            message = "not enough memory for this field; crop or reduce it"
+        else:
+            code = issue_codes.INTERNAL_ERROR
+            message = f"internal error ({type(error).__name__}: {text[:200]}); please report it"
+        return cls(str(path), issue_codes.issue(code, message))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as plain data; `reason` is the message of the issue."""
+        return {"image": self.path, "reason": self.reason, "issue": self.issue.to_json()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "FieldFailure":
+        """Read a failure of version 2 (`to_json`) or 1; `DataError` if it is neither."""
+        try:
+            if "issue" in data:
+                return cls(str(data["image"]), Issue.from_json(data["issue"]))
+            found = issue_codes.issue(issue_codes.UNCODED, str(data["reason"]))
+            return cls(str(data["image"]), found)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"result: not the record of a failure ({error!r})") from None
+
+
+FieldOutcome = FieldResult | FieldFailure
+
+
+def _annotated(cell: CellResult) -> Cell:
+    known = {n: a.value for n, a in cell.attributes.items() if a.value is not None}
+    return Cell(cell.box, cell.label, known, id=cell.id or None)
+
+
+def _domain(view: ViewRecord) -> Domain:
+    return Domain(
+        um_per_px=None if view.scale_source == "assumed" else view.um_per_px_y,
+        squeeze=None if view.aspect_source == "assumed" else view.pixel_aspect_ratio,
+    )
+
+
+def _version_1_view(data: Mapping[str, Any]) -> ViewRecord:
+    """Version 1 called a provided scale "stated", and kept its notes in the view as well."""
+    kept = {k: v for k, v in data.items() if k not in ("note", "squeeze_source")}
+    kept["aspect_source"] = data["squeeze_source"]
+    for key in ("scale_source", "aspect_source"):
+        kept[key] = _VERSION_1_SOURCES.get(kept[key], kept[key])
+    return ViewRecord.from_json(kept)

@@ -1,0 +1,316 @@
+"""Results: plain data and back, ids, forms for other programs, files of versions 1 and 2."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bloodfilm.core import issue_codes
+from bloodfilm.core.errors import BloodfilmError, DataError
+from bloodfilm.core.issue_codes import issue
+from bloodfilm.core.issues import codes
+from bloodfilm.core.polygons import Region
+from bloodfilm.core.results import (
+    AnalysisRun,
+    AttributeResult,
+    CellResult,
+    FieldFailure,
+    FieldResult,
+    ImageRef,
+    StoredFields,
+    json_line,
+    with_ids,
+)
+from fixtures.made_up_results import make_failure, make_model, make_run, make_view
+
+VERSION_1 = Path(__file__).parents[2] / "golden" / "old_versions" / "v1" / "result.json"
+
+
+def a_cell(**changes):
+    data = {
+        "box": (1.04, 2.0, 30.06, 31.0),
+        "confidence": 0.91234567,
+        "object_type": "nucleated cell",
+        "label": "lymphocyte",
+        "label_confidence": 0.8,
+        "probabilities": {"lymphocyte": 0.8, "monocyte": 0.2},
+        "attributes": {"cell_size": AttributeResult(None, 0.4, {"small": 0.4, "large": 0.6})},
+        "issues": (issue(issue_codes.LOW_STAIN_CONTRAST, "low", stain_contrast=0.1),),
+        "diameter_um": 11.987,
+        "nucleated_probability": 0.75,
+        "stain_contrast": 0.1234,
+    }
+    return CellResult(**{**data, **changes})
+
+
+def a_field(name="a.png", cells=None, **changes):
+    cells = (a_cell(), a_cell(box=(9.0, 9.0, 4.0, 4.0))) if cells is None else cells
+    image = ImageRef(name, 640, 480, "ab" * 32)
+    found = with_ids(cells, image.sha256)
+    return replace(FieldResult(image, make_view(640, 480), found, timings={"open": 0.1}), **changes)
+
+
+# ---- records ------------------------------------------------------------------------------------
+
+
+def test_a_field_becomes_plain_data_and_comes_back():
+    blurred = issue(issue_codes.LOW_SHARPNESS, "blurred", sharpness=9.0)
+    record = a_field(issues=(blurred,)).to_json()
+    again = FieldResult.from_json(json.loads(json_line(record)))
+    assert again.to_json() == record
+    assert again.issues == (blurred,) and record["problems"] == ["blurred"]
+    assert again.cells[0].box == (1.0, 2.0, 30.1, 31.0) and again.cells[0].confidence == 0.9123
+    assert again.timings == {} and "timings" not in record
+
+
+@pytest.mark.parametrize("missing", ["image", "view", "cells", "sha256", "width"])
+def test_a_field_without_a_key_is_refused(missing):
+    record = a_field().to_json()
+    del record[missing]
+    with pytest.raises(DataError, match="not the record of a field"):
+        FieldResult.from_json(record)
+
+
+def test_a_name_that_is_no_utf8_is_kept_as_valid_json():
+    line = json_line({"image": "a\udcff.png"})
+    assert json.loads(line.encode())["image"] == "a\udcff.png"
+
+
+def test_ids_depend_on_image_type_and_rounded_box_alone():
+    first = with_ids([a_cell()], "image")[0].id
+    assert with_ids([a_cell(label="monocyte", confidence=0.1)], "image")[0].id == first
+    assert with_ids([a_cell(box=(1.0, 2.0, 30.1, 31.0))], "image")[0].id == first
+    others = [a_cell(box=(2.0, 2.0, 30.1, 31.0)), a_cell(object_type="red cell")]
+    ids = {c.id for c in with_ids(others, "image")} | {with_ids([a_cell()], "other")[0].id}
+    assert len(ids) == 3 and first not in ids
+
+
+def test_ids_of_equal_cells_differ():
+    ids = [c.id for c in with_ids([a_cell()] * 3, "image")]
+    assert len(set(ids)) == 3 and ids[1] == f"{ids[0]}-2"
+
+
+def test_a_failure_names_its_cause_by_code():
+    errors = [DataError("a.png: not an image; convert it"), MemoryError(), KeyError("x")]
+    failures = [FieldFailure.from_error("a.png", error) for error in errors]
+    wanted = [issue_codes.UNREADABLE_IMAGE, issue_codes.OUT_OF_MEMORY, issue_codes.INTERNAL_ERROR]
+    assert [f.issue.code for f in failures] == wanted
+    assert failures[0].reason == "not an image; convert it"
+    assert [FieldFailure.from_json(f.to_json()) for f in failures] == failures
+
+
+def test_attention_is_asked_for_by_severity():
+    rounded = issue(issue_codes.ASPECT_ROUNDED, "1 is used")
+    assert not a_field(issues=(rounded,)).needs_attention
+    assert a_field(issues=(rounded, issue(issue_codes.NO_CELLS, "nothing"))).needs_attention
+
+
+# ---- other forms --------------------------------------------------------------------------------
+
+
+def test_a_reviewed_field_knows_only_what_was_reviewed():
+    result = a_field(cells=(a_cell(), a_cell(box=(300.0, 300.0, 40.0, 40.0))))
+    field = result.to_field(Region.rect(0, 0, 100, 100))
+    assert [c.id for c in field.cells] == [result.cells[0].id]
+    assert field.region == Region.rect(0, 0, 100, 100)
+    assert (field.width, field.height, field.path) == (640, 480, Path("a.png"))
+    assert field.cells[0].label == "lymphocyte" and field.cells[0].attributes == {}
+    assert (field.domain.um_per_px, field.domain.squeeze) == (0.25, 1.0)
+
+
+def test_a_field_nobody_reviewed_has_proposals_and_an_empty_region():
+    sized = a_cell(attributes={"cell_size": AttributeResult("large", 0.9, {})})
+    field = a_field(cells=(sized,), view=make_view(640, 480, source="assumed")).to_field()
+    assert len(field.cells) == 1 and field.region.is_nothing
+    assert field.cells[0].attributes == {"cell_size": "large"}
+    assert field.domain.um_per_px is None and field.domain.squeeze is None
+
+
+def test_coco_counts_categories_by_the_labels_given():
+    result = a_field(cells=(a_cell(), a_cell(label="monocyte")))
+    document = result.to_coco(["monocyte"])
+    assert [c["name"] for c in document["categories"]] == ["monocyte", "lymphocyte"]
+    assert [a["category_id"] for a in document["annotations"]] == [2, 1]
+    first = document["annotations"][0]
+    assert first["bbox"] == [1.0, 2.0, 30.1, 31.0] and first["area"] == pytest.approx(933.1)
+    assert first["cell_id"] == result.cells[0].id
+    run = make_run([result, a_field("b.png")])
+    assert [i["file_name"] for i in run.to_coco()["images"]] == ["a.png", "b.png"]
+    names = [c["name"] for c in run.to_coco()["categories"]]
+    assert names == list(run.model.taxonomy.names)
+    json.dumps(run.to_coco(), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("module", "call", "extra"),
+    [
+        ("pandas", lambda f: f.to_dataframe(), "dataframe"),
+        ("supervision", lambda f: f.to_supervision(), "supervision"),
+        ("matplotlib", lambda f: f.plot(np.zeros((480, 640, 3), np.uint8)), "plot"),
+    ],
+)
+def test_a_missing_package_is_named_with_its_extra(monkeypatch, module, call, extra):
+    monkeypatch.setitem(__import__("sys").modules, module, None)
+    with pytest.raises(BloodfilmError, match=rf"{module}.*pip install 'bloodfilm\[{extra}\]'") as e:
+        call(a_field())
+    assert isinstance(e.value, ImportError)
+
+
+def test_data_frame():
+    pytest.importorskip("pandas")
+    frame = a_field().to_dataframe()
+    assert list(frame["class"]) == ["lymphocyte", "lymphocyte"]
+    assert list(frame.columns[9:11]) == ["cell_size", "cell_size_probability"]
+    run = make_run([a_field(), a_field("b.png")]).to_dataframe()
+    assert list(run["image"]) == ["a.png", "a.png", "b.png", "b.png"]
+    assert run["x"].dtype == float and "nucleolus" in run.columns
+
+
+def test_supervision_detections():
+    supervision = pytest.importorskip("supervision")
+    found = a_field(cells=(a_cell(), a_cell(label="monocyte"))).to_supervision()
+    assert isinstance(found, supervision.Detections)
+    assert found.class_id.tolist() == [0, 1]
+    assert found.data["class_name"].tolist() == ["lymphocyte", "monocyte"]
+    assert found.xyxy[0].tolist() == pytest.approx([1.04, 2.0, 31.1, 33.0])
+    assert len(a_field(cells=()).to_supervision()) == 0
+    with pytest.raises(DataError, match="'lymphocyte' is not among the labels"):
+        a_field().to_supervision(["monocyte"])
+
+
+def test_plot(field, tmp_path):
+    pytest.importorskip("matplotlib").use("Agg")
+    result = field()
+    axes = result.plot()
+    assert len(axes.patches) == len(result.cells)
+    named = [c for c in result.cells if c.probabilities]
+    assert len(axes.texts) == len(named) > 0
+    with pytest.raises(DataError, match="pass the right image"):
+        result.plot(np.zeros((10, 10, 3), np.uint8))
+    Path(result.path).unlink()
+    with pytest.raises(DataError, match="cannot be read again"):
+        result.plot()
+
+
+# ---- result.json --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run():
+    return make_run(
+        [a_field(), a_field("ü.png", cells=())], (make_failure("\udcff.tif", "no image"),)
+    )
+
+
+def test_a_run_comes_back_and_stays_on_disk(run, tmp_path):
+    path = run.write(tmp_path)
+    assert path == tmp_path / "result.json"
+    again = AnalysisRun.read(tmp_path)
+    assert isinstance(again.fields, StoredFields) and len(again) == 2
+    assert [f.to_json() for f in again] == [f.to_json() for f in run]
+    assert again.fields[-1].path == "ü.png" and [f.path for f in again.fields[:1]] == ["a.png"]
+    assert (again.version, again.model, again.settings) == (run.version, run.model, run.settings)
+    assert again.failures == run.failures and again.issues == ()
+
+
+def test_a_run_is_written_again_over_the_file_it_is_read_from(run, tmp_path):
+    path = run.write(tmp_path)
+    before = path.read_bytes()
+    AnalysisRun.read(path).write(path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("fields", [0, 1])
+@pytest.mark.parametrize("failures", [0, 2])
+def test_empty_lists_come_back(tmp_path, fields, failures):
+    failed = [make_failure("x", "y")] * failures
+    path = make_run([a_field()] * fields, failed).write(tmp_path / "r.json")
+    again = AnalysisRun.read(path)
+    assert (len(again), list(again.failures)) == (fields, failed)
+    json.loads(path.read_text("utf-8"))
+
+
+def test_any_layout_is_read(run, tmp_path):
+    path = run.write(tmp_path)
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")), indent=2), "utf-8")
+    again = AnalysisRun.read(path)
+    assert [f.to_json() for f in again] == [f.to_json() for f in run]
+    assert again.failures == run.failures
+
+
+@pytest.mark.parametrize("cut", [2, 40, 400, 2000])
+def test_a_file_that_ends_early_is_refused(run, tmp_path, cut):
+    path = run.write(tmp_path)
+    path.write_bytes(path.read_bytes()[:-cut])
+    with pytest.raises(DataError, match=r"result\.json: not JSON") as error:
+        AnalysisRun.read(path)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_damaged_field_is_named_by_its_place(run, tmp_path):
+    path = run.write(tmp_path)
+    text = path.read_bytes()
+    at = text.index(b'{"image": "a.png"')
+    path.write_bytes(text.replace(b'"width": 640', b'"width": nul', 1))
+    with pytest.raises(DataError, match=rf"byte {at}: the line is damaged"):
+        list(AnalysisRun.read(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[]", "not a result of an analysis"),
+        ('{"format": "bloodfilm-dataset"}', "not a result of an analysis"),
+        ('{"format": "bloodfilm-result", "version": 3, "fields": []}', "reads versions 1 to 2"),
+        ('{"format": "bloodfilm-result", "version": 1}', 'no list "fields"'),
+        ('{"format": "bloodfilm-result", "version": 2, "fields": []}', "model is damaged"),
+        ("\ufeff", "not JSON"),
+    ],
+)
+def test_what_is_no_result_is_refused(tmp_path, text, says):
+    path = tmp_path / "r.json"
+    path.write_text(text, "utf-8")
+    with pytest.raises(DataError, match=says):
+        AnalysisRun.read(path)
+
+
+def test_a_missing_and_an_unfinished_run_are_refused(tmp_path):
+    with pytest.raises(DataError, match="cannot be read"):
+        AnalysisRun.read(tmp_path)
+    (tmp_path / "results.part.jsonl").write_text("")
+    with pytest.raises(DataError, match="--resume"):
+        AnalysisRun.read(tmp_path)
+
+
+def test_version_1_is_read():
+    run = AnalysisRun.read(VERSION_1)
+    assert codes(run.issues) == {issue_codes.MODEL_NOT_RECORDED}
+    assert run.model.name == "fake" and len(run) == 3
+    field = run.fields[0]
+    assert field.view.scale_source == field.view.aspect_source == "pooled"
+    assert (field.image.sha256, field.cells[0].id) == ("", "")
+    whole = json.loads(VERSION_1.read_text("utf-8"))["fields"]
+    flags = [f for item in whole for c in item["cells"] for f in c["flags"]]
+    found = [i.code for item in run for c in item.cells for i in c.issues]
+    assert len(found) == len(flags)
+    assert issue_codes.UNCODED not in found
+
+
+def test_the_flags_of_version_1_get_their_codes():
+    record = json.loads(VERSION_1.read_text("utf-8"))["fields"][0]["cells"][0]
+    record["flags"] = ["a closer look doubts that it is a nucleated cell", "something else"]
+    cell = CellResult.from_json(record)
+    wanted = [issue_codes.LOW_NUCLEATED_PROBABILITY, issue_codes.UNCODED]
+    assert [i.code for i in cell.issues] == wanted
+    assert cell.issues[1].message == "something else"
+
+
+def test_the_record_of_a_model_comes_back():
+    model = make_model()
+    data = json.loads(json.dumps(model.to_json()))
+    assert type(model).from_json(model.identity, data) == model
+    del data["schema"]
+    with pytest.raises(DataError, match="not the record of one"):
+        type(model).from_json({}, data)
