@@ -264,7 +264,7 @@ def test_stated_scale_and_squeeze_are_used_where_red_cells_are_silent(analyze, t
     )  # fmt: skip
     view = json.loads((tmp_path / "o" / "result.json").read_text())["fields"][0]["view"]
     assert (view["um_per_px_x"], view["um_per_px_y"]) == (0.25, 0.25)
-    assert view["scale_source"] == "stated"
+    assert view["scale_source"] == "user"
 
 
 def test_odd_file_names_come_through(analyze, tmp_path, folder):
