@@ -47,7 +47,7 @@ TRIED = [
 SCALE = 0.1
 """Canonical um per pixel at which the fields are redrawn: finer than either network sees."""
 PALE = 0.4
-CONFIG = Path(__file__).parents[1] / "configs" / "detector.toml"
+CONFIG = Path("detector.toml")
 
 
 def redrawn(field: CanonicalField, seed: int) -> NDArray[np.uint8]:

@@ -166,7 +166,7 @@ def write_run(folder: Path, fields: int, cells: int) -> None:
     held = next(many_fields(1, 20, seed=1))
     held = replace(held, path=pictures[-1], patient="held", split="val")
     write_set(folder / "held.parquet", [held])
-    for task in ("detector", "reader"):
+    for task in ("detector", "classifier"):
         (folder / f"{task}.toml").write_text(CONFIG.format(task=task, samples=SAMPLES))
 
 
@@ -204,7 +204,7 @@ def steps(folder: Path, file: Path, bare: bool) -> Iterator[tuple[str, list[str]
     yield "data audit --no-pixels", [*film, "audit", str(file), *audit], 60
     yield "data split", [*film, "split", str(file), "--out", str(folder / "split.json")], None
     yield "a turn of fields, read in shards", [*me, "stream", str(file)], None
-    for task in () if bare else ("detector", "reader"):
+    for task in () if bare else ("detector", "classifier"):
         run = [str(folder / f"{task}.toml"), "--out", str(folder / task), "--restart"]
         command = [sys.executable, "-m", "bloodfilm", "train", *run, "--data", str(folder)]
         yield f"train a {task}, {SAMPLES} samples", [*command, "--device", "cpu"], None
@@ -286,7 +286,7 @@ def run(folder: Path, given: argparse.Namespace) -> int:
         begin = time.perf_counter()
         write_set(file, many_fields(fields, cells))
         print(f"wrote {file.name} in {time.perf_counter() - begin:.0f} s", flush=True)
-    if not given.without_training and not (folder / "reader.toml").exists():
+    if not given.without_training and not (folder / "classifier.toml").exists():
         write_run(folder, fields, cells)
     loads, rows = [os.getloadavg()], []
     begun = datetime.now(UTC).isoformat(timespec="seconds")

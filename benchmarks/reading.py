@@ -1,8 +1,8 @@
 """Should attributes be read from the detector's early features, or from the found cell itself?
 
-    python benchmarks/reading.py runs/reader runs/reader_roi [--json FILE]
+    python benchmarks/reading.py runs/classifier runs/classifier_roi [--json FILE]
 
-Compares two finished runs of `bloodfilm train` that differ in `model.reads` only: validation
+Compares two finished runs of `bloodfilm train` that differ in `model.input` only: validation
 figures of the best epoch, and the time one cell costs in ONNX Runtime on one thread. AttriDet's
 way (`roi`) is timed as if the detector's features were free: the heads alone.
 """
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from bloodfilm.core.attributes import Schema
-from bloodfilm.export.bundle import ClassifierGraph, to_onnx
+from bloodfilm.export.onnx_graphs import ClassifierGraph, classifier_onnx, to_onnx
 from bloodfilm.inference.bundle import open_session
 from bloodfilm.models.classifier import CellClassifierNet
 from bloodfilm.training.checkpoint import load_checkpoint
@@ -33,13 +33,13 @@ REPEATS = 20
 class _Heads(nn.Module):
     """What is left to do for a cell once its features are there."""
 
-    def __init__(self, reader: CellClassifierNet) -> None:
+    def __init__(self, classifier: CellClassifierNet) -> None:
         super().__init__()
-        self.reader = reader
+        self.classifier = classifier
 
     def forward(self, description: Tensor) -> tuple[Tensor, Tensor]:
-        heads = [head(description) for head in self.reader.attribute_heads]
-        return self.reader.class_head(description), torch.cat(heads, 1)
+        heads = [head(description) for head in self.classifier.attribute_heads]
+        return self.classifier.class_head(description), torch.cat(heads, 1)
 
 
 def _milliseconds(run: Callable[[], Any]) -> float:
@@ -60,19 +60,20 @@ def examine(run: Path) -> dict[str, Any]:
     model = build_classifier(config, Schema.from_json(record["schema"]))
     model.load_state_dict(kept["model"])
     model.eval()
-    if config.model.reads == "roi":
+    if config.model.input == "roi":
         heads = _Heads(model).eval()
         example = torch.zeros(CELLS, model.size)
-        onnx = to_onnx(heads, example, ("description", ("classes", "attributes")))
+        outputs = ("classes", "attributes")
+        axes = {name: {0: "n"} for name in ("description", *outputs)}
+        onnx = to_onnx(heads, example, "description", outputs, axes)
         feed = {"description": example.numpy()}
     else:
         example = torch.zeros(CELLS, record["size"], record["size"], 3, dtype=torch.uint8)
-        names = ("crops", ("classes", "attributes", "novelty"))
-        onnx = to_onnx(ClassifierGraph(model), example, names)
+        onnx = classifier_onnx(ClassifierGraph(model), example)
         feed = {"crops": np.random.default_rng(0).integers(0, 255, example.shape, dtype=np.uint8)}
     session = open_session(onnx, run, "cpu", 1)
     return {
-        "reads": config.model.reads,
+        "input": config.model.input,
         "epochs": config.optim.epochs,
         "seed": config.seed,
         "milliseconds_a_cell": round(_milliseconds(lambda: session.run(None, feed)), 2),
@@ -88,7 +89,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     rows = [examine(run) for run in options.runs]
-    print("| figure | " + " | ".join(r["reads"] for r in rows) + " |")
+    print("| figure | " + " | ".join(r["input"] for r in rows) + " |")
     print("|---|" + "---|" * len(rows))
     for key in ("milliseconds_a_cell", "megabytes", "epochs", "seed"):
         print(f"| {key} | " + " | ".join(str(r[key]) for r in rows) + " |")

@@ -36,7 +36,7 @@ from bloodfilm.models.detector import CellDetector
 from bloodfilm.training import loop
 from bloodfilm.training.checkpoint import load_checkpoint
 from bloodfilm.training.config import Config, parse_config
-from bloodfilm.training.data.attribute_targets import judge_values
+from bloodfilm.training.data.attribute_targets import score_attributes
 from bloodfilm.training.data.sources import CanonicalField
 from bloodfilm.training.networks import build_detector
 from bloodfilm.training.tasks.detector import (
@@ -58,11 +58,11 @@ LOOK = {
     "blur": 0.8,
     "noise": 4.0,
     "scale": 0.15,
-    "squeeze": 0.05,
+    "aspect": 0.05,
     "mild": 0.3,
 }
 ATTRIBUTES = 0.5
-ALONE = {"teacher": "none", "patches": 0.0, "mix": 0.0, "copies": 0.0, "border": 0.0}
+ALONE = {"teacher": "none", "patches": 0.0, "mix": 0.0, "copy_paste": 0.0, "border": 0.0}
 # In pixels of the benchmark's view.
 OURS: dict[str, Any] = {
     "border": 4.0,
@@ -70,7 +70,7 @@ OURS: dict[str, Any] = {
     "patches": 0.33,
     "begin": 0.33,
     "mix": 0.6,
-    "copies": 3.0,
+    "copy_paste": 3.0,
     "boxes": 0.0,
     "weight": 0.15,
     "background": 1.0,
@@ -105,7 +105,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "ours: uncalibrated": OURS | {"calibrated": False},
     "ours: no views": OURS | {"views": False, "turn": False},
     "ours: no patches": OURS | {"patches": 0.0, "mix": 0.0},
-    "ours: no copies": OURS | {"copies": 0.0},
+    "ours: no copies": OURS | {"copy_paste": 0.0},
     "ours: teacher's boxes too": OURS | {"boxes": 1.0},
     "ours: no border": OURS | {"border": 0.0},
     "ours: unbalanced": OURS | {"balance": 0.0},
@@ -240,7 +240,7 @@ def perform(job: Job, options: argparse.Namespace, device: torch.device) -> dict
     scores = score_detections(held, found)
     if "read" in parts:
         seen = [detect(model, f.image, device, LOWEST_SCORE) for f in parts["read"]]
-        scores |= judge_values(model, parts["read"], seen, task.schema)
+        scores |= score_attributes(model, parts["read"], seen, task.schema)
     kinds = np.concatenate([f.kinds for f in fields])
     result = {
         "job": asdict(job),
@@ -336,7 +336,7 @@ def main() -> None:
         report(options.work, commit(), sys.argv, alone(options))
         return
     if options.what == "cost":
-        loop.use_threads(1)
+        loop.limit_threads(1)
         write_json(options.work / "cost.json", cost(options))
         print((options.work / "cost.json").read_text())
         return
@@ -344,7 +344,7 @@ def main() -> None:
         if method.startswith("ours"):
             METHODS[method] = settings | json.loads(options.sparse)
     OPTIM.update(json.loads(options.optim))
-    loop.use_threads(options.threads)
+    loop.limit_threads(options.threads)
     cv2.setNumThreads(options.threads)
     device = loop.pick_device(options.device)
     part, parts = (int(v) for v in options.shard.split("/"))

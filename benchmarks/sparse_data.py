@@ -18,7 +18,7 @@ from bloodfilm.core.boxes import centres
 from bloodfilm.core.files import write_bytes
 from bloodfilm.formats import open_dataset
 from bloodfilm.models.detector import CellDetector
-from bloodfilm.training.data.attribute_targets import with_values
+from bloodfilm.training.data.attribute_targets import add_attribute_targets
 from bloodfilm.training.data.mosaics import Mosaics
 from bloodfilm.training.data.sources import CanonicalField, SourcedField, load_field
 from bloodfilm.training.tasks.detector import detect
@@ -57,7 +57,8 @@ def _kept(
         scale = um / (Mosaics.oversampling if part == "train" else 1)
         sourced = [SourcedField(f, dataset, 1.0) for f in fields]
         parts[part] = [
-            (with_values(load_field(s, scale), s, LLD_SCHEMA), s.field.patient) for s in sourced
+            (add_attribute_targets(load_field(s, scale), s, LLD_SCHEMA), s.field.patient)
+            for s in sourced
         ]
         print(f"{name} {part}: {len(fields)} fields", flush=True)
     write_bytes(kept, pickle.dumps(parts))

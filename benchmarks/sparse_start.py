@@ -34,7 +34,7 @@ LOOK = {
     "blur": 1.2,
     "noise": 8.0,
     "scale": 0.3,
-    "squeeze": 0.08,
+    "aspect": 0.08,
     "mild": 0.3,
 }
 
@@ -77,7 +77,7 @@ class Start:
                     "teacher": "none",
                     "patches": 0.0,
                     "mix": 0.0,
-                    "copies": 0.0,
+                    "copy_paste": 0.0,
                     "border": 0.0,
                     "balance": 0.0,
                 },

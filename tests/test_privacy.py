@@ -226,7 +226,7 @@ def commands(root):
     """Every command but the first: name, arguments, exit codes that are no failure."""
     out, discs, bundle = root / "out", root / "discs", root / "bundle"
     by = ("--bundle", bundle)
-    runs = (out / "detector", out / "reader")
+    runs = (out / "detector", out / "classifier")
     return {
         "analyze": (("analyze", root / "fields", *by, "--out", out / "again"), (0,)),
         "demo": (("demo", "--out", out / "demo"), (0,)),
@@ -287,7 +287,7 @@ def stocked(world):
     from tiny import config, to_toml, write_set
 
     write_set(world.root / "discs", 3, 3)
-    for task, epochs in (("detector", 1), ("reader", 1)):
+    for task, epochs in (("detector", 1), ("classifier", 1)):
         data = config(task, optim={"epochs": epochs})
         (world.root / f"{task}.toml").write_text(to_toml(data))
     bed = ["films", world.root / "bed", "--lld", "H_40X_C2", "--fields", 1, "--patients", 6]
@@ -309,7 +309,7 @@ def test_every_command_keeps_to_itself(stocked, name):
 
 @pytest.mark.slow
 def test_export_keeps_to_itself(stocked):
-    for task in ("detector", "reader"):
+    for task in ("detector", "classifier"):
         run = ["train", stocked.path(f"{task}.toml"), "--data", stocked.root, "--restart"]
         held(stocked.run("-m", "bloodfilm", *run, "--out", stocked.path("out") / task))
     arguments, codes = commands(stocked.root)["export"]

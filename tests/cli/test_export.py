@@ -1,4 +1,4 @@
-"""`bloodfilm export`: two training runs to a bundle that finds and reads cells."""
+"""`bloodfilm export`: two training runs to a bundle that finds and names cells."""
 
 import json
 import shutil
@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from bloodfilm.cli.app import app
 from bloodfilm.core import Domain
 from bloodfilm.core.errors import BundleError
-from bloodfilm.export import publish as module
+from bloodfilm.export import trained as module
 from bloodfilm.imaging.sources.image_file import open_image
 from bloodfilm.inference.analyzer import Analyzer
 from bloodfilm.inference.bundle import load_bundle
@@ -32,10 +32,10 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def runs(root, tmp_path_factory):
-    """A detector that has seen enough to find something, a reader that has seen nothing much."""
+    """A detector that has seen enough to find something, and a hardly trained classifier."""
     out = tmp_path_factory.mktemp("runs")
     some = {"epochs": 3, "samples": 96, "batch": 8, "lr": 5e-3, "ema": 0.5, "validate_every": 3}
-    for task, optim in (("detector", some), ("reader", {"epochs": 1})):
+    for task, optim in (("detector", some), ("classifier", {"epochs": 1})):
         data = config(task, optim=optim)
         (out / f"{task}.toml").write_text(to_toml(data))
         result = run(
@@ -50,7 +50,7 @@ def bundle(root, runs):
     (runs / "evaluation.json").write_text(json.dumps({"fields": 3}))
     (runs / "notes.md").write_text("## Limits\n\nKnows nothing but discs.\n")
     result = run(
-        "export", runs / "detector", runs / "reader", "--data", root, "--out", runs / "bundle",
+        "export", runs / "detector", runs / "classifier", "--data", root, "--out", runs / "bundle",
         "--name", "discs", "--licence", "CC0-1.0", "--metrics", runs / "evaluation.json",
         "--notes", runs / "notes.md",
     )  # fmt: skip
@@ -110,48 +110,49 @@ def test_only_validation_data_are_chosen_on(runs, root, monkeypatch):
 
     spy("load_fields")
     spy("load_crops")
-    module._detector(runs / "detector", root)
-    module._reader(runs / "reader", root, {})
+    module.load_detector(runs / "detector", root)
+    module.load_classifier(runs / "classifier", root, {})
     assert seen == ["val"] * 6
 
 
 def test_prior_odds_reach_the_graph_and_the_record(runs, root):
-    weighed, calibration, _ = module._reader(runs / "reader", root, {"monocyte": 0.1})
-    plain, same, _ = module._reader(runs / "reader", root, {})
-    assert weighed.run["priors"] == {"monocyte": 0.1} and "priors" not in plain.run
-    biases = [part.graph.model.class_head[-1].bias.detach() for part in (weighed, plain)]
-    shift = np.log(0.1) * same.temperatures["class"]
-    assert calibration.temperatures["class"] == same.temperatures["class"]
-    where = weighed.run["leaves"].index("monocyte")
+    weighted = module.load_classifier(runs / "classifier", root, {"monocyte": 0.1})
+    plain = module.load_classifier(runs / "classifier", root, {})
+    assert weighted.priors == {"monocyte": 0.1} and plain.priors == {}
+    biases = [part.graph.model.class_bias.detach() for part in (weighted, plain)]
+    temperature = plain.calibration.temperatures["class"]
+    shift = np.log(0.1) * temperature
+    assert weighted.calibration.temperatures["class"] == temperature
+    where = weighted.record.leaves.index("monocyte")
     assert (biases[0] - biases[1])[where].item() == pytest.approx(shift, abs=1e-4)
 
 
-def test_an_unfinished_reader_calls_nothing_novel(runs, root, tmp_path, caplog):
-    shutil.copytree(runs / "reader", tmp_path / "reader")
-    kept = load_checkpoint(tmp_path / "reader" / loop.BEST)
+def test_an_unfinished_classifier_calls_nothing_novel(runs, root, tmp_path, caplog):
+    shutil.copytree(runs / "classifier", tmp_path / "classifier")
+    kept = load_checkpoint(tmp_path / "classifier" / loop.BEST)
     kept.pop("finished")
-    save_checkpoint(tmp_path / "reader" / loop.BEST, kept)
-    _, calibration, _ = module._reader(tmp_path / "reader", root, {})
+    save_checkpoint(tmp_path / "classifier" / loop.BEST, kept)
+    calibration = module.load_classifier(tmp_path / "classifier", root, {}).calibration
     assert calibration.novelty_threshold is None and "not finished" in caplog.text
 
 
 def test_what_cannot_be_exported_is_said_in_one_line(runs, root, tmp_path):
-    detector, reader = runs / "detector", runs / "reader"
-    shutil.copytree(reader, tmp_path / "mixed")
+    detector, classifier = runs / "detector", runs / "classifier"
+    shutil.copytree(classifier, tmp_path / "mixed")
     shutil.copy(detector / loop.BEST, tmp_path / "mixed" / loop.BEST)
     (tmp_path / "list.json").write_text("[1]")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("precious")
     out = tmp_path / "out"
     for arguments, said in (
-        ((reader, detector, "--out", out), "is wanted here"),
-        ((tmp_path / "none", reader, "--out", out), "no such file"),
+        ((classifier, detector, "--out", out), "is wanted here"),
+        ((tmp_path / "none", classifier, "--out", out), "no such file"),
         ((detector, tmp_path / "mixed", "--out", out), "other weights"),
-        ((detector, reader, "--out", out, "--metrics", tmp_path / "list.json"), "no record"),
-        ((detector, reader, "--out", tmp_path / "full"), "is no bundle"),
-        ((detector, reader, "--out", out, "--data", tmp_path / "none"), "no such folder"),
-        ((detector, reader, "--out", out, "--prior", "monocyte"), "CLASS=FACTOR"),
-        ((detector, reader, "--out", out, "--prior", "toad=0.1"), "needs one of"),
+        ((detector, classifier, "--out", out, "--metrics", tmp_path / "list.json"), "no record"),
+        ((detector, classifier, "--out", tmp_path / "full"), "is no bundle"),
+        ((detector, classifier, "--out", out, "--data", tmp_path / "none"), "no such folder"),
+        ((detector, classifier, "--out", out, "--prior", "monocyte"), "CLASS=FACTOR"),
+        ((detector, classifier, "--out", out, "--prior", "toad=0.1"), "needs one of"),
     ):
         result = run("export", "--data", root, *arguments)
         assert result.exit_code == 2, (said, result.output)
@@ -161,9 +162,9 @@ def test_what_cannot_be_exported_is_said_in_one_line(runs, root, tmp_path):
     assert [f.name for f in (tmp_path / "full").iterdir()] == ["thesis.txt"]
 
 
-def test_a_reader_of_other_crops_is_refused(root, runs, tmp_path):
+def test_a_classifier_of_other_crops_is_refused(root, runs, tmp_path):
     other = tmp_path / "other"
-    shutil.copytree(runs / "reader", other)
+    shutil.copytree(runs / "classifier", other)
     record = json.loads((other / "run.json").read_text())
     record["size"] += 32
     (other / "run.json").write_text(json.dumps(record))
@@ -181,7 +182,7 @@ def test_eight_bits_are_taken_only_if_they_say_the_same(root, runs, tmp_path, mo
 
     def export():
         return run(
-            "export", runs / "detector", runs / "reader", "--data", root,
+            "export", runs / "detector", runs / "classifier", "--data", root,
             "--out", tmp_path / "small", "--int8",
         )  # fmt: skip
 

@@ -35,7 +35,7 @@ def test_a_detector_is_trained_goes_on_and_begins_anew(root, tmp_path, monkeypat
     assert "best ap:" in result.output
     lines = [json.loads(line) for line in (whole / loop.LOG).read_text().splitlines()]
     assert [e["epoch"] for e in lines] == [1, 2, 3, 4]
-    assert set(lines[0]["loss"]) == {"kind", "box", "edge", "total"}
+    assert set(lines[0]["loss"]) == {"object_type", "box", "edge", "total"}
     assert set(lines[0]["validation"]) >= {"ap", "ap50", "nucleated_cell_ap"}
     record = json.loads((whole / loop.RECORD).read_text())
     assert record["sources"]["train"][0]["fields"] == 3

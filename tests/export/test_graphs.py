@@ -12,26 +12,27 @@ from torch import nn
 
 from bloodfilm.core import DEFAULT_TAXONOMY, LLD_SCHEMA
 from bloodfilm.core.errors import BundleError, ConfigError
-from bloodfilm.export import bundle as module
-from bloodfilm.export.bundle import (
-    BundleInfo,
+from bloodfilm.export import onnx_graphs, publish
+from bloodfilm.export.manifest_writer import BundleInfo
+from bloodfilm.export.onnx_graphs import (
     ClassifierGraph,
     DetectorGraph,
-    TrainedNetwork,
-    classifier_parity,
-    detector_parity,
-    export_bundle,
+    classifier_onnx,
+    detector_onnx,
     fuse_padding,
-    to_onnx,
 )
+from bloodfilm.export.parity import classifier_parity, detector_parity
+from bloodfilm.export.publish import write_bundle
+from bloodfilm.export.trained import TrainedClassifier, TrainedDetector
 from bloodfilm.inference.bundle import load_bundle, open_session
 from bloodfilm.models import CellClassifierNet, CellDetector
-from bloodfilm.training.calibration import ReaderCalibration
-from bloodfilm.training.data.cell_crops import reader_leaves
+from bloodfilm.training.calibration import ClassifierCalibration
+from bloodfilm.training.data.cell_crops import classifier_leaves
 from bloodfilm.training.data.sources import OBJECT_TYPES
+from bloodfilm.training.records import ClassifierRecord, DetectorRecord
 
 torch.set_num_threads(1)
-LEAVES = reader_leaves(DEFAULT_TAXONOMY)
+LEAVES = classifier_leaves(DEFAULT_TAXONOMY)
 PADDED = "mobilenetv2_035"  # one whose "SAME" convolutions pad unevenly
 LIMITS = dict.fromkeys(OBJECT_TYPES, 0.1)
 
@@ -54,16 +55,16 @@ def detector():
 
 
 @pytest.fixture(scope="module")
-def reader():
+def classifier():
     torch.manual_seed(0)
     sizes = [len(a.values) for a in LLD_SCHEMA.attributes]
     return ClassifierGraph(CellClassifierNet(len(LEAVES), sizes, PADDED, width=8).eval()).eval()
 
 
-def exported(detector, reader):
+def exported(detector, classifier):
     return (
-        to_onnx(detector, torch.from_numpy(IMAGES[0][None]), ("image", ("scores", "boxes"))),
-        to_onnx(reader, torch.from_numpy(CROPS[:2]), ("crops", tuple(READ))),
+        detector_onnx(detector, torch.from_numpy(IMAGES[0][None])),
+        classifier_onnx(classifier, torch.from_numpy(CROPS[:2])),
     )
 
 
@@ -71,8 +72,8 @@ READ = ("classes", "attributes", "novelty")
 
 
 @pytest.fixture(scope="module")
-def graphs(detector, reader):
-    return exported(detector, reader)
+def graphs(detector, classifier):
+    return exported(detector, classifier)
 
 
 def operators(data):
@@ -83,16 +84,16 @@ def answers(data, feed, *names):
     return open_session(data, Path("graph.onnx"), "cpu", 1).run(list(names) or None, feed)
 
 
-def test_graphs_compute_what_torch_does(detector, reader, graphs):
+def test_graphs_compute_what_torch_does(detector, classifier, graphs):
     found = detector_parity(detector, graphs[0], IMAGES, LIMITS)
     assert found["score"] < 1e-4 and found["box_px"] < 1e-2
-    assert max(classifier_parity(reader, graphs[1], CROPS).values()) < 1e-3
+    assert max(classifier_parity(classifier, graphs[1], CROPS).values()) < 1e-3
 
 
-def test_no_padding_is_left_and_the_answers_stay(detector, reader, graphs, monkeypatch):
-    monkeypatch.setattr(module, "fuse_padding", lambda data: data)
+def test_no_padding_is_left_and_the_answers_stay(detector, classifier, graphs, monkeypatch):
+    monkeypatch.setattr(onnx_graphs, "fuse_padding", lambda data: data)
     feeds = ({"image": IMAGES[1][None]}, {"crops": CROPS})
-    for plain, fused, feed in zip(exported(detector, reader), graphs, feeds, strict=True):
+    for plain, fused, feed in zip(exported(detector, classifier), graphs, feeds, strict=True):
         assert operators(plain).count("Pad") >= 4 and "Pad" not in operators(fused)
         assert operators(plain).count("Conv") == operators(fused).count("Conv")
         assert len(operators(fused)) < len(operators(plain))
@@ -182,51 +183,51 @@ def disturbed(data, output, change):
     ],
 )
 def test_a_graph_that_differs_is_refused_and_nothing_is_written(
-    detector, reader, graphs, tmp_path, monkeypatch, output, change, what
+    detector, classifier, graphs, tmp_path, monkeypatch, output, change, what
 ):
     wrong = [disturbed(g, output, change) if (output in READ) == i else g
              for i, g in enumerate(graphs)]  # fmt: skip
-    ready = iter(wrong)
-    monkeypatch.setattr(module, "to_onnx", lambda *_: next(ready))
+    use(monkeypatch, wrong)
     with pytest.raises(BundleError, match=rf"({what}).*not written"):
-        write(tmp_path / "out", detector, reader)
+        write(tmp_path / "out", detector, classifier)
     assert not (tmp_path / "out").exists()
 
 
-def run_record():
-    return {
-        "config": {},
-        "sources": {},
-        "kinds": list(OBJECT_TYPES),
-        "um_per_px": 0.25,
-        "size": 64,
-        "leaves": list(LEAVES),
-        "taxonomy": DEFAULT_TAXONOMY.to_json(),
-        "schema": LLD_SCHEMA.to_json(),
-        "unlearnt": {"classes": [], "attributes": []},
-    }
+def use(monkeypatch, graphs):
+    """Let these be what the networks are exported to."""
+    monkeypatch.setattr(publish, "detector_onnx", lambda *_: graphs[0])
+    monkeypatch.setattr(publish, "classifier_onnx", lambda *_: graphs[1])
 
 
-def write(out, detector, reader):
-    calibration = ReaderCalibration({"class": 1.5}, 0.7, 0.6, None, {"class_ece": 0.1})
-    return export_bundle(
+RUN = {"version": "0", "config": {}, "sources": {}, "um_per_px": 0.25}
+DETECTOR = DetectorRecord(**RUN, object_types=OBJECT_TYPES)
+CLASSIFIER = ClassifierRecord(
+    **RUN,
+    size=64,
+    leaves=LEAVES,
+    taxonomy=DEFAULT_TAXONOMY.to_json(),
+    schema=LLD_SCHEMA.to_json(),
+    untrained={},
+)
+
+
+def write(out, detector, classifier):
+    calibration = ClassifierCalibration({"class": 1.5}, 0.7, 0.6, None, {"class_ece": 0.1})
+    return write_bundle(
         out,
-        TrainedNetwork(detector, run_record(), {"ap": 0.5}),
-        TrainedNetwork(reader, run_record(), {"score": 1.0}),
-        LIMITS,
-        calibration,
-        BundleInfo("tiny", "CC0-1.0", {}),
-        (IMAGES, CROPS),
+        TrainedDetector(detector, DETECTOR, {"ap": 0.5}, LIMITS, IMAGES),
+        TrainedClassifier(classifier, CLASSIFIER, {"score": 1.0}, calibration, {}, CROPS),
+        BundleInfo("tiny", "CC0-1.0"),
     )
 
 
 def test_a_bundle_is_written_and_replaced_but_nothing_else_is(
-    detector, reader, graphs, tmp_path, monkeypatch
+    detector, classifier, graphs, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(module, "to_onnx", lambda graph, *_: graphs[graph is reader])
+    use(monkeypatch, graphs)
     out = tmp_path / "deep" / "bundle"
     for _ in range(2):
-        parity = write(out, detector, reader)
+        parity = write(out, detector, classifier)
         bundle = load_bundle(out)
         assert bundle.manifest.name == "tiny" and bundle.manifest.detector.stride == 4
         assert set(bundle.manifest.metrics["parity"]) == set(parity)
@@ -245,14 +246,31 @@ def test_a_bundle_is_written_and_replaced_but_nothing_else_is(
     for place in (tmp_path / "file", site, other):
         before = sorted((f, f.read_bytes()) for f in tmp_path.rglob("*") if f.is_file())
         with pytest.raises(ConfigError, match="is no bundle"):
-            write(place, detector, reader)
+            write(place, detector, classifier)
         assert before == sorted((f, f.read_bytes()) for f in tmp_path.rglob("*") if f.is_file())
     (tmp_path / "empty").mkdir()
-    write(tmp_path / "empty", detector, reader)
+    write(tmp_path / "empty", detector, classifier)
+
+
+def test_a_graph_of_a_replaced_bundle_does_not_stay(
+    detector, classifier, graphs, tmp_path, monkeypatch
+):
+    use(monkeypatch, graphs)
+    out = tmp_path / "bundle"
+    write(out, detector, classifier)
+    manifest = json.loads((out / "manifest.json").read_text())
+    (out / "detector.onnx").rename(out / "finder.onnx")
+    manifest["detector"]["file"] = "finder.onnx"
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    write(out, detector, classifier)
+    assert not (out / "finder.onnx").exists()
+    load_bundle(out)
 
 
 def test_a_network_that_answers_nan_is_refused(graphs):
     class Blank(nn.Module):
+        outputs = DetectorGraph.outputs
+
         def forward(self, image):
             grid = (1, 1, image.shape[1] // 4, image.shape[2] // 4)
             return torch.full(grid, torch.nan).expand(-1, 3, -1, -1), torch.ones(grid).expand(

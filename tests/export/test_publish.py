@@ -6,36 +6,31 @@ import torch
 
 from bloodfilm.core import DEFAULT_TAXONOMY
 from bloodfilm.core.errors import ConfigError
-from bloodfilm.export.bundle import ClassifierGraph, TrainedNetwork
-from bloodfilm.export.publish import _apply_prior, class_prior
+from bloodfilm.export.onnx_graphs import ClassifierGraph
+from bloodfilm.export.trained import apply_prior, class_prior
 from bloodfilm.inference.classifier import leaf_probabilities
 from bloodfilm.models import CellClassifierNet
-from bloodfilm.training.data.cell_crops import reader_leaves
+from bloodfilm.training.data.cell_crops import classifier_leaves
 
 torch.set_num_threads(1)
-LEAVES = reader_leaves(DEFAULT_TAXONOMY)
-
-
-def reader_part():
-    torch.manual_seed(0)
-    model = CellClassifierNet(len(LEAVES), [2], "lcnet_035", (1,), width=8).eval()
-    return TrainedNetwork(ClassifierGraph(model), {"leaves": list(LEAVES)}, {})
+LEAVES = classifier_leaves(DEFAULT_TAXONOMY)
 
 
 def test_prior_odds_are_multiplied_whatever_the_temperature():
+    torch.manual_seed(0)
+    model = CellClassifierNet(len(LEAVES), [2], "lcnet_035", (1,), width=8).eval()
+    graph = ClassifierGraph(model)
     crops = torch.full((1, 32, 32, 3), 120, dtype=torch.uint8)
-    part = reader_part()
     learnt = [True] * len(LEAVES)
     with torch.no_grad():
-        before = leaf_probabilities(part.graph(crops)[0], learnt, 2.5)[0]
-        _apply_prior(part, 2.5, {"erythroblast": 0.1})
-        after = leaf_probabilities(part.graph(crops)[0], learnt, 2.5)[0]
+        before = leaf_probabilities(graph(crops)[0], learnt, 2.5)[0]
+        apply_prior(model, class_prior(LEAVES, {"erythroblast": 0.1}), 2.5)
+        after = leaf_probabilities(graph(crops)[0], learnt, 2.5)[0]
     rare = LEAVES.index("erythroblast")
     odds = [p / (1 - p) for p in (before[rare], after[rare])]
     assert odds[1] / odds[0] == pytest.approx(0.1, rel=1e-4)
     others = np.arange(len(LEAVES)) != rare
     assert after[others] / before[others] == pytest.approx(after[0] / before[0], rel=1e-4)
-    assert part.run["priors"] == {"erythroblast": 0.1}
 
 
 @pytest.mark.parametrize("priors", [{"toad": 0.1}, {"monocyte": 0.0}, {"monocyte": float("nan")}])

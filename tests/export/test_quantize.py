@@ -9,16 +9,22 @@ import pytest
 import torch
 
 from bloodfilm.core.detections import Detections
-from bloodfilm.export.bundle import ClassifierGraph, DetectorGraph, to_onnx
+from bloodfilm.export.onnx_graphs import (
+    ClassifierGraph,
+    DetectorGraph,
+    classifier_onnx,
+    detector_onnx,
+)
 from bloodfilm.export.quantize import (
     WIDE,
     _detections,
-    agreement,
+    answer_agreement,
+    detection_agreement,
     quantize_classifier,
     quantize_detector,
-    same_answers,
 )
 from bloodfilm.inference.bundle import open_session
+from bloodfilm.inference.manifest import DetectorSpec
 from bloodfilm.models import CellClassifierNet, CellDetector
 from bloodfilm.training.data.sources import OBJECT_TYPES
 
@@ -37,7 +43,7 @@ def graphs(crops):
     torch.manual_seed(0)
     reader = CellClassifierNet(5, [2, 3], width=16).eval()
     reader.set_prototypes(np.zeros((5, reader.size), np.float32), np.ones(reader.size, np.float32))
-    plain = to_onnx(ClassifierGraph(reader), torch.from_numpy(crops[:2]), ("crops", NAMES))
+    plain = classifier_onnx(ClassifierGraph(reader), torch.from_numpy(crops[:2]))
     return plain, quantize_classifier(plain, list(crops))
 
 
@@ -77,16 +83,16 @@ def told(classes, novelty=1.0):
 
 def test_answers_are_compared_one_by_one():
     values = [slice(0, 4), slice(4, 8)]
-    same = same_answers(told([0, 1, 2, 3]), told([0, 1, 2, 3]), values)
+    same = answer_agreement(told([0, 1, 2, 3]), told([0, 1, 2, 3]), values)
     assert same == {"int8_answers": 1.0, "int8_novelty": 0.0}
-    other = same_answers(told([0, 1, 2, 3]), told([0, 1, 2, 0], 1.1), values)
+    other = answer_agreement(told([0, 1, 2, 3]), told([0, 1, 2, 0], 1.1), values)
     assert other["int8_answers"] == pytest.approx(0.75)
     assert other["int8_novelty"] == pytest.approx(0.1)
     # An attribute nobody marked does not count.
     first, second = told([0, 1]), told([0, 1])
     second["attributes"][:, 4:] = second["attributes"][:, 4:][:, ::-1]
-    assert same_answers(first, second, values[:1])["int8_answers"] == 1.0
-    assert same_answers(first, second, values)["int8_answers"] == pytest.approx(2 / 3)
+    assert answer_agreement(first, second, values[:1])["int8_answers"] == 1.0
+    assert answer_agreement(first, second, values)["int8_answers"] == pytest.approx(2 / 3)
 
 
 def boxes(*rows):
@@ -100,16 +106,16 @@ def boxes(*rows):
 
 def test_agreement_counts_cells_found_by_both_and_how_well_they_lie():
     same = boxes((0, 0), (30, 1))
-    assert agreement([same], [same]) == {"int8_agreement": 1.0, "int8_iou": 1.0}
-    one_off = agreement([same], [boxes((1, 0), (30, 1))])
+    assert detection_agreement([same], [same]) == {"int8_agreement": 1.0, "int8_iou": 1.0}
+    one_off = detection_agreement([same], [boxes((1, 0), (30, 1))])
     assert one_off["int8_agreement"] == 1.0
     assert one_off["int8_iou"] == pytest.approx((9 / 11 + 1) / 2)
-    both = agreement([boxes((0, 0), (50, 1))], [boxes((1, 0), (50, 0))])
+    both = detection_agreement([boxes((0, 0), (50, 1))], [boxes((1, 0), (50, 0))])
     assert both["int8_agreement"] == 0.5 and both["int8_iou"] == pytest.approx(9 / 11)
-    renamed = agreement([same], [boxes((0, 0), (30, 2))])
+    renamed = detection_agreement([same], [boxes((0, 0), (30, 2))])
     assert renamed["int8_agreement"] == pytest.approx(0.5)
-    assert agreement([same], [boxes()])["int8_agreement"] == 0.0
-    assert agreement([boxes()], [boxes()]) == {"int8_agreement": 1.0, "int8_iou": 1.0}
+    assert detection_agreement([same], [boxes()])["int8_agreement"] == 0.0
+    assert detection_agreement([boxes()], [boxes()]) == {"int8_agreement": 1.0, "int8_iou": 1.0}
 
 
 @pytest.mark.slow
@@ -121,16 +127,16 @@ def test_an_eight_bit_detector_is_smaller_and_finds_nearly_the_same():
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (64, 64, 3), dtype=np.uint8) for _ in range(3)]
     example = torch.from_numpy(images[0][None])
-    plain = to_onnx(DetectorGraph(model), example, ("image", ("scores", "boxes")))
+    plain = detector_onnx(DetectorGraph(model), example)
     level = logging.getLogger().level
     small = quantize_detector(plain, images)
     assert logging.getLogger().level == level
     assert len(small) < 0.8 * len(plain)
-    spec = {
-        "file": "detector.onnx",
-        "thresholds": dict.fromkeys(OBJECT_TYPES, 0.2),
-        "stride": CellDetector.stride,
-        "nms_iou": 0.6,
-    }
+    spec = DetectorSpec.model_construct(
+        file="detector.onnx",
+        thresholds=dict.fromkeys(OBJECT_TYPES, 0.2),
+        stride=CellDetector.stride,
+        nms_iou=0.6,
+    )
     found = [_detections(m, images, spec) for m in (plain, small)]
-    assert sum(map(len, found[0])) > 10 and agreement(*found)["int8_iou"] > 0.7
+    assert sum(map(len, found[0])) > 10 and detection_agreement(*found)["int8_iou"] > 0.7

@@ -7,8 +7,8 @@ import torch
 from typer.testing import CliRunner
 
 from bloodfilm.cli.app import app
-from bloodfilm.export.bundle import DetectorGraph
-from bloodfilm.export.publish import _detector
+from bloodfilm.export.onnx_graphs import DetectorGraph
+from bloodfilm.export.trained import load_detector
 from bloodfilm.models import CellDetector
 from bloodfilm.training import loop
 from bloodfilm.training.checkpoint import load_checkpoint
@@ -25,15 +25,15 @@ def test_a_sparse_run_becomes_the_detector_of_a_bundle(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, [*map(str, words), "--device", "cpu"])
     assert result.exit_code == 0, result.output
 
-    part, thresholds, probes = _detector(tmp_path / "run", tmp_path)
-    assert set(thresholds) == set(OBJECT_TYPES)
-    assert part.run["sources"]["train"][0]["name"] == "discs"
-    assert isinstance(part.graph, DetectorGraph)
+    trained = load_detector(tmp_path / "run", tmp_path)
+    assert set(trained.thresholds) == set(OBJECT_TYPES)
+    assert trained.record.sources["train"][0]["name"] == "discs"
+    assert isinstance(trained.graph, DetectorGraph)
     weights = load_checkpoint(tmp_path / "run" / loop.BEST)["model"]
     assert any(name.startswith("attributes.") for name in weights)
     plain = CellDetector(BACKBONE, len(OBJECT_TYPES), 16).eval()
     plain.load_state_dict({k: v for k, v in weights.items() if not k.startswith("attributes.")})
-    image = torch.from_numpy(np.ascontiguousarray(probes[0])[None])
+    image = torch.from_numpy(np.ascontiguousarray(trained.probes[0])[None])
     with torch.no_grad():
-        for one, other in zip(DetectorGraph(plain)(image), part.graph(image), strict=True):
+        for one, other in zip(DetectorGraph(plain)(image), trained.graph(image), strict=True):
             assert torch.equal(one, other)

@@ -120,7 +120,7 @@ class Workshop:
 
     @cached_property
     def runs(self) -> Path:
-        """`detector`, `reader` and `sparse`: one epoch each on small fields of discs."""
+        """`detector`, `classifier` and `sparse`: one epoch each on small fields of discs."""
         folder = self.folder("training")
         write_training_set(folder / "discs")
         for name, text in CONFIGS.items():
@@ -450,7 +450,7 @@ def _config(task: str, more: str = "") -> str:
     still = "\n".join(
         f"{name} = 0"
         for name in ("stain", "contrast", "recolour", "permute", "light", "blur", "noise", "scale",
-                     "shrink", "squeeze", "shift", "mild")
+                     "shrink", "aspect", "shift", "mild")
     )  # fmt: skip
     return f"""task = "{task}"
 seed = 3
@@ -474,7 +474,7 @@ workers = 0
 
 CONFIGS = {
     "detector": _config("detector"),
-    "reader": _config("reader"),
+    "classifier": _config("classifier"),
     "sparse": _config("sparse", "[sparse]\nattributes = 0.5\nbegin = 0.5\n"),
 }
 
@@ -503,7 +503,7 @@ def train(work: Workshop) -> Any:
 def export(work: Workshop) -> Any:
     """The bundle of two runs: its files, and its manifest but for what was measured."""
     folder = work.runs
-    names = ("detector", "reader", "--data", ".", "--out", "bundle", "--name", "tiny")
+    names = ("detector", "classifier", "--data", ".", "--out", "bundle", "--name", "tiny")
     printed = succeed(folder, "export", *names, "--licence", "CC0-1.0", "--prior", "basophil=0.1")
     bundle = folder / "bundle"
     manifest = json_of(bundle / "manifest.json", folder)

@@ -115,11 +115,11 @@ def test_a_stopped_run_goes_on_or_is_left_as_it_is(folder: Path) -> None:
 def test_a_training_run_is_exported(tmp_path: Path) -> None:
     """The records and the split of an old run, with weights of today."""
     work = Workshop(tmp_path)
-    for name in ("detector", "reader"):
-        now, then = work.runs / name / "run.json", V1 / f"run-{name}.json"
-        assert read_json(then)["config"]["task"] == name
+    for name, old in (("detector", "detector"), ("classifier", "reader")):
+        now, then = work.runs / name / "run.json", V1 / f"run-{old}.json"
+        assert read_json(then)["config"]["task"] == old
         shutil.copy(then, now)
-    words = ("export", "detector", "reader", "--data", ".", "--out", "bundle")
+    words = ("export", "detector", "classifier", "--data", ".", "--out", "bundle")
     succeed(work.runs, *words)
     assert (work.runs / "bundle" / "manifest.json").is_file()
 

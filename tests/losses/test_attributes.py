@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bloodfilm.losses.attributes import asymmetric_loss, values_loss
+from bloodfilm.losses.attributes import asymmetric_loss, attribute_loss
 
 SLICES = {"size": slice(0, 3), "shape": slice(3, 5)}
 
@@ -13,7 +13,7 @@ def test_an_unknown_attribute_masks_only_itself(asymmetric: bool) -> None:
     torch.manual_seed(0)
     logits = torch.randn(3, 5, requires_grad=True)
     goal = torch.tensor([[1.0, 0, 0, 0, 1], [0, 1, 0, 0, 0], [0, 0, 0, 0, 0]])
-    values_loss(logits, goal, torch.ones(3), SLICES, asymmetric).backward()
+    attribute_loss(logits, goal, torch.ones(3), SLICES, asymmetric).backward()
     assert logits.grad is not None
     told = logits.grad != 0
     assert told[0].any()
@@ -24,7 +24,7 @@ def test_an_unknown_attribute_masks_only_itself(asymmetric: bool) -> None:
 
 def test_nothing_known_gives_a_zero_that_can_be_differentiated() -> None:
     logits = torch.randn(2, 5, requires_grad=True)
-    loss = values_loss(logits, torch.zeros(2, 5), torch.ones(2), SLICES, False)
+    loss = attribute_loss(logits, torch.zeros(2, 5), torch.ones(2), SLICES, False)
     loss.backward()
     assert loss.item() == 0
     assert logits.grad is not None
@@ -34,18 +34,18 @@ def test_nothing_known_gives_a_zero_that_can_be_differentiated() -> None:
 def test_the_cross_entropy_is_least_at_a_teachers_own_shares() -> None:
     goal = torch.tensor([[0.7, 0.2, 0.1, 0.4, 0.6]])
     own = goal.log()
-    best = values_loss(own, goal, torch.ones(1), SLICES, False)
+    best = attribute_loss(own, goal, torch.ones(1), SLICES, False)
     for column in range(5):
         moved = own.clone()
         moved[0, column] += 0.3
-        assert values_loss(moved, goal, torch.ones(1), SLICES, False) > best
+        assert attribute_loss(moved, goal, torch.ones(1), SLICES, False) > best
 
 
 def test_weights_scale_cells_against_each_other() -> None:
     logits = torch.tensor([[4.0, 0, 0, 0, 0], [0, 4.0, 0, 0, 0]])
     goal = torch.tensor([[1.0, 0, 0, 0, 0], [1.0, 0, 0, 0, 0]])  # the second is wrong
-    even = values_loss(logits, goal, torch.ones(2), SLICES, False)
-    trusted = values_loss(logits, goal, torch.tensor([1.0, 0.1]), SLICES, False)
+    even = attribute_loss(logits, goal, torch.ones(2), SLICES, False)
+    trusted = attribute_loss(logits, goal, torch.tensor([1.0, 0.1]), SLICES, False)
     assert trusted < even
 
 

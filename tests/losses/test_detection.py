@@ -91,9 +91,9 @@ def test_the_truth_costs_next_to_nothing_and_every_term_knows_better_from_worse(
 
     shy = perfect(BOXES, NAMES)
     shy["kinds"] = shy["kinds"].clamp(max=0)
-    assert detection_loss(shy, truth, STRIDE)["kind"] > best["kind"] + 0.1
+    assert detection_loss(shy, truth, STRIDE)["object_type"] > best["object_type"] + 0.1
     wrong = perfect(BOXES, [1, 1])
-    assert detection_loss(wrong, truth, STRIDE)["kind"] > best["kind"] + 0.1
+    assert detection_loss(wrong, truth, STRIDE)["object_type"] > best["object_type"] + 0.1
     for by in (1.0, 3.0):
         wide = perfect(BOXES, NAMES)
         wide["boxes"] = wide["boxes"] + by
@@ -107,7 +107,7 @@ def test_a_false_alarm_costs():
     alarm = perfect(BOXES, NAMES)
     alarm["kinds"][0, 1, 0, 15] = 4.0
     quiet = detection_loss(perfect(BOXES, NAMES), truth, STRIDE)
-    assert detection_loss(alarm, truth, STRIDE)["kind"] > quiet["kind"] + 0.1
+    assert detection_loss(alarm, truth, STRIDE)["object_type"] > quiet["object_type"] + 0.1
 
 
 def test_a_step_along_the_gradient_lowers_the_loss():
@@ -181,7 +181,7 @@ def test_an_image_known_to_be_empty_is_a_lesson_too():
     assert (out["kinds"].grad[0] > 0).all()  # down with every score
     assert (out["boxes"].grad[0] == 0).all()
     alone = detection_loss(outputs(), TargetBatch.collate([target([])]), STRIDE)
-    assert alone["kind"] > 0 and alone["box"] == 0 and alone["edge"] == 0
+    assert alone["object_type"] > 0 and alone["box"] == 0 and alone["edge"] == 0
 
 
 def test_nothing_known_at_all_is_no_lesson():

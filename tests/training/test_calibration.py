@@ -14,11 +14,11 @@ from bloodfilm.training.calibration import (
     node_threshold,
     walk_down,
 )
-from bloodfilm.training.data.cell_crops import CellCrops, reader_leaves
+from bloodfilm.training.data.cell_crops import CellCrops, classifier_leaves
 from bloodfilm.training.data.sources import OBJECT_TYPES, CanonicalField
 
 CPU = torch.device("cpu")
-LEAVES = len(reader_leaves(DEFAULT_TAXONOMY))
+LEAVES = len(classifier_leaves(DEFAULT_TAXONOMY))
 
 
 def field(boxes, kinds, region=None, ignore=()):
@@ -98,7 +98,7 @@ def reader(monkeypatch, n=4000, sharpness=3.0, seed=0):
         "attributes": attributes * sharpness,
         "description": rng.random((n, 2)).astype(np.float32),
     }
-    monkeypatch.setattr(module, "read_crops", lambda *_: outputs)
+    monkeypatch.setattr(module, "predict_crops", lambda *_: outputs)
     crops = CellCrops(
         np.zeros((n, 1, 1, 3), np.uint8),
         np.eye(LEAVES, dtype=bool)[labels],
@@ -143,7 +143,9 @@ def test_the_order_of_the_cells_does_not_matter_and_what_was_done_before_neither
     first = calibrated(crops)
     calibrated(reader(monkeypatch, seed=9)[0])
     order = np.random.default_rng(0).permutation(len(crops))
-    monkeypatch.setattr(module, "read_crops", lambda *_: {k: v[order] for k, v in outputs.items()})
+    monkeypatch.setattr(
+        module, "predict_crops", lambda *_: {k: v[order] for k, v in outputs.items()}
+    )
     mixed = CellCrops(*(v[order] for v in vars(crops).values()))
     again = calibrated(mixed)
     assert again.temperatures == pytest.approx(first.temperatures, abs=1e-3)
@@ -155,9 +157,11 @@ def test_what_was_not_learnt_is_not_measured(monkeypatch):
     crops, outputs = reader(monkeypatch)
     learnt = [leaf != 4 for leaf in range(LEAVES)]
     known = ~crops.allowed[:, 4]
-    mixed = calibrated(crops, learnt, unlearnt_attributes=[LLD_SCHEMA.names[0]])
+    mixed = calibrated(crops, learnt, untrained_attributes=[LLD_SCHEMA.names[0]])
     assert LLD_SCHEMA.names[0] not in mixed.temperatures
-    monkeypatch.setattr(module, "read_crops", lambda *_: {k: v[known] for k, v in outputs.items()})
+    monkeypatch.setattr(
+        module, "predict_crops", lambda *_: {k: v[known] for k, v in outputs.items()}
+    )
     alone = calibrated(CellCrops(*(v[known] for v in vars(crops).values())), learnt)
     assert alone.temperatures["class"] == mixed.temperatures["class"]
     assert alone.class_confidence == mixed.class_confidence
@@ -168,7 +172,7 @@ def test_what_was_not_learnt_is_not_measured(monkeypatch):
 
 def spread(**shares):
     """Probabilities of leaves, named with underscores."""
-    names = reader_leaves(DEFAULT_TAXONOMY)
+    names = classifier_leaves(DEFAULT_TAXONOMY)
     return np.array([shares.get(n.replace(" ", "_"), 0.0) for n in names])
 
 
@@ -176,7 +180,7 @@ def test_nodes_are_followed_down_and_held_against_labels_of_any_depth():
     p = spread(band_neutrophil=0.4, segmented_neutrophil=0.35, monocyte=0.25)
     labels = ("segmented neutrophil", "neutrophil", "monocyte")
     allowed = np.array(
-        [DEFAULT_TAXONOMY.leaf_mask(n, reader_leaves(DEFAULT_TAXONOMY)) for n in labels]
+        [DEFAULT_TAXONOMY.leaf_mask(n, classifier_leaves(DEFAULT_TAXONOMY)) for n in labels]
     )
     sums, right = walk_down(np.tile(p, (3, 1)), allowed)
     # nucleated cell, white cell, granulocyte lineage, neutrophil, band neutrophil

@@ -1,4 +1,4 @@
-"""What the reader is taught: crops, groups of leaves, weights of values, prototypes."""
+"""What the classifier is trained on: crops, groups of leaves, weights of values, prototypes."""
 
 import numpy as np
 import pytest
@@ -12,18 +12,23 @@ from bloodfilm.training.checkpoint import save_checkpoint
 from bloodfilm.training.config import DatasetConfig, parse_config
 from bloodfilm.training.data.cell_crops import (
     CellCrops,
+    classifier_leaves,
     label_groups,
     load_crops,
     plain_crop,
-    reader_leaves,
 )
 from bloodfilm.training.data.crop_views import CropView
 from bloodfilm.training.data.sources import open_sources
-from bloodfilm.training.tasks.classifier import ClassifierTask, macro_f1, read_crops, value_weights
+from bloodfilm.training.tasks.classifier import (
+    ClassifierTask,
+    macro_f1,
+    predict_crops,
+    value_weights,
+)
 from tiny import COLOURS, a_field, config, silent, write_set
 
 CPU = torch.device("cpu")
-LEAVES = reader_leaves(DEFAULT_TAXONOMY)
+LEAVES = classifier_leaves(DEFAULT_TAXONOMY)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +102,7 @@ def test_no_cell_to_read_is_refused(root):
 
 
 def task(root, **sections):
-    return ClassifierTask(parse_config(config("reader", **sections), "test"), root, silent)
+    return ClassifierTask(parse_config(config("classifier", **sections), "test"), root, silent)
 
 
 @pytest.fixture(scope="module")
@@ -108,11 +113,11 @@ def tiny_task(root):
 def test_the_record_names_what_was_never_seen(tiny_task):
     record = tiny_task.record()
     assert record["leaves"] == list(LEAVES)
-    assert set(LEAVES) - set(record["unlearnt"]["classes"]) == {
+    assert set(LEAVES) - set(record["untrained"]["classes"]) == {
         "lymphocyte", "monocyte", "basophil"
     }  # fmt: skip
     # Marked with two values: size. With one: nucleolus. The others never.
-    assert set(LLD_SCHEMA.names) - set(record["unlearnt"]["attributes"]) == {"cell_size"}
+    assert set(LLD_SCHEMA.names) - set(record["untrained"]["attributes"]) == {"cell_size"}
     (source,) = record["sources"]["train"]
     assert (source["name"], source["licence"], source["fields"]) == ("discs", "CC0-1.0", 4)
 
@@ -153,7 +158,7 @@ def test_prototypes_make_learnt_cells_familiar_and_groups_share_one(root, tmp_pa
     both = {"train": [{"path": "discs", "splits": ["train"]}, {"path": "more"}]}
     mixed = task(tmp_path, data=both)
     assert not {"band neutrophil", "segmented neutrophil"} & set(
-        mixed.record()["unlearnt"]["classes"]
+        mixed.record()["untrained"]["classes"]
     )
     model = mixed.network.eval()
     mixed.finish(model, CPU)
@@ -161,7 +166,9 @@ def test_prototypes_make_learnt_cells_familiar_and_groups_share_one(root, tmp_pa
     band, segmented = (LEAVES.index(f"{n} neutrophil") for n in ("band", "segmented"))
     assert torch.equal(prototypes[band], prototypes[segmented])
     assert prototypes[band].abs().max() < 1e3 < prototypes[LEAVES.index("monoblast")].min()
-    description = torch.from_numpy(read_crops(model, mixed.train, CPU, CropView())["description"])
+    description = torch.from_numpy(
+        predict_crops(model, mixed.train, CPU, CropView())["description"]
+    )
     novelty = model.novelty(description)
     assert novelty.max() < 50 and model.novelty(description + 100).min() > novelty.max()
 
@@ -271,5 +278,5 @@ def test_colours_of_both_sets_are_lent(two_sets):
     assert np.mean(lent) == pytest.approx(0.5, abs=0.12)
 
 
-def test_the_record_of_a_plain_reader_names_no_colours(tiny_task):
+def test_the_record_of_a_plain_classifier_names_no_colours(tiny_task):
     assert tiny_task.record()["colours"] is None and tiny_task.profiles == []

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from bloodfilm.core.errors import ConfigError
-from bloodfilm.training.config import load_config, parse_config
+from bloodfilm.training.config import load_config, parse_config, shipped_config, shipped_configs
 
-SHIPPED = sorted((Path(__file__).parents[2] / "configs").glob("*.toml"))
+SHIPPED = shipped_configs()
 GOOD = """
 task = "detector"
 [model]
@@ -24,14 +24,62 @@ def load(tmp_path, text):
     return load_config(path)
 
 
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
-def test_the_shipped_configurations_are_understood(path):
-    config = load_config(path)
+@pytest.mark.parametrize("name", SHIPPED)
+def test_load_config_reads_every_shipped_configuration(name, monkeypatch, tmp_path, caplog):
+    monkeypatch.chdir(tmp_path)
+    config = load_config(Path(name))
+    assert load_config(Path(name.removesuffix(".toml"))) == config
     assert parse_config(config.model_dump(mode="json"), "again") == config
+    assert not caplog.records  # no key of an older version
 
 
-def test_there_are_shipped_configurations():
-    assert {"detector", "reader"} <= {p.stem for p in SHIPPED}
+def test_a_file_of_the_user_hides_the_shipped_one(monkeypatch, tmp_path):
+    assert {"detector.toml", "classifier.toml", "sparse.toml"} <= set(SHIPPED)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "detector.toml").write_text(GOOD)
+    assert load_config(Path("detector.toml")).model.width == 16
+    assert load_config(Path("detector")).model.width == 80
+    assert shipped_config("detector") == SHIPPED["detector.toml"]
+    for name in ("reader.toml", "missing"):
+        with pytest.raises(ConfigError, match=r"shipped.*classifier\.toml"):
+            load_config(Path(name))
+        with pytest.raises(ConfigError, match=r"shipped.*classifier\.toml"):
+            shipped_config(name)
+    with pytest.raises(ConfigError, match="No such file"):
+        load_config(tmp_path / "folder" / "detector.toml")
+
+
+OLD = """
+task = "reader"
+[model]
+reads = "roi"
+[data]
+train = [{ path = "a", splits = ["train"] }]
+validation = [{ path = "a", splits = ["val"] }]
+[augment]
+squeeze = 0.01
+[loss]
+kind = 0.5
+[lookalikes]
+red_cells = 7
+[lookalikes.augment]
+squeeze = 0.02
+[sparse]
+copies = 2.5
+taught_attributes = false
+"""
+
+
+def test_keys_of_older_versions_are_read_and_reported(tmp_path, caplog):
+    config = load(tmp_path, OLD)
+    assert config.task == "classifier" and config.model.input == "roi"
+    assert config.augment.aspect == 0.01 and config.loss.object_type == 0.5
+    assert config.hard_negatives.red_cells == 7 and config.hard_negatives.augment.aspect == 0.02
+    assert config.sparse.copy_paste == 2.5 and not config.sparse.teacher_attributes
+    said = [r.getMessage() for r in caplog.records]
+    assert len(said) == 8 and all("run.toml" in line and "now called" in line for line in said)
+    with pytest.raises(ConfigError, match=r"run\.toml: lookalikes is the old name of hard_neg"):
+        load(tmp_path, OLD + "[hard_negatives]\nempty = 1\n")
 
 
 def test_what_is_left_out_has_its_default(tmp_path):

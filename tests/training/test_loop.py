@@ -170,7 +170,7 @@ def test_a_run_begun_before_a_setting_existed_goes_on(tmp_path):
     run(tmp_path)
     kept = load_checkpoint(tmp_path / loop.LAST)
     stored = json.loads(kept["config"])
-    stored["model"].pop("reads")  # at its default
+    stored["model"].pop("input")  # at its default
     save_checkpoint(tmp_path / loop.LAST, {**kept, "config": json.dumps(stored)})
     run(tmp_path)
     stored["optim"].pop("lr")  # not at its default
@@ -219,7 +219,7 @@ def test_averaged_weights_follow_slowly_and_faster_at_first():
     with torch.no_grad():
         model.weight.fill_(3.0)
     model.num_batches_tracked.fill_(7)
-    state = loop.State(model, average, torch.optim.SGD(model.parameters()), step=1)
+    state = loop.TrainingState(model, average, torch.optim.SGD(model.parameters()), step=1)
     loop._follow(state, 0.9)
     assert average.weight.tolist() == pytest.approx([1 + 2 * (1 - 2 / 11)] * 2)
     assert int(average.num_batches_tracked) == 7

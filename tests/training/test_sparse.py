@@ -17,7 +17,7 @@ from bloodfilm.training import loop
 from bloodfilm.training.config import SparseSection
 from bloodfilm.training.data.copy_paste import CopyPasteSampler
 from bloodfilm.training.data.mosaics import Mosaics
-from bloodfilm.training.data.region_crops import balanced, cut_patches
+from bloodfilm.training.data.region_crops import cut_regions, repeat_rare_types
 from bloodfilm.training.data.samplers import InMemorySampler
 from bloodfilm.training.data.sources import CanonicalField
 from bloodfilm.training.pseudo_labels import (
@@ -27,7 +27,7 @@ from bloodfilm.training.pseudo_labels import (
     pseudo_target,
     similarity_loss,
 )
-from bloodfilm.training.tasks.sparse import SparseTask, decoded, form_opinions
+from bloodfilm.training.tasks.sparse import SparseTask, decode_outputs, teacher_predictions
 from tiny import sparse_config
 
 CPU = torch.device("cpu")
@@ -141,7 +141,7 @@ def test_an_empty_region_of_a_field_is_a_negative() -> None:
     task = SparseTask.on(sparse_config(teacher="none"), Path(), [empty], [])
     batch = task.collate([task.sample((0, n)) for n in range(2)])
     terms = task.losses(task.network.train(), batch, CPU)
-    assert terms["kind"].item() > 0
+    assert terms["object_type"].item() > 0
     assert terms["box"].item() == 0
 
 
@@ -157,8 +157,10 @@ def test_trust_scales_background_and_nothing_else() -> None:
         return {k: v.item() for k, v in found.items()}
 
     low, half, full = terms(0.0), terms(0.5), terms(1.0)
-    assert low["kind"] < half["kind"] < full["kind"]
-    assert half["kind"] == pytest.approx((low["kind"] + full["kind"]) / 2, rel=1e-5)
+    assert low["object_type"] < half["object_type"] < full["object_type"]
+    assert half["object_type"] == pytest.approx(
+        (low["object_type"] + full["object_type"]) / 2, rel=1e-5
+    )
     assert low["box"] == full["box"]
 
 
@@ -243,28 +245,28 @@ def test_similarity_falls_as_cells_of_a_kind_come_together() -> None:
 
 def test_patches_keep_their_cells_and_their_unknown_surroundings() -> None:
     source = field(TWO)
-    patches = cut_patches(source, 5.0)
+    patches = cut_regions(source, 5.0)
     assert len(patches) == 2
     empty = replace(source, boxes=np.zeros((0, 4)), kinds=np.zeros(0, np.int64))
-    first = cut_patches(empty, 5.0)[0]
+    first = cut_regions(empty, 5.0)[0]
     assert first.image.shape == (70, 80, 3)  # 10 px around, cut at the field's corner
     assert (first.image == source.image[:70, :80]).all()
     assert first.region.contains([[15.0, 15.0], [75.0, 65.0]]).tolist() == [True, False]
     sizes = {tuple(np.round(box[2:], 6)) for box in clip(source.boxes, 180, 170)}
-    for patch in cut_patches(source, 0.0):  # no cell of the region is cut, but by the field's edge
+    for patch in cut_regions(source, 0.0):  # no cell of the region is cut, but by the field's edge
         mine = patch.region.contains(centres(patch.boxes))
         assert all(tuple(np.round(box[2:], 6)) in sizes for box in patch.boxes[mine])
     assert sum(len(p.boxes) for p in patches) >= len(source.boxes)
-    assert cut_patches(replace(source, region=Region.nothing()), 5.0) == []
+    assert cut_regions(replace(source, region=Region.nothing()), 5.0) == []
 
 
 def test_patches_with_rare_kinds_are_drawn_more_often() -> None:
     one = replace(field(REGIONS["rect"]), boxes=np.ones((1, 4)), kinds=np.array([1]))
     rare = replace(one, kinds=np.array([2]), repeat=2.0)
     empty = replace(one, boxes=np.zeros((0, 4)), kinds=np.zeros(0, np.int64))
-    found = [p.repeat for p in balanced([one, one, one, one, rare, empty], 0.5)]
+    found = [p.repeat for p in repeat_rare_types([one, one, one, one, rare, empty], 0.5)]
     assert found == pytest.approx([1, 1, 1, 1, 4, 1])
-    assert [p.repeat for p in balanced([one, rare], 0.0)] == [1, 2]
+    assert [p.repeat for p in repeat_rare_types([one, rare], 0.0)] == [1, 2]
 
 
 def fields() -> list[CanonicalField]:
@@ -277,7 +279,7 @@ def test_the_teacher_sees_no_gradient_and_labels_only_the_rest() -> None:
     task.observe(teacher)
     batch = task.collate([task.sample((0, n)) for n in range(2)])
     terms = task.losses(task.network.train(), batch, CPU)
-    assert {"taught_kind", "taught_box", "taught_edge"} <= set(terms)
+    assert {"teacher_object_type", "teacher_box", "teacher_edge"} <= set(terms)
     torch.stack(list(terms.values())).sum().backward()
     assert all(p.grad is None for p in teacher.parameters())
     assert task.network.kind_head.weight.grad is not None
@@ -303,7 +305,7 @@ def test_turned_views_are_brought_back_to_the_same_opinion() -> None:
     for code in range(8):
         turn = Augmentation(code)
         answer = outputs(turn.image(image))
-        (found,) = form_opinions(answer, decoded(answer, 4, 0.5), [turn], float(size))
+        (found,) = teacher_predictions(answer, decode_outputs(answer, 4, 0.5), [turn], float(size))
         np.testing.assert_allclose(found.found.boxes, [[36, 20, 20, 12]])
         assert np.argwhere(found.highest > 0.5).min(axis=0).tolist() == [5, 9]
 

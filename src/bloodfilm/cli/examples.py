@@ -61,12 +61,13 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "bloodfilm evaluate mine --predictions results/result.json --json scores.json",
     ),
     "train": (
-        "bloodfilm train configs/detector.toml --data ~/data --out runs/detector",
-        "bloodfilm train configs/sparse.toml --data ~/data --out runs/sparse",
+        "bloodfilm train detector.toml --data ~/data --out runs/detector",
+        "bloodfilm train --show-config sparse.toml > sparse.toml",
+        "bloodfilm train sparse.toml --data ~/data --out runs/sparse",
     ),
     "export": (
-        "bloodfilm export runs/detector runs/reader --data ~/data --out my-bundle",
-        "bloodfilm export runs/detector runs/reader --int8 --prior erythroblast=0.01 \\",
+        "bloodfilm export runs/detector runs/classifier --data ~/data --out my-bundle",
+        "bloodfilm export runs/detector runs/classifier --int8 --prior erythroblast=0.01 \\",
         "  --data ~/data --out my-bundle",
     ),
     "films": (

@@ -9,7 +9,7 @@ import typer
 
 def export(
     detector: Annotated[Path, typer.Argument(help="Folder of a detector's training run.")],
-    reader: Annotated[Path, typer.Argument(help="Folder of a reader's training run.")],
+    classifier: Annotated[Path, typer.Argument(help="Folder of a classifier's training run.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The bundle's folder.")],
     data: Annotated[
         Path | None,
@@ -47,7 +47,7 @@ def export(
 
     job = ExportJob(
         detector=detector,
-        classifier=reader,
+        classifier=classifier,
         out=out,
         data=data or Path(os.environ.get("BLOODFILM_DATA", ".")),
         name=name,

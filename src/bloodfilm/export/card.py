@@ -1,4 +1,4 @@
-"""The model card: what a bundle is, was taught, can and cannot do, in words."""
+"""The model card of a bundle: intended use, training data, evaluation, limitations."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,19 +10,19 @@ DETECTION_NAMES = {"ap": "AP50-95", "ap50": "AP50", "ap75": "AP75", "recall50": 
 
 
 def model_card(manifest: Manifest, notes: str = "") -> str:
-    """Return a bundle's card as Markdown; `notes` is what its makers add in their own words."""
+    """Return a bundle's card as Markdown, ended by the Markdown of `notes`."""
     parts = [
         f"# {manifest.name}",
         WARNING,
         f"Made {manifest.created} with bloodfilm {manifest.training.get('bloodfilm', '?')}. "
         f"Licence of the weights: {manifest.licence}.",
-        "## What it does",
+        "## Intended use",
         _abilities(manifest),
-        "## What it has not learnt",
+        "## Not trained",
         _gaps(manifest),
-        "## What it was trained on",
+        "## Training data",
         *(_sources(name, manifest.training.get(name, {})) for name in ("detector", "classifier")),
-        "## How good it is",
+        "## Evaluation",
         *_metrics(manifest.metrics),
         *_priors(manifest),
         "## Thresholds, chosen on validation data",
@@ -33,7 +33,7 @@ def model_card(manifest: Manifest, notes: str = "") -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def distil(record: Mapping[str, Any]) -> dict[str, Any]:
+def summarize_evaluation(record: Mapping[str, Any]) -> dict[str, Any]:
     """Keep of a `bloodfilm evaluate --json` record what a manifest should carry: the figures."""
     kept: dict[str, Any] = {k: record[k] for k in ("settings", "fields") if k in record}
     detection, reading = record.get("detection"), record.get("reading")
@@ -137,8 +137,8 @@ def _priors(m: Manifest) -> Iterable[str]:
     if priors:
         yield "## Prior odds"
         yield (
-            "The training collection shows rare cells on purpose. The classifier's odds of these "
-            "are multiplied, to suit films as they come: "
+            "The training collection shows rare cells on purpose. The odds of these classes are "
+            "multiplied, to suit films as they come: "
             + ", ".join(f"{name} by {factor:g}" for name, factor in priors.items())
             + "."
         )

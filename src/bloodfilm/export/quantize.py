@@ -1,4 +1,4 @@
-"""A bundle's networks in eight-bit integers: smaller, faster on a CPU, and held to account."""
+"""A bundle's networks in eight-bit integers: smaller, faster on a CPU, compared with the floats."""
 
 import logging
 import tempfile
@@ -23,12 +23,12 @@ LEAST_AGREEMENT = 0.95
 LEAST_IOU = 0.9
 """Mean IoU of the boxes both find."""
 LEAST_ANSWERS = 0.97
-"""Share of the reader's answers, class and attributes, that stay what they were."""
+"""Share of the classifier's answers, class and attributes, that stay what they were."""
 MOST_NOVELTY = 0.05
-"""How far the novelty may move on average: its threshold was set on the float reader."""
+"""How far the novelty may move on average: its threshold was set on the float classifier."""
 FLOAT_OPERATIONS = ("Softplus", "Sigmoid")
 WIDE = 192
-"""A pointwise convolution of the reader with so many channels on a side is worth the conversion.
+"""A pointwise convolution of the classifier with so many channels is worth the conversion.
 
 Narrower ones are the earliest: they have the largest maps, carry the finest texture, and gain
 least. With all of them in eight bits one class in thirty changes, and nothing more is gained.
@@ -53,7 +53,7 @@ class _Images:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hold back the quantiser's advice, and nobody else's warnings afterwards."""
+    """Silence the warnings of the quantizer."""
     root = logging.getLogger()
     before = root.level
     root.setLevel(logging.ERROR)
@@ -74,11 +74,11 @@ def quantize_detector(model: bytes, images: Sequence[Pixels]) -> bytes:
         floats = [n.name for n in graph.node if "_head" in n.name or n.op_type in FLOAT_OPERATIONS]
         return [first, *floats]
 
-    return _quantise(model, _Images("image", images), kept)
+    return _quantize(model, _Images("image", images), kept)
 
 
 def quantize_classifier(model: bytes, crops: Sequence[Pixels]) -> bytes:
-    """Return a reader graph with its wide pointwise convolutions in eight bits.
+    """Return a classifier graph with its wide pointwise convolutions in eight bits.
 
     Args:
         model: the float graph.
@@ -95,10 +95,10 @@ def quantize_classifier(model: bytes, crops: Sequence[Pixels]) -> bytes:
             if node.op_type != "Conv" or channels.get(node.input[1], 0) < WIDE
         ]
 
-    return _quantise(model, _Images("crops", crops), kept)
+    return _quantize(model, _Images("crops", crops), kept)
 
 
-def _quantise(model: bytes, images: _Images, kept: Callable[[Any], list[str]]) -> bytes:
+def _quantize(model: bytes, images: _Images, kept: Callable[[Any], list[str]]) -> bytes:
     """Return a graph in eight bits but for the nodes that `kept` names.
 
     Weights use seven bits, so that sums cannot overflow on processors without instructions for
@@ -129,7 +129,7 @@ def _quantise(model: bytes, images: _Images, kept: Callable[[Any], list[str]]) -
 def quantize_bundle(
     folder: Path, images: Sequence[Pixels], crops: Sequence[Pixels]
 ) -> dict[str, float]:
-    """Replace a bundle's networks by their eight-bit forms, if both say the same.
+    """Replace a bundle's networks by their eight-bit forms, if these agree with the float ones.
 
     Args:
         folder: a bundle with float networks.
@@ -138,42 +138,47 @@ def quantize_bundle(
 
     Returns:
         `int8_agreement` (F1) and `int8_iou` (mean IoU of what both find) of the detector,
-        `int8_answers` (share of equal ones) and `int8_novelty` (mean change) of the reader.
+        `int8_answers` (share of equal ones) and `int8_novelty` (mean change) of the classifier.
 
     Raises:
         BundleError: if they differ too much; the bundle is left as it was.
     """
     manifest = load_bundle(folder).manifest
     detector, classifier = manifest.detector, manifest.classifier
-    finds, reads = ((folder / part.file).read_bytes() for part in (detector, classifier))
-    small = {
-        detector.file: quantize_detector(finds, images),
-        classifier.file: quantize_classifier(reads, crops),
-    }
-    found = agreement(
-        _detections(finds, images, detector),
-        _detections(small[detector.file], images, detector),
+    float_detector, float_classifier = (
+        (folder / spec.file).read_bytes() for spec in (detector, classifier)
     )
-    _hold(
+    small_detector = quantize_detector(float_detector, images)
+    small_classifier = quantize_classifier(float_classifier, crops)
+    found = detection_agreement(
+        _detections(float_detector, images, detector), _detections(small_detector, images, detector)
+    )
+    _require(
         "detector",
         found,
         found["int8_agreement"] >= LEAST_AGREEMENT and found["int8_iou"] >= LEAST_IOU,
     )
-    untrained = manifest.untrained.attributes
-    learnt = [where for name, where in manifest.attributes.slices.items() if name not in untrained]
-    answers = same_answers(_answers(reads, crops), _answers(small[classifier.file], crops), learnt)
-    _hold(
+    trained = [
+        where
+        for name, where in manifest.attributes.slices.items()
+        if name not in manifest.untrained.attributes
+    ]
+    answers = answer_agreement(
+        _answers(float_classifier, crops), _answers(small_classifier, crops), trained
+    )
+    _require(
         "classifier",
         answers,
         answers["int8_answers"] >= LEAST_ANSWERS and answers["int8_novelty"] <= MOST_NOVELTY,
     )
     found |= answers
+    graphs = {detector.file: small_detector, classifier.file: small_classifier}
     parity = manifest.metrics.get("parity", {}) | {k: round(v, 4) for k, v in found.items()}
-    manifest.with_metrics({"parity": parity}).write(folder, small)
+    manifest.with_metrics({"parity": parity}).write(folder, graphs)
     return found
 
 
-def _hold(part: str, figures: dict[str, float], good: bool) -> None:
+def _require(part: str, figures: dict[str, float], good: bool) -> None:
     if not good:
         raise BundleError(
             f"export: the eight-bit {part} agrees with the float one by {figures}; "
@@ -194,11 +199,13 @@ def _detections(model: bytes, images: Sequence[Pixels], spec: DetectorSpec) -> l
 def _answers(model: bytes, crops: Sequence[Pixels]) -> Answers:
     session = open_session(model, Path("classifier.onnx"), "cpu", 1)
     names = ["classes", "attributes", "novelty"]
-    told = [session.run(names, {"crops": crop[None]}) for crop in crops]
-    return dict(zip(names, map(np.concatenate, zip(*told, strict=True)), strict=True))
+    found = [session.run(names, {"crops": crop[None]}) for crop in crops]
+    return dict(zip(names, map(np.concatenate, zip(*found, strict=True)), strict=True))
 
 
-def agreement(first: Sequence[Detections], second: Sequence[Detections]) -> dict[str, float]:
+def detection_agreement(
+    first: Sequence[Detections], second: Sequence[Detections]
+) -> dict[str, float]:
     """Return F1 at IoU 0.5 of the second's detections against the first's, and their mean IoU."""
     pairs, total, overlaps = 0, 0, [np.zeros(0)]
     for a, b in zip(first, second, strict=True):
@@ -217,7 +224,7 @@ def agreement(first: Sequence[Detections], second: Sequence[Detections]) -> dict
     }
 
 
-def same_answers(first: Answers, second: Answers, values: Sequence[slice]) -> dict[str, float]:
+def answer_agreement(first: Answers, second: Answers, values: Sequence[slice]) -> dict[str, float]:
     """Return the share of classes and attributes both answer alike, and how novelty moved.
 
     Args:

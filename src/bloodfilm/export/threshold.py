@@ -1,4 +1,4 @@
-"""Where the finished bundle draws the line: from which score on it lists a nucleated cell."""
+"""The operating threshold: from which score on a finished bundle lists a nucleated cell."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,30 +15,30 @@ from bloodfilm.training.data.sources import (
     OBJECT_TYPES,
     CanonicalField,
     SourcedField,
+    field_targets,
     training_view,
-    truth_of,
 )
 from bloodfilm.training.tasks.detector import LOWEST_SCORE
 
 
-def set_threshold(bundle: Path, held: Sequence[SourcedField]) -> float:
-    """Choose the nucleated cell's threshold on validation fields, and write it to the manifest.
+def set_threshold(bundle: Path, validation: Sequence[SourcedField]) -> float:
+    """Choose the score threshold of nucleated cells on validation fields; write it to the manifest.
 
-    The fields go through the runtime itself: what counts is the score it will show, of the graphs
-    as they are stored and after the reader's closer look.
+    The fields are analysed by the runtime itself: what counts is the score that results will show,
+    of the stored graphs and after the classifier's verification.
 
     Args:
         bundle: a bundle's folder.
-        held: validation fields; their scale is told, from the labels.
+        validation: fields; their scale is taken from the labels.
 
     Returns:
-        the best F1 at IoU 0.5, which the threshold gives.
+        the F1 at IoU 0.5 at the threshold, the best there is.
     """
     loaded = load_bundle(bundle)
     manifest, classified = loaded.manifest, loaded.manifest.roles.classified
     analyzer = Analyzer(loaded, device="cpu", min_score=LOWEST_SCORE)
     fields, found = [], []
-    for item in held:
+    for item in validation:
         image = open_image(item.field.path)
         view = training_view(item.field, image)
         told = Domain(um_per_px=view.um_per_px_y, squeeze=view.squeeze)
@@ -46,13 +46,13 @@ def set_threshold(bundle: Path, held: Sequence[SourcedField]) -> float:
         boxes = np.array([c.box for c in cells], dtype=np.float64).reshape(-1, 4)
         kinds = np.array([OBJECT_TYPES.index(c.object_type) for c in cells], dtype=np.intp)
         found.append(Detections(boxes, np.array([c.confidence for c in cells], dtype=float), kinds))
-        truth = truth_of(item)
+        truth = field_targets(item)
         fields.append(
             CanonicalField(image, truth.boxes, truth.kinds, truth.ignore, item.field.region)
         )
     threshold, f1 = best_threshold(fields, found, OBJECT_TYPES.index(classified))
-    validation = manifest.metrics.get("validation", {})
-    detector = validation.get("detector", {}) | {"f1_confirmed_cell": round(f1, 4)}
-    metrics = {"validation": {**validation, "detector": detector}}
+    figures = manifest.metrics.get("validation", {})
+    detector = figures.get("detector", {}) | {"f1_confirmed_cell": round(f1, 4)}
+    metrics = {"validation": {**figures, "detector": detector}}
     manifest.with_threshold(classified, threshold).with_metrics(metrics).write(bundle)
     return f1

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def values_loss(
+def attribute_loss(
     logits: Tensor, goal: Tensor, weights: Tensor, slices: dict[str, slice], asymmetric: bool
 ) -> Tensor:
     """Return the mean over attributes of how far cells' logits are from what is said of them.

@@ -1,4 +1,4 @@
-"""The reader's losses: a class known to any depth of the tree, attributes known or not."""
+"""The classifier's losses: a class known to any depth of the tree, attributes known or not."""
 
 import torch
 from torch import Tensor

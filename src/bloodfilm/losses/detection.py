@@ -110,18 +110,18 @@ def _inside(boxes: Tensor, points: Tensor) -> Tensor:
 def detection_loss(
     outputs: dict[str, Tensor], target: TargetBatch, stride: int
 ) -> dict[str, Tensor]:
-    """Return the terms `kind`, `box` and `edge`, each a mean over the batch's cells.
+    """Return the terms `object_type`, `box` and `edge`, each a mean over the batch's cells.
 
-    `kind` asks the score to be the box's quality, `box` is 1 - GIoU, `edge` the distance of the
-    box's four edges from where they belong, in units of the cell's size. Locations that are not
-    known take part in no term, so their gradient is exactly zero.
+    `object_type` asks the score to be the box's quality, `box` is 1 - GIoU, `edge` the distance of
+    the box's four edges from where they belong, in units of the cell's size. Locations that are not
+    known contribute to no term, so their gradient is exactly zero.
 
     Args:
         outputs: of `CellDetector`.
         target: the truth.
         stride: pixels a grid step.
 
-    Source of `kind`: the varifocal loss, arXiv 2008.13367, eq. 2.
+    Source of `object_type`: the varifocal loss, arXiv 2008.13367, eq. 2.
     """
     logits = outputs["kinds"].float().flatten(2).transpose(1, 2)  # (B, L, K)
     distances = outputs["boxes"].float().flatten(2).transpose(1, 2)  # (B, L, 4)
@@ -131,7 +131,7 @@ def detection_loss(
     found = assign(logits.detach().sigmoid(), boxes.detach(), points, target)
     weight = target.weights.gather(1, found.index) * found.positive
     total = (found.quality * weight).sum().clamp_min(1.0)
-    kind = _kind_term(logits, target, found, weight) / total
+    kind = _object_type_term(logits, target, found, weight) / total
 
     at = found.positive
     truth = torch.gather(target.boxes, 1, found.index[..., None].expand(-1, -1, 4))[at]
@@ -140,10 +140,12 @@ def detection_loss(
     box = ((1 - giou(boxes[at], truth)[1]) * share).sum() / total
     size = (truth[:, 2:] - truth[:, :2]).clamp_min(1.0).repeat(1, 2)
     edge = (((boxes[at] - truth).abs() / size).mean(1) * share).sum() / total
-    return {"kind": kind, "box": box, "edge": edge}
+    return {"object_type": kind, "box": box, "edge": edge}
 
 
-def _kind_term(logits: Tensor, target: TargetBatch, found: Assignment, weight: Tensor) -> Tensor:
+def _object_type_term(
+    logits: Tensor, target: TargetBatch, found: Assignment, weight: Tensor
+) -> Tensor:
     """Sum the varifocal loss over known locations; logits (B, L, K), weight (B, L)."""
     # Unknown locations are cut out before and after, not multiplied by zero: neither an infinite
     # loss nor the gradient of a NaN may leak.

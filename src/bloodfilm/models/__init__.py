@@ -1,4 +1,4 @@
-"""The networks: backbones from timm, the cell detector, the cell reader."""
+"""The networks: backbones from timm, the cell detector, the cell classifier."""
 
 from bloodfilm.models.backbone import Backbone
 from bloodfilm.models.classifier import CellClassifierNet

@@ -1,4 +1,4 @@
-"""The cell reader: class and attributes of the one cell a crop is centred on."""
+"""The cell classifier: class and attributes of the one cell a crop is centred on."""
 
 from collections.abc import Sequence
 
@@ -58,6 +58,13 @@ class CellClassifierNet(nn.Module):
     @staticmethod
     def _head(size: int, width: int, out: int) -> nn.Sequential:
         return nn.Sequential(nn.Linear(size, width), nn.Hardswish(), nn.Linear(width, out))
+
+    @property
+    def class_bias(self) -> Tensor:
+        """The bias (leaves,) of the class logits."""
+        last = self.class_head.get_submodule(str(len(self.class_head) - 1))
+        bias: Tensor = last.get_parameter("bias")
+        return bias
 
     def describe(self, crops: Tensor) -> Tensor:
         """Return the description (N, size) of crops (N, 3, S, S), pixels in [0, 255].

@@ -1,4 +1,4 @@
-"""Thresholds and temperatures, chosen on validation data and nowhere else."""
+"""Thresholds and temperatures, chosen on validation data only."""
 
 import math
 from collections.abc import Collection, Sequence
@@ -25,12 +25,12 @@ from bloodfilm.evaluation.matching import match
 from bloodfilm.inference.classifier import leaf_probabilities, softmax
 from bloodfilm.models.classifier import CellClassifierNet
 from bloodfilm.models.detector import CellDetector
-from bloodfilm.training.config import LookalikeSection
-from bloodfilm.training.data.cell_crops import CellCrops, reader_leaves
+from bloodfilm.training.config import HardNegativeSection
+from bloodfilm.training.data.cell_crops import CellCrops, classifier_leaves
 from bloodfilm.training.data.crop_views import CropView
 from bloodfilm.training.data.hard_negatives import HardNegatives
 from bloodfilm.training.data.sources import OBJECT_TYPES, CanonicalField
-from bloodfilm.training.tasks.classifier import read_crops, read_images
+from bloodfilm.training.tasks.classifier import predict_crops, predict_images
 from bloodfilm.training.tasks.detector import LOWEST_SCORE, detect
 
 CLASS_ACCURACY = 0.98
@@ -40,12 +40,12 @@ NOVEL_SHARE = 0.995
 MATCH_IOU = 0.5
 PLAIN = CropView()
 CPU = torch.device("cpu")
-"""Calibrated as it will run."""
+"""Where calibration runs: as the bundle will."""
 
 
 @dataclass(frozen=True)
-class ReaderCalibration:
-    """What a bundle needs beside the reader's weights.
+class ClassifierCalibration:
+    """What a bundle needs beside the classifier's weights.
 
     Attributes:
         temperatures: for `class` and each learnt attribute.
@@ -53,7 +53,7 @@ class ReaderCalibration:
             `CLASS_ACCURACY` right.
         attribute_confidence: likewise over all attributes, `ATTRIBUTE_ACCURACY`.
         novelty_threshold: what `NOVEL_SHARE` of the validation cells stay below; `None` if the
-            reader has no class prototypes to measure against.
+            classifier has no class prototypes to measure against.
         metrics: calibration errors before and after, and what the thresholds give.
     """
 
@@ -116,26 +116,26 @@ def calibrate_classifier(
     crops: CellCrops,
     schema: Schema,
     learnt: Sequence[bool],
-    unlearnt_attributes: Collection[str] = (),
+    untrained_attributes: Collection[str] = (),
     odds: NDArray[np.float64] | None = None,
     view: CropView = PLAIN,
-) -> ReaderCalibration:
-    """Fit temperatures, then the thresholds below which the reader abstains.
+) -> ClassifierCalibration:
+    """Fit temperatures, then the thresholds below which the classifier abstains.
 
     Args:
         model: with its prototypes set.
         crops: validation cells.
-        schema: the attributes, in the order of the reader's outputs.
+        schema: the attributes, in the order of the classifier's outputs.
         learnt: per leaf, whether training named it; cells of other classes say nothing here.
-        unlearnt_attributes: names whose outputs mean nothing.
-        odds: (leaves,) how much commoner each is where the reader will be used: its probabilities
-            are shifted by that, and the validation cells count as much.
+        untrained_attributes: names whose outputs mean nothing.
+        odds: (leaves,) how much commoner each is where the classifier will be used: probabilities
+            are shifted by that, and the validation cells are weighted by it.
         view: how the classifier sees the crops.
     """
-    out = read_crops(model, crops, CPU, view)
+    out = predict_crops(model, crops, CPU, view)
     even = np.ones(len(learnt)) if odds is None else odds
     temperature, class_confidence, metrics = _calibrate_class(out["classes"], crops, learnt, even)
-    answers = _answers(out["attributes"], crops, schema, unlearnt_attributes)
+    answers = _answers(out["attributes"], crops, schema, untrained_attributes)
     attribute_confidence = 0.5
     if answers:
         sure = np.concatenate([a.sure for a in answers.values()])
@@ -146,7 +146,7 @@ def calibrate_classifier(
     with torch.no_grad():
         novelty = model.novelty(torch.from_numpy(out["description"])).cpu().numpy()
     temperatures = {"class": temperature} | {n: a.temperature for n, a in answers.items()}
-    return ReaderCalibration(
+    return ClassifierCalibration(
         {name: round(t, 4) for name, t in temperatures.items()},
         round(class_confidence, 4),
         round(attribute_confidence, 4),
@@ -158,18 +158,18 @@ def calibrate_classifier(
 def calibrate_confirmation(
     model: CellClassifierNet,
     places: HardNegatives,
-    section: LookalikeSection,
+    section: HardNegativeSection,
     device: torch.device,
     view: CropView = PLAIN,
 ) -> tuple[float, dict[str, float]]:
     """Return the temperature of `nucleated`, and how well calibrated it is.
 
-    The validation places are varied as in training: films nobody has seen are not as plain as
-    those of the validation set, and on plain ones a reader looks surer than it may be elsewhere.
+    The validation places are augmented as in training: unseen films vary more than the validation
+    images, on which the classifier is overconfident.
     """
     rngs = [np.random.default_rng([0, i]) for i in range(len(places))]
     crops = (places.varied(i, rng, section, view) for i, rng in enumerate(rngs))
-    logits = read_images(model, crops, device)["nucleated"].astype(np.float64)
+    logits = predict_images(model, crops, device)["nucleated"].astype(np.float64)
     pair = np.stack([np.zeros_like(logits), logits], axis=1)
     codes = places.nucleated.astype(np.int64)
     temperature = fit_temperature(pair, codes)
@@ -188,12 +188,12 @@ def _calibrate_class(
 ) -> tuple[float, float, dict[str, float]]:
     """Return the class temperature, the confidence a node needs, and what both give.
 
-    The temperature is fitted to the odds the reader was taught with, the confidence is chosen at
-    those it will meet.
+    The temperature is fitted to the class prior of the training data, the confidence is chosen at
+    that of the intended use.
     """
     named = (crops.allowed & np.asarray(learnt)).any(1)
     if not named.any():
-        raise ConfigError("data: no validation cell is of a class the reader has learnt")
+        raise ConfigError("data: no validation cell is of a class the classifier has learnt")
     allowed, outputs = crops.allowed[named], outputs[named]
     temperature = fit_temperature(np.where(np.asarray(learnt), outputs, -np.inf), allowed)
     plain = leaf_probabilities(outputs, learnt)
@@ -219,7 +219,7 @@ def walk_down(
     """Follow the likeliest child from the nucleated cell down to a leaf, for every cell.
 
     Args:
-        probabilities: (n, leaves) in the reader's order.
+        probabilities: (n, leaves) in the classifier's order.
         allowed: (n, leaves) the leaves each label stands for.
 
     Returns:
@@ -227,7 +227,7 @@ def walk_down(
         has ended repeats its leaf. `right` (n, depth): whether that node agrees with the label:
         one lies under the other.
     """
-    tree, leaves = DEFAULT_TAXONOMY, reader_leaves(DEFAULT_TAXONOMY)
+    tree, leaves = DEFAULT_TAXONOMY, classifier_leaves(DEFAULT_TAXONOMY)
     masks = {n: np.array(tree.leaf_mask(n, leaves)) for n in tree.names if tree.is_under(n, "cell")}
     deepest = max(len(tree.path(leaf)) for leaf in leaves) - 1
     sums, right = [], []
@@ -276,14 +276,14 @@ class _Answers:
 
 
 def _answers(
-    outputs: NDArray[np.float32], crops: CellCrops, schema: Schema, unlearnt: Collection[str]
+    outputs: NDArray[np.float32], crops: CellCrops, schema: Schema, untrained: Collection[str]
 ) -> dict[str, _Answers]:
     """Calibrate every attribute that was learnt and that validation cells can judge."""
     found: dict[str, _Answers] = {}
     for column, (name, where) in enumerate(schema.slices.items()):
         codes = crops.codes[:, column]
         known = codes >= 0
-        if name in unlearnt or len(np.unique(codes[known])) < 2:
+        if name in untrained or len(np.unique(codes[known])) < 2:
             continue
         part = outputs[known, where]
         temperature = fit_temperature(part, codes[known])

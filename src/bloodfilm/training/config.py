@@ -1,12 +1,23 @@
-"""The configuration of a training run: a TOML file whose every key is known."""
+"""The configuration of a training run: a TOML file in which every key is known.
 
+`load_config` reads a file, or one of the configurations that the package ships (`shipped_configs`);
+`parse_config` validates data that are already read. Keys of older versions are accepted: see
+`bloodfilm.training.config_versions`.
+"""
+
+import logging
 import tomllib
+from difflib import get_close_matches
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bloodfilm.core.errors import ConfigError
+from bloodfilm.training.config_versions import upgrade_config
+
+_log = logging.getLogger(__name__)
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -15,7 +26,7 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Section(BaseModel):
-    """A table of the file; a key it does not know is an error."""
+    """A table of the file; an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -25,11 +36,11 @@ class DatasetConfig(Section):
 
     Attributes:
         path: file or folder, relative to the data root.
-        format: of the labels; `None` recognises it.
-        splits: which of its splits; empty takes every field.
-        split_file: what `bloodfilm data split` wrote, relative to the data root; its splits take
-            the place of the data set's own, and fields it does not speak of are left out.
-        options: passed to the format's reader.
+        format: of the labels; `None` detects it.
+        splits: which of its splits to use; empty uses every field.
+        split_file: output of `bloodfilm data split`, relative to the data root. Its splits replace
+            those of the data set, and fields that it does not list are left out.
+        options: passed to the reader of the format.
         repeat: how often an epoch draws from it, relative to its size.
     """
 
@@ -46,14 +57,14 @@ class ModelSection(Section):
 
     Attributes:
         backbone: a timm model name.
-        start: checkpoint of another run (`best.pt`) to go on from, relative to the working
-            folder; the network must be the same. It takes the place of `weights`.
-        weights: published weights the backbone starts from (`load_folded` names the layouts): a
-            file relative to the data root, or `package:NAME/FILE` of an installed package.
-        width: channels of neck and heads (detector), hidden width of each head (reader).
-        dropout: on the reader's description.
-        reads: `crop` (the found cell at its own resolution) or `roi` (early features of a wide
-            view pooled over the box, as AttriDet does).
+        start: checkpoint of another run (`best.pt`) to initialise the whole network from, relative
+            to the working folder; the architecture must be the same. Replaces `weights`.
+        weights: pretrained weights of the backbone (`load_folded` lists the layouts): a file
+            relative to the data root, or `package:NAME/FILE` of an installed package.
+        width: channels of neck and heads (detector), hidden width of each head (classifier).
+        dropout: on the classifier's feature vector.
+        input: what the classifier sees of a cell: `crop` (the cell at a resolution of its own) or
+            `roi` (early features of a wide view pooled over the box, the AttriDet baseline).
     """
 
     backbone: str = "mobilenetv2_100"
@@ -61,15 +72,16 @@ class ModelSection(Section):
     weights: str | None = None
     width: Count = 80
     dropout: Share = 0.2
-    reads: Literal["crop", "roi"] = "crop"
+    input: Literal["crop", "roi"] = "crop"
 
 
 class DataSection(Section):
-    """What is learnt from, and what is looked at to choose.
+    """Training and validation data, and their vocabulary.
 
     Attributes:
         train, validation: data sets; no field and no patient may be in both.
-        schemas: attribute schemas the reader learns, joined in order.
+        schemas: attribute schemas, joined in order. Each is the name of a built-in schema or a JSON
+            file (`*.json`) relative to the data root.
         size: side of a training image in canonical pixels (detector).
     """
 
@@ -80,18 +92,18 @@ class DataSection(Section):
 
 
 class OptimSection(Section):
-    """How the weights move.
+    """Optimisation.
 
     Attributes:
-        epochs, batch: length of the run and of a step.
-        samples: images an epoch (detector mosaics); `None` takes each training item once.
-        lr: peak learning rate of AdamW at this batch; `backbone_lr` is a factor on it.
+        epochs, batch: length of the run; samples per step.
+        samples: images per epoch (detector mosaics); `None` uses each training item once.
+        lr: peak learning rate of AdamW at this batch size; `backbone_lr` is a factor on it.
         weight_decay: on weights of two or more dimensions.
-        warmup: share of all steps in which the rate rises.
+        warmup: share of all steps in which the learning rate rises.
         ema: decay of the averaged weights that are validated and exported.
-        clip: largest gradient norm.
-        precision: `fp32`, `bf16`, or `auto` (bf16 where the device is fast at it).
-        workers: loading processes; `None` takes none on two cores, up to eight on more.
+        clip: maximum gradient norm.
+        precision: `fp32`, `bf16`, or `auto` (bf16 where the device computes it in hardware).
+        workers: data loading processes; `None` uses none on two cores, up to eight on more.
         validate_every: epochs between validations.
     """
 
@@ -110,21 +122,21 @@ class OptimSection(Section):
 
 
 class AugmentSection(Section):
-    """How hard the pixels are varied; 0 switches a part off.
+    """Strength of augmentation; 0 switches a part off.
 
     Attributes:
-        stain: mixing and scaling of the dyes' absorption.
-        contrast: how far red cells may come near to nuclei in darkness, or fade against them.
-        recolour: share of fields whose red cells get another colour, where boxes tell them
+        stain: mixing and scaling of the stains' absorbance.
+        contrast: how close red cells may come to nuclei in darkness, or how far they may fade.
+        recolour: share of fields whose red cells get another colour, where boxes separate them
             from nuclei.
         permute: share of images whose colour channels are shuffled.
         light: brightness, tint and gradient of the illumination.
         blur: largest sigma of defocus, in pixels of the training image.
         noise: largest standard deviation of sensor noise, grey levels.
-        scale: the scale varies by a factor up to `exp(scale)` either way.
-        shrink: the middle of that range is `exp(-shrink)`: cells look smaller than they are.
-        squeeze: likewise, width against height.
-        shift: the reader's crop is off centre by up to this share of its side.
+        scale: the scale varies by a factor of up to `exp(scale)` either way.
+        shrink: the centre of that range is `exp(-shrink)`: cells appear smaller than they are.
+        aspect: likewise, width against height.
+        shift: the classifier's crop is off centre by up to this share of its side.
         mild: share of images that get a quarter of all this.
     """
 
@@ -137,23 +149,25 @@ class AugmentSection(Section):
     noise: NotNegative = 6.0
     scale: NotNegative = 0.25
     shrink: float = 0.0
-    squeeze: NotNegative = 0.06
+    aspect: NotNegative = 0.06
     shift: Share = 0.05
     mild: Share = 0.3
 
 
 class AppearanceSection(Section):
-    """How a classifier is kept from learning one film's looks; see `training.data.appearance`.
+    """How the classifier is made independent of one film's appearance.
+
+    See `bloodfilm.training.data.appearance`.
 
     Attributes:
-        normalise: bring every crop to standard colours, in training and wherever the bundle is
-            used; the rest of this table and any angle then take the place of the pixel parts of
+        normalise: normalise every crop to standard colours, in training and wherever the bundle is
+            used; the rest of this table and rotation by any angle then replace the pixel parts of
             `augment`.
-        stain: how far dyes vary; 0 switches a part off.
-        optics: how far lens, lamp and sensor vary.
-        transfer: share of crops that take over colours of another data set's crop.
-        transfer_lone: the same, of classes that only one data set has: nothing else parts the
-            class from that set's looks.
+        stain: strength of stain augmentation; 0 switches it off.
+        optics: strength of the augmentation of lens, lamp and sensor.
+        transfer: share of crops that take over colours of a crop of another data set.
+        transfer_lone: the same for classes that only one data set has: nothing else separates the
+            class from the appearance of that set.
         mild: share of crops that get a third of stain and optics.
     """
 
@@ -166,10 +180,10 @@ class AppearanceSection(Section):
 
 
 class SamplingSection(Section):
-    """How often a classifier's cells are drawn.
+    """How often each of the classifier's cells is drawn.
 
-    With both at 1 every cell is as likely as any other and comes once an epoch. Below, cells are
-    drawn with replacement, `optim.samples` an epoch.
+    With both at 1 every cell is drawn once per epoch. Below, cells are drawn with replacement,
+    `optim.samples` per epoch.
 
     Attributes:
         sets: a data set is drawn in proportion to its number of cells raised to this; 0 draws all
@@ -190,14 +204,14 @@ class LossSection(Section):
     """Weights of the loss terms.
 
     Attributes:
-        kind, box, edge: of the detector's terms.
-        class_weight: of the reader's class term against the mean over its attributes.
-        nucleated: of the reader's term for whether there is a nucleated cell at all.
+        object_type, box, edge: of the detector's terms.
+        class_weight: of the classifier's class term against the mean over its attributes.
+        nucleated: of the classifier's verification term (is there a nucleated cell at all).
         smoothing: label smoothing of the class.
         balance: exponent on inverse value frequency within an attribute, 0 = none, 1 = full.
     """
 
-    kind: NotNegative = 1.0
+    object_type: NotNegative = 1.0
     box: NotNegative = 2.0
     edge: NotNegative = 1.0
     class_weight: NotNegative = 1.0
@@ -206,16 +220,16 @@ class LossSection(Section):
     balance: Share = 0.25
 
 
-class LookalikeSection(Section):
-    """How the reader learns what is no nucleated cell; without data it does not.
+class HardNegativeSection(Section):
+    """How the classifier learns to reject what is not a nucleated cell; off without data.
 
     Attributes:
-        train, validation: data sets with boxes of red cells or platelets, or pictures of one
-            centred cell each. They teach nothing else.
-        red_cells: how many of a field's red cells are looked at.
-        empty: how many places of a field where nothing is boxed.
-        share: of all crops that are drawn with `sampling`, so many are these places.
-        augment: how hard these crops are varied.
+        train, validation: data sets with boxes of red cells or platelets, or images of one
+            centred cell each. Nothing else is learnt from them.
+        red_cells: red cells per field.
+        empty: places per field where nothing is boxed.
+        share: of the crops drawn with `sampling` that are hard negatives.
+        augment: strength of augmentation of these crops.
     """
 
     train: tuple[DatasetConfig, ...] = ()
@@ -230,37 +244,40 @@ class SparseSection(Section):
     """How task `sparse` learns from fields of which only regions are annotated.
 
     Attributes:
-        unmarked: what an area nobody marked is: `unknown`, or `background` (the naive reading).
-        border: a location in a region, nearer to its border than this and in no marked box, is
-            unknown, canonical px: an unmarked cell from outside may reach in.
-        patches: share of the epochs, the first ones, that see the marked regions only, cut out.
-        mix: share of the training images cut out likewise in the epochs after.
-        context: what is cut out around a region and its cells, canonical px; it stays unknown.
-        balance: how far patches and fields with rare kinds are drawn more often: a kind marked in
-            a share f of all makes one count (most common kind's f / f) ** balance, at least 1; 0
+        unmarked: what an area without annotation is: `unknown`, or `background` (the naive
+            assumption).
+        border: a location in a region, nearer to its border than this and in no annotated box, is
+            unknown, canonical px: an unannotated cell from outside may reach in.
+        patches: share of the epochs, the first ones, that use cut-outs of annotated regions only.
+        mix: share of the training images that are such cut-outs in the later epochs.
+        context: margin of a cut-out around a region and its cells, canonical px; it stays unknown.
+        balance: repeat factor of cut-outs and fields with rare object types: a type annotated in a
+            share f of all makes one count (most common type's f / f) ** balance, at least 1; 0
             is off.
-        copies: how many marked cells are copied into each whole field, on average, each where it
-            hides no marked one; every kind equally often.
-        teacher: who labels the rest: `none`, the `student` itself, or the `average` of its weights.
-        begin: share of the epochs that pass before its labels count.
-        weight: of its labels against a person's.
-        boxes: weight of where the teacher's boxes end against of which kind they are; 0 learns
-            where boxes end from people alone.
-        calibrated: a box counts as much as boxes of its kind and score proved right where people
-            marked; otherwise it counts fully.
-        confidence: a box counts if its score (calibrated: its proven precision) reaches this.
+        copy_paste: annotated cells pasted into each whole field, on average, where they hide no
+            annotated cell; every object type equally often.
+        teacher: source of pseudo labels: `none`, the `student` itself, or the `average` (EMA) of
+            its weights.
+        begin: share of the epochs before pseudo labels are used.
+        weight: of pseudo labels against annotations.
+        boxes: weight of the teacher's box edges against its object types; 0 learns box edges from
+            annotations alone.
+        calibrated: a pseudo label weighs as much as boxes of its type and score proved right in
+            annotated regions; otherwise it weighs 1.
+        confidence: a pseudo label is used if its score (calibrated: its measured precision)
+            reaches this.
         nms: boxes with a greater IoU are one cell.
-        background: where no kind's score reaches this the teacher's word is taken that there is no
-            cell; between it and a counted box nothing is known. 0 never takes it, 1 takes it
-            everywhere.
-        views: teach on a varied look what the teacher saw in a plain one (`average` only).
-        turn: the teacher sees each image turned and mirrored by chance (`average` only).
-        similarity: weight of the term that draws features of the teacher's cells to those of
-            marked cells of their kind and from other kinds', in the first two thirds.
-        attributes: weight of the attributes of the schemas, read from the detector's early levels
-            at the found cells; 0 reads none.
-        asymmetric: judge attributes by the asymmetric loss instead of the cross entropy.
-        taught_attributes: learn the attributes of the teacher's cells from the teacher.
+        background: a location is background where no type's score reaches this; between it and a
+            used box nothing is known. 0 never, 1 everywhere.
+        views: the student sees an augmented view of what the teacher saw unaugmented (`average`
+            only).
+        turn: the teacher sees each image randomly rotated and mirrored (`average` only).
+        similarity: weight of the term that draws features of pseudo-labelled cells to those of
+            annotated cells of their type and away from other types, in the first two thirds.
+        attributes: weight of the attributes of the schemas, predicted from the detector's early
+            levels at the detected cells; 0 predicts none.
+        asymmetric: use the asymmetric loss for attributes instead of the cross entropy.
+        teacher_attributes: learn the attributes of pseudo-labelled cells from the teacher.
     """
 
     unmarked: Literal["unknown", "background"] = "unknown"
@@ -269,7 +286,7 @@ class SparseSection(Section):
     mix: Share = 0.6
     context: Annotated[float, Field(ge=0)] = 3.0
     balance: Share = 0.5
-    copies: NotNegative = 3.0
+    copy_paste: NotNegative = 3.0
     teacher: Literal["none", "student", "average"] = "average"
     begin: Share = 0.33
     weight: Annotated[float, Field(ge=0)] = 0.15
@@ -283,13 +300,13 @@ class SparseSection(Section):
     similarity: Annotated[float, Field(ge=0)] = 0.0
     attributes: NotNegative = 0.0
     asymmetric: bool = False
-    taught_attributes: bool = True
+    teacher_attributes: bool = True
 
 
 class Config(Section):
     """A whole training run."""
 
-    task: Literal["detector", "reader", "sparse"]
+    task: Literal["detector", "classifier", "sparse"]
     seed: Annotated[int, Field(ge=0)] = 0
     model: ModelSection = ModelSection()
     data: DataSection
@@ -298,32 +315,85 @@ class Config(Section):
     appearance: AppearanceSection = AppearanceSection()
     sampling: SamplingSection = SamplingSection()
     loss: LossSection = LossSection()
-    lookalikes: LookalikeSection = LookalikeSection()
+    hard_negatives: HardNegativeSection = HardNegativeSection()
     sparse: SparseSection = SparseSection()
+
+
+# ---- files -----------------------------------------------------------------------------------
+
+
+def shipped_configs() -> dict[str, str]:
+    """Return the configurations that the package ships: file name to TOML text, by name."""
+    folder = files("bloodfilm") / "configs"
+    found = sorted((f for f in folder.iterdir() if f.name.endswith(".toml")), key=lambda f: f.name)
+    return {f.name: f.read_text(encoding="utf-8") for f in found}
+
+
+def shipped_config(name: str) -> str:
+    """Return the text of a shipped configuration; its name with or without `.toml`.
+
+    Raises:
+        ConfigError: if none has that name.
+    """
+    known = shipped_configs()
+    text = known.get(name) or known.get(f"{name}.toml")
+    if text is None:
+        raise ConfigError(f"{name}: no such configuration is shipped; there are {', '.join(known)}")
+    return text
 
 
 def load_config(path: Path) -> Config:
     """Read a configuration file.
 
+    A bare name that is no file in the working folder is looked up among the shipped configurations,
+    with or without `.toml`. Keys of older versions are reported as warnings.
+
     Raises:
-        ConfigError: in one line, with the file, the key and what would be right.
+        ConfigError: one line with the file, the key and the remedy.
     """
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        if path.name == str(path) and not path.exists():
+            text = _shipped_or_missing(path)
+        else:
+            text = path.read_text(encoding="utf-8")
+        data = tomllib.loads(text)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not a TOML file: {error}") from None
-    return parse_config(data, str(path))
+    config, notes = _validated(data, str(path))
+    for note in notes:
+        _log.warning("%s: %s", path, note)
+    return config
+
+
+def _shipped_or_missing(path: Path) -> str:
+    known = shipped_configs()
+    text = known.get(path.name) or known.get(f"{path.name}.toml")
+    if text is None:
+        raise ConfigError(
+            f"{path}: cannot be read (no such file, nor is it one of the shipped configurations "
+            f"{', '.join(known)})"
+        )
+    return text
 
 
 def parse_config(data: dict[str, Any], name: str) -> Config:
-    """Check configuration data; `name` is what errors call it."""
+    """Validate configuration data, of any version; `name` is how errors refer to them."""
+    return _validated(data, name)[0]
+
+
+def _validated(data: dict[str, Any], name: str) -> tuple[Config, list[str]]:
+    """Return the configuration, and a note per key of an older version."""
     try:
-        return Config.model_validate(data)
+        data, notes = upgrade_config(data)
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from None
+    try:
+        return Config.model_validate(data), notes
     except ValidationError as error:
         every = error.errors()
-        # A misspelt table also leaves the right one missing: the spelling is the thing to mend.
+        # A misspelt table also leaves the right one missing: report the spelling.
         first = next((e for e in every if e["type"] == "extra_forbidden"), every[0])
         key = ".".join(str(part) for part in first["loc"]) or "the file"
         if first["type"] == "extra_forbidden":
@@ -332,9 +402,7 @@ def parse_config(data: dict[str, Any], name: str) -> Config:
 
 
 def _hint(location: tuple[int | str, ...]) -> str:
-    """Name the keys a misspelt one could have been."""
-    from difflib import get_close_matches
-
+    """Name the key that a misspelt one may have been."""
     section: Any = Config
     for part in location[:-1]:
         if isinstance(part, int):

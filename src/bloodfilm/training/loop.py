@@ -31,7 +31,7 @@ RECORD = "run.json"
 
 
 @dataclass
-class State:
+class TrainingState:
     """What changes while training, and what a checkpoint holds."""
 
     model: nn.Module
@@ -58,7 +58,7 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def use_threads(count: int | None) -> None:
+def limit_threads(count: int | None) -> None:
     """Let torch use so many CPU threads; `None` leaves it to torch."""
     if count is not None:
         torch.set_num_threads(count)
@@ -142,7 +142,7 @@ def _trim_log(path: Path, epochs: int) -> None:
     write_text(path, "".join(kept))
 
 
-def _finish(state: State, task: Task, out: Path, device: torch.device) -> None:
+def _finish(state: TrainingState, task: Task, out: Path, device: torch.device) -> None:
     """Let the task complete the best weights, once."""
     kept = load_checkpoint(out / BEST)
     if kept.get("finished"):
@@ -154,11 +154,11 @@ def _finish(state: State, task: Task, out: Path, device: torch.device) -> None:
     save_checkpoint(out / BEST, {**kept, "model": model, "finished": True})
 
 
-def _start(task: Task, config: Config, device: torch.device) -> State:
+def _start(task: Task, config: Config, device: torch.device) -> TrainingState:
     torch.manual_seed(config.seed)
     model = task.model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = deepcopy(model).requires_grad_(False)
-    return State(model, average, _optimiser(model, config))
+    return TrainingState(model, average, _optimiser(model, config))
 
 
 def _optimiser(model: nn.Module, config: Config) -> torch.optim.Optimizer:
@@ -226,7 +226,7 @@ def _fast_bf16(device: torch.device) -> bool:
 
 
 def _epoch(
-    state: State, task: Task, config: Config, device: torch.device, report: Report
+    state: TrainingState, task: Task, config: Config, device: torch.device, report: Report
 ) -> dict[str, float]:
     optim = config.optim
     keys = task.keys(state.epoch)
@@ -261,7 +261,7 @@ def _epoch(
 
 
 @torch.no_grad()
-def _follow(state: State, decay: float) -> None:
+def _follow(state: TrainingState, decay: float) -> None:
     """Move the averaged weights; early on they follow faster."""
     decay = min(decay, (1 + state.step) / (10 + state.step))
     source = state.model.state_dict()
@@ -272,7 +272,7 @@ def _follow(state: State, decay: float) -> None:
             value.copy_(source[name])
 
 
-def _pack(state: State, task: Task, config: Config) -> dict[str, Any]:
+def _pack(state: TrainingState, task: Task, config: Config) -> dict[str, Any]:
     random = {"torch": torch.get_rng_state()}
     if torch.cuda.is_available():
         random["cuda"] = torch.cuda.get_rng_state()
@@ -306,7 +306,7 @@ def _same_run(stored: Any, config: Config) -> bool:
         return False
 
 
-def _resume(state: State, task: Task, path: Path, config: Config) -> None:
+def _resume(state: TrainingState, task: Task, path: Path, config: Config) -> None:
     kept = load_checkpoint(path)
     if not _same_run(kept.get("config"), config):
         raise ConfigError(

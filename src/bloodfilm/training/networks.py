@@ -5,7 +5,7 @@ from bloodfilm.core.attributes import Schema, schema_named
 from bloodfilm.models.classifier import CellClassifierNet
 from bloodfilm.models.detector import CellDetector
 from bloodfilm.training.config import Config
-from bloodfilm.training.data.cell_crops import reader_leaves
+from bloodfilm.training.data.cell_crops import classifier_leaves
 from bloodfilm.training.data.sources import OBJECT_TYPES
 
 
@@ -17,10 +17,10 @@ def build_detector(config: Config) -> CellDetector:
 
 
 def build_classifier(config: Config, schema: Schema) -> CellClassifierNet:
-    """Return an untrained reader as the configuration describes it."""
-    levels, grid = ((1, 2), 7) if config.model.reads == "roi" else ((2, 3, 4), 0)
+    """Return an untrained classifier as the configuration describes it."""
+    levels, grid = ((1, 2), 7) if config.model.input == "roi" else ((2, 3, 4), 0)
     return CellClassifierNet(
-        len(reader_leaves(DEFAULT_TAXONOMY)),
+        len(classifier_leaves(DEFAULT_TAXONOMY)),
         [len(a.values) for a in schema.attributes],
         config.model.backbone,
         width=config.model.width,

@@ -91,7 +91,7 @@ class PrecisionCalibrator:
         """Compare detections on marked ground with the marked cells."""
         counts = np.zeros(self.counts.shape, np.float32)
         for opinion, target in zip(opinions, marked, strict=True):
-            found = opinion.found.take(on(target.known, opinion.found.boxes, stride))
+            found = opinion.found.take(centred_on(target.known, opinion.found.boxes, stride))
             bins = _bins(found.scores)
             for kind in range(counts.shape[1]):
                 mine = np.flatnonzero(found.type_ids == kind)
@@ -115,7 +115,9 @@ def _bins(scores: NDArray[np.float64]) -> NDArray[np.intp]:
     return np.clip((scores * BINS).astype(np.intp), 0, BINS - 1)
 
 
-def on(area: NDArray[np.bool_], boxes: NDArray[np.float64], stride: int) -> NDArray[np.bool_]:
+def centred_on(
+    area: NDArray[np.bool_], boxes: NDArray[np.float64], stride: int
+) -> NDArray[np.bool_]:
     """Say which boxes (n, 4) are centred on locations where `area` (h, w) is true."""
     if not len(boxes):
         return np.zeros(0, dtype=bool)
@@ -137,7 +139,7 @@ def pseudo_target(
     proven precision, which is then their weight) reaches `rules.confidence`. Their boxes are
     known; so are locations whose highest score stays below `rules.background`.
     """
-    opinion = opinion.take(on(unmarked, opinion.found.boxes, stride))
+    opinion = opinion.take(centred_on(unmarked, opinion.found.boxes, stride))
     found = opinion.found
     worth = found.scores if reliability is None else reliability.precision(found)
     counted = worth >= rules.confidence

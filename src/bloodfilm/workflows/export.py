@@ -48,20 +48,22 @@ class ExportResult:
 
 def export(job: ExportJob) -> ExportResult:
     """Write a bundle: ONNX graphs compared with torch, manifest, model card."""
-    from bloodfilm.export.publish import publish
+    from bloodfilm.export.manifest_writer import BundleInfo
+    from bloodfilm.export.publish import export_bundle, read_evaluations
 
     if not job.data.is_dir():
         raise ConfigError(f"{job.data}: no such folder; name the one the data paths start from")
     notes = "" if job.notes is None else _read_text(job.notes)
     check_can_hold(job.out)
-    parity = publish(
-        (job.detector, job.classifier),
+    info = BundleInfo(job.name, job.licence, notes, read_evaluations(job.metrics))
+    parity = export_bundle(
+        job.detector,
+        job.classifier,
         job.data,
         job.out,
-        (job.name, job.licence, notes),
-        tuple(job.metrics),
-        job.int8,
-        job.priors,
+        info,
+        int8=job.int8,
+        priors=job.priors,
     )
     size = sum(f.stat().st_size for f in job.out.iterdir() if f.is_file())
     return ExportResult(job.out, size, parity)

@@ -15,7 +15,7 @@ class TrainingJob:
     """What to train, on what, and where the run goes.
 
     Attributes:
-        config: the configuration, a TOML file.
+        config: the configuration: a TOML file, or the name of a shipped one.
         out: the folder of the run.
         data: folder from which the configuration's data paths start.
         device: `auto`, `cpu` or `cuda`.
@@ -53,7 +53,7 @@ def train(job: TrainingJob, progress: Progress | None = None) -> TrainingResult:
     config = load_config(job.config)
     if not job.data.is_dir():
         raise ConfigError(f"{job.data}: no such folder; name the one the data paths start from")
-    loop.use_threads(job.threads)
+    loop.limit_threads(job.threads)
     device = loop.pick_device(job.device)
     if job.out.is_dir():
         check_can_hold(job.out)

@@ -17,7 +17,7 @@ from bloodfilm.training.data.appearance import (
 from bloodfilm.training.data.crop_views import CropView
 
 STANDARD = ColourStandard(nucleus=None)
-STILL = AugmentSection(scale=0, squeeze=0, shift=0)
+STILL = AugmentSection(scale=0, aspect=0, shift=0)
 PLAIN = AppearanceSection(normalise=True, stain=0, optics=0, transfer=0, transfer_lone=0)
 
 

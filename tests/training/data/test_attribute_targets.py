@@ -12,7 +12,7 @@ from bloodfilm.core.attributes import LLD_SCHEMA
 from bloodfilm.core.detections import Detections
 from bloodfilm.models.detector import CellDetector
 from bloodfilm.training.config import Config
-from bloodfilm.training.data.attribute_targets import attribute_f1, with_values
+from bloodfilm.training.data.attribute_targets import add_attribute_targets, attribute_f1
 from bloodfilm.training.data.mosaics import Mosaics
 from bloodfilm.training.data.sources import CanonicalField, SourcedField
 from bloodfilm.training.tasks.sparse import SparseTask
@@ -55,7 +55,7 @@ def test_values_come_from_labels_in_the_order_of_the_cells() -> None:
     )
     sourced = SourcedField(Field(Path("x.png"), cells=cells), Dataset("d", ()), 1.0)
     item = replace(field(None), boxes=np.zeros((2, 4)), kinds=np.array([1, 0]))
-    found = with_values(item, sourced, LLD_SCHEMA).values
+    found = add_attribute_targets(item, sourced, LLD_SCHEMA).values
     assert found is not None
     assert (found[0] == 0).all()
     assert (found[1] == row(cell_size=2)).all()
@@ -110,14 +110,14 @@ def test_the_teacher_gives_attributes_to_cells_nobody_marked() -> None:
         field(None, Region.rect(0, 0, 4, 4)), boxes=np.zeros((0, 4)), kinds=np.zeros(0, np.int64)
     )
     for taught in (True, False):
-        task = SparseTask.on(config(taught_attributes=taught), Path(), [nothing], [])
+        task = SparseTask.on(config(teacher_attributes=taught), Path(), [nothing], [])
         task.observe(Sure(width=16, values=WIDTH).requires_grad_(False))
         batch = task.collate([task.sample((0, n)) for n in range(2)])
         terms = task.losses(task.network.train(), batch, CPU)
         assert terms["attributes"].item() == 0
-        assert ("taught_attributes" in terms) == taught
+        assert ("teacher_attributes" in terms) == taught
         if taught:
-            assert terms["taught_attributes"].item() > 0
+            assert terms["teacher_attributes"].item() > 0
 
 
 def test_f1_counts_matched_cells_with_a_known_value() -> None:

@@ -12,7 +12,7 @@ from bloodfilm.training.data.augment import (
     transform_boxes,
     vary_appearance,
 )
-from bloodfilm.training.data.cell_crops import STORE_SIZE, STORE_UM, plain_crop, varied_crop
+from bloodfilm.training.data.cell_crops import STORE_SIZE, STORE_UM, augmented_crop, plain_crop
 from fake_bundle import Disc, draw
 from tiny import STILL
 
@@ -69,7 +69,7 @@ def test_there_are_eight_orientations_equally_often():
 
 
 def test_stretches_stay_within_their_bounds():
-    strength = AugmentSection(scale=0.2, squeeze=0.1)
+    strength = AugmentSection(scale=0.2, aspect=0.1)
     logs = np.log([np.diag(random_stretch(rng(i), strength)) for i in range(200)])
     assert np.abs(logs.mean(1)).max() <= 0.2 and np.abs(logs.mean(1)).max() > 0.15
     assert np.abs(logs[:, 0] - logs[:, 1]).max() <= 0.1
@@ -107,9 +107,9 @@ def middle(crop):
 def test_a_varied_crop_keeps_the_cell_in_the_middle():
     stored, _ = stored_crop()
     lopsided = middle(plain_crop(stored)) - 64
-    places = [middle(varied_crop(stored, rng(i), STILL)) - 64 for i in range(30)]
+    places = [middle(augmented_crop(stored, rng(i), STILL)) - 64 for i in range(30)]
     assert max(np.abs(p).max() for p in places) < np.abs(lopsided).max() + 1
     assert len({tuple(np.round(p)) for p in places}) > 3  # it is turned
     shifted = STILL.model_copy(update={"shift": 0.1})
-    far = [np.abs(middle(varied_crop(stored, rng(i), shifted)) - 64).max() for i in range(30)]
+    far = [np.abs(middle(augmented_crop(stored, rng(i), shifted)) - 64).max() for i in range(30)]
     assert 6 < max(far) < 12.8 + np.abs(lopsided).max() + 1

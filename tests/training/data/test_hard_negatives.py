@@ -1,4 +1,4 @@
-"""What the reader is taught not to take for a nucleated cell."""
+"""What the classifier learns not to take for a nucleated cell."""
 
 import numpy as np
 import pytest
@@ -7,17 +7,17 @@ import torch
 from bloodfilm.core import Cell, Dataset, Domain, Field, Region
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.training.calibration import calibrate_confirmation
-from bloodfilm.training.config import DatasetConfig, LookalikeSection, parse_config
+from bloodfilm.training.config import DatasetConfig, HardNegativeSection, parse_config
 from bloodfilm.training.data.cell_crops import plain_crop
 from bloodfilm.training.data.crop_views import CropView
-from bloodfilm.training.data.hard_negatives import load_hard_negatives, places_of
+from bloodfilm.training.data.hard_negatives import load_hard_negatives, locate_hard_negatives
 from bloodfilm.training.data.sources import SourcedField, load_field, open_sources
-from bloodfilm.training.tasks.classifier import ClassifierTask, confirm
+from bloodfilm.training.tasks.classifier import ClassifierTask, predict_nucleated
 from fake_bundle import Disc, dark, draw, save
 from tiny import STILL, config, silent, write_set
 
 CPU = torch.device("cpu")
-SECTION = LookalikeSection(red_cells=3, empty=2, augment=STILL)
+SECTION = HardNegativeSection(red_cells=3, empty=2, augment=STILL)
 DISCS = {"path": "discs", "splits": ["train"]}
 
 
@@ -57,9 +57,9 @@ def test_only_what_is_known_is_looked_at(root):
     from dataclasses import replace
 
     left = replace(field, region=Region.rect(0, 0, width / 2, field.image.shape[0]))
-    at, is_cell = places_of(left, SECTION, np.random.default_rng(0))
+    at, is_cell = locate_hard_negatives(left, SECTION, np.random.default_rng(0))
     assert (at[:, 0] < width / 2).all() and is_cell.sum() == 1
-    assert len(places_of(field, SECTION, np.random.default_rng(0))[0]) > len(at)
+    assert len(locate_hard_negatives(field, SECTION, np.random.default_rng(0))[0]) > len(at)
 
 
 def test_a_picture_of_one_centred_cell_is_one_place(tmp_path):
@@ -98,23 +98,23 @@ def task(root):
         "validation": [{"path": "discs", "splits": ["val"]}],
         "augment": STILL.model_dump(),
     }
-    data = config("reader", lookalikes=others, optim={"samples": None})
+    data = config("classifier", hard_negatives=others, optim={"samples": None})
     return ClassifierTask(parse_config(data, "test"), root, silent)
 
 
-def test_lookalikes_teach_nothing_but_whether_there_is_a_cell(task):
+def test_hard_negatives_supervise_the_verification_head_only(task):
     keys = task.keys(0)
-    assert sorted(i for _, i in keys) == list(range(len(task.train) + len(task.others)))
+    assert sorted(i for _, i in keys) == list(range(len(task.train) + len(task.negatives)))
     samples = [task.sample((0, i)) for _, i in keys]
-    assert sum(not nucleated for *_, nucleated in samples) == (~task.others.nucleated).sum()
-    told = [task.sample((0, len(task.train) + i)) for i in range(len(task.others))]
+    assert sum(not nucleated for *_, nucleated in samples) == (~task.negatives.nucleated).sum()
+    told = [task.sample((0, len(task.train) + i)) for i in range(len(task.negatives))]
     assert not any(allowed.any() or (codes >= 0).any() for _, allowed, codes, _ in told)
     terms = task.losses(task.network.train(), task.collate(told[:8]), CPU)
     assert terms["nucleated"] > 0 and terms["class"] == 0 and terms["cell_size"] == 0
-    assert task.record()["confirms"] and len(task.record()["sources"]["lookalikes"]) == 2
+    assert task.record()["verifies"] and len(task.record()["sources"]["hard_negatives"]) == 2
 
 
-def test_a_reader_learns_to_tell_them_apart(task):
+def test_a_classifier_learns_to_tell_them_apart(task):
     model = task.network.train()
     optimiser = torch.optim.AdamW(model.parameters(), 3e-3)
     for epoch in range(24):
@@ -127,10 +127,10 @@ def test_a_reader_learns_to_tell_them_apart(task):
             optimiser.step()
     model.eval()
     assert task.validate(model, CPU)["nucleated_accuracy"] > 0.9
-    logits = confirm(model, task.held_others, CPU, CropView())
-    assert ((logits > 0) == task.held_others.nucleated).mean() > 0.9
+    logits = predict_nucleated(model, task.validation_negatives, CPU, CropView())
+    assert ((logits > 0) == task.validation_negatives.nucleated).mean() > 0.9
     temperature, metrics = calibrate_confirmation(
-        model, task.held_others, task.config.lookalikes, CPU
+        model, task.validation_negatives, task.config.hard_negatives, CPU
     )
     assert temperature > 0 and metrics["nucleated_accuracy"] > 0.9
 
@@ -138,4 +138,6 @@ def test_a_reader_learns_to_tell_them_apart(task):
 def test_places_on_both_sides_are_refused(root):
     others = {"train": [{"path": "discs"}]}
     with pytest.raises(ConfigError, match="in training and in validation"):
-        ClassifierTask(parse_config(config("reader", lookalikes=others), "test"), root, silent)
+        ClassifierTask(
+            parse_config(config("classifier", hard_negatives=others), "test"), root, silent
+        )

@@ -118,7 +118,7 @@ def test_the_region_is_carried_exactly(number):
     region = Region.union([Region.polygon(POLYGON), Region.rect(431, 31, 133, 99)])
     one = field(region=region)
     one.image[region.mask(600, 500)] = (0, 255, 0)
-    strength = STILL.model_copy(update={"scale": 0.2, "squeeze": 0.1})
+    strength = STILL.model_copy(update={"scale": 0.2, "aspect": 0.1})
     image, target = Mosaics([one], 160, strength, 9)[0, number]
     assert target.known.any() and not target.known.all()
     # A location's centre is the corner of four pixels.

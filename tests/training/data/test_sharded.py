@@ -19,12 +19,12 @@ from bloodfilm.training.data.cell_crops import CellSampler, load_crops
 from bloodfilm.training.data.samplers import KEPT_FIELDS, ShardedSampler
 from bloodfilm.training.data.sharded import (
     MIXED_SHARDS,
+    EpochKeys,
     EpochOrder,
     FieldHeaders,
     FieldStream,
-    NumberedKeys,
-    shuffled,
-    times,
+    repeat_counts,
+    shuffled_order,
 )
 from bloodfilm.training.data.sources import check_split_disjoint, load_field, open_sources
 from bloodfilm.training.tasks import make_task
@@ -65,23 +65,23 @@ def listed(root):
 def test_a_turn_takes_everything_and_opens_few_shards_at_a_time():
     shards = np.repeat(np.arange(40, dtype=np.int32), 25)
     once = np.ones(1000, np.int64)
-    order = shuffled(shards, once, [1, 2])
+    order = shuffled_order(shards, once, [1, 2])
     assert sorted(order.tolist()) == list(range(1000))
     for block in np.split(shards[order], 1000 // (25 * MIXED_SHARDS)):
         assert len(set(block.tolist())) == MIXED_SHARDS
         assert (np.diff(block) != 0).mean() > 0.5
-    assert np.array_equal(order, shuffled(shards, once, [1, 2]))
-    assert not np.array_equal(order, shuffled(shards, once, [1, 3]))
+    assert np.array_equal(order, shuffled_order(shards, once, [1, 2]))
+    assert not np.array_equal(order, shuffled_order(shards, once, [1, 3]))
 
 
 def test_what_is_repeated_comes_up_as_often_in_every_turn():
     weights = np.array([1.0, 2.0, 0.5] * 400)
-    often = times(weights, 7)
-    assert np.array_equal(often, times(weights, 7))
+    often = repeat_counts(weights, 7)
+    assert np.array_equal(often, repeat_counts(weights, 7))
     assert set(often[0::3]) == {1} and set(often[1::3]) == {2}
     assert 150 < often[2::3].sum() < 250
     shards = np.zeros(1200, np.int32)
-    assert np.array_equal(np.bincount(shuffled(shards, often, [0])), often)
+    assert np.array_equal(np.bincount(shuffled_order(shards, often, [0])), often)
 
 
 def test_a_stream_goes_on_from_any_place(root):
@@ -99,7 +99,7 @@ def test_a_stream_goes_on_from_any_place(root):
 
 
 def test_keys_are_made_when_asked_for():
-    keys = NumberedKeys(4, np.array([9, 7, 8]))
+    keys = EpochKeys(4, np.array([9, 7, 8]))
     assert list(keys) == [(4, 9), (4, 7), (4, 8)] and keys[-1] == (4, 8)
     assert list(keys[1:]) == [(4, 7), (4, 8)]
 
@@ -210,7 +210,7 @@ def test_a_field_that_cannot_be_opened_is_passed_over(root, tmp_path, caplog):
 # ---- training ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("task", ["detector", "reader"])
+@pytest.mark.parametrize("task", ["detector", "classifier"])
 def test_training_on_an_index_never_reads_it_whole_and_goes_on(root, tmp_path, monkeypatch, task):
     def never(self):
         raise AssertionError("every field of the index is read")
@@ -245,7 +245,7 @@ def test_training_on_an_index_never_reads_it_whole_and_goes_on(root, tmp_path, m
 
 
 def test_epochs_of_a_reader_go_on_where_the_last_ended(root):
-    settings = parse_config(config("reader", data=SHARDED, optim={"samples": 7}), "run")
+    settings = parse_config(config("classifier", data=SHARDED, optim={"samples": 7}), "run")
     task = make_task(settings, root, silent)
     seen = [i for epoch in range(3) for _, i in task.keys(epoch)][:20]
     assert sorted(seen) == list(range(20))

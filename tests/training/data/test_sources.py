@@ -14,9 +14,9 @@ from bloodfilm.training.data.sources import (
     OBJECT_TYPES,
     SourcedField,
     check_split_disjoint,
-    kind_of,
     load_field,
     load_fields,
+    object_type_of,
     open_sources,
     training_view,
 )
@@ -108,11 +108,11 @@ def test_without_either_the_picture_tells():
     [("neutrophil", 0), ("white cell", 0), ("erythroblast", 0), ("red cell", 1), ("platelet", 2)],
 )
 def test_a_label_of_any_depth_has_a_kind(label, kind):
-    assert OBJECT_TYPES[kind_of(label, SET)] == OBJECT_TYPES[kind]
+    assert OBJECT_TYPES[object_type_of(label, SET)] == OBJECT_TYPES[kind]
 
 
 def test_a_label_that_could_be_several_kinds_has_none():
-    assert kind_of("cell", SET) is None and kind_of(None, SET) is None
+    assert object_type_of("cell", SET) is None and object_type_of(None, SET) is None
 
 
 def test_truth_and_region_come_to_canonical_pixels(tmp_path):

@@ -16,7 +16,7 @@ from bloodfilm.training.data.sources import (
     OBJECT_TYPES,
     CanonicalField,
     SourcedField,
-    kind_of,
+    object_type_of,
 )
 from bloodfilm.training.tasks.common import to_tensor
 from bloodfilm.training.tasks.detector import pad
@@ -27,7 +27,9 @@ LEAST_SCORE = 0.1
 NUCLEATED_KIND = OBJECT_TYPES.index(CLASSIFIED_TYPE)
 
 
-def with_values(item: CanonicalField, sourced: SourcedField, schema: Schema) -> CanonicalField:
+def add_attribute_targets(
+    item: CanonicalField, sourced: SourcedField, schema: Schema
+) -> CanonicalField:
     """Return the field with what its labels say of its cells' attributes.
 
     `item` is what `load_field` made of `sourced`: its cells are in the same order.
@@ -37,7 +39,7 @@ def with_values(item: CanonicalField, sourced: SourcedField, schema: Schema) -> 
         for cell in sourced.field.cells
         if cell.box is not None
         and not cell.ignore
-        and kind_of(cell.label, sourced.dataset) is not None
+        and object_type_of(cell.label, sourced.dataset) is not None
     ]
     values = np.zeros((len(told), schema.width), np.float32)
     for row, attributes in zip(values, told, strict=True):
@@ -49,7 +51,7 @@ def with_values(item: CanonicalField, sourced: SourcedField, schema: Schema) -> 
 
 
 @torch.no_grad()
-def read_values(
+def predict_attributes(
     model: CellDetector, image: NDArray[np.uint8], boxes: NDArray[np.float64], device: torch.device
 ) -> NDArray[np.float32]:
     """Return a detector's logits (n, values) of the attributes of cells in boxes of an image."""
@@ -61,7 +63,7 @@ def read_values(
     return logits
 
 
-def judge_values(
+def score_attributes(
     model: CellDetector,
     fields: Sequence[CanonicalField],
     found: Sequence[Detections],
@@ -73,7 +75,7 @@ def judge_values(
     device = next(model.parameters()).device
     found = [d.take((d.type_ids == NUCLEATED_KIND) & (d.scores >= LEAST_SCORE)) for d in found]
     pairs = zip(fields, found, strict=True)
-    logits = [read_values(model, item.image, seen.boxes, device) for item, seen in pairs]
+    logits = [predict_attributes(model, item.image, seen.boxes, device) for item, seen in pairs]
     return attribute_f1(fields, found, logits, schema)
 
 

@@ -92,7 +92,7 @@ def random_orientation(rng: Rng) -> NDArray[np.float64]:
 def random_stretch(rng: Rng, strength: AugmentSection) -> NDArray[np.float64]:
     """Return a scale and squeeze as a 2x2 diagonal matrix."""
     scale = rng.uniform(-strength.scale, strength.scale) - strength.shrink
-    squeeze = rng.uniform(-strength.squeeze, strength.squeeze) / 2
+    squeeze = rng.uniform(-strength.aspect, strength.aspect) / 2
     return np.diag(np.exp([scale + squeeze, scale - squeeze]))
 
 

@@ -1,4 +1,4 @@
-"""Training crops for the reader: one known cell in the middle of each."""
+"""Training crops for the classifier: one known cell in the middle of each."""
 
 import logging
 from collections import OrderedDict
@@ -19,7 +19,7 @@ from bloodfilm.imaging.resample import BACKGROUND
 from bloodfilm.imaging.sources.image_file import open_image
 from bloodfilm.training.config import AugmentSection
 from bloodfilm.training.data.augment import random_orientation, random_stretch, vary_appearance
-from bloodfilm.training.data.sharded import FieldStream, shuffled, times
+from bloodfilm.training.data.sharded import FieldStream, repeat_counts, shuffled_order
 from bloodfilm.training.data.sources import Progress, SourcedField, training_view
 
 SIZE = CROP_SIZE
@@ -74,8 +74,8 @@ class CellCrops:
         )
 
 
-def reader_leaves(taxonomy: Taxonomy) -> tuple[str, ...]:
-    """Return the leaves the reader tells apart: those of nucleated cells."""
+def classifier_leaves(taxonomy: Taxonomy) -> tuple[str, ...]:
+    """Return the leaves the classifier tells apart: those of nucleated cells."""
     return taxonomy.leaves_under("nucleated cell")
 
 
@@ -114,7 +114,7 @@ def load_crops(
     """
     if isinstance(sourced, FieldStream):
         return stream_crops(sourced, schema, taxonomy, balanced=balanced)
-    leaves = reader_leaves(taxonomy)
+    leaves = classifier_leaves(taxonomy)
     images, allowed, codes, weights, sizes = [], [], [], [], []
     sources: list[int] = []
     patients: list[int] = []
@@ -122,11 +122,11 @@ def load_crops(
     people: dict[str | None, int] = {None: 0}
     for i in progress(range(len(sourced)), len(sourced), "cells"):
         item = sourced[i]
-        cells = readable(item.field.cells, taxonomy)
+        cells = trainable_cells(item.field.cells, taxonomy)
         if not cells:
             continue
         try:
-            cut, view = cut_out(item.field, cells, balanced=balanced)
+            cut, view = cut_cell_crops(item.field, cells, balanced=balanced)
         except BloodfilmError as error:
             _log.warning("left out: %s", error)
             continue
@@ -157,7 +157,7 @@ def load_crops(
     )
 
 
-def readable(cells: Iterable[Cell], taxonomy: Taxonomy) -> list[Cell]:
+def trainable_cells(cells: Iterable[Cell], taxonomy: Taxonomy) -> list[Cell]:
     """Return the cells that can be learnt from: named as nucleated ones, and not to ignore."""
     return [
         c
@@ -166,7 +166,7 @@ def readable(cells: Iterable[Cell], taxonomy: Taxonomy) -> list[Cell]:
     ]
 
 
-def cut_out(
+def cut_cell_crops(
     field: Field, cells: Sequence[Cell], *, balanced: bool = True
 ) -> tuple[NDArray[np.uint8], CanonicalView]:
     """Open a field and return its cells' crops (n, 224, 224, 3) and its view.
@@ -254,8 +254,8 @@ class StreamedImages:
     def _crops(self, number: int) -> NDArray[np.uint8]:
         if number not in self._kept:
             field = self.stream[number].field
-            cells = readable(field.cells, self.taxonomy)
-            self._kept[number] = cut_out(field, cells, balanced=self.balanced)[0]
+            cells = trainable_cells(field.cells, self.taxonomy)
+            self._kept[number] = cut_cell_crops(field, cells, balanced=self.balanced)[0]
             if len(self._kept) > KEPT_FIELDS:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(number)
@@ -272,7 +272,7 @@ def stream_crops(
     Raises:
         ConfigError: if no cell is left.
     """
-    leaves = reader_leaves(taxonomy)
+    leaves = classifier_leaves(taxonomy)
     field_of, nth, allowed, codes = [], [], [], []
     for part, start in zip(stream.parts, stream.starts, strict=False):
         cells = part.cells(schema)
@@ -322,15 +322,15 @@ class CellSampler:
         rng = np.random.default_rng([seed, CELLS, turn])
         once = np.ones(len(self.stream), np.int64)
         place = np.empty(len(self.stream), np.int64)
-        place[shuffled(self.stream.shards, once, [seed, CELLS, turn])] = np.arange(len(place))
+        place[shuffled_order(self.stream.shards, once, [seed, CELLS, turn])] = np.arange(len(place))
         hands = -(-len(place) // MIXED_FIELDS)
         others = rng.integers(0, hands, len(self.weights) - len(self.field_of))
         hand = np.concatenate([place[self.field_of] // MIXED_FIELDS, others])
-        numbers = np.repeat(np.arange(len(hand)), times(self.weights, seed))
+        numbers = np.repeat(np.arange(len(hand)), repeat_counts(self.weights, seed))
         return numbers[np.lexsort((rng.random(len(numbers)), hand[numbers]))]
 
 
-def some_of_each(crops: CellCrops, most: int, seed: int) -> CellCrops:
+def sample_per_label(crops: CellCrops, most: int, seed: int) -> CellCrops:
     """Return a stream's crops, no more than `most` of each label; crops in memory as they are."""
     if not isinstance(crops.images, StreamedImages):
         return crops
@@ -384,7 +384,7 @@ def plain_crop(image: NDArray[np.uint8], um_per_px: float = CROP_UM) -> NDArray[
     return warp_centred(image, np.array([[scale, 0, 0], [0, scale, 0.0]]))
 
 
-def varied_crop(
+def augmented_crop(
     image: NDArray[np.uint8],
     rng: np.random.Generator,
     augment: AugmentSection,

@@ -11,7 +11,13 @@ from bloodfilm.imaging.colour_normalisation import ColourStandard, normalise
 from bloodfilm.training.config import AppearanceSection, AugmentSection
 from bloodfilm.training.data.appearance import Float32s, vary_crop
 from bloodfilm.training.data.augment import random_stretch
-from bloodfilm.training.data.cell_crops import SIZE, STORE_UM, plain_crop, varied_crop, warp_centred
+from bloodfilm.training.data.cell_crops import (
+    SIZE,
+    STORE_UM,
+    augmented_crop,
+    plain_crop,
+    warp_centred,
+)
 
 Pixels = NDArray[np.uint8]
 Rng = np.random.Generator
@@ -61,7 +67,7 @@ class CropView:
             profile: colours of another crop to take over in part; needs a standard.
         """
         if self.standard is None:
-            return varied_crop(image, rng, augment, self.um_per_px)
+            return augmented_crop(image, rng, augment, self.um_per_px)
         angle = rng.uniform(0, 2 * np.pi)
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         mirror = np.diag([-1.0 if rng.random() < 0.5 else 1.0, 1.0])

@@ -1,7 +1,7 @@
-"""Crops that teach the reader what is no nucleated cell: red cells, platelets, empty places.
+"""Crops that teach the classifier what is no nucleated cell: red cells, platelets, empty places.
 
 A detector sees cells at its own coarse scale and now and then boxes a dark red cell as a nucleated
-one. The reader sees the same place closer; from these crops it learns to say no.
+one. The classifier sees the same place closer; from these crops it learns to say no.
 """
 
 import logging
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bloodfilm.core.boxes import centres
 from bloodfilm.core.errors import BloodfilmError, ConfigError
-from bloodfilm.training.config import LookalikeSection
+from bloodfilm.training.config import HardNegativeSection
 from bloodfilm.training.data.cell_crops import STORE_SIZE, STORE_UM, warp
 from bloodfilm.training.data.crop_views import CropView
 from bloodfilm.training.data.sources import (
@@ -56,10 +56,10 @@ class HardNegatives:
         self,
         i: int,
         rng: np.random.Generator,
-        section: LookalikeSection,
+        section: HardNegativeSection,
         view: CropView,
     ) -> NDArray[np.uint8]:
-        """Return one place as another film might have shown it, as the reader sees it."""
+        """Return one place as another film might have shown it, as the classifier sees it."""
         image, dyes = self.images[i], self.dyes[i]
         if np.isfinite(dyes).all() and rng.random() < section.augment.recolour:
             image = recolour(image, dyes, rng)
@@ -67,9 +67,9 @@ class HardNegatives:
 
 
 def load_hard_negatives(
-    sourced: Sequence[SourcedField], section: LookalikeSection, seed: int, progress: Progress
+    sourced: Sequence[SourcedField], section: HardNegativeSection, seed: int, progress: Progress
 ) -> HardNegatives:
-    """Open every field and cut out its places: see `places_of`.
+    """Open every field and cut out its places: see `locate_hard_negatives`.
 
     A field that cannot be opened is reported and left out.
 
@@ -87,21 +87,21 @@ def load_hard_negatives(
             height, width = field.image.shape[:2]
             at, is_cell = np.array([[width / 2, height / 2]]), np.array([_shows_cell(sourced[i])])
         else:
-            at, is_cell = places_of(field, section, np.random.default_rng([seed, i]))
+            at, is_cell = locate_hard_negatives(field, section, np.random.default_rng([seed, i]))
         absorbed = stain_vectors(field)
-        images += [cut(field.image, place) for place in at]
+        images += [cut_crop(field.image, place) for place in at]
         nucleated += is_cell.tolist()
         dyes += [np.full((2, 3), np.nan) if absorbed is None else absorbed] * len(at)
         weights += [sourced[i].repeat] * len(at)
     if len(set(nucleated)) < 2:
-        raise ConfigError("lookalikes: their data must hold nucleated cells and other things")
+        raise ConfigError("hard negatives: their data must hold nucleated cells and other things")
     return HardNegatives(
         np.stack(images), np.array(nucleated, dtype=bool), np.stack(dyes), np.array(weights)
     )
 
 
-def places_of(
-    field: CanonicalField, section: LookalikeSection, rng: np.random.Generator
+def locate_hard_negatives(
+    field: CanonicalField, section: HardNegativeSection, rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return places (n, 2) in a field known everywhere or in part, and which are nucleated cells.
 
@@ -142,7 +142,7 @@ def _shows_cell(item: SourcedField) -> bool:
     return label is not None and item.dataset.taxonomy.is_under(label, CLASSIFIED_TYPE)
 
 
-def cut(image: NDArray[np.uint8], at: NDArray[np.float64]) -> NDArray[np.uint8]:
+def cut_crop(image: NDArray[np.uint8], at: NDArray[np.float64]) -> NDArray[np.uint8]:
     """Cut a stored crop out of a picture at `STORE_UM`, centred on `at` (x, y)."""
     middle = (STORE_SIZE - 1) / 2
     # Pixel centres lie at whole numbers for the warp, at halves for boxes.

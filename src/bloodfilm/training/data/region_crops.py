@@ -12,7 +12,7 @@ from bloodfilm.training.data.mosaics import Mosaics
 from bloodfilm.training.data.sources import OBJECT_TYPES, CanonicalField
 
 
-def cut_patches(field: CanonicalField, context: float) -> list[CanonicalField]:
+def cut_regions(field: CanonicalField, context: float) -> list[CanonicalField]:
     """Cut the marked regions out of a field, each with its cells and `context` (canonical px).
 
     No marked cell is cut: a patch holds the region and the boxes marked in it. A field that is
@@ -35,7 +35,7 @@ def cut_patches(field: CanonicalField, context: float) -> list[CanonicalField]:
     return patches
 
 
-def balanced(patches: Sequence[CanonicalField], power: float) -> list[CanonicalField]:
+def repeat_rare_types(patches: Sequence[CanonicalField], power: float) -> list[CanonicalField]:
     """Return the patches (or whole fields), those with rare marked kinds to be drawn more often.
 
     Source: repeat factor sampling, LVIS, arXiv 1908.03195, section 4, with the most common kind's

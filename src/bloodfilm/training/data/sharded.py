@@ -163,7 +163,7 @@ class FieldStream(Sequence[SourcedField]):
 
     def order(self, seed: int, turn: int) -> Numbers:
         """Return the numbers of a turn's fields in the order they are drawn."""
-        return shuffled(self.shards, times(self.repeats, seed), [seed, ORDER, turn])
+        return shuffled_order(self.shards, repeat_counts(self.repeats, seed), [seed, ORDER, turn])
 
 
 def _kept(part: DatasetShard, keep: Callable[[Field], bool]) -> DatasetShard:
@@ -188,7 +188,7 @@ def field_of(head: FieldHeader) -> Field:
     return Field(Path(head.path), head.width, head.height, (), **head.origin)
 
 
-def annotated(sourced: Sequence[SourcedField]) -> Sequence[SourcedField]:
+def with_annotation(sourced: Sequence[SourcedField]) -> Sequence[SourcedField]:
     """Return the fields of which somebody has marked a region, or all."""
     if isinstance(sourced, FieldStream):
         return sourced.where(lambda field: not field.region.is_nothing)
@@ -215,7 +215,7 @@ class FieldHeaders(Sequence[SourcedField]):
 # ---- order -----------------------------------------------------------------------------------
 
 
-def times(weights: NDArray[np.float64], seed: int) -> NDArray[np.int64]:
+def repeat_counts(weights: NDArray[np.float64], seed: int) -> NDArray[np.int64]:
     """Return how often a turn draws each item, the same in every turn: whole, with luck one more.
 
     So all turns are of one length, and a place in the stream is a turn and a place in it.
@@ -225,7 +225,9 @@ def times(weights: NDArray[np.float64], seed: int) -> NDArray[np.int64]:
     return np.asarray(whole.astype(np.int64) + (luck < part))
 
 
-def shuffled(shards: NDArray[np.int32], often: NDArray[np.int64], seed: Sequence[int]) -> Numbers:
+def shuffled_order(
+    shards: NDArray[np.int32], often: NDArray[np.int64], seed: Sequence[int]
+) -> Numbers:
     """Return items' numbers, each as often as asked, shards shuffled and mixed a few at a time."""
     rng = np.random.default_rng(list(seed))
     count = int(shards.max(initial=-1)) + 1
@@ -234,7 +236,7 @@ def shuffled(shards: NDArray[np.int32], often: NDArray[np.int64], seed: Sequence
     return numbers[np.lexsort((rng.random(len(numbers)), block[numbers]))]
 
 
-class Ordered(Protocol):
+class HasEpochOrder(Protocol):
     """What has an order for every turn, all of one length."""
 
     def order(self, seed: int, turn: int) -> Numbers:
@@ -245,7 +247,7 @@ class Ordered(Protocol):
 class EpochOrder:
     """An endless sequence of numbers, turn after turn; no more than two turns are kept."""
 
-    def __init__(self, source: Ordered, seed: int) -> None:
+    def __init__(self, source: HasEpochOrder, seed: int) -> None:
         self.source, self.seed = source, seed
         self._kept: dict[int, Numbers] = {}
         self.length = len(self._turn(0))
@@ -271,7 +273,7 @@ class EpochOrder:
         return np.concatenate(parts)
 
 
-class NumberedKeys(Sequence[Key]):
+class EpochKeys(Sequence[Key]):
     """The keys (epoch, number) of an epoch, made when they are asked for."""
 
     def __init__(self, epoch: int, numbers: Numbers) -> None:
@@ -283,9 +285,9 @@ class NumberedKeys(Sequence[Key]):
     @overload
     def __getitem__(self, index: int) -> Key: ...
     @overload
-    def __getitem__(self, index: slice) -> "NumberedKeys": ...
-    def __getitem__(self, index: int | slice) -> "Key | NumberedKeys":
+    def __getitem__(self, index: slice) -> "EpochKeys": ...
+    def __getitem__(self, index: int | slice) -> "Key | EpochKeys":
         """Return one key, or those of a slice."""
         if isinstance(index, slice):
-            return NumberedKeys(self.epoch, self.numbers[index])
+            return EpochKeys(self.epoch, self.numbers[index])
         return self.epoch, int(self.numbers[index])

@@ -152,7 +152,7 @@ class CanonicalField:
     values: NDArray[np.float32] | None = None
 
 
-def kind_of(label: str | None, dataset: Dataset) -> int | None:
+def object_type_of(label: str | None, dataset: Dataset) -> int | None:
     """Return the index of the kind a label falls under, `None` if it could be several."""
     if label is None:
         return None
@@ -169,13 +169,13 @@ class FieldTargets:
     ignore: NDArray[np.float64]
 
 
-def truth_of(sourced: SourcedField) -> FieldTargets:
+def field_targets(sourced: SourcedField) -> FieldTargets:
     """Return a field's boxes by kind; what is ignored or could be of several kinds is apart."""
     boxes, kinds, ignore = [], [], []
     for cell in sourced.field.cells:
         if cell.box is None:
             continue
-        kind = kind_of(cell.label, sourced.dataset)
+        kind = object_type_of(cell.label, sourced.dataset)
         if cell.ignore or kind is None:
             ignore.append(cell.box)
         else:
@@ -192,7 +192,7 @@ def load_field(sourced: SourcedField, um_per_px: float) -> CanonicalField:
     """Open one field and bring picture and truth to a scale."""
     image = open_image(sourced.field.path)
     view = training_view(sourced.field, image)
-    truth = truth_of(sourced)
+    truth = field_targets(sourced)
     width, height = view.size_at(um_per_px)
     matrix = np.array([[width / view.width, 0, 0], [0, height / view.height, 0]])
     return CanonicalField(

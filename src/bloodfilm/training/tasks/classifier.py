@@ -1,4 +1,4 @@
-"""Training of the cell reader: class and attributes of one centred cell."""
+"""Training of the cell classifier: class and attributes of one centred cell."""
 
 import itertools
 from collections.abc import Iterable, Sequence
@@ -25,14 +25,14 @@ from bloodfilm.training.data.cell_crops import (
     CellCrops,
     CellSampler,
     StreamedImages,
+    classifier_leaves,
     label_groups,
     load_crops,
-    reader_leaves,
-    some_of_each,
+    sample_per_label,
 )
 from bloodfilm.training.data.crop_views import CropView
 from bloodfilm.training.data.hard_negatives import HardNegatives, load_hard_negatives
-from bloodfilm.training.data.sharded import EpochOrder, FieldHeaders, NumberedKeys
+from bloodfilm.training.data.sharded import EpochKeys, EpochOrder, FieldHeaders
 from bloodfilm.training.data.sources import (
     Progress,
     SourcedField,
@@ -57,8 +57,8 @@ PROTOTYPE_CELLS = 200
 
 
 def crop_scale(config: Config) -> float:
-    """Return um/px of what the reader sees: a crop of its own, or the detector's view."""
-    return DETECTOR_UM if config.model.reads == "roi" else CROP_UM
+    """Return um/px of what the classifier sees: a crop of its own, or the detector's view."""
+    return DETECTOR_UM if config.model.input == "roi" else CROP_UM
 
 
 def crop_view(config: Config) -> CropView:
@@ -70,7 +70,7 @@ def crop_view(config: Config) -> CropView:
 class ClassifierTask:
     """Names a cell to the depth of its label, answers the schema's attributes, confirms the cell.
 
-    The last is learnt from lookalikes, where the configuration names some.
+    The last is learnt from hard negatives, where the configuration names some.
     """
 
     score_name = "score"
@@ -79,29 +79,31 @@ class ClassifierTask:
         self.config = config
         self.taxonomy = DEFAULT_TAXONOMY
         self.schema = schema_named(config.data.schemas)
-        self.leaves = reader_leaves(self.taxonomy)
+        self.leaves = classifier_leaves(self.taxonomy)
         self.view = crop_view(config)
         train = open_sources(config.data.train, root)
-        held = open_sources(config.data.validation, root)
-        others = open_sources(config.lookalikes.train, root)
-        held_others = open_sources(config.lookalikes.validation, root)
+        validation = open_sources(config.data.validation, root)
+        negatives = open_sources(config.hard_negatives.train, root)
+        validation_negatives = open_sources(config.hard_negatives.validation, root)
         self.split = check_split_disjoint(
-            FieldHeaders(train, others), FieldHeaders(held, held_others)
+            FieldHeaders(train, negatives), FieldHeaders(validation, validation_negatives)
         )
         self.sources = {
             "train": describe_sources(train),
-            "validation": describe_sources(held),
-            "lookalikes": describe_sources([*others, *held_others]),
+            "validation": describe_sources(validation),
+            "hard_negatives": describe_sources([*negatives, *validation_negatives]),
         }
         balanced = self.view.standard is None
-        self.train, self.held = (
+        self.train, self.validation = (
             load_crops(s, self.schema, self.taxonomy, progress, balanced=balanced)
-            for s in (train, held)
+            for s in (train, validation)
         )
-        self.others = self._lookalikes(others, progress)
-        self.held_others = self._lookalikes(held_others, progress)
+        self.negatives = self._load_negatives(negatives, progress)
+        self.validation_negatives = self._load_negatives(validation_negatives, progress)
         if min(config.optim.batch, len(self.train)) < 2:
-            raise ConfigError("optim.batch: the reader learns from batches of two cells or more")
+            raise ConfigError(
+                "optim.batch: the classifier learns from batches of two cells or more"
+            )
         self.turns = self._turns()
         self.chances = self._chances()
         self.lone = lone_labels(self.train)
@@ -125,7 +127,7 @@ class ClassifierTask:
         return rng.choice(len(self.train), START_CELLS, p=cells / cells.sum())
 
     def _chances(self) -> NDArray[np.float64] | None:
-        """Return how likely each cell, and each lookalike after them, is to be drawn.
+        """Return how likely each cell, and each hard negative after them, is to be drawn.
 
         `None` where every one comes up as often as its source says.
         """
@@ -137,10 +139,10 @@ class ClassifierTask:
                 "leave sampling.sets and sampling.labels at 1"
             )
         cells = draw_weights(self.train, self.config.sampling)
-        if self.others is None:
+        if self.negatives is None:
             return cells
-        share = self.config.lookalikes.share
-        places = self.others.weights / self.others.weights.sum()
+        share = self.config.hard_negatives.share
+        places = self.negatives.weights / self.negatives.weights.sum()
         return np.concatenate([cells * (1 - share), places * share])
 
     def _profiles(self) -> list[list[Float32s]]:
@@ -172,24 +174,24 @@ class ClassifierTask:
         of_set = self.profiles[int(rng.integers(len(self.profiles)))]
         return of_set[int(rng.integers(len(of_set)))]
 
-    def _lookalikes(
+    def _load_negatives(
         self, sourced: Sequence[SourcedField], progress: Progress
     ) -> HardNegatives | None:
         if not sourced:
             return None
-        return load_hard_negatives(sourced, self.config.lookalikes, self.config.seed, progress)
+        return load_hard_negatives(sourced, self.config.hard_negatives, self.config.seed, progress)
 
     @property
     def model(self) -> CellClassifierNet:
-        """The reader."""
+        """The classifier."""
         return self.network
 
     def keys(self, epoch: int) -> Sequence[Key]:
-        """Every cell as often as its source is repeated, shuffled; lookalikes count on from there.
+        """Return every cell as often as its source repeats, shuffled.
 
-        Without lookalikes the order is that of the cells alone. An epoch of a stream goes on where
-        the one before ended. Where `sampling` makes cells unequal they are drawn with replacement,
-        and a key's first number is that of the draw.
+        Hard negatives are numbered after the cells. An epoch of sharded data goes on where the one
+        before ended. Where `sampling` makes cells unequal they are drawn with replacement, and a
+        key's first number is that of the draw.
         """
         if self.chances is not None:
             count = self.config.optim.samples or len(self.chances)
@@ -198,7 +200,7 @@ class ClassifierTask:
             return [(epoch * count + place, int(i)) for place, i in enumerate(drawn)]
         if self.turns is not None:
             samples = self.config.optim.samples or self.turns.length
-            return NumberedKeys(epoch, self.turns.window(epoch * samples, samples))
+            return EpochKeys(epoch, self.turns.window(epoch * samples, samples))
         rng = np.random.default_rng([self.config.seed, epoch])
         weights = self._weights()
         whole, part = np.divmod(weights, 1)
@@ -209,10 +211,10 @@ class ClassifierTask:
         return [(epoch, int(i)) for i in order]
 
     def _weights(self) -> NDArray[np.float64]:
-        """Return how often an epoch draws each cell, and each lookalike after them."""
-        if self.others is None:
+        """Return how often an epoch draws each cell, and each hard negative after them."""
+        if self.negatives is None:
             return self.train.weights
-        return np.concatenate([self.train.weights, self.others.weights])
+        return np.concatenate([self.train.weights, self.negatives.weights])
 
     def _turns(self) -> EpochOrder | None:
         """Return the order of a stream's cells; `None` where they are in memory."""
@@ -231,20 +233,20 @@ class ClassifierTask:
         """Vary one cell's crop."""
         epoch, i = key
         if i >= len(self.train):
-            return self._lookalike(epoch, i - len(self.train))
+            return self._negative_sample(epoch, i - len(self.train))
         i = self._openable(i)
         rng = np.random.default_rng([self.config.seed, epoch, i])
         profile = self._profile(i, rng)
         crop = self.view.varied(self.train.images[i], rng, self.config.augment, profile)
         return crop, self.train.allowed[i], self.train.codes[i], True
 
-    def _lookalike(self, epoch: int, i: int) -> Sample:
+    def _negative_sample(self, epoch: int, i: int) -> Sample:
         """Vary one place; of class and attributes it says nothing."""
-        assert self.others is not None
+        assert self.negatives is not None
         rng = np.random.default_rng([self.config.seed, HARD_NEGATIVES, epoch, i])
-        crop = self.others.varied(i, rng, self.config.lookalikes, self.view)
+        crop = self.negatives.varied(i, rng, self.config.hard_negatives, self.view)
         nothing = np.zeros_like(self.train.allowed[0]), np.full_like(self.train.codes[0], -1)
-        return crop, *nothing, bool(self.others.nucleated[i])
+        return crop, *nothing, bool(self.negatives.nucleated[i])
 
     def collate(self, samples: Sequence[Sample]) -> Batch:
         """Stack crops, allowed leaves, codes, and whether each is a nucleated cell."""
@@ -257,7 +259,7 @@ class ClassifierTask:
         )
 
     def losses(self, model: nn.Module, batch: Batch, device: torch.device) -> dict[str, Tensor]:
-        """Return the class term, one term per attribute and that of lookalikes, weighted."""
+        """Return the class term, one term per attribute and that of hard negatives, weighted."""
         crops, allowed, codes, nucleated = (t.to(device) for t in batch)
         outputs = model(crops.to(memory_format=torch.channels_last))
         loss = self.config.loss
@@ -267,7 +269,7 @@ class ClassifierTask:
         terms = {name: terms[name] / len(learnt) for name in learnt}
         terms["class"] = tree_loss(outputs["classes"], allowed, loss.smoothing)
         terms["class"] = terms["class"] * loss.class_weight
-        if self.others is not None:
+        if self.negatives is not None:
             doubt = functional.binary_cross_entropy_with_logits(outputs["nucleated"], nucleated)
             terms["nucleated"] = doubt * loss.nucleated
         return terms
@@ -275,15 +277,17 @@ class ClassifierTask:
     def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
         """Return class accuracy, each attribute's macro-F1, their mean, and `score`, their sum.
 
-        With lookalikes also the balanced accuracy of telling nucleated cells from them.
+        With hard negatives also the balanced accuracy of telling nucleated cells from them.
         """
         assert isinstance(model, CellClassifierNet)
-        outputs = read_crops(model, self.held, device, self.view)
-        right = self.held.allowed[np.arange(len(self.held)), outputs["classes"].argmax(1)]
-        named = self.held.allowed.any(1)
+        outputs = predict_crops(model, self.validation, device, self.view)
+        right = self.validation.allowed[
+            np.arange(len(self.validation)), outputs["classes"].argmax(1)
+        ]
+        named = self.validation.allowed.any(1)
         metrics = {"class_accuracy": float(right[named].mean())}
         for column, (name, where) in enumerate(self.schema.slices.items()):
-            codes = self.held.codes[:, column]
+            codes = self.validation.codes[:, column]
             known = codes >= 0
             if known.any():
                 said = outputs["attributes"][known, where].argmax(1)
@@ -291,10 +295,13 @@ class ClassifierTask:
         f1 = [v for k, v in metrics.items() if k.startswith("f1_")]
         metrics["mean_f1"] = float(np.mean(f1)) if f1 else 0.0
         metrics["score"] = metrics["class_accuracy"] + metrics["mean_f1"]
-        if self.held_others is not None:
-            said = confirm(model, self.held_others, device, self.view) > 0
-            right = said == self.held_others.nucleated
-            sides = (right[self.held_others.nucleated], right[~self.held_others.nucleated])
+        if self.validation_negatives is not None:
+            said = predict_nucleated(model, self.validation_negatives, device, self.view) > 0
+            right = said == self.validation_negatives.nucleated
+            sides = (
+                right[self.validation_negatives.nucleated],
+                right[~self.validation_negatives.nucleated],
+            )
             metrics["nucleated_accuracy"] = float(np.mean([side.mean() for side in sides]))
         return metrics
 
@@ -302,8 +309,8 @@ class ClassifierTask:
     def finish(self, model: nn.Module, device: torch.device) -> None:
         """Set the class prototypes that `novelty` measures against, from the training cells."""
         assert isinstance(model, CellClassifierNet)
-        cells = some_of_each(self.train, PROTOTYPE_CELLS, self.config.seed)
-        description = read_crops(model, cells, device, self.view)["description"]
+        cells = sample_per_label(self.train, PROTOTYPE_CELLS, self.config.seed)
+        description = predict_crops(model, cells, device, self.view)["description"]
         # A class never seen is near to nothing.
         means = np.full((len(self.leaves), model.size), 1e4, np.float32)
         residuals = []
@@ -320,11 +327,11 @@ class ClassifierTask:
             "leaves": list(self.leaves),
             "taxonomy": self.taxonomy.to_json(),
             "schema": self.schema.to_json(),
-            "unlearnt": {
+            "untrained": {
                 "classes": [n for n, s in zip(self.leaves, seen, strict=True) if not s],
                 "attributes": [n for n in self.schema.names if n not in self.value_weights],
             },
-            "confirms": self.others is not None,
+            "verifies": self.negatives is not None,
             "size": CROP_SIZE,
             "um_per_px": self.view.um_per_px,
             "colours": None if self.view.standard is None else self.view.standard.to_json(),
@@ -352,29 +359,29 @@ def value_weights(crops: CellCrops, schema: Schema, balance: float) -> dict[str,
     return weights
 
 
-def read_crops(
+def predict_crops(
     model: CellClassifierNet, crops: CellCrops, device: torch.device, view: CropView
 ) -> dict[str, NDArray[np.float32]]:
-    """Return the reader's outputs on stored crops, rows in their order."""
-    return read_images(model, (view.plain(i) for i in crops.images), device)
+    """Return the classifier's outputs on stored crops, rows in their order."""
+    return predict_images(model, (view.plain(i) for i in crops.images), device)
 
 
-def confirm(
+def predict_nucleated(
     model: CellClassifierNet,
     places: HardNegatives,
     device: torch.device,
     view: CropView,
 ) -> NDArray[np.float32]:
-    """Return the reader's logits (n,) for a nucleated cell in the middle of every place."""
+    """Return the classifier's logits (n,) for a nucleated cell in the middle of every place."""
     plain = (view.plain(image) for image in places.images)
-    return read_images(model, plain, device)["nucleated"]
+    return predict_images(model, plain, device)["nucleated"]
 
 
 @torch.no_grad()
-def read_images(
+def predict_images(
     model: CellClassifierNet, crops: Iterable[NDArray[np.uint8]], device: torch.device
 ) -> dict[str, NDArray[np.float32]]:
-    """Return the reader's outputs on crops as it sees them, rows in their order."""
+    """Return the classifier's outputs on crops as it sees them, rows in their order."""
     parts: list[dict[str, Tensor]] = []
     left = iter(crops)
     while images := list(itertools.islice(left, EVALUATION_BATCH)):

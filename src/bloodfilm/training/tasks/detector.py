@@ -22,7 +22,7 @@ from bloodfilm.models.detector import CellDetector
 from bloodfilm.training.config import Config
 from bloodfilm.training.data.mosaics import Mosaics
 from bloodfilm.training.data.samplers import Sampler, ShardedSampler
-from bloodfilm.training.data.sharded import FieldStream, annotated
+from bloodfilm.training.data.sharded import FieldStream, with_annotation
 from bloodfilm.training.data.sources import (
     OBJECT_TYPES,
     CanonicalField,
@@ -116,7 +116,7 @@ class DetectionTaskBase:
     def record(self) -> dict[str, Any]:
         """Return vocabulary, data and sizes."""
         return {
-            "kinds": list(OBJECT_TYPES),
+            "object_types": list(OBJECT_TYPES),
             "um_per_px": DETECTOR_UM,
             "sources": self.sources,
             "split": self.split,
@@ -131,9 +131,9 @@ class DetectorTask(DetectionTaskBase):
         train = open_sources(config.data.train, root)
         held = open_sources(config.data.validation, root)
         self.split = check_split_disjoint(train, held)
-        train, held = annotated(train), annotated(held)
+        train, held = with_annotation(train), with_annotation(held)
         self.sources = {"train": describe_sources(train), "validation": describe_sources(held)}
-        pool, self.samples = make_pool(train, config, progress)
+        pool, self.samples = make_sampler(train, config, progress)
         self.held = load_fields(held, DETECTOR_UM, progress)
         self.mosaics = Mosaics(pool, config.data.size, config.augment, config.seed)
         torch.manual_seed(config.seed)
@@ -160,7 +160,7 @@ class DetectorTask(DetectionTaskBase):
         return self.weighted(detection_loss(model(images), target.to(device), self.network.stride))
 
 
-def make_pool(
+def make_sampler(
     train: Sequence[SourcedField], config: Config, progress: Progress
 ) -> tuple[Sampler | Sequence[CanonicalField], int]:
     """Return where mosaics come from, and how many an epoch has: as many as the fields fill."""

@@ -16,16 +16,20 @@ from bloodfilm.core.detections import Detections
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.imaging.canonical import DETECTOR_UM
 from bloodfilm.inference.decode import decode
-from bloodfilm.losses.attributes import values_loss
+from bloodfilm.losses.attributes import attribute_loss
 from bloodfilm.losses.detection import detection_loss
 from bloodfilm.losses.targets import Target, TargetBatch
 from bloodfilm.models.attribute_heads import AttributeBranch
 from bloodfilm.models.detector import CellDetector
 from bloodfilm.training.config import Config
-from bloodfilm.training.data.attribute_targets import NUCLEATED_KIND, judge_values, with_values
+from bloodfilm.training.data.attribute_targets import (
+    NUCLEATED_KIND,
+    add_attribute_targets,
+    score_attributes,
+)
 from bloodfilm.training.data.copy_paste import CopyPasteSampler
 from bloodfilm.training.data.mosaics import Mosaics, MosaicSample
-from bloodfilm.training.data.region_crops import balanced, cut_patches
+from bloodfilm.training.data.region_crops import cut_regions, repeat_rare_types
 from bloodfilm.training.data.samplers import InMemorySampler, Sampler
 from bloodfilm.training.data.sources import (
     OBJECT_TYPES,
@@ -92,7 +96,9 @@ class SparseTask(DetectionTaskBase):
         proof = check_split_disjoint(train, held)
         held = [s for s in held if not s.field.region.is_nothing]
         schema = schema_named(config.data.schemas)
-        then = (lambda f, s: with_values(f, s, schema)) if config.sparse.attributes else None
+        then = (
+            (lambda f, s: add_attribute_targets(f, s, schema)) if config.sparse.attributes else None
+        )
         self._build(
             config,
             root,
@@ -131,15 +137,15 @@ class SparseTask(DetectionTaskBase):
             fields = [replace(f, region=Region.everything()) for f in fields]
         # A field nobody marked teaches nothing without a teacher.
         whole = [f for f in fields if self._taught or not f.region.is_nothing]
-        patches = [p for f in fields for p in cut_patches(f, self.rules.context)]
+        patches = [p for f in fields for p in cut_regions(f, self.rules.context)]
         if not patches:
             raise ConfigError("data: no field of these splits has an annotated region")
-        whole = balanced(whole, self.rules.balance)
+        whole = repeat_rare_types(whole, self.rules.balance)
         pool: Sampler = InMemorySampler(whole, config.augment.recolour > 0)
-        if self.rules.copies:
-            pool = CopyPasteSampler(whole, pool, self.rules.copies)
+        if self.rules.copy_paste:
+            pool = CopyPasteSampler(whole, pool, self.rules.copy_paste)
         self.whole = Mosaics(pool, data.size, config.augment, config.seed, border)
-        patches = balanced(patches, self.rules.balance)
+        patches = repeat_rare_types(patches, self.rules.balance)
         self.patches = Mosaics(patches, data.size, config.augment, config.seed + PATCHES, border)
         area = sum(f.image.shape[0] * f.image.shape[1] for f in whole) / Mosaics.oversampling**2
         self.samples = config.optim.samples or max(1, round(area / data.size**2))
@@ -196,7 +202,7 @@ class SparseTask(DetectionTaskBase):
     # ---- losses -------------------------------------------------------------------------------
 
     def losses(self, model: nn.Module, batch: Batch, device: torch.device) -> dict[str, Tensor]:
-        """Return the terms of marked cells, then those of the teacher's cells (`taught_...`)."""
+        """Return the terms of marked cells, then those of the teacher's cells (`teacher_...`)."""
         assert isinstance(model, CellDetector)
         images = batch.images.to(device, memory_format=torch.channels_last)
         levels = model.backbone(images)
@@ -212,16 +218,16 @@ class SparseTask(DetectionTaskBase):
         target = TargetBatch.collate(taught).to(device)
         share = self.rules.weight
         for name, term in self.weighted(detection_loss(outputs, target, model.stride)).items():
-            own = 1.0 if name == "kind" else self.rules.boxes
-            terms[f"taught_{name}"] = term * share * own
-        if model.attributes is not None and self.rules.taught_attributes:
+            own = 1.0 if name == "object_type" else self.rules.boxes
+            terms[f"teacher_{name}"] = term * share * own
+        if model.attributes is not None and self.rules.teacher_attributes:
             read = self._read(model.attributes, levels, taught, device)
-            terms["taught_attributes"] = read * share
+            terms["teacher_attributes"] = read * share
         if self.rules.similarity and batch.progress < SIMILARITY_SHARE:
             terms["similarity"] = self.rules.similarity * similarity_loss(
                 features,
-                *_places(marked, model.stride, device),
-                *_places(taught, model.stride, device),
+                *_cell_locations(marked, model.stride, device),
+                *_cell_locations(taught, model.stride, device),
             )
         return terms
 
@@ -233,16 +239,18 @@ class SparseTask(DetectionTaskBase):
         device: torch.device,
     ) -> Tensor:
         """Return the weighted attribute term of the targets' cells of which anything is said."""
-        images, boxes, goal, weights = (part.to(device) for part in _told(targets, branch.values))
+        images, boxes, goal, weights = (
+            part.to(device) for part in _attribute_rows(targets, branch.values)
+        )
         logits = branch(levels[:2], images, boxes)
         rules = self.rules
-        return rules.attributes * values_loss(
+        return rules.attributes * attribute_loss(
             logits, goal, weights, self.schema.slices, rules.asymmetric
         )
 
     def judge(self, model: CellDetector, found: Sequence[Detections]) -> dict[str, float]:
         """Return the metrics of what a model found, those of attributes it reads among them."""
-        return super().judge(model, found) | judge_values(model, self.held, found, self.schema)
+        return super().judge(model, found) | score_attributes(model, self.held, found, self.schema)
 
     @torch.no_grad()
     def _teach(
@@ -257,11 +265,11 @@ class SparseTask(DetectionTaskBase):
             levels = model.backbone(plain)
             outputs = model.heads(model.join(levels))
             turns = [Augmentation(s.turn) for s in batch.samples]
-        seen = decoded(outputs, model.stride, self.rules.nms)
+        seen = decode_outputs(outputs, model.stride, self.rules.nms)
         values: list[NDArray[np.float32]] | None = None
-        if model.attributes is not None and self.rules.taught_attributes:
-            values = probable_values(model.attributes, levels, seen, self.schema)
-        opinions = form_opinions(outputs, seen, turns, float(batch.images.shape[-1]), values)
+        if model.attributes is not None and self.rules.teacher_attributes:
+            values = predict_attribute_values(model.attributes, levels, seen, self.schema)
+        opinions = teacher_predictions(outputs, seen, turns, float(batch.images.shape[-1]), values)
         reliability = self.reliability if self.rules.calibrated else None
         if reliability is not None:
             reliability.learn(opinions, [s.drawn.target for s in batch.samples], model.stride)
@@ -271,7 +279,7 @@ class SparseTask(DetectionTaskBase):
         ]
 
 
-def decoded(outputs: dict[str, Tensor], stride: int, nms: float) -> list[Detections]:
+def decode_outputs(outputs: dict[str, Tensor], stride: int, nms: float) -> list[Detections]:
     """Return the detections of dense outputs, image by image."""
     scores = outputs["kinds"].float().sigmoid().cpu().numpy()
     boxes = outputs["boxes"].float().cpu().numpy()
@@ -281,7 +289,7 @@ def decoded(outputs: dict[str, Tensor], stride: int, nms: float) -> list[Detecti
     ]
 
 
-def form_opinions(
+def teacher_predictions(
     outputs: dict[str, Tensor],
     seen: Sequence[Detections],
     turns: Sequence[Augmentation],
@@ -299,7 +307,7 @@ def form_opinions(
     ]
 
 
-def probable_values(
+def predict_attribute_values(
     branch: AttributeBranch, levels: list[Tensor], seen: Sequence[Detections], schema: Schema
 ) -> list[NDArray[np.float32]]:
     """Return each detection's probabilities (n, values); zeros for all but nucleated cells."""
@@ -316,7 +324,7 @@ def probable_values(
     return found
 
 
-def _told(targets: Sequence[Target], width: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _attribute_rows(targets: Sequence[Target], width: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return image (n,), box (n, 4), values (n, width), weight (n,) of cells with any value."""
     images, boxes = [np.zeros(0, np.int64)], [np.zeros((0, 4), np.float32)]
     goals, weights = [np.zeros((0, width), np.float32)], [np.zeros(0, np.float32)]
@@ -337,7 +345,9 @@ def _told(targets: Sequence[Target], width: int) -> tuple[Tensor, Tensor, Tensor
     )
 
 
-def _places(targets: Sequence[Target], stride: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def _cell_locations(
+    targets: Sequence[Target], stride: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
     """Return image, row and column (n, 3) of the cells' centres, and their kinds (n,)."""
     rows, kinds = [np.zeros((0, 3), np.int64)], [np.zeros(0, np.int64)]
     for number, target in enumerate(targets):

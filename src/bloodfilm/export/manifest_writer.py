@@ -1,0 +1,134 @@
+"""The manifest of a bundle, built from two trained networks."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bloodfilm import __version__
+from bloodfilm.core.errors import ConfigError
+from bloodfilm.export.trained import TrainedClassifier, TrainedDetector
+from bloodfilm.imaging.resample import BACKGROUND
+from bloodfilm.inference.manifest import (
+    FORMAT,
+    MANIFEST,
+    VERSION,
+    ClassifierSpec,
+    DetectorSpec,
+    Manifest,
+)
+from bloodfilm.models.detector import CellDetector
+from bloodfilm.training.data.sources import CLASSIFIED_TYPE, RULER_TYPE
+from bloodfilm.training.tasks.detector import MULTIPLE, NMS_IOU
+
+TILE, OVERLAP = 1024, 160
+DETECTOR_FILE, CLASSIFIER_FILE = "detector.onnx", "classifier.onnx"
+
+
+@dataclass(frozen=True)
+class BundleInfo:
+    """What a bundle's makers say of it.
+
+    Attributes:
+        name: shown in results.
+        licence: of the weights.
+        notes: Markdown that ends the model card.
+        metrics: results of evaluations, by name.
+    """
+
+    name: str = "bloodfilm"
+    licence: str = "not stated"
+    notes: str = ""
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+
+
+def build_manifest(
+    detector: TrainedDetector,
+    classifier: TrainedClassifier,
+    info: BundleInfo,
+    graphs: Mapping[str, bytes],
+    parity: Mapping[str, float],
+) -> Manifest:
+    """Return the manifest of two trained networks.
+
+    Args:
+        detector, classifier: the networks.
+        info: name, licence, evaluation results.
+        graphs: ONNX bytes, by `DETECTOR_FILE` and `CLASSIFIER_FILE`.
+        parity: largest differences between torch and ONNX Runtime.
+    """
+    calibration = classifier.calibration
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "name": info.name,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "licence": info.licence,
+        "taxonomy": classifier.record.taxonomy_data,
+        "schema": classifier.record.schema_data,
+        "object_types": detector.record.object_types,
+        "roles": {"classified": CLASSIFIED_TYPE, "ruler": RULER_TYPE},
+        "leaves": classifier.record.leaves,
+        "untrained": classifier.record.untrained,
+        "detector": DetectorSpec(
+            file=DETECTOR_FILE,
+            sha256=_sha256(graphs[DETECTOR_FILE]),
+            um_per_px=detector.record.um_per_px,
+            background=BACKGROUND,
+            stride=CellDetector.stride,
+            multiple=MULTIPLE,
+            thresholds=detector.thresholds,
+            vote_thresholds=detector.thresholds,
+            nms_iou=NMS_IOU,
+            tile=TILE,
+            overlap=OVERLAP,
+        ),
+        "classifier": ClassifierSpec(
+            file=CLASSIFIER_FILE,
+            sha256=_sha256(graphs[CLASSIFIER_FILE]),
+            size=classifier.record.size,
+            um_per_px=classifier.record.um_per_px,
+            background=BACKGROUND,
+            colours=classifier.record.colours,
+            verifies=classifier.record.verifies,
+            temperatures=calibration.temperatures,
+            class_confidence=calibration.class_confidence,
+            attribute_confidence=calibration.attribute_confidence,
+            novelty_threshold=calibration.novelty_threshold,
+        ),
+        "training": {
+            "bloodfilm": __version__,
+            "detector": detector.record.model_dump(mode="json", include={"config", "sources"}),
+            "classifier": classifier.record.model_dump(mode="json", include={"config", "sources"}),
+            "priors": classifier.priors,
+        },
+        "metrics": {
+            "validation": {
+                "detector": detector.metrics,
+                "classifier": classifier.metrics,
+                "calibration": calibration.metrics,
+            },
+            "parity": {k: float(f"{v:.3g}") for k, v in parity.items()},
+            **info.metrics,
+        },
+    }
+    return Manifest.model_validate(content)
+
+
+def refuse_other_content(out: Path) -> None:
+    """Raise `ConfigError` if a folder holds something that is not a bundle."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    try:
+        known = json.loads((out / MANIFEST).read_bytes())["format"] == FORMAT
+    except (OSError, ValueError, KeyError, TypeError):
+        known = False
+    if not known:
+        raise ConfigError(f"{out}: is there and is no bundle; choose another --out")
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

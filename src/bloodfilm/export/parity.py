@@ -1,0 +1,96 @@
+"""Proof that a graph in ONNX Runtime computes what the network does in torch."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bloodfilm.core.detections import Detections
+from bloodfilm.core.errors import BundleError
+from bloodfilm.export.onnx_graphs import ClassifierGraph, DetectorGraph
+from bloodfilm.inference.bundle import open_session
+from bloodfilm.inference.decode import decode
+from bloodfilm.models.detector import CellDetector
+from bloodfilm.training.tasks.detector import NMS_IOU
+
+SCORE_TOLERANCE = 1e-3
+BOX_TOLERANCE = 0.05
+LOGIT_TOLERANCE = 1e-2
+
+
+def detector_parity(
+    graph: DetectorGraph,
+    onnx: bytes,
+    images: Sequence[NDArray[np.uint8]],
+    thresholds: dict[str, float],
+) -> dict[str, float]:
+    """Return the largest differences in scores and boxes, dense and after decoding.
+
+    Args:
+        graph: in evaluation mode; onnx: its exported form.
+        images: padded canonical images (H, W, 3).
+        thresholds: lowest score by object type, in the order of the graph's scores.
+
+    Raises:
+        BundleError: if they exceed the tolerances.
+    """
+    session = open_session(onnx, Path("detector.onnx"), "cpu", 1)
+    scores, boxes = [], []
+    for image in images:
+        with torch.no_grad():
+            ours = [t.numpy()[0] for t in graph(torch.from_numpy(image[None]))]
+        theirs = [a[0] for a in session.run(list(graph.outputs), {"image": image[None]})]
+        scores.append(np.abs(ours[0] - theirs[0]).max())
+        boxes.append(np.abs(ours[1] - theirs[1]).max())
+        limits = list(thresholds.values())
+        a, b = (decode(s, d, CellDetector.stride, limits, NMS_IOU) for s, d in (ours, theirs))
+        _same(a, b)
+    # numpy's `max`, unlike Python's, keeps a NaN, which `_within` refuses.
+    worst = {"score": float(np.max(scores)), "box_px": float(np.max(boxes))}
+    _within(worst["score"], SCORE_TOLERANCE, "scores")
+    _within(worst["box_px"], BOX_TOLERANCE, "boxes")
+    return worst
+
+
+def classifier_parity(
+    graph: ClassifierGraph, onnx: bytes, crops: NDArray[np.uint8]
+) -> dict[str, float]:
+    """Return the largest differences in logits and novelty, relative to the largest value.
+
+    Args:
+        graph: in evaluation mode; onnx: its exported form.
+        crops: (n, S, S, 3).
+
+    Raises:
+        BundleError: if they exceed the tolerance.
+    """
+    session = open_session(onnx, Path("classifier.onnx"), "cpu", 1)
+    with torch.no_grad():
+        ours = [t.numpy() for t in graph(torch.from_numpy(crops))]
+    theirs = session.run(list(graph.outputs), {"crops": crops})
+    worst = {
+        name: float(np.abs(a - b).max() / max(1.0, float(np.abs(a).max())))
+        for name, a, b in zip(graph.outputs, ours, theirs, strict=True)
+    }
+    for name, value in worst.items():
+        _within(value, LOGIT_TOLERANCE, name)
+    return worst
+
+
+def _within(value: float, tolerance: float, what: str) -> None:
+    if not value <= tolerance:
+        raise BundleError(
+            f"export: {what} of torch and ONNX Runtime differ by {value:.3g} "
+            f"(tolerance {tolerance:g}); the bundle is not written"
+        )
+
+
+def _same(a: Detections, b: Detections) -> None:
+    """Refuse decoded detections that differ by more than one borderline score in a hundred."""
+    if abs(len(a) - len(b)) > max(1, len(a) // 100):
+        raise BundleError(
+            f"export: torch finds {len(a)} cells where ONNX Runtime finds {len(b)}; "
+            "the bundle is not written"
+        )

@@ -1,0 +1,237 @@
+"""Finished training runs, ready for export: network, record and what validation data decide."""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from bloodfilm.core.errors import ConfigError
+from bloodfilm.export.onnx_graphs import ClassifierGraph, DetectorGraph
+from bloodfilm.imaging.canonical import CROP_SIZE, CROP_UM, DETECTOR_UM
+from bloodfilm.models.classifier import CellClassifierNet
+from bloodfilm.training.calibration import (
+    ClassifierCalibration,
+    calibrate_classifier,
+    calibrate_confirmation,
+    detector_thresholds,
+)
+from bloodfilm.training.checkpoint import load_checkpoint
+from bloodfilm.training.config import Config, parse_config
+from bloodfilm.training.data.cell_crops import load_crops
+from bloodfilm.training.data.hard_negatives import load_hard_negatives
+from bloodfilm.training.data.sources import SourcedField, load_fields, open_sources
+from bloodfilm.training.loop import BEST
+from bloodfilm.training.networks import build_classifier, build_detector
+from bloodfilm.training.records import (
+    RECORD,
+    ClassifierRecord,
+    DetectorRecord,
+    RunRecord,
+    read_record,
+)
+from bloodfilm.training.tasks.classifier import crop_view
+from bloodfilm.training.tasks.detector import pad
+
+PROBES, CROP_PROBES = 24, 96
+"""Validation fields, and crops, on which torch and ONNX Runtime are compared."""
+CPU = torch.device("cpu")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainedDetector:
+    """A trained detector.
+
+    Attributes:
+        graph: in evaluation mode.
+        record: of its run.
+        metrics: on validation data.
+        thresholds: lowest score by object type, chosen on validation data.
+        probes: padded validation fields (H, W, 3) to compare exported forms on.
+    """
+
+    graph: DetectorGraph
+    record: DetectorRecord
+    metrics: dict[str, float]
+    thresholds: dict[str, float]
+    probes: Sequence[NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
+class TrainedClassifier:
+    """A trained cell classifier.
+
+    Attributes:
+        graph: in evaluation mode, priors applied.
+        record: of its run.
+        metrics: on validation data.
+        calibration: temperatures and thresholds, fitted on validation data.
+        priors: by leaf, the factor that its odds were multiplied by.
+        probes: validation crops (n, S, S, 3) to compare exported forms on.
+    """
+
+    graph: ClassifierGraph
+    record: ClassifierRecord
+    metrics: dict[str, float]
+    calibration: ClassifierCalibration
+    priors: dict[str, float]
+    probes: NDArray[np.uint8]
+
+
+def load_detector(run: Path, root: Path) -> TrainedDetector:
+    """Load a detector's run and choose its thresholds on the validation fields.
+
+    Args:
+        run: its folder.
+        root: where the run's data paths start.
+
+    Raises:
+        ConfigError: if the run is missing or of another task.
+    """
+    record = read_record(run, RunRecord)
+    config = _config_of(record, run, "detector", "sparse")
+    record = read_record(run, DetectorRecord)
+    model = build_detector(config)
+    kept = _load_weights(model, run)
+    fields = load_fields(validation_fields(run, root), DETECTOR_UM, _silently)
+    thresholds, f1 = detector_thresholds(model, fields, CPU)
+    metrics = kept["metrics"] | {f"f1_{k.replace(' ', '_')}": v for k, v in f1.items()}
+    some = np.linspace(0, len(fields) - 1, min(PROBES, len(fields))).astype(int)
+    probes = [pad(fields[i].image) for i in some]
+    return TrainedDetector(DetectorGraph(model), record, metrics, thresholds, probes)
+
+
+def validation_fields(run: Path, root: Path) -> list[SourcedField]:
+    """Return the validation fields of a detector's run in which something is annotated."""
+    config = _config_of(read_record(run, RunRecord), run, "detector", "sparse")
+    validation = open_sources(config.data.validation, root)
+    return [s for s in validation if not s.field.region.is_nothing]
+
+
+def load_classifier(run: Path, root: Path, priors: Mapping[str, float]) -> TrainedClassifier:
+    """Load a classifier's run, calibrate it on the validation cells and apply priors.
+
+    Args:
+        run: its folder.
+        root: where the run's data paths start.
+        priors: see `export_bundle`.
+
+    Raises:
+        ConfigError: if the run is missing, of another task, or of other crops than the runtime's.
+    """
+    config = _config_of(read_record(run, RunRecord), run, "classifier")
+    record = read_record(run, ClassifierRecord)
+    _check_crops(run, config, record)
+    schema = record.attributes
+    model = build_classifier(config, schema)
+    kept = _load_weights(model, run)
+    sources = open_sources(config.data.validation, root)
+    view = crop_view(config)
+    crops = load_crops(sources, schema, record.taxonomy, _silently, balanced=view.standard is None)
+    learnt = [leaf not in record.untrained.classes for leaf in record.leaves]
+    odds = class_prior(record.leaves, priors)
+    calibration = calibrate_classifier(
+        model, crops, schema, learnt, record.untrained.attributes, odds, view
+    )
+    calibration = _calibrate_verification(model, config, root, calibration)
+    if not kept.get("finished"):
+        _log.warning("%s: is not finished; the bundle will flag no cell as novel", run)
+        calibration = replace(calibration, novelty_threshold=None)
+    some = np.linspace(0, len(crops) - 1, min(CROP_PROBES, len(crops))).astype(int)
+    probes = np.stack([view.plain(crops.images[i]) for i in some])
+    if priors:
+        apply_prior(model, odds, calibration.temperatures["class"])
+    graph = ClassifierGraph(model, record.verifies)
+    return TrainedClassifier(graph, record, kept["metrics"], calibration, dict(priors), probes)
+
+
+def _check_crops(run: Path, config: Config, record: ClassifierRecord) -> None:
+    if config.model.input != "crop":
+        raise ConfigError(
+            f"{run}: model.input is {config.model.input!r}; a bundle needs a classifier of crops"
+        )
+    if (record.size, record.um_per_px) != (CROP_SIZE, CROP_UM):
+        raise ConfigError(
+            f"{run}: learnt from crops of {record.size} px at {record.um_per_px} um; this "
+            f"program cuts {CROP_SIZE} px at {CROP_UM} um, train it again"
+        )
+
+
+def _calibrate_verification(
+    model: CellClassifierNet, config: Config, root: Path, calibration: ClassifierCalibration
+) -> ClassifierCalibration:
+    """Add the temperature of the verification head, if it was trained."""
+    section = config.hard_negatives
+    if not section.train:
+        return calibration
+    sources = open_sources(section.validation or section.train, root)
+    places = load_hard_negatives(sources, section, config.seed, _silently)
+    temperature, metrics = calibrate_confirmation(model, places, section, CPU, crop_view(config))
+    return replace(
+        calibration,
+        temperatures=calibration.temperatures | {"nucleated": round(temperature, 4)},
+        metrics=calibration.metrics | metrics,
+    )
+
+
+def class_prior(leaves: Sequence[str], priors: Mapping[str, float]) -> NDArray[np.float64]:
+    """Return the factor on the odds of every leaf.
+
+    >>> class_prior(("monocyte", "basophil"), {"basophil": 0.1}).tolist()
+    [1.0, 0.1]
+
+    Raises:
+        ConfigError: for an unknown leaf, or a factor that is not above 0.
+    """
+    for name, factor in priors.items():
+        if name not in leaves or not factor > 0:
+            raise ConfigError(
+                f"--prior {name}={factor:g}: needs one of {', '.join(leaves)} and a factor above 0"
+            )
+    return np.array([priors.get(leaf, 1.0) for leaf in leaves])
+
+
+def apply_prior(model: CellClassifierNet, odds: NDArray[np.float64], temperature: float) -> None:
+    """Multiply the odds of the classes, in the last bias of the class head.
+
+    A collection made to show rare cells holds far more of them than films do. Bayes' rule moves
+    the odds from one to the other: the log of the ratio is added to the logit (Saerens et al.
+    2002), times the temperature that the logit will be divided by.
+
+    Args:
+        model: changed in place.
+        odds: (leaves,) the factor on each leaf's odds, see `class_prior`.
+        temperature: of the class logits.
+    """
+    shift = torch.tensor(np.log(odds) * temperature, dtype=torch.float32)
+    with torch.no_grad():
+        model.class_bias.add_(shift)
+
+
+def _config_of(record: RunRecord, run: Path, *tasks: str) -> Config:
+    config = parse_config(record.config, str(run / RECORD))
+    if config.task not in tasks:
+        wanted = " or ".join(tasks)
+        raise ConfigError(f"{run}: is the run of a {config.task}; a {wanted} is wanted here")
+    return config
+
+
+def _load_weights(model: nn.Module, run: Path) -> dict[str, Any]:
+    """Fill a model with the best weights, set it to evaluation; return the checkpoint."""
+    kept = load_checkpoint(run / BEST)
+    try:
+        model.load_state_dict(kept["model"])
+    except RuntimeError:
+        raise ConfigError(f"{run / BEST}: holds other weights than {RECORD} describes") from None
+    model.eval()
+    return kept
+
+
+def _silently(items: Iterable[int], _total: int, _what: str) -> Iterable[int]:
+    return items
