@@ -1,5 +1,5 @@
 """Let `python -m bloodfilm` do what `bloodfilm` does."""
 
-from bloodfilm.cli.app import main
+from bloodfilm.cli.main import main
 
 main()

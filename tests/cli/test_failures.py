@@ -10,6 +10,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from bloodfilm.cli.failures import ErrorHandlingGroup, explain
+from bloodfilm.cli.main import Terminated
 from bloodfilm.core.errors import BundleError, DataError, OutputError
 
 
@@ -121,6 +122,12 @@ def test_remedies_are_worded_as_options() -> None:
     error = OutputError("out: holds a run", ["resume", "overwrite"])
     said = "error: out: holds a run; go on with --resume or start anew with --overwrite\n"
     assert run(error).stderr == said
+
+
+def test_a_termination_is_one_line_and_exit_code_143() -> None:
+    result = run(Terminated())
+    assert result.stderr.startswith("stopped: ")
+    assert result.exit_code == 143
 
 
 def bloodfilm(*arguments: str) -> list[str]:

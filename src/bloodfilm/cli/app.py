@@ -1,7 +1,5 @@
 """The `bloodfilm` command: which commands there are, and what a person sees when one fails."""
 
-import os
-import sys
 from typing import Annotated
 
 import typer
@@ -23,13 +21,26 @@ from bloodfilm.cli import (
 )
 from bloodfilm.cli.examples import epilog
 from bloodfilm.cli.failures import ErrorHandlingGroup
+from bloodfilm.cli.main import main
+from bloodfilm.cli.options import (
+    LogFile,
+    Quiet,
+    Verbose,
+    reset,
+    set_log_file,
+    set_quiet,
+    set_verbose,
+    with_common_options,
+)
+
+__all__ = ["app", "main"]
 
 # Plain help and plain tracebacks: rich would more than double the time `--help` takes.
 app = typer.Typer(
     cls=ErrorHandlingGroup,
     name="bloodfilm",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -60,6 +71,12 @@ app.command(epilog=epilog("export"))(export.export)
 app.command(epilog=epilog("films"))(films.films)
 
 
+for group in (app, annotate.app, data.app):
+    for registered in group.registered_commands:
+        if registered.callback is not None:
+            registered.callback = with_common_options(registered.callback)
+
+
 @app.callback()
 def root(
     version: Annotated[
@@ -72,24 +89,19 @@ def root(
             is_eager=True,
         ),
     ] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    log_file: LogFile = None,
 ) -> None:
     """Find white cells on blood-film micrographs, name them and describe them. Research use only.
 
+    Exit codes: 0 done; 1 some files failed, each is named, or an audit found errors; 2 nothing was
+    done, and a line says why; 70 a fault of the program; 130 Ctrl-C; 141 the reader of the output
+    went away; 143 ended by the system.
+
     BLOODFILM_DEBUG=1 shows the traceback behind a one-line error.
     """
-
-
-def main() -> None:
-    """Run the command line; every way out is a `SystemExit`."""
-    try:
-        app(prog_name="bloodfilm")
-    finally:
-        _flush_quietly()
-
-
-def _flush_quietly() -> None:
-    """Flush stdout now: a reader that went away must not cause a message at interpreter exit."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    reset()
+    set_quiet(quiet)
+    set_verbose(verbose)
+    set_log_file(log_file)

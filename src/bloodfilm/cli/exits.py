@@ -9,9 +9,3 @@ INTERNAL_ERROR = 70
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 TERMINATED = 143
-
-HELP = (
-    "Exit codes: 0 done; 1 some files failed, each is named, or an audit found errors; "
-    "2 nothing was done, the message says why; 70 a fault of the program; 130 Ctrl-C; "
-    "141 the reader of the output went away; 143 ended by the system."
-)

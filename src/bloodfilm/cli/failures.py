@@ -8,6 +8,7 @@
 | the system refuses (disk full, not allowed, ...) | which file, and why | 2 |
 | anything else, a fault of the program | what it was, and how to see more | 70 |
 | Ctrl-C | stopped | 130 |
+| SIGTERM, SIGHUP | stopped | 143 |
 | the reader of a pipe went away | nothing | 141, as the shell reports SIGPIPE |
 
 Code 1 is left to commands that did their work, but for some files. `BLOODFILM_DEBUG=1` shows the
@@ -24,6 +25,7 @@ import typer
 from typer.core import TyperGroup
 
 from bloodfilm.cli import exits, terminal
+from bloodfilm.cli.main import Terminated
 
 # Top-level package -> the extra of bloodfilm that brings it.
 _EXTRA_OF = {
@@ -53,6 +55,8 @@ class ErrorHandlingGroup(TyperGroup):
             return super().invoke(ctx)
         except (typer.Exit, typer.Abort):
             raise
+        except Terminated:
+            _leave("stopped: the system asked this process to end", exits.TERMINATED)
         except KeyboardInterrupt:
             _leave("stopped", exits.INTERRUPTED)
         except BrokenPipeError:
@@ -60,16 +64,18 @@ class ErrorHandlingGroup(TyperGroup):
         except Exception as error:
             if is_usage_error(error):
                 raise
-            _show_traceback()
-            line = explain(error)
-            if line is not None:
-                _leave(f"error: {line}", exits.NOTHING_DONE)
-            text = " ".join(str(error).split())
-            _leave(
-                f"internal error: {type(error).__name__}: {text[:300]}; please report it "
-                "(BLOODFILM_DEBUG=1 shows where it came from)",
-                exits.INTERNAL_ERROR,
-            )
+            _leave(*describe(error))
+
+
+def describe(error: Exception) -> tuple[str, int]:
+    """Return the line and the exit code of an error; show its traceback if that is wanted."""
+    _show_traceback()
+    line = explain(error)
+    if line is not None:
+        return f"error: {line}", exits.NOTHING_DONE
+    text = " ".join(str(error).split())
+    line = f"internal error: {type(error).__name__}: {text[:300]}; please report it "
+    return line + "(BLOODFILM_DEBUG=1 shows where it came from)", exits.INTERNAL_ERROR
 
 
 def is_usage_error(error: Exception) -> bool:

@@ -54,13 +54,16 @@ def show_data(text: str) -> None:
 def show_table(renderable: Any) -> None:
     """Print a table of rich on stdout, unless the command is quiet."""
     from rich.console import Console
+    from rich.segment import Segment, Segments
 
     if verbosity.quiet:
         return
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:
         console = Console(highlight=False, markup=False, width=160)
-    console.print(renderable)
+    for line in console.render_lines(renderable, pad=False):
+        clean = (Segment(printable(s.text), s.style) for s in line if not s.control)
+        console.print(Segments([*clean, Segment.line()]), end="")
 
 
 def note(line: str) -> None:
