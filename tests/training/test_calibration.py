@@ -7,6 +7,7 @@ import torch
 from bloodfilm.core import DEFAULT_TAXONOMY, LLD_SCHEMA, Region
 from bloodfilm.core.detections import Detections
 from bloodfilm.core.errors import ConfigError
+from bloodfilm.imaging.colour_normalisation import ColourStandard
 from bloodfilm.training import calibration as module
 from bloodfilm.training.calibration import (
     calibrate_classifier,
@@ -15,6 +16,7 @@ from bloodfilm.training.calibration import (
     walk_down,
 )
 from bloodfilm.training.data.cell_crops import CellCrops, classifier_leaves
+from bloodfilm.training.data.crop_views import CropView
 from bloodfilm.training.data.sources import OBJECT_TYPES, CanonicalField
 
 CPU = torch.device("cpu")
@@ -216,3 +218,35 @@ def test_the_confidence_is_chosen_at_the_odds_the_reader_will_meet(monkeypatch):
     # Counted as often as it will occur, what the shift costs that class no longer shows.
     assert rare.metrics["class_ece"] == plain.metrics["class_ece"]
     assert rare.metrics["node_accuracy"] != plain.metrics["node_accuracy"]
+
+
+def test_a_classifier_that_is_to_travel_is_calibrated_on_varied_cells(monkeypatch):
+    seen = []
+
+    def predict_images(_model, images, _device):
+        seen.extend(images)
+        n = len(seen)
+        return {
+            "classes": np.eye(LEAVES, dtype=np.float32)[[0] * n] * 4,
+            "attributes": np.zeros((n, LLD_SCHEMA.width), np.float32),
+            "description": np.zeros((n, 2), np.float32),
+        }
+
+    monkeypatch.setattr(module, "predict_images", predict_images)
+    rng = np.random.default_rng(0)
+    image = rng.integers(60, 200, (224, 224, 3), np.uint8)
+    n = 4
+    crops = CellCrops(
+        np.stack([image] * n),
+        np.eye(LEAVES, dtype=bool)[[0] * n],
+        np.full((n, len(LLD_SCHEMA.attributes)), -1),
+        np.ones(n),
+        np.zeros((n, 2)),
+        np.zeros(n, np.int64),
+        np.zeros(n, np.int64),
+    )
+    view = CropView(standard=ColourStandard(nucleus=None))
+    calibrated(crops, view=view)
+    first, *others = seen
+    assert len(seen) == n and all((first != other).any() for other in others)
+    assert all((view.plain(image) != varied).any() for varied in seen)

@@ -38,6 +38,8 @@ ATTRIBUTE_ACCURACY = 0.95
 MOST_CAUTIOUS = 0.9
 NOVEL_SHARE = 0.995
 MATCH_IOU = 0.5
+CELLS_VARIED = 31
+"""Stream of chance by which validation cells are varied."""
 PLAIN = CropView()
 CPU = torch.device("cpu")
 """Where calibration runs: as the bundle will."""
@@ -132,7 +134,7 @@ def calibrate_classifier(
             are shifted by that, and the validation cells are weighted by it.
         view: how the classifier sees the crops.
     """
-    out = predict_crops(model, crops, CPU, view)
+    out = _outputs(model, crops, view)
     even = np.ones(len(learnt)) if odds is None else odds
     temperature, class_confidence, metrics = _calibrate_class(out["classes"], crops, learnt, even)
     answers = _answers(out["attributes"], crops, schema, untrained_attributes)
@@ -153,6 +155,21 @@ def calibrate_classifier(
         float(np.quantile(novelty, NOVEL_SHARE)),
         {k: round(v, 4) for k, v in metrics.items()},
     )
+
+
+def _outputs(
+    model: CellClassifierNet, crops: CellCrops, view: CropView
+) -> dict[str, NDArray[np.float32]]:
+    """Return the classifier's outputs on validation cells.
+
+    One that is to travel sees them as films nobody has seen might show them: on films of the sets
+    it learnt from it is surer than it may be elsewhere.
+    """
+    if view.standard is None:
+        return predict_crops(model, crops, CPU, view)
+    rngs = (np.random.default_rng([CELLS_VARIED, i]) for i in range(len(crops)))
+    varied = (view.varied(image, rng) for image, rng in zip(crops.images, rngs, strict=True))
+    return predict_images(model, varied, CPU)
 
 
 def calibrate_confirmation(

@@ -87,10 +87,10 @@ def test_white_is_that_of_the_glass():
 def test_a_view_with_a_standard_turns_by_any_angle_about_the_cell():
     stored = drawn(224)
     stored[100:124, 112:160] = (60, 30, 120)  # a bar to the right of the middle
-    view = CropView(0.175, STANDARD, PLAIN)
+    view = CropView(0.175, STANDARD, PLAIN, STILL)
     angles = []
     for seed in range(24):
-        seen = view.varied(stored, rng(seed), STILL)
+        seen = view.varied(stored, rng(seed))
         assert seen.shape == (128, 128, 3)
         dark = np.argwhere(seen.sum(axis=2) <= np.percentile(seen.sum(axis=2), 4))
         y, x = dark.mean(axis=0) - 63.5

@@ -21,7 +21,7 @@ from bloodfilm.training.data.cell_crops import (
 
 Pixels = NDArray[np.uint8]
 Rng = np.random.Generator
-DEFAULT_APPEARANCE = AppearanceSection()
+DEFAULT_APPEARANCE, DEFAULT_AUGMENT = AppearanceSection(), AugmentSection()
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,13 @@ class CropView:
         standard: the colours its crops are brought to; `None` leaves them as the field's white
             balance made them.
         appearance: how hard training varies stain and optics, where there is a standard.
+        augment: how far training varies geometry, and pixels where there is no standard.
     """
 
     um_per_px: float = CROP_UM
     standard: ColourStandard | None = None
     appearance: AppearanceSection = DEFAULT_APPEARANCE
+    augment: AugmentSection = DEFAULT_AUGMENT
 
     def cut(self, image: Pixels) -> Pixels:
         """Return a stored crop at the classifier's scale, colours as they are stored."""
@@ -52,8 +54,8 @@ class CropView:
         self,
         image: Pixels,
         rng: Rng,
-        augment: AugmentSection,
         profile: Float32s | None = None,
+        augment: AugmentSection | None = None,
     ) -> Pixels:
         """Return a stored crop turned, stretched, shifted and in another light.
 
@@ -63,9 +65,10 @@ class CropView:
         Args:
             image: a stored crop.
             rng: source of all chance.
-            augment: how far its geometry may go.
             profile: colours of another crop to take over in part; needs a standard.
+            augment: takes the place of the view's own.
         """
+        augment = augment or self.augment
         if self.standard is None:
             return augmented_crop(image, rng, augment, self.um_per_px)
         angle = rng.uniform(0, 2 * np.pi)

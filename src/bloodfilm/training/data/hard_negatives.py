@@ -63,7 +63,7 @@ class HardNegatives:
         image, dyes = self.images[i], self.dyes[i]
         if np.isfinite(dyes).all() and rng.random() < section.augment.recolour:
             image = recolour(image, dyes, rng)
-        return view.varied(image, rng, section.augment)
+        return view.varied(image, rng, augment=section.augment)
 
 
 def load_hard_negatives(

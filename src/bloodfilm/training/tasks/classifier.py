@@ -64,7 +64,7 @@ def crop_scale(config: Config) -> float:
 def crop_view(config: Config) -> CropView:
     """Return how the classifier of a configuration sees stored crops."""
     standard = ColourStandard(nucleus=None) if config.appearance.normalise else None
-    return CropView(crop_scale(config), standard, config.appearance)
+    return CropView(crop_scale(config), standard, config.appearance, config.augment)
 
 
 class ClassifierTask:
@@ -237,7 +237,7 @@ class ClassifierTask:
         i = self._openable(i)
         rng = np.random.default_rng([self.config.seed, epoch, i])
         profile = self._profile(i, rng)
-        crop = self.view.varied(self.train.images[i], rng, self.config.augment, profile)
+        crop = self.view.varied(self.train.images[i], rng, profile)
         return crop, self.train.allowed[i], self.train.codes[i], True
 
     def _negative_sample(self, epoch: int, i: int) -> Sample:

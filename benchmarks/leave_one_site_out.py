@@ -1,0 +1,179 @@
+"""Does what the classifier knows travel? Train without a site, test on it: the only fair judge.
+
+    python benchmarks/leave_one_site_out.py --data DATA --out RUNS [--sites krd chula] [--plain]
+        [--samples 24000] [--blasts lld40x] [--prior myelocyte=0.02 ...] [--json FILE]
+
+For every site of a configuration in turn: a classifier is trained on all others, as the
+configuration says but for the length of the run, and names the cells of the site left out, centred
+on their true boxes. Of five mature classes it is asked which one, all other classes it knows being
+possible and wrong; the figure is the mean recall. `--blasts` names sets, in no run's training, on
+which the probability of a blast is held against the labels (area under the ROC curve, an APML
+patient's abnormal promyelocytes being blasts). `--plain` trains each as a run without
+normalisation, transfer, stain and optics augmentation would be: source only.
+"""
+
+import argparse
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import track
+
+from bloodfilm.core import DEFAULT_TAXONOMY
+from bloodfilm.evaluation.class_granularity import PRESETS
+from bloodfilm.export.trained import class_prior
+from bloodfilm.inference.classifier import leaf_probabilities
+from bloodfilm.models.classifier import CellClassifierNet
+from bloodfilm.training import loop
+from bloodfilm.training.checkpoint import load_checkpoint
+from bloodfilm.training.config import Config, DatasetConfig, load_config
+from bloodfilm.training.data.cell_crops import CellCrops, load_crops
+from bloodfilm.training.data.sources import open_sources
+from bloodfilm.training.tasks.classifier import ClassifierTask, predict_crops
+
+CONFIG = Path("classifier.toml")
+FIVE = PRESETS["five"]
+CPU = torch.device("cpu")
+PLAIN: dict[str, Any] = {
+    "appearance": {"normalise": False, "transfer": 0.0, "transfer_lone": 0.0},
+    "augment": {"stain": 0.0, "permute": 0.0, "light": 0.5, "blur": 0.0, "noise": 0.0},
+}
+EPOCHS = 2
+
+
+@dataclass(frozen=True)
+class SiteResult:
+    """What a classifier that never saw a site says of it.
+
+    Attributes:
+        site: the set left out; plain: whether trained as source only.
+        balanced: mean recall of the mature classes that it holds; recall: of each, with counts.
+        blasts: by set, the area under the ROC curve of the blast's probability.
+        seconds: of training.
+    """
+
+    site: str
+    plain: bool
+    balanced: float
+    recall: dict[str, tuple[float, int]]
+    blasts: dict[str, float]
+    seconds: float
+
+
+def without(config: Config, site: str, samples: int, plain: bool) -> Config:
+    """Return a configuration that never opens a site, for a run of so many crops."""
+    data = config.model_dump(mode="json")
+    for section in (data["data"], data["hard_negatives"]):
+        for side in ("train", "validation"):
+            section[side] = [s for s in section[side] if Path(s["path"]).name != site]
+    data["optim"] |= {"epochs": EPOCHS, "samples": samples // EPOCHS, "validate_every": EPOCHS}
+    if plain:
+        for name, change in PLAIN.items():
+            data[name] |= change
+    if not data["hard_negatives"]["train"] or not data["hard_negatives"]["validation"]:
+        data["hard_negatives"] |= {"train": [], "validation": []}
+    return Config.model_validate(data)
+
+
+def trained(config: Config, root: Path, out: Path) -> tuple[ClassifierTask, CellClassifierNet]:
+    """Train, or take up the run that is there; return the task and its best network."""
+    task = ClassifierTask(config, root, lambda items, n, what: track(items, what, total=n))
+    out.mkdir(parents=True, exist_ok=True)
+    loop.train(task, config, out, CPU, lambda *_: None)
+    task.model.load_state_dict(load_checkpoint(out / loop.BEST)["model"])
+    return task, task.model.eval()
+
+
+def crops_of(task: ClassifierTask, root: Path, source: DatasetConfig) -> CellCrops:
+    """Return all cells of a set as a classifier's task would load them."""
+    balanced = task.view.standard is None
+    fields = open_sources([source], root)
+    return load_crops(
+        fields, task.schema, task.taxonomy, lambda i, n, w: track(i, w, total=n), balanced=balanced
+    )
+
+
+def probabilities(
+    task: ClassifierTask, model: CellClassifierNet, crops: CellCrops, odds: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the probability (n, leaves) of every leaf, at other odds than in training."""
+    logits = predict_crops(model, crops, CPU, task.view)["classes"] + np.log(odds)
+    unlearnt = task.record()["untrained"]["classes"]
+    return leaf_probabilities(logits, [leaf not in unlearnt for leaf in task.leaves])
+
+
+def recalls(
+    task: ClassifierTask, p: NDArray[np.float64], allowed: NDArray[np.bool_]
+) -> dict[str, tuple[float, int]]:
+    """Return the recall and count of each mature class that occurs; others stand for themselves."""
+    groups = np.array([DEFAULT_TAXONOMY.leaf_mask(name, task.leaves) for name in FIVE])
+    rest = np.eye(len(task.leaves), dtype=bool)[~groups.any(0)]
+    said = (p @ np.concatenate([groups, rest]).T).argmax(1)
+    found = {}
+    for i, name in enumerate(FIVE):
+        of_class = allowed.any(1) & ~(allowed & ~groups[i]).any(1)
+        if of_class.any():
+            found[name] = (round(float((said[of_class] == i).mean()), 4), int(of_class.sum()))
+    return found
+
+
+def area_under_roc(score: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
+    """Return the share of pairs, one of each side, in which the positive one scores higher."""
+    values, place, counts = np.unique(score, return_inverse=True, return_counts=True)
+    rank = (np.cumsum(counts) - (counts - 1) / 2)[place]
+    n = int(positive.sum())
+    above = rank[positive].sum() - n * (n + 1) / 2
+    return float(above / (n * (len(values[place]) - n)))
+
+
+def main() -> None:
+    """Train without each site, test on it, print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--config", type=Path, default=CONFIG)
+    parser.add_argument("--sites", nargs="+", default=["bcisc", "krd", "chula", "bccd"])
+    parser.add_argument("--samples", type=int, default=24_000)
+    parser.add_argument("--plain", action="store_true")
+    parser.add_argument("--blasts", nargs="*", default=[])
+    parser.add_argument("--prior", nargs="*", default=[])
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    loop.use_threads(given.threads)
+    config = load_config(given.config)
+    priors = {name: float(factor) for name, _, factor in (p.partition("=") for p in given.prior)}
+    rows = []
+    for site in given.sites:
+        source = next(s for s in config.data.train if s.path.name == site)
+        began = time.perf_counter()
+        changed = without(config, site, given.samples, given.plain)
+        folder = given.out / f"{site}{'_plain' if given.plain else ''}"
+        task, model = trained(changed, given.data, folder)
+        seconds = time.perf_counter() - began
+        odds = class_prior(task.leaves, priors)
+        whole = DatasetConfig(path=source.path, format=source.format, options=source.options)
+        crops = crops_of(task, given.data, whole)
+        found = recalls(task, probabilities(task, model, crops, odds), crops.allowed)
+        blast = np.array([leaf in DEFAULT_TAXONOMY.blasts for leaf in task.leaves])
+        areas = {}
+        for name in given.blasts:
+            others = crops_of(task, given.data, DatasetConfig(path=Path(name)))
+            p = probabilities(task, model, others, np.ones(len(task.leaves)))
+            positive = others.allowed.any(1) & ~(others.allowed & ~blast).any(1)
+            areas[name] = round(area_under_roc(p[:, blast].sum(1), positive), 4)
+        balanced = round(float(np.mean([r for r, _ in found.values()])), 4)
+        rows.append(SiteResult(site, given.plain, balanced, found, areas, round(seconds)))
+        print(json.dumps(asdict(rows[-1])), flush=True)
+        if given.json:
+            record = {"samples": given.samples, "prior": priors, "sites": [asdict(r) for r in rows]}
+            given.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
