@@ -1,6 +1,7 @@
 import numpy as np
 
-from bloodfilm.evaluation.matching import greedy, match
+from bloodfilm.core.boxes import greedy_match
+from bloodfilm.evaluation.matching import match
 
 
 def test_best_score_chooses_first():
@@ -29,12 +30,12 @@ def test_nothing_on_either_side():
 
 def test_order_of_equal_scores_and_overlaps():
     same = np.full((2, 2), 0.8)
-    assert greedy(same, 0.5).tolist() == [1, 0]
+    assert greedy_match(same, 0.5).tolist() == [1, 0]
     assert match([(0, 0, 9, 9)], [(0, 0, 9, 9)] * 2, [0.5, 0.5]).pairs == ((0, 0),)
 
 
 def test_optional_boxes_come_last():
     ious = np.asarray([[0.6, 0.9], [0.6, 0.9]])
     optional = np.asarray([False, True])
-    assert greedy(ious, 0.5, optional).tolist() == [0, 1]
-    assert greedy(ious, 0.7, optional).tolist() == [1, -1]
+    assert greedy_match(ious, 0.5, optional).tolist() == [0, 1]
+    assert greedy_match(ious, 0.7, optional).tolist() == [1, -1]

@@ -1,12 +1,13 @@
 """Tiles joined to a field: whatever lies on a seam is there once."""
 
 import numpy as np
-from hypothesis import example, given
+import pytest
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bloodfilm.core.detections import Detections
 from bloodfilm.imaging.tiles import plan_tiles
-from bloodfilm.inference.aggregate import MARGIN, aggregate
+from bloodfilm.inference.aggregate import MARGIN, TileAggregator, aggregate
 
 SIDE = 30.0
 
@@ -107,3 +108,58 @@ def test_a_cell_where_four_tiles_meet_is_one():
         box = np.array([[*corner, SIDE, SIDE]])
         found.append(Detections(box, np.array([0.9]), np.zeros(1, dtype=np.intp)))
     assert len(aggregate(tiles, found, 0.5)) == 1
+
+
+@settings(max_examples=40)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    width=st.integers(300, 700),
+    height=st.integers(300, 900),
+)
+def test_what_scores_less_changes_nothing_and_rows_settle_as_they_are_complete(seed, width, height):
+    rng = np.random.default_rng(seed)
+    tiles = plan_tiles(width, height, 256, 48)
+    parts = []
+    for tile in tiles:
+        n = int(rng.integers(0, 60))
+        boxes = np.concatenate(
+            [rng.uniform(0, [tile.w, tile.h], (n, 2)), rng.uniform(20, 40, (n, 2))], axis=1
+        )
+        parts.append(Detections(boxes, rng.integers(1, 100, n) / 100, rng.integers(0, 2, n)))
+    certain = (0.6, 0.5)
+    whole = aggregate(tiles, parts, 0.5, certain)
+    aggregator = TileAggregator(tiles, 0.5, certain)
+    settled = [d for pair in zip(tiles, parts, strict=True) for d in aggregator.add(*pair)]
+    rows = len({tile.y for tile in tiles})
+    assert len(settled) == rows - 1
+    streamed = Detections.merge([*settled, aggregator.finish()])
+    key = np.lexsort((*streamed.boxes.T, -streamed.scores))
+    other = np.lexsort((*whole.boxes.T, -whole.scores))
+    np.testing.assert_array_equal(streamed.boxes[key], whole.boxes[other])
+    # Certain detections do not depend on others.
+    above = [p.take(p.scores >= np.array(certain)[p.type_ids]) for p in parts]
+    alone = aggregate(tiles, above, 0.5, certain)
+    among = whole.take(whole.scores >= np.array(certain)[whole.type_ids])
+    key = np.lexsort((*alone.boxes.T, -alone.scores))
+    other = np.lexsort((*among.boxes.T, -among.scores))
+    np.testing.assert_array_equal(alone.boxes[key], among.boxes[other])
+
+
+def test_tiles_must_come_in_the_order_of_the_plan():
+    tiles = plan_tiles(400, 400, 256, 48)
+    aggregator = TileAggregator(tiles, 0.5)
+    with pytest.raises(ValueError, match="not the next"):
+        list(aggregator.add(tiles[1], Detections.empty()))
+    with pytest.raises(ValueError, match="0 of 4"):
+        aggregator.finish()
+
+
+def test_what_is_settled_does_not_reach_into_the_next_row():
+    tiles = plan_tiles(200, 900, 256, 48)
+    aggregator = TileAggregator(tiles, 0.5)
+    for tile in tiles:
+        boxes = np.array([[50.0, 20.0 + 60 * i, 30.0, 30.0] for i in range(4)])
+        found = Detections(boxes, np.full(4, 0.9), np.zeros(4, dtype=np.intp))
+        for done in aggregator.add(tile, found):
+            following = tiles[tiles.index(tile) + 1]
+            assert (done.boxes[:, 1] + done.boxes[:, 3] <= following.y).all()

@@ -82,7 +82,9 @@ def test_nucleated_cells_are_read_and_the_others_are_not(analyzer):
 
 def test_cells_come_top_to_bottom_then_left_to_right(analyzer):
     _, image = field()
-    places = [(c.box[1], c.box[0]) for c in analyzer.analyze(image, "a.png").cells]
+    places = [
+        (round(c.box[1], 1), round(c.box[0], 1)) for c in analyzer.analyze(image, "a.png").cells
+    ]
     assert places == sorted(places)
 
 
@@ -276,3 +278,84 @@ def test_a_bundle_that_promises_to_confirm_must_be_able_to(tmp_path):
     folder = write_bundle(tmp_path / "b", overpromise)
     with pytest.raises(BundleError, match="nucleated"):
         Analyzer(load_bundle(folder), "cpu")
+
+
+# ---- thresholds --------------------------------------------------------------------------------
+
+
+def above(result, limits):
+    """What a user sees at a bundle's own thresholds."""
+    return [c.to_json() for c in result.cells if c.confidence >= limits[c.object_type]]
+
+
+def crowded():
+    """Nucleated cells, look-alikes, dense red cells and red cells, some of them touching."""
+    discs, _ = field()
+    dense = tuple(round(w * (r / w) ** 5) for r, w in zip(RED, WHITE, strict=True))
+    more = [Disc(30.0, 60.0, 9.0, LOOKALIKE), Disc(90.0, 30.0, 11.0, dense)]
+    return draw([*discs, *more, Disc(52.0, 52.0, 8.0, dark("monocyte"))], (640, 480))
+
+
+@pytest.mark.parametrize("min_score", [0.0, 0.1, 0.3, 0.6, 0.9])
+def test_no_min_score_moves_a_box_or_changes_a_score(careful, min_score):
+    image = crowded()
+    limits = careful.manifest.detector.thresholds
+    normal = Analyzer(careful, "cpu").analyze(image, "a.png")
+    asked = Analyzer(careful, "cpu", min_score=min_score).analyze(image, "a.png")
+    nucleated = [c.to_json() for c in asked.cells if c.object_type == "nucleated cell"]
+    shown = [c.to_json() for c in normal.cells if c.object_type == "nucleated cell"]
+    assert [c for c in nucleated if c["score"] >= 0.6] == [
+        c for c in shown if c["score"] >= max(min_score, 0.6)
+    ]
+    assert all(c["score"] >= min_score for c in nucleated)
+    # A box as a red cell may be one only because the nucleated cell on it was not asked for.
+    red = [c.to_json() for c in normal.cells if c.object_type == "red cell"]
+    assert [c for c in red if c not in [a.to_json() for a in asked.cells]] == []
+    assert limits["nucleated cell"] == 0.6
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.02, 0.3])
+def test_what_is_evaluated_is_what_is_reported(careful, floor):
+    image = crowded()
+    limits = careful.manifest.detector.thresholds
+    normal = Analyzer(careful, "cpu").analyze(image, "a.png")
+    evaluated = Analyzer(careful, "cpu", score_floor=floor).analyze(image, "a.png")
+    assert len(evaluated.cells) > len(normal.cells)
+    assert above(evaluated, limits) == above(normal, limits) == [c.to_json() for c in normal.cells]
+    with pytest.raises(ConfigError, match="score floor"):
+        Analyzer(careful, "cpu", score_floor=-0.1)
+
+
+def test_the_shipped_bundle_gives_the_same_cells_whatever_is_asked_for():
+    from bloodfilm.inference.bundle import default_bundle
+    from bloodfilm.synthetic import render_field
+
+    bundle = default_bundle()
+    limits = bundle.manifest.detector.thresholds
+    image, _ = render_field(seed=11)
+    normal = Analyzer(bundle, "cpu").analyze(image, "a.png")
+    cells = [c.to_json() for c in normal.cells]
+    assert any(c.object_type == "nucleated cell" for c in normal.cells)
+    for how in ({"min_score": 0.0}, {"score_floor": 0.02}):
+        more = Analyzer(bundle, "cpu", **how).analyze(image, "a.png")
+        assert len(more.cells) > len(cells)
+        assert above(more, limits) == cells
+
+
+def test_a_low_threshold_does_not_have_every_speck_classified(careful, monkeypatch):
+    from bloodfilm.inference import analyzer as module
+
+    read = []
+    real = module.run_graph
+    monkeypatch.setattr(
+        module,
+        "run_graph",
+        lambda session, file, inputs, shapes: (
+            read.append(len(inputs["crops"])),
+            real(session, file, inputs, shapes),
+        )[1],
+    )
+    image = crowded()
+    Analyzer(careful, "cpu", min_score=0.0).analyze(image, "a.png")
+    pixels = 640 * 480
+    assert 0 < sum(read) <= 10 + 150e-6 * pixels

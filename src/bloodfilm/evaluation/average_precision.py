@@ -21,7 +21,6 @@ from bloodfilm.evaluation.detection import (
     PreparedFields,
     summarise,
 )
-from bloodfilm.evaluation.matching import greedy
 
 RECALLS: NDArray[np.float64] = np.linspace(0.0, 1.0, 101)
 RIGHT, DROPPED, WRONG = np.int8(1), np.int8(0), np.int8(-1)
@@ -54,7 +53,7 @@ def verdicts_of(
     ious = geometry.iou(entries.found[order], truth)
     out = np.empty((len(IOU_THRESHOLDS), len(order)), dtype=np.int8)
     for row, threshold in zip(out, IOU_THRESHOLDS, strict=True):
-        taken = greedy(ious, float(threshold), optional)
+        taken = geometry.greedy_match(ious, float(threshold), optional)
         row[:] = np.where(entries.excused[order], DROPPED, WRONG)
         matched = taken >= 0
         row[matched] = np.where(optional[taken[matched]], DROPPED, RIGHT)

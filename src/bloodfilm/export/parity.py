@@ -11,7 +11,7 @@ from bloodfilm.core.detections import Detections
 from bloodfilm.core.errors import BundleError
 from bloodfilm.export.onnx_graphs import ClassifierGraph, DetectorGraph
 from bloodfilm.inference.bundle import open_session
-from bloodfilm.inference.decode import decode
+from bloodfilm.inference.decode import DecodeParameters, decode
 from bloodfilm.models.detector import CellDetector
 from bloodfilm.training.tasks.detector import NMS_IOU
 
@@ -37,6 +37,9 @@ def detector_parity(
         BundleError: if they exceed the tolerances.
     """
     session = open_session(onnx, Path("detector.onnx"), "cpu", 1)
+    parameters = DecodeParameters(
+        stride=CellDetector.stride, thresholds=list(thresholds.values()), nms_iou=NMS_IOU
+    )
     scores, boxes = [], []
     for image in images:
         with torch.no_grad():
@@ -44,8 +47,7 @@ def detector_parity(
         theirs = [a[0] for a in session.run(list(graph.outputs), {"image": image[None]})]
         scores.append(np.abs(ours[0] - theirs[0]).max())
         boxes.append(np.abs(ours[1] - theirs[1]).max())
-        limits = list(thresholds.values())
-        a, b = (decode(s, d, CellDetector.stride, limits, NMS_IOU) for s, d in (ours, theirs))
+        a, b = (decode(s, d, parameters) for s, d in (ours, theirs))
         _same(a, b)
     # numpy's `max`, unlike Python's, keeps a NaN, which `_within` refuses.
     worst = {"score": float(np.max(scores)), "box_px": float(np.max(boxes))}

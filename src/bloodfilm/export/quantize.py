@@ -15,7 +15,7 @@ from bloodfilm.core.detections import Detections
 from bloodfilm.core.errors import BundleError
 from bloodfilm.evaluation.matching import match
 from bloodfilm.inference.bundle import load_bundle, open_session
-from bloodfilm.inference.decode import decode
+from bloodfilm.inference.decode import DecodeParameters, decode
 from bloodfilm.inference.manifest import DetectorSpec
 
 LEAST_AGREEMENT = 0.95
@@ -188,11 +188,13 @@ def _require(part: str, figures: dict[str, float], good: bool) -> None:
 
 def _detections(model: bytes, images: Sequence[Pixels], spec: DetectorSpec) -> list[Detections]:
     session = open_session(model, Path(spec.file), "cpu", 1)
-    limits = list(spec.thresholds.values())
+    parameters = DecodeParameters(
+        stride=spec.stride, thresholds=list(spec.thresholds.values()), nms_iou=spec.nms_iou
+    )
     out = []
     for image in images:
         scores, boxes = session.run(["scores", "boxes"], {"image": image[None]})
-        out.append(decode(scores[0], boxes[0], spec.stride, limits, spec.nms_iou))
+        out.append(decode(scores[0], boxes[0], parameters))
     return out
 
 

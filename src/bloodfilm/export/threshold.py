@@ -10,6 +10,7 @@ from bloodfilm.core.detections import Detections
 from bloodfilm.imaging.sources.image_file import open_image
 from bloodfilm.inference.analyzer import Analyzer
 from bloodfilm.inference.bundle import load_bundle
+from bloodfilm.inference.detector import LOWEST_SCORE
 from bloodfilm.training.calibration import best_threshold
 from bloodfilm.training.data.sources import (
     OBJECT_TYPES,
@@ -18,7 +19,6 @@ from bloodfilm.training.data.sources import (
     field_targets,
     training_view,
 )
-from bloodfilm.training.tasks.detector import LOWEST_SCORE
 
 
 def set_threshold(bundle: Path, validation: Sequence[SourcedField]) -> float:

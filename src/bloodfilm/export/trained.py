@@ -14,6 +14,7 @@ from torch import nn
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.export.onnx_graphs import ClassifierGraph, DetectorGraph
 from bloodfilm.imaging.canonical import CROP_SIZE, CROP_UM, DETECTOR_UM
+from bloodfilm.imaging.tiles import pad
 from bloodfilm.models.classifier import CellClassifierNet
 from bloodfilm.training.calibration import (
     ClassifierCalibration,
@@ -36,7 +37,7 @@ from bloodfilm.training.records import (
     read_record,
 )
 from bloodfilm.training.tasks.classifier import crop_view
-from bloodfilm.training.tasks.detector import pad
+from bloodfilm.training.tasks.detector import MULTIPLE
 
 PROBES, CROP_PROBES = 24, 96
 """Validation fields, and crops, on which torch and ONNX Runtime are compared."""
@@ -103,7 +104,7 @@ def load_detector(run: Path, root: Path) -> TrainedDetector:
     thresholds, f1 = detector_thresholds(model, fields, CPU)
     metrics = kept["metrics"] | {f"f1_{k.replace(' ', '_')}": v for k, v in f1.items()}
     some = np.linspace(0, len(fields) - 1, min(PROBES, len(fields))).astype(int)
-    probes = [pad(fields[i].image) for i in some]
+    probes = [pad(fields[i].image, MULTIPLE) for i in some]
     return TrainedDetector(DetectorGraph(model), record, metrics, thresholds, probes)
 
 

@@ -10,6 +10,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bloodfilm.imaging.resample import BACKGROUND
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -76,3 +78,18 @@ def _spans(length: int, tile: int, overlap: int) -> list[tuple[int, int, int]]:
     # The seam lies in the middle of what two neighbours share, which is never below 2 x overlap.
     seams = [(a + tile + b) // 2 for a, b in pairwise(starts)]
     return list(zip(starts, [0, *seams], [*seams, length], strict=True))
+
+
+def pad(image: NDArray[np.uint8], multiple: int) -> NDArray[np.uint8]:
+    """Extend an image (H, W, 3) right and down with background to whole multiples.
+
+    >>> pad(np.zeros((30, 64, 3), np.uint8), 32).shape
+    (32, 64, 3)
+    """
+    height, width = image.shape[:2]
+    shape = (-(-height // multiple) * multiple, -(-width // multiple) * multiple, 3)
+    if shape == image.shape:
+        return image
+    out = np.full(shape, BACKGROUND, dtype=np.uint8)
+    out[:height, :width] = image
+    return out

@@ -1,13 +1,15 @@
-"""Tiles to one field: every cell once, wherever the seams run."""
+"""Detections of tiles to detections of the whole image: every cell once, wherever the seams run."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bloodfilm.core.arrays import Bools, Floats, Ints
+from bloodfilm.core.boxes import overlapping_pairs, paired_iou
+from bloodfilm.core.connected import connected_components
 from bloodfilm.core.detections import Detections
 from bloodfilm.imaging.tiles import Tile
-from bloodfilm.inference.decode import iou_of_pairs, nms, overlapping_pairs
+from bloodfilm.inference.nms import nms
 
 MARGIN = 8.0
 SEAM_IOU = 0.2
@@ -15,66 +17,152 @@ SEAM_IOU = 0.2
 
 
 def aggregate(
-    tiles: Sequence[Tile], found: Sequence[Detections], nms_iou: float, margin: float = MARGIN
+    tiles: Sequence[Tile],
+    found: Sequence[Detections],
+    nms_iou: float,
+    certain: Sequence[float] | None = None,
+    margin: float = MARGIN,
 ) -> Detections:
-    """Join the detections of all tiles of a field.
-
-    A tile answers for the cells whose centre lies in its core. The two tiles at a seam may place
-    the same cell's centre a little apart, each in the other's core (then nobody would own it) or
-    each in its own (then it would count twice). So a tile also hands in what lies within `margin`
-    beyond its core, and what several tiles saw of one cell is brought together first: one to one,
-    nearest first. What one tile saw apart stays apart, so this rule can be far looser than a
-    suppression's, and two cells that touch at a seam stay two.
+    """Join the detections of all tiles of an image; see `TileAggregator`.
 
     Args:
-        tiles: the plan.
+        tiles: the plan, in reading order.
         found: per tile, its detections in the tile's own pixels.
-        nms_iou: as in `decode`; quarrels between kinds are left to `cross_class_nms`.
+        nms_iou: as in `decode`; different types are left to `cross_class_nms`.
+        certain: see `TileAggregator`.
         margin: pixels; a few times less than the tiles' overlap.
 
     Returns:
         Detections in the pixels of the whole image, best first.
     """
-    parts, near, source = [], [], []
-    for number, (tile, detections) in enumerate(zip(tiles, found, strict=True)):
-        boxes = detections.boxes + np.array([tile.x, tile.y, 0.0, 0.0])
-        centres = boxes[:, :2] + boxes[:, 2:] / 2
-        mine = np.zeros(len(boxes), dtype=bool)
-        for dx in (-margin, 0.0, margin):
-            for dy in (-margin, 0.0, margin):
-                mine |= tile.owns(centres + np.array([dx, dy]))
-        parts.append(detections.with_boxes(boxes))
-        near.append(mine)
-        source.append(np.full(len(boxes), number))
-    if len(parts) == 1:
-        return parts[0]
-    joined, keep = Detections.merge(parts), np.concatenate(near)
-    for group in _of_one_cell(joined, np.concatenate(source)):
-        handed = [i for i in group if keep[i]]
-        keep[handed] = False
-        if handed:
-            keep[max(handed, key=lambda i: float(joined.scores[i]))] = True
-    return nms(joined.take(keep), nms_iou, None)
+    aggregator = TileAggregator(tiles, nms_iou, certain, margin)
+    parts = [
+        done
+        for detections in zip(tiles, found, strict=True)
+        for done in aggregator.add(*detections)
+    ]
+    whole = Detections.merge([*parts, aggregator.finish()])
+    return whole.take(np.argsort(-whole.scores, kind="stable"))
 
 
-def _of_one_cell(found: Detections, source: NDArray[np.intp]) -> list[list[int]]:
+class TileAggregator:
+    """Joins detections tile by tile, and hands over what no later tile can change.
+
+    A tile owns the cells whose centre lies in its core. The two tiles at a seam may place the same
+    cell's centre a little apart, each in the other's core (then nobody would own it) or each in
+    its own (then it would count twice). So a tile also contributes what lies within `margin` beyond
+    its core, and what several tiles found of one cell is brought together first: one to one,
+    nearest first. What one tile found apart stays apart, so this rule can be far looser than a
+    suppression's, and two cells that touch at a seam stay two.
+
+    Detections that overlap each other, however many in a chain, are settled together, as soon as a
+    row of tiles is complete and none of them reaches into the next. So an image of any height
+    needs the memory of two rows of tiles, and the result does not depend on when it is asked for.
+
+    Args:
+        tiles: the plan, in reading order.
+        nms_iou: as in `decode`.
+        certain: per type, the score from which detections are joined before others are, so that
+            those below never change them; all are equal, if left out.
+        margin: pixels; a few times less than the tiles' overlap.
+    """
+
+    def __init__(
+        self,
+        tiles: Sequence[Tile],
+        nms_iou: float,
+        certain: Sequence[float] | None = None,
+        margin: float = MARGIN,
+    ) -> None:
+        self._tiles = tiles
+        self._nms_iou = nms_iou
+        self._certain = None if certain is None else np.asarray(certain, dtype=np.float64)
+        self._margin = margin
+        self._number = 0
+        self._found = Detections.empty()
+        self._owned: Bools = np.zeros(0, dtype=bool)
+        self._source: Ints = np.zeros(0, dtype=np.intp)
+
+    def add(self, tile: Tile, found: Detections) -> Iterator[Detections]:
+        """Take the next tile's detections, in its own pixels; yield what is settled by it."""
+        if tile != self._tiles[self._number]:
+            raise ValueError(f"aggregate: tile {self._number} is not the next of the plan")
+        boxes = found.boxes + np.array([tile.x, tile.y, 0.0, 0.0])
+        middles = boxes[:, :2] + boxes[:, 2:] / 2
+        owned = np.zeros(len(boxes), dtype=bool)
+        for dx in (-self._margin, 0.0, self._margin):
+            for dy in (-self._margin, 0.0, self._margin):
+                owned |= tile.owns(middles + np.array([dx, dy]))
+        self._found = Detections.merge([self._found, found.with_boxes(boxes)])
+        self._owned = np.concatenate([self._owned, owned])
+        self._source = np.concatenate([self._source, np.full(len(boxes), self._number)])
+        self._number += 1
+        if self._number < len(self._tiles) and self._tiles[self._number].y > tile.y:
+            yield self._settle(float(self._tiles[self._number].y))
+
+    def finish(self) -> Detections:
+        """Return what is left after the last tile."""
+        if self._number != len(self._tiles):
+            raise ValueError(f"aggregate: {self._number} of {len(self._tiles)} tiles were added")
+        return self._settle(np.inf)
+
+    def _settle(self, below: float) -> Detections:
+        """Return what lies above a height and overlaps nothing that reaches below it."""
+        if len(self._tiles) == 1:
+            return self._found
+        reaching = self._found.boxes[:, 1] + self._found.boxes[:, 3] > below
+        open_ = reaching
+        if reaching.any():
+            pairs = overlapping_pairs(self._found.boxes, min(SEAM_IOU, self._nms_iou))
+            links = zip(*(p.tolist() for p in pairs), strict=True)
+            component = connected_components(len(self._found), links)
+            open_ = np.isin(component, component[reaching])
+        done = self._joined(~open_)
+        self._found = self._found.take(open_)
+        self._owned, self._source = self._owned[open_], self._source[open_]
+        return done
+
+    def _joined(self, which: Bools) -> Detections:
+        found, keep, source = self._found.take(which), self._owned[which], self._source[which]
+        for group in _of_one_cell(found, source, self._is_certain(found)):
+            handed = [i for i in group if keep[i]]
+            keep[handed] = False
+            if handed:
+                keep[max(handed, key=lambda i: float(found.scores[i]))] = True
+        return nms(found.take(keep), self._nms_iou, None)
+
+    def _is_certain(self, found: Detections) -> Bools:
+        if self._certain is None:
+            return np.ones(len(found), dtype=bool)
+        return np.asarray(found.scores >= self._certain[found.type_ids])
+
+
+def _of_one_cell(found: Detections, source: Ints, certain: Bools) -> list[list[int]]:
     """Return the groups of two detections or more that different tiles made of one cell.
 
-    Detections of one kind are joined, those that overlap most first; no tile is in a group twice.
+    Detections of one type are joined, no tile is in a group twice: first certain ones, those that
+    overlap most first; then the others, the best first.
 
     Args:
         found: detections of all tiles, in the pixels of the whole image.
         source: the tile (n,) of each.
+        certain: (n,).
     """
     first, second = overlapping_pairs(found.boxes, SEAM_IOU)
-    comparable = (source[first] != source[second]) & (
-        found.type_ids[first] == found.type_ids[second]
-    )
+    comparable = source[first] != source[second]
+    comparable &= found.type_ids[first] == found.type_ids[second]
     first, second = first[comparable], second[comparable]
-    overlap = iou_of_pairs(found.boxes[first], found.boxes[second])
+    overlap = paired_iou(found.boxes[first], found.boxes[second])
+    sure = certain[first] & certain[second]
+    lesser: Floats = np.where(sure, 1.0, np.minimum(found.scores[first], found.scores[second]))
     groups = {i: [i] for i in {*first.tolist(), *second.tolist()}}
-    for at in np.argsort(-overlap, kind="stable"):
-        one, other = groups[int(first[at])], groups[int(second[at])]
+    # Ties end in the order of the detections, not in that in which pairs were found.
+    for at in np.lexsort((second, first, -overlap, -lesser, ~sure)):
+        i, j = int(first[at]), int(second[at])
+        one, other = groups[i], groups[j]
+        # What is uncertain joins a group, but never brings two together.
+        if not sure[at] and len(groups[min(i, j, key=lambda k: float(found.scores[k]))]) > 1:
+            continue
         if set(source[one]).isdisjoint(source[other]):
             one += other
             groups |= dict.fromkeys(other, one)

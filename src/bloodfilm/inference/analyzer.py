@@ -23,22 +23,24 @@ from bloodfilm.imaging.canonical import CanonicalView, refine, view_of
 from bloodfilm.imaging.resample import BACKGROUND
 from bloodfilm.imaging.scale import Measurement, Pooled, measure
 from bloodfilm.imaging.stain import stain_contrast
-from bloodfilm.imaging.tiles import plan_tiles
-from bloodfilm.inference.aggregate import aggregate
 from bloodfilm.inference.bundle import Bundle
 from bloodfilm.inference.classifier import (
     CellClassification,
     CellClassifier,
     touches_edge,
 )
-from bloodfilm.inference.decode import cross_class_nms, decode
+from bloodfilm.inference.detector import DetectionParameters, Detector, OnnxBackend
 from bloodfilm.inference.fusion import ScoreFusion
-from bloodfilm.inference.graph_run import check_probabilities, run_graph
+from bloodfilm.inference.graph_run import run_graph
+from bloodfilm.inference.nms import best_of_each, cross_class_nms
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float64]
 
 MAX_PER_TILE = 5000
+UNCERTAIN_PER_PIXEL = 150e-6
+"""Detections below the bundle's threshold that are classified, per canonical pixel: no film holds
+more nucleated cells than 150 on a square of 0.2 mm."""
 READER_BATCH = 8
 """Larger batches leave the processor's cache: a crop then takes an eighth longer."""
 # The red cells found are a check on the contours, not a finer ruler: on LLD's fields their boxes
@@ -61,8 +63,10 @@ class Analyzer:
         bundle: a verified bundle.
         device: `cpu`, `cuda`, or `auto`, which takes CUDA if ONNX Runtime has it.
         threads: of one call of a graph. Give 1 where fields are analysed side by side.
-        min_score: replaces the bundle's threshold for nucleated cells. Below that threshold a
-            cell may also be listed as what it is more likely to be.
+        min_score: replaces the bundle's threshold for the classified type. Below the bundle's
+            threshold a cell may also be reported under another type. No box and no score depends
+            on it: a lower one adds cells and changes none.
+        score_floor: also report, of every type, what scores at least this: for evaluation.
         weights: of the evidence beside the detector's.
 
     Raises:
@@ -77,9 +81,11 @@ class Analyzer:
         threads: int = 1,
         min_score: float | None = None,
         weights: ScoreFusion | None = None,
+        score_floor: float | None = None,
     ) -> None:
-        if min_score is not None and not 0 <= min_score <= 1:
-            raise ConfigError(f"min score {min_score}: must lie between 0 and 1")
+        for name, value in (("min score", min_score), ("score floor", score_floor)):
+            if value is not None and not 0 <= value <= 1:
+                raise ConfigError(f"{name} {value}: must lie between 0 and 1")
         self.bundle = bundle
         manifest = bundle.manifest
         self.spec = manifest.detector
@@ -91,15 +97,19 @@ class Analyzer:
                 )
         self.kinds = manifest.object_types
         self.classified = manifest.roles.classified
-        self.thresholds = [
-            min_score
-            if min_score is not None and kind == self.classified
-            else self.spec.thresholds[kind]
-            for kind in self.kinds
-        ]
+        self.thresholds = dict(self.spec.thresholds)
+        if min_score is not None:
+            self.thresholds[self.classified] = min_score
+        if score_floor is not None:
+            self.thresholds = {k: min(v, score_floor) for k, v in self.thresholds.items()}
         self.weights = weights or ScoreFusion()
         self.reader = CellClassifier(manifest)
-        self._detector = bundle.detector(device, threads)
+        # What a run at the bundle's own thresholds would find is always there, as context.
+        lowest = {k: min(v, self.spec.thresholds[k]) for k, v in self.thresholds.items()}
+        backend = OnnxBackend(bundle.detector(device, threads), self.spec, len(self.kinds))
+        self._detector = Detector(
+            backend, DetectionParameters.of_spec(self.spec, self.kinds, lowest, MAX_PER_TILE)
+        )
         self._reader = bundle.classifier(device, threads)
 
     def analyze(
@@ -150,46 +160,19 @@ class Analyzer:
         with clock("render"):
             canonical = view.render(image, spec.um_per_px)
             sharpness = measure_sharpness(canonical)
-        height, width = canonical.shape[:2]
-        tiles = plan_tiles(width, height, spec.tile, spec.overlap)
-        parts = []
-        for tile in tiles:
-            with clock("detect"):
-                batch = self._padded(tile.crop(canonical))
-                rows, columns = (n // spec.stride for n in batch.shape[1:3])
-                scores, boxes = run_graph(
-                    self._detector,
-                    spec.file,
-                    {"image": batch},
-                    {"scores": (1, len(self.kinds), rows, columns), "boxes": (1, 4, rows, columns)},
-                )
-                check_probabilities(scores, spec.file, "scores")
-            with clock("decode"):
-                parts.append(
-                    decode(
-                        scores[0],
-                        boxes[0],
-                        spec.stride,
-                        self.thresholds,
-                        spec.nms_iou,
-                        MAX_PER_TILE,
-                        cross_iou=None,
-                    )
-                )
+        found = self._detector.detect(canonical, clock)
         with clock("decode"):
-            found = aggregate(tiles, parts, spec.nms_iou)
+            found = self._without_surplus(found, canonical.shape[0] * canonical.shape[1])
             original = clip(view.to_original(found.boxes, spec.um_per_px), view.width, view.height)
             inside = np.asarray((original[:, 2] > 0) & (original[:, 3] > 0))
             found = found.with_boxes(original).take(inside)
         return found, sharpness
 
-    def _padded(self, tile: Pixels) -> Pixels:
-        """A batch of one, padded right and bottom to the multiple the graph wants."""
-        height, width = tile.shape[:2]
-        m = self.spec.multiple
-        out = np.full((1, -(-height // m) * m, -(-width // m) * m, 3), BACKGROUND, dtype=np.uint8)
-        out[0, :height, :width] = tile
-        return out
+    def _without_surplus(self, found: Detections, pixels: int) -> Detections:
+        """Leave out uncertain detections of the classified type beyond a plausible number."""
+        classified = found.type_ids == self._kind(self.classified)
+        uncertain = classified & (found.scores < self.spec.vote_thresholds[self.classified])
+        return best_of_each(found, uncertain, max(1, round(UNCERTAIN_PER_PIXEL * pixels)))
 
     def _check_scale(
         self, view: CanonicalView, found: Detections
@@ -243,7 +226,7 @@ class Analyzer:
             return found, contrasts
         boxes, red = found.boxes[which], self._sure_red_cells(found)
         # What may be a nucleated cell as well does not say what red cells look like.
-        likely = boxes[found.scores[which] >= self.spec.thresholds[self.classified] / 2]
+        likely = boxes[found.scores[which] >= self.spec.vote_thresholds[self.classified]]
         if len(red) and len(likely):
             red = red[iou(red, likely).max(axis=1) < LONE_IOU]
         seen = stain_contrast(image, view.white_point, boxes, red)
@@ -252,7 +235,8 @@ class Analyzer:
         contrasts[which] = seen
         scores = found.scores * self.weights.of_contrast(contrasts)
         keep = np.ones(len(found), dtype=bool)
-        keep[which] = scores[which] >= self.thresholds[self._kind(self.classified)]
+        lowest = min(self.thresholds[self.classified], self.spec.thresholds[self.classified])
+        keep[which] = scores[which] >= lowest
         return replace(found, scores=scores).take(keep), contrasts[keep]
 
     def _sure_red_cells(self, found: Detections) -> Floats:
@@ -260,7 +244,7 @@ class Analyzer:
         ruler = self.bundle.manifest.roles.ruler
         if ruler is None:
             return found.boxes[:0]
-        sure = found.scores >= self.spec.thresholds[ruler]
+        sure = found.scores >= self.spec.vote_thresholds[ruler]
         return found.boxes[(found.type_ids == self._kind(ruler)) & sure]
 
     def _read(
@@ -272,8 +256,7 @@ class Analyzer:
         readings: dict[int, CellClassification] = {}
         if not len(which):
             return readings
-        # Batches as equal as may be: a batch of one takes half as long again for its cell.
-        for batch in np.array_split(which, -(-len(which) // READER_BATCH)):
+        for batch in self._batches(which, found.scores[which]):
             with clock("crop"):
                 crops = self.reader.crops(view, image, centres(found.boxes[batch]))
             with clock("read"):
@@ -281,6 +264,17 @@ class Analyzer:
                 outputs = run_graph(self._reader, spec.file, {"crops": crops}, shapes)
                 readings.update(zip(batch.tolist(), self.reader.read(*outputs), strict=True))
         return readings
+
+    def _batches(self, which: NDArray[np.intp], scores: Floats) -> Iterator[NDArray[np.intp]]:
+        """Split cells into batches as equal as may be: one of a single cell is slow for its cell.
+
+        Cells that every threshold reports are not mixed with others: a graph in eight bits, or a
+        library that orders its sums by the batch, could let neighbours change the last digits.
+        """
+        certain = scores >= self.spec.thresholds[self.classified]
+        for group in (which[certain], which[~certain]):
+            if len(group):
+                yield from np.array_split(group, -(-len(group) // READER_BATCH))
 
     def _confirm(
         self, found: Detections, readings: dict[int, CellClassification]
@@ -290,10 +284,13 @@ class Analyzer:
         for i, reading in readings.items():
             if reading.nucleated is not None:
                 scores[i] *= self.weights.of_closer_look(reading.nucleated)
-        nucleated = self._kind(self.classified)
-        weighed = replace(found, scores=scores)
-        keep = cross_class_nms(weighed, nucleated, self.spec.thresholds[self.classified])
-        keep &= (found.type_ids != nucleated) | (scores >= self.thresholds[nucleated])
+        lowest = np.array([self.thresholds[name] for name in self.kinds])
+        reported = np.flatnonzero(scores >= lowest[found.type_ids])
+        weighed = replace(found, scores=scores).take(reported)
+        sure = self.spec.thresholds[self.classified]
+        keep = np.zeros(len(found), dtype=bool)
+        stay = cross_class_nms(weighed, self._kind(self.classified), weighed.scores >= sure)
+        keep[reported[stay]] = True
         return keep, scores
 
     def _cells(
@@ -407,6 +404,9 @@ def _finite(value: float) -> float | None:
 
 
 def _in_order(found: Detections) -> Detections:
-    """By position: top to bottom, then left to right; ties by kind and score."""
-    x, y = found.boxes[:, 0], found.boxes[:, 1]
+    """By position: top to bottom, then left to right; ties by type and score.
+
+    To a tenth of a pixel, so that the order does not hang on the last bits of a number.
+    """
+    x, y = found.boxes[:, :2].round(1).T
     return found.take(np.lexsort((-found.scores, found.type_ids, x, y)))

@@ -23,6 +23,7 @@ from bloodfilm.evaluation.calibration import (
 from bloodfilm.evaluation.detection import excused
 from bloodfilm.evaluation.matching import match
 from bloodfilm.inference.classifier import leaf_probabilities, softmax
+from bloodfilm.inference.detector import LOWEST_SCORE
 from bloodfilm.models.classifier import CellClassifierNet
 from bloodfilm.models.detector import CellDetector
 from bloodfilm.training.config import HardNegativeSection
@@ -31,7 +32,7 @@ from bloodfilm.training.data.crop_views import CropView
 from bloodfilm.training.data.hard_negatives import HardNegatives
 from bloodfilm.training.data.sources import OBJECT_TYPES, CanonicalField
 from bloodfilm.training.tasks.classifier import predict_crops, predict_images
-from bloodfilm.training.tasks.detector import LOWEST_SCORE, detect
+from bloodfilm.training.tasks.detector import detect
 
 CLASS_ACCURACY = 0.98
 ATTRIBUTE_ACCURACY = 0.95

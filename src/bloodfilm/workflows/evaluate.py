@@ -266,8 +266,7 @@ def _analyse(
     from bloodfilm.inference.runner import analyze_paths
 
     thresholds = bundle.manifest.detector.thresholds
-    analyzer = Analyzer(bundle, request.device, 1)
-    analyzer.thresholds = [min(request.floor, t) for t in analyzer.thresholds]
+    analyzer = Analyzer(bundle, request.device, 1, score_floor=request.floor)
     found: dict[int, FieldResult] = {}
     failures: dict[str, str] = {}
     by_domain: dict[Domain | None, list[int]] = {}

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from bloodfilm.core.attributes import Schema, known_values
 from bloodfilm.core.detections import Detections
 from bloodfilm.evaluation.matching import match
+from bloodfilm.imaging.tiles import pad
 from bloodfilm.models.detector import CellDetector
 from bloodfilm.training.data.sources import (
     CLASSIFIED_TYPE,
@@ -19,7 +20,7 @@ from bloodfilm.training.data.sources import (
     object_type_of,
 )
 from bloodfilm.training.tasks.common import to_tensor
-from bloodfilm.training.tasks.detector import pad
+from bloodfilm.training.tasks.detector import MULTIPLE
 
 MATCH_IOU = 0.5
 LEAST_SCORE = 0.1
@@ -56,7 +57,7 @@ def predict_attributes(
 ) -> NDArray[np.float32]:
     """Return a detector's logits (n, values) of the attributes of cells in boxes of an image."""
     assert model.attributes is not None, "the detector reads no attributes"
-    levels = model.backbone(to_tensor([pad(image)]).to(device))[:2]
+    levels = model.backbone(to_tensor([pad(image, MULTIPLE)]).to(device))[:2]
     at = torch.from_numpy(np.asarray(boxes, dtype=np.float32)).to(device)
     which = torch.zeros(len(boxes), dtype=torch.long, device=device)
     logits: NDArray[np.float32] = model.attributes(levels, which, at).cpu().numpy()

@@ -14,8 +14,8 @@ from bloodfilm.core.detections import Detections
 from bloodfilm.evaluation.class_granularity import parse_granularity
 from bloodfilm.evaluation.detection import coco_scores, prepare
 from bloodfilm.imaging.canonical import DETECTOR_UM
-from bloodfilm.imaging.resample import BACKGROUND
-from bloodfilm.inference.decode import decode
+from bloodfilm.inference.decode import DecodeParameters
+from bloodfilm.inference.detector import LOWEST_SCORE, Dense, DetectionParameters, Detector
 from bloodfilm.losses.detection import detection_loss
 from bloodfilm.losses.targets import Target, TargetBatch
 from bloodfilm.models.detector import CellDetector
@@ -37,35 +37,40 @@ from bloodfilm.training.tasks.base import Key
 from bloodfilm.training.tasks.common import describe_sources, start_network, to_tensor
 
 MULTIPLE = 32
-LOWEST_SCORE = 0.02
 NMS_IOU = 0.6
+VOTE_THRESHOLD = 0.3
+"""Scores from which boxes vote, as long as no thresholds have been chosen."""
 
 
-def pad(image: NDArray[np.uint8], multiple: int = MULTIPLE) -> NDArray[np.uint8]:
-    """Extend an image to the right and below with background to whole multiples."""
-    height, width = image.shape[:2]
-    out = np.full(
-        (-(-height // multiple) * multiple, -(-width // multiple) * multiple, 3),
-        BACKGROUND,
-        np.uint8,
-    )
-    out[:height, :width] = image
-    return out
+class TorchBackend:
+    """A detector in PyTorch, as `inference.detector.DetectorBackend` expects it."""
+
+    def __init__(self, model: CellDetector, device: torch.device) -> None:
+        self._model = model
+        self._device = device
+
+    @torch.no_grad()
+    def __call__(self, image: NDArray[np.uint8]) -> Dense:
+        """Return scores (K, h, w) and distances (4, h, w) of one padded image (H, W, 3)."""
+        outputs = self._model(to_tensor([image]).to(self._device))
+        return (
+            outputs["kinds"][0].sigmoid().float().cpu().numpy(),
+            outputs["boxes"][0].float().cpu().numpy(),
+        )
 
 
-@torch.no_grad()
 def detect(
     model: CellDetector, image: NDArray[np.uint8], device: torch.device, lowest: float
 ) -> Detections:
     """Run a detector on one canonical image; detections in its pixels, best first."""
-    outputs = model(to_tensor([pad(image)]).to(device))
-    return decode(
-        outputs["kinds"][0].sigmoid().float().cpu().numpy(),
-        outputs["boxes"][0].float().cpu().numpy(),
-        model.stride,
-        [lowest] * model.kinds,
+    decoding = DecodeParameters(
+        stride=model.stride,
+        thresholds=[lowest] * model.kinds,
+        vote_thresholds=[VOTE_THRESHOLD] * model.kinds,
         nms_iou=NMS_IOU,
     )
+    parameters = DetectionParameters(decoding=decoding, multiple=MULTIPLE)
+    return Detector(TorchBackend(model, device), parameters).detect(image)
 
 
 class DetectionTaskBase:

@@ -15,7 +15,7 @@ from bloodfilm.core.boxes import centres
 from bloodfilm.core.detections import Detections
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.imaging.canonical import DETECTOR_UM
-from bloodfilm.inference.decode import decode
+from bloodfilm.inference.decode import DecodeParameters, decode
 from bloodfilm.losses.attributes import attribute_loss
 from bloodfilm.losses.detection import detection_loss
 from bloodfilm.losses.targets import Target, TargetBatch
@@ -283,10 +283,10 @@ def decode_outputs(outputs: dict[str, Tensor], stride: int, nms: float) -> list[
     """Return the detections of dense outputs, image by image."""
     scores = outputs["kinds"].float().sigmoid().cpu().numpy()
     boxes = outputs["boxes"].float().cpu().numpy()
-    return [
-        decode(score, box, stride, [LEAST_SCORE] * len(score), nms)
-        for score, box in zip(scores, boxes, strict=True)
-    ]
+    parameters = DecodeParameters(
+        stride=stride, thresholds=[LEAST_SCORE] * scores.shape[1], nms_iou=nms
+    )
+    return [decode(score, box, parameters) for score, box in zip(scores, boxes, strict=True)]
 
 
 def teacher_predictions(
