@@ -21,9 +21,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from bloodfilm.audit.cell_table import table_of
 from bloodfilm.core import Cell, Dataset, Domain, Field
 from bloodfilm.duplicates.identity import CellIdentities, identify
+from bloodfilm.formats.parquet.columns import table_of
 from bloodfilm.synthetic import render_field
 
 LOOKS = ("lld40x-like", "lld40x-magenta", "lld40x-pale", "lld100x-like")
@@ -134,7 +134,7 @@ def main() -> None:
     for look in LOOKS:
         with tempfile.TemporaryDirectory() as folder:
             windows, dataset = draw(look, given.windows, Path(folder))
-            found = identify(table_of(dataset), lambda *_: None, retaken=False)
+            found = identify(table_of(dataset), reacquired=False)
             rows.append({"look": look} | judge(windows, found) | identities(found))
             print(look, {k: v for k, v in rows[-1].items() if k != "shift_off_px"}, flush=True)
     report = {"command": f"python benchmarks/overlaps.py --windows {given.windows}"}

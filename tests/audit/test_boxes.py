@@ -4,10 +4,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audit.tables import kinds, row, table
+from audit.tables import codes, row, table
 from bloodfilm.audit import boxes
-from bloodfilm.audit.cell_table import IGNORE
 from bloodfilm.core.boxes import iou
+from bloodfilm.core.cell_table import IGNORE
 from bloodfilm.duplicates.box_pairs import overlapping
 
 CELL = (100.0, 100.0, 50.0, 80.0)
@@ -26,12 +26,12 @@ def test_sound_boxes_are_left_alone():
 def test_zero_negative_and_infinite_sizes():
     bad = [(10, 10, 0, 5), (10, 10, -4, 5), (10, float("inf"), 4, 5)]
     t = one(*((b, "monoblast") for b in bad))
-    assert kinds(boxes.zero_size(t)) == [("zero size", "error")] * 3
+    assert codes(boxes.zero_size(t)) == [("zero-size", "error")] * 3
 
 
 def test_outside_and_over_the_edge():
     t = one(((630, 10, 40, 40), "monoblast"), ((610, 10, 40, 40), "monoblast"))
-    assert kinds(boxes.outside(t)) == [("outside", "error"), ("outside", "warning")]
+    assert codes(boxes.outside(t)) == [("outside", "error"), ("outside", "warning")]
 
 
 def test_a_field_of_unknown_size_is_not_judged():
@@ -45,7 +45,7 @@ def test_a_field_of_unknown_size_is_not_judged():
 def test_slivers_are_of_nucleated_cells_only():
     t = one(((10, 10, 7, 60), "monoblast"), ((10, 10, 5, 5), "platelet"))
     found = list(boxes.slivers(t))
-    assert kinds(found) == [("sliver", "error")]
+    assert codes(found) == [("sliver", "error")]
     assert found[0].annotations == ("1",)
 
 
@@ -58,27 +58,27 @@ def test_exact_repeat_and_same_cell_twice():
     moved = (105.0, 100.0, 50.0, 80.0)
     t = one((CELL, "monoblast"), (CELL, "monoblast"), (moved, "monoblast"))
     found = list(boxes.repeats_and_conflicts(t))
-    assert [(f.kind, f.annotations) for f in found] == [
-        ("exact repeat", ("1", "2")),
-        ("same cell twice", ("1", "3")),
-        ("same cell twice", ("2", "3")),
+    assert [(f.code, f.annotations) for f in found] == [
+        ("exact-repeat", ("1", "2")),
+        ("same-cell-twice", ("1", "3")),
+        ("same-cell-twice", ("2", "3")),
     ]
 
 
 def test_a_repeat_with_other_attributes_says_so():
     t = one((CELL, "monoblast", {"cytoplasm": "scanty"}), (CELL, "monoblast"))
-    assert "attributes differ" in next(iter(boxes.repeats_and_conflicts(t))).what
+    assert "attributes differ" in next(iter(boxes.repeats_and_conflicts(t))).message
 
 
 def test_one_box_with_two_classes():
     t = one((CELL, "monoblast"), (CELL, "neutrophil"))
-    assert kinds(boxes.repeats_and_conflicts(t)) == [("two classes", "error")]
+    assert codes(boxes.repeats_and_conflicts(t)) == [("two-classes", "error")]
 
 
 def test_a_class_and_its_parent_or_none_is_only_a_warning():
     for other in ("white cell", IGNORE):
         t = one((CELL, "monoblast"), (CELL, other))
-        assert kinds(boxes.repeats_and_conflicts(t)) == [("two classes", "warning")]
+        assert codes(boxes.repeats_and_conflicts(t)) == [("two-classes", "warning")]
 
 
 def test_equal_boxes_in_different_fields_are_no_repeat():
@@ -97,7 +97,7 @@ def test_pairs_are_those_of_brute_force(cells):
     for field, *box in cells:
         fields[field].append((tuple(map(float, box)), "monoblast"))
     t = table(*((row(f"{k}.png"), listed) for k, listed in fields.items()))
-    first, second, values = overlapping(t, 0.3)
+    first, second, values = overlapping(t.cells, 0.3)
     expected = []
     for k in range(3):
         here = t.cells_of(k)

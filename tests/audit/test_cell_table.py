@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bloodfilm.audit.cell_table import Table, table_of
 from bloodfilm.core import LLD_SCHEMA, Cell, Dataset, Domain, Field, Region
+from bloodfilm.core.cell_table import CellTable
 from bloodfilm.formats import open_dataset
 from bloodfilm.formats.parquet import index
+from bloodfilm.formats.parquet.columns import table_of
 
 pytest.importorskip("pyarrow")
 
@@ -40,7 +41,7 @@ FIELDS = st.builds(
 )
 
 
-def contents(table: Table):
+def contents(table: CellTable):
     """What a table says, whatever the order in which classes were met."""
     names = [table.class_of(i) for i in range(len(table))]
     arrays = (table.field, np.nan_to_num(table.box, nan=-1), table.codes)

@@ -20,12 +20,12 @@ def slides(patients, shift, seed=0):
 def test_one_patient_a_diagnosis_cannot_be_separated():
     finding = judge(*slides(2, 3.0), "H/40X/C2")
     assert finding.severity == "warning"
-    assert "cannot be separated" in finding.what
+    assert "cannot be separated" in finding.message
 
 
 def test_a_stain_that_follows_the_diagnosis_is_seen():
     finding = judge(*slides(16, 5.0), "H/40X/C2")
-    assert finding.severity == "warning" and "never seen" in finding.what
+    assert finding.severity == "warning" and "never seen" in finding.message
 
 
 def test_a_stain_that_does_not_is_no_warning():

@@ -1,14 +1,14 @@
-"""With a bundle: what it finds and nobody marked is said, what is marked or to ignore is not."""
+"""With a bundle: what it finds and nobody marked is reported, marked and ignored cells are not."""
 
 import numpy as np
 import pytest
 
 from bloodfilm.audit import Options, audit
-from bloodfilm.audit.cell_table import table_of
-from bloodfilm.audit.detections import detected
+from bloodfilm.audit.detections import unmarked_by_model
 from bloodfilm.audit.image_statistics import MAP_STEP
 from bloodfilm.audit.nuclei import Chromatin
 from bloodfilm.core import BundleError, Cell, Dataset, Domain, Field
+from bloodfilm.formats.parquet.columns import table_of
 from fake_bundle import box_of, draw, lay_out, save, write_bundle
 
 NUCLEATED = [(50.0, 40.0, "lymphocyte"), (110.0, 70.0, "eosinophil"), (60.0, 86.0, "basophil")]
@@ -28,10 +28,10 @@ def dataset(path, cells):
 
 
 def unmarked(found):
-    return [f for f in found if f.kind == "unmarked white cell"]
+    return [f for f in found if f.code == "unmarked-white-cell"]
 
 
-def test_only_the_cell_without_a_box_is_told(field, tmp_path):
+def test_model_detections_report_only_the_cell_without_a_box(field, tmp_path):
     path, boxes = field
     assert len(boxes) == 3
     bundle = write_bundle(tmp_path / "bundle")
@@ -40,10 +40,10 @@ def test_only_the_cell_without_a_box_is_told(field, tmp_path):
     x, y, w, h = finding.boxes[0]
     assert abs(x + w / 2 - boxes[2][0] - boxes[2][2] / 2) < 5
     assert abs(y + h / 2 - boxes[2][1] - boxes[2][3] / 2) < 5
-    assert finding.severity == "warning" and finding.sure > 0.5
+    assert finding.severity == "warning" and finding.confidence > 0.5
 
 
-def test_nothing_is_told_where_all_are_marked(field, tmp_path):
+def test_model_detections_report_nothing_where_all_are_marked(field, tmp_path):
     path, boxes = field
     bundle = write_bundle(tmp_path / "bundle")
     cells = [Cell(box, "white cell") for box in boxes]
@@ -61,7 +61,7 @@ def test_a_detection_without_a_nucleus_is_a_remark(field, tmp_path):
     bundle = write_bundle(tmp_path / "bundle")
     width, height = 640 // MAP_STEP, 480 // MAP_STEP
     for level, severity in ((2.0, "warning"), (1.0, "info")):
-        told = {0: Chromatin(np.full((height, width), level), np.zeros(0), 1.5)}
-        found = list(detected(table, bundle, told))
+        chromatin = {0: Chromatin(np.full((height, width), level), np.zeros(0), 1.5)}
+        found = list(unmarked_by_model(table, bundle, chromatin))
         assert len(found) == len(boxes) and {f.severity for f in found} == {severity}
-        assert all((f.sure < 0.5) == (severity == "info") for f in found)
+        assert all((f.confidence < 0.5) == (severity == "info") for f in found)

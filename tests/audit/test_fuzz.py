@@ -10,7 +10,7 @@ from PIL import Image
 
 from bloodfilm.audit import Options, audit, open_source
 from bloodfilm.core.errors import BloodfilmError
-from bloodfilm.repair.apply import fix_labels
+from fixtures.repairing import repair
 from formats.test_fuzz import changed, places, scalars, words
 from formats.test_lld import IMAGE, coco
 
@@ -28,10 +28,10 @@ def end(root):
     try:
         source = open_source(root)
         findings = audit(source, Options(pixels=False))
-        assert all("\n" not in f.what for f in findings)
+        assert all("\n" not in f.message for f in findings)
         out = root.parent / "out"
         shutil.rmtree(out, ignore_errors=True)
-        fix_labels(source, findings, root, out, sure=0.0)
+        repair(source, findings, out, min_confidence=0.0)
         open_source(out)
     except BloodfilmError as error:
         assert "\n" not in str(error)

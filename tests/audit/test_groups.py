@@ -1,6 +1,6 @@
 """Leaks of patients, re-acquisitions, lonely slides: over several data sets at once."""
 
-from audit.tables import kinds, row, table
+from audit.tables import codes, row, table
 from bloodfilm.audit import Options, audit, groups
 from bloodfilm.core import Cell, Dataset, Domain, Field
 
@@ -12,7 +12,7 @@ def test_a_patient_in_two_splits_of_two_sets():
     two = table((row("b/6_1.png", "6", "test", subset="H_100X_C1"), [CELL]))
     (found,) = groups.patient_leaks([one, two])
     assert found.severity == "error"
-    assert "patient 6" in found.what and "H/100X/C1" in found.what
+    assert "patient 6" in found.message and "H/100X/C1" in found.message
     assert {found.file, *found.others} == {"a/6_1.png", "b/6_1.png"}
 
 
@@ -29,7 +29,7 @@ def test_reacquisitions_are_counted():
         (row("c.png", number="4"), [CELL]),
     )
     (found,) = groups.reacquisitions([t])
-    assert found.what.startswith("1 fields")
+    assert found.message.startswith("1 fields")
 
 
 def test_one_slide_with_most_of_a_class():
@@ -38,13 +38,13 @@ def test_one_slide_with_most_of_a_class():
         (row("a.png", "1"), many), (row("b.png", "2"), many[:3]), (row("c.png", "3"), many[:3])
     )
     (found,) = groups.one_slide([t])
-    assert "patient 1 holds 87%" in found.what
+    assert "patient 1 holds 87%" in found.message
 
 
 def test_few_patients_names_the_diagnoses():
     t = table((row("a.png", "1", diagnosis="CLL"), [CELL]))
     (found,) = groups.few_patients([t])
-    assert "CLL in train: 1" in found.what
+    assert "CLL in train: 1" in found.message
 
 
 def test_a_dataset_of_any_format_can_be_audited(tmp_path):
@@ -55,10 +55,12 @@ def test_a_dataset_of_any_format_can_be_audited(tmp_path):
         Field(tmp_path / "b.png", 100, 100, (), domain=Domain("H"), patient="1", split="test"),
     )
     found = audit(Dataset("mine", fields, problems=("b.png: box 3 left out",)), Options(False))
-    assert {("patient leak", "error"), ("exact repeat", "error"), ("reader", "warning")} <= set(
-        kinds(found)
-    )
-    assert sum(f.kind == "missing image" for f in found) == 2
+    assert {
+        ("patient-leak", "error"),
+        ("exact-repeat", "error"),
+        ("reader-problem", "warning"),
+    } <= set(codes(found))
+    assert sum(f.code == "missing-image" for f in found) == 2
     assert [f.severity for f in found] == sorted(
         (f.severity for f in found), key=["error", "warning", "info"].index
     )
@@ -66,8 +68,8 @@ def test_a_dataset_of_any_format_can_be_audited(tmp_path):
 
 def test_many_missing_images_of_a_folder_are_one_finding_that_names_them(tmp_path):
     (tmp_path / "there.png").touch()
-    names = ["there.png", *(f"{i}.png" for i in range(groups.FEW_MISSING + 1))]
+    names = ["there.png", *(f"{i}.png" for i in range(groups.MAX_LISTED_MISSING + 1))]
     t = table(*((row(str(tmp_path / name), "1"), []) for name in names))
     (found,) = groups.missing_images([t])
-    assert found.file == str(tmp_path) and "51 of this folder's 52 images" in found.what
+    assert found.file == str(tmp_path) and "51 of this folder's 52 images" in found.message
     assert len(found.others) == 51 and str(tmp_path / "there.png") not in found.others

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from bloodfilm.audit import Options, audit, nuclei, open_source
-from bloodfilm.audit.image_statistics import Survey, grey, look_at
+from bloodfilm.audit.image_statistics import FieldStatistics, Survey
+from bloodfilm.duplicates.fingerprints import to_grey
 from bloodfilm.duplicates.overlaps import verify
 from bloodfilm.imaging.sources.image_file import open_image
 
@@ -22,40 +23,40 @@ def labels(lld):
 
 
 def test_the_box_with_two_classes(labels):
-    (found,) = [f for f in labels if f.kind == "two classes"]
+    (found,) = [f for f in labels if f.code == "two-classes"]
     assert Path(found.file).stem == "27_13_13_400_CML"
     assert found.severity == "error"
 
 
 def test_the_stray_size_codes(labels):
-    found = [f for f in labels if f.kind == "stray code"]
+    found = [f for f in labels if f.code == "stray-code"]
     assert len(found) == 2
-    assert all("cell_size has code 3" in f.what for f in found)
+    assert all("cell_size has code 3" in f.message for f in found)
 
 
 def test_no_other_label_is_called_an_error(labels):
-    assert {f.kind for f in labels if f.severity == "error"} == {"two classes", "stray code"}
+    assert {f.code for f in labels if f.severity == "error"} == {"two-classes", "stray-code"}
 
 
 def _sample(lld, every=20):
     found = Survey(lld.table)
     for number in range(0, len(lld.table.rows), every):
-        found.looks[number] = look_at(open_image(lld.table.rows[number].path))
+        found.fields[number] = FieldStatistics.of_image(open_image(lld.table.rows[number].path))
     return found
 
 
 def test_real_boxes_hold_nuclei_and_boxes_on_red_cells_do_not(lld):
     found = _sample(lld)
-    told = nuclei.find_chromatin(found)
-    assert len(told) == len(found.looks)
-    values = np.concatenate([c.boxes / c.line for c in told.values()])
+    chromatins = nuclei.find_chromatin(found)
+    assert len(chromatins) == len(found.fields)
+    values = np.concatenate([c.boxes / c.threshold for c in chromatins.values()])
     assert np.mean(values < 1) <= 0.01
     rng = np.random.default_rng(0)
     on_red = []
-    for number, chromatin in told.items():
+    for number, chromatin in chromatins.items():
         taken = lld.table.box[lld.table.cells_of(number)]
-        density = found.looks[number].density[..., 1] / 64
-        tone = float(found.looks[number].tone[1])
+        density = found.fields[number].density[..., 1] / 64
+        tone = float(found.fields[number].tone[1])
         for x, y in rng.uniform(20, [580, 550], (60, 2)):
             box = np.array([[x, y, 40.0, 70.0]])
             inside = density[int(y / 4) : int(y / 4) + 17, int(x / 4) : int(x / 4) + 10]
@@ -67,7 +68,9 @@ def test_real_boxes_hold_nuclei_and_boxes_on_red_cells_do_not(lld):
             ).any()
             # Over red cells: most of the window as dark as they are, none of it much darker.
             if clear and np.median(inside) > 0.6 * tone and np.max(inside) < 1.5 * tone:
-                on_red.append(float(nuclei._inside(chromatin.likeness, box)[0]) / chromatin.line)
+                on_red.append(
+                    float(nuclei.box_likeness(chromatin.likeness, box)[0]) / chromatin.threshold
+                )
     assert len(on_red) > 30
     assert np.mean(np.array(on_red) < 1) > 0.9
 
@@ -81,16 +84,15 @@ def test_real_boxes_hold_nuclei_and_boxes_on_red_cells_do_not(lld):
     ],
 )
 def test_known_overlaps(real_data, one, two, turned, shift):
-    from bloodfilm.duplicates.overlaps import describe, find_overlaps, reduced
+    from bloodfilm.duplicates.overlaps import find_overlaps, reduced, small_picture
 
     folder = real_data / "lld40x" / "H_40X_C2" / "Images" / "train"
-    pictures = [grey(open_image(folder / f"{name}.webp")) for name in (one, two)]
+    pictures = [to_grey(open_image(folder / f"{name}.webp")) for name in (one, two)]
     (found,) = find_overlaps(
-        [describe(p) for p in pictures],
+        [small_picture(p) for p in pictures],
         pictures.__getitem__,
         [reduced(p) for p in pictures].__getitem__,
         (0, 1),
-        lambda _: None,
     )
     assert (found.shift, found.turned) == (shift, turned)
     assert found.ncc >= 0.989

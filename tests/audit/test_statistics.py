@@ -1,8 +1,8 @@
 """Figures of a data set, counted by hand."""
 
 from audit.tables import row, table
-from bloodfilm.audit.cell_table import IGNORE
 from bloodfilm.audit.statistics import statistics
+from bloodfilm.core.cell_table import IGNORE
 from bloodfilm.report.audit_page import write_stats
 from bloodfilm.report.html import charts
 

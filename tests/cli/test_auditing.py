@@ -29,12 +29,12 @@ def test_audit_writes_json_and_a_page_and_says_1(bad, tmp_path):
     page, listed = tmp_path / "a.html", tmp_path / "a.json"
     done = run("audit", bad, "--json", listed, "--html", page)
     assert done.returncode == 1, done.stderr
-    assert "exact repeat" in done.stdout
+    assert "exact-repeat" in done.stdout
     content = json.loads(listed.read_text())
     assert content["counts"]["error"] == 3
-    assert {f["kind"] for f in content["findings"] if f["severity"] == "error"} == {
-        "exact repeat",
-        "stray code",
+    assert {f["code"] for f in content["findings"] if f["severity"] == "error"} == {
+        "exact-repeat",
+        "stray-code",
         "sliver",
     }
     text = page.read_text()

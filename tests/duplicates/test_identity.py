@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from bloodfilm.audit.cell_table import PHYSICAL, table_of
 from bloodfilm.cli.app import app
 from bloodfilm.core import Cell, Dataset, Domain, Field
+from bloodfilm.core.cell_table import PHYSICAL
 from bloodfilm.duplicates.identity import identify, with_identities
 from bloodfilm.formats import open_dataset, save_dataset
+from bloodfilm.formats.parquet.columns import table_of
 from bloodfilm.splits.grouping import group_fields
 from bloodfilm.synthetic import SceneSpec, ViewTransform, get_profile, render_field, render_pair
 
@@ -128,8 +129,8 @@ def test_a_cell_has_one_identity_over_subsets(tmp_path):
         fields.append(Field(path, width, height, cells, **more))
     dataset = Dataset("retaken", tuple(fields))
     found = identify(table_of(dataset))
-    (one,) = found.retaken
+    (one,) = found.reacquired
     assert one.aligned and found.shared(0, 1) >= 2
     for group in found.groups():
         assert len({found.table.ids[c] for c in group}) == 1
-    assert identify(table_of(dataset), retaken=False).groups() == []
+    assert identify(table_of(dataset), reacquired=False).groups() == []

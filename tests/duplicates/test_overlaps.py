@@ -6,9 +6,9 @@ import pytest
 from bloodfilm.duplicates.overlaps import (
     FieldOverlap,
     alike_pairs,
-    describe,
     find_overlaps,
     reduced,
+    small_picture,
 )
 
 SIDE = 320
@@ -36,11 +36,10 @@ def cut(glass, x, y, turned=False):
 
 def search(pictures):
     return find_overlaps(
-        [describe(p) for p in pictures],
+        [small_picture(p) for p in pictures],
         pictures.__getitem__,
         [reduced(p) for p in pictures].__getitem__,
         range(len(pictures)),
-        lambda _: None,
     )
 
 
@@ -70,7 +69,7 @@ def test_empty_fields_are_not_called_the_same():
 
 def test_whole_pictures_that_are_alike_are_listed(glass):
     pictures = [cut(glass, 0, 0), cut(glass, 400, 400), cut(glass, 0, 0, turned=True)]
-    assert list(alike_pairs([describe(p) for p in pictures])) == [(0, 2, True)]
+    assert list(alike_pairs([small_picture(p) for p in pictures])) == [(0, 2, True)]
 
 
 @pytest.mark.parametrize("turned", [False, True])

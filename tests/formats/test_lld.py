@@ -8,7 +8,7 @@ from PIL import Image
 
 from bloodfilm.core import DataError, Region
 from bloodfilm.formats import detect, open_dataset
-from bloodfilm.formats.lld.codes import attributes_from_json, attributes_from_text
+from bloodfilm.formats.lld.codes import StrayCode, attributes_from_json, attributes_from_text
 from bloodfilm.formats.lld.names import parse_name, parse_subset
 
 IMAGE = "7_3_12_400_AML.png"
@@ -92,7 +92,7 @@ def test_json_codes():
     codes = {"cell_size": 2, "nuclear_chromatio": 0, "nucleus": 1, "cytoplasm": 4}
     known, faults = attributes_from_json(codes | {"nuclear_shape": 9}, none=False)
     assert known == {"cell_size": "large", "nuclear_chromatin": "open", "nucleolus": "prominent"}
-    assert faults == ["nuclear_shape has code 9; taken as unknown"]
+    assert faults == [StrayCode("nuclear_shape", 9)]
 
 
 @pytest.mark.parametrize("code", [None, "x", 0.5, -1, 3, float("nan"), [1]])

@@ -22,7 +22,7 @@ def problems(dataset):
 
 def audited(root):
     found = audit(open_source(root), Options(pixels=False))
-    return {f.kind for f in found if f.severity == "error"}, found
+    return {f.code for f in found if f.severity == "error"}, found
 
 
 # ---- images ----------------------------------------------------------------------------------
@@ -39,7 +39,7 @@ def test_a_missing_image_is_not_taken_from_another_subset(tmp_path):
     assert "1 of 2 images are missing" in problems(dataset)
     kept = open_dataset(tmp_path, missing="keep")
     assert len({f.path for f in kept}) == 2
-    assert "missing image" in audited(tmp_path)[0]
+    assert "missing-image" in audited(tmp_path)[0]
 
 
 def test_an_image_of_the_other_split_is_found(tmp_path):
@@ -82,7 +82,7 @@ def test_an_empty_subset_is_named_and_the_rest_read(tmp_path, inside):
     dataset = open_dataset(tmp_path)
     assert len(dataset) == 1
     assert "L_10X_C1: no json or text labels, left out" in problems(dataset)
-    assert "empty subset" in {f.kind for f in audited(tmp_path)[1]}
+    assert "empty-subset" in {f.code for f in audited(tmp_path)[1]}
 
 
 # ---- text labels -----------------------------------------------------------------------------
@@ -119,7 +119,7 @@ def test_a_text_code_that_is_none_is_reported_by_reader_and_audit(tmp_path, code
     dataset = open_dataset(tmp_path)
     assert all("nuclear_shape" not in c.attributes for c in dataset[0].cells)
     assert sum("nuclear_shape has code" in line for line in dataset.problems) == 2
-    found = [f for f in audited(tmp_path)[1] if f.kind == "stray code"]
+    found = [f for f in audited(tmp_path)[1] if f.code == "stray-code"]
     assert [f.annotations for f in found] == [("line 1",), ("line 2",)]
 
 
@@ -130,7 +130,7 @@ def test_a_json_code_that_is_none_is_reported_even_on_none(tmp_path, code):
     dataset = open_dataset(tmp_path)
     assert all(c.attributes == {} for c in dataset[0].cells)
     assert sum("nuclear_shape has code" in line for line in dataset.problems) == 2
-    assert len([f for f in audited(tmp_path)[1] if f.kind == "stray code"]) == 2
+    assert len([f for f in audited(tmp_path)[1] if f.code == "stray-code"]) == 2
 
 
 def test_one_id_of_two_names_is_reported(tmp_path):
@@ -139,7 +139,7 @@ def test_one_id_of_two_names_is_reported(tmp_path):
     dataset = open_dataset(json_set(tmp_path, [{}], categories=categories))
     assert [c.label for c in dataset[0].cells] == ["myeloblast"]
     assert "category id 1: is 'myeloblast' and 'lymphoblast'; the first" in problems(dataset)
-    assert "id and name differ" in audited(tmp_path)[0]
+    assert "id-and-name-differ" in audited(tmp_path)[0]
 
 
 def test_size_code_two_is_large_but_on_none(tmp_path):
@@ -151,7 +151,7 @@ def test_size_code_two_is_large_but_on_none(tmp_path):
     dataset = open_dataset(text_set(tmp_path, lines))
     assert [c.attributes.get("cell_size") for c in dataset[0].cells] == ["large", None, None]
     assert [c.ignore for c in dataset[0].cells] == [False, True, True]
-    assert dataset.problems == () and "stray code" not in audited(tmp_path)[0]
+    assert dataset.problems == () and "stray-code" not in audited(tmp_path)[0]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
@@ -174,7 +174,7 @@ def test_one_unreadable_text_label_does_not_stop_the_rest(tmp_path):
     assert f"{bad.name}: byte 18 is not UTF-8; save the file as UTF-8; left out" in problems(
         dataset
     )
-    assert "unreadable labels" in audited(root)[0]
+    assert "unreadable-labels" in audited(root)[0]
     with pytest.raises(DataError, match="is not UTF-8"):
         open_dataset(root, strict=True)
 
@@ -243,7 +243,7 @@ def test_labels_of_one_name_in_two_folders_are_read_once(tmp_path):
     dataset = open_dataset(tmp_path)
     assert len(dataset) == 1
     assert "labels of this name are in" in problems(dataset)
-    assert "labels differ" in audited(tmp_path)[0]
+    assert "labels-differ" in audited(tmp_path)[0]
 
 
 def broken():
@@ -329,7 +329,7 @@ def test_the_published_layout_is_read_whole(tmp_path):
     assert [line for line in dataset.problems if "L_10X_C1" not in line] == []
     source = open_source(tmp_path)
     assert len(source.table.rows) == len(source.table) == 22
-    assert not {f.kind for f in audit(source, Options(pixels=False)) if f.severity == "error"}
+    assert not {f.code for f in audit(source, Options(pixels=False)) if f.severity == "error"}
 
 
 def test_links_in_circles_end(tmp_path):

@@ -346,8 +346,9 @@ def audit(work: Workshop) -> Any:
     record = json_of(folder / "audit.json", folder)
     # What a classifier of backgrounds reaches depends on the last bits of the pixels.
     for finding in record["findings"]:
-        if "background and red cells alone" in finding["what"]:
-            finding["what"] = ANY
+        if finding["code"] == "confounded":
+            finding["message"] = ANY
+            finding["data"] = ANY
     return {"planted": read_json(folder / "set" / "planted.json"), "audit": record}
 
 
@@ -355,16 +356,16 @@ def audit_labels(work: Workshop) -> Any:
     """What the audit says by labels alone."""
     succeed(work.bed, "data", "audit", "set", "--no-pixels", "--json", "labels.json", code=1)
     record = json_of(work.bed / "labels.json", work.bed)
-    return {"counts": record["counts"], "kinds": [f["kind"] for f in record["findings"]]}
+    return {"counts": record["counts"], "codes": [f["code"] for f in record["findings"]]}
 
 
 def fix(work: Workshop) -> Any:
-    """The mended copy of a faulty set, its changes, and what is left to a person."""
+    """The repaired copy of a faulty set, its changes, and what is left to a person."""
     printed = succeed(work.bed, "data", "fix", "set", "--out", "mended")
     record = tree(work.bed / "mended", work.bed)
     # The labels themselves tell what became of a cell, and the audit what was found.
     record["changes.jsonl"] = [_change(c) for c in record["changes.jsonl"]]
-    record["left.jsonl"] = [f"{f['kind']}: {f['file']}" for f in record["left.jsonl"]]
+    record["left.jsonl"] = [f"{f['code']}: {f['file']}" for f in record["left.jsonl"]]
     return {"printed": lines(printed), "files": record}
 
 
@@ -375,7 +376,7 @@ def _change(change: dict[str, Any]) -> str:
     )
     return (
         f"{change['rule']}: {change['file']} #{change['annotation']}, {change['action']}, "
-        f"{before} -> {after} ({change['sure']})"
+        f"{before} -> {after} ({change['confidence']})"
     )
 
 

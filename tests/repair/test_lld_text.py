@@ -1,4 +1,4 @@
-"""Mending text labels of every width: what is sure goes, all else stays byte for byte."""
+"""Repair of text labels of every width: what is certain goes, all else stays byte for byte."""
 
 import hashlib
 import json
@@ -10,7 +10,8 @@ from PIL import Image
 from bloodfilm.audit import Options, audit, open_source
 from bloodfilm.core import ConfigError, DataError
 from bloodfilm.formats import open_dataset
-from bloodfilm.repair.apply import fix_labels
+from bloodfilm.repair import check_request
+from fixtures.repairing import repair
 
 IMAGE = "7_3_12_400_AML"
 WIDTHS = (5, 11, 12, 15, 16)
@@ -36,11 +37,11 @@ def write(root, lines, name=IMAGE, kind="Text", split="train", subset="H_40X_C2"
     return file
 
 
-def mend(root, out, **options):
+def repair_set(root, out, **options):
     source = open_source(root)
     findings = audit(source, Options(pixels=False))
     before = digest(root)
-    done = fix_labels(source, findings, root, out, **options)
+    done = repair(source, findings, out, **options)
     assert digest(root) == before
     return done
 
@@ -79,10 +80,10 @@ def faults(columns):
 
 
 @pytest.mark.parametrize("columns", WIDTHS)
-def test_every_width_is_mended_line_by_line(tmp_path, columns):
+def test_every_width_is_repaired_line_by_line(tmp_path, columns):
     cases = faults(columns)
     file = write(tmp_path / "set", [before for before, _ in cases])
-    done = mend(tmp_path / "set", tmp_path / "out")
+    done = repair_set(tmp_path / "set", tmp_path / "out")
     after = (tmp_path / "out" / file.relative_to(tmp_path / "set")).read_text().splitlines()
     assert after == [now for _, now in cases if now is not None]
     changed = sum(before != now for before, now in cases)
@@ -93,8 +94,8 @@ def test_every_width_is_mended_line_by_line(tmp_path, columns):
         assert entry["file"] == str(file)
         assert (entry["before"], entry["after"]) == cases[place]
     again = audit(open_source(tmp_path / "out"), Options(pixels=False))
-    kinds = {f.kind for f in again if f.severity != "info"}
-    assert kinds <= {"few patients"}
+    kinds = {f.code for f in again if f.severity != "info"}
+    assert kinds <= {"few-patients"}
     assert open_dataset(tmp_path / "out")[0].cells
 
 
@@ -102,11 +103,11 @@ def test_cell_size_becomes_four_and_a_class_nobody_knows_is_left(tmp_path):
     codes = ["9", "1", "1", "1", "1", "1", "1"]
     lines = [line(12, codes=codes), line(12, (0.6, 0.5, 0.1, 0.2), 77)]
     file = write(tmp_path / "set", lines)
-    done = mend(tmp_path / "set", tmp_path / "out")
+    done = repair_set(tmp_path / "set", tmp_path / "out")
     after = (tmp_path / "out" / file.relative_to(tmp_path / "set")).read_text().splitlines()
     assert after == [line(12, codes=["4", *codes[1:]]), lines[1]]
-    assert [(f.kind, f.annotations) for f in done.left if f.annotations] == [
-        ("stray code", ("line 2",))
+    assert [(f.code, f.annotations) for f in done.left if f.annotations] == [
+        ("stray-code", ("line 2",))
     ]
 
 
@@ -118,7 +119,7 @@ def test_patches_are_written_in_the_order_of_most_files(tmp_path, columns):
     other = write(tmp_path / "set", [line(columns, box, patch="100 50 200 400")], "7_8_1_400_A")
     both = write(tmp_path / "set", [line(columns, box, patch=patch)], "7_9_1_400_A")
     lost = write(tmp_path / "set", [line(columns, box, patch="400 500 400 500")], "7_10_1_400_A")
-    done = mend(tmp_path / "set", tmp_path / "out")
+    done = repair_set(tmp_path / "set", tmp_path / "out")
     assert [c.action for c in done.changes] == ["patch order"]
 
     def after(file):
@@ -127,8 +128,8 @@ def test_patches_are_written_in_the_order_of_most_files(tmp_path, columns):
     assert after(other) == line(columns, box, patch="100 200 50 400")
     assert after(both) == line(columns, box, patch=patch)
     assert after(lost) == line(columns, box, patch="400 500 400 500")
-    assert [(f.kind, f.file) for f in done.left if f.kind == "patch order"] == [
-        ("patch order", str(lost))
+    assert [(f.code, f.file) for f in done.left if f.code == "patch-order"] == [
+        ("patch-order", str(lost))
     ]
 
 
@@ -136,7 +137,7 @@ def test_each_folder_is_judged_by_its_own_lines(tmp_path):
     """A box repeated in one folder of text labels and not in another loses no line there."""
     one = write(tmp_path / "set", [line(12), line(12)], kind="AttriDet")
     two = write(tmp_path / "set", [line(5)], kind="WBC_Detection")
-    mend(tmp_path / "set", tmp_path / "out")
+    repair_set(tmp_path / "set", tmp_path / "out")
     for file, wanted in ((one, [line(12)]), (two, [line(5)])):
         after = tmp_path / "out" / file.relative_to(tmp_path / "set")
         assert after.read_text().splitlines() == wanted
@@ -147,11 +148,11 @@ def test_a_patient_of_test_goes_to_test_and_the_copy_reads_so(tmp_path):
     moved = write(root, [line(12)], "7_1_1_400_AML")
     write(root, [line(12)], "7_2_2_400_AML", split="test", subset="H_100X_C1")
     write(root, [line(12)], "8_1_1_400_AML", shade=40)
-    done = mend(root, tmp_path / "out")
+    done = repair_set(root, tmp_path / "out")
     assert [(c.action, c.before) for c in done.changes] == [("field moved", f"train/{moved.name}")]
     splits = {f.path.name: f.split for f in open_dataset(tmp_path / "out")}
     assert splits["7_1_1_400_AML.png"] == "test" and splits["8_1_1_400_AML.png"] == "train"
-    assert not [f for f in done.left if f.kind == "patient leak"]
+    assert not [f for f in done.left if f.code == "patient-leak"]
 
 
 def test_pictures_twice_are_listed_once(tmp_path):
@@ -161,7 +162,7 @@ def test_pictures_twice_are_listed_once(tmp_path):
         file = write(root, [line(12)], name)
         Image.fromarray(noise).save(root / "H_40X_C2" / "Images" / "train" / f"{file.stem}.png")
     source = open_source(root)
-    done = fix_labels(source, audit(source), root, tmp_path / "out")
+    done = repair(source, audit(source), tmp_path / "out")
     assert [c.action for c in done.changes] == ["field taken out"]
     assert len(list((tmp_path / "out").rglob("*.txt"))) == 1
 
@@ -173,23 +174,23 @@ def test_a_file_that_cannot_be_read_is_copied_and_left(tmp_path):
     bad.write_bytes(b"1 \xe4 0.5")
     odd = write(root, ["1 0.5", "x y"], "7_5_2_400_AML")
     (bad.parent / "notes.md").write_text("mine")
-    done = mend(root, tmp_path / "out")
+    done = repair_set(root, tmp_path / "out")
     out = tmp_path / "out" / bad.parent.relative_to(root)
     assert (out / bad.name).read_bytes() == bad.read_bytes()
     assert (out / odd.name).read_bytes() == odd.read_bytes()
     assert (out / "notes.md").read_text() == "mine"
-    left = [(f.kind, f.annotations) for f in done.left if f.kind == "unreadable labels"]
+    left = [(f.code, f.annotations) for f in done.left if f.code == "unreadable-labels"]
     assert sorted(left) == [
-        ("unreadable labels", ()),
-        ("unreadable labels", ("line 1",)),
-        ("unreadable labels", ("line 2",)),
+        ("unreadable-labels", ()),
+        ("unreadable-labels", ("line 1",)),
+        ("unreadable-labels", ("line 2",)),
     ]
 
 
 def test_a_subset_alone_keeps_its_name(tmp_path):
     """Its name says which microscope it is of."""
     write(tmp_path / "set", [line(12), line(12)])
-    mend(tmp_path / "set" / "H_40X_C2", tmp_path / "out")
+    repair_set(tmp_path / "set" / "H_40X_C2", tmp_path / "out")
     (field,) = open_dataset(tmp_path / "out")
     assert field.domain.name == "H/40X/C2" and len(field.cells) == 1
 
@@ -199,14 +200,14 @@ def test_a_link_into_the_original_is_no_way_around(tmp_path):
     write(root, [line(12)])
     (tmp_path / "way").symlink_to(root)
     with pytest.raises(DataError, match="lies in the original"):
-        fix_labels(open_source(root), [], root, tmp_path / "way" / "out")
+        repair(open_source(root), [], tmp_path / "way" / "out")
 
 
-def test_rules_off_and_unsure_are_left(tmp_path):
+def test_findings_of_rules_that_are_off_are_left(tmp_path):
     write(tmp_path / "set", [line(12), line(12)])
-    done = mend(tmp_path / "set", tmp_path / "out", off=["exact-repeats"])
+    done = repair_set(tmp_path / "set", tmp_path / "out", off=["exact-repeats"])
     assert done.changes == []
-    assert [f.kind for f in done.left if f.annotations] == ["exact repeat"]
+    assert [f.code for f in done.left if f.annotations] == ["exact-repeat"]
 
 
 def test_other_formats_are_still_refused(tmp_path):
@@ -216,4 +217,4 @@ def test_other_formats_are_still_refused(tmp_path):
     (tmp_path / "classes.txt").write_text("WBC\n")
     source = open_source(tmp_path)
     with pytest.raises(ConfigError, match="only labels of LLD's layout"):
-        fix_labels(source, [], tmp_path, tmp_path / "out")
+        check_request(source.labels, tmp_path, tmp_path / "out")

@@ -1,13 +1,14 @@
 """The audit's page shows where, on both fields where there are two, and calls things by name."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from bloodfilm.audit.finding import Finding
+from bloodfilm.core.findings import Finding
 from bloodfilm.report.audit_page import write_audit
 
 BOX = (40.0, 30.0, 60.0, 50.0)
@@ -32,12 +33,10 @@ def width_of_picture(text: str) -> int:
     return int(found)
 
 
-@pytest.mark.parametrize("kind", ["overlapping fields", "same cell in two fields"])
-def test_both_fields_are_shown_with_what_they_share(tmp_path, files, kind):
-    one = Finding(kind, "warning", files[0], "seen", "do", 0.9, ("1", "2"), (BOX,))
-    both = Finding(
-        kind, "warning", files[0], "seen", "do", 0.9, ("1", "2"), (BOX,), (files[1],), (BOX,)
-    )
+@pytest.mark.parametrize("code", ["overlapping-fields", "same-cell-in-two-fields"])
+def test_both_fields_are_shown_with_what_they_share(tmp_path, files, code):
+    one = Finding(code, "warning", "seen", file=files[0], advice="do", boxes=(BOX,))
+    both = replace(one, others=(files[1],), other_boxes=(BOX,))
     alone, pair = (width_of_picture(page(tmp_path, f)) for f in (one, both))
     assert pair == 2 * alone + 6
     assert both.to_json()["other_boxes"] == [[40.0, 30.0, 60.0, 50.0]]
@@ -45,23 +44,26 @@ def test_both_fields_are_shown_with_what_they_share(tmp_path, files, kind):
 
 def test_a_box_without_numbers_or_a_lost_file_has_no_picture(tmp_path, files):
     nan = (float("nan"),) * 4
+    gone = str(tmp_path / "gone.png")
     text = page(
         tmp_path,
-        Finding("zero size", "error", files[0], "nothing", "delete", boxes=(nan,)),
-        Finding("sliver", "error", str(tmp_path / "gone.png"), "thin", "delete", boxes=(BOX,)),
+        Finding("zero-size", "error", "nothing", file=files[0], advice="delete", boxes=(nan,)),
+        Finding("sliver", "error", "thin", file=gone, advice="delete", boxes=(BOX,)),
     )
     assert "<img" not in text and "gone.png" in text
 
 
 def test_what_is_no_file_keeps_its_whole_name(tmp_path):
-    text = page(tmp_path, Finding("confounded", "warning", "H/40X/C2", "told", "mind", 1.0))
+    finding = Finding("confounded", "warning", "told", file="H/40X/C2", advice="mind")
+    text = page(tmp_path, finding)
     assert "H/40X/C2" in text and ">H/40X<" not in text
 
 
 def test_long_lists_are_cut(tmp_path):
     many = tuple(f"{i}.png" for i in range(1000))
     text = page(
-        tmp_path, Finding("missing image", "error", "/images", "gone", "fetch", others=many)
+        tmp_path,
+        Finding("missing-image", "error", "gone", file="/images", advice="fetch", others=many),
     )
     assert "and 3.png" in text and "and 996 more" in text and "999.png" not in text
     assert Path(tmp_path / "a.html").stat().st_size < 100_000

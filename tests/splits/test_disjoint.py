@@ -128,7 +128,7 @@ def test_a_file_of_another_set_or_none_is_one_line(data):
             [DatasetConfig(path="discs", splits=("train",), split_file="nowhere.json")], data
         )
     edit(data, lambda content: [r.update(image="x/" + r["image"]) for r in content["fields"]])
-    with pytest.raises(DataError, match="speaks of none of its images"):
+    with pytest.raises(DataError, match="lists none of its images"):
         open_sources([source("train")], data)
 
 

@@ -139,7 +139,7 @@ def test_a_leaking_split_is_seen():
     victim = next(p for p, s in broken.items() if s == "train")
     broken[victim] = "test"
     found = check_split(Split(broken, made.groups), [t])
-    assert [f.kind for f in found] == ["patient leak"]
+    assert [f.code for f in found] == ["patient-leak"]
     found = check_split(Split({}, {}), [t])
     assert {f.severity for f in found} == {"warning"} and len(found) == 8
 
@@ -149,7 +149,7 @@ def test_tied_fields_apart_are_seen():
     made = plan_split([t])
     places = of(made, t)
     apart = next((0, j) for j in range(6) if places[j] != places[0])
-    assert [f.kind for f in check_split(made, [t], [[apart]])] == ["overlapping fields"]
+    assert [f.code for f in check_split(made, [t], [[apart]])] == ["overlapping-fields"]
 
 
 def test_a_split_file_is_read_back_and_applied(clean, tmp_path):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bloodfilm.audit import KINDS
+from bloodfilm.audit import CODES
 from bloodfilm.core import ConfigError
 from bloodfilm.core.boxes import iou
 from bloodfilm.formats import open_dataset
@@ -17,11 +17,11 @@ def found(audited, planted):
     return [
         f
         for f in audited.findings
-        if f.kind == planted.kind
+        if f.code == planted.code
         and planted.image in {Path(f.file), *map(Path, f.others)}
         and (planted.other is None or planted.other in {Path(f.file), *map(Path, f.others)})
         and (
-            set(planted.annotations) <= set(f.annotations) or planted.kind == "unmarked white cell"
+            set(planted.annotations) <= set(f.annotations) or planted.code == "unmarked-white-cell"
         )
     ]
 
@@ -33,35 +33,41 @@ def test_every_fault_is_planted_and_found(faulty):
 
 
 def test_the_finding_on_a_sure_fault_is_sure(faulty):
-    sure = {"exact repeat", "zero size", "outside", "stray code", "missing image", "patient leak"}
+    sure = {"exact-repeat", "zero-size", "outside", "stray-code", "missing-image", "patient-leak"}
     for planted in faulty.planted:
-        if planted.kind in sure:
-            assert max(f.sure for f in found(faulty, planted)) >= 0.9
+        if planted.code in sure:
+            assert max(f.confidence for f in found(faulty, planted)) >= 0.9
 
 
 def test_a_clean_set_gives_no_error(clean):
     assert [f for f in clean.findings if f.severity == "error"] == []
-    kinds = {f.kind for f in clean.findings}
-    assert kinds <= {"confounded", "few patients", "cut by the edge", "squeeze", "not checked"}
+    kinds = {f.code for f in clean.findings}
+    assert kinds <= {
+        "confounded",
+        "few-patients",
+        "cut-by-edge",
+        "pixel-aspect-ratio",
+        "not-checked",
+    }
 
 
 def test_each_finding_says_what_where_and_what_to_do(faulty):
     for f in faulty.findings:
-        assert f.kind in KINDS
-        assert f.what and f.suggestion and f.file
-        assert 0 <= f.sure <= 1
+        assert f.code in CODES
+        assert f.message and f.advice and f.file
+        assert 0 <= f.confidence <= 1
 
 
 def test_overlaps_are_measured_to_the_pixel(faulty):
-    said = {f.others[0]: f.what for f in faulty.findings if f.kind == "overlapping fields"}
-    plain = next(what for file, what in said.items() if "1_51_" in file)
-    turned = next(what for file, what in said.items() if "1_61_" in file)
-    assert "(37, 144) px" in plain and "turned" not in plain
-    assert "(37, 144) px" in turned and "turned by 180 degrees" in turned
+    data = {f.others[0]: f.data for f in faulty.findings if f.code == "overlapping-fields"}
+    plain = next(facts for file, facts in data.items() if "1_51_" in file)
+    turned = next(facts for file, facts in data.items() if "1_61_" in file)
+    assert plain["shift_px"] == [37, 144] and not plain["turned"]
+    assert turned["shift_px"] == [37, 144] and turned["turned"]
 
 
 def test_an_unmarked_cell_is_shown_where_it_is(faulty):
-    planted = next(p for p in faulty.planted if p.kind == "unmarked white cell")
+    planted = next(p for p in faulty.planted if p.code == "unmarked-white-cell")
     clean_ids = {f.annotations for f in found(faulty, planted)}
     assert clean_ids
     assert all(f.boxes for f in found(faulty, planted))

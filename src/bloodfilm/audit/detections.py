@@ -1,46 +1,51 @@
-"""With a bundle: what a model finds and nobody marked, and what was marked where it finds none."""
+"""With a bundle: nucleated cells that a model finds and nobody marked."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from bloodfilm.audit.cell_table import Table
-from bloodfilm.audit.finding import Finding, Severity
-from bloodfilm.audit.nuclei import Chromatin, holds_nucleus
-from bloodfilm.core import BloodfilmError, Domain
+from bloodfilm.audit.nuclei import Chromatin
+from bloodfilm.core import BloodfilmError, Box, Domain
+from bloodfilm.core.arrays import BoxArray
 from bloodfilm.core.boxes import intersection
+from bloodfilm.core.cell_table import CellTable
+from bloodfilm.core.findings import Finding
+from bloodfilm.core.issues import Severity
 from bloodfilm.core.progress import NoProgress, Progress, track
 from bloodfilm.imaging.sources.image_file import open_image
 from bloodfilm.inference.analyzer import Analyzer
 from bloodfilm.inference.bundle import default_bundle, load_bundle
 
 COVERED = 0.3  # share of a detection that lies on boxes
-SURE_SCORE = 0.6
-LOOK: Severity = "warning"
-KNOW: Severity = "info"
+MIN_SCORE = 0.6
 
 
-def detected(
-    table: Table,
+def unmarked_by_model(
+    table: CellTable,
     bundle: Path,
-    told: Mapping[int, Chromatin],
+    chromatin: Mapping[int, Chromatin],
     progress: Progress | None = None,
 ) -> Iterator[Finding]:
     """Yield nucleated cells that a bundle finds where no box is.
 
-    Where colour tells nuclei from red cells (`told`, by field), it is asked too: a detection
-    without anything as dark as a nucleus in it is a remark, and half as sure.
+    Where colour separates nuclei from red cells, a detection without anything as dark as a nucleus
+    in it is a remark, of half the confidence. Ignored boxes count as marked.
 
-    `default` is the shipped bundle, unless there is a folder of that name. `BundleError` if the
-    bundle cannot be used. Ignored boxes count as marked.
+    Args:
+        table: the fields to analyse.
+        bundle: a folder; `default` is the shipped bundle, unless there is a folder of that name.
+        chromatin: of the fields in which colour separates nuclei from red cells.
+        progress: told how many fields are done.
+
+    Raises:
+        BundleError: if the bundle cannot be used.
     """
+    progress = progress or NoProgress()
     shipped = bundle == Path("default") and not bundle.exists()
     analyzer = Analyzer(default_bundle() if shipped else load_bundle(bundle))
     classified = analyzer.bundle.manifest.roles.classified
-    rows = track(
-        table.rows, progress or NoProgress(), "looking for unmarked cells", len(table.rows)
-    )
+    rows = track(table.rows, progress, "looking for unmarked cells", len(table.rows))
     for number, row in enumerate(rows):
         if not row.present:
             continue
@@ -51,18 +56,28 @@ def detected(
             continue  # the survey reports what cannot be opened
         boxes = np.nan_to_num(table.box[table.cells_of(number)])
         for cell in result.cells:
-            if cell.object_type != classified or cell.confidence < SURE_SCORE:
+            score = cell.confidence
+            if cell.object_type != classified or score < MIN_SCORE or _is_covered(cell.box, boxes):
                 continue
-            area = max(cell.box[2] * cell.box[3], 1e-9)
-            if len(boxes) and float(intersection([cell.box], boxes).max()) > COVERED * area:
-                continue
-            score = f"{cell.confidence:.2f}"
-            what = f"the model finds a nucleated cell ({cell.label}, {score}) without a box"
-            hint = "look at it: box it, or mark it `none`"
-            sure, severity = min(0.95, cell.confidence), LOOK
-            if number in told and not holds_nucleus(told[number], cell.box):
-                what += ", but nothing in it is as dark as a nucleus"
-                sure, severity = sure / 2, KNOW
+            message = f"the model finds a nucleated cell ({cell.label}, {score:.2f}) without a box"
+            severity: Severity = "warning"
+            confidence = min(0.95, score)
+            data = {"found_by": "model", "class": cell.label, "score": round(score, 4)}
+            if number in chromatin and not chromatin[number].holds_nucleus(cell.box):
+                message += ", but nothing in it is as dark as a nucleus"
+                severity, confidence = "info", confidence / 2
             yield Finding(
-                "unmarked white cell", severity, row.path, what, hint, sure, boxes=(cell.box,)
+                "unmarked-white-cell",
+                severity,
+                message,
+                data,
+                file=row.path,
+                advice="look at it: box it, or mark it `none`",
+                confidence=confidence,
+                boxes=(cell.box,),
             )
+
+
+def _is_covered(box: Box, boxes: BoxArray) -> bool:
+    area = max(box[2] * box[3], 1e-9)
+    return len(boxes) > 0 and float(intersection([box], boxes).max()) > COVERED * area

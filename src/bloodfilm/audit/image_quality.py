@@ -1,50 +1,85 @@
-"""Checks of the pictures as pictures: focus, squeeze, scale."""
+"""Checks of whole images: focus, pixel aspect ratio, scale."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
-from bloodfilm.audit.finding import Finding
-from bloodfilm.audit.image_statistics import Survey, in_view
+from bloodfilm.audit.image_statistics import Survey
+from bloodfilm.core.findings import Finding
 from bloodfilm.imaging.scale import pool
 from bloodfilm.inference.analyzer import SHARP_ENOUGH
 
 ENOUGH_RED_CELLS = 30
-OFF = 0.06  # log: beyond this a pooled squeeze is not the stated one
+MAX_LOG_DEVIATION = 0.06  # beyond this a pooled aspect ratio is not the stated one
 
 
-def blurred(found: Survey) -> Iterator[Finding]:
+def blurred(survey: Survey) -> Iterator[Finding]:
     """Fields whose canonical view is less sharp than any sharp field measured so far."""
-    for number, look in in_view(found):
-        if look.sharpness is not None and look.sharpness < SHARP_ENOUGH:
-            what = f"out of focus: sharpness {look.sharpness:.1f} is below {SHARP_ENOUGH:g}"
-            sure = float(np.clip(0.5 + 0.5 * (1 - look.sharpness / SHARP_ENOUGH), 0.5, 0.95))
-            hint = "do not judge chromatin or nucleoli in it"
-            yield Finding("blurred", "warning", found.table.rows[number].path, what, hint, sure)
+    for number, field in survey:
+        if field.sharpness is not None and field.sharpness < SHARP_ENOUGH:
+            blur = 1 - field.sharpness / SHARP_ENOUGH
+            yield Finding(
+                "blurred",
+                "warning",
+                f"out of focus: sharpness {field.sharpness:.1f} is below {SHARP_ENOUGH:g}",
+                {"sharpness": round(field.sharpness, 2), "sharp_enough": SHARP_ENOUGH},
+                file=survey.table.rows[number].path,
+                advice="do not judge chromatin or nucleoli in it",
+                confidence=float(np.clip(0.5 + 0.5 * blur, 0.5, 0.95)),
+            )
 
 
-def squeezed(found: Survey) -> Iterator[Finding]:
+def aspect_ratio(survey: Survey) -> Iterator[Finding]:
     """Domains whose round cells are not round, or not as stated, or not of one scale."""
     domains: dict[str, list[int]] = {}
-    for number, _ in in_view(found):
-        domains.setdefault(found.table.rows[number].domain.name, []).append(number)
+    for number, _ in survey:
+        domains.setdefault(survey.table.rows[number].domain.name, []).append(number)
     for name, numbers in sorted(domains.items()):
-        pooled = pool([found.looks[n].measurement for n in numbers])
-        if not pooled.groups or pooled.groups[0].cells < ENOUGH_RED_CELLS:
-            what = f"{name}: too few whole red cells to measure scale and squeeze"
-            yield Finding("not checked", "info", found.table.name, what, "state them")
-            continue
-        if len(pooled.groups) > 1:
-            what = f"{name}: {pooled.note}"
-            hint = "give each microscope its own subset, or state scale and squeeze by field"
-            yield Finding("mixed scales", "warning", found.table.name, what, hint, 0.7)
-        seen = pooled.groups[0].squeeze
-        stated = found.table.rows[numbers[0]].domain.squeeze
-        cells = f"{pooled.groups[0].cells} red cells of {name} are {seen:.3f} times as wide as high"
-        if stated is not None and abs(np.log(seen / stated)) > OFF:
-            what = f"{cells}, {stated:.3f} is stated"
-            yield Finding("squeeze", "warning", found.table.name, what, "correct it", 0.8)
-        elif abs(np.log(seen)) > OFF:
-            note = "as stated" if stated is not None else "the pictures are squeezed"
-            hint = "keep it in the domain's record; analyse through the canonical view"
-            yield Finding("squeeze", "info", found.table.name, f"{cells}: {note}", hint, 0.9)
+        yield from _aspect_ratio_of(survey, name, numbers)
+
+
+def _aspect_ratio_of(survey: Survey, name: str, numbers: list[int]) -> Iterator[Finding]:
+    file = survey.table.name
+    pooled = pool([survey.fields[n].measurement for n in numbers])
+    if not pooled.groups or pooled.groups[0].cells < ENOUGH_RED_CELLS:
+        message = f"{name}: too few whole red cells to measure scale and squeeze"
+        missing = {"check": "pixel-aspect-ratio", "domain": name}
+        yield Finding("not-checked", "info", message, missing, file=file, advice="state them")
+        return
+    if len(pooled.groups) > 1:
+        yield Finding(
+            "mixed-scales",
+            "warning",
+            f"{name}: {pooled.note}",
+            {"domain": name, "scales": len(pooled.groups)},
+            file=file,
+            advice="give each microscope its own subset, or state scale and squeeze by field",
+            confidence=0.7,
+        )
+    measured = pooled.groups[0].squeeze
+    stated = survey.table.rows[numbers[0]].domain.squeeze
+    cells = f"{pooled.groups[0].cells} red cells of {name} are {measured:.3f} times as wide as high"
+    data: dict[str, Any] = {"domain": name, "measured": round(float(measured), 4), "stated": stated}
+    if stated is not None and abs(np.log(measured / stated)) > MAX_LOG_DEVIATION:
+        message = f"{cells}, {stated:.3f} is stated"
+        yield Finding(
+            "pixel-aspect-ratio",
+            "warning",
+            message,
+            data,
+            file=file,
+            advice="correct it",
+            confidence=0.8,
+        )
+    elif abs(np.log(measured)) > MAX_LOG_DEVIATION:
+        note = "as stated" if stated is not None else "the pictures are squeezed"
+        yield Finding(
+            "pixel-aspect-ratio",
+            "info",
+            f"{cells}: {note}",
+            data,
+            file=file,
+            advice="keep it in the domain's record; analyse through the canonical view",
+            confidence=0.9,
+        )

@@ -1,136 +1,116 @@
-"""One look at every field's pixels: all that the checks need of them, kept small.
+"""One pass over every field's pixels: all that the checks need of them, kept small.
 
-A field keeps about 100 kB: small grey pictures, a small map of its optical density, colours and
+A field keeps about 100 kB: grey pictures, a small map of its optical density, colours and
 measurements. Each image is opened once here, and again only where two may overlap.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
-from hashlib import sha1
-from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bloodfilm.audit.cell_table import Table
-from bloodfilm.audit.finding import Finding
 from bloodfilm.core import BloodfilmError
+from bloodfilm.core.arrays import Image
+from bloodfilm.core.cell_table import CellTable
+from bloodfilm.core.findings import Finding
 from bloodfilm.core.progress import NoProgress, Progress, track
-from bloodfilm.duplicates.overlaps import describe, reduced
+from bloodfilm.duplicates.fingerprints import Fingerprint, Fingerprints, unreadable_image
 from bloodfilm.imaging.canonical import view_of
 from bloodfilm.imaging.red_cells import red_cell_tone
 from bloodfilm.imaging.scale import Measurement, measure
 from bloodfilm.imaging.sources.image_file import open_image
 from bloodfilm.inference.analyzer import measure_sharpness
 
-Pixels = NDArray[np.uint8]
-Floats = NDArray[np.float32]
-
 MAP_STEP = 4
+"""Pixels per side of one entry of the density map."""
 
 
 @dataclass(frozen=True, eq=False)
 class FieldStatistics:
-    """What one field's pixels say.
+    """What one field's pixels show.
 
     Attributes:
-        digest: of the decoded pixels, the same for the picture turned by half a turn.
-        small, rough: grey pictures for the search of overlaps (see `overlaps`).
-        white: background colour, RGB; tone: optical density of the red cells, per channel.
-        density: red and green optical density of every 4 x 4 px, in 64ths, (h, w, 2).
+        fingerprint: to find the same glass elsewhere.
+        white: background colour, RGB.
+        tone: (3,) optical density of the red cells, per channel.
+        density: (h, w, 2) red and green optical density of every 4 x 4 px, in 64ths.
         measurement: of the red cells.
-        sharpness: see `inference.analyzer.measure_sharpness`; `None` if it was not asked for.
+        sharpness: see `inference.analyzer.measure_sharpness`; `None` where no red cell gives the
+            scale.
     """
 
-    digest: str
-    size: tuple[int, int]
-    small: Floats
-    rough: Pixels
+    fingerprint: Fingerprint
     white: tuple[float, float, float]
-    tone: Floats
-    density: Pixels
+    tone: NDArray[np.float32]
+    density: NDArray[np.uint8]
     measurement: Measurement
     sharpness: float | None
+
+    @classmethod
+    def of_image(cls, image: Image) -> "FieldStatistics":
+        """Measure one field."""
+        measured = measure(image)
+        tone = -np.log(np.clip(1 - red_cell_tone(image, measured.white_point) / 255, 0.02, 1))
+        sharpness = None
+        if measured.speaks:
+            sharpness = measure_sharpness(view_of(measured).render(image))
+        return cls(
+            Fingerprint.of_image(image),
+            measured.white_point,
+            np.asarray(tone, np.float32),
+            density_map(image, measured.white_point),
+            measured,
+            sharpness,
+        )
 
 
 @dataclass
 class Survey:
-    """Every field's look by its number; fields that cannot be opened have none."""
+    """The statistics of a table's fields; iterates over (number, statistics) in order.
 
-    table: Table
-    looks: dict[int, FieldStatistics] = field(default_factory=dict)
+    Attributes:
+        table: of the data set.
+        fields: statistics by the field's number; fields that cannot be opened have none.
+        findings: on images that cannot be opened.
+    """
+
+    table: CellTable
+    fields: dict[int, FieldStatistics] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[tuple[int, FieldStatistics]]:
+        yield from sorted(self.fields.items())
 
     def groups(self) -> dict[tuple[str, str], list[int]]:
         """Return the numbers of the fields of each (patient, domain)."""
         groups: dict[tuple[str, str], list[int]] = {}
-        for number in self.looks:
+        for number in self.fields:
             row = self.table.rows[number]
             groups.setdefault((row.patient or "", row.domain.name), []).append(number)
         return groups
 
-    def loader(self) -> Callable[[int], Pixels]:
-        """Return a function that opens a field in grey again; the last few are kept."""
-
-        @lru_cache(maxsize=48)
-        def load(number: int) -> Pixels:
-            return grey(open_image(self.table.rows[number].path))
-
-        return load
+    @property
+    def fingerprints(self) -> Fingerprints:
+        """What finding duplicates needs of the fields."""
+        return Fingerprints(self.table, {n: one.fingerprint for n, one in self.fields.items()})
 
 
-def survey(table: Table, progress: Progress | None = None) -> Survey:
-    """Look at every field that is on disk."""
-    found = Survey(table)
+def survey_fields(table: CellTable, progress: Progress | None = None) -> Survey:
+    """Measure every field that is on disk."""
+    survey = Survey(table)
     rows = track(table.rows, progress or NoProgress(), "looking at fields", len(table.rows))
     for number, row in enumerate(rows):
-        if row.present and Path(row.path).is_file():
+        if row.is_on_disk:
             try:
-                found.looks[number] = look_at(open_image(row.path))
+                survey.fields[number] = FieldStatistics.of_image(open_image(row.path))
             except BloodfilmError as error:
-                what = " ".join(str(error).split()).removeprefix(f"{row.path}: ")
-                hint = "copy it again from its source"
-                found.findings.append(Finding("unreadable image", "error", row.path, what, hint))
-    return found
+                survey.findings.append(unreadable_image(row.path, error))
+    return survey
 
 
-def look_at(image: Pixels) -> FieldStatistics:
-    """Look at one field, uint8 RGB (H, W, 3)."""
-    pixels = grey(image)
-    seen = measure(image)
-    tone = -np.log(np.clip(1 - red_cell_tone(image, seen.white_point) / 255, 0.02, 1))
-    height, width = pixels.shape
-    sharpness = None
-    if seen.speaks:
-        sharpness = measure_sharpness(view_of(seen).render(image))
-    return FieldStatistics(
-        digest_of(image),
-        (width, height),
-        describe(pixels),
-        reduced(pixels),
-        seen.white_point,
-        np.asarray(tone, np.float32),
-        density_map(image, seen.white_point),
-        seen,
-        sharpness,
-    )
-
-
-def grey(image: Pixels) -> Pixels:
-    """Return an RGB image in grey."""
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
-
-
-def digest_of(image: Pixels) -> str:
-    """Return a digest of pixels that does not change when the picture is turned by half a turn."""
-    turned = np.ascontiguousarray(image[::-1, ::-1])
-    both = (sha1(p.tobytes(), usedforsecurity=False).hexdigest() for p in (image, turned))
-    return min(both)
-
-
-def density_map(image: Pixels, white: tuple[float, float, float]) -> Pixels:
+def density_map(image: Image, white: tuple[float, float, float]) -> NDArray[np.uint8]:
     """Return red and green optical density of every 4 x 4 px, in 64ths, (h, w, 2)."""
     level = np.clip(np.arange(256, dtype=np.float64), 4, None)
     planes = [
@@ -141,8 +121,3 @@ def density_map(image: Pixels, white: tuple[float, float, float]) -> Pixels:
     size = max(1, width // MAP_STEP), max(1, height // MAP_STEP)
     small = [cv2.resize(p, size, interpolation=cv2.INTER_AREA) for p in planes]
     return np.asarray(np.stack(small, axis=-1) + 0.5, dtype=np.uint8)
-
-
-def in_view(found: Survey) -> Iterator[tuple[int, FieldStatistics]]:
-    """Yield every field that has a look, in order."""
-    yield from sorted(found.looks.items())

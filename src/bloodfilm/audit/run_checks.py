@@ -5,28 +5,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bloodfilm.audit import boxes, confounding, groups, image_quality, nuclei
-from bloodfilm.audit.cell_table import Table, table_of
-from bloodfilm.audit.detections import detected
-from bloodfilm.audit.finding import Finding, order
-from bloodfilm.audit.image_statistics import Survey, survey
-from bloodfilm.audit.labels import AnnotationSource, read_labels
-from bloodfilm.audit.texts import check_texts
-from bloodfilm.core import DataError, Dataset
+from bloodfilm.audit.codes import in_order
+from bloodfilm.audit.detections import unmarked_by_model
+from bloodfilm.audit.image_statistics import Survey, survey_fields
+from bloodfilm.audit.source import AnnotationSource
+from bloodfilm.core import Dataset
+from bloodfilm.core.cell_table import CellTable
+from bloodfilm.core.findings import Finding
 from bloodfilm.core.progress import NoProgress, Progress
-from bloodfilm.duplicates import common_content
-from bloodfilm.formats import detect, open_dataset
+from bloodfilm.duplicates.common_content import content_findings, find_common_content
+from bloodfilm.formats.parquet.columns import table_of
 
-"""Called with (what is being done, how much is done, of how much)."""
-Check = Callable[[Table], Iterator[Finding]]
-
-BOX_CHECKS: tuple[Check, ...] = (
+BOX_CHECKS: tuple[Callable[[CellTable], Iterator[Finding]], ...] = (
     boxes.zero_size,
     boxes.outside,
     boxes.slivers,
     boxes.cut_by_the_edge,
     boxes.repeats_and_conflicts,
 )
-GROUP_CHECKS: tuple[Callable[[Sequence[Table]], Iterator[Finding]], ...] = (
+GROUP_CHECKS: tuple[Callable[[Sequence[CellTable]], Iterator[Finding]], ...] = (
     groups.missing_images,
     groups.patient_leaks,
     groups.reacquisitions,
@@ -37,7 +34,7 @@ GROUP_CHECKS: tuple[Callable[[Sequence[Table]], Iterator[Finding]], ...] = (
 )
 PIXEL_CHECKS: tuple[Callable[[Survey], Iterator[Finding]], ...] = (
     image_quality.blurred,
-    image_quality.squeezed,
+    image_quality.aspect_ratio,
     confounding.confounded,
 )
 
@@ -59,26 +56,6 @@ class Options:
     bundle: Path | None = None
 
 
-def open_source(
-    path: Path, format: str | None = None, labels: str | None = None
-) -> AnnotationSource:
-    """Open what is to be audited: LLD's labels as they stand, other formats by their reader.
-
-    `DataError` if nothing is recognised or a label file is ill-formed.
-    """
-    if not path.exists():
-        raise DataError(f"{path}: does not exist; check the path")
-    name = format or detect(path)
-    if name == "lld" and path.is_dir() and labels in (None, "json"):
-        source = read_labels(path)
-        if source.files or (source.texts and labels is None):
-            source.findings += check_texts(source)
-            return source
-    options = {} if labels is None else {"labels": labels}
-    dataset = open_dataset(path, name, missing="keep", **options)
-    return AnnotationSource(table_of(dataset))
-
-
 def audit(
     datasets: Dataset | AnnotationSource | Sequence[Dataset | AnnotationSource],
     options: Options | None = None,
@@ -89,7 +66,7 @@ def audit(
     Args:
         datasets: one or several; leaks are looked for across all of them.
         options: what to check.
-        progress: follows the fields that are looked at and compared.
+        progress: told how far the work is.
 
     Raises:
         BundleError: if a bundle is given and cannot be used.
@@ -105,36 +82,34 @@ def audit(
     if options.pixels:
         for table in tables:
             found += _pixels(table, options, progress or NoProgress())
-    return order(found)
+    return in_order(found)
 
 
-def _pixels(table: Table, options: Options, progress: Progress) -> Iterator[Finding]:
-    seen = survey(table, progress)
-    yield from seen.findings
+def _pixels(table: CellTable, options: Options, progress: Progress) -> Iterator[Finding]:
+    survey = survey_fields(table, progress)
+    yield from survey.findings
     for check in PIXEL_CHECKS:
-        yield from check(seen)
-    told = nuclei.find_chromatin(seen)
-    yield from nuclei.no_nucleus(seen, told)
+        yield from check(survey)
+    chromatin = nuclei.find_chromatin(survey)
+    yield from nuclei.no_nucleus(survey, chromatin)
     if options.bundle is not None:
-        yield from detected(table, options.bundle, told, progress)
+        yield from unmarked_by_model(table, options.bundle, chromatin, progress)
     else:
-        yield from nuclei.unmarked(seen, told)
-    judged = len(told)
-    if judged < len(seen.looks):
-        what = (
-            f"in {len(seen.looks) - judged} of {len(seen.looks)} fields nuclei cannot be told from "
+        yield from nuclei.unmarked(survey, chromatin)
+    unjudged = len(survey.fields) - len(chromatin)
+    if unjudged:
+        message = (
+            f"in {unjudged} of {len(survey.fields)} fields nuclei cannot be told from "
             "red cells by colour, or too few boxes say how nuclei look"
         )
-        yield Finding("not checked", "info", table.name, what, "look at those boxes by eye")
-    if options.overlaps and len(seen.looks) > 1:
-        common = common_content.search(seen, progress, options.thorough)
-        yield from common_content.content_findings(seen, common)
-
-
-def same_glass(
-    table: Table, progress: Progress | None = None, thorough: bool = False
-) -> list[tuple[int, int]]:
-    """Return pairs of fields that show common glass, numbered as in the table."""
-    seen = survey(table, progress)
-    common = common_content.search(seen, progress, thorough)
-    return [(o.first, o.second) for o in common.overlaps]
+        yield Finding(
+            "not-checked",
+            "info",
+            message,
+            {"check": "no-nucleus", "fields": unjudged},
+            file=table.name,
+            advice="look at those boxes by eye",
+        )
+    if options.overlaps and len(survey.fields) > 1:
+        content = find_common_content(survey.fingerprints, progress, options.thorough)
+        yield from content_findings(content)

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bloodfilm.audit.cell_table import IGNORE, UNKNOWN, Table
+from bloodfilm.core.cell_table import IGNORE, UNKNOWN, CellTable
 
 QUANTILES = (0.05, 0.5, 0.95)
 BINS_UM = np.arange(0, 31, 1.0)
 BINS_PX = np.arange(0, 310, 10.0)
 
 
-def statistics(table: Table) -> dict[str, Any]:
+def statistics(table: CellTable) -> dict[str, Any]:
     """Return the figures as plain data.
 
     Sizes are (width + height) / 2 of boxes, in pixels, and in um where scale and squeeze are known.
@@ -44,14 +44,14 @@ def statistics(table: Table) -> dict[str, Any]:
     }
 
 
-def _classes(table: Table) -> dict[str, int]:
+def _classes(table: CellTable) -> dict[str, int]:
     counts = np.bincount(table.label, minlength=len(table.names)).tolist()
     order = {name: i for i, name in enumerate(table.taxonomy.names)}
     pairs = sorted(zip(table.names, counts, strict=True), key=lambda p: order.get(p[0], 999))
     return {name: int(count) for name, count in pairs if name != IGNORE}
 
 
-def _by(table: Table, values: Sequence[str | None]) -> dict[str, dict[str, int]]:
+def _by(table: CellTable, values: Sequence[str | None]) -> dict[str, dict[str, int]]:
     """Count fields and cells by what is said of each field."""
     fields = Counter(v if v is not None else "not stated" for v in values)
     cells: Counter[str] = Counter()
@@ -61,7 +61,7 @@ def _by(table: Table, values: Sequence[str | None]) -> dict[str, dict[str, int]]
     return {k: {"fields": fields[k], "cells": cells[k]} for k in keys}
 
 
-def diameters_um(table: Table) -> NDArray[np.float64]:
+def diameters_um(table: CellTable) -> NDArray[np.float64]:
     """Return (m,) mean of width and height in um; NaN where the scale is not stated."""
     scale = np.full((len(table.rows), 2), np.nan)
     for number, row in enumerate(table.rows):
@@ -73,7 +73,7 @@ def diameters_um(table: Table) -> NDArray[np.float64]:
 
 
 def _sizes(
-    table: Table,
+    table: CellTable,
     chosen: NDArray[np.bool_],
     px: NDArray[np.float64],
     um: NDArray[np.float64],
@@ -101,7 +101,7 @@ def _histogram(values: NDArray[np.float64], bins: NDArray[np.float64]) -> dict[s
     return {"edges": bins.tolist(), "counts": counts.tolist()}
 
 
-def _attributes(table: Table) -> dict[str, dict[str, int]]:
+def _attributes(table: CellTable) -> dict[str, dict[str, int]]:
     found = {}
     for column, attribute in enumerate(table.schema.attributes):
         codes = table.codes[:, column]
@@ -110,7 +110,9 @@ def _attributes(table: Table) -> dict[str, dict[str, int]]:
     return found
 
 
-def _attribute_by_class(table: Table, classes: Sequence[str]) -> dict[str, dict[str, list[int]]]:
+def _attribute_by_class(
+    table: CellTable, classes: Sequence[str]
+) -> dict[str, dict[str, list[int]]]:
     """Return, per attribute and class, the counts of its values in the schema's order."""
     place = {name: i for i, name in enumerate(table.names)}
     out: dict[str, dict[str, list[int]]] = {}

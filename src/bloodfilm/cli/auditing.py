@@ -10,7 +10,7 @@ from bloodfilm.cli import exits
 from bloodfilm.cli.examples import epilog
 
 if TYPE_CHECKING:
-    from bloodfilm.audit import Finding
+    from bloodfilm.core.findings import Finding
     from bloodfilm.workflows.audit import AuditReport
 
 SHOWN, LEAST_SHOWN = 25, 2
@@ -74,12 +74,12 @@ def audit(
 
 def fix(
     root: Root,
-    out: Annotated[Path, typer.Option("--out", "-o", help="A new folder for the mended labels.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="A new folder for the repaired labels.")],
     off: Annotated[
         list[str] | None, typer.Option("--no", help="A rule not to apply; may be repeated.")
     ] = None,
     sure: Annotated[
-        float, typer.Option(min=0, max=1, help="Leave findings less sure than this.")
+        float, typer.Option(min=0, max=1, help="Leave findings of less confidence than this.")
     ] = 0.85,
     no_pixels: NoPixels = False,
     no_links: Annotated[
@@ -87,15 +87,15 @@ def fix(
     ] = False,
     rules: Annotated[bool, typer.Option("--rules", help="List the rules and stop.")] = False,
 ) -> None:
-    """Write a mended copy of LLD's labels, JSON and text; log every change, list what was left.
+    """Write a repaired copy of LLD's labels, JSON and text; log every change, list what was left.
 
-    The original is never touched. OUT/changes.jsonl holds one change a line, OUT/left.jsonl what
+    The original is never touched. OUT/changes.jsonl holds one change per line, OUT/left.jsonl what
     a person should look at.
     """
     from bloodfilm.cli.progress import TerminalProgress
     from bloodfilm.cli.terminal import show
     from bloodfilm.core.text import plural
-    from bloodfilm.repair.apply import RULES
+    from bloodfilm.repair import RULES
     from bloodfilm.workflows.repair import RepairJob, repair
 
     if rules:
@@ -134,7 +134,7 @@ def split(
         bool, typer.Option("--fresh", help="Do not keep what is in test anywhere in test.")
     ] = False,
     content: Annotated[
-        bool, typer.Option("--content", help="Also tie fields together that show common glass.")
+        bool, typer.Option("--content", help="Also keep fields together that show common glass.")
     ] = False,
     dataset: Annotated[
         Path | None,
@@ -184,7 +184,7 @@ def stats(
 
 
 def _lines(report: "AuditReport") -> list[str]:
-    from bloodfilm.audit.finding import SEVERITIES
+    from bloodfilm.core.issues import SEVERITIES
     from bloodfilm.core.text import plural
 
     findings, counted = report.findings, report.counts
@@ -192,30 +192,31 @@ def _lines(report: "AuditReport") -> list[str]:
     lines = [
         f"{plural(report.fields, 'field')}, {plural(report.cells, 'cell')}: " + ", ".join(sums)
     ]
-    kinds: dict[tuple[str, str], int] = {}
+    codes: dict[tuple[str, str], int] = {}
     for finding in findings:
-        key = finding.severity, finding.kind
-        kinds[key] = kinds.get(key, 0) + 1
-    lines += [f"  {severity:<8} {kind:<24} {count}" for (severity, kind), count in kinds.items()]
+        key = finding.severity, finding.code
+        codes[key] = codes.get(key, 0) + 1
+    lines += [f"  {severity:<8} {code:<24} {count}" for (severity, code), count in codes.items()]
     telling = [f for f in findings if f.severity != "info"]
-    shown = _some_of_each_kind(telling)
+    shown = _some_of_each_code(telling)
     lines += [""] if telling else []
     for f in shown:
         ids = f" #{', #'.join(f.annotations)}" if f.annotations else ""
-        lines.append(f"{f.severity}: {Path(f.file).name}{ids}: {f.what} ({f.sure:.0%} sure)")
+        name = Path(f.file).name
+        lines.append(f"{f.severity}: {name}{ids}: {f.message} ({f.confidence:.0%} confidence)")
     if len(telling) > len(shown):
         lines.append(f"and {len(telling) - len(shown)} more: --json or --html lists them")
     return lines
 
 
-def _some_of_each_kind(findings: "Sequence[Finding]") -> "list[Finding]":
-    """Return the first few findings of every kind and severity, in order."""
-    kinds = {(f.severity, f.kind) for f in findings}
-    each = max(LEAST_SHOWN, SHOWN // max(len(kinds), 1))
+def _some_of_each_code(findings: "Sequence[Finding]") -> "list[Finding]":
+    """Return the first few findings of every code and severity, in order."""
+    codes = {(f.severity, f.code) for f in findings}
+    each = max(LEAST_SHOWN, SHOWN // max(len(codes), 1))
     seen: dict[tuple[str, str], int] = {}
     shown = []
     for finding in findings:
-        key = finding.severity, finding.kind
+        key = finding.severity, finding.code
         seen[key] = seen.get(key, 0) + 1
         if seen[key] <= each:
             shown.append(finding)

@@ -69,7 +69,7 @@ def _lines(found: "CellIdentities") -> list[str]:
             f"{', turned by 180 degrees' if pair.turned else ''}, correlation {pair.ncc:.3f}, "
             f"cells marked in both: {found.shared(pair.first, pair.second)}"
         )
-    for one in found.retaken:
+    for one in found.reacquired:
         how = f"aligned ({one.confidence:.2f})" if one.aligned else f"refused: {one.reason}"
         lines.append(
             f"{names[one.first]} ~ {names[one.second]}: {how}, "
@@ -77,11 +77,11 @@ def _lines(found: "CellIdentities") -> list[str]:
         )
     boxes, groups = len(found.cells), found.groups()
     cells = boxes - sum(len(g) - 1 for g in groups)
-    aligned = sum(r.aligned for r in found.retaken)
+    aligned = sum(r.aligned for r in found.reacquired)
     lines.append(
         f"{len(found.overlaps)} pairs of fields show common glass, "
         f"{sum(o.identical for o in found.overlaps)} of them identical; "
-        f"{aligned} of {len(found.retaken)} pairs of photographs of one field aligned"
+        f"{aligned} of {len(found.reacquired)} pairs of photographs of one field aligned"
     )
     lines.append(f"{boxes} boxes are {cells} physical cells; {len(groups)} have several boxes")
-    return [*lines, *(f"{note.file}: {note.what}" for note in found.notes)]
+    return [*lines, *(f"{note.file}: {note.message}" for note in found.notes)]

@@ -1,1 +1,1 @@
-"""The same picture, glass or cell more than once: identical files, overlaps, re-acquired cells."""
+"""The same image, glass or cell more than once: identical files, overlaps, reacquired cells."""

@@ -3,22 +3,22 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from bloodfilm.audit.cell_table import Table
+from bloodfilm.core.cell_table import CellColumns
 
-Places = NDArray[np.int64]
+Numbers = NDArray[np.int64]
 
 
-def overlapping(table: Table, least: float) -> tuple[Places, Places, NDArray[np.float64]]:
-    """Return (i, j, IoU) of all pairs of cells of one field whose IoU is above `least`, i < j.
+def overlapping(cells: CellColumns, min_iou: float) -> tuple[Numbers, Numbers, NDArray[np.float64]]:
+    """Return (i, j, IoU) of all pairs of cells of one field whose IoU is above `min_iou`, i < j.
 
     Boxes are sorted by field and left side; each is compared with its k-th follower for
     k = 1, 2, ... as long as any still begins before it ends. Boxes without area are left out.
     """
-    usable = np.flatnonzero(np.isfinite(table.box).all(axis=1) & (table.box[:, 2:] > 0).all(axis=1))
-    x, y, w, h = table.box[usable].T
-    order = np.lexsort((x, table.field[usable]))
+    usable = np.flatnonzero(np.isfinite(cells.box).all(axis=1) & (cells.box[:, 2:] > 0).all(axis=1))
+    x, y, w, h = cells.box[usable].T
+    order = np.lexsort((x, cells.field[usable]))
     usable, x, y, w, h = usable[order], x[order], y[order], w[order], h[order]
-    number = table.field[usable]
+    number = cells.field[usable]
     right, area = x + w, w * h
     active = np.arange(len(usable))
     firsts, seconds, values = [], [], []
@@ -34,7 +34,7 @@ def overlapping(table: Table, least: float) -> tuple[Places, Places, NDArray[np.
         down = np.minimum(y[active] + h[active], y[other] + h[other]) - low
         shared = across * np.clip(down, 0, None)
         iou = shared / (area[active] + area[other] - shared)
-        hit = iou > least
+        hit = iou > min_iou
         firsts.append(usable[active[hit]])
         seconds.append(usable[other[hit]])
         values.append(iou[hit])

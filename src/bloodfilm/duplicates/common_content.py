@@ -2,22 +2,27 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bloodfilm.audit.boxes import MIN_SIDE
-from bloodfilm.audit.finding import Finding, Severity
-from bloodfilm.audit.image_statistics import Survey
+from bloodfilm.core.arrays import BoxArray
 from bloodfilm.core.boxes import iou
-from bloodfilm.core.progress import NoProgress, Progress, counter
+from bloodfilm.core.cell_table import MIN_CELL_SIDE, CellTable
+from bloodfilm.core.connected import connected_components
+from bloodfilm.core.findings import Finding
+from bloodfilm.core.issues import Severity
+from bloodfilm.core.progress import NoProgress, Progress
+from bloodfilm.duplicates.fingerprints import Fingerprints, fingerprint_fields
 from bloodfilm.duplicates.overlaps import FieldOverlap, alike_pairs, find_overlaps, verify
 
-MOST_PAIRS = 60_000
+MAX_PAIRS = 60_000
 """Pairs of fields compared at all shifts; beyond it, only fields of one patient are."""
 SAME_CELL = 0.35
+MARKED = 0.1
+"""IoU with some box above which a cell counts as marked."""
 INSIDE = 4.0  # px from the edge at which a cell must be seen whole in the other field
 
 
@@ -26,69 +31,97 @@ class ContentMatches:
     """What the search for common content found.
 
     Attributes:
+        table: of the data set.
         overlaps: pairs of fields, numbered as in the table.
-        cells: number of each cell's physical cell, (m,).
+        cells: (m,) number of each cell's physical cell.
         notes: what was not searched.
     """
 
+    table: CellTable
     overlaps: list[FieldOverlap]
     cells: NDArray[np.int64]
     notes: list[Finding] = field(default_factory=list)
 
 
-def search(
-    found: Survey, progress: Progress | None = None, thorough: bool = False
+def find_common_content(
+    prints: Fingerprints, progress: Progress | None = None, thorough: bool = False
 ) -> ContentMatches:
-    """Find overlapping and identical fields, and which boxes are one physical cell."""
+    """Find overlapping and identical fields, and which boxes are one physical cell.
+
+    Args:
+        prints: of the fields to compare.
+        progress: told how many fields have been compared.
+        thorough: compare all fields at all shifts, however many there are.
+    """
+    progress = progress or NoProgress()
     notes: list[Finding] = []
     overlaps: dict[tuple[int, int], FieldOverlap] = {}
-    count = counter(progress or NoProgress(), "comparing fields", len(found.table.rows))
-    for numbers in _comparable(found, thorough, notes):
-        small = [found.looks[n].small for n in numbers]
-        rough = {n: found.looks[n].rough for n in numbers}
-        for overlap in find_overlaps(small, found.loader(), rough.__getitem__, numbers, count):
+    for numbers in _comparable(prints, thorough, notes):
+        small = [prints.fields[n].small for n in numbers]
+        quarter = {n: prints.fields[n].quarter for n in numbers}
+        load = prints.loader()
+        for overlap in find_overlaps(small, load, quarter.__getitem__, numbers, progress):
             overlaps[overlap.first, overlap.second] = overlap
-    for overlap in _alike(found):
+    for overlap in _alike(prints):
         overlaps.setdefault((overlap.first, overlap.second), overlap)
     listed = [overlaps[key] for key in sorted(overlaps)]
-    return ContentMatches(listed, physical_cells(found, listed), notes)
+    cells = physical_cells(prints.table, listed)
+    return ContentMatches(prints.table, listed, cells, notes)
 
 
-def _comparable(found: Survey, thorough: bool, notes: list[Finding]) -> Iterator[list[int]]:
+def overlapping_fields(
+    table: CellTable, progress: Progress | None = None, thorough: bool = False
+) -> list[tuple[int, int]]:
+    """Return pairs of fields that show common glass, numbered as in the table."""
+    progress = progress or NoProgress()
+    found = find_common_content(fingerprint_fields(table, progress), progress, thorough)
+    return [(o.first, o.second) for o in found.overlaps]
+
+
+def _comparable(prints: Fingerprints, thorough: bool, notes: list[Finding]) -> Iterator[list[int]]:
     """Yield groups of fields, of one size and domain, in which all pairs are compared."""
     sizes: dict[tuple[str, tuple[int, int]], list[int]] = defaultdict(list)
-    for number, look in sorted(found.looks.items()):
-        sizes[found.table.rows[number].domain.name, look.size].append(number)
+    for number, one in sorted(prints.fields.items()):
+        sizes[prints.table.rows[number].domain.name, one.size].append(number)
     for (domain, _), numbers in sorted(sizes.items()):
-        if thorough or len(numbers) * (len(numbers) - 1) // 2 <= MOST_PAIRS:
+        if thorough or len(numbers) * (len(numbers) - 1) // 2 <= MAX_PAIRS:
             yield numbers
             continue
         patients: dict[str, list[int]] = defaultdict(list)
         for number in numbers:
-            patients[found.table.rows[number].patient or ""].append(number)
+            patients[prints.table.rows[number].patient or ""].append(number)
         yield from patients.values()
-        what = (
+        message = (
             f"{domain}: {len(numbers)} fields are too many to compare all of them at all shifts; "
             "between patients only whole pictures were compared"
         )
-        notes.append(Finding("not checked", "info", found.table.name, what, "give --thorough"))
+        notes.append(
+            Finding(
+                "not-checked",
+                "info",
+                message,
+                {"check": "overlapping-fields", "domain": domain, "fields": len(numbers)},
+                file=prints.table.name,
+                advice="give --thorough",
+            )
+        )
 
 
-def _alike(found: Survey) -> Iterator[FieldOverlap]:
+def _alike(prints: Fingerprints) -> Iterator[FieldOverlap]:
     """Yield pairs of whole pictures that are the same, over all patients and names."""
     by_size: dict[tuple[int, int], list[int]] = defaultdict(list)
-    for number, look in sorted(found.looks.items()):
-        by_size[look.size].append(number)
-    load = found.loader()
+    for number, one in sorted(prints.fields.items()):
+        by_size[one.size].append(number)
+    load = prints.loader()
     for size, numbers in sorted(by_size.items()):
-        looks = [found.looks[n] for n in numbers]
-        for one, two, turned in alike_pairs([look.small for look in looks]):
-            pair = numbers[one], numbers[two]
-            if looks[one].digest == looks[two].digest:
+        listed = [prints.fields[n] for n in numbers]
+        for first, second, turned in alike_pairs([one.small for one in listed]):
+            pair = numbers[first], numbers[second]
+            if listed[first].digest == listed[second].digest:
                 yield FieldOverlap(*pair, turned, (0.0, 0.0), 1.0, 1.0, size)
                 continue
-            rough = {n: found.looks[n].rough for n in pair}
-            overlap = verify(load, rough.__getitem__, pair, turned, (0.0, 0.0))
+            quarter = {n: prints.fields[n].quarter for n in pair}
+            overlap = verify(load, quarter.__getitem__, pair, turned, (0.0, 0.0))
             if overlap is not None:
                 yield overlap
 
@@ -97,39 +130,28 @@ def _alike(found: Survey) -> Iterator[FieldOverlap]:
 
 
 def physical_cells(
-    found: Survey, overlaps: Sequence[FieldOverlap], same: Iterable[tuple[int, int]] = ()
+    table: CellTable, overlaps: Sequence[FieldOverlap], same: Iterable[tuple[int, int]] = ()
 ) -> NDArray[np.int64]:
     """Return a number per cell, (m,), the same for boxes of one physical cell in several fields.
 
-    `same` are pairs of cells known to be one from elsewhere.
+    Args:
+        table: of the data set.
+        overlaps: fields that show common glass.
+        same: pairs of cells known to be one from elsewhere.
     """
-    parent = np.arange(len(found.table), dtype=np.int64)
-
-    def root(cell: int) -> int:
-        while parent[cell] != cell:
-            parent[cell] = parent[parent[cell]]
-            cell = int(parent[cell])
-        return cell
-
-    in_common = (pair for overlap in overlaps for pair in _same_cells(found, overlap))
-    for one, two in chain(in_common, same):
-        a, b = sorted((root(one), root(two)))
-        parent[b] = a
-    return np.array([root(c) for c in range(len(parent))], dtype=np.int64)
+    in_common = (pair for overlap in overlaps for pair in _same_cells(table, overlap))
+    return connected_components(len(table), chain(in_common, same))
 
 
-def _same_cells(found: Survey, overlap: FieldOverlap) -> Iterator[tuple[int, int]]:
+def _same_cells(table: CellTable, overlap: FieldOverlap) -> Iterator[tuple[int, int]]:
     """Yield pairs of cells that lie on each other."""
-    table = found.table
     a, b = table.cells_of(overlap.first), table.cells_of(overlap.second)
-    moved = overlap.to_first(_plain(table.box[b]))
-    for i, j in lying_on_each_other(_plain(table.box[a]), moved):
+    moved = overlap.to_first(_without_nan(table.box[b]))
+    for i, j in coinciding(_without_nan(table.box[a]), moved):
         yield a.start + i, b.start + j
 
 
-def lying_on_each_other(
-    one: NDArray[np.float64], two: NDArray[np.float64]
-) -> Iterator[tuple[int, int]]:
+def coinciding(one: BoxArray, two: BoxArray) -> Iterator[tuple[int, int]]:
     """Yield pairs of boxes of two lists that are of one cell, each box once, best first."""
     if not len(one) or not len(two):
         return
@@ -140,123 +162,131 @@ def lying_on_each_other(
         likeness[i], likeness[:, j] = -1, -1
 
 
-def _plain(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+def _without_nan(boxes: BoxArray) -> BoxArray:
     return np.nan_to_num(boxes, nan=0.0)
 
 
 # ---- findings --------------------------------------------------------------------------------
 
 
-def content_findings(found: Survey, content: ContentMatches) -> Iterator[Finding]:
-    """Say which fields and cells are the same, and what that breaks."""
+def content_findings(content: ContentMatches) -> Iterator[Finding]:
+    """Yield which fields and cells are the same, and what that breaks."""
     for overlap in content.overlaps:
-        yield _fields(found, overlap)
-        yield from _missing(found, content, overlap)
-    yield from _cells(found, content)
+        yield _common_glass(content.table, overlap)
+        for seen in (overlap, overlap.swapped()):
+            yield from _unmarked_in_first(content.table, seen)
+    yield from _same_cell_findings(content)
     yield from content.notes
 
 
-def _fields(found: Survey, overlap: FieldOverlap) -> Finding:
-    one, two = (found.table.rows[n] for n in (overlap.first, overlap.second))
+def _common_glass(table: CellTable, overlap: FieldOverlap) -> Finding:
+    one, two = (table.rows[n] for n in (overlap.first, overlap.second))
     apart = one.split != two.split or one.patient != two.patient
     severity: Severity = "error" if apart else "warning"
     turned = ", turned by 180 degrees" if overlap.turned else ""
-    where = f"patient {one.patient} in {one.split} and patient {two.patient} in {two.split}"
+    origin = f"patient {one.patient} in {one.split} and patient {two.patient} in {two.split}"
     if not apart:
-        where = f"both of patient {one.patient} in {one.split}"
+        origin = f"both of patient {one.patient} in {one.split}"
+    x, y = overlap.shift
     if overlap.identical:
-        what = f"the same picture twice{turned} ({where}; correlation {overlap.ncc:.3f})"
-        hint = "keep one of them" if not apart else "find out whose it is; keep one of them"
-        kind = "identical fields"
+        code = "identical-fields"
+        message = f"the same picture twice{turned} ({origin}; correlation {overlap.ncc:.3f})"
+        advice = "find out whose it is; keep one of them" if apart else "keep one of them"
     else:
-        x, y = overlap.shift
-        what = (
+        code = "overlapping-fields"
+        message = (
             f"{overlap.share:.0%} of the glass in common{turned}, shifted by ({x:.0f}, {y:.0f}) px "
-            f"({where}; correlation {overlap.ncc:.3f})"
+            f"({origin}; correlation {overlap.ncc:.3f})"
         )
-        hint = "keep both in one split, and count a cell once"
-        kind = "overlapping fields"
+        advice = "keep both in one split, and count a cell once"
     here, there = overlap.common()
     return Finding(
-        kind,
+        code,
         severity,
-        one.path,
-        what,
-        hint,
-        overlap.ncc,
+        message,
+        {
+            "same_patient": one.patient == two.patient,
+            "same_split": one.split == two.split,
+            "patients": [one.patient, two.patient],
+            "splits": [one.split, two.split],
+            "turned": overlap.turned,
+            "shift_px": [x, y],
+            "share": overlap.share,
+            "correlation": overlap.ncc,
+        },
+        file=one.path,
+        advice=advice,
+        confidence=overlap.ncc,
         boxes=(here,),
         others=(two.path,),
         other_boxes=(there,),
     )
 
 
-def _cells(found: Survey, content: ContentMatches) -> Iterator[Finding]:
-    table = found.table
+def _same_cell_findings(content: ContentMatches) -> Iterator[Finding]:
+    table = content.table
     order = np.argsort(content.cells, kind="stable")
     starts = np.flatnonzero(np.diff(content.cells[order], prepend=-1))
     for group in np.split(order, starts[1:]):
-        if len(group) < 2:
-            continue
         cells = [int(c) for c in group]
-        rows = [table.rows[int(table.field[c])] for c in cells]
-        names = sorted({table.class_of(c) for c in cells})
-        if len({r.path for r in rows}) < 2:
-            continue
-        severity: Severity = "error" if len({r.split for r in rows}) > 1 else "warning"
-        finding = Finding(
-            "same cell in two fields",
-            severity,
-            rows[0].path,
-            f"one physical {names[0]} is annotated in {len(cells)} fields",
-            "count it once; keep its fields in one split",
-            0.9,
-            tuple(str(table.ids[c]) for c in cells),
-            (table.box_of(cells[0]),),
-            tuple(r.path for r in rows[1:]),
-            tuple(table.box_of(c) for c in cells[1:]),
-        )
-        if len(names) > 1:
-            finding = replace(
-                finding,
-                kind="cell named differently",
-                severity="error",
-                what=f"one physical cell is named {' and '.join(names)} in overlapping fields",
-                suggestion="let a morphologist decide",
-            )
-        yield finding
+        if len({int(table.field[c]) for c in cells}) > 1:
+            yield _same_cell(table, cells)
 
 
-def _missing(found: Survey, content: ContentMatches, overlap: FieldOverlap) -> Iterator[Finding]:
-    """Yield cells marked in one field and left out in the other, though they are whole in it."""
-    for seen in (overlap, overlap.swapped()):
-        yield from _missing_in_first(found, seen)
+def _same_cell(table: CellTable, cells: Sequence[int]) -> Finding:
+    rows = [table.rows[int(table.field[c])] for c in cells]
+    names = sorted({table.class_of(c) for c in cells})
+    splits = sorted({r.split or "none" for r in rows})
+    severity: Severity = "error" if len(names) > 1 or len(splits) > 1 else "warning"
+    if len(names) > 1:
+        code = "cell-named-differently"
+        message = f"one physical cell is named {' and '.join(names)} in overlapping fields"
+        advice = "let a morphologist decide"
+    else:
+        code = "same-cell-in-two-fields"
+        message = f"one physical {names[0]} is annotated in {len(cells)} fields"
+        advice = "count it once; keep its fields in one split"
+    return Finding(
+        code,
+        severity,
+        message,
+        {"classes": names, "splits": splits},
+        file=rows[0].path,
+        advice=advice,
+        confidence=0.9,
+        annotations=tuple(str(table.ids[c]) for c in cells),
+        boxes=(table.box_of(cells[0]),),
+        others=tuple(r.path for r in rows[1:]),
+        other_boxes=tuple(table.box_of(c) for c in cells[1:]),
+    )
 
 
-def _missing_in_first(found: Survey, overlap: FieldOverlap) -> Iterator[Finding]:
-    table = found.table
+def _unmarked_in_first(table: CellTable, overlap: FieldOverlap) -> Iterator[Finding]:
+    """Yield cells marked in the second field only, though they are seen whole in the first."""
     here, there = table.cells_of(overlap.first), table.cells_of(overlap.second)
-    moved = overlap.to_first(_plain(table.box[there]))
+    moved = overlap.to_first(_without_nan(table.box[there]))
     width, height = overlap.size
-    mine = _plain(table.box[here])
+    own = _without_nan(table.box[here])
     for place, box in enumerate(moved):
         cell = there.start + place
         x, y, w, h = box.tolist()
-        whole = min(x, y, width - x - w, height - y - h) >= INSIDE and min(w, h) >= MIN_SIDE
+        side = min(w, h)
+        whole = min(x, y, width - x - w, height - y - h) >= INSIDE and side >= MIN_CELL_SIDE
         if not whole or not table.white[cell] or table.ignored[cell]:
             continue
-        if len(mine) and float(iou(mine, box[None]).max()) > 0.1:
+        if len(own) and float(iou(own, box[None]).max()) > MARKED:
             continue
-        row, other = table.rows[overlap.first], table.rows[overlap.second]
-        what = f"a {table.class_of(cell)} marked in an overlapping field has no box here"
+        name = table.class_of(cell)
         yield Finding(
-            "unmarked white cell",
+            "unmarked-white-cell",
             "warning",
-            row.path,
-            what,
-            "box it here too",
-            0.9,
-            (str(table.ids[cell]),),
-            ((x, y, w, h),),
-            (other.path,),
-            (table.box_of(cell),),
+            f"a {name} marked in an overlapping field has no box here",
+            {"found_by": "overlapping field", "class": name},
+            file=table.rows[overlap.first].path,
+            advice="box it here too",
+            confidence=0.9,
+            annotations=(str(table.ids[cell]),),
+            boxes=((x, y, w, h),),
+            others=(table.rows[overlap.second].path,),
+            other_boxes=(table.box_of(cell),),
         )

@@ -1,4 +1,4 @@
-"""Files that hold the same bytes, found by reading as few of them as possible."""
+"""Files of the same bytes, found by reading as few of them as possible."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from pathlib import Path
 from bloodfilm.core.files import sha256_of
 
 
-def copies(paths: Iterable[Path]) -> list[list[Path]]:
+def identical_files(paths: Iterable[Path]) -> list[list[Path]]:
     """Return groups of two or more files of the same bytes; only files of one size are read.
 
     Paths that name one file (links) are one file.

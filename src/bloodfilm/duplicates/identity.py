@@ -2,7 +2,7 @@
 
 Fields of one microscope that show the same glass are found by content. The same field under
 another microscope, camera or magnification is known by its patient and number; how the two
-photographs lie on each other is found by registration, and refused where it cannot be told.
+photographs lie on each other is found by registration, and refused where it is uncertain.
 """
 
 from collections import defaultdict
@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bloodfilm.audit.cell_table import PHYSICAL, Table
-from bloodfilm.audit.finding import Finding
-from bloodfilm.audit.image_statistics import Survey, survey
 from bloodfilm.core import Dataset
+from bloodfilm.core.cell_table import PHYSICAL, CellTable
+from bloodfilm.core.findings import Finding
 from bloodfilm.core.progress import NoProgress, Progress, track
-from bloodfilm.duplicates.common_content import lying_on_each_other, physical_cells, search
+from bloodfilm.duplicates.common_content import coinciding, find_common_content, physical_cells
+from bloodfilm.duplicates.fingerprints import Fingerprints, fingerprint_fields
 from bloodfilm.duplicates.overlaps import FieldOverlap
 from bloodfilm.imaging.canonical import canonical_view
 from bloodfilm.imaging.sources.image_file import open_image
@@ -31,7 +31,13 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True)
 class Reacquisition:
-    """One field in two subsets: their numbers, and how sure it is that they were put together."""
+    """One field in two subsets.
+
+    Attributes:
+        first, second: the fields' numbers in the table.
+        confidence: that they were registered rightly; 0 where they could not be.
+        reason: why they could not be registered.
+    """
 
     first: int
     second: int
@@ -40,24 +46,24 @@ class Reacquisition:
 
     @property
     def aligned(self) -> bool:
-        """Whether the two photographs could be put together."""
+        """Whether the two photographs could be registered."""
         return self.confidence > 0
 
 
 @dataclass(frozen=True, eq=False)
 class CellIdentities:
-    """What was found to be the same.
+    """Which fields show the same glass, and which boxes the same cell.
 
     Attributes:
         overlaps: pairs of fields of one subset that show common glass, numbered as in the table.
-        retaken: pairs of photographs of one field in several subsets.
+        reacquired: pairs of photographs of one field in several subsets.
         cells: (m,) the same number for boxes of one physical cell.
         notes: what was not searched, or could not be opened.
     """
 
-    table: Table
+    table: CellTable
     overlaps: list[FieldOverlap]
-    retaken: list[Reacquisition]
+    reacquired: list[Reacquisition]
     cells: NDArray[np.int64]
     notes: list[Finding] = field(default_factory=list)
 
@@ -77,7 +83,7 @@ class CellIdentities:
         rows = self.table.rows
         return {
             "format": "bloodfilm-identities",
-            "version": 1,
+            "version": 2,
             "fields": len(rows),
             "boxes": len(self.cells),
             "physical_cells": len(np.unique(self.cells)),
@@ -103,7 +109,7 @@ class CellIdentities:
                     "reason": r.reason,
                     "shared_cells": self.shared(r.first, r.second),
                 }
-                for r in self.retaken
+                for r in self.reacquired
             ],
             "cells": [[self._box(cell) for cell in group] for group in self.groups()],
             "notes": [n.to_json() for n in self.notes],
@@ -120,51 +126,56 @@ class CellIdentities:
 
 
 def identify(
-    table: Table, progress: Progress | None = None, *, thorough: bool = False, retaken: bool = True
+    table: CellTable,
+    progress: Progress | None = None,
+    *,
+    thorough: bool = False,
+    reacquired: bool = True,
 ) -> CellIdentities:
     """Find overlapping fields and photographs of one field, and which boxes are one cell.
 
     Args:
         table: of one data set; its images are opened.
-        progress: follows the fields and pairs that are looked at.
+        progress: told how far the work is.
         thorough: compare all fields at all shifts, however many there are.
-        retaken: also register photographs of one field in several subsets.
+        reacquired: also register photographs of one field in several subsets.
     """
     progress = progress or NoProgress()
-    seen = survey(table, progress)
-    common = search(seen, progress, thorough)
-    pairs = list(_retaken(seen)) if retaken else []
-    found, same = [], []
+    prints = fingerprint_fields(table, progress)
+    common = find_common_content(prints, progress, thorough)
+    pairs = list(_reacquired(prints)) if reacquired else []
+    found: list[Reacquisition] = []
+    same: list[Pair] = []
     for pair in track(pairs, progress, "registering subsets", len(pairs)):
-        one, cells = _registered(seen, *pair)
+        one, cells = _registered(table, *pair)
         found.append(one)
         same += cells
-    cells_of = physical_cells(seen, common.overlaps, same)
-    return CellIdentities(table, common.overlaps, found, cells_of, [*seen.findings, *common.notes])
+    cells_of = physical_cells(table, common.overlaps, same)
+    notes = [*prints.findings, *common.notes]
+    return CellIdentities(table, common.overlaps, found, cells_of, notes)
 
 
-def _retaken(seen: Survey) -> Iterator[Pair]:
+def _reacquired(prints: Fingerprints) -> Iterator[Pair]:
     """Yield pairs of fields of one patient and number, the first against each other subset's."""
-    taken: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
-    for number in sorted(seen.looks):
-        row = seen.table.rows[number]
+    fields: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
+    for number in sorted(prints.fields):
+        row = prints.table.rows[number]
         if row.patient is not None and row.number is not None:
-            taken[row.patient, row.number].setdefault(row.domain.name, number)
-    for of_domain in taken.values():
-        first, *others = of_domain.values()
+            fields[row.patient, row.number].setdefault(row.domain.name, number)
+    for by_domain in fields.values():
+        first, *others = by_domain.values()
         yield from ((first, other) for other in others)
 
 
-def _registered(seen: Survey, first: int, second: int) -> tuple[Reacquisition, list[Pair]]:
+def _registered(table: CellTable, first: int, second: int) -> tuple[Reacquisition, list[Pair]]:
     """Register two photographs; return how it went and which cells lie on each other."""
-    table = seen.table
     one, two = (_photograph(table.rows[n].path) for n in (first, second))
     alignment = register(one, two)
     if not alignment.aligned or alignment.matrix is None:
         return Reacquisition(first, second, 0.0, alignment.reason), []
     a, b = table.cells_of(first), table.cells_of(second)
     moved = warp_boxes(np.nan_to_num(table.box[a]), alignment.matrix)
-    same = lying_on_each_other(moved, np.nan_to_num(table.box[b]))
+    same = coinciding(moved, np.nan_to_num(table.box[b]))
     pairs = [(a.start + i, b.start + j) for i, j in same]
     return Reacquisition(first, second, alignment.confidence, alignment.reason), pairs
 
@@ -175,7 +186,7 @@ def _photograph(path: str) -> ImageCandidate:
 
 
 def with_identities(dataset: Dataset, found: CellIdentities) -> Dataset:
-    """Return a data set whose cells' ids say which physical cell each is.
+    """Return a data set whose cells' ids name the physical cell each is.
 
     The data set is the one whose table was searched. `split` keeps cells of one such id together.
     """

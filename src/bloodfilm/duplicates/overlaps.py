@@ -1,4 +1,4 @@
-"""Fields that show the same glass, found by content: any shift, upright or turned by half a turn.
+"""Fields that show the same glass, found by content: any shift, upright or turned by 180 degrees.
 
 Two steps. Every pair of small, band-passed pictures is cross-correlated at all shifts at once, and
 the best shift is scored by how unlikely it is by chance: a correlation over n independent pixels
@@ -16,11 +16,14 @@ from numpy.typing import NDArray
 
 from bloodfilm.core import Box
 from bloodfilm.core.boxes import clip
+from bloodfilm.core.progress import NoProgress, Progress, counter
 
 Grey = NDArray[np.uint8]
-Floats = NDArray[np.float32]
+"""(H, W)."""
+Small = NDArray[np.float32]
+"""(SIDE, SIDE), of unit deviation."""
+Surface = NDArray[np.float32]
 Load = Callable[[int], Grey]
-Count = Callable[[int], None]
 
 SIDE = 96
 """Pixels per side of a small picture; it is padded to twice that, so that shifts do not wrap."""
@@ -32,12 +35,12 @@ MIN_Z = 6.0
 STANDS_OUT = 1.2
 ENOUGH_PAIRS = 60
 MIN_NCC = 0.9
-SMALL, SURE_NCC = 30_000, 0.96
+SMALL_OVERLAP, SMALL_MIN_NCC = 30_000, 0.96
 """An overlap of fewer pixels than this holds few cells: it must agree better."""
 MIN_CONTRAST = 3.0  # grey levels; two empty overlaps agree whatever they show
 BLOCK = 32
-ROUGH = 4.0
-MIN_ROUGH_NCC = 0.65
+QUARTER = 4.0
+MIN_QUARTER_NCC = 0.65
 IDENTICAL_SHARE = 0.98
 ALIKE_SIDE = 24
 MIN_ALIKE = 0.93
@@ -78,7 +81,7 @@ class FieldOverlap:
         return (a, b, c, d), (e, f, g, h)
 
     def to_first(self, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Carry boxes (n, 4) of the second field into the first's pixels."""
+        """Convert boxes (n, 4) of the second field to the first's pixels."""
         moved = boxes.copy()
         if self.turned:
             moved[:, 0] = self.size[0] - boxes[:, 0] - boxes[:, 2]
@@ -93,7 +96,7 @@ class FieldOverlap:
         return replace(self, first=self.second, second=self.first, shift=shift)
 
 
-def describe(grey: Grey) -> Floats:
+def small_picture(grey: Grey) -> Small:
     """Return the small, band-passed picture (SIDE, SIDE) of unit deviation."""
     small = np.asarray(cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.float32)
     band = small - cv2.GaussianBlur(small, (0, 0), BAND)
@@ -102,20 +105,24 @@ def describe(grey: Grey) -> Floats:
 
 
 def find_overlaps(
-    small: Sequence[Floats], load: Load, rough: Load, numbers: Sequence[int], count: Count
+    small: Sequence[Small],
+    load: Load,
+    quarter: Load,
+    numbers: Sequence[int],
+    progress: Progress | None = None,
 ) -> list[FieldOverlap]:
     """Return the overlaps among fields of one size, by first, then second field.
 
     Args:
-        small: what `describe` says of each field.
-        load: gives the grey picture of a field by its number; called for few pairs.
-        rough: gives the same picture reduced to a quarter (`reduced`); called for more.
+        small: `small_picture` of each field.
+        load: returns the grey picture of a field by its number; called for few pairs.
+        quarter: returns the same picture reduced to a quarter (`reduced`); called for more.
         numbers: the fields' numbers, as long as `small`.
-        count: called with how many fields have been compared with all others.
+        progress: told how many fields have been compared with all others.
     """
     found = []
-    for one, two, turned, shift in _candidates(small, count):
-        overlap = verify(load, rough, (numbers[one], numbers[two]), turned, shift)
+    for one, two, turned, shift in _candidates(small, progress or NoProgress()):
+        overlap = verify(load, quarter, (numbers[one], numbers[two]), turned, shift)
         if overlap is not None:
             found.append(overlap)
     return sorted(_best(found), key=lambda o: (o.first, o.second))
@@ -135,13 +142,14 @@ def _best(found: list[FieldOverlap]) -> list[FieldOverlap]:
 
 
 def _candidates(
-    small: Sequence[Floats], count: Count
+    small: Sequence[Small], progress: Progress
 ) -> Iterator[tuple[int, int, bool, tuple[float, float]]]:
     """Yield (first, second, turned, shift as a share of the field) of pairs that stand out."""
     padded = (2 * SIDE, 2 * SIDE)
     spectra = np.stack([np.fft.rfft2(s, padded).astype(np.complex64) for s in small])
     weight = _weights()
     found: list[tuple[float, int, int, bool, int]] = []
+    count = counter(progress, "comparing fields", len(small))
     for one in range(len(small) - 1):
         for start in range(one + 1, len(small), BLOCK):
             block = spectra[start : start + BLOCK]
@@ -169,7 +177,7 @@ def _shifts(turned: bool) -> NDArray[np.int64]:
     return np.asarray((place + SIDE) % (2 * SIDE) - SIDE)
 
 
-def _weights() -> dict[bool, Floats]:
+def _weights() -> dict[bool, Surface]:
     """Return, per turn, 1 / sqrt(pixels that overlap) at each place; 0 where too few do."""
     weights = {}
     for turned in (False, True):
@@ -192,25 +200,25 @@ def _shift(peak: int, turned: bool) -> tuple[float, float]:
 def reduced(grey: Grey) -> Grey:
     """Return a grey picture at a quarter of its size, for the first step of checking."""
     height, width = grey.shape
-    size = max(1, round(width / ROUGH)), max(1, round(height / ROUGH))
+    size = max(1, round(width / QUARTER)), max(1, round(height / QUARTER))
     return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 def verify(
-    load: Load, rough: Load, pair: tuple[int, int], turned: bool, shift: tuple[float, float]
+    load: Load, quarter: Load, pair: tuple[int, int], turned: bool, shift: tuple[float, float]
 ) -> FieldOverlap | None:
     """Check at full size whether two fields overlap by about a shift, given as a share of a field.
 
     Returns the overlap with its shift to the pixel, `None` if they do not agree.
     """
-    x, y, ncc = _at(rough, pair, turned, shift, slack=1.5 / SIDE)
-    if ncc < MIN_ROUGH_NCC:
+    x, y, ncc = _at(quarter, pair, turned, shift, slack=1.5 / SIDE)
+    if ncc < MIN_QUARTER_NCC:
         return None
-    slack = 1.5 / min(rough(pair[0]).shape)
+    slack = 1.5 / min(quarter(pair[0]).shape)
     x, y, ncc = _at(load, pair, turned, (x, y), slack)
     share = max(0.0, 1 - abs(x)) * max(0.0, 1 - abs(y))
     height, width = load(pair[0]).shape
-    needed = SURE_NCC if share * width * height < SMALL else MIN_NCC
+    needed = SMALL_MIN_NCC if share * width * height < SMALL_OVERLAP else MIN_NCC
     if ncc < needed or share < MIN_SHARE / 2:
         return None
     moved = float(round(x * width)), float(round(y * height))
@@ -233,7 +241,7 @@ def _at(
     return dx / width, dy / height, ncc
 
 
-def _refine(a: Floats, b: Floats, shift: tuple[int, int], step: int) -> tuple[int, int, float]:
+def _refine(a: Surface, b: Surface, shift: tuple[int, int], step: int) -> tuple[int, int, float]:
     """Return the whole shift within `step` of the given one that correlates best, and how well."""
     height, width = a.shape
     best = (shift[0], shift[1], -1.0)
@@ -253,21 +261,21 @@ def _refine(a: Floats, b: Floats, shift: tuple[int, int], step: int) -> tuple[in
     return dx - step + px, dy - step + py, float(value)
 
 
-# ---- one picture twice, whoever's it is said to be ---------------------------------------------
+# ---- one picture twice, whatever the patient and the name ----------------------------------------
 
 
-def alike_pairs(small: Sequence[Floats]) -> Iterator[tuple[int, int, bool]]:
+def alike_pairs(small: Sequence[Small]) -> Iterator[tuple[int, int, bool]]:
     """Yield (first, second, turned) of whole pictures that look the same, whatever their names.
 
-    Cheap enough for thousands of fields: small pictures, compared by one matrix product a block.
+    Cheap enough for thousands of fields: small pictures, compared by one matrix product per block.
     """
     if len(small) < 2:
         return
     size = (ALIKE_SIDE, ALIKE_SIDE)
     listed = [cv2.resize(s, size, interpolation=cv2.INTER_AREA) for s in small]
-    tiny = np.stack(listed).astype(np.float32)
-    upright = _unit(tiny)
-    turned = _unit(tiny[:, ::-1, ::-1])
+    thumbnails = np.stack(listed).astype(np.float32)
+    upright = _unit(thumbnails)
+    turned = _unit(thumbnails[:, ::-1, ::-1])
     for start in range(0, len(small), 512):
         for is_turned, other in ((False, upright), (True, turned)):
             likeness = upright[start : start + 512] @ other.T
@@ -276,7 +284,7 @@ def alike_pairs(small: Sequence[Floats]) -> Iterator[tuple[int, int, bool]]:
                     yield start + row, column, is_turned
 
 
-def _unit(pictures: Floats) -> Floats:
+def _unit(pictures: Surface) -> Surface:
     flat = pictures.reshape(len(pictures), -1)
     flat = flat - flat.mean(axis=1, keepdims=True)
     return np.asarray(flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6))

@@ -1,7 +1,6 @@
 """COCO: one JSON file with images, categories and annotations, or one a split."""
 
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Unpack
@@ -12,6 +11,7 @@ from bloodfilm.core.taxonomy import current_default
 from bloodfilm.formats.native.records import origin_from_json, origin_to_json
 from bloodfilm.formats.shared.context import ReadContext, ReadOptions
 from bloodfilm.formats.shared.images import walk
+from bloodfilm.formats.shared.label_faults import LabelFault
 from bloodfilm.formats.shared.output import Losses, WriteOptions, finish, output_file, unique_names
 from bloodfilm.formats.shared.parsing import read_json, to_floats, to_int
 from bloodfilm.formats.shared.paths import relative, resolved, split_of
@@ -23,21 +23,38 @@ EXTRA = "bloodfilm"
 
 @dataclass(slots=True)
 class Record:
-    """One image of a COCO file and the annotations that belong to it."""
+    """One image of a COCO file and the annotations that belong to it.
+
+    Attributes:
+        name: `file_name`.
+        entry: its first entry in `images`.
+        annotations: of all its entries, as they stand in the file.
+        entries: how often `images` lists it.
+    """
 
     name: str
     entry: Mapping[str, Any]
     annotations: list[Mapping[str, Any]] = field(default_factory=list)
+    entries: int = 1
 
 
 @dataclass(frozen=True)
 class CocoFile:
-    """One checked COCO file: its images, grouped by file name, and category names by id."""
+    """One parsed COCO file.
+
+    Attributes:
+        path: of the file.
+        records: its images, those of one file name together.
+        categories: names by id.
+        extra: what our own writer put under `bloodfilm`.
+        faults: entries that cannot be used.
+    """
 
     path: Path
     records: tuple[Record, ...]
     categories: Mapping[int, str]
     extra: Mapping[str, Any]
+    faults: tuple[LabelFault, ...] = ()
 
 
 def recognises(path: Path) -> bool:
@@ -95,55 +112,87 @@ def ends(path: Path, size: int = 1 << 16) -> bytes:
 
 
 def load(reading: ReadContext, path: Path, content: Any = None) -> CocoFile:
-    """Read and check one COCO file; images that repeat a file name become one record."""
-    content = read_json(path) if content is None else content
+    """Read and parse one COCO file; report the entries that cannot be used."""
+    parsed = parse(path, read_json(path) if content is None else content)
+    report(reading, parsed)
+    return parsed
+
+
+def report(reading: ReadContext, parsed: CocoFile) -> None:
+    """Report what of a file cannot be used."""
+    repeated = sum(record.entries > 1 for record in parsed.records)
+    if repeated:
+        line = f"{repeated} images are listed more than once; grouped"
+        reading.note(f"{reading.short(parsed.path)}: {line}")
+    for fault in parsed.faults:
+        reading.report_fault(parsed.path, fault)
+
+
+def parse(path: Path, content: Any) -> CocoFile:
+    """Parse the content of a COCO file; what cannot be used is in its `faults`.
+
+    Raises:
+        DataError: if it has no list `images`, or `annotations` or `categories` are no lists.
+    """
     if not isinstance(content, dict) or not isinstance(content.get("images"), list):
         raise DataError(f"{path}: has no list `images`; it is not a COCO file")
     extra = content.get(EXTRA)
-    return CocoFile(
-        path,
-        tuple(_records(reading, path, content)),
-        _categories(reading, path, content),
-        extra if isinstance(extra, dict) else {},
-    )
+    faults: list[LabelFault] = []
+    records, by_id = _records(content["images"], faults)
+    for number, item in enumerate(_list(content, "annotations", path)):
+        record = by_id.get(_key(item.get("image_id"))) if isinstance(item, dict) else None
+        if record is None:
+            ident = str(item.get("id") if isinstance(item, dict) else number)
+            message, place = "belongs to no image of the file", f"annotation {ident}"
+            faults.append(LabelFault("orphan", message, place, annotation=ident))
+        else:
+            record.annotations.append(item)
+    categories = _categories(_list(content, "categories", path), faults)
+    extra = extra if isinstance(extra, dict) else {}
+    return CocoFile(path, tuple(records), categories, extra, tuple(faults))
 
 
-def _categories(reading: ReadContext, path: Path, content: dict[str, Any]) -> dict[int, str]:
+def _categories(listed: Iterable[Any], faults: list[LabelFault]) -> dict[int, str]:
     names: dict[int, str] = {}
-    for number, item in enumerate(_list(content, "categories", path)):
+    for number, item in enumerate(listed):
         ident = to_int(item.get("id")) if isinstance(item, dict) else None
         if ident is None or "name" not in item:
-            reading.report(path, f"category {number}", "has no id and name, left out")
-        elif names.setdefault(ident, str(item["name"])) != str(item["name"]):
-            what = f"is {names[ident]!r} and {str(item['name'])!r}; the first is believed"
-            reading.report(path, f"category id {ident}", what, "give each class an id of its own")
+            message = "has no id and name"
+            faults.append(LabelFault("unreadable-labels", message, f"category {number}"))
+            continue
+        name = str(item["name"])
+        if names.setdefault(ident, name) != name:
+            faults.append(
+                LabelFault(
+                    "id-and-name-differ",
+                    f"is {names[ident]!r} and {name!r}",
+                    f"category id {ident}",
+                    "; the first is used",
+                    "give each class an id of its own",
+                    data={"category": ident, "names": [names[ident], name]},
+                )
+            )
     return names
 
 
-def _records(reading: ReadContext, path: Path, content: dict[str, Any]) -> list[Record]:
+def _records(
+    entries: Iterable[Any], faults: list[LabelFault]
+) -> tuple[list[Record], dict[str, Record]]:
+    """Return the images, those of one file name as one record, and the records by image id."""
     by_name: dict[str, Record] = {}
-    by_id: dict[Any, Record] = {}
-    repeated: Counter[str] = Counter()
-    for number, item in enumerate(content["images"]):
+    by_id: dict[str, Record] = {}
+    for number, item in enumerate(entries):
         name = item.get("file_name") if isinstance(item, dict) else None
         if not isinstance(name, str) or not name:
-            reading.report(path, f"image {number}", "has no file_name, left out")
+            faults.append(LabelFault("unreadable-labels", "has no file_name", f"image {number}"))
             continue
-        repeated[name] += 1
+        if name in by_name:
+            by_name[name].entries += 1
         record = by_name.setdefault(name, Record(name, item))
         if by_id.setdefault(_key(item.get("id")), record) is not record:
-            reading.report(path, f"image id {item.get('id')}", f"used twice, again for {name}")
-    twice = sum(count > 1 for count in repeated.values())
-    if twice:
-        reading.note(f"{reading.short(path)}: {twice} images are listed more than once; grouped")
-    for number, item in enumerate(_list(content, "annotations", path)):
-        target = by_id.get(_key(item.get("image_id"))) if isinstance(item, dict) else None
-        if target is None:
-            place = f"annotation {item.get('id') if isinstance(item, dict) else number}"
-            reading.report(path, place, "belongs to no image of the file, left out")
-        else:
-            target.annotations.append(item)
-    return list(by_name.values())
+            message, place = f"used twice, again for {name}", f"image id {item.get('id')}"
+            faults.append(LabelFault("unreadable-labels", message, place, outcome=""))
+    return list(by_name.values()), by_id
 
 
 def _key(ident: Any) -> str:

@@ -1,312 +1,300 @@
-"""Mend LLD's text labels, of any width, line by line; columns a rule does not touch stay as read.
+"""Repair LLD's text labels, of any width, line by line; columns a rule does not touch stay as read.
 
 Every folder of text labels is judged by its own lines, so that a line is deleted because it is
 repeated there, not because a box was repeated elsewhere. What only pixels or the whole set can
-tell (boxes over red cells, pictures twice, patients on both sides) is carried over from the audit.
+decide (boxes over red cells, pictures twice, patients in two splits) is taken over from the audit.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from bloodfilm.audit.boxes import (
-    outside,
-    repeats_and_conflicts,
-    slivers,
-    zero_size,
-)
-from bloodfilm.audit.cell_table import Builder
-from bloodfilm.audit.finding import Finding
-from bloodfilm.audit.textlabels import TextFile, add_files, text_files
 from bloodfilm.core import LLD_SCHEMA
 from bloodfilm.core.files import copy_file, write_text
-from bloodfilm.formats import lld
-from bloodfilm.formats.lld.codes import CLASSES, is_none, text_code
-from bloodfilm.formats.lld.text import PATCH_ORDERS, PATCH_WIDTHS, folders
+from bloodfilm.core.findings import Finding
+from bloodfilm.formats.lld.codes import is_none, text_code
+from bloodfilm.formats.lld.names import parse_name
+from bloodfilm.formats.lld.raw import TextFolder
+from bloodfilm.formats.lld.raw_text import (
+    PATCH_ORDERS,
+    PATCH_WIDTHS,
+    TextLabels,
+    class_of,
+    line_number,
+)
 from bloodfilm.formats.shared.images import walk
 from bloodfilm.formats.shared.yolo_rows import normalise
-from bloodfilm.repair.lld_json import NONE, Change
+from bloodfilm.repair.changes import Change, RepairPlan
+from bloodfilm.repair.lld_json import NONE, is_same_origin, leaks_into_test
 
 CLOSE = 1.5  # pixels; text labels are rounded
-OWN_CHECKS = (zero_size, outside, slivers, repeats_and_conflicts)
-OWN_KINDS = frozenset(
+LINE_CODES = frozenset(
     {
-        *("zero size", "outside", "sliver", "exact repeat", "same cell twice", "two classes"),
-        *("stray code", "patch order", "unreadable labels"),
+        *("zero-size", "outside", "sliver", "exact-repeat", "same-cell-twice", "two-classes"),
+        *("stray-code", "patch-order", "unreadable-labels"),
     }
 )
-"""Kinds of findings that each folder of text labels is asked for itself."""
+"""Codes of findings that each folder of text labels has of its own lines."""
 
 
 @dataclass
 class TextLabelFile:
-    """One text label file being mended.
+    """One text label file under repair.
 
     Attributes:
-        file: as it was read.
+        labels: as they were read.
         lines: as they will be written; `None` for a deleted one.
         name: where it will be written, seen from its folder of text labels; `None` to drop it.
+        changes: that were made.
     """
 
-    file: TextFile
+    labels: TextLabels
     lines: list[str | None]
     name: Path | None
     changes: list[Change] = field(default_factory=list)
 
     @classmethod
-    def open(cls, file: TextFile, folder: Path) -> "TextLabelFile":
+    def open(cls, labels: TextLabels, folder: Path) -> "TextLabelFile":
         """Begin with a copy of a file's lines."""
-        return cls(file, list(file.lines), file.path.relative_to(folder))
+        return cls(labels, list(labels.lines), labels.path.relative_to(folder))
 
-    def log(self, rule: str, finding: Finding, place: str, action: str, was: object) -> None:
-        """Note a change; what stands there now is looked up."""
-        now = self.lines[_number(place)] if place.startswith("line ") else None
-        after = str(self.name) if action == "field moved" else now
-        self.changes.append(
-            Change(
-                rule,
-                str(self.file.path),
-                place,
-                action,
-                was,
-                after,
-                finding.what,
-                round(finding.sure, 3),
-            )
-        )
+    def line(self, id: str) -> str | None:
+        """Return the line of an annotation as it stands now; `None` if it is gone."""
+        number = line_number(id)
+        return None if number is None else self.lines[number - 1]
+
+    def rewrite(
+        self, finding: Finding, rule: str, id: str, action: str, change: "LineChange"
+    ) -> bool:
+        """Replace a line by what `change` makes of its words; `False` if it is gone already.
+
+        `None` from `change` deletes the line.
+        """
+        number, before = line_number(id), self.line(id)
+        if number is None or before is None:
+            return False
+        words = change(before.replace(",", " ").split())
+        after = None if words is None else " ".join(words)
+        self.lines[number - 1] = after
+        self.log(finding, rule, id, action, (before, after))
+        return True
+
+    def log(
+        self, finding: Finding, rule: str, id: str, action: str, values: tuple[object, object]
+    ) -> None:
+        """Note a change of this file."""
+        change = Change.of_finding(finding, rule, id, action, values)
+        self.changes.append(replace(change, file=str(self.labels.path)))
 
 
-def _number(place: str) -> int:
-    """Return the index of the line a finding calls `line 3`."""
-    return int(place.removeprefix("line ")) - 1
+LineChange = Callable[[list[str]], list[str] | None]
+
+# ---- rules for lines -------------------------------------------------------------------------
+
+LineRepair = Callable[[TextLabelFile, Finding, str], bool]
 
 
-# ---- one rule each ---------------------------------------------------------------------------
-
-LineMender = Callable[[TextLabelFile, Finding, str], bool]
-
-
-def _delete_last(sheet: TextLabelFile, finding: Finding, rule: str) -> bool:
-    places = finding.annotations
-    if not places or any(sheet.lines[_number(p)] is None for p in places):
+def _delete_last(file: TextLabelFile, finding: Finding, rule: str) -> bool:
+    ids = finding.annotations
+    if not ids or any(file.line(i) is None for i in ids):
         return False
-    was, sheet.lines[_number(places[-1])] = sheet.lines[_number(places[-1])], None
-    sheet.log(rule, finding, places[-1], "deleted", was)
-    return True
+    return file.rewrite(finding, rule, ids[-1], "deleted", lambda _: None)
 
 
-def _as_none(sheet: TextLabelFile, finding: Finding, rule: str) -> bool:
-    return _rewrite(sheet, finding, rule, "named none", lambda words: [str(NONE), *words[1:]])
+def _name_none(file: TextLabelFile, finding: Finding, rule: str) -> bool:
+    id = finding.annotations[0]
+    return file.rewrite(finding, rule, id, "named none", lambda words: [str(NONE), *words[1:]])
 
 
-def _outside(sheet: TextLabelFile, finding: Finding, rule: str) -> bool:
-    if finding.severity == "error":
-        return _delete_last(sheet, finding, rule)
-    width, height = sheet.file.size
+def _outside(file: TextLabelFile, finding: Finding, rule: str) -> bool:
+    """Cut a box at the image's edge; delete one whose centre lies outside."""
+    if not finding.data.get("centre_inside"):
+        return _delete_last(file, finding, rule)
+    width, height = file.labels.size
     x, y, w, h = finding.boxes[0]
     left, top = max(x, 0.0), max(y, 0.0)
     cut = left, top, min(x + w, width) - left, min(y + h, height) - top
-    numbers = [f"{v:.6f}" for v in normalise(cut, sheet.file.size)]
-    return _rewrite(sheet, finding, rule, "box cut", lambda words: [words[0], *numbers, *words[5:]])
+    numbers = [f"{v:.6f}" for v in normalise(cut, file.labels.size)]
+    (id,) = finding.annotations
+    return file.rewrite(
+        finding, rule, id, "box cut", lambda words: [words[0], *numbers, *words[5:]]
+    )
 
 
-def _codes(sheet: TextLabelFile, finding: Finding, rule: str) -> bool:
-    """Write "not applicable" for the attribute a finding names; classes are left."""
-    name = next((n for n in LLD_SCHEMA.names if f" has {n} " in f" {finding.what}"), None)
+def _stray_codes(file: TextLabelFile, finding: Finding, rule: str) -> bool:
+    """Write "not applicable" for an attribute's code; codes of classes are left."""
+    attribute = finding.data.get("attribute")
+    if attribute is None:
+        return False
 
-    def mended(words: list[str]) -> list[str]:
+    def with_unknown(words: list[str]) -> list[str]:
         first = 9 if len(words) in PATCH_WIDTHS else 5
         names = LLD_SCHEMA.names[-len(words[first:]) :]
-        at = first + names.index(str(name))
-        return [*words[:at], str(text_code(str(name), None)), *words[at + 1 :]]
+        at = first + names.index(attribute)
+        return [*words[:at], str(text_code(attribute, None)), *words[at + 1 :]]
 
-    action = f"{name} unknown"
-    return name is not None and _rewrite(sheet, finding, rule, action, mended)
+    (id,) = finding.annotations
+    return file.rewrite(finding, rule, id, f"{attribute} unknown", with_unknown)
 
 
-def _patch_order(sheet: TextLabelFile, finding: Finding, rule: str) -> bool:
+def _patch_order(file: TextLabelFile, finding: Finding, rule: str) -> bool:
     """Write a file's patches in the order of most files; one that fits no order is left."""
-    if finding.severity == "error":
+    orders = finding.data.get("orders")
+    if not orders:
         return False
-    one, other = PATCH_ORDERS
-    order = sheet.file.orders[0]
-    wanted = other if order == one else one
-    for row in sheet.file.patched:
+    read, wanted = PATCH_ORDERS[orders[0]], PATCH_ORDERS[finding.data["usual_order"]]
 
-        def swapped(words: list[str]) -> list[str]:
-            corners = [words[5 + i] for i in PATCH_ORDERS[order]]
-            patch = dict(zip(PATCH_ORDERS[wanted], corners, strict=True))
-            return [*words[:5], *(patch[i] for i in range(4)), *words[9:]]
+    def reordered(words: list[str]) -> list[str]:
+        patch = dict(zip(wanted, (words[5 + i] for i in read), strict=True))
+        return [*words[:5], *(patch[i] for i in range(4)), *words[9:]]
 
-        _rewrite(sheet, finding, rule, "patch order", swapped, row.place)
+    for row in file.labels.patched:
+        file.rewrite(finding, rule, row.place, "patch order", reordered)
     return True
 
 
-def _rewrite(
-    sheet: TextLabelFile,
-    finding: Finding,
-    rule: str,
-    action: str,
-    change: Callable[[list[str]], list[str]],
-    place: str = "",
-) -> bool:
-    """Replace a line by what `change` makes of its words; `False` if it is gone already."""
-    place = place or finding.annotations[0]
-    was = sheet.lines[_number(place)]
-    if was is None:
-        return False
-    sheet.lines[_number(place)] = " ".join(change(was.replace(",", " ").split()))
-    sheet.log(rule, finding, place, action, was)
-    return True
-
-
-LINE_REPAIRS: Mapping[str, LineMender] = {
+LINE_REPAIRS: Mapping[str, LineRepair] = {
     "exact-repeats": _delete_last,
     "same-cell": _delete_last,
     "zero-size": _delete_last,
     "outside": _outside,
-    "slivers": _as_none,
-    "stray-codes": _codes,
+    "slivers": _name_none,
+    "stray-codes": _stray_codes,
     "patch-order": _patch_order,
 }
 
 
-# ---- carried over ----------------------------------------------------------------------------
+# ---- rules for findings of the audit ---------------------------------------------------------
 
 
-def _no_nucleus(sheets: Sequence[TextLabelFile], finding: Finding, rule: str) -> bool:
-    """Name `none` what lies on the box of a finding, in every folder of text labels."""
+def _no_nucleus(files: Sequence[TextLabelFile], finding: Finding, rule: str) -> bool:
+    """Name `none` what lies on the box of a finding."""
     x, y, w, h = finding.boxes[0]
     done = False
-    for sheet in sheets:
-        if sheet.file.image != Path(finding.file):
+    for file in files:
+        if file.labels.image != Path(finding.file):
             continue
-        for row in sheet.file.rows:
+        for row in file.labels.rows:
             rx, ry, rw, rh = row.box
             near = max(abs(rx + rw / 2 - x - w / 2), abs(ry + rh / 2 - y - h / 2)) < CLOSE
-            if near and not is_none(CLASSES.get(row.class_id, "")):
-                done |= _as_none(sheet, replace(finding, annotations=(row.place,)), rule)
+            if near and not is_none(class_of(row) or ""):
+                done |= _name_none(file, replace(finding, annotations=(row.place,)), rule)
     return done
 
 
-def _identical(sheets: Sequence[TextLabelFile], finding: Finding, rule: str) -> bool:
+def _identical(files: Sequence[TextLabelFile], finding: Finding, rule: str) -> bool:
     """Drop the second of two equal pictures, if both are one patient's in one split."""
-    if finding.severity == "error" or not finding.others:
+    if not finding.others or not is_same_origin(finding):
         return False
-    doomed = [s for s in sheets if s.name and s.file.image == Path(finding.others[0])]
-    for sheet in doomed:
-        was, sheet.name = str(sheet.name), None
-        sheet.log(rule, finding, "", "field taken out", was)
+    doomed = [f for f in files if f.name and f.labels.image == Path(finding.others[0])]
+    for file in doomed:
+        before, file.name = str(file.name), None
+        file.log(finding, rule, "", "field taken out", (before, None))
     return bool(doomed)
 
 
-def _leaks(sheets: Sequence[TextLabelFile], finding: Finding, rule: str) -> bool:
+def _leaks(files: Sequence[TextLabelFile], finding: Finding, rule: str) -> bool:
     """Move a patient's files from train and val to test, in every subset."""
-    patient, done = finding.what.split(" ")[1], False
-    there = {sheet.name for sheet in sheets}
-    for sheet in sheets if "test" in finding.what else ():
-        theirs = sheet.file.image.name.split("_", 1)[0] == patient
-        if sheet.name is None or not theirs or sheet.file.split in (None, "test"):
+    patient, done = leaks_into_test(finding), False
+    there = {file.name for file in files}
+    for file in files if patient is not None else ():
+        parts = parse_name(file.labels.image.name)
+        if file.name is None or parts is None or parts.patient != patient:
             continue
-        target = sheet.name.parent.parent / "test" / sheet.name.name
+        if file.labels.split in (None, "test"):
+            continue
+        target = file.name.parent.parent / "test" / file.name.name
         if target not in there:
-            was, sheet.name, done = str(sheet.name), target, True
-            sheet.log(rule, finding, "", "field moved", was)
+            before, file.name, done = str(file.name), target, True
+            file.log(finding, rule, "", "field moved", (before, str(target)))
     return done
 
 
-CARRIERS: Mapping[str, Callable[[Sequence[TextLabelFile], Finding, str], bool]] = {
+FIELD_REPAIRS: Mapping[str, Callable[[Sequence[TextLabelFile], Finding, str], bool]] = {
     "no-nucleus": _no_nucleus,
     "identical-fields": _identical,
     "leaks": _leaks,
 }
 
 
-# ---- a subset --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class RepairPlan:
-    """What is to be mended: rules by kind of finding, how sure it must be, the audit's findings."""
-
-    rule_of: Mapping[str, str]
-    sure: float
-    findings: Sequence[Finding]
-
-    def rule(self, finding: Finding) -> str | None:
-        """Return the rule for a finding; `None` if it is to be left."""
-        rule = self.rule_of.get(finding.kind)
-        certain = finding.sure >= self.sure or finding.kind == "identical fields"
-        return rule if certain else None
+# ---- a folder --------------------------------------------------------------------------------
 
 
 @dataclass
 class TextRepairResult:
-    """What was changed in text labels, their findings that were left, and the audit's mended."""
+    """What was changed in text labels.
+
+    Attributes:
+        changes: that were made.
+        left: findings on lines that were left.
+        carried: findings of the audit that were repaired here.
+    """
 
     changes: list[Change] = field(default_factory=list)
     left: list[Finding] = field(default_factory=list)
-    carried: set[Finding] = field(default_factory=set)
+    carried: list[Finding] = field(default_factory=list)
 
 
-def repair_texts(subset: lld.Subset, out: Path, orders: RepairPlan) -> TextRepairResult:
-    """Write a mended copy of a subset's text labels; return what was done."""
+def repair_folder(
+    folder: TextFolder,
+    out: Path,
+    plan: RepairPlan,
+    line_findings: Sequence[Finding],
+    findings: Sequence[Finding],
+) -> TextRepairResult:
+    """Write a repaired copy of a folder of text labels.
+
+    Args:
+        folder: the original.
+        out: the folder to write to.
+        plan: which findings to repair.
+        line_findings: on the lines of this folder.
+        findings: of the audit.
+    """
     done = TextRepairResult()
-    for folder in folders(subset.path):
-        sheets = [TextLabelFile.open(file, folder) for file in text_files(subset, folder)]
-        done.left += _mend_own(sheets, orders)
-        for finding in orders.findings:
-            rule = orders.rule(finding)
-            if rule in CARRIERS and CARRIERS[str(rule)](sheets, finding, str(rule)):
-                done.carried.add(finding)
-        _write(sheets, folder, out / folder.relative_to(subset.path))
-        done.changes += [change for sheet in sheets for change in sheet.changes]
+    files = [TextLabelFile.open(labels, folder.path) for labels in folder.files]
+    done.left += _repair_lines(files, plan, line_findings)
+    for finding in findings:
+        rule = plan.rule(finding)
+        repair = FIELD_REPAIRS.get(rule or "")
+        if repair is not None and repair(files, finding, str(rule)):
+            done.carried.append(finding)
+    _write(files, folder.path, out)
+    done.changes += [change for file in files for change in file.changes]
     return done
 
 
-def _mend_own(sheets: Sequence[TextLabelFile], orders: RepairPlan) -> list[Finding]:
-    """Mend what the files themselves tell, and return the findings that were left."""
-    by_path = {str(sheet.file.path): sheet for sheet in sheets}
+def _repair_lines(
+    files: Sequence[TextLabelFile], plan: RepairPlan, findings: Sequence[Finding]
+) -> list[Finding]:
+    """Repair what the lines themselves show, and return the findings that were left."""
+    by_path = {str(file.labels.path): file for file in files}
+    order = {rule: place for place, rule in enumerate(LINE_REPAIRS)}
     left = []
-    places = list(LINE_REPAIRS)
-    own = sorted(
-        _own_findings(sheets),
-        key=lambda f: places.index(r) if (r := orders.rule_of.get(f.kind)) in places else -1,
-    )
-    for finding in own:
-        sheet, rule = by_path[finding.file], orders.rule(finding)
-        mender = LINE_REPAIRS.get(rule or "")
-        if mender is not None and sheet.file.readable and mender(sheet, finding, str(rule)):
+    for finding in sorted(findings, key=lambda f: order.get(plan.rule_of.get(f.code, ""), -1)):
+        file, rule = by_path[finding.file], plan.rule(finding)
+        repair = LINE_REPAIRS.get(rule or "")
+        if repair is not None and file.labels.readable and repair(file, finding, str(rule)):
             continue
-        gone = any(
-            sheet.lines[_number(p)] is None for p in finding.annotations if p.startswith("line ")
-        )
+        numbered = [i for i in finding.annotations if line_number(i) is not None]
+        gone = file.labels.readable and any(file.line(i) is None for i in numbered)
         if finding.severity != "info" and not gone:
             left.append(finding)
     return left
 
 
-def _own_findings(sheets: Sequence[TextLabelFile]) -> list[Finding]:
-    builder = Builder("text labels", LLD_SCHEMA)
-    files = [sheet.file for sheet in sheets]
-    add_files(builder, files, by_image=False)
-    table = builder.table()
-    found = [fault for file in files for fault in file.faults]
-    return found + [f for check in OWN_CHECKS for f in check(table)]
-
-
-def _write(sheets: Sequence[TextLabelFile], folder: Path, out: Path) -> None:
-    """Write the sheets; files no rule touched, and files that are no labels, byte for byte."""
-    by_path = {sheet.file.path: sheet for sheet in sheets}
+def _write(files: Sequence[TextLabelFile], folder: Path, out: Path) -> None:
+    """Write the files; those no rule touched, and those that are no labels, byte for byte."""
+    by_path = {file.labels.path: file for file in files}
     for place, names in walk(folder):
         for name in names:
             path = place / name
-            sheet = by_path.get(path)
-            if sheet is not None and sheet.name is None:
+            file = by_path.get(path)
+            if file is not None and file.name is None:
                 continue
-            target = out / (path.relative_to(folder) if sheet is None else str(sheet.name))
-            if sheet is None or not any(c.annotation for c in sheet.changes):
+            target = out / (path.relative_to(folder) if file is None else str(file.name))
+            if file is None or not any(c.annotation for c in file.changes):
                 copy_file(path, target)
             else:
-                text = "".join(f"{line}\n" for line in sheet.lines if line is not None)
+                text = "".join(f"{line}\n" for line in file.lines if line is not None)
                 write_text(target, text, sync=False)

@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodfilm import __version__
-from bloodfilm.audit.finding import KINDS, SEVERITIES, Finding, counts
+from bloodfilm.audit.codes import CODES, title_of
 from bloodfilm.core import Box
 from bloodfilm.core.errors import BloodfilmError
 from bloodfilm.core.files import open_output
+from bloodfilm.core.findings import Finding, count_by_severity
+from bloodfilm.core.issues import SEVERITIES
 from bloodfilm.imaging.sources.image_file import open_image
 from bloodfilm.report.drawing import Pixels, resized, true_size
 from bloodfilm.report.html import charts, formatting
@@ -23,7 +25,7 @@ from bloodfilm.report.html.images import ImageBudget, webp
 from bloodfilm.report.html.static_pages import render
 
 MAX_SHOWN = 200
-"""Findings of one kind listed on the page; all are in the JSON."""
+"""Findings of one code listed on the page; all are in the JSON."""
 PICTURED = 24
 BUDGET = 12_000_000
 SIDE = 190
@@ -62,19 +64,19 @@ def write_audit(
     """
     painter = _Painter(squeezes or {})
     groups = []
-    for kind, meaning in KINDS.items():
-        mine = [f for f in findings if f.kind == kind]
-        if mine:
-            worst = min(mine, key=lambda f: SEVERITIES.index(f.severity)).severity
-            rows = [painter.row(f, i < PICTURED) for i, f in enumerate(mine[:MAX_SHOWN])]
+    for code, meaning in CODES.items():
+        listed = [f for f in findings if f.code == code]
+        if listed:
+            worst = min(listed, key=lambda f: SEVERITIES.index(f.severity)).severity
+            rows = [painter.row(f, i < PICTURED) for i, f in enumerate(listed[:MAX_SHOWN])]
             groups.append(
                 {
-                    "kind": kind,
+                    "title": title_of(code),
                     "meaning": meaning,
                     "severity": worst,
-                    "count": len(mine),
+                    "count": len(listed),
                     "rows": rows,
-                    "hidden": len(mine) - len(rows),
+                    "hidden": len(listed) - len(rows),
                 }
             )
     groups.sort(key=lambda g: SEVERITIES.index(str(g["severity"])))
@@ -84,7 +86,7 @@ def write_audit(
             "name": name,
             "version": __version__,
             "when": formatting.date_and_time(datetime.now().astimezone()),
-            "counts": counts(findings),
+            "counts": count_by_severity(findings),
             "facts": dict(facts),
             "groups": groups,
         },
@@ -95,7 +97,7 @@ def write_audit(
 
 
 def write_stats(figures: Mapping[str, Any], path: Path) -> Path:
-    """Write a data set's figures (`audit.stats.statistics`) as a page with charts."""
+    """Write a data set's figures (`audit.statistics.statistics`) as a page with charts."""
     sizes = figures["size_um"] or figures["size_px"]
     unit = "µm" if figures["size_um"] else "px"
     text = render(
@@ -156,11 +158,11 @@ class _Painter:
 
     def _picture(self, finding: Finding) -> Pixels | None:
         try:
-            if finding.kind in ("identical fields", "overlapping fields"):
+            if finding.code in ("identical-fields", "overlapping-fields"):
                 return _beside([self._field(*place) for place in _places(finding)])
             if finding.boxes:
                 return _beside([self._crop(*place) for place in _places(finding)])
-            if finding.kind == "blurred":
+            if finding.code == "blurred":
                 return self._shown(finding.file, SIDE * 2)
         except (BloodfilmError, OSError, ValueError):
             return None

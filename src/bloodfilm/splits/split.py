@@ -1,8 +1,8 @@
 """Splits that do not leak: whole patients, with everything that shows the same glass.
 
-Fields are tied together by patient (over all subsets and data sets of one name), by physical cells
-where `bloodfilm data overlaps` named them, and by common content where that was searched for. What
-is tied together goes to one split.
+Fields are linked by patient (over all subsets and data sets of one name), by physical cells where
+`bloodfilm data overlaps` named them, and by common content where that was searched for. Linked
+fields go to one split.
 """
 
 import json
@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bloodfilm.audit.cell_table import Table
-from bloodfilm.audit.finding import Finding
 from bloodfilm.core import ConfigError, DataError, Dataset, Field
+from bloodfilm.core.cell_table import CellTable, FieldRow
+from bloodfilm.core.findings import Finding
 from bloodfilm.formats.parquet.index import FieldHeader, IndexFields
 from bloodfilm.formats.parquet.subset import ChosenFields, choose
 from bloodfilm.splits.grouping import Pairs, group_fields, place_of
@@ -35,8 +35,8 @@ class SplitPlan:
 
     Attributes:
         test_share, val_share: of the cells and fields, as near as whole groups allow.
-        seed: of the order in which equal groups are dealt.
-        leave_patient_out: this patient, and what is tied to it, is the test split.
+        seed: of the order in which equal groups are assigned.
+        leave_patient_out: this patient, and what is linked to it, is the test split.
         leave_domain_out: the test split is of this domain (`H/100X/C1`) only, and the others hold
             nothing of it.
         keep_test: what is in test anywhere stays in test.
@@ -139,59 +139,59 @@ def apply_split(dataset: Dataset, split: Split) -> Dataset:
             if placed.get(place := place_of(item.path)) is not None
         ]
     if not fields:
-        raise DataError(f"{dataset.source}: the split file speaks of none of its images")
+        raise DataError(f"{dataset.source}: the split file lists none of its images")
     return replace(dataset, fields=fields if isinstance(fields, ChosenFields) else tuple(fields))
 
 
 def _into(head: FieldHeader, placed: Mapping[str, str | None]) -> FieldHeader | None:
-    """Return the head of a field that is placed, in its split."""
+    """Return the header of a field that is in a split, with that split."""
     name = placed.get(place_of(head.path))
     return None if name is None else head._replace(origin=head.origin | {"split": name})
 
 
-# ---- dealing ---------------------------------------------------------------------------------
+# ---- planning --------------------------------------------------------------------------------
 
 
 def plan_split(
-    tables: Sequence[Table], plan: SplitPlan | None = None, pairs: Sequence[Pairs] = ()
+    tables: Sequence[CellTable], plan: SplitPlan | None = None, pairs: Sequence[Pairs] = ()
 ) -> Split:
-    """Deal groups of fields to train, val and test so that classes and diagnoses are spread.
+    """Assign groups of fields to train, val and test so that classes and diagnoses are spread.
 
     Raises:
         ConfigError: if there are too few groups, or what is to be left out is not there.
         DataError: if the result would leak.
     """
     plan = plan or SplitPlan()
-    rows = [(t.name, r) for t in tables for r in t.rows]
+    rows = [r for t in tables for r in t.rows]
     groups = group_fields(tables, pairs)
     weights = _weights(tables, groups)
     fixed, notes = _fixed(plan, rows, groups)
-    dealt = _deal(weights, plan, fixed)
-    splits: list[str | None] = [NAMES[dealt[g]] for g in groups.tolist()]
+    assigned = _assign(weights, plan, fixed)
+    splits: list[str | None] = [NAMES[assigned[g]] for g in groups.tolist()]
     if plan.leave_domain_out is not None:
         splits = _only_domain(plan.leave_domain_out, rows, splits, notes)
     made = Split(
-        {place_of(r.path): s for (_, r), s in zip(rows, splits, strict=True)},
-        {place_of(r.path): int(g) for (_, r), g in zip(rows, groups, strict=True)},
+        {place_of(r.path): s for r, s in zip(rows, splits, strict=True)},
+        {place_of(r.path): int(g) for r, g in zip(rows, groups, strict=True)},
         tuple(notes),
         {k: v for k, v in vars(plan).items() if v is not None} | {"content": bool(pairs)},
     )
     leaks = [f for f in check_split(made, tables, pairs) if f.severity == "error"]
     if leaks:
-        raise DataError(f"split: refused, it would leak: {leaks[0].what}")
+        raise DataError(f"split: refused, it would leak: {leaks[0].message}")
     return made
 
 
-def _weights(tables: Sequence[Table], groups: NDArray[np.int64]) -> NDArray[np.float64]:
+def _weights(tables: Sequence[CellTable], groups: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return (groups, features): how much of each class, diagnosis, domain a group holds."""
     columns: dict[tuple[str, str], int] = {("all", "fields"): 0}
     entries: list[tuple[int, NDArray[np.intp]]] = []
     count = int(groups.max(initial=-1)) + 1
     start = 0
     for table in tables:
-        mine = groups[start : start + len(table.rows)]
+        of_table = groups[start : start + len(table.rows)]
         start += len(table.rows)
-        of_cell = mine[table.field]
+        of_cell = of_table[table.field]
         for label, name in enumerate(table.names):
             column = columns.setdefault(("class", name), len(columns))
             entries.append((column, np.bincount(of_cell[table.label == label], minlength=count)))
@@ -201,7 +201,7 @@ def _weights(tables: Sequence[Table], groups: NDArray[np.int64]) -> NDArray[np.f
         ):
             for value in sorted({v for v in values if v}):
                 column = columns.setdefault((kind, value), len(columns))
-                chosen = mine[[v == value for v in values]]
+                chosen = of_table[[v == value for v in values]]
                 entries.append((column, np.bincount(chosen, minlength=count)))
     weights = np.zeros((count, len(columns)))
     weights[:, 0] = np.bincount(groups, minlength=count)
@@ -211,40 +211,41 @@ def _weights(tables: Sequence[Table], groups: NDArray[np.int64]) -> NDArray[np.f
 
 
 def _fixed(
-    plan: SplitPlan, rows: Sequence[tuple[str, Any]], groups: NDArray[np.int64]
+    plan: SplitPlan, rows: Sequence[FieldRow], groups: NDArray[np.int64]
 ) -> tuple[dict[int, int], list[str]]:
-    """Return the groups whose split is settled beforehand, and notes."""
+    """Return the groups whose split is fixed beforehand, and notes."""
     fixed: dict[int, int] = {}
     notes: list[str] = []
     listed = list(zip(rows, groups.tolist(), strict=True))
     if plan.leave_patient_out is not None:
-        held = {g for (_, r), g in listed if r.patient == plan.leave_patient_out}
+        held = {g for r, g in listed if r.patient == plan.leave_patient_out}
         if not held:
-            known = sorted({r.patient for _, r in rows if r.patient})
+            known = sorted({r.patient for r in rows if r.patient})
             raise ConfigError(
                 f"split: no patient {plan.leave_patient_out!r}; there are {', '.join(known)}"
             )
         fixed = dict.fromkeys(held, 2)
-        others = {r.patient for (_, r), g in listed if g in held} - {plan.leave_patient_out, None}
+        others = {r.patient for r, g in listed if g in held and r.patient}
+        others -= {plan.leave_patient_out}
         if others:
-            notes.append(f"tied to it by common glass: patients {', '.join(sorted(others))}")
+            notes.append(f"linked to it by common glass: patients {', '.join(sorted(others))}")
         return fixed, notes
     if plan.keep_test:
-        fixed = {g: 2 for (_, r), g in listed if r.split == "test"}
+        fixed = {g: 2 for r, g in listed if r.split == "test"}
         if fixed:
             notes.append(f"{len(fixed)} groups are in test somewhere, so they are test everywhere")
-    lacking = sum(r.patient is None for _, r in rows)
+    lacking = sum(r.patient is None for r in rows)
     if lacking:
-        notes.append(f"{lacking} fields name no patient: only their content ties them together")
+        notes.append(f"{lacking} fields name no patient: only their content links them")
     return fixed, notes
 
 
-def _deal(
+def _assign(
     weights: NDArray[np.float64], plan: SplitPlan, fixed: Mapping[int, int]
 ) -> NDArray[np.int64]:
     """Return each group's split, 0 train, 1 val, 2 test.
 
-    Large groups first; each goes where it brings the splits nearest to their shares of every
+    Large groups first; each is assigned where it brings the splits nearest to their shares of every
     class, diagnosis and domain (Sechidis et al., ECML 2011, for groups instead of examples).
     """
     count = len(weights)
@@ -259,50 +260,50 @@ def _deal(
     total = np.maximum(weights.sum(axis=0), 1e-9)
     relative = weights / total
     have = np.zeros((3, weights.shape[1]))
-    dealt = np.full(count, -1, dtype=np.int64)
+    assigned = np.full(count, -1, dtype=np.int64)
     for group, split in fixed.items():
-        dealt[group] = split
+        assigned[group] = split
         have[split] += relative[group]
-    luck = np.random.default_rng([plan.seed, 8]).random(count)
-    for group in np.lexsort((luck, -relative.max(axis=1))).tolist():
-        if dealt[group] < 0:
+    tie_breaker = np.random.default_rng([plan.seed, 8]).random(count)
+    for group in np.lexsort((tie_breaker, -relative.max(axis=1))).tolist():
+        if assigned[group] < 0:
             before = ((have - shares[:, None]) ** 2).sum(axis=1)
             after = ((have + relative[group] - shares[:, None]) ** 2).sum(axis=1)
             after[shares <= 0] = np.inf
-            dealt[group] = int(np.argmin(after - before))
-            have[dealt[group]] += relative[group]
+            assigned[group] = int(np.argmin(after - before))
+            have[assigned[group]] += relative[group]
     for split in (*wanted, 0):
-        if not (dealt == split).any():
-            _give(dealt, relative, fixed, split)
-    return dealt
+        if not (assigned == split).any():
+            _give(assigned, relative, fixed, split)
+    return assigned
 
 
 def _give(
-    dealt: NDArray[np.int64],
+    assigned: NDArray[np.int64],
     relative: NDArray[np.float64],
     fixed: Mapping[int, int],
     split: int,
 ) -> None:
     """Move the smallest free group of the fullest split to one that has none."""
-    free = [g for g in range(len(dealt)) if g not in fixed]
-    most = Counter(dealt[free].tolist()).most_common(1)[0][0]
-    donors = [g for g in free if dealt[g] == most]
-    dealt[min(donors, key=lambda g: float(relative[g].sum()))] = split
+    free = [g for g in range(len(assigned)) if g not in fixed]
+    most = Counter(assigned[free].tolist()).most_common(1)[0][0]
+    donors = [g for g in free if assigned[g] == most]
+    assigned[min(donors, key=lambda g: float(relative[g].sum()))] = split
 
 
 def _only_domain(
     domain: str,
-    rows: Sequence[tuple[str, Any]],
+    rows: Sequence[FieldRow],
     splits: list[str | None],
     notes: list[str],
 ) -> list[str | None]:
     """Keep test fields of a domain and the other splits' fields of other domains."""
-    known = sorted({r.domain.name for _, r in rows})
+    known = sorted({r.domain.name for r in rows})
     if domain not in known:
         raise ConfigError(f"split: no domain {domain!r}; there are {', '.join(known)}")
     kept = [
         s if (r.domain.name == domain) == (s == "test") else None
-        for (_, r), s in zip(rows, splits, strict=True)
+        for r, s in zip(rows, splits, strict=True)
     ]
     if "test" not in kept or "train" not in kept:
         raise ConfigError(f"split: nothing is left to test on {domain}, or to train without it")
@@ -314,11 +315,11 @@ def _only_domain(
     return kept
 
 
-# ---- proof -----------------------------------------------------------------------------------
+# ---- checks ----------------------------------------------------------------------------------
 
 
 def check_split(
-    split: Split, tables: Sequence[Table], pairs: Sequence[Pairs] = ()
+    split: Split, tables: Sequence[CellTable], pairs: Sequence[Pairs] = ()
 ) -> list[Finding]:
     """Return what is wrong with a split; none of it with severity `error` if it does not leak."""
     found: list[Finding] = []
@@ -328,31 +329,48 @@ def check_split(
         for row in table.rows:
             path = place_of(row.path)
             if path not in placed:
-                what = "the split does not speak of this field"
-                found.append(Finding("not checked", "warning", row.path, what, "split anew"))
+                message = "the split does not list this field"
+                found.append(
+                    Finding("not-checked", "warning", message, file=row.path, advice="split anew")
+                )
             elif placed[path] and row.patient is not None:
                 patients[f"{table.name}/{row.patient}"].setdefault(str(placed[path]), row.path)
-        found += _tied(table, linked, placed)
+        found += _linked_apart(table, linked, placed)
     for patient, where in sorted(patients.items()):
         if len(where) > 1:
-            what = f"patient {patient} is in {' and '.join(sorted(where))}"
-            files = [where[s] for s in sorted(where)]
+            splits = sorted(where)
+            files = [where[s] for s in splits]
             found.append(
                 Finding(
-                    "patient leak", "error", files[0], what, "split anew", others=tuple(files[1:])
+                    "patient-leak",
+                    "error",
+                    f"patient {patient} is in {' and '.join(splits)}",
+                    {"patient": patient, "splits": splits},
+                    file=files[0],
+                    advice="split anew",
+                    others=tuple(files[1:]),
                 )
             )
     return found
 
 
-def _tied(
-    table: Table, linked: Iterable[tuple[int, int]], placed: Mapping[str, str | None]
+def _linked_apart(
+    table: CellTable, linked: Iterable[tuple[int, int]], placed: Mapping[str, str | None]
 ) -> list[Finding]:
     found = []
     for one, two in linked:
         a, b = table.rows[one].path, table.rows[two].path
         here, there = placed.get(place_of(a)), placed.get(place_of(b))
         if here and there and here != there:
-            what = f"two fields that show the same glass are in {here} and {there}"
-            found.append(Finding("overlapping fields", "error", a, what, "split anew", others=(b,)))
+            found.append(
+                Finding(
+                    "overlapping-fields",
+                    "error",
+                    f"two fields that show the same glass are in {here} and {there}",
+                    {"splits": [here, there]},
+                    file=a,
+                    advice="split anew",
+                    others=(b,),
+                )
+            )
     return found

@@ -8,13 +8,14 @@ from typing import Any
 from bloodfilm import __version__
 from bloodfilm.audit import Finding, Options, open_source
 from bloodfilm.audit import audit as run_checks
-from bloodfilm.audit.cell_table import Table
-from bloodfilm.audit.finding import Severity, counts
 from bloodfilm.audit.statistics import statistics
+from bloodfilm.core.cell_table import CellTable
+from bloodfilm.core.findings import count_by_severity
+from bloodfilm.core.issues import Severity
 from bloodfilm.core.progress import Progress
 from bloodfilm.workflows.outputs import refuse_inputs, write_json_output
 
-FORMAT, VERSION = "bloodfilm-audit", 1
+FORMAT, VERSION = "bloodfilm-audit", 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,7 @@ class AuditReport:
     """
 
     roots: Sequence[Path]
-    tables: Sequence[Table]
+    tables: Sequence[CellTable]
     findings: Sequence[Finding]
 
     @property
@@ -66,7 +67,7 @@ class AuditReport:
     @property
     def counts(self) -> Mapping[Severity, int]:
         """Return the number of findings by severity."""
-        return counts(self.findings)
+        return count_by_severity(self.findings)
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as plain data."""
@@ -136,6 +137,6 @@ def count_dataset(job: StatisticsJob) -> dict[str, Any]:
     return figures
 
 
-def images_of(tables: Iterable[Table]) -> Iterator[Path]:
+def images_of(tables: Iterable[CellTable]) -> Iterator[Path]:
     """Yield the images of tables."""
     return (Path(row.path) for table in tables for row in table.rows)

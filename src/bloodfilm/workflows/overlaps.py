@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from bloodfilm.audit.cell_table import table_of
 from bloodfilm.core.progress import Progress
 from bloodfilm.duplicates.identity import CellIdentities, identify, with_identities
 from bloodfilm.formats import open_dataset, save_dataset
+from bloodfilm.formats.parquet.columns import table_of
 from bloodfilm.workflows.outputs import refuse_inputs, require_extra, write_json_output
 from bloodfilm.workflows.split import is_index
 
@@ -39,7 +39,7 @@ def find_overlaps(job: OverlapsJob, progress: Progress | None = None) -> CellIde
     refuse_inputs((job.json, job.dataset), [job.root])
     opened = open_dataset(job.root, job.format)
     refuse_inputs((job.json, job.dataset), (item.path for item in opened))
-    found = identify(table_of(opened), progress, thorough=job.thorough, retaken=job.subsets)
+    found = identify(table_of(opened), progress, thorough=job.thorough, reacquired=job.subsets)
     if job.json is not None:
         write_json_output(job.json, found.to_json())
     if job.dataset is not None:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bloodfilm.audit import Options, audit, open_source
+from bloodfilm.audit.lld_labels import line_findings
 from bloodfilm.core.progress import Progress
-from bloodfilm.repair.apply import RepairResult, fix_labels, refuse
+from bloodfilm.repair import RepairResult, check_request, repair_labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +18,7 @@ class RepairJob:
         root: a data set in LLD's layout; never changed.
         out: a new folder for the copy.
         off: rules not to apply.
-        min_confidence: findings less sure than this are left, [0, 1].
+        min_confidence: findings of less are left, [0, 1].
         pixels: whether images are opened, too.
         link_images: whether the image folders are linked into the copy.
     """
@@ -33,8 +34,14 @@ class RepairJob:
 def repair(job: RepairJob, progress: Progress | None = None) -> RepairResult:
     """Audit a data set and write a copy of its labels with what can be repaired repaired."""
     source = open_source(job.root)
-    refuse(source, job.root, job.out, job.off)
+    labels = check_request(source.labels, job.root, job.out, job.off)
     findings = audit(source, Options(pixels=job.pixels), progress)
-    return fix_labels(
-        source, findings, job.root, job.out, job.off, job.min_confidence, job.link_images
+    return repair_labels(
+        labels,
+        findings,
+        job.out,
+        line_findings=line_findings(labels),
+        off=job.off,
+        min_confidence=job.min_confidence,
+        link_images=job.link_images,
     )

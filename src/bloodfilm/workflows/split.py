@@ -6,8 +6,8 @@ from itertools import chain
 from pathlib import Path
 
 from bloodfilm.audit import open_source
-from bloodfilm.audit.run_checks import same_glass
 from bloodfilm.core.progress import Progress
+from bloodfilm.duplicates.common_content import overlapping_fields
 from bloodfilm.formats import open_dataset, save_dataset
 from bloodfilm.splits.split import Split, SplitPlan, apply_split, plan_split
 from bloodfilm.workflows.audit import images_of
@@ -50,7 +50,7 @@ def split(job: SplitJob, progress: Progress | None = None) -> SplitResult:
     refuse_inputs((job.out, job.dataset), job.roots)
     tables = [open_source(root, job.format).table for root in job.roots]
     refuse_inputs((job.out, job.dataset), images_of(tables))
-    pairs = [same_glass(t, progress) for t in tables] if job.content else []
+    pairs = [overlapping_fields(t, progress) for t in tables] if job.content else []
     made = plan_split(tables, job.plan, pairs)
     write_json_output(job.out, made.to_json(job.out.parent))
     if job.dataset is None:

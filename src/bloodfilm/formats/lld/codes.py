@@ -1,6 +1,7 @@
-"""LLD's numbers in words: class ids and attribute codes, as JSON and text labels write them."""
+"""LLD's class ids and attribute codes, as JSON and text labels write them."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from bloodfilm.core import LLD_SCHEMA
@@ -42,8 +43,20 @@ NOT_APPLICABLE_JSON = 4
 NOT_APPLICABLE_TEXT = 2
 UNKNOWN_SIZE_TEXT = 4  # 2 would read as large
 
-Decoded = tuple[dict[str, str], list[str]]
-"""Attributes that are known, and what was wrong with the others."""
+
+@dataclass(frozen=True, slots=True)
+class StrayCode:
+    """A code that stands for no value of an attribute."""
+
+    attribute: str
+    code: Any
+
+    def __str__(self) -> str:
+        return f"{self.attribute} has code {self.code!r}"
+
+
+Decoded = tuple[dict[str, str], list[StrayCode]]
+"""Attributes that are known, and the codes of the others."""
 
 
 def is_none(name: str) -> bool:
@@ -61,7 +74,7 @@ def attributes_from_json(annotation: Mapping[str, Any], none: bool) -> Decoded:
 
 
 def attributes_from_text(columns: Sequence[float], none: bool) -> Decoded:
-    """Decode seven columns, or six (cell size dropped); 2 is "not applicable".
+    """Decode seven columns, or six (without cell size); 2 is "not applicable".
 
     For the three-valued cell size, 2 is a level unless the class is `none`.
     """
@@ -71,7 +84,7 @@ def attributes_from_text(columns: Sequence[float], none: bool) -> Decoded:
 
 
 def not_applicable_text(name: str) -> set[int]:
-    """Return the codes that say nothing of an attribute in text labels."""
+    """Return the codes of text labels that leave an attribute unknown."""
     size = {UNKNOWN_SIZE_TEXT} if name == "cell_size" else set()
     return {NOT_APPLICABLE_TEXT} | size
 
@@ -80,7 +93,7 @@ def _decode(
     codes: Mapping[str, Any], not_applicable: Callable[[str], set[int]], none: bool
 ) -> Decoded:
     known: dict[str, str] = {}
-    faults: list[str] = []
+    stray: list[StrayCode] = []
     for name, raw in codes.items():
         if raw is None:
             continue
@@ -90,10 +103,10 @@ def _decode(
         if code in not_applicable(name) and (none or not level):
             continue
         if code is None or not level:
-            faults.append(f"{name} has code {raw!r}; taken as unknown")
+            stray.append(StrayCode(name, raw))
         else:
             known[name] = values[code]
-    return known, faults
+    return known, stray
 
 
 def json_code(name: str, value: str | None) -> int:

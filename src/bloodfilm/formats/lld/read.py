@@ -1,48 +1,27 @@
-"""LLD / LeukemiaAttri: 14 classes and seven attributes, as JSON or as four kinds of text labels."""
+"""Read LLD / LeukemiaAttri: 14 classes and seven attributes, as JSON or as text labels."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
-from bloodfilm.core import Cell, DataError, Dataset, Domain, Field, Region
+from bloodfilm.core import Box, Cell, DataError, Dataset, Field, Region
 from bloodfilm.formats import coco
-from bloodfilm.formats.lld import text, zipped
-from bloodfilm.formats.lld.codes import CLASSES, attributes_from_json, is_none
-from bloodfilm.formats.lld.names import parse_name, parse_subset
-from bloodfilm.formats.lld.write import write
+from bloodfilm.formats.lld import layout, raw_json, raw_text
+from bloodfilm.formats.lld.codes import CLASSES, StrayCode
+from bloodfilm.formats.lld.layout import Subset, subsets
+from bloodfilm.formats.lld.names import parse_name
 from bloodfilm.formats.shared.context import ReadContext, ReadOptions
-from bloodfilm.formats.shared.images import ImageIndex, is_image, walk
-from bloodfilm.formats.shared.parsing import read_json, to_floats, to_int
+from bloodfilm.formats.shared.images import ImageIndex, is_image
+from bloodfilm.formats.shared.parsing import read_json, to_floats
 from bloodfilm.formats.shared.paths import split_of
-
-__all__ = ["json_labels", "read", "recognises", "subsets", "write"]
+from bloodfilm.formats.shared.yolo_rows import Row
 
 LICENCE = "CC BY-NC-SA 4.0, as users of the set state it"
-JSON_FOLDERS = frozenset({"json_labels", "wbc_detection"})
 COMPLETE = "complete_boxes.json"
 _CODED = re.compile(rb'"(nuclear_shape|cytoplasm)"\s*:\s*\d')
-MAX_DEPTH = 4  # the root may be nested twice, with a folder of its own above
-
-
-@dataclass(frozen=True)
-class Subset:
-    """One acquisition: its folder, what its name says, and its label folders in lower case."""
-
-    path: Path
-    domain: Domain
-
-    def folders(self, *names: str) -> list[Path]:
-        """Return the sub-folders of these names, whatever their case."""
-        inside = sorted(p for p in self.path.iterdir() if p.is_dir())
-        return [p for p in inside if p.name.lower() in names]
-
-    @cached_property
-    def index(self) -> ImageIndex:
-        """Its own images: other subsets have others under the same names."""
-        return ImageIndex(self.path)
 
 
 def recognises(path: Path) -> bool:
@@ -73,7 +52,7 @@ def read(path: Path, *, labels: str | None = None, **options: Unpack[ReadOptions
         raise DataError(f"{path}: does not exist; name LLD's folder")
     reading = ReadContext(path, **options)
     if path.is_file():
-        fields = list(_from_json(reading, _subset_above(path), path))
+        fields = list(_from_json(reading, layout.subset_above(path), path))
     elif labels == "complete":
         fields = list(_complete(reading))
     else:
@@ -81,36 +60,15 @@ def read(path: Path, *, labels: str | None = None, **options: Unpack[ReadOptions
     return reading.dataset("LLD", fields, licence=LICENCE)
 
 
-def subsets(root: Path) -> list[Subset]:
-    """Return the subsets at or below a folder; `DataError` if there are none."""
-    found = []
-    for folder, _ in walk(root):
-        depth = len(folder.relative_to(root).parts)
-        domain = parse_subset(folder.name)
-        if domain is not None and depth <= MAX_DEPTH:
-            found.append(Subset(folder, domain))
-    if not found and any(p.name.lower() in JSON_FOLDERS | {"txt_labels"} for p in root.iterdir()):
-        found = [Subset(root, Domain())]
-    if not found:
-        raise DataError(f"{root}: no subset folder such as H_40X_C2; name the folder that holds it")
-    return found
-
-
-def _subset_above(file: Path) -> Subset:
-    """Return the subset a label file lies in; its own folder where none is named as one."""
-    named = ((p, parse_subset(p.name)) for p in file.absolute().parents)
-    return next((Subset(p, d) for p, d in named if d is not None), Subset(file.parent, Domain()))
-
-
 def _read_subset(reading: ReadContext, subset: Subset, labels: str | None) -> Iterator[Field]:
 
-    def twin(file: Path, other: Path) -> None:
-        what = f"labels of this name are in {other.parent.name}/ too, which are taken"
-        reading.report(file, "", what, "keep one of them")
+    def report_duplicate(file: Path, other: Path) -> None:
+        reading.report_fault(file, layout.duplicate_labels(other))
 
-    files = list(json_labels(subset, twin)) if labels in (None, "json") else []
-    texts = text.folders(subset.path) if labels != "json" and not files else []
-    if labels not in (None, "json"):
+    wants_json = labels in (None, "json")
+    files = list(layout.json_files(subset, report_duplicate)) if wants_json else []
+    texts = subset.text_folders() if labels != "json" and not files else []
+    if not wants_json:
         texts = [p for p in texts if p.name.lower() == str(labels).lower()]
     if not files and not texts:
         reading.report(subset.path, "", f"no {labels or 'json or text'} labels, left out")
@@ -118,7 +76,7 @@ def _read_subset(reading: ReadContext, subset: Subset, labels: str | None) -> It
     fields = (
         [f for file, content in files for f in _from_json(reading, subset, file, content)]
         if files
-        else list(_from_text(reading, subset, text.richest(texts)))
+        else list(_from_text(reading, subset, layout.most_columns(texts)))
     )
     yield from fields
     yield from _unlabelled(reading, subset, fields)
@@ -135,7 +93,7 @@ def make_field(
     cells: tuple[Cell, ...],
     region: Region,
 ) -> Field:
-    """Return a field with what its file name and its subset say."""
+    """Return a field with what its file name and its subset state."""
     parts = parse_name(image.name)
     domain = subset.domain
     if parts is not None and domain.magnification is None:
@@ -146,28 +104,18 @@ def make_field(
     return Field(image, width, height, cells, region, domain, patient, split, diagnosis, meta)
 
 
-def _images(subset: Subset, split: str | None) -> list[Path]:
-    """Return the image folders of a split: `Images/train`, `images/train`."""
-    return [
-        p
-        for base in subset.folders("images")
-        for p in sorted(base.iterdir())
-        if p.is_dir() and (split is None or split_of(p.name) == split)
-    ]
-
-
 def _find(reading: ReadContext, subset: Subset, split: str | None, name: str) -> Path:
-    folders = [reading.images] if reading.images else _images(subset, split)
-    for folder in folders:
-        if (folder / name).is_file():
-            return folder / name
-    near = subset.path / "Images" / (split or "") / name
-    index = reading.index if reading.images else subset.index
-    return index.find(name, near=near) or _alike(reading, index, name) or near
+    if reading.images is None:
+        found, index = subset.find_image(name, split), subset.index
+    else:
+        given, index = reading.images / name, reading.index
+        place = subset.image_place(name, split)
+        found = given if given.is_file() else index.find(name, near=place) or place
+    return found if found.is_file() else _alike(reading, index, name) or found
 
 
 def _alike(reading: ReadContext, index: ImageIndex, name: str) -> Path | None:
-    """Return the image whose name differs by stray characters only, and say so."""
+    """Return the image whose name differs by stray characters only, and note it."""
     found = index.find_alike(name)
     if found is not None:
         reading.note(f"{reading.short(found)}: taken for {name!r}: stray characters apart the same")
@@ -175,9 +123,9 @@ def _alike(reading: ReadContext, index: ImageIndex, name: str) -> Path | None:
 
 
 def _unlabelled(reading: ReadContext, subset: Subset, fields: list[Field]) -> Iterator[Field]:
-    """Yield the images of a subset that no label speaks of, as fields of which nothing is known."""
+    """Yield the images of a subset that no label refers to, as fields of which nothing is known."""
     labelled = {field.path for field in fields}
-    for folder in _images(subset, None):
+    for folder in subset.image_folders(None):
         for image in sorted(folder.iterdir()):
             if image not in labelled and is_image(image) and parse_name(image.name):
                 reading.report(image, "", "image without labels; kept as not annotated")
@@ -188,78 +136,55 @@ def _unlabelled(reading: ReadContext, subset: Subset, fields: list[Field]) -> It
 # ---- JSON ------------------------------------------------------------------------------------
 
 
-def json_labels(subset: Subset, twin: Callable[[Path, Path], None]) -> Iterator[tuple[Path, Any]]:
-    """Yield (file, content or `None` if not read yet) of a subset's JSON labels.
-
-    Where two of its folders hold labels of one name, the first is taken, and `twin` is told.
-    """
-    found: dict[str, Path] = {}
-    for folder in subset.folders(*JSON_FOLDERS):
-        for file in sorted(folder.glob("*.json")):
-            if file.name.startswith("."):
-                continue
-            other = found.setdefault(file.stem.lower(), file)
-            if other is file:
-                yield file, None
-            else:
-                twin(file, other)
-    archive = subset.path / zipped.NAME
-    if archive.is_file() and not found:
-        yield from zipped.zipped_labels(archive)
-
-
 def _from_json(
     reading: ReadContext, subset: Subset, file: Path, content: Any = None
 ) -> Iterator[Field]:
-    loaded = coco.load(reading, file, content)
-    split = coco.split_of_file(file)
-    names = _class_names(reading, loaded)
-    for record in loaded.records:
-        image = _find(reading, subset, split, record.name)
+    labels = raw_json.parse(subset, file, content)
+    parsed = labels.coco
+    coco.report(reading, parsed)
+    _note_renamed_classes(reading, parsed)
+    for record in parsed.records:
+        image = _find(reading, subset, labels.split, record.name)
         size = coco.size_of(reading, record, image)
         cells = []
-        for annotation in record.annotations:
-            box = coco.box_of(reading, file, annotation, size)
+        for annotation in labels.annotations(record):
+            box = coco.box_of(reading, file, annotation.entry, size)
             if box is not None:
-                cells.append(_json_cell(reading, file, annotation, names, box))
-        field = make_field(image, subset, split, size, tuple(cells), Region.everything())
-        yield coco.with_extra(reading, loaded, record, field)
+                cells.append(_json_cell(reading, file, annotation, box))
+        field = make_field(image, subset, labels.split, size, tuple(cells), Region.everything())
+        yield coco.with_extra(reading, parsed, record, field)
 
 
-def _class_names(reading: ReadContext, loaded: coco.CocoFile) -> Mapping[int, str]:
-    """Return class names by id, the file's own before LLD's, and note where they differ."""
-    for ident, name in loaded.categories.items():
+def _note_renamed_classes(reading: ReadContext, parsed: coco.CocoFile) -> None:
+    for ident, name in parsed.categories.items():
         usual = CLASSES.get(ident)
         if usual is not None and reading.meaning(name) != reading.meaning(usual):
             reading.note(
-                f"{reading.short(loaded.path)}: category {ident} is {name!r} here, {usual!r} in "
+                f"{reading.short(parsed.path)}: category {ident} is {name!r} here, {usual!r} in "
                 "LLD's list; the name is believed"
             )
-    return dict(CLASSES) | dict(loaded.categories)
 
 
 def _json_cell(
-    reading: ReadContext,
-    file: Path,
-    annotation: Mapping[str, Any],
-    names: Mapping[int, str],
-    box: tuple[float, float, float, float],
+    reading: ReadContext, file: Path, annotation: raw_json.RawAnnotation, box: Box
 ) -> Cell:
-    place = f"annotation {annotation.get('id', '?')}"
-    ident = to_int(annotation.get("category_id"))
-    by_id = names.get(-1 if ident is None else ident)
-    name = annotation.get("category_name") or by_id
+    place, name, by_id = annotation.place, annotation.name, annotation.class_by_id
     if name is None:
-        reading.report(file, place, f"class {annotation.get('category_id')!r} has no name; unnamed")
+        reading.report(file, place, f"class {annotation.class_id!r} has no name; unnamed")
         name = "unnamed"
-    if by_id is not None and reading.meaning(str(name)) != reading.meaning(by_id):
-        reading.report(file, place, f"class {ident} is {by_id!r}, but is named {name!r}: believed")
-    attributes, faults = attributes_from_json(annotation, none=is_none(str(name)))
-    for fault in faults:
-        reading.report(file, place, fault)
-    label, ignore = reading.label(str(name))
-    ignore = ignore or bool(annotation.get("ignore"))
-    return Cell(box, label, attributes, ignore, coco.identity(annotation))
+    if by_id is not None and reading.meaning(name) != reading.meaning(by_id):
+        what = f"class {annotation.class_id} is {by_id!r}, but is named {name!r}: believed"
+        reading.report(file, place, what)
+    _report_stray(reading, file, place, annotation.stray_codes)
+    label, ignore = reading.label(name)
+    ignore = ignore or bool(annotation.entry.get("ignore"))
+    identity = coco.identity(annotation.entry)
+    return Cell(box, label, annotation.attributes, ignore, identity)
+
+
+def _report_stray(reading: ReadContext, file: Path, place: str, stray: Sequence[StrayCode]) -> None:
+    for code in stray:
+        reading.report(file, place, f"{code}; taken as unknown")
 
 
 def _complete(reading: ReadContext) -> Iterator[Field]:
@@ -290,25 +215,89 @@ def _complete(reading: ReadContext) -> Iterator[Field]:
 
 
 def _from_text(reading: ReadContext, subset: Subset, labels: Path) -> Iterator[Field]:
-    found: list[tuple[Path, str | None, text.TextLabels]] = []
-    for folder, names in walk(labels):
-        split = split_of(folder.name)
-        for name in names:
-            if not name.endswith(".txt") or name == "classes.txt":
-                continue
-            image = _find(reading, subset, split, f"{Path(name).stem}.png")
-            if not image.is_file() and reading.missing == "drop":
-                reading.report(folder / name, "", "labels without an image, left out")
-                continue
-            size = (reading.size(image) if image.is_file() else None) or text.USUAL_SIZE
-            parsed = text.read_labels(reading, folder / name, size)
-            if parsed is not None:
-                found.append((image, split, parsed))
-    usual = text.usual_order(reading, labels, [parsed for _, _, parsed in found])
-    regions = [parsed.region(usual) for _, _, parsed in found]
-    sparse = {s for (_, s, _), r in zip(found, regions, strict=True) if not r.is_everything}
-    for (image, split, parsed), region in zip(found, regions, strict=True):
-        # Where only patches are marked, an empty file does not say where its patch is.
-        unknown = split in sparse and not parsed.rows
+    found: list[tuple[raw_text.TextLabels, tuple[Cell, ...]]] = []
+    for path, split in layout.text_files(labels):
+        image = _find(reading, subset, split, f"{path.stem}.png")
+        if not image.is_file() and reading.missing == "drop":
+            reading.report(path, "", "labels without an image, left out")
+            continue
+        size = reading.size(image) if image.is_file() else None
+        parsed = raw_text.parse(subset, split, path, image, size)
+        cells = _text_cells(reading, parsed)
+        if cells is not None:
+            found.append((parsed, cells))
+    files = [parsed for parsed, _ in found]
+    usual, _ = raw_text.usual_order(files)
+    _note_orders(reading, labels, files, usual)
+    regions = [_region_of(parsed, usual) for parsed in files]
+    pairs = list(zip(files, regions, strict=True))
+    sparse = {parsed.split for parsed, region in pairs if not region.is_everything}
+    for (parsed, cells), region in zip(found, regions, strict=True):
+        # Where only patches are marked, an empty file does not state where its patch is.
+        unknown = parsed.split in sparse and not parsed.rows
         known = Region.nothing() if unknown else region
-        yield make_field(image, subset, split, parsed.size, parsed.cells, known)
+        yield make_field(parsed.image, subset, parsed.split, parsed.size, cells, known)
+
+
+def _text_cells(reading: ReadContext, parsed: raw_text.TextLabels) -> tuple[Cell, ...] | None:
+    """Return the cells that have a usable box; `None` (reported) if the file cannot be used."""
+    for fault in parsed.faults:
+        reading.report_fault(parsed.path, fault)
+    if not parsed.readable:
+        return None
+    cells = tuple(c for row in parsed.rows if (c := _text_cell(reading, parsed, row)))
+    if not parsed.orders:
+        what = "box centres lie outside the patch whichever way its columns are read; file left out"
+        reading.report(parsed.path, "", what, "correct the patch columns")
+        return None
+    return cells
+
+
+def _text_cell(reading: ReadContext, parsed: raw_text.TextLabels, row: Row) -> Cell | None:
+    box = reading.box(row.box, parsed.size, parsed.path, row.place)
+    if box is None:
+        return None
+    name = raw_text.class_of(row)
+    if name is None:
+        what = f"class {row.class_id} is none of LLD's; kept unnamed"
+        reading.report(parsed.path, row.place, what)
+    attributes, stray = raw_text.attributes_of(row)
+    _report_stray(reading, parsed.path, row.place, stray)
+    label, ignore = reading.label(name or "unnamed")
+    return Cell(box, label, attributes, ignore)
+
+
+def _order_of(parsed: raw_text.TextLabels, usual: str) -> str:
+    """Return the order in which its patches are read: the usual one where both fit."""
+    return usual if usual in parsed.orders else parsed.orders[0]
+
+
+def _note_orders(
+    reading: ReadContext, labels: Path, files: Sequence[raw_text.TextLabels], usual: str
+) -> None:
+    patched = [file for file in files if file.patched]
+    if not patched:
+        return
+    orders = Counter(_order_of(file, usual) for file in patched)
+    listed = ", ".join(f"{count} files by {order}" for order, count in sorted(orders.items()))
+    both = sum(len(file.orders) > 1 for file in patched)
+    reading.note(
+        f"{reading.short(labels)}: patch columns read in {listed}"
+        + (f"; {both} files fit both orders and are read as most others" if both else "")
+    )
+
+
+def _region_of(parsed: raw_text.TextLabels, usual: str) -> Region:
+    """Return where the cells of a file are all known."""
+    if not parsed.patched:
+        return Region.everything()
+    order = _order_of(parsed, usual)
+    patches = dict.fromkeys(raw_text.patch_of(row, order, parsed.size) for row in parsed.patched)
+    return Region.union(_patch_region(patch, parsed.size) for patch in patches)
+
+
+def _patch_region(patch: tuple[float, float, float, float], size: tuple[int, int]) -> Region:
+    x1, y1, x2, y2 = patch
+    if x1 <= 0 and y1 <= 0 and x2 >= size[0] and y2 >= size[1]:
+        return Region.everything()
+    return Region.rect(x1, y1, x2 - x1, y2 - y1)

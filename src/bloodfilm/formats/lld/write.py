@@ -9,7 +9,7 @@ from bloodfilm.core import LLD_SCHEMA, Cell, DataError, Dataset, Field, Region
 from bloodfilm.formats import coco
 from bloodfilm.formats.lld.codes import CLASSES, JSON_KEYS, json_code, text_code
 from bloodfilm.formats.lld.names import parse_name, parse_subset
-from bloodfilm.formats.lld.text import PATCH_SCALE
+from bloodfilm.formats.lld.raw_text import PATCH_SCALE
 from bloodfilm.formats.shared.output import (
     NO_SPLIT,
     Losses,
@@ -137,7 +137,7 @@ def _text(out: Output, item: Field, name: str, columns: int, losses: Losses) -> 
     patch = _patch(item.region) if columns in (15, 16) else None
     unknown = item.region.is_nothing and not cells  # read back from the missing label file
     kept = unknown or (patch is not None and bool(cells))
-    losses.origin(item, keeps=("split", *_told_by_name(item), *(("region",) if kept else ())))
+    losses.origin(item, keeps=("split", *_kept_by_name(item), *(("region",) if kept else ())))
     size = None if unknown else size_for_writing(item, losses)
     if size is None:
         return
@@ -167,17 +167,17 @@ def _fitting(
             yield cell
 
 
-def _told_by_name(item: Field) -> list[str]:
+def _kept_by_name(item: Field) -> list[str]:
     """Return what the reader gets back from the file and subset names."""
     parts = parse_name(item.path.name)
-    told = ["domain"] if _subset_folder(item) else []
+    kept = ["domain"] if _subset_folder(item) else []
     if parts and parts.patient == item.patient:
-        told.append("patient")
+        kept.append("patient")
     if parts and parts.diagnosis == item.diagnosis:
-        told.append("diagnosis")
+        kept.append("diagnosis")
     if parts and item.meta == {"annotated": "white cell"} | parts.meta:
-        told.append("meta")
-    return told
+        kept.append("meta")
+    return kept
 
 
 def _patch(region: Region) -> tuple[float, float, float, float] | None:

@@ -1,88 +1,78 @@
-"""The cells of an index as arrays, read some row groups at a time: no object is made per cell."""
+"""Cells as columns: an index is read some row groups at a time, no object is made per cell."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bloodfilm.core import Cell, Field, Schema
-
-if TYPE_CHECKING:
-    from bloodfilm.formats.parquet.index import IndexFields
-
-GROUPS_AT_ONCE = 32
-"""Row groups read together: some eight thousand fields."""
-UNKNOWN = -1
+from bloodfilm.core import Dataset, Domain, Field, Schema
+from bloodfilm.core.cell_table import UNKNOWN, CellColumns, CellTable, FieldRow
+from bloodfilm.formats.parquet.index import FieldHeader, IndexFields
 
 
-@dataclass(frozen=True, eq=False)
-class CellColumns:
-    """Cells in the order of their fields.
+def table_of(dataset: Dataset) -> CellTable:
+    """Return a data set of any format as columns, read once."""
+    rows: list[FieldRow] = []
+    if isinstance(dataset.fields, IndexFields):
+        rows = [_row_of_header(header) for header in dataset.fields.heads()]
+        cells = cell_columns(dataset.fields, dataset.schema, ids=True)
+    else:
+        domains: dict[Domain, Domain] = {}
 
-    Attributes:
-        counts: (fields,) cells of each field.
-        box: (m, 4) x, y, w, h; NaN where a cell has none.
-        label: (m,) index into `names`, `UNKNOWN` for a cell nobody named; names: the classes.
-        ignore: (m,) whether to ignore it.
-        codes: (m, attributes of the schema) index of each value, `UNKNOWN` where it has none.
-        ids: (m,) identities, empty where there is none; of length 0 if they were not asked for.
-    """
+        def noted(item: Field) -> Field:
+            rows.append(_row_of(item, domains.setdefault(item.domain, item.domain)))
+            return item
 
-    counts: NDArray[np.int64]
-    box: NDArray[np.float64]
-    label: NDArray[np.int16]
-    names: tuple[str, ...]
-    ignore: NDArray[np.bool_]
-    codes: NDArray[np.int8]
-    ids: NDArray[np.object_]
-
-    def of_fields(self, numbers: NDArray[np.int64]) -> "CellColumns":
-        """Return the cells of some fields, given by their numbers, rising."""
-        wanted = np.zeros(len(self.counts), bool)
-        wanted[numbers] = True
-        cells = np.repeat(wanted, self.counts)
-        ids = self.ids[cells] if len(self.ids) else self.ids
-        return CellColumns(
-            self.counts[numbers],
-            self.box[cells],
-            self.label[cells],
-            self.names,
-            self.ignore[cells],
-            self.codes[cells],
-            ids,
-        )
+        cells = CellColumns.from_fields(map(noted, dataset), dataset.schema)
+    return CellTable(
+        dataset.name,
+        tuple(rows),
+        cells,
+        dataset.taxonomy,
+        dataset.schema,
+        dataset.problems,
+        str(dataset.source or ""),
+    )
 
 
-def cell_columns(fields: "IndexFields", schema: Schema, ids: bool = False) -> CellColumns:
+def _row_of(item: Field, domain: Domain) -> FieldRow:
+    return FieldRow(
+        str(item.path),
+        item.width,
+        item.height,
+        item.patient,
+        item.split,
+        item.diagnosis,
+        domain,
+        item.meta.get("field"),
+        item.meta.get("photograph"),
+        labelled=not item.region.is_nothing,
+    )
+
+
+def _row_of_header(header: FieldHeader) -> FieldRow:
+    known = header.origin
+    return FieldRow(
+        header.path,
+        header.width,
+        header.height,
+        known["patient"],
+        known["split"],
+        known["diagnosis"],
+        known["domain"],
+        known["meta"].get("field"),
+        known["meta"].get("photograph"),
+        labelled=not known["region"].is_nothing,
+    )
+
+
+def cell_columns(fields: IndexFields, schema: Schema, ids: bool = False) -> CellColumns:
     """Read the cells of all fields."""
     reader = _Reader(schema)
     for table in fields.tables(_LEAVES if ids else _LEAVES[:-1]):
         reader.add(table)
     return reader.columns()
-
-
-def columns_of(fields: Iterable[Field], schema: Schema) -> CellColumns:
-    """Return the cells of fields in memory as arrays, without identities."""
-    cells: list[Cell] = []
-    counts = []
-    for item in fields:
-        cells += item.cells
-        counts.append(len(item.cells))
-    names: dict[str, int] = {}
-    label = [UNKNOWN if c.label is None else names.setdefault(c.label, len(names)) for c in cells]
-    ranks = [(a.name, {v: i for i, v in enumerate(a.values)}) for a in schema.attributes]
-    codes = [[of.get(c.attributes.get(n, ""), UNKNOWN) for n, of in ranks] for c in cells]
-    return CellColumns(
-        np.array(counts, dtype=np.int64),
-        np.array([c.box or (np.nan,) * 4 for c in cells], dtype=np.float64).reshape(-1, 4),
-        np.array(label, dtype=np.int16),
-        tuple(names),
-        np.array([c.ignore for c in cells], dtype=bool),
-        np.array(codes, dtype=np.int8).reshape(-1, len(ranks)),
-        np.zeros(0, object),
-    )
 
 
 _STRUCT = "cells.list.element."

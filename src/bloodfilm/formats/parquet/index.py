@@ -27,7 +27,6 @@ from bloodfilm.core import (
 )
 from bloodfilm.core.taxonomy import current_default
 from bloodfilm.formats.native.records import origin_from_json, origin_to_json
-from bloodfilm.formats.parquet.columns import GROUPS_AT_ONCE
 from bloodfilm.formats.shared.context import ReadContext, ReadOptions
 from bloodfilm.formats.shared.output import Losses, WriteOptions, finish, output_file, unique_names
 from bloodfilm.formats.shared.parsing import peek
@@ -42,6 +41,8 @@ KEY = b"bloodfilm"
 ROWS = 256
 """Fields a row group: small enough that one field at random costs little."""
 KEPT_GROUPS = 8
+GROUPS_AT_ONCE = 32
+"""Row groups read together: some eight thousand fields."""
 PLAIN = ("image", "width", "height", "patient", "split", "diagnosis", "origin")
 """The columns that are not lists, in the file's order."""
 

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodfilm.core import Field, Schema
-from bloodfilm.formats.parquet.columns import CellColumns, cell_columns
+from bloodfilm.core.cell_table import CellColumns
+from bloodfilm.formats.parquet.columns import cell_columns
 from bloodfilm.formats.parquet.index import FieldHeader, IndexFields
 
 Keep = Callable[[FieldHeader], FieldHeader | None]

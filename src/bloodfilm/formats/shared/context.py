@@ -23,6 +23,7 @@ from bloodfilm.core import (
     Taxonomy,
 )
 from bloodfilm.formats.shared.images import ImageIndex, image_size
+from bloodfilm.formats.shared.label_faults import LabelFault
 from bloodfilm.formats.shared.paths import LABEL_FOLDERS, need_folder
 
 IGNORE_NAMES = frozenset({"none", "unidentified", "ignore", "ignored"})
@@ -77,6 +78,10 @@ class ReadContext:
         if self.strict:
             raise DataError(f"{where}: {what}; {remedy or 'mend it, or read with strict=False'}")
         self.problems.append(f"{where}: {what}")
+
+    def report_fault(self, file: Path | str, fault: LabelFault) -> None:
+        """Note a fault that a parser found, with what becomes of it."""
+        self.report(file, fault.place, fault.message + fault.outcome, fault.advice)
 
     def note(self, line: str) -> None:
         """Note something a reader of the set should know, which is no fault of a file."""

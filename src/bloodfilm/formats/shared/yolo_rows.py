@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bloodfilm.core import Box, DataError
 from bloodfilm.formats.shared.context import ReadContext
+from bloodfilm.formats.shared.label_faults import LabelFault
 from bloodfilm.formats.shared.parsing import read_text
 
 
@@ -37,18 +38,23 @@ def read_rows(
     except DataError as error:
         reading.report(path, "", f"{str(error).removeprefix(f'{path}: ')}; left out")
         return None
-    return parse_rows(reading, path, lines, size, widths)
+    rows, faults = parse_rows(lines, size, widths)
+    for fault in faults:
+        reading.report_fault(path, fault)
+    return rows
 
 
 def parse_rows(
-    reading: ReadContext,
-    path: Path,
-    lines: Iterable[str],
-    size: tuple[int, int],
-    widths: Collection[int],
-) -> list[Row]:
-    """Like `read_rows`, of lines that were read."""
-    rows = []
+    lines: Iterable[str], size: tuple[int, int], widths: Collection[int]
+) -> tuple[list[Row], list[LabelFault]]:
+    """Return the lines that have one of the allowed numbers of columns, and what the others lack.
+
+    >>> rows, faults = parse_rows(["0 0.5 0.5 0.1 0.2", "0 0.5"], (200, 100), {5})
+    >>> rows[0].box, faults[0].place
+    ((90.0, 40.0, 20.0, 20.0), 'line 2')
+    """
+    rows: list[Row] = []
+    faults: list[LabelFault] = []
     for number, text in enumerate(lines, 1):
         words = text.replace(",", " ").split()
         if not words:
@@ -56,14 +62,16 @@ def parse_rows(
         values = _numbers(words)
         place = f"line {number}"
         if values is None or values[0] != int(values[0]) or values[0] < 0:
-            reading.report(path, place, "not a line of class id and numbers, left out")
+            message = "not a line of class id and numbers"
+            faults.append(LabelFault("unreadable-labels", message, place, annotation=place))
         elif len(values) not in widths:
             allowed = ", ".join(map(str, sorted(widths)[:6]))
-            reading.report(path, place, f"{len(values)} columns instead of {allowed}, left out")
+            message = f"{len(values)} columns instead of {allowed}"
+            faults.append(LabelFault("unreadable-labels", message, place, annotation=place))
         else:
             box = denormalise(values[1:5], size)
             rows.append(Row(number, int(values[0]), box, tuple(values[5:])))
-    return rows
+    return rows, faults
 
 
 def _numbers(words: list[str]) -> list[float] | None:

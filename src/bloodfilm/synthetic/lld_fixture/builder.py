@@ -49,14 +49,14 @@ class InjectedFault:
     """One fault that was planted.
 
     Attributes:
-        kind: the audit's name for it.
+        code: the audit's code for it.
         image: path of the image or label file it is about.
         annotations: the JSON ids of the annotations it is about.
         other: a second image it is about.
         fault: the name in `faults.FAULTS` it was planted as.
     """
 
-    kind: str
+    code: str
     image: Path
     annotations: tuple[str, ...] = ()
     other: Path | None = None
@@ -67,7 +67,7 @@ class InjectedFault:
         other = None if self.other is None else self.other.relative_to(root).as_posix()
         whole = not self.image.is_relative_to(root)
         image = self.image if whole else self.image.relative_to(root)
-        record = {"fault": self.fault, "kind": self.kind, "file": image.as_posix()}
+        record = {"fault": self.fault, "code": self.code, "file": image.as_posix()}
         return record | {"annotations": list(self.annotations), "other": other}
 
 
@@ -151,10 +151,10 @@ class FaultyDatasetBuilder:
         listed.append(new)
         return new
 
-    def note(self, kind: str, image: Path, *items: Json, other: Path | None = None) -> None:
+    def note(self, code: str, image: Path, *items: Json, other: Path | None = None) -> None:
         """List a planted fault."""
         idents = tuple(str(i["id"]) for i in items)
-        self.planted.append(InjectedFault(kind, image, idents, other, self.fault))
+        self.planted.append(InjectedFault(code, image, idents, other, self.fault))
 
 
 def render_patient(

@@ -71,13 +71,13 @@ def _repeated_entries(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
     for number, annotation in enumerate(mine[1:]):
         content["images"].append(entry | {"id": 9000 + number})
         annotation["image_id"] = 9000 + number
-    bed.note("repeated image entry", bed.label_file(subset, split))
+    bed.note("repeated-image-entry", bed.label_file(subset, split))
 
 
 def _exact_repeat(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
     key = _key(bed)
     item = bed.fresh(*key)
-    bed.note("exact repeat", bed.image_of(*key, item), item, bed.copy(*key, item))
+    bed.note("exact-repeat", bed.image_of(*key, item), item, bed.copy(*key, item))
 
 
 def _same_cell_twice(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
@@ -85,14 +85,14 @@ def _same_cell_twice(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
     item = bed.fresh(*key)
     x, y, w, h = item["bbox"]
     again = bed.copy(*key, item, bbox=[x + 0.1 * w, y, w, 0.95 * h])
-    bed.note("same cell twice", bed.image_of(*key, item), item, again)
+    bed.note("same-cell-twice", bed.image_of(*key, item), item, again)
 
 
 def _two_classes(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
     key = _key(bed)
     item = bed.fresh(*key)
     again = bed.copy(*key, item, category_id=item["category_id"] % 12 + 1)
-    bed.note("two classes", bed.image_of(*key, item), item, again)
+    bed.note("two-classes", bed.image_of(*key, item), item, again)
 
 
 def _over_red_cell(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
@@ -102,7 +102,7 @@ def _over_red_cell(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
     image = bed.image_of(*key, item)
     _, _, w, h = item["bbox"]
     x, y = _red_place(bed, key, image, (w, h))
-    bed.note("no nucleus", image, bed.copy(*key, item, bbox=[x, y, w, h]))
+    bed.note("no-nucleus", image, bed.copy(*key, item, bbox=[x, y, w, h]))
 
 
 def _red_place(
@@ -129,7 +129,7 @@ def _red_place(
 
 
 def _moved(
-    kind: str, box: Callable[[Json, int, int], list[float]]
+    code: str, box: Callable[[Json, int, int], list[float]]
 ) -> Callable[[FaultyDatasetBuilder, FaultPlan], None]:
     """A fault that adds a box at a wrong place or of a wrong size."""
 
@@ -138,7 +138,7 @@ def _moved(
         item = bed.fresh(*key)
         image = bed.image_of(*key, item)
         height, width = bed.pixels[image].shape[:2]
-        bed.note(kind, image, bed.copy(*key, item, bbox=box(item, width, height)))
+        bed.note(code, image, bed.copy(*key, item, bbox=box(item, width, height)))
 
     return plant
 
@@ -149,21 +149,21 @@ def _near_edge(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
     item = bed.fresh(*key)
     x, y, w, h = item["bbox"]
     item["bbox"] = [1.0, y, x + w - 1.0, h]
-    bed.note("cut by the edge", bed.image_of(*key, item), item)
+    bed.note("cut-by-edge", bed.image_of(*key, item), item)
 
 
 def _stray_code(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
     key = _key(bed)
     item = bed.fresh(*key)
     item["cell_size"] = 3
-    bed.note("stray code", bed.image_of(*key, item), item)
+    bed.note("stray-code", bed.image_of(*key, item), item)
 
 
 def _id_and_name(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
     key = _key(bed)
     item = bed.fresh(*key)
     item["category_name"] = CLASSES[item["category_id"] % 12 + 1]
-    bed.note("id and name differ", bed.image_of(*key, item), item)
+    bed.note("id-and-name-differ", bed.image_of(*key, item), item)
 
 
 def _category_swap(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
@@ -172,13 +172,13 @@ def _category_swap(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
     categories = [dict(c) for c in bed.labels[key]["categories"]]
     categories[12]["name"], categories[13]["name"] = "basophil", "eosinophil"
     bed.labels[key]["categories"] = categories
-    bed.note("id and name differ", bed.label_file(subset, split))
+    bed.note("id-and-name-differ", bed.label_file(subset, split))
 
 
 def _missing_image(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
     path = list(bed.pixels)[-1]
     bed.silent.add(path)
-    bed.note("missing image", path)
+    bed.note("missing-image", path)
 
 
 def _back_tick(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
@@ -188,13 +188,13 @@ def _back_tick(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
     entry["file_name"] = entry["file_name"].replace("_400_", "`_400_").replace("_1000_", "`_1000_")
     new = old.with_name(entry["file_name"])
     bed.pixels = {(new if p == old else p): v for p, v in bed.pixels.items()}
-    bed.note("odd file name", new)
+    bed.note("odd-file-name", new)
 
 
 def _unmarked(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
     key = _key(bed)
     item = bed.fresh(*key)
-    bed.note("unmarked white cell", bed.image_of(*key, item), item)
+    bed.note("unmarked-white-cell", bed.image_of(*key, item), item)
     bed.annotations(*key).remove(item)
 
 
@@ -213,7 +213,7 @@ def _overlap(turned: bool) -> Callable[[FaultyDatasetBuilder, FaultPlan], None]:
         low = picture[0].shape[0] - side
         window = (37, low, 37 + side, low + side)
         second = add_field(bed, (subset, split, names[1]), picture, window, turned)
-        bed.note("overlapping fields", first, other=second)
+        bed.note("overlapping-fields", first, other=second)
         _note_common(bed, (subset, split), first, second)
 
     return plant
@@ -229,7 +229,7 @@ def _note_common(
     for a in mine:
         for b in theirs:
             if a["bbox"][2:] == b["bbox"][2:] and a["category_id"] == b["category_id"]:
-                bed.note("same cell in two fields", first, a, b, other=second)
+                bed.note("same-cell-in-two-fields", first, a, b, other=second)
                 bed.used |= {a["id"], b["id"]}
                 break
 
@@ -266,7 +266,7 @@ def copy_field(
         new = a | {"id": ident, "image_id": content["images"][-1]["id"]}
         content["annotations"].append(new)
         bed.used |= {new["id"], a["id"]} if (subset, split) == key else {a["id"]}
-    bed.note("identical fields", source, other=path)
+    bed.note("identical-fields", source, other=path)
     return path
 
 
@@ -289,7 +289,7 @@ def _patient_leak(bed: FaultyDatasetBuilder, plan: FaultPlan) -> None:
         test["images"].append(entry | {"id": ident})
         old = bed.root / subset / "Images" / "train" / entry["file_name"]
         bed.pixels[bed.root / subset / "Images" / "test" / entry["file_name"]] = bed.pixels.pop(old)
-    bed.note("patient leak", bed.root / subset / "Images" / "test" / moved[0]["file_name"])
+    bed.note("patient-leak", bed.root / subset / "Images" / "test" / moved[0]["file_name"])
 
 
 BOX_FAULTS: dict[str, Callable[[FaultyDatasetBuilder, FaultPlan], None]] = {
@@ -306,7 +306,7 @@ BOX_FAULTS: dict[str, Callable[[FaultyDatasetBuilder, FaultPlan], None]] = {
     "near the edge": _near_edge,
     "outside": _moved("outside", lambda a, w, h: [w + 9.0, 20.0, 40.0, 60.0]),
     "over the edge": _moved("outside", lambda a, w, h: [w - 30.0, 20.0, 45.0, 60.0]),
-    "zero size": _moved("zero size", lambda a, w, h: [40.0, 40.0, 0.0, 30.0]),
+    "zero size": _moved("zero-size", lambda a, w, h: [40.0, 40.0, 0.0, 30.0]),
     "stray code": _stray_code,
     "id and name": _id_and_name,
     "categories swapped": _category_swap,

@@ -49,7 +49,7 @@ def _blurred(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
 def _unreadable(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
     path = [p for p in bed.pixels if p not in bed.silent][-2]
     bed.cut.add(path)
-    bed.note("unreadable image", path)
+    bed.note("unreadable-image", path)
 
 
 def _unlabelled(bed: FaultyDatasetBuilder, plan: FaultPlan) -> None:
@@ -57,7 +57,7 @@ def _unlabelled(bed: FaultyDatasetBuilder, plan: FaultPlan) -> None:
     power = subset.split("_")[1].upper()
     path = bed.root / subset / "Images" / split / file_name(0, 95, 95, power)
     bed.pixels[path] = np.ascontiguousarray(next(iter(bed.pixels.values()))[:, ::-1])
-    bed.note("unlabelled image", path)
+    bed.note("unlabelled-image", path)
 
 
 def _missing_archive(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
@@ -65,7 +65,7 @@ def _missing_archive(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
     subset, _split = last_key(bed)
     for path in images_of(bed, subset)[::5]:
         bed.silent.add(path)
-        bed.note("missing image", path)
+        bed.note("missing-image", path)
 
 
 # ---- subsets and the whole -------------------------------------------------------------------
@@ -83,7 +83,7 @@ def _squeezed(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
             for item in content["annotations"]:
                 x, y, w, h = item["bbox"]
                 item["bbox"] = [x * WIDER, y, w * WIDER, h]
-    bed.note("squeeze", EVERYTHING)
+    bed.note("pixel-aspect-ratio", EVERYTHING)
 
 
 def _narrow(pixels: Pixels) -> Pixels:
@@ -109,24 +109,24 @@ def _one_slide(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
         for item in content["annotations"]:
             if item["category_id"] != 0:
                 item["category_id"] = 2 if patients[item["image_id"]] == "2" else 3
-    bed.note("one slide", EVERYTHING)
+    bed.note("one-slide", EVERYTHING)
 
 
 def _few_patients(bed: FaultyDatasetBuilder, plan: FaultPlan) -> None:
     """Diagnoses of one or two patients a split, as in LLD; any small bed has it."""
     if plan.patients < 9:
-        bed.note("few patients", EVERYTHING)
+        bed.note("few-patients", EVERYTHING)
 
 
 def _reacquired(bed: FaultyDatasetBuilder, plan: FaultPlan) -> None:
     """The same fields of the same patients in two subsets; any bed of two has it."""
     if len(plan.subsets) > 1:
-        bed.note("re-acquisition", EVERYTHING)
+        bed.note("reacquisition", EVERYTHING)
 
 
 def _empty(bed: FaultyDatasetBuilder, plan: FaultPlan) -> None:
     for subset in plan.empty:
-        bed.note("empty subset", bed.root / subset)
+        bed.note("empty-subset", bed.root / subset)
 
 
 def _leak_within(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
@@ -146,7 +146,7 @@ def _leak_within(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
     old = bed.root / subset / "Images" / "train" / str(entry["file_name"])
     new = bed.root / subset / "Images" / "test" / str(entry["file_name"])
     bed.pixels[new] = bed.pixels.pop(old)
-    bed.note("patient leak", new)
+    bed.note("patient-leak", new)
 
 
 # ---- label files -----------------------------------------------------------------------------
@@ -155,7 +155,7 @@ def _leak_within(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
 def _named_none(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
     """A white cell that anybody would know is named `none`."""
     bed.fresh(*last_key(bed))["category_id"] = 0
-    bed.note("to ignore", EVERYTHING)
+    bed.note("to-ignore", EVERYTHING)
 
 
 def _orphan(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
@@ -164,19 +164,19 @@ def _orphan(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
     bed.note("orphan", bed.label_file(*key), item)
 
 
-def _text(kind: str, folder: str, place: str, edit: Edit) -> Plant:
+def _text(code: str, folder: str, place: str, edit: Edit) -> Plant:
     """A fault in the text labels of a field that no other fault has touched yet."""
 
     def plant(bed: FaultyDatasetBuilder, plan: FaultPlan) -> None:
         if folder == SPARSE and not plan.sparse:
-            raise ConfigError(f"films: {kind!r} is a fault of sparse labels; plan them: sparse")
+            raise ConfigError(f"films: {code!r} is a fault of sparse labels; plan them: sparse")
         subset, split = key = last_key(bed)
         edited = {path for _, path in bed.edits}
         path = next(p for p in _with_cells(bed, key) if p not in edited)
         bed.edits[folder, path] = edit
         file = bed.root / subset / "txt_labels" / folder / split / f"{path.stem}.txt"
         items: tuple[Json, ...] = ({"id": place},) if place else ()
-        bed.note(kind, file, *items)
+        bed.note(code, file, *items)
 
     return plant
 
@@ -214,18 +214,18 @@ SET_FAULTS: dict[str, Plant] = {
     "unlabelled": _unlabelled,
     "unreadable": _unreadable,
     "text class": _text(
-        "labels differ", FULL, "line 1", _words(lambda w: [str(int(w[0]) % 12 + 1), *w[1:]])
+        "labels-differ", FULL, "line 1", _words(lambda w: [str(int(w[0]) % 12 + 1), *w[1:]])
     ),
-    "text code": _text("stray code", FULL, "line 1", _words(lambda w: [*w[:-1], "7"])),
-    "text line": _text("unreadable labels", FULL, "line 1", _words(lambda w: w[:-2])),
+    "text code": _text("stray-code", FULL, "line 1", _words(lambda w: [*w[:-1], "7"])),
+    "text line": _text("unreadable-labels", FULL, "line 1", _words(lambda w: w[:-2])),
     "patch order": _text(
-        "patch order",
+        "patch-order",
         SPARSE,
         "",
         _words(lambda w: [*w[:5], w[5], w[7], w[6], w[8], *w[9:]], every=True),
     ),
     "patch nowhere": _text(
-        "patch order", SPARSE, "", _words(lambda w: [*w[:5], "1", "2", "1", "2", *w[9:]])
+        "patch-order", SPARSE, "", _words(lambda w: [*w[:5], "1", "2", "1", "2", *w[9:]])
     ),
     "orphan": _orphan,
 }

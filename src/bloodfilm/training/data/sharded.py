@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodfilm.core import Dataset, Field, Schema
-from bloodfilm.formats.parquet.columns import CellColumns, columns_of
+from bloodfilm.core.cell_table import CellColumns
 from bloodfilm.formats.parquet.index import FieldHeader, IndexFields
 from bloodfilm.formats.parquet.subset import ChosenFields, choose
 from bloodfilm.training.data.sources import SourcedField
@@ -59,7 +59,7 @@ class DatasetShard:
         """Return the cells of all fields as arrays."""
         if isinstance(self.fields, ChosenFields):
             return self.fields.cells(schema)
-        return columns_of(self.fields, schema)
+        return CellColumns.from_fields(self.fields, schema)
 
     def heads(self) -> Iterator[Field]:
         """Yield the fields without their cells, where those need not be read."""

@@ -55,8 +55,8 @@ def open_sources(sources: Sequence[DatasetConfig], root: Path) -> Sequence[Sourc
             _log.info("%s: %s", source.path, problem)
         file, split = None, None
         if source.split_file is not None:
-            dataset, split = dataset_in_split(dataset, source, root)
             file = root / source.split_file
+            dataset, split = dataset_in_split(dataset, file, source.splits)
         fields = fields_in(dataset, source.splits)
         if not fields:
             raise ConfigError(
