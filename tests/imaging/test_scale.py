@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from bloodfilm.imaging.corrections import Corrections
 from bloodfilm.imaging.scale import OUTLINE_TO_BOX, Measurement, measure, pool, squeeze_of
 from imaging.drawing import ellipse, field
 
@@ -94,7 +95,14 @@ def drawn(diameter: float, squeeze: float, cells: int, seed: int, size: int = 64
     found = summarise(moments)
     sure = confidence(cells, found[2]) if cells >= 3 else 0.0
     return Measurement(
-        size, size, (230, 230, 230), cells, *found, sure, moments, np.zeros((cells, 2))
+        size,
+        size,
+        Corrections((230.0, 230.0, 230.0)),
+        cells,
+        *found,
+        sure,
+        moments,
+        np.zeros((cells, 2)),
     )
 
 

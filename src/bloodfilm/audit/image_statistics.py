@@ -52,7 +52,8 @@ class FieldStatistics:
     def of_image(cls, image: Image) -> "FieldStatistics":
         """Measure one field."""
         measured = measure(image)
-        tone = -np.log(np.clip(1 - red_cell_tone(image, measured.white_point) / 255, 0.02, 1))
+        even = measured.corrections.apply(image)
+        tone = -np.log(np.clip(1 - red_cell_tone(even, measured.white_point) / 255, 0.02, 1))
         sharpness = None
         if measured.speaks:
             sharpness = measure_sharpness(view_of(measured).render(image))
@@ -60,7 +61,7 @@ class FieldStatistics:
             Fingerprint.of_image(image),
             measured.white_point,
             np.asarray(tone, np.float32),
-            density_map(image, measured.white_point),
+            density_map(even, measured.white_point),
             measured,
             sharpness,
         )

@@ -1,13 +1,16 @@
 """The physical size of pixels: what is known beforehand, and what an analysis used."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args
 
 from bloodfilm.core.errors import DataError
 
 ScaleSource = Literal["measured", "pooled", "metadata", "user", "assumed"]
 """`measured` in this field, `pooled` over its group, `metadata` of the file, `user`, `assumed`."""
+
+Ruler = Literal["outlines", "detector"]
+"""What found the red cells that were measured: their own outlines, or a detector's boxes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +59,23 @@ class ScalePrior:
 
 @dataclass(frozen=True, slots=True)
 class ViewRecord:
-    """How a field was brought to the canonical view: scale, aspect and white point.
+    """How a field was brought to the canonical view: scale, aspect, light and white point.
 
     Attributes:
         um_per_px_x, um_per_px_y: micrometres per pixel of the original.
         scale_source, aspect_source: where scale and pixel aspect ratio come from.
         confidence: in both, in [0, 1]; 0 where they are assumed.
-        white_point: background colour of the original, RGB.
+        white_point: background colour of the original in even light, RGB.
         red_cells: whole single red cells measured in this field.
         width, height: of the original, pixels.
         sharpness: variance of the Laplacian of the canonical view; `None` for an empty field.
+        illumination: the uneven light that was divided out: `method` (`none`, `field` for one
+            estimated from this field, `folder` for the common one of its folder), `strength`
+            (range over the field, natural logarithm), `fields`, and the map itself.
+        veiling_glare: stray light that was subtracted, as a share of the background's light.
+        round_field: centre x, y and radius, pixels of the original, of a round field of view on
+            black; `None` for an ordinary field.
+        ruler: what found the red cells that were measured.
     """
 
     um_per_px_x: float
@@ -78,6 +88,10 @@ class ViewRecord:
     width: int
     height: int
     sharpness: float | None = None
+    illumination: Mapping[str, Any] = field(default_factory=lambda: {"method": "none"})
+    veiling_glare: float = 0.0
+    round_field: tuple[float, float, float] | None = None
+    ruler: Ruler = "outlines"
 
     @property
     def pixel_aspect_ratio(self) -> float:
@@ -86,13 +100,20 @@ class ViewRecord:
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain data."""
-        return {**asdict(self), "white_point": list(self.white_point)}
+        disc = None if self.round_field is None else list(self.round_field)
+        return {**asdict(self), "white_point": list(self.white_point), "round_field": disc}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "ViewRecord":
         """Read what `to_json` wrote; `DataError` if it is not a view."""
         try:
             r, g, b = (float(v) for v in data["white_point"])
-            return cls(**{**data, "white_point": (r, g, b)})
+            known = {**data, "white_point": (r, g, b)}
+            if known.get("round_field") is not None:
+                x, y, radius = (float(v) for v in known["round_field"])
+                known["round_field"] = (x, y, radius)
+            if known.get("ruler", "outlines") not in get_args(Ruler):
+                raise ValueError(f"ruler {known['ruler']!r}")
+            return cls(**known)
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"view: not the record of one ({error!r})") from None

@@ -14,7 +14,8 @@ from bloodfilm.core.results import CellResult
 from bloodfilm.core.taxonomy import Taxonomy
 from bloodfilm.evaluation.cell_matching import NUCLEATED, MatchedCells, Pair, is_readable
 from bloodfilm.imaging.canonical import CanonicalView, view_of
-from bloodfilm.imaging.scale import Measurement, Pooled, measure, pool
+from bloodfilm.imaging.illumination import EVEN
+from bloodfilm.imaging.scale import Pooled, measure, measure_fields
 from bloodfilm.imaging.sources.image_file import open_image
 from bloodfilm.inference.bundle import Bundle
 from bloodfilm.inference.classifier import CellClassification, CellClassifier
@@ -90,7 +91,9 @@ def _crops(
             scales[folder] = pool_folder([f for f in fields if f.path.parent == folder])
         try:
             image = open_image(item.path)
-            view = view_of(measure(image), stated(item), scales[folder])
+            pooled = scales[folder]
+            measurement = measure(image, pooled.illumination if pooled else EVEN)
+            view = view_of(measurement, stated(item), pooled)
         except DataError as error:
             failures[str(item.path)] = str(error)
             continue
@@ -109,10 +112,12 @@ def pool_folder(fields: Sequence[Field]) -> Pooled | None:
     if len(fields) < 2:
         return None
     places = np.unique(np.linspace(0, len(fields) - 1, min(POOL_SAMPLE, len(fields))).round())
-    measured: list[Measurement] = []
-    for place in places:
-        try:
-            measured.append(measure(open_image(fields[int(place)].path)))
-        except DataError:
-            continue  # its own turn will say what is wrong with it
-    return pool(measured)
+    paths = [fields[int(place)].path for place in places]
+    return measure_fields(paths, _readable_image)[0]
+
+
+def _readable_image(path: Path) -> Pixels | None:
+    try:
+        return open_image(path)
+    except DataError:
+        return None  # its own turn will say what is wrong with it

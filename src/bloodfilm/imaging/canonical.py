@@ -1,4 +1,4 @@
-"""The canonical view: every field at the same scale, unsqueezed, on the same white.
+"""The canonical view: every field at the same scale, unsqueezed, evenly lit, on the same white.
 
 The red cell is the ruler. Where a field holds too few, the view says so and uses, in this order,
 what other fields of the folder show, what the user or the file states, and last an assumption.
@@ -15,8 +15,11 @@ from bloodfilm.core.domain import Domain
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.issue_codes import issue
 from bloodfilm.core.issues import Issue
-from bloodfilm.core.pixels import ScaleSource, ViewRecord
-from bloodfilm.imaging.resample import BACKGROUND, balance, resize, window
+from bloodfilm.core.pixels import Ruler, ScaleSource, ViewRecord
+from bloodfilm.imaging.corrections import Corrections, lift
+from bloodfilm.imaging.field_of_view import RoundField
+from bloodfilm.imaging.illumination import EVEN, Illumination, Region
+from bloodfilm.imaging.resample import BACKGROUND, resize, window, window_region
 from bloodfilm.imaging.scale import (
     MIN_CELLS,
     RED_CELL_UM,
@@ -46,13 +49,17 @@ class CanonicalView:
 
     Attributes:
         um_per_px_x, um_per_px_y: micrometres per original pixel along each axis.
-        white_point: background colour of the original, RGB.
+        white_point: background colour of the original in even light, RGB.
         red_cells: whole single red cells found in this field.
         confidence: 0..1 in scale and squeeze; 0 where they are assumed.
         scale_source, squeeze_source: where each comes from: `measured` in this field, `pooled`
             over the folder, `stated` by the user or the file, or `assumed`.
         width, height: of the original, px.
         issues: what to know of scale and squeeze; empty if all is well.
+        illumination: uneven light, which is divided out.
+        veiling_glare: stray light as a share of the glass's light, which is subtracted.
+        round_field: the field of view where it is a disc on black; the rest is painted white.
+        ruler: what found the red cells of this field: their `outlines`, or the `detector`.
     """
 
     um_per_px_x: float
@@ -65,6 +72,17 @@ class CanonicalView:
     width: int
     height: int
     issues: tuple[Issue, ...] = ()
+    illumination: Illumination = EVEN
+    veiling_glare: float = 0.0
+    round_field: RoundField | None = None
+    ruler: Ruler = "outlines"
+
+    @property
+    def corrections(self) -> Corrections:
+        """What the camera made of the film, which the view undoes."""
+        return Corrections(
+            self.white_point, self.illumination, self.veiling_glare, self.round_field
+        )
 
     @property
     def squeeze(self) -> float:
@@ -93,10 +111,10 @@ class CanonicalView:
         return width, height
 
     def render(self, image: Pixels, um_per_px: float = DETECTOR_UM) -> Pixels:
-        """The whole field (H, W, 3) at a scale, unsqueezed, its background at 245."""
+        """The whole field (H, W, 3) at a scale, unsqueezed, evenly lit, its background at 245."""
         self._check(image)
         resampled = resize(image, *self.size_at(um_per_px))
-        return balance(resampled, self.white_point)
+        return self._drawn(resampled, (0.0, 0.0, float(self.width), float(self.height)))
 
     def crops(
         self,
@@ -109,9 +127,9 @@ class CanonicalView:
     ) -> Pixels:
         """Windows (n, size, size, 3) centred on points (n, 2) of the original image.
 
-        White-balanced by the field's white point, or, if not `balanced`, in the image's own
-        colours; where a window leaves the image it is filled with background: 245, or the white
-        point.
+        Evenly lit and white-balanced by the field's white point, or, if not `balanced`, in the
+        image's own colours; where a window leaves the image it is filled with background: 245, or
+        the white point.
         """
         self._check(image)
         centres = np.asarray(centres_xy, dtype=np.float64).reshape(-1, 2)
@@ -121,8 +139,16 @@ class CanonicalView:
         for target, (x, y) in zip(out, centres, strict=True):
             patch, where = window(image, (float(x), float(y)), step, size)
             if patch.size:
-                target[where] = balance(patch, self.white_point) if balanced else patch
+                region = window_region(where, (float(x), float(y)), step, size)
+                target[where] = self._drawn(patch, region, balanced=balanced)
         return out
+
+    def _drawn(self, pixels: Pixels, region: Region, *, balanced: bool = True) -> Pixels:
+        """Pixels of a region of the original as the view shows them."""
+        lit = self.corrections.in_even_light(pixels, region, (self.width, self.height))
+        if not balanced:
+            return lit
+        return lift(lit, self.white_point, self.veiling_glare, (BACKGROUND, BACKGROUND, BACKGROUND))
 
     def to_canonical(self, boxes: ArrayLike, um_per_px: float = DETECTOR_UM) -> NDArray[np.float64]:
         """Boxes (n, 4) x, y, w, h of the original in pixels of `render(image, um_per_px)`."""
@@ -156,6 +182,10 @@ class CanonicalView:
             width=self.width,
             height=self.height,
             sharpness=sharpness,
+            illumination=self.illumination.to_json(),
+            veiling_glare=self.veiling_glare,
+            round_field=None if self.round_field is None else self.round_field.as_tuple,
+            ruler=self.ruler,
         )
 
     @classmethod
@@ -171,6 +201,10 @@ class CanonicalView:
             squeeze_source=_FROM_RECORD[record.aspect_source],
             width=record.width,
             height=record.height,
+            illumination=Illumination.from_json(record.illumination),
+            veiling_glare=record.veiling_glare,
+            round_field=None if record.round_field is None else RoundField(*record.round_field),
+            ruler=record.ruler,
         )
 
 
@@ -198,7 +232,8 @@ def canonical_view(
     `stated` is what the user or the file says, `pooled` what the folder's fields show together
     (see `measure.pool`).
     """
-    return view_of(measure(image), stated, pooled)
+    folder = pooled.illumination if pooled else EVEN
+    return view_of(measure(image, folder), stated, pooled)
 
 
 def view_of(
@@ -212,6 +247,12 @@ def view_of(
     if not measurement.speaks:
         message = f"too few whole red cells in this field ({measurement.cells})"
         issues.append(issue(issue_codes.FEW_RED_CELLS, message, red_cells=measurement.cells))
+    elif measurement.ruler == "detector":
+        message = (
+            f"too few whole outlines in this field: scale from {measurement.cells} red cells that "
+            "the detector found"
+        )
+        issues.append(issue(issue_codes.FEW_RED_CELLS, message, detected=measurement.cells))
     elif measurement.cells < MIN_CELLS:
         message = (
             f"hardly any whole red cells in this field ({measurement.cells}): scale from "
@@ -236,6 +277,12 @@ def view_of(
         width=measurement.width,
         height=measurement.height,
         issues=tuple(issues),
+        illumination=measurement.corrections.illumination,
+        veiling_glare=min(
+            measurement.corrections.veiling_glare, pooled.max_veiling_glare if pooled else 1.0
+        ),
+        round_field=measurement.corrections.round_field,
+        ruler=measurement.ruler,
     )
 
 

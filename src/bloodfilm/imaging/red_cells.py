@@ -58,8 +58,12 @@ class RedCells:
     arcs: Floats
 
 
-def background_colour(image: Pixels) -> tuple[float, float, float]:
+def background_colour(
+    image: Pixels, mask: NDArray[np.bool_] | None = None
+) -> tuple[float, float, float]:
     """RGB of empty glass: the commonest colour of the bright part of the image (H, W, 3).
+
+    Only what `mask` (H, W) holds is looked at.
 
     Blood only absorbs, so empty glass is the bright peak of the sum of channels. The bright part
     is what Otsu's threshold (IEEE Trans. SMC 1979) splits off.
@@ -67,11 +71,15 @@ def background_colour(image: Pixels) -> tuple[float, float, float]:
     step = max(1, max(image.shape) // (2 * SAMPLE_SIDE))
     image = np.ascontiguousarray(image[::step, ::step])
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    histogram = np.bincount(grey.ravel(), minlength=256).astype(np.float64)
+    inside = None if mask is None else np.ascontiguousarray(mask[::step, ::step])
+    counted = grey.ravel() if inside is None else grey[inside]
+    histogram = np.bincount(counted, minlength=256).astype(np.float64)
     smooth = np.convolve(histogram, np.ones(5) / 5, mode="same")
     cut = otsu(histogram)
     peak = cut + 1 + int(np.argmax(smooth[cut + 1 :])) if cut < 255 else 255
-    chosen = cv2.inRange(grey, max(peak - 4, 0), min(peak + 4, 255))
+    chosen = np.asarray(cv2.inRange(grey, max(peak - 4, 0), min(peak + 4, 255)), dtype=np.uint8)
+    if inside is not None:
+        chosen[~inside] = 0
     colour = []
     for channel in cv2.split(image):
         counts = cv2.calcHist([channel], [0], chosen, [256], [0, 256]).ravel().astype(np.float64)

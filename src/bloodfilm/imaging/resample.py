@@ -1,4 +1,4 @@
-"""Resample and white-balance: shrink by area, enlarge by interpolation, each axis for itself."""
+"""Resample: shrink by area, enlarge by interpolation, each axis for itself."""
 
 import cv2
 import numpy as np
@@ -23,15 +23,6 @@ def resize(image: Pixels, width: int, height: int) -> Pixels:
     if shrunk != (width, height):
         image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR))
     return image
-
-
-def balance(image: Pixels, white: tuple[float, float, float]) -> Pixels:
-    """Image (..., 3) with each channel scaled so that `white` becomes `BACKGROUND`; 0 stays 0."""
-    ramp = np.arange(256, dtype=np.float64)[:, None]
-    gain = BACKGROUND / np.maximum(np.array(white, dtype=np.float64), 1.0)
-    table = np.clip(np.rint(ramp * gain[None, :]), 0, 255).astype(np.uint8)
-    balanced = cv2.LUT(image, table.reshape(1, 256, 3))
-    return np.asarray(balanced, dtype=np.uint8).reshape(image.shape)
 
 
 def window(
@@ -59,6 +50,16 @@ def window(
     patch = image[sources[1], sources[0]]
     columns, rows = targets
     return resize(patch, columns.stop - columns.start, rows.stop - rows.start), (rows, columns)
+
+
+def window_region(
+    where: tuple[slice, slice], centre: tuple[float, float], step: tuple[float, float], size: int
+) -> tuple[float, float, float, float]:
+    """Region x, y, w, h of the image that the filled part `where` of a `window` shows."""
+    rows, columns = where
+    x = centre[0] + (columns.start - size / 2) * step[0]
+    y = centre[1] + (rows.start - size / 2) * step[1]
+    return x, y, (columns.stop - columns.start) * step[0], (rows.stop - rows.start) * step[1]
 
 
 def _enlarged(

@@ -5,15 +5,20 @@ the field was scaled along each axis. A single close-up may hold too few; fields
 are pooled. A folder that mixes microscopes is split into groups, never averaged.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from bloodfilm.imaging.red_cells import background_colour, find_red_cells
+from bloodfilm.core.pixels import Ruler
+from bloodfilm.imaging.corrections import MAX_VEILING_GLARE, Corrections, estimate_corrections
+from bloodfilm.imaging.illumination import EVEN, Illumination, Survey, of_folder
+from bloodfilm.imaging.red_cells import find_red_cells
 
 Floats = NDArray[np.float64]
+Key = TypeVar("Key", bound=Hashable)
 
 RED_CELL_UM = 7.5
 # People draw boxes a little outside the half-way edge on which the outlines run: 7 % in PBC, 9 %
@@ -23,9 +28,14 @@ MIN_CELLS = 3
 TYPICAL_SPREAD = 0.08
 TRUSTED_ERROR = 0.05
 ARC_TRUST = 0.7
+DETECTED_TRUST = 0.8
+DETECTED_SQUEEZE = 0.25
+"""Natural logarithm of the squeeze up to which detected boxes show none: on square pixels the boxes
+of the shipped detector are 0 to 15 % higher than wide."""
 MIN_GAP = 0.3
 LONE_GAP = 0.5
 SIZE_GAP = 0.15
+GLARE_QUANTILE = 0.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +44,7 @@ class Measurement:
 
     Attributes:
         width, height: of the field, px.
-        white_point: background colour, RGB.
+        corrections: what the camera did to the film; undone before red cells are looked for.
         cells: whole single red cells found.
         arcs: circles through parts of cells, looked for only where `cells` is below `MIN_CELLS`;
             if there are `MIN_CELLS` of them, they give the diameter. They are circles, so the
@@ -45,11 +55,13 @@ class Measurement:
         confidence: 0..1; 0 if the field does not speak.
         moments: (n, 3) second moments xx, yy, xy of each cell, px^2, for pooling.
         centres: (n, 2) of each cell, px.
+        ruler: what found the cells: their `outlines`, or a `detector` that has learnt them.
+        light: survey of the field's light, for the illumination that a folder has in common.
     """
 
     width: int
     height: int
-    white_point: tuple[float, float, float]
+    corrections: Corrections
     cells: int
     diameter: float
     squeeze: float
@@ -58,6 +70,13 @@ class Measurement:
     moments: Floats = field(repr=False)
     centres: Floats = field(repr=False)
     arcs: int = 0
+    ruler: Ruler = "outlines"
+    light: Survey | None = field(default=None, repr=False)
+
+    @property
+    def white_point(self) -> tuple[float, float, float]:
+        """Colour of empty glass, RGB."""
+        return self.corrections.white_point
 
     @property
     def speaks(self) -> bool:
@@ -95,10 +114,21 @@ class Group:
 
 @dataclass(frozen=True)
 class Pooled:
-    """Groups found in a folder, largest first; more than one means that microscopes are mixed."""
+    """What a folder's fields show together.
+
+    Attributes:
+        groups: fields of one scale each, largest first; more than one means that microscopes are
+            mixed.
+        note: what the user should know of the groups.
+        illumination: what the fields have in common; `EVEN` if nothing.
+        max_veiling_glare: stray light of a field at most; hazier fields of the folder are held to
+            it, since a field whose nuclei are few or pale looks hazier than it is.
+    """
 
     groups: tuple[Group, ...]
     note: str = ""
+    illumination: Illumination = EVEN
+    max_veiling_glare: float = MAX_VEILING_GLARE
 
     def group_for(self, measurement: Measurement) -> Group | None:
         """The group a field belongs to; None if that cannot be told.
@@ -116,10 +146,13 @@ class Pooled:
         return same[0] if len(same) == 1 else None
 
 
-def measure(image: NDArray[np.uint8]) -> Measurement:
-    """Scale, squeeze and white point of one field, uint8 RGB (H, W, 3)."""
-    white = background_colour(image)
-    found = find_red_cells(image, white)
+def measure(image: NDArray[np.uint8], folder: Illumination = EVEN) -> Measurement:
+    """Corrections, scale and squeeze of one field, uint8 RGB (H, W, 3).
+
+    `folder` is the illumination that the fields of its folder have in common.
+    """
+    corrections, light = estimate_corrections(image, folder)
+    found = find_red_cells(corrections.apply(image), corrections.white_point)
     height, width = image.shape[:2]
     moments, arcs = found.moments, found.arcs
     cells = len(moments)
@@ -132,7 +165,7 @@ def measure(image: NDArray[np.uint8]) -> Measurement:
     return Measurement(
         width=width,
         height=height,
-        white_point=white,
+        corrections=corrections,
         cells=cells,
         diameter=diameter,
         squeeze=squeeze,
@@ -141,6 +174,36 @@ def measure(image: NDArray[np.uint8]) -> Measurement:
         moments=moments,
         centres=found.centres,
         arcs=len(arcs),
+        light=light,
+    )
+
+
+def with_detected(measurement: Measurement, boxes: ArrayLike) -> Measurement:
+    """The measurement by red-cell boxes (n, 4), x, y, w, h in px, instead of outlines.
+
+    The boxes are of whole red cells that a detector found; fewer than `MIN_CELLS` change nothing.
+    Detectors draw boxes a little higher than wide or the other way round, whatever the cells: a
+    squeeze within `DETECTED_SQUEEZE` of 1 is none.
+    """
+    table = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    if len(table) < MIN_CELLS:
+        return measurement
+    across, down = (table[:, 2:] / (4.0 * OUTLINE_TO_BOX)).T
+    if abs(np.median(np.log(across / down))) < DETECTED_SQUEEZE:
+        across = down = np.sqrt(across * down)
+    moments = np.stack([across**2, down**2, np.zeros(len(table))], axis=1)
+    diameter, squeeze, spread = summarise(moments)
+    return replace(
+        measurement,
+        cells=len(table),
+        diameter=diameter,
+        squeeze=squeeze,
+        spread=spread,
+        confidence=DETECTED_TRUST * confidence(len(table), spread),
+        moments=moments,
+        centres=table[:, :2] + table[:, 2:] / 2,
+        arcs=0,
+        ruler="detector",
     )
 
 
@@ -192,12 +255,59 @@ def pool(measurements: Sequence[Measurement]) -> Pooled:
     diameters or squeezes fall into two clear clusters; the few cells of the others are added if
     there is but one group.
     """
+    groups, note = _groups(measurements)
+    lights = [m.light for m in measurements if m.light is not None]
+    glares = [m.corrections.veiling_glare for m in measurements]
+    most = float(np.quantile(glares, GLARE_QUANTILE)) if len(glares) > 1 else MAX_VEILING_GLARE
+    return Pooled(groups, note, of_folder(lights), round(most, 3))
+
+
+def regroup(pooled: Pooled, measurements: Sequence[Measurement]) -> Pooled:
+    """The folder's light as it is, with groups of scale by other measurements of its fields."""
+    groups, note = _groups(measurements)
+    return replace(pooled, groups=groups, note=note)
+
+
+def measure_fields(
+    keys: Iterable[Key],
+    load: Callable[[Key], NDArray[np.uint8] | None],
+    map_: Callable[..., Iterable[Any]] = map,
+) -> tuple[Pooled, dict[Key, Measurement]]:
+    """Measure fields of one folder with the light that they have in common, and pool them.
+
+    Args:
+        keys: names of the fields.
+        load: gives the pixels of one, or `None` where it cannot be read; it is left out then.
+        map_: `map`, or that of an executor.
+    """
+
+    def first(key: Key) -> Measurement | None:
+        image = load(key)
+        return None if image is None else measure(image)
+
+    def again(key: Key) -> Measurement | None:
+        image = load(key)
+        return None if image is None else measure(image, pooled.illumination)
+
+    names = list(keys)
+    seen = zip(names, map_(first, names), strict=True)
+    measured = {key: found for key, found in seen if found is not None}
+    pooled = pool(list(measured.values()))
+    if pooled.illumination.method != "none":
+        names = list(measured)
+        seen = zip(names, map_(again, names), strict=True)
+        measured = {key: found for key, found in seen if found is not None}
+        pooled = regroup(pooled, list(measured.values()))
+    return pooled, measured
+
+
+def _groups(measurements: Sequence[Measurement]) -> tuple[tuple[Group, ...], str]:
     speaking = [m for m in measurements if m.cells >= MIN_CELLS]
     silent = [m for m in measurements if 0 < m.cells < MIN_CELLS]
     if not speaking:
         if sum(m.cells for m in silent) < MIN_CELLS:
-            return Pooled((), "too few whole red cells in these images to tell their scale")
-        return Pooled((_group(silent),), "few whole red cells in any one image")
+            return (), "too few whole red cells in these images to tell their scale"
+        return (_group(silent),), "few whole red cells in any one image"
     clusters = [c for part in _by_image_size(speaking) for c in _split(part)]
     if len(clusters) == 1:
         clusters = [speaking + silent]
@@ -206,7 +316,7 @@ def pool(measurements: Sequence[Measurement]) -> Pooled:
     if len(groups) > 1:
         scales = ", ".join(f"{g.fields} with red cells of {g.diameter:.0f} px" for g in groups)
         note = f"images of different scale or squeeze, kept apart: {scales}"
-    return Pooled(tuple(groups), note)
+    return tuple(groups), note
 
 
 def _group(fields: Sequence[Measurement]) -> Group:

@@ -20,6 +20,7 @@ from bloodfilm.core.issue_codes import issue
 from bloodfilm.core.issues import Issue
 from bloodfilm.core.results import CellResult, FieldResult, ImageRef, with_ids
 from bloodfilm.imaging.canonical import CanonicalView, refine, view_of
+from bloodfilm.imaging.illumination import EVEN
 from bloodfilm.imaging.resample import BACKGROUND
 from bloodfilm.imaging.scale import Measurement, Pooled, measure
 from bloodfilm.imaging.stain import stain_contrast
@@ -33,6 +34,7 @@ from bloodfilm.inference.detector import DetectionParameters, Detector, OnnxBack
 from bloodfilm.inference.fusion import ScoreFusion
 from bloodfilm.inference.graph_run import run_graph
 from bloodfilm.inference.nms import best_of_each, cross_class_nms
+from bloodfilm.inference.scale_search import search_scale
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float64]
@@ -133,7 +135,12 @@ class Analyzer:
         """
         clock = StageTimer()
         with clock("view"):
-            view = view_of(measurement or measure(image), stated, pooled)
+            light = pooled.illumination if pooled else EVEN
+            measurement = measurement or measure(image, light)
+            view = view_of(measurement, stated, pooled)
+        if view.scale_source == "assumed":
+            with clock("scale"):
+                view = view_of(self.measure_again(image, measurement), stated, pooled)
         found, sharpness = self._detect(image, view, clock)
         view, issues, again = self._check_scale(view, found)
         if again:
@@ -151,6 +158,20 @@ class Analyzer:
         issues += field_issues(view, cells, sharpness)
         record = view.record(_finite(round(sharpness, 2)))
         return FieldResult(ref, record, cells, tuple(issues), dict(clock.seconds))
+
+    def measure_again(self, image: Pixels, measurement: Measurement) -> Measurement:
+        """A measurement in which outlines told no scale, told by red cells that are detected.
+
+        It comes back unchanged where none are found, and from a bundle that knows no red cells.
+        """
+        if self.bundle.manifest.roles.ruler is None:
+            return measurement
+        clock = StageTimer()
+        return search_scale(
+            image,
+            measurement,
+            lambda part, view: self._sure_red_cells(self._detect(part, view, clock)[0]),
+        )
 
     def _detect(
         self, image: Pixels, view: CanonicalView, clock: "StageTimer"
@@ -206,7 +227,8 @@ class Analyzer:
         told = f"{says} {was}: the field was analysed again at that scale"
         facts["used_um_per_px"] = round(used.um_per_px_y, 4)
         corrected = issue(issue_codes.SCALE_CORRECTED, told, **facts)
-        return replace(used, issues=view.issues), [corrected], True
+        # What outlines told of the scale, or did not tell, is settled by this.
+        return replace(used, issues=(), ruler="detector"), [corrected], True
 
     def _kind(self, name: str) -> int:
         """The place of an object type in the graph's output."""
@@ -229,7 +251,8 @@ class Analyzer:
         likely = boxes[found.scores[which] >= self.spec.vote_thresholds[self.classified]]
         if len(red) and len(likely):
             red = red[iou(red, likely).max(axis=1) < LONE_IOU]
-        seen = stain_contrast(image, view.white_point, boxes, red)
+        even = view.corrections.apply(image)
+        seen = stain_contrast(even, view.white_point, boxes, red)
         if seen is None:
             return found, contrasts
         contrasts[which] = seen
@@ -308,6 +331,8 @@ class Analyzer:
             name, score = self.kinds[found.type_ids[i]], float(found.scores[i])
             reading = readings.get(i) or CellClassification(name, score)
             at_edge = touches_edge((x, y, w, h), view.width, view.height)
+            disc = view.round_field
+            at_edge = at_edge or (disc is not None and disc.cuts((x, y, w, h)))
             yield CellResult(
                 box=(x, y, w, h),
                 confidence=score,

@@ -10,14 +10,18 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from bloodfilm.core.domain import Domain
 from bloodfilm.core.results import FieldFailure, FieldOutcome
-from bloodfilm.imaging.scale import Measurement, Pooled, measure, pool
+from bloodfilm.imaging.scale import Measurement, Pooled, measure_fields, regroup
 from bloodfilm.imaging.sources.image_file import open_image, open_with_notes
 from bloodfilm.inference.analyzer import Analyzer, StageTimer
 
 POOL_SAMPLE = 24
+SILENT = 0.67
+"""With more than this share of a sample's fields silent, the detector measures some of them."""
+DETECTED_SAMPLE = 8
 AHEAD = 2
 MOST_WORKERS = 8
 
@@ -63,7 +67,7 @@ def analyze_paths(
         try:
             for path in paths[start:]:
                 if path.parent not in scales:
-                    scales[path.parent] = _folder_scale(folders[path.parent], executor)
+                    scales[path.parent] = _folder_scale(folders[path.parent], analyzer, executor)
                 waiting.append(
                     executor.submit(_one_field, path, analyzer, stated, scales[path.parent])
                 )
@@ -103,23 +107,37 @@ def _one_field(
     )
 
 
-def _folder_scale(paths: Sequence[Path], executor: ThreadPoolExecutor) -> FolderScale:
-    """Measure a sample of a folder's fields and pool their red cells."""
+def _folder_scale(
+    paths: Sequence[Path], analyzer: Analyzer, executor: ThreadPoolExecutor
+) -> FolderScale:
+    """Measure a sample of a folder's fields and pool their light and their red cells.
+
+    Where outlines tell the scale of few of them, some of the others are measured by the red cells
+    that the detector finds.
+    """
     if len(paths) < 2:
         return FolderScale(None, {})
     places = np.unique(np.linspace(0, len(paths) - 1, min(POOL_SAMPLE, len(paths))).round())
     sample = [paths[int(i)] for i in places]
-    measured = {
-        path: found
-        for path, found in zip(sample, executor.map(_measure, sample), strict=True)
-        if found is not None
-    }
-    return FolderScale(pool(list(measured.values())), measured)
+    pooled, measured = measure_fields(sample, _readable, executor.map)
+    silent = [path for path, found in measured.items() if not found.speaks]
+    if len(silent) > SILENT * len(measured):
+        chosen = silent[:: -(-len(silent) // DETECTED_SAMPLE)]
+
+        def again(path: Path) -> Measurement:
+            image = _readable(path)
+            return (
+                measured[path] if image is None else analyzer.measure_again(image, measured[path])
+            )
+
+        measured |= dict(zip(chosen, executor.map(again, chosen), strict=True))
+        pooled = regroup(pooled, list(measured.values()))
+    return FolderScale(pooled, measured)
 
 
-def _measure(path: Path) -> Measurement | None:
+def _readable(path: Path) -> NDArray[np.uint8] | None:
     try:
-        return measure(open_image(path))
+        return open_image(path)
     except Exception:
         return None  # its own turn will say what is wrong with it
 

@@ -13,7 +13,7 @@ from bloodfilm.core import Dataset, Domain, Field, Region
 from bloodfilm.core.errors import BloodfilmError, ConfigError
 from bloodfilm.formats import open_dataset
 from bloodfilm.imaging.canonical import CanonicalView, canonical_view
-from bloodfilm.imaging.red_cells import background_colour
+from bloodfilm.imaging.corrections import estimate_corrections
 from bloodfilm.imaging.scale import RED_CELL_UM
 from bloodfilm.imaging.sources.image_file import open_image
 from bloodfilm.splits.disjoint import check_disjoint, dataset_in_split, group_keys
@@ -98,6 +98,7 @@ def training_view(field: Field, image: NDArray[np.uint8]) -> CanonicalView:
         & (boxes[:, 0] + boxes[:, 2] < width - 2)
         & (boxes[:, 1] + boxes[:, 3] < height - 2)
     )
+    look, _ = estimate_corrections(image)
     if whole.sum() >= 5:
         across, down = np.median(boxes[whole, 2:], axis=0)
         if abs(np.log(across / down)) < 0.08:  # round pixels: the two axes are one measurement
@@ -105,7 +106,10 @@ def training_view(field: Field, image: NDArray[np.uint8]) -> CanonicalView:
         return CanonicalView(
             um_per_px_x=RED_CELL_UM / across,
             um_per_px_y=RED_CELL_UM / down,
-            white_point=background_colour(image),
+            white_point=look.white_point,
+            illumination=look.illumination,
+            veiling_glare=look.veiling_glare,
+            round_field=look.round_field,
             red_cells=int(whole.sum()),
             confidence=1.0,
             scale_source="stated",
@@ -118,7 +122,10 @@ def training_view(field: Field, image: NDArray[np.uint8]) -> CanonicalView:
         return CanonicalView(
             um_per_px_x=across,
             um_per_px_y=field.domain.um_per_px,
-            white_point=background_colour(image),
+            white_point=look.white_point,
+            illumination=look.illumination,
+            veiling_glare=look.veiling_glare,
+            round_field=look.round_field,
             red_cells=0,
             confidence=1.0,
             scale_source="stated",

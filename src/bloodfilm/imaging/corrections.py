@@ -1,0 +1,137 @@
+"""What a camera makes of the film: round field, uneven light, stray light, colour of the glass.
+
+Four things that are undone in this order, before anything is measured or found:
+
+1. what lies outside a round field of view is no film (`field_of_view`);
+2. uneven light is divided out (`illumination`);
+3. stray light is subtracted: a haze that lies over the whole field makes nuclei pale;
+4. the colour of empty glass becomes the same white everywhere.
+"""
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from bloodfilm.imaging.field_of_view import Mask, RoundField, find_round_field
+from bloodfilm.imaging.illumination import EVEN, Illumination, Region, Survey, better, survey
+from bloodfilm.imaging.red_cells import background_colour, red_cell_tone
+
+Pixels = NDArray[np.uint8]
+White = tuple[float, float, float]
+
+DARKEST = 0.1
+"""Percentile of the field that is taken for its darkest thing: less than one nucleus covers."""
+CLEAR = 0.33
+"""Share of the glass's light that the darkest channel of the darkest thing lets through, at most,
+in a picture without stray light. Sharp fields of PBC, Raabin, LLD, BCISC and KRD have 0.02 to
+0.39, hazy ones of a Raspberry Pi camera 0.55 to 0.73."""
+STRONG_TONE = 0.35
+"""Red cells that absorb this share are not pale; with them there is no stray light to take away."""
+DARKER = 0.85
+"""A nucleus lets through less than this share of the light that red cells do."""
+MIN_TONE = 0.04
+"""Of glass without a film nothing can be told."""
+MAX_VEILING_GLARE = 0.5
+SEARCH_SIDE = 720
+
+
+@dataclass(frozen=True)
+class Corrections:
+    """What a camera did to the film, to be undone.
+
+    Attributes:
+        white_point: colour of empty glass in even light, RGB.
+        illumination: how unevenly the field is lit.
+        veiling_glare: stray light as a share of the glass's light, 0 in a clear picture.
+        round_field: the field of view where it is a disc on black.
+    """
+
+    white_point: White
+    illumination: Illumination = EVEN
+    veiling_glare: float = 0.0
+    round_field: RoundField | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether only the white point differs from an ideal picture."""
+        return (
+            self.illumination.method == "none"
+            and not self.veiling_glare
+            and self.round_field is None
+        )
+
+    def apply(self, image: Pixels) -> Pixels:
+        """The whole image (H, W, 3) in even light, without stray light and surround.
+
+        Empty glass keeps the colour `white_point`.
+        """
+        if self.plain:
+            return image
+        height, width = image.shape[:2]
+        region = (0.0, 0.0, float(width), float(height))
+        lit = self.in_even_light(image, region, (width, height))
+        return lift(lit, self.white_point, self.veiling_glare, self.white_point)
+
+    def in_even_light(self, pixels: Pixels, region: Region, size: tuple[int, int]) -> Pixels:
+        """Pixels of a region x, y, w, h of an image of a size, in even light, surround painted."""
+        lit = self.illumination.divide(pixels, region, size)
+        if self.round_field is not None:
+            inside = self.round_field.mask_of(region, pixels.shape[1], pixels.shape[0])
+            lit = np.where(inside[..., None], lit, _colour(self.white_point))
+        return lit
+
+
+def lift(pixels: Pixels, white: White, veiling_glare: float, target: White) -> Pixels:
+    """Pixels (..., 3) without stray light, `white` drawn as `target`.
+
+    Stray light adds to every pixel the same share `veiling_glare` of the glass's light.
+    """
+    ramp = np.arange(256, dtype=np.float64)[:, None]
+    glass = np.maximum(np.array(white, dtype=np.float64), 1.0)[None, :]
+    clear = (
+        (ramp - veiling_glare * glass) / (1.0 - veiling_glare) * (np.array(target)[None, :] / glass)
+    )
+    table = np.clip(np.rint(clear), 0, 255).astype(np.uint8)
+    return np.asarray(cv2.LUT(pixels, table.reshape(1, 256, 3)), np.uint8).reshape(pixels.shape)
+
+
+def estimate_corrections(image: Pixels, folder: Illumination = EVEN) -> tuple[Corrections, Survey]:
+    """How the camera shows one field (H, W, 3), and the survey of its light.
+
+    `folder` is the illumination that the fields of its folder have in common.
+    """
+    height, width = image.shape[:2]
+    disc = find_round_field(image)
+    mask = disc.mask(width, height) if disc else None
+    seen = survey(image, mask)
+    light = better(seen, folder)
+    white = background_colour(light.even(image), mask)
+    clear = Corrections(white, light, 0.0, disc)
+    return replace(clear, veiling_glare=stray_light(clear.apply(image), white, mask)), seen
+
+
+def stray_light(even: Pixels, white: White, mask: Mask | None = None) -> float:
+    """Share of the glass's light that lies over a whole field (H, W, 3) in even light.
+
+    Nuclei tell how dark dark is. 0 where they or the red cells are as dark as in a clear picture,
+    and where nothing is darker than red cells: then nothing can be told.
+    """
+    step = max(1, max(even.shape[:2]) // SEARCH_SIDE)
+    small = cv2.blur(np.ascontiguousarray(even[::step, ::step]), (3, 3))
+    inside = small.reshape(-1, 3) if mask is None else small[mask[::step, ::step]]
+    if not len(inside):
+        return 0.0
+    darkest = np.percentile(inside, DARKEST, axis=0) / np.maximum(np.array(white), 1.0)
+    floor = (float(darkest.min()) - CLEAR) / (1 - CLEAR)
+    if floor <= 0:
+        return 0.0
+    tone = float(red_cell_tone(even, white).max()) / 255
+    if tone < MIN_TONE or darkest.min() > DARKER * (1 - tone):
+        return 0.0
+    return round(float(np.clip(min(floor, 1 - tone / STRONG_TONE), 0.0, MAX_VEILING_GLARE)), 3)
+
+
+def _colour(white: White) -> NDArray[np.uint8]:
+    return np.rint(np.array(white)).astype(np.uint8)

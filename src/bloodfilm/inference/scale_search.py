@@ -1,0 +1,137 @@
+"""The scale of a field whose red cells' outlines tell nothing, by the detector's own red cells.
+
+A detector of red cells finds them, less well, at scales it was not trained for, and its boxes then
+still have the size of the cells. So one window of the field is looked at in a few coarse scales,
+the one in which red cells cover most of it is taken, and the size of their boxes is followed until
+it agrees with 7.5 um.
+"""
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from bloodfilm.imaging.canonical import DETECTOR_UM, CanonicalView
+from bloodfilm.imaging.red_cells import absorption
+from bloodfilm.imaging.scale import RED_CELL_UM, Measurement, with_detected
+
+Pixels = NDArray[np.uint8]
+Floats = NDArray[np.float64]
+Detect = Callable[[Pixels, CanonicalView], Floats]
+
+DIAMETERS = (9.0, 18.0, 36.0, 72.0, 144.0, 288.0)
+"""Red cells that are tried, px: what lies between two is found at both."""
+WINDOW = 17.0
+"""Side of the window, in red cells: a tile of the detector."""
+MIN_WINDOW = 2.5
+"""Side of the smallest field that is looked at, in red cells."""
+COVERED = 0.4
+"""Share of the window that red cells best cover: enough of them, few on top of each other."""
+MIN_FOUND = 3
+MIN_COVER = 0.08
+MAX_SPREAD = 0.3
+SIZE_RANGE = 2.0
+"""Boxes more than this larger or smaller than a red cell is expected are something else."""
+STEPS = 4
+AGREED = 0.08
+
+
+def search_scale(image: Pixels, measurement: Measurement, detect: Detect) -> Measurement:
+    """The measurement, told by detected red cells; unchanged where no scale shows any.
+
+    Args:
+        image: the field, RGB (H, W, 3).
+        measurement: of its outlines, which tell no scale.
+        detect: gives the boxes (n, 4), x, y, w, h in px, of the red cells that are sure in an
+            image that is evenly lit, by a view of it.
+    """
+    even = measurement.corrections.apply(image)
+    cover = _cover(even, measurement.white_point)
+    tried = [
+        _look(even, cover, measurement, detect, (diameter, diameter))
+        for diameter in DIAMETERS
+        if MIN_WINDOW * diameter <= min(even.shape[:2])
+    ]
+    found, boxes = max(tried, key=lambda t: t[0], default=(0.0, np.zeros((0, 4))))
+    if found <= 0:
+        return measurement
+    size = 0.0, 0.0
+    for _ in range(STEPS):
+        before, size = size, _size(boxes)
+        if max(abs(np.log(a / max(b, 1e-9))) for a, b in zip(size, before, strict=True)) < AGREED:
+            return with_detected(measurement, boxes)
+        found, boxes = _look(even, cover, measurement, detect, size)
+        if found <= 0:
+            return measurement
+    return measurement
+
+
+def _size(boxes: Floats) -> tuple[float, float]:
+    """Median width and height, px."""
+    across, down = np.median(boxes[:, 2:], axis=0).tolist()
+    return float(across), float(down)
+
+
+def _look(
+    even: Pixels,
+    cover: Floats,
+    measurement: Measurement,
+    detect: Detect,
+    size: tuple[float, float],
+) -> tuple[float, Floats]:
+    """Share of a window that red cells of about a size cover, and their boxes; 0 if too few."""
+    x, y, width, height = _window(cover, (even.shape[1], even.shape[0]), size)
+    part = np.ascontiguousarray(even[y : y + height, x : x + width])
+    view = CanonicalView(
+        um_per_px_x=RED_CELL_UM / size[0],
+        um_per_px_y=RED_CELL_UM / size[1],
+        white_point=measurement.white_point,
+        red_cells=0,
+        confidence=0.0,
+        scale_source="assumed",
+        squeeze_source="assumed",
+        width=width,
+        height=height,
+    )
+    boxes = np.asarray(detect(part, view), dtype=np.float64).reshape(-1, 4)
+    ratio = np.sqrt(boxes[:, 2] * boxes[:, 3] / (size[0] * size[1]))
+    edge = 2 * DETECTOR_UM / RED_CELL_UM * np.array(size)
+    whole = (boxes[:, :2] > edge).all(axis=1)
+    whole &= (boxes[:, :2] + boxes[:, 2:] < np.array([width, height]) - edge).all(axis=1)
+    boxes = boxes[whole & (ratio < SIZE_RANGE) & (ratio > 1 / SIZE_RANGE)]
+    if len(boxes) < MIN_FOUND:
+        return 0.0, boxes
+    covered = float((boxes[:, 2] * boxes[:, 3]).sum()) / (width * height)
+    sizes = np.log(boxes[:, 2] * boxes[:, 3]) / 2
+    spread = 1.4826 * float(np.median(np.abs(sizes - np.median(sizes))))
+    return (covered if covered >= MIN_COVER and spread <= MAX_SPREAD else 0.0), boxes
+
+
+def _cover(even: Pixels, white: tuple[float, float, float]) -> Floats:
+    """Where things are on the glass: a coarse grid of 0 and 1, summed from the corner."""
+    small = np.asarray(cv2.resize(even, (128, 128), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    dark = np.asarray(absorption(small, white).max(axis=2), dtype=np.uint8)
+    level, _ = cv2.threshold(dark, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
+    return np.asarray(cv2.integral((dark > level / 2).astype(np.uint8)), dtype=np.float64)
+
+
+def _window(
+    cover: Floats, field: tuple[int, int], size: tuple[float, float]
+) -> tuple[int, int, int, int]:
+    """Window x, y, w, h, px, of a field (width, height) of which things cover about `COVERED`."""
+    sides = [min(n, max(32, round(WINDOW * d))) for n, d in zip(field, size, strict=True)]
+    grid = cover.shape[0] - 1
+    best, chosen = np.inf, (0, 0)
+    for row in range(5):
+        for column in range(5):
+            x, y = ((n - s) * k // 4 for n, s, k in zip(field, sides, (column, row), strict=True))
+            left, right = (round(v / field[0] * grid) for v in (x, x + sides[0]))
+            top, bottom = (round(v / field[1] * grid) for v in (y, y + sides[1]))
+            held = cover[bottom, right] - cover[top, right] - cover[bottom, left] + cover[top, left]
+            away = abs(held / max((right - left) * (bottom - top), 1) - COVERED)
+            # The middle of a field is sharpest: it wins where others are hardly better.
+            away += 0.02 * (abs(row - 2) + abs(column - 2))
+            if away < best:
+                best, chosen = away, (x, y)
+    return *chosen, sides[0], sides[1]
