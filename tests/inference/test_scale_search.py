@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from bloodfilm.imaging.canonical import CanonicalView, view_of
 from bloodfilm.core import issue_codes
 from bloodfilm.core.issues import codes
+from bloodfilm.imaging.canonical import CanonicalView, view_of
 from bloodfilm.imaging.corrections import Corrections
 from bloodfilm.imaging.scale import RED_CELL_UM, Measurement
 from bloodfilm.inference.scale_search import search_scale
