@@ -169,7 +169,6 @@ def test_json_round_trip_and_what_is_refused() -> None:
         {},
         {**record, "map": "AAAA"},
         {**record, "method": "guess"},
-        {"method": "none"},
     ):
         with pytest.raises(DataError, match="illumination"):
             Illumination.from_json(broken)
