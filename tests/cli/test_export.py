@@ -202,3 +202,28 @@ def test_eight_bits_are_taken_only_if_they_say_the_same(root, runs, tmp_path, mo
     assert "Traceback" not in result.output
     load_bundle(tmp_path / "small")  # whole, and float
     assert len((tmp_path / "small" / "detector.onnx").read_bytes()) > len(small)
+
+
+def test_the_detector_of_a_bundle_is_taken_over_unchanged(root, runs, bundle, tmp_path):
+    out = tmp_path / "taken"
+    result = run(
+        "export", bundle, runs / "classifier", "--data", root, "--out", out, "--name", "again"
+    )
+    assert result.exit_code == 0, result.output
+    before, after = (load_bundle(b).manifest for b in (bundle, out))
+    assert (out / "detector.onnx").read_bytes() == (bundle / "detector.onnx").read_bytes()
+    assert after.name == "again"
+    assert after.training["detector"] == before.training["detector"]
+    assert (after.object_types, after.roles) == (before.object_types, before.roles)
+    kept = after.detector.model_dump(exclude={"thresholds"})
+    assert kept == before.detector.model_dump(exclude={"thresholds"})
+
+
+def test_a_bundle_that_does_not_say_how_it_was_trained_lends_no_detector(runs, bundle, tmp_path):
+    silent = tmp_path / "silent"
+    shutil.copytree(bundle, silent)
+    manifest = load_bundle(silent).manifest
+    manifest.model_copy(update={"training": {}}).write(silent)
+    result = run("export", silent, runs / "classifier", "--out", tmp_path / "out")
+    assert result.exit_code == 2 and "manifest.json" in result.stderr
+    assert not (tmp_path / "out").exists()

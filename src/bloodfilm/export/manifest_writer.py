@@ -10,7 +10,7 @@ from typing import Any
 
 from bloodfilm import __version__
 from bloodfilm.core.errors import ConfigError
-from bloodfilm.export.trained import TrainedClassifier, TrainedDetector
+from bloodfilm.export.trained import BundledDetector, TrainedClassifier, TrainedDetector
 from bloodfilm.imaging.resample import BACKGROUND
 from bloodfilm.inference.manifest import (
     FORMAT,
@@ -19,6 +19,7 @@ from bloodfilm.inference.manifest import (
     ClassifierSpec,
     DetectorSpec,
     Manifest,
+    ObjectRoles,
 )
 from bloodfilm.models.detector import CellDetector
 from bloodfilm.training.data.sources import CLASSIFIED_TYPE, RULER_TYPE
@@ -45,8 +46,53 @@ class BundleInfo:
     metrics: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class _DetectorPart:
+    """What a manifest says of its detector."""
+
+    object_types: tuple[str, ...]
+    roles: ObjectRoles
+    spec: DetectorSpec
+    training: Any
+    metrics: Any
+
+
+def _detector_part(detector: TrainedDetector | BundledDetector, graph: bytes) -> _DetectorPart:
+    """Return what a manifest says of a detector, newly trained or taken from a bundle."""
+    if isinstance(detector, BundledDetector):
+        manifest = detector.manifest
+        spec = {**manifest.detector.model_dump(), "file": DETECTOR_FILE, "sha256": _sha256(graph)}
+        return _DetectorPart(
+            manifest.object_types,
+            manifest.roles,
+            DetectorSpec.model_validate(spec),
+            manifest.training.get("detector", {}),
+            manifest.metrics.get("validation", {}).get("detector", {}),
+        )
+    spec = {
+        "file": DETECTOR_FILE,
+        "sha256": _sha256(graph),
+        "um_per_px": detector.record.um_per_px,
+        "background": BACKGROUND,
+        "stride": CellDetector.stride,
+        "multiple": MULTIPLE,
+        "thresholds": detector.thresholds,
+        "vote_thresholds": detector.thresholds,
+        "nms_iou": NMS_IOU,
+        "tile": TILE,
+        "overlap": OVERLAP,
+    }
+    return _DetectorPart(
+        tuple(detector.record.object_types),
+        ObjectRoles(classified=CLASSIFIED_TYPE, ruler=RULER_TYPE),
+        DetectorSpec.model_validate(spec),
+        detector.record.model_dump(mode="json", include={"config", "sources"}),
+        detector.metrics,
+    )
+
+
 def build_manifest(
-    detector: TrainedDetector,
+    detector: TrainedDetector | BundledDetector,
     classifier: TrainedClassifier,
     info: BundleInfo,
     graphs: Mapping[str, bytes],
@@ -55,12 +101,12 @@ def build_manifest(
     """Return the manifest of two trained networks.
 
     Args:
-        detector, classifier: the networks.
+        detector, classifier: the networks; the detector may be another bundle's.
         info: name, licence, evaluation results.
         graphs: ONNX bytes, by `DETECTOR_FILE` and `CLASSIFIER_FILE`.
         parity: largest differences between torch and ONNX Runtime.
     """
-    calibration = classifier.calibration
+    calibration, part = classifier.calibration, _detector_part(detector, graphs[DETECTOR_FILE])
     content = {
         "format": FORMAT,
         "version": VERSION,
@@ -69,23 +115,11 @@ def build_manifest(
         "licence": info.licence,
         "taxonomy": classifier.record.taxonomy_data,
         "schema": classifier.record.schema_data,
-        "object_types": detector.record.object_types,
-        "roles": {"classified": CLASSIFIED_TYPE, "ruler": RULER_TYPE},
+        "object_types": part.object_types,
+        "roles": part.roles,
         "leaves": classifier.record.leaves,
         "untrained": classifier.record.untrained,
-        "detector": DetectorSpec(
-            file=DETECTOR_FILE,
-            sha256=_sha256(graphs[DETECTOR_FILE]),
-            um_per_px=detector.record.um_per_px,
-            background=BACKGROUND,
-            stride=CellDetector.stride,
-            multiple=MULTIPLE,
-            thresholds=detector.thresholds,
-            vote_thresholds=detector.thresholds,
-            nms_iou=NMS_IOU,
-            tile=TILE,
-            overlap=OVERLAP,
-        ),
+        "detector": part.spec,
         "classifier": ClassifierSpec(
             file=CLASSIFIER_FILE,
             sha256=_sha256(graphs[CLASSIFIER_FILE]),
@@ -101,13 +135,13 @@ def build_manifest(
         ),
         "training": {
             "bloodfilm": __version__,
-            "detector": detector.record.model_dump(mode="json", include={"config", "sources"}),
+            "detector": part.training,
             "classifier": classifier.record.model_dump(mode="json", include={"config", "sources"}),
             "priors": classifier.priors,
         },
         "metrics": {
             "validation": {
-                "detector": detector.metrics,
+                "detector": part.metrics,
                 "classifier": classifier.metrics,
                 "calibration": calibration.metrics,
             },

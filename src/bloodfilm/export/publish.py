@@ -22,10 +22,11 @@ from bloodfilm.export.parity import classifier_parity, detector_parity
 from bloodfilm.export.quantize import quantize_bundle
 from bloodfilm.export.threshold import set_threshold
 from bloodfilm.export.trained import (
+    BundledDetector,
     TrainedClassifier,
     TrainedDetector,
     load_classifier,
-    load_detector,
+    open_detector,
     validation_fields,
 )
 from bloodfilm.inference.bundle import load_bundle
@@ -47,7 +48,9 @@ def export_bundle(
     """Export a detector's and a classifier's run as a bundle.
 
     Args:
-        detector_run, classifier_run: folders of the two trainings.
+        detector_run, classifier_run: folders of the two trainings. In place of the first a bundle
+            can be given: its detector is taken over byte for byte, and its threshold chosen anew,
+            for the new classifier verifies what it finds.
         root: where the runs' data paths start.
         out: the bundle's folder; an existing bundle there is replaced, anything else is refused.
         info: name, licence, notes and evaluation results (see `read_evaluations`).
@@ -62,20 +65,25 @@ def export_bundle(
         ConfigError: where a run is missing or of the wrong task.
         BundleError: if the graphs differ.
     """
-    detector = load_detector(detector_run, root)
+    detector = open_detector(detector_run, root)
+    validation = validation_fields(detector_run, root)
     classifier = load_classifier(classifier_run, root, priors or {})
     parity = write_bundle(out, detector, classifier, info)
     try:
         if int8:
-            parity |= quantize_bundle(out, detector.probes, list(classifier.probes))
+            images = None if isinstance(detector, BundledDetector) else detector.probes
+            parity |= quantize_bundle(out, images, list(classifier.probes))
     finally:  # a refused eight-bit form leaves a whole float bundle
-        set_threshold(out, validation_fields(detector_run, root))
+        set_threshold(out, validation)
         write_text(out / CARD, model_card(load_bundle(out).manifest, info.notes))
     return parity
 
 
 def write_bundle(
-    out: Path, detector: TrainedDetector, classifier: TrainedClassifier, info: BundleInfo
+    out: Path,
+    detector: TrainedDetector | BundledDetector,
+    classifier: TrainedClassifier,
+    info: BundleInfo,
 ) -> dict[str, float]:
     """Write graphs and manifest, after proving that both graphs compute what torch does.
 
@@ -92,14 +100,18 @@ def write_bundle(
         ConfigError: if `out` holds something that is not a bundle.
     """
     refuse_other_content(out)
-    image, crops = torch.from_numpy(detector.probes[0][None]), classifier.probes
-    graphs = {
-        DETECTOR_FILE: detector_onnx(detector.graph, image),
-        CLASSIFIER_FILE: classifier_onnx(classifier.graph, torch.from_numpy(crops[:2])),
-    }
-    parity = detector_parity(
-        detector.graph, graphs[DETECTOR_FILE], detector.probes, detector.thresholds
-    )
+    crops = classifier.probes
+    graphs = {CLASSIFIER_FILE: classifier_onnx(classifier.graph, torch.from_numpy(crops[:2]))}
+    parity: dict[str, float] = {}
+    if isinstance(detector, BundledDetector):
+        graphs[DETECTOR_FILE] = detector.onnx
+        parity |= detector.manifest.metrics.get("parity", {})
+    else:
+        image = torch.from_numpy(detector.probes[0][None])
+        graphs[DETECTOR_FILE] = detector_onnx(detector.graph, image)
+        parity |= detector_parity(
+            detector.graph, graphs[DETECTOR_FILE], detector.probes, detector.thresholds
+        )
     parity |= classifier_parity(classifier.graph, graphs[CLASSIFIER_FILE], crops)
     before = _graph_files(out)
     build_manifest(detector, classifier, info, graphs, parity).write(out, graphs)

@@ -127,13 +127,14 @@ def _quantize(model: bytes, images: _Images, kept: Callable[[Any], list[str]]) -
 
 
 def quantize_bundle(
-    folder: Path, images: Sequence[Pixels], crops: Sequence[Pixels]
+    folder: Path, images: Sequence[Pixels] | None, crops: Sequence[Pixels]
 ) -> dict[str, float]:
     """Replace a bundle's networks by their eight-bit forms, if these agree with the float ones.
 
     Args:
         folder: a bundle with float networks.
-        images: padded canonical images (H, W, 3), to calibrate on and to compare on.
+        images: padded canonical images (H, W, 3), to calibrate on and to compare on; `None` leaves
+            the detector as it is.
         crops: (S, S, 3) each, likewise.
 
     Returns:
@@ -145,26 +146,25 @@ def quantize_bundle(
     """
     manifest = load_bundle(folder).manifest
     detector, classifier = manifest.detector, manifest.classifier
-    float_detector, float_classifier = (
-        (folder / spec.file).read_bytes() for spec in (detector, classifier)
-    )
-    small_detector = quantize_detector(float_detector, images)
-    small_classifier = quantize_classifier(float_classifier, crops)
-    found = detection_agreement(
-        _detections(float_detector, images, detector), _detections(small_detector, images, detector)
-    )
-    _require(
-        "detector",
-        found,
-        found["int8_agreement"] >= LEAST_AGREEMENT and found["int8_iou"] >= LEAST_IOU,
-    )
+    graphs: dict[str, bytes] = {}
+    found: dict[str, float] = {}
+    if images is not None:
+        plain = (folder / detector.file).read_bytes()
+        graphs[detector.file] = quantize_detector(plain, images)
+        found |= detection_agreement(
+            *(_detections(g, images, detector) for g in (plain, graphs[detector.file]))
+        )
+        good = found["int8_agreement"] >= LEAST_AGREEMENT and found["int8_iou"] >= LEAST_IOU
+        _require("detector", found, good)
+    plain = (folder / classifier.file).read_bytes()
+    graphs[classifier.file] = quantize_classifier(plain, crops)
     trained = [
         where
         for name, where in manifest.attributes.slices.items()
         if name not in manifest.untrained.attributes
     ]
     answers = answer_agreement(
-        _answers(float_classifier, crops), _answers(small_classifier, crops), trained
+        _answers(plain, crops), _answers(graphs[classifier.file], crops), trained
     )
     _require(
         "classifier",
@@ -172,7 +172,6 @@ def quantize_bundle(
         answers["int8_answers"] >= LEAST_ANSWERS and answers["int8_novelty"] <= MOST_NOVELTY,
     )
     found |= answers
-    graphs = {detector.file: small_detector, classifier.file: small_classifier}
     parity = manifest.metrics.get("parity", {}) | {k: round(v, 4) for k, v in found.items()}
     manifest.with_metrics({"parity": parity}).write(folder, graphs)
     return found

@@ -15,6 +15,8 @@ from bloodfilm.core.errors import ConfigError
 from bloodfilm.export.onnx_graphs import ClassifierGraph, DetectorGraph
 from bloodfilm.imaging.canonical import CROP_SIZE, CROP_UM, DETECTOR_UM
 from bloodfilm.imaging.tiles import pad
+from bloodfilm.inference.bundle import load_bundle
+from bloodfilm.inference.manifest import MANIFEST, Manifest
 from bloodfilm.models.classifier import CellClassifierNet
 from bloodfilm.training.calibration import (
     ClassifierCalibration,
@@ -85,6 +87,36 @@ class TrainedClassifier:
     probes: NDArray[np.uint8]
 
 
+@dataclass(frozen=True)
+class BundledDetector:
+    """A detector taken over from a bundle, as it is stored there.
+
+    Attributes:
+        manifest: of the bundle.
+        onnx: its graph.
+    """
+
+    manifest: Manifest
+    onnx: bytes
+
+
+def open_detector(place: Path, root: Path) -> TrainedDetector | BundledDetector:
+    """Load a detector from the folder of a training run, or take it from a bundle.
+
+    Args:
+        place: a run's folder or a bundle's.
+        root: where the run's data paths start.
+
+    Raises:
+        ConfigError: if a run is missing or of another task.
+        BundleError: if a bundle is damaged.
+    """
+    if not (place / MANIFEST).is_file():
+        return load_detector(place, root)
+    bundle = load_bundle(place)
+    return BundledDetector(bundle.manifest, (place / bundle.manifest.detector.file).read_bytes())
+
+
 def load_detector(run: Path, root: Path) -> TrainedDetector:
     """Load a detector's run and choose its thresholds on the validation fields.
 
@@ -108,9 +140,18 @@ def load_detector(run: Path, root: Path) -> TrainedDetector:
     return TrainedDetector(DetectorGraph(model), record, metrics, thresholds, probes)
 
 
-def validation_fields(run: Path, root: Path) -> list[SourcedField]:
-    """Return the validation fields of a detector's run in which something is annotated."""
-    config = _config_of(read_record(run, RunRecord), run, "detector", "sparse")
+def validation_fields(place: Path, root: Path) -> list[SourcedField]:
+    """Return the validation fields of a detector in which something is annotated.
+
+    Args:
+        place: folder of its run, or of a bundle that says how it was trained.
+        root: where data paths start.
+    """
+    if (place / MANIFEST).is_file():
+        training = load_bundle(place).manifest.training
+        config = parse_config(training.get("detector", {}).get("config", {}), str(place / MANIFEST))
+    else:
+        config = _config_of(read_record(place, RunRecord), place, "detector", "sparse")
     validation = open_sources(config.data.validation, root)
     return [s for s in validation if not s.field.region.is_nothing]
 

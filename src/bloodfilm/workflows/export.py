@@ -13,7 +13,7 @@ class ExportJob:
     """Which runs to export, and what the bundle says of itself.
 
     Attributes:
-        detector: folder of a detector's run.
+        detector: folder of a detector's run, or of a bundle whose detector is taken over.
         classifier: folder of a classifier's run.
         out: the bundle's folder.
         data: folder from which the runs' data paths start.
