@@ -25,6 +25,7 @@ from bloodfilm.export.parity import classifier_parity, detector_parity
 from bloodfilm.export.publish import write_bundle
 from bloodfilm.export.trained import TrainedClassifier, TrainedDetector
 from bloodfilm.inference.bundle import load_bundle, open_session
+from bloodfilm.inference.manifest import VERSION
 from bloodfilm.models import CellClassifierNet, CellDetector
 from bloodfilm.training.calibration import ClassifierCalibration
 from bloodfilm.training.data.cell_crops import classifier_leaves
@@ -233,7 +234,7 @@ def test_a_bundle_is_written_and_replaced_but_nothing_else_is(
         assert set(bundle.manifest.metrics["parity"]) == set(parity)
         assert bundle.manifest.metrics["validation"]["detector"] == {"ap": 0.5}
         bundle.detector("cpu"), bundle.classifier("cpu")
-        assert bundle.manifest.version == 2 and (out / "SHA256SUMS").is_file()
+        assert bundle.manifest.version == VERSION and (out / "SHA256SUMS").is_file()
         assert not list(out.glob("*.part"))
 
     (tmp_path / "file").write_text("precious")

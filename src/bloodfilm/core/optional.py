@@ -7,15 +7,15 @@ from bloodfilm.core.errors import BloodfilmError
 
 
 class MissingPackageError(BloodfilmError, ImportError):
-    """An optional package is not installed; the message names the extra that brings it."""
+    """An optional package is not installed; the message names what to install."""
 
 
-def optional(module: str, *, extra: str, needed_by: str) -> ModuleType:
+def optional(module: str, *, install: str, needed_by: str) -> ModuleType:
     """Import an optional module.
 
     Args:
         module: its dotted name.
-        extra: the extra of bloodfilm that installs it.
+        install: what pip installs to bring it.
         needed_by: the function that was called, for the message.
 
     Raises:
@@ -26,5 +26,5 @@ def optional(module: str, *, extra: str, needed_by: str) -> ModuleType:
     except ImportError:
         raise MissingPackageError(
             f"{needed_by}: needs the package {module.partition('.')[0]}, which is not installed; "
-            f"pip install 'bloodfilm[{extra}]'"
+            f"pip install '{install}'"
         ) from None

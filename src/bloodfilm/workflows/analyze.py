@@ -29,6 +29,7 @@ from bloodfilm.imaging.sources.image_file import find_images
 from bloodfilm.inference.analyzer import Analyzer
 from bloodfilm.inference.bundle import default_bundle, load_bundle
 from bloodfilm.inference.model_info import model_info
+from bloodfilm.inference.repeats import RepeatedImages
 from bloodfilm.inference.results_log import ResultsLog
 from bloodfilm.inference.runner import analyze_paths
 from bloodfilm.workflows.outputs import make_folder
@@ -151,10 +152,17 @@ class AnalysisSummary:
         }
 
 
-def analyze(job: AnalysisJob, progress: Progress | None = None) -> AnalysisSummary:
+def analyze(
+    job: AnalysisJob, progress: Progress | None = None, model: Analyzer | None = None
+) -> AnalysisSummary:
     """Analyse every file of a job, keep results as they come, write the final files at the end.
 
     A file that fails is reported as an issue `field-failed` and named in the results.
+
+    Args:
+        job: what to do.
+        progress: follows the work.
+        model: a loaded model, in place of the job's bundle, device and lowest score.
 
     Raises:
         BloodfilmError: before any work, if the job cannot be done as it is.
@@ -166,8 +174,7 @@ def analyze(job: AnalysisJob, progress: Progress | None = None) -> AnalysisSumma
     progress = progress or NoProgress()
     provided = job.provided
     images = find_images(job.paths)
-    bundle = load_bundle(job.bundle) if job.bundle else default_bundle()
-    analyzer = Analyzer(bundle, job.device, 1, job.min_score)
+    analyzer = model or _load(job)
     refuse_inputs([job.out / name for name in (CELLS, RESULT, REPORT)], images)
     make_folder(job.out)
     with lock_folder(job.out, "analysis"):
@@ -176,6 +183,11 @@ def analyze(job: AnalysisJob, progress: Progress | None = None) -> AnalysisSumma
         summary = _run(job, images, analyzer, provided, progress)
     summary.seconds = time.perf_counter() - begin
     return summary
+
+
+def _load(job: AnalysisJob) -> Analyzer:
+    bundle = load_bundle(job.bundle) if job.bundle else default_bundle()
+    return Analyzer(bundle, job.device, 1, job.min_score)
 
 
 def check_existing(out: Path, existing: Existing) -> None:
@@ -240,13 +252,16 @@ def _run(
                     table.write(outcome.path, shown)
                     file.flush()
 
+            repeats = RepeatedImages()
             for failure in log.failures:
                 add(failure)
             for result in log.fields:
+                repeats.add(result)
                 add(result)
             outcomes = analyze_paths(images, analyzer, provided, job.workers, start=log.done)
+            checked = map(repeats.check, outcomes)
             with closing(outcomes), _saying_how_far(log, len(images), progress):
-                for outcome in track(outcomes, progress, "fields", len(images), log.done):
+                for outcome in track(checked, progress, "fields", len(images), log.done):
                     log.append(outcome)
                     add(outcome)
                     if isinstance(outcome, FieldFailure):

@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
+from dataclasses import fields as fields_of
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ class EvaluationOptions:
     """What to evaluate, and how.
 
     Attributes:
-        dataset: the labelled data set, a file or a folder.
+        dataset: the labelled data set, its file or folder.
         bundle: folder of the model; `None` for the shipped one.
         predictions: `cells.csv` or `result.json` to evaluate; then no model runs.
         split: only the fields of this split.
@@ -63,7 +64,7 @@ class EvaluationOptions:
         ConfigError: if a value is none of these, or two exclude each other.
     """
 
-    dataset: Path
+    dataset: Path | Dataset
     bundle: Path | None = None
     predictions: Path | None = None
     split: str | None = None
@@ -98,7 +99,8 @@ class EvaluationOptions:
         """What bears on the figures, as plain data."""
         left_out = {"dataset", "images", "bundle", "predictions", "threads", "device", "output"}
         left_out |= {"bootstrap", "seed"}
-        return {k: v for k, v in asdict(self).items() if k not in left_out}
+        names = (f.name for f in fields_of(self))
+        return {name: getattr(self, name) for name in names if name not in left_out}
 
 
 @dataclass
@@ -111,10 +113,19 @@ class Predictions:
     failures: dict[str, str] = field(default_factory=dict)
 
 
-def evaluate(request: EvaluationOptions, progress: Progress | None = None) -> Evaluation:
-    """Evaluate as asked; `BloodfilmError` where that cannot be done."""
+def evaluate(
+    request: EvaluationOptions, progress: Progress | None = None, bundle: Bundle | None = None
+) -> Evaluation:
+    """Evaluate as asked; `BloodfilmError` where that cannot be done.
+
+    Args:
+        request: what to evaluate, and how.
+        progress: follows the work.
+        bundle: a loaded bundle, in place of the request's.
+    """
     progress = progress or NoProgress()
-    inputs = (request.dataset, request.images, request.bundle, request.predictions)
+    source = None if isinstance(request.dataset, Dataset) else request.dataset
+    inputs = (source, request.images, request.bundle, request.predictions)
     refuse_inputs([request.output], filter(None, inputs))
     whole, data = open_fields(request)
     refuse_inputs([request.output], (item.path for item in whole))
@@ -123,8 +134,7 @@ def evaluate(request: EvaluationOptions, progress: Progress | None = None) -> Ev
     notes = [f"{plural(len(whole.problems), 'problem')} of the data set; see its audit"]
     notes = notes if whole.problems else []
     detection: DetectionReport | None = None
-    bundle: Bundle | None = None
-    if request.predictions is None:
+    if request.predictions is None and bundle is None:
         bundle = load_bundle(request.bundle) if request.bundle else default_bundle()
     fields = list(data.fields)
     narrow = _narrowing(request, data)
@@ -172,14 +182,18 @@ def open_fields(request: EvaluationOptions) -> tuple[Dataset, Dataset]:
         options["images"] = request.images
     if request.clean_splits:
         options["clean_splits"] = True
-    whole = open_dataset(request.dataset, format=request.format, **options)
+    if isinstance(request.dataset, Dataset):
+        whole, name = request.dataset, request.dataset.name
+    else:
+        whole = open_dataset(request.dataset, format=request.format, **options)
+        name = str(request.dataset)
     data = whole.split(request.split) if request.split else whole
     if len(data) == 0:
         names = sorted({f.split for f in whole if f.split})
         has = f"it has {', '.join(names)}" if names else "it has none"
-        raise DataError(f"{request.dataset}: no field in split {request.split!r}; {has}")
+        raise DataError(f"{name}: no field in split {request.split!r}; {has}")
     if not any(f.cells for f in data):
-        raise DataError(f"{request.dataset}: no field has labels; evaluation needs true cells")
+        raise DataError(f"{name}: no field has labels; evaluation needs true cells")
     return whole, data
 
 

@@ -143,7 +143,7 @@ def with_ids(cells: Iterable[CellResult], image: str) -> tuple[CellResult, ...]:
 
     >>> cell = CellResult((10.04, 20, 5, 6), 0.9, "red cell", "red cell", 0.9)
     >>> [c.id for c in with_ids([cell, cell], "ab12")]
-    ['d8d8', 'd8d8-2']
+    ['f118da87532700b6', 'f118da87532700b6-2']
     """
     met: Counter[str] = Counter()
     given = []

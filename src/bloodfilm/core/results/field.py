@@ -136,7 +136,7 @@ class FieldResult:
             labels: the names that class ids count; `()` takes those that occur, sorted.
 
         Raises:
-            MissingPackageError: without supervision (`pip install 'bloodfilm[supervision]'`).
+            MissingPackageError: without supervision (`pip install supervision`).
         """
         return interop.supervision_detections(self.cells, labels)
 

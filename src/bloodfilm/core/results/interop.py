@@ -62,7 +62,7 @@ def supervision_detections(cells: Sequence[CellResult], labels: Sequence[str] = 
         cells: of one image.
         labels: the names that class ids count; `()` takes those that occur, sorted.
     """
-    supervision = optional("supervision", extra="supervision", needed_by="to_supervision")
+    supervision = optional("supervision", install="supervision", needed_by="to_supervision")
     names = list(labels) or sorted({c.label for c in cells})
     unknown = sorted({c.label for c in cells} - set(names))
     if unknown:
@@ -86,8 +86,8 @@ def draw(
 
     Cells that the classifier named get a colour and their name, all others a thin grey box.
     """
-    pyplot = optional("matplotlib.pyplot", extra="plot", needed_by="plot")
-    patches = optional("matplotlib.patches", extra="plot", needed_by="plot")
+    pyplot = optional("matplotlib.pyplot", install="bloodfilm[plot]", needed_by="plot")
+    patches = optional("matplotlib.patches", install="bloodfilm[plot]", needed_by="plot")
     pixels = _load(path) if image is None else image
     if pixels.shape[1::-1] != size:
         raise DataError(
@@ -121,11 +121,11 @@ def draw(
 
 def _load(path: str) -> Image:
     """Read a photograph as it is looked at; what Pillow does not read is passed as an array."""
-    pillow = optional("PIL.Image", extra="plot", needed_by="plot")
-    transposed = optional("PIL.ImageOps", extra="plot", needed_by="plot").exif_transpose
+    pillow = optional("PIL.Image", install="bloodfilm[plot]", needed_by="plot")
+    ops = optional("PIL.ImageOps", install="bloodfilm[plot]", needed_by="plot")
     try:
         with pillow.open(path) as file:
-            return np.asarray(transposed(file).convert("RGB"), dtype=np.uint8)
+            return np.asarray(ops.exif_transpose(file).convert("RGB"), dtype=np.uint8)
     except OSError as error:
         why = " ".join(str(error).split())
         raise DataError(f"{path}: cannot be read again ({why}); pass its pixels") from None

@@ -101,7 +101,7 @@ def data_frame(
         images: path and cells of every image.
         attributes: their names in order; `None` takes those that occur.
     """
-    pandas = optional("pandas", extra="dataframe", needed_by="to_dataframe")
+    pandas = optional("pandas", install="bloodfilm[dataframe]", needed_by="to_dataframe")
     if attributes is None:
         kept = [(path, tuple(cells)) for path, cells in images]
         attributes = list(

@@ -1,0 +1,212 @@
+"""The Python API: load a model, analyse images, read results back, evaluate.
+
+Each function is available as `bloodfilm.NAME`; so are the types they take and return.
+"""
+
+import os
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import Literal
+
+from bloodfilm import __version__
+from bloodfilm.core.dataset import Dataset
+from bloodfilm.core.domain import Domain
+from bloodfilm.core.errors import ConfigError
+from bloodfilm.core.progress import NoProgress, Progress, track
+from bloodfilm.core.results import AnalysisRun, FieldFailure, FieldResult
+from bloodfilm.evaluation.record import Evaluation
+from bloodfilm.imaging.sources.image_file import find_images
+from bloodfilm.inference.analyzer import Analyzer
+from bloodfilm.inference.bundle import default_bundle, load_bundle
+from bloodfilm.inference.model_info import model_info
+from bloodfilm.inference.repeats import RepeatedImages
+from bloodfilm.inference.runner import analyze_paths
+from bloodfilm.workflows.analyze import AnalysisJob, Existing
+from bloodfilm.workflows.analyze import analyze as run_analysis
+from bloodfilm.workflows.evaluate import EvaluationOptions
+from bloodfilm.workflows.evaluate import evaluate as run_evaluation
+
+PathLike = str | os.PathLike[str]
+
+
+def load_model(
+    bundle: PathLike | None = None,
+    *,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    threads: int = 1,
+    min_score: float | None = None,
+) -> Analyzer:
+    """Load a model bundle.
+
+    Args:
+        bundle: its folder; the model that comes with the program if left out.
+        device: `auto` takes CUDA where ONNX Runtime has it.
+        threads: of one image; images of `analyze` run side by side anyway.
+        min_score: lowest confidence of a nucleated cell, in [0, 1]; the bundle's own if left out.
+
+    Raises:
+        BundleError: if the bundle is missing, damaged, or of another version.
+        ConfigError: if the device is not there.
+    """
+    found = default_bundle() if bundle is None else load_bundle(Path(bundle))
+    return Analyzer(found, device, threads, min_score)
+
+
+def analyze(
+    images: PathLike | Iterable[PathLike],
+    model: Analyzer | PathLike | None = None,
+    *,
+    out: PathLike | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    um_per_px: float | None = None,
+    pixel_aspect_ratio: float | None = None,
+    workers: int | None = None,
+    all_cells: bool = False,
+    report: bool = True,
+    progress: Progress | None = None,
+) -> AnalysisRun:
+    """Analyse many images.
+
+    Images of one folder are taken for images of one microscope: their red cells give the scale
+    together. A file that cannot be analysed becomes one of the run's `failures`.
+
+    Args:
+        images: files, folders or glob patterns; one or several.
+        model: of `load_model`, or the folder of a bundle; the shipped one if left out.
+        out: a folder that gets `result.json`, `cells.csv` and `report.html`, and from which the
+            returned run is read; without one the results are kept in memory.
+        resume: go on with a run that was stopped in `out`; start one if there is none.
+        overwrite: replace the results in `out`.
+        um_per_px: micrometres per pixel along y, if known.
+        pixel_aspect_ratio: width / height of a round cell in pixels, if known.
+        workers: images at work at a time; one per core if left out.
+        all_cells: list red cells and platelets in `cells.csv`, too.
+        report: write `report.html`.
+        progress: follows the work and can stop it.
+
+    Raises:
+        DataError: if there is no image.
+        OutputError: if `out` holds results and neither `resume` nor `overwrite` is given.
+    """
+    if resume and overwrite:
+        raise ConfigError("analyze: give resume or overwrite, not both")
+    wanted = [images] if isinstance(images, str | os.PathLike) else list(images)
+    paths = [os.fspath(path) for path in wanted]
+    if out is None:
+        if resume or overwrite:
+            raise ConfigError("analyze: resume and overwrite need an output folder")
+        domain = Domain(um_per_px=um_per_px, squeeze=pixel_aspect_ratio)
+        return _in_memory(paths, _model(model), domain, workers, progress or NoProgress())
+    existing: Existing = "resume" if resume else "overwrite" if overwrite else "refuse"
+    job = AnalysisJob(
+        paths=paths,
+        out=Path(out),
+        bundle=None if model is None or isinstance(model, Analyzer) else Path(model),
+        um_per_px=um_per_px,
+        squeeze=pixel_aspect_ratio,
+        workers=workers,
+        all_cells=all_cells,
+        report=report,
+        existing=existing,
+    )
+    run_analysis(job, progress, model if isinstance(model, Analyzer) else None)
+    return AnalysisRun.read(Path(out))
+
+
+def _model(model: Analyzer | PathLike | None) -> Analyzer:
+    return model if isinstance(model, Analyzer) else load_model(model)
+
+
+def _in_memory(
+    paths: list[str],
+    model: Analyzer,
+    provided: Domain,
+    workers: int | None,
+    progress: Progress,
+) -> AnalysisRun:
+    images = find_images(paths)
+    fields: list[FieldResult] = []
+    failures: list[FieldFailure] = []
+    repeats = RepeatedImages()
+    outcomes = analyze_paths(images, model, provided, workers)
+    with closing(outcomes):
+        for outcome in track(map(repeats.check, outcomes), progress, "fields", len(images)):
+            if isinstance(outcome, FieldFailure):
+                failures.append(outcome)
+            else:
+                fields.append(outcome)
+    settings = {"paths": paths, "um_per_px": provided.um_per_px, "squeeze": provided.squeeze}
+    info = model_info(model.bundle)
+    return AnalysisRun(__version__, info, settings, tuple(fields), tuple(failures))
+
+
+def read_run(path: PathLike) -> AnalysisRun:
+    """Open the results of an analysis: `result.json`, or the folder that holds it.
+
+    Fields are read from the file as they are asked for, so a run may be larger than memory.
+
+    Raises:
+        DataError: if the file is missing, damaged, or of a newer version.
+    """
+    return AnalysisRun.read(Path(path))
+
+
+def evaluate(
+    dataset: Dataset | PathLike,
+    model: Analyzer | PathLike | None = None,
+    *,
+    predictions: PathLike | None = None,
+    split: str | None = None,
+    level: str = "detector",
+    classes: str | None = None,
+    iou: float = 0.5,
+    cells: bool = False,
+    scale: Literal["auto", "truth"] = "auto",
+    bootstrap: int = 1000,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Evaluate a model, or the results of an analysis, on a labelled data set.
+
+    Args:
+        dataset: of `open_dataset`, or its file or folder.
+        model: of `load_model`, or the folder of a bundle; the shipped one if left out. It is
+            evaluated at the thresholds of its bundle.
+        predictions: `cells.csv` or `result.json` to evaluate; then no model runs.
+        split: only the fields of this split.
+        level: classes to detect: `white-cell`, `detector`, `three`, `five`, `leaves`, or names of
+            the taxonomy joined by commas.
+        classes: classes to name, as `level`; those of the data set if left out.
+        iou: at which detected and true cells are paired: 0.50, 0.55, ... 0.95.
+        cells: only the classifier, on the true cells.
+        scale: `truth` provides the data set's scale, `auto` has it measured.
+        bootstrap: resamples for the intervals; 0 for none.
+        seed: of the resamples.
+        workers: images at work at a time; one per core if left out.
+        progress: follows the work and can stop it.
+
+    Raises:
+        DataError: if there is nothing to evaluate.
+        ConfigError: if the value of an option is not allowed.
+    """
+    if predictions is not None and model is not None:
+        raise ConfigError("evaluate: predictions need no model, so leave it out")
+    request = EvaluationOptions(
+        dataset=dataset if isinstance(dataset, Dataset) else Path(dataset),
+        bundle=None if model is None or isinstance(model, Analyzer) else Path(model),
+        predictions=None if predictions is None else Path(predictions),
+        split=split,
+        level=level,
+        classes=classes,
+        iou=iou,
+        cells=cells,
+        scale=scale,
+        bootstrap=bootstrap,
+        seed=seed,
+        threads=workers,
+    )
+    bundle = model.bundle if isinstance(model, Analyzer) else None
+    return run_evaluation(request, progress, bundle)
