@@ -2,12 +2,14 @@
 
 import itertools
 import json
+from typing import Unpack
 
 import pytest
 from PIL import Image
 
-from bloodfilm.core import DataError
-from bloodfilm.formats import open_dataset, save_dataset
+from bloodfilm.core import DataError, Dataset
+from bloodfilm.formats import open_dataset, registry, save_dataset
+from bloodfilm.formats.shared.context import ReadOptions
 from bloodfilm.formats.shared.images import image_size
 
 
@@ -403,3 +405,14 @@ def test_a_huge_file_is_refused_before_it_is_read(tmp_path):
         open_dataset(file, "coco")
     assert "\n" not in str(said.value)
     file.unlink()
+
+
+def test_a_fault_of_a_reader_is_not_called_an_option(tmp_path, monkeypatch):
+    """Options are checked by what a reader takes, not by the words of an error within it."""
+
+    def broken(path, **options: Unpack[ReadOptions]):
+        return Dataset(path, shade="red")
+
+    monkeypatch.setitem(registry.READERS, "coco", broken)
+    with pytest.raises(TypeError, match="shade"):
+        open_dataset(tmp_path, "coco", strict=True)

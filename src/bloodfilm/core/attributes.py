@@ -92,14 +92,42 @@ class Schema:
         ]
 
     def join(self, other: "Schema") -> "Schema":
-        """Return both schemas' attributes in one; the second's are prefixed where names clash."""
+        """Return both schemas' attributes in one.
+
+        An attribute of the second schema that has the name of one of the first, but other values,
+        is prefixed with the second's name; `joined_names` tells its name.
+
+        >>> LLD_SCHEMA.join(WBCATT_SCHEMA).names[7:9]
+        ('wbcatt_cell_size', 'cell_shape')
+        """
+        names = self.joined_names(other)
         added = tuple(
-            Attribute(f"{other.name}_{a.name}", a.values, f"{a.title} ({other.name})")
-            if a.name in self
-            else a
+            Attribute(names[a.name], a.values, a.title)
+            if names[a.name] == a.name
+            else Attribute(names[a.name], a.values, f"{a.title} ({other.name})")
             for a in other.attributes
+            if names[a.name] not in self
         )
-        return Schema(f"{self.name}+{other.name}", self.attributes + added)
+        return Schema(f"{self.name}+{other.name}", self.attributes + added) if added else self
+
+    def joined_names(self, other: "Schema") -> dict[str, str]:
+        """Return the name of each attribute of another schema in the join of both.
+
+        Raises:
+            DataError: if a prefixed name is taken, too.
+        """
+        names = {}
+        for attribute in other.attributes:
+            name = attribute.name
+            if name in self and self[name].values != attribute.values:
+                name = f"{other.name}_{name}"
+            if name in self and self[name].values != attribute.values:
+                raise DataError(
+                    f"schemas {self.name!r} and {other.name!r}: attribute {name!r} has other "
+                    "values in each; give one of the schemas another name"
+                )
+            names[attribute.name] = name
+        return names
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data that `from_json` reads back."""

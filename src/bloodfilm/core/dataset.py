@@ -1,12 +1,17 @@
 """A data set: fields in order, the vocabulary they are labelled in, and what is wrong with it."""
 
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from pathlib import Path
+from typing import overload
 
 from bloodfilm.core.attributes import LLD_SCHEMA, Schema
-from bloodfilm.core.field import Field
+from bloodfilm.core.cell_table import PHYSICAL
+from bloodfilm.core.errors import DataError
+from bloodfilm.core.field import Cell, Field
 from bloodfilm.core.taxonomy import DEFAULT_TAXONOMY, Taxonomy
 
 
@@ -15,14 +20,14 @@ class Dataset:
     """Fields with one vocabulary. Pixels stay on disk.
 
     Attributes:
-        name: what a person calls it.
+        name: display name.
         fields: any sequence of fields: a tuple, or one that reads records as they are asked for,
             so that a set may be larger than memory.
         taxonomy: the tree the cells' labels are nodes of.
         schema: the attributes the cells may carry.
         licence: of the images and labels, as the source states it.
         source: the file or folder it was read from.
-        problems: what a reader had to leave out or mend, one line each.
+        problems: what a reader had to leave out or correct, one line each.
     """
 
     name: str
@@ -42,6 +47,42 @@ class Dataset:
     def __getitem__(self, index: int) -> Field:
         return self.fields[index]
 
+    @classmethod
+    def concat(cls, datasets: Sequence["Dataset"]) -> "Dataset":
+        """Return the fields of several data sets, in order, in one vocabulary.
+
+        Taxonomies and schemas are joined; an attribute whose name has other values in an earlier
+        set is renamed as `Schema.join` says. Patients of sets of different names are prefixed with
+        the set's name: one number in two sets is two patients. Fields are changed when they are
+        asked for, so that the sets may be larger than memory.
+
+        Raises:
+            DataError: if there is no data set, or the vocabularies contradict each other.
+        """
+        if not datasets:
+            raise DataError("no data set to join; name at least one")
+        if len(datasets) == 1:
+            return datasets[0]
+        taxonomy, schema = datasets[0].taxonomy, datasets[0].schema
+        names = list(dict.fromkeys(d.name for d in datasets))
+        parts = []
+        for number, dataset in enumerate(datasets):
+            taxonomy = taxonomy.join(dataset.taxonomy)
+            renamed = {a: b for a, b in schema.joined_names(dataset.schema).items() if a != b}
+            schema = schema.join(dataset.schema)
+            owner = dataset.name if len(names) > 1 else None
+            parts.append(_Part(dataset.fields, renamed, owner, number))
+        sources = {d.source for d in datasets}
+        return cls(
+            " + ".join(names),
+            JoinedFields(parts),
+            taxonomy,
+            schema,
+            _joined_licence(datasets),
+            sources.pop() if len(sources) == 1 else None,
+            tuple(f"{d.source or d.name}: {line}" for d in datasets for line in d.problems),
+        )
+
     def where(self, keep: Callable[[Field], bool]) -> "Dataset":
         """Return the fields for which `keep` is true, read once, in order."""
         return replace(self, fields=tuple(f for f in self.fields if keep(f)))
@@ -57,3 +98,78 @@ class Dataset:
             for cell in item.cells:
                 counts["ignore" if cell.ignore else cell.label or "unnamed"] += 1
         return counts
+
+
+# ---- joined fields ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The fields of one data set in a joined one.
+
+    Attributes:
+        fields: as the data set has them.
+        renamed: attributes that have another name in the joined schema.
+        owner: prefix of its patients; `None` if they keep their names.
+        number: of the data set, from 0.
+    """
+
+    fields: Sequence[Field]
+    renamed: Mapping[str, str]
+    owner: str | None
+    number: int
+
+    def convert(self, item: Field) -> Field:
+        """Return a field of this part as the joined set has it."""
+        patient = item.patient
+        if patient is not None and self.owner is not None:
+            patient = f"{self.owner}/{patient}"
+        return replace(item, cells=tuple(map(self._cell, item.cells)), patient=patient)
+
+    def _cell(self, cell: Cell) -> Cell:
+        identity = cell.id
+        if identity is not None and identity.startswith(PHYSICAL):
+            identity = f"{PHYSICAL}{self.number}-{identity.removeprefix(PHYSICAL)}"
+        if not self.renamed and identity == cell.id:
+            return cell
+        attributes = {self.renamed.get(k, k): v for k, v in cell.attributes.items()}
+        return replace(cell, attributes=attributes, id=identity)
+
+
+class JoinedFields(Sequence[Field]):
+    """The fields of several data sets, in order, made when they are asked for."""
+
+    def __init__(self, parts: Sequence[_Part]) -> None:
+        self.parts = tuple(parts)
+        self._ends = list(accumulate(len(part.fields) for part in self.parts))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    @overload
+    def __getitem__(self, index: int) -> Field: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Field, ...]: ...
+    def __getitem__(self, index: int | slice) -> Field | tuple[Field, ...]:
+        """Return one field, or those of a slice."""
+        if isinstance(index, slice):
+            return tuple(self[i] for i in range(*index.indices(len(self))))
+        position = index + len(self) if index < 0 else index
+        if not 0 <= position < len(self):
+            raise IndexError(f"field {index} of {len(self)}")
+        number = bisect_right(self._ends, position)
+        part = self.parts[number]
+        start = self._ends[number] - len(part.fields)
+        return part.convert(part.fields[position - start])
+
+    def __iter__(self) -> Iterator[Field]:
+        """Yield the fields in order, one data set after the other."""
+        return (part.convert(item) for part in self.parts for item in part.fields)
+
+
+def _joined_licence(datasets: Sequence[Dataset]) -> str | None:
+    """Return the one licence of all, or each set's; `None` if none states any."""
+    licences = list(dict.fromkeys((d.name, d.licence) for d in datasets))
+    if len({licence for _, licence in licences}) == 1:
+        return licences[0][1]
+    return "; ".join(f"{name}: {licence or 'not stated'}" for name, licence in licences)

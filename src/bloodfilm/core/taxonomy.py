@@ -5,8 +5,8 @@ for the sum of the leaves below it, so sets with different vocabularies can trai
 prediction can stop at the depth it is sure of.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -154,6 +154,49 @@ class Taxonomy:
             shared = level[0]
         return shared
 
+    def join(self, other: "Taxonomy") -> "Taxonomy":
+        """Return a tree with the nodes of both; this tree's come first, in its order.
+
+        A node of one name is one node. Where the trees hang it under different nodes, it hangs
+        under the deeper of them.
+
+        >>> plain = Taxonomy((Node("cell"), Node("lymphocyte", "cell"), Node("smudge", "cell")))
+        >>> DEFAULT_TAXONOMY.join(plain).path("lymphocyte")[-2:]
+        ('lymphocyte lineage', 'lymphocyte')
+
+        Raises:
+            DataError: if the trees contradict each other.
+        """
+        parents = {node.name: node.parent for node in self.nodes}
+        merged = dict(self._index)
+        for node in other.nodes:
+            known = merged.get(node.name)
+            if known is None:
+                merged[node.name], parents[node.name] = node, node.parent
+                continue
+            if known.blast != node.blast:
+                raise DataError(f"taxonomy: {node.name!r} is a blast in one tree only")
+            aliases = tuple(dict.fromkeys(known.aliases + node.aliases))
+            merged[node.name] = replace(known, aliases=aliases)
+            parents[node.name] = self._deeper(other, node.name)
+        return Taxonomy(tuple(_parents_first(merged, parents)))
+
+    def _deeper(self, other: "Taxonomy", name: str) -> str | None:
+        """Return which of a node's parents in two trees lies below the other parent."""
+        one, two = self.parent(name), other.parent(name)
+        if one == two or two is None:
+            return one
+        if one is None:
+            return two
+        if any(one in tree.path(two) for tree in (self, other) if two in tree):
+            return two
+        if any(two in tree.path(one) for tree in (self, other) if one in tree):
+            return one
+        raise DataError(
+            f"taxonomy: {name!r} lies below {one!r} in one tree and below {two!r} in another; "
+            "read one of the sets with the other's tree"
+        )
+
     def to_json(self) -> list[dict[str, Any]]:
         """Return plain data that `from_json` reads back."""
         return [
@@ -197,6 +240,26 @@ def current_default(taxonomy: Taxonomy) -> Taxonomy:
 
 FIRST_VERSION_NODES = 26
 """Nodes of the first version of the default tree."""
+
+
+def _parents_first(nodes: Mapping[str, Node], parents: Mapping[str, str | None]) -> Iterator[Node]:
+    """Yield nodes with their parents, a parent before its children."""
+    roots = [name for name, parent in parents.items() if parent is None]
+    if len(roots) > 1:
+        listed = " and ".join(map(repr, roots))
+        raise DataError(f"taxonomy: {listed} are roots of trees that share no class above them")
+    waiting = dict(parents)
+    done: set[str | None] = {None}
+    while waiting:
+        left = len(waiting)
+        for name, parent in list(waiting.items()):
+            if parent in done:
+                done.add(name)
+                yield replace(nodes[name], parent=waiting.pop(name))
+        if len(waiting) == left:
+            name = next(iter(waiting))
+            raise DataError(f"taxonomy: {name!r} lies below itself where the trees are joined")
+
 
 DEFAULT_TAXONOMY = Taxonomy(
     (

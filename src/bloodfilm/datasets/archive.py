@@ -25,6 +25,18 @@ _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, Runtim
 Member = tuple[zipfile.ZipInfo, PurePosixPath]
 
 
+class OccupiedError(DataError):
+    """Something has the name of what was to be put in place; the archive itself is sound.
+
+    Attributes:
+        path: what is in the way.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        super().__init__(f"{path}: is in the way; remove it, or choose another --out")
+
+
 def unpack(
     archive: Path,
     folder: Path,
@@ -47,8 +59,8 @@ def unpack(
 
     Raises:
         DataError: if a name leads outside, is a link, a device or comes twice; if it would unpack
-            to far more than it holds; if it is damaged, encrypted, or not the tree it should be;
-            if something is in the way.
+            to far more than it holds; if it is damaged, encrypted, or not the tree it should be.
+        OccupiedError: if something is in the way.
     """
     try:
         with zipfile.ZipFile(archive) as opened:
@@ -113,13 +125,11 @@ def _stage(
 
 
 def _reveal(staging: Path, folder: Path) -> None:
-    """Move what lies topmost into the folder; `DataError` if something is in the way."""
+    """Move what lies topmost into the folder; `OccupiedError` if something is in the way."""
     tops = sorted(staging.iterdir())
     for top in tops:
         if os.path.lexists(folder / top.name):
-            raise DataError(
-                f"{folder / top.name}: is in the way; remove it, or choose another --out"
-            )
+            raise OccupiedError(folder / top.name)
     for top in tops:
         top.rename(folder / top.name)
 
@@ -181,7 +191,7 @@ def _place(
     tops = list(dict.fromkeys(name.parts[0] for _, name in members))
     for top in tops:
         if os.path.lexists(folder / top):
-            raise DataError(f"{folder / top}: is in the way; remove it, or choose another --out")
+            raise OccupiedError(folder / top)
     with staging_folder(folder) as staging:
         total, done = sum(info.file_size for info, _ in members), 0
         for info, name in members:

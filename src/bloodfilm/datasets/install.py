@@ -8,7 +8,7 @@ from typing import Any
 from bloodfilm.core.errors import ConfigError, DataError
 from bloodfilm.core.files import sha256_of, write_json
 from bloodfilm.core.progress import NoProgress, Progress
-from bloodfilm.datasets.archive import unpack
+from bloodfilm.datasets.archive import OccupiedError, unpack
 from bloodfilm.datasets.catalogue import ArchivePart, DownloadSource
 from bloodfilm.datasets.download import RetryPolicy, download, read_small
 
@@ -71,7 +71,7 @@ def _fetch_part(
         part = look_up(part, patience)
     place = folder / DOWNLOADS / part.name if part.archive else folder / part.name
     if not part.archive and place.exists():
-        raise DataError(f"{place}: is in the way; remove it, or choose another --out")
+        raise OccupiedError(place)
     found: dict[str, Any] = {"url": url}
     if part.archive and place.exists():
         # Fetched whole before, but not unpacked then.
@@ -103,9 +103,10 @@ def _unpacked(part: ArchivePart, archive: Path, folder: Path, progress: Progress
             tree=part.tree,
             progress=progress,
         )
-    except DataError as error:
-        if "is in the way" not in str(error):
-            archive.unlink(missing_ok=True)
+    except OccupiedError:
+        raise  # the archive is sound, and is kept for the next try
+    except DataError:
+        archive.unlink(missing_ok=True)
         raise
     archive.unlink()
     if not any((folder / DOWNLOADS).iterdir()):

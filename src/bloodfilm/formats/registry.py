@@ -1,10 +1,11 @@
 """Which formats there are, and one call each that opens, saves and recognises any of them."""
 
+import inspect
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from bloodfilm.core import DataError, Dataset
 from bloodfilm.formats import coco, cvat, folder, label_studio, lld, native, qupath, voc, yolo
@@ -105,13 +106,22 @@ def _key(format: str) -> str:
 
 
 def _call(function: Callable[..., T], path: Path, format: str, options: dict[str, Any]) -> T:
-    try:
-        return function(path, **options)
-    except TypeError as error:
-        if "unexpected keyword argument" not in str(error):
-            raise
-        option = str(error).rsplit("'", 2)[1]
-        raise DataError(f"{path}: format {format} has no option {option!r}") from None
+    for option in options:
+        if option not in _options_of(function):
+            raise DataError(f"{path}: format {format} has no option {option!r}")
+    return function(path, **options)
+
+
+def _options_of(function: Callable[..., Any]) -> frozenset[str]:
+    """Return the options that a reader or writer takes, those of its typed dictionary included."""
+    names: set[str] = set()
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            names.add(parameter.name)
+        elif parameter.kind is parameter.VAR_KEYWORD:
+            for options in get_args(parameter.annotation):
+                names.update(options.__annotations__)
+    return frozenset(names)
 
 
 def detect(path: Path) -> str:

@@ -1,11 +1,11 @@
 """Split data sets into train, val and test: a split file, and the fields with their splits."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from itertools import chain
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bloodfilm.audit import open_source
+from bloodfilm.core import Dataset
 from bloodfilm.core.progress import Progress
 from bloodfilm.duplicates.common_content import overlapping_fields
 from bloodfilm.formats import open_dataset, save_dataset
@@ -66,12 +66,11 @@ def is_index(path: Path | None) -> bool:
 def _write_dataset(path: Path, job: SplitJob, made: Split) -> int:
     """Write the fields of all data sets with their new splits; return how many there are."""
     parts = [apply_split(open_dataset(root, job.format), made) for root in job.roots]
+    joined = Dataset.concat(parts)
     if is_index(path):  # field by field: it may be larger than memory
         from bloodfilm.formats.parquet import index
 
-        header = index.Header.of(parts[0])
-        index.write_fields(chain.from_iterable(parts), path, header, overwrite=True)
+        index.write_fields(joined, path, index.Header.of(joined), overwrite=True)
     else:
-        fields = tuple(f for part in parts for f in part)
-        save_dataset(replace(parts[0], fields=fields), path, "bloodfilm", overwrite=True)
-    return sum(map(len, parts))
+        save_dataset(joined, path, "bloodfilm", overwrite=True)
+    return len(joined)
