@@ -172,7 +172,7 @@ def test_results_are_not_overwritten_unasked(analyze, folder, tmp_path):
     analyze(folder / "0.png", "--out", out, "--no-report")
     before = (out / "result.json").read_bytes()
     refused(analyze(folder, "--out", out), "--overwrite")
-    refused(analyze(folder, "--out", out, "--resume"), "nothing to resume")
+    refused(analyze(folder, "--out", out, "--resume"), "1.png was not among its files")
     assert (out / "result.json").read_bytes() == before
     (out / "notes.txt").write_text("mine")
     assert analyze(folder, "--out", out, "--overwrite", "--no-report").exit_code == 0
@@ -187,10 +187,10 @@ def test_a_stopped_run_keeps_what_is_done_and_goes_on_to_the_same_bytes(
     analyze(folder, "--out", whole, "--no-report")
     real = ResultsLog.append
 
-    def stop_after_two(journal, outcome):
-        if journal.done == 2:
+    def stop_after_two(log, number, outcome):
+        if log.done == 2:
             raise KeyboardInterrupt
-        real(journal, outcome)
+        real(log, number, outcome)
 
     monkeypatch.setattr(ResultsLog, "append", stop_after_two)
     result = analyze(folder, "--out", out, "--no-report")
@@ -200,7 +200,7 @@ def test_a_stopped_run_keeps_what_is_done_and_goes_on_to_the_same_bytes(
     monkeypatch.undo()
 
     refused(analyze(folder, "--out", out, "--no-report"), "--resume", "--overwrite")
-    refused(analyze(folder / "0.png", "--out", out, "--resume"), "differs in")
+    refused(analyze(folder / "0.png", "--out", out, "--resume"), "1.png is missing", "1 now")
     resumed = analyze(folder, "--out", out, "--no-report", "--resume", "--json")
     assert json.loads(resumed.stdout)["fields"] == 4
     for name in ("result.json", "cells.csv"):

@@ -100,6 +100,8 @@ def summary_lines(summary: "AnalysisSummary") -> list[str]:
 
     cells = plural(summary.kinds[summary.classified], summary.classified)
     text = f"{plural(summary.fields, 'field')}, {cells} in {summary.seconds:.1f} s"
+    if summary.nothing_to_do:
+        text = f"{summary.out}: the run is complete, nothing to resume; {text}"
     if summary.failures:
         text += f"; {plural(len(summary.failures), 'file')} failed"
     if summary.with_problems:

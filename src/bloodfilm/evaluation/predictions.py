@@ -4,6 +4,7 @@ import csv
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from bloodfilm.core.csv_text import unguard
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.field import Field
 from bloodfilm.core.results import AnalysisRun, AttributeResult, CellResult
@@ -27,7 +28,8 @@ def read_predictions(path: Path) -> dict[str, list[CellResult]]:
             cells.setdefault(result.path, []).extend(result.cells)
         return cells
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        # File names that are no UTF-8 stand there as the bytes they are.
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             return _from_csv(path, csv.DictReader(file))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
@@ -36,7 +38,8 @@ def read_predictions(path: Path) -> dict[str, list[CellResult]]:
 
 
 def _from_csv(path: Path, rows: "csv.DictReader[str]") -> dict[str, list[CellResult]]:
-    columns = tuple(rows.fieldnames or ())
+    columns = tuple(map(unguard, rows.fieldnames or ()))
+    rows.fieldnames = columns
     missing = [name for name in _REQUIRED if name not in columns]
     object_type = next((name for name in _OBJECT_TYPE if name in columns), None)
     if missing or object_type is None:
@@ -49,22 +52,22 @@ def _from_csv(path: Path, rows: "csv.DictReader[str]") -> dict[str, list[CellRes
             found = _csv_cell(row, object_type, attributes)
         except (TypeError, ValueError):
             raise DataError(f"{path}: line {number}: a number is missing or is none") from None
-        cells.setdefault(row["image"], []).append(found)
+        cells.setdefault(unguard(row["image"]), []).append(found)
     return cells
 
 
 def _csv_cell(row: Mapping[str, str], object_type: str, attributes: Iterable[str]) -> CellResult:
     x, y, w, h = (float(row[key]) for key in ("x", "y", "w", "h"))
     answers = {
-        name: AttributeResult(row[name] or None, float(row[f"{name}_probability"]), {})
+        name: AttributeResult(unguard(row[name]) or None, float(row[f"{name}_probability"]), {})
         for name in attributes
         if row[f"{name}_probability"]
     }
     return CellResult(
         box=(x, y, w, h),
         confidence=float(row["score"]),
-        object_type=row[object_type],
-        label=row["class"],
+        object_type=unguard(row[object_type]),
+        label=unguard(row["class"]),
         label_confidence=float(row["class_score"]),
         attributes=answers,
         id=row.get("cell_id") or "",

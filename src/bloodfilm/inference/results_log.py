@@ -1,17 +1,21 @@
-"""Results kept on disk as they come, so that a run that stops loses nothing and can go on.
+"""Results kept on disk as they come, so that a run that stops loses nothing and can be resumed.
 
-One JSON line a file, in the order of the files: first a line that says what the run is, then
-`{"field": ...}` or `{"failure": ...}`. A line counts once its newline is written.
+One line per record. Every line is a JSON object with the record (`entry`) and a checksum of its
+text (`check`); a record carries its own number, so a line that was changed, doubled, lost or moved
+is found and named. The first record says what the run is. The others are, by the number of the
+file in the run: the SHA-256 of files that bear on others (`inputs`), results (`field`) and files
+without one (`failure`). A line counts once its newline is written.
 """
 
 import json
 import os
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from bloodfilm.core.errors import ConfigError, DataError
+from bloodfilm.core.errors import DataError, OutputError
 from bloodfilm.core.files import open_new
 from bloodfilm.core.results import (
     FieldFailure,
@@ -21,7 +25,9 @@ from bloodfilm.core.results import (
     json_line,
 )
 
-JOURNAL_VERSION = 2
+LOG_VERSION = 3
+_START, _MIDDLE, _END = b'{"check": "', b'", "entry": ', b"}\n"
+_DIGITS = 16
 
 
 class ResultsLog:
@@ -29,46 +35,75 @@ class ResultsLog:
 
     Attributes:
         path: the file.
-        failures: so far, in order.
-        done: how many files have an outcome.
+        run: what the run is: the record that was given, or that of the log that is resumed.
+        failures: files without a result, by number.
+        inputs: SHA-256 of files, by number, as they were when they were used.
     """
 
     def __init__(self, path: Path, run: Mapping[str, Any], resume: bool = False) -> None:
-        """Start a new journal, or with `resume` go on with the one that is there, if any.
+        """Start a new log, or with `resume` go on with the one that is there, if any.
 
-        `run` is plain data that says what is analysed with what; a journal of another run is
-        refused with `ConfigError`.
+        Args:
+            path: the file.
+            run: plain data that says what is analysed with what.
+            resume: whether to go on with a log that is there. Whether it is of the same run is
+                for the caller to see, by `run`.
+
+        Raises:
+            OutputError: if the log is of another version.
+            DataError: if a line of it is damaged.
         """
         self.path = path
-        self.failures: list[FieldFailure] = []
-        self.done = 0
-        self._offsets: list[int] = []
-        head = {"journal": JOURNAL_VERSION, **run}
+        self.run = dict(run)
+        self.failures: dict[int, FieldFailure] = {}
+        self.inputs: dict[int, str] = {}
+        self._offsets: dict[int, int] = {}
+        self._lines = 0
         if resume and path.exists():
-            self._end = self._take_up(head)
+            self._end = self._read()
             self._file: FileIO = path.open("r+b", buffering=0)
             self._file.truncate(self._end)
             self._file.seek(self._end)
         else:
             self._file = open_new(path)
             self._end = 0
-            self._write(head)
+            self._write({"log": LOG_VERSION, "run": self.run})
 
-    def append(self, outcome: FieldOutcome) -> None:
-        """Add what came of the next file; it is with the operating system when this returns."""
+    @property
+    def done(self) -> int:
+        """How many files have an outcome."""
+        return len(self._offsets) + len(self.failures)
+
+    def append(self, number: int, outcome: FieldOutcome) -> None:
+        """Add what came of a file; it is with the operating system when this returns."""
         start = self._end
         if isinstance(outcome, FieldFailure):
-            self._write({"failure": outcome.to_json()})
-            self.failures.append(outcome)
+            self._write({"file": number, "failure": outcome.to_json()})
+            self.failures[number] = outcome
         else:
-            self._write({"field": outcome.to_json()})
-            self._offsets.append(start)
-        self.done += 1
+            self._write({"file": number, "field": outcome.to_json()})
+            self._offsets[number] = start
+            self.inputs[number] = outcome.image.sha256
+            self.failures.pop(number, None)
+
+    def add_inputs(self, inputs: Mapping[int, str]) -> None:
+        """Add the SHA-256 of files that bear on the results of others, by number."""
+        self._write({"inputs": {str(number): digest for number, digest in inputs.items()}})
+        self.inputs |= inputs
+
+    def has(self, number: int) -> bool:
+        """Return whether a file has a result."""
+        return number in self._offsets
+
+    def field(self, number: int) -> FieldResult:
+        """Return a file's result, read from the log."""
+        return StoredFields(self.path, (self._offsets[number],), _field_of)[0]
 
     @property
     def fields(self) -> Sequence[FieldResult]:
-        """The results so far, read from the file as they are asked for."""
-        return StoredFields(self.path, tuple(self._offsets), lambda line: line["field"])
+        """The results so far, in the order of the files, read as they are asked for."""
+        offsets = (offset for _, offset in sorted(self._offsets.items()))
+        return StoredFields(self.path, tuple(offsets), _field_of)
 
     def close(self) -> None:
         """Bring everything to the disk and close the file."""
@@ -86,8 +121,10 @@ class ResultsLog:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _write(self, data: Mapping[str, Any]) -> None:
-        line = json_line(data).encode() + b"\n"
+    def _write(self, record: Mapping[str, Any]) -> None:
+        self._lines += 1
+        entry = json_line({"line": self._lines, **record}).encode()
+        line = _START + _check(entry) + _MIDDLE + entry + _END
         try:
             # Unbuffered, so that closing after a failure has nothing left to write.
             left = memoryview(line)
@@ -97,55 +134,89 @@ class ResultsLog:
             raise _trouble(self.path, error) from None
         self._end += len(line)
 
-    def _take_up(self, head: Mapping[str, Any]) -> int:
-        """Read what is there; returns where its last whole line ends."""
+    # ---- resuming ----------------------------------------------------------------------------
+
+    def _read(self) -> int:
+        """Read what is there; return where its last whole line ends."""
         end = 0
         with self.path.open("rb") as file:
-            for number, line in enumerate(file):
+            for line in file:
                 if not line.endswith(b"\n"):
                     break
-                try:
-                    data = json.loads(line)
-                except ValueError:
-                    raise DataError(
-                        f"{self.path}: line {number + 1} is damaged; start anew with --overwrite"
-                    ) from None
-                if number == 0:
-                    _same_run(self.path, data, json.loads(json_line(head)))
-                elif "failure" in data:
-                    self.failures.append(FieldFailure.from_json(data["failure"]))
-                    self.done += 1
+                self._lines += 1
+                if self._lines == 1:
+                    self._take_head(line)
                 else:
-                    self._offsets.append(end)
-                    self.done += 1
+                    self._take(self._entry(line), end)
                 end += len(line)
         if end == 0:
-            raise DataError(f"{self.path}: holds nothing to go on from; start with --overwrite")
+            raise OutputError(f"{self.path}: holds nothing to resume", ["overwrite"])
         return end
 
+    def _take_head(self, line: bytes) -> None:
+        try:
+            data = json.loads(line)
+        except (ValueError, RecursionError):
+            data = None
+        old = data.get("journal") if isinstance(data, dict) else None
+        if old is not None:
+            raise OutputError(
+                f"{self.path}: log version {old!r}, this program resumes version {LOG_VERSION}; "
+                "finish the run with the program that started it",
+                ["overwrite"],
+            )
+        entry = self._entry(line)
+        version = entry.get("log")
+        if version != LOG_VERSION or not isinstance(entry.get("run"), dict):
+            raise OutputError(
+                f"{self.path}: log version {version!r}, this program resumes version {LOG_VERSION}",
+                ["overwrite"],
+            )
+        self.run = entry["run"]
 
-def _same_run(path: Path, found: Any, wanted: Mapping[str, Any]) -> None:
-    if not isinstance(found, dict):
-        raise DataError(f"{path}: not the log of an analysis; start with --overwrite")
-    if found.get("journal") != JOURNAL_VERSION:
-        raise ConfigError(
-            f"{path}: log version {found.get('journal')!r}, this program resumes version "
-            f"{JOURNAL_VERSION}; finish the run with the program that started it, or start anew "
-            "with --overwrite"
-        )
-    unlike = [k for k in wanted if _identity(found.get(k)) != _identity(wanted[k])]
-    if unlike:
-        raise ConfigError(
-            f"{path}: the run to go on with differs in {', '.join(unlike)}; give the same files "
-            "and options as before, or start anew with --overwrite"
-        )
+    def _entry(self, line: bytes) -> dict[str, Any]:
+        """Return the record of a line whose checksum and number are right."""
+        middle = len(_START) + _DIGITS
+        entry = line[middle + len(_MIDDLE) : -len(_END)]
+        form = line.startswith(_START) and line[middle:].startswith(_MIDDLE) and line.endswith(_END)
+        if not form or line[len(_START) : middle] != _check(entry):
+            raise self._damaged("is damaged")
+        try:
+            data = json.loads(entry)
+            number = data["line"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise self._damaged("is damaged") from None
+        if number != self._lines:
+            raise self._damaged(f"was line {number}: lines were doubled, lost or moved")
+        return dict(data)
+
+    def _take(self, entry: dict[str, Any], offset: int) -> None:
+        try:
+            if "inputs" in entry:
+                self.inputs |= {int(n): str(digest) for n, digest in entry["inputs"].items()}
+                return
+            number = int(entry["file"])
+            if "failure" in entry:
+                self.failures[number] = FieldFailure.from_json(entry["failure"])
+            else:
+                self.inputs[number] = str(entry["field"]["sha256"])
+                self._offsets[number] = offset
+                self.failures.pop(number, None)
+        except (KeyError, TypeError, ValueError, AttributeError, DataError):
+            raise self._damaged("is no record of a file") from None
+
+    def _damaged(self, what: str) -> OutputError:
+        return OutputError(f"{self.path}: line {self._lines} {what}", ["overwrite"])
 
 
-def _identity(value: Any) -> Any:
-    """Return what tells a setting from another: of a bundle its SHA-256, which covers the rest."""
-    return value["sha256"] if isinstance(value, dict) and "sha256" in value else value
+def _check(entry: bytes) -> bytes:
+    return sha256(entry).hexdigest()[:_DIGITS].encode()
 
 
-def _trouble(path: Path, error: OSError) -> DataError:
-    why = error.strerror or "writing failed"
-    return DataError(f"{path}: {why}; mend that and go on with --resume, what is done is kept")
+def _field_of(line: Any) -> Any:
+    return line["entry"]["field"]
+
+
+def _trouble(path: Path, error: OSError) -> OutputError:
+    why = (error.strerror or "writing failed").lower()
+    return OutputError(f"{path}: {why}; what is done is kept: mend that", ["resume"])

@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -48,30 +48,40 @@ def analyze_paths(
     analyzer: Analyzer,
     stated: Domain | None = None,
     workers: int | None = None,
-    start: int = 0,
+    todo: Sequence[int] | None = None,
+    unpooled: Collection[Path] = (),
 ) -> Generator[FieldOutcome, None, None]:
-    """Analyse image files; yields one outcome per path from `start` on, in the order of `paths`.
+    """Analyse image files; yields one outcome per file, in order.
 
     Before the first field of a folder, up to `POOL_SAMPLE` of its fields, spread over all of
     them, are measured and their red cells pooled: every field of a microscope gains by the others.
-    The sample is drawn from all paths, also those before `start`, so a run that is taken up again
-    comes to the same results. A file that cannot be analysed yields a `FieldFailure`.
+    A file that cannot be analysed yields a `FieldFailure`.
+
+    Args:
+        paths: all files of the run.
+        analyzer: with its bundle.
+        stated: what is known of scale and pixel aspect ratio.
+        workers: fields at work at a time; `None` for one per core.
+        todo: which of `paths` to analyse, rising; all if left out. The sample to pool is drawn
+            from all of them, so a run that is resumed comes to the same results.
+        unpooled: files that do not bear on the pooled scale, although they are in the sample.
     """
     workers = workers or default_workers()
-    folders: dict[Path, list[Path]] = {}
-    for path in paths:
-        folders.setdefault(path.parent, []).append(path)
+    order = [paths[i] for i in (range(len(paths)) if todo is None else todo)]
+    folders = by_folder(paths)
+    last = {path.parent: place for place, path in enumerate(order)}
     scales: dict[Path, FolderScale] = {}
     waiting: deque[Future[FieldOutcome]] = deque()
     with _one_opencv_thread(), ThreadPoolExecutor(workers, "field") as executor:
         try:
-            for path in paths[start:]:
+            for place, path in enumerate(order):
                 if path.parent not in scales:
-                    scales[path.parent] = _folder_scale(folders[path.parent], analyzer, executor)
+                    folder = folders[path.parent]
+                    scales[path.parent] = _folder_scale(folder, unpooled, analyzer, executor)
                 waiting.append(
                     executor.submit(_one_field, path, analyzer, stated, scales[path.parent])
                 )
-                if path is folders[path.parent][-1]:
+                if place == last[path.parent]:
                     del scales[path.parent]
                 if len(waiting) >= workers + AHEAD:
                     yield waiting.popleft().result()
@@ -107,8 +117,27 @@ def _one_field(
     )
 
 
+def by_folder(paths: Iterable[Path]) -> dict[Path, list[Path]]:
+    """Return files by their folder, in order."""
+    folders: dict[Path, list[Path]] = {}
+    for path in paths:
+        folders.setdefault(path.parent, []).append(path)
+    return folders
+
+
+def pool_sample(paths: Sequence[Path]) -> list[Path]:
+    """Return the files of one folder that are measured together; none if there is but one file."""
+    if len(paths) < 2:
+        return []
+    places = np.unique(np.linspace(0, len(paths) - 1, min(POOL_SAMPLE, len(paths))).round())
+    return [paths[int(i)] for i in places]
+
+
 def _folder_scale(
-    paths: Sequence[Path], analyzer: Analyzer, executor: ThreadPoolExecutor
+    paths: Sequence[Path],
+    unpooled: Collection[Path],
+    analyzer: Analyzer,
+    executor: ThreadPoolExecutor,
 ) -> FolderScale:
     """Measure a sample of a folder's fields and pool their light and their red cells.
 
@@ -117,8 +146,7 @@ def _folder_scale(
     """
     if len(paths) < 2:
         return FolderScale(None, {})
-    places = np.unique(np.linspace(0, len(paths) - 1, min(POOL_SAMPLE, len(paths))).round())
-    sample = [paths[int(i)] for i in places]
+    sample = [path for path in pool_sample(paths) if path not in unpooled]
     pooled, measured = measure_fields(sample, _readable, executor.map)
     silent = [path for path, found in measured.items() if not found.speaks]
     if len(silent) > SILENT * len(measured):

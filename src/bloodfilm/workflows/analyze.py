@@ -10,32 +10,39 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, Literal, NoReturn, TextIO
 
 from bloodfilm import __version__
 from bloodfilm.core.domain import Domain
 from bloodfilm.core.errors import OutputError
-from bloodfilm.core.files import atomic_write, open_new, refuse_inputs, remove_leftovers
+from bloodfilm.core.files import (
+    atomic_write,
+    open_new,
+    refuse_inputs,
+    remove_leftovers,
+    sha256_of,
+)
 from bloodfilm.core.issues import Issue
 from bloodfilm.core.locks import lock_folder
 from bloodfilm.core.progress import CancelledError, NoProgress, Progress, track
 from bloodfilm.core.results import AnalysisRun, FieldFailure, FieldOutcome, FieldResult
 from bloodfilm.core.results.tables import CellTableWriter
-from bloodfilm.imaging.sources.image_file import find_images
+from bloodfilm.core.text import plural
+from bloodfilm.imaging.sources.image_file import Discovery, discover
 from bloodfilm.inference.analyzer import Analyzer
-from bloodfilm.inference.bundle import default_bundle, load_bundle
+from bloodfilm.inference.bundle import choose_providers, default_bundle, load_bundle
 from bloodfilm.inference.model_info import model_info
 from bloodfilm.inference.repeats import RepeatedImages
 from bloodfilm.inference.results_log import ResultsLog
-from bloodfilm.inference.runner import analyze_paths
+from bloodfilm.inference.runner import analyze_paths, by_folder, pool_sample
 from bloodfilm.workflows.outputs import make_folder
 
 RESULT, CELLS, REPORT = "result.json", "cells.csv", "report.html"
 LOG, CELLS_PART = "results.part.jsonl", "cells.part.csv"
+SHOWN_REPEATS = 10
 
 Existing = Literal["refuse", "resume", "overwrite"]
 """What to do where the folder holds results of a run: nothing, go on with it, replace it."""
@@ -105,6 +112,8 @@ class AnalysisSummary:
         classes: cells of that type by class.
         stages: seconds by stage, summed over fields that were at work at the same time.
         seconds: wall-clock time.
+        repeats: other names by which files were reached, with the name they are listed by.
+        nothing_to_do: whether the run was complete before.
     """
 
     out: Path
@@ -119,6 +128,8 @@ class AnalysisSummary:
     classes: Counter[str] = field(default_factory=Counter)
     stages: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+    repeats: Sequence[tuple[Path, Path]] = ()
+    nothing_to_do: bool = False
 
     def add(self, outcome: FieldOutcome) -> None:
         """Count one file."""
@@ -144,6 +155,7 @@ class AnalysisSummary:
             "images": self.images,
             "fields": self.fields,
             "failures": len(self.failures),
+            "repeated_names": len(self.repeats),
             "fields_with_problems": self.with_problems,
             "cells": dict(sorted(self.kinds.items())),
             "classes": dict(sorted(self.classes.items())),
@@ -157,7 +169,8 @@ def analyze(
 ) -> AnalysisSummary:
     """Analyse every file of a job, keep results as they come, write the final files at the end.
 
-    A file that fails is reported as an issue `field-failed` and named in the results.
+    A file that fails is reported as an issue `field-failed` and named in the results; a file that
+    was reached by several names is analysed once, and reported as `repeated-image`.
 
     Args:
         job: what to do.
@@ -166,21 +179,25 @@ def analyze(
 
     Raises:
         BloodfilmError: before any work, if the job cannot be done as it is.
-        OutputError: if the folder holds results that the job does not say what to do with, or
-            another process works there.
+        OutputError: if the folder holds results that the job does not say what to do with, a run
+            to resume differs from the job, or another process works there.
         CancelledError: if the run was stopped; it can be resumed.
     """
     begin = time.perf_counter()
     progress = progress or NoProgress()
     provided = job.provided
-    images = find_images(job.paths)
+    found = discover(job.paths)
     analyzer = model or _load(job)
-    refuse_inputs([job.out / name for name in (CELLS, RESULT, REPORT)], images)
+    refuse_inputs([job.out / name for name in (CELLS, RESULT, REPORT)], found.images)
     make_folder(job.out)
     with lock_folder(job.out, "analysis"):
         remove_leftovers(job.out)
         check_existing(job.out, job.existing)
-        summary = _run(job, images, analyzer, provided, progress)
+        for issue in _repeated(found):
+            progress.report(issue)
+        run = _Run(job, found.images, analyzer, provided, progress)
+        summary = run.execute()
+    summary.repeats = found.repeats
     summary.seconds = time.perf_counter() - begin
     return summary
 
@@ -208,92 +225,251 @@ def check_existing(out: Path, existing: Existing) -> None:
             f"{out / links[0]}: is a link, and results are not written through links; remove it",
             ["other-output"],
         )
-    if LOG not in there:
-        what = "is complete, there is nothing to resume" if existing == "resume" else None
-        raise OutputError(
-            f"{out}: {what or f'holds {there[0]} already'}", ["other-output", "overwrite"]
-        )
-    if existing == "refuse":
+    if existing == "resume":
+        if LOG not in there and RESULT not in there:
+            raise OutputError(
+                f"{out}: holds {there[0]}, but neither {RESULT} nor {LOG} to resume from",
+                ["other-output", "overwrite"],
+            )
+    elif LOG in there:
         raise OutputError(f"{out}: holds a run that was stopped", ["resume", "overwrite"])
+    else:
+        raise OutputError(f"{out}: holds {there[0]} already", ["other-output", "overwrite"])
 
 
-def _run(
-    job: AnalysisJob,
-    images: Sequence[Path],
-    analyzer: Analyzer,
-    provided: Domain,
-    progress: Progress,
-) -> AnalysisSummary:
-    bundle = analyzer.bundle
-    names = "\n".join(str(p) for p in images).encode("utf-8", "surrogateescape")
-    head = {
-        "program": __version__,
-        "bundle": bundle.identity(),
-        "settings": job.settings,
-        "files": len(images),
-        "names": sha256(names).hexdigest(),
-    }
-    written = [RESULT, CELLS, *([REPORT] if job.report else [])]
-    files = {name.partition(".")[0]: job.out / name for name in written}
-    classified = bundle.manifest.roles.classified
-    summary = AnalysisSummary(job.out, files, bundle.identity(), len(images), classified)
-    with ResultsLog(job.out / LOG, head, job.existing == "resume") as log:
-        with _open_table(job.out / CELLS_PART) as file:
-            table = CellTableWriter(file, bundle.schema)
+def _repeated(found: Discovery) -> Iterator[Issue]:
+    """Yield issues that name files which were reached more than once."""
+    for path, first in found.repeats[:SHOWN_REPEATS]:
+        data = {"path": str(path), "first": str(first)}
+        message = f"{path}: is the same file as {first}, and is analysed once"
+        yield Issue("repeated-image", "warning", message, data)
+    if len(found.repeats) > SHOWN_REPEATS:
+        more = len(found.repeats) - SHOWN_REPEATS
+        message = f"{plural(more, 'more name leads', 'more names lead')} to files that are listed"
+        yield Issue("repeated-image", "warning", message, {"names": len(found.repeats)})
 
-            def add(outcome: FieldOutcome) -> None:
-                summary.add(outcome)
-                if isinstance(outcome, FieldResult):
-                    shown = (
-                        cell
-                        for cell in outcome.cells
-                        if job.all_cells or cell.object_type == summary.classified
-                    )
-                    table.write(outcome.path, shown)
-                    file.flush()
 
-            repeats = RepeatedImages()
-            for failure in log.failures:
-                add(failure)
-            for result in log.fields:
-                repeats.add(result)
-                add(result)
-            outcomes = analyze_paths(images, analyzer, provided, job.workers, start=log.done)
-            checked = map(repeats.check, outcomes)
-            with closing(outcomes), _saying_how_far(log, len(images), progress):
-                for outcome in track(checked, progress, "fields", len(images), log.done):
-                    log.append(outcome)
-                    add(outcome)
-                    if isinstance(outcome, FieldFailure):
-                        progress.report(failed(outcome))
-        run = AnalysisRun(
-            __version__,
-            model_info(bundle),
-            job.settings,
-            log.fields,
-            tuple(log.failures),
+class _Run:
+    """One run of a job: from what is there already to the final files."""
+
+    def __init__(
+        self,
+        job: AnalysisJob,
+        images: Sequence[Path],
+        analyzer: Analyzer,
+        provided: Domain,
+        progress: Progress,
+    ) -> None:
+        self.job = job
+        self.images = images
+        self.analyzer = analyzer
+        self.provided = provided
+        self.progress = progress
+        self.settings = job.settings
+        bundle = analyzer.bundle
+        written = [RESULT, CELLS, *([REPORT] if job.report else [])]
+        files = {name.partition(".")[0]: job.out / name for name in written}
+        classified = bundle.manifest.roles.classified
+        self.summary = AnalysisSummary(job.out, files, bundle.identity(), len(images), classified)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What the run is, as plain data: a run that is resumed must be the same."""
+        return {
+            "program": __version__,
+            "bundle": dict(self.analyzer.bundle.identity()),
+            "settings": self.settings,
+            "device": choose_providers(self.job.device)[0],
+            "images": [str(path) for path in self.images],
+        }
+
+    def execute(self) -> AnalysisSummary:
+        """Do what is left to do; returns the summary of all."""
+        resume = self.job.existing == "resume"
+        if resume and not (self.job.out / LOG).exists() and (self.job.out / RESULT).exists():
+            finished = AnalysisRun.read(self.job.out / RESULT)
+            self._check_same(_record_of(finished))
+            self._check_contents(_inputs_of(finished, self.images))
+            if not finished.failures:
+                for result in finished:
+                    self.summary.add(result)
+                self.summary.nothing_to_do = True
+                return self.summary
+            self._reopen(finished)
+        with ResultsLog(self.job.out / LOG, self.record, resume) as log:
+            if log.done or log.inputs:
+                self._check_same(log.run)
+                known = {n: d for n, d in log.inputs.items() if n not in log.failures}
+                self._check_contents(known)
+                self.settings = dict(log.run["settings"])
+            else:
+                log.add_inputs(self._sampled())
+            self._analyze(log)
+            self._finish(log)
+        (self.job.out / LOG).unlink()
+        return self.summary
+
+    def _analyze(self, log: ResultsLog) -> None:
+        """Analyse what has no result yet; the table of all cells grows in the order of files."""
+        total = len(self.images)
+        todo = [number for number in range(total) if not log.has(number)]
+        # A file that failed before did not bear on the others' scale, and must not do so now.
+        unpooled = {self.images[number] for number in log.failures}
+        outcomes = analyze_paths(
+            self.images, self.analyzer, self.provided, self.job.workers, todo, unpooled
         )
-        _finish(job, run, progress)
-    (job.out / LOG).unlink()
-    return summary
+        schema = self.analyzer.bundle.schema
+        done = total - len(todo)
+        with (
+            _open_table(self.job.out / CELLS_PART) as file,
+            closing(outcomes),
+            _saying_how_far(log, total, self.progress),
+        ):
+            table = CellTableWriter(file, schema)
+            repeats = RepeatedImages()
+            self.progress.update("fields", done, total)
+            for number in range(total):
+                if log.has(number):
+                    result = log.field(number)
+                    repeats.add(result)
+                    outcome: FieldOutcome = result
+                else:
+                    self.progress.check_cancelled()
+                    outcome = repeats.check(next(outcomes))
+                    log.append(number, outcome)
+                    done += 1
+                    self.progress.update("fields", done, total)
+                    if isinstance(outcome, FieldFailure):
+                        self.progress.report(failed(outcome))
+                self._add(outcome, table)
+                file.flush()
+
+    def _add(self, outcome: FieldOutcome, table: CellTableWriter) -> None:
+        self.summary.add(outcome)
+        if isinstance(outcome, FieldResult):
+            every, wanted = self.job.all_cells, self.summary.classified
+            table.write(
+                outcome.path, (c for c in outcome.cells if every or c.object_type == wanted)
+            )
+
+    def _finish(self, log: ResultsLog) -> None:
+        """Write the final files; the results log goes only when all of them are there."""
+        out = self.job.out
+        failures = tuple(failure for _, failure in sorted(log.failures.items()))
+        model = model_info(self.analyzer.bundle)
+        run = AnalysisRun(__version__, model, self.settings, log.fields, failures)
+        with _naming(out / RESULT), atomic_write(out / RESULT) as file:
+            run.write_json(file)
+        (out / CELLS_PART).replace(out / CELLS)
+        if self.job.report:
+            from bloodfilm.report.html.report import write_report
+
+            with _naming(out / REPORT):
+                write_report(run, out, progress=self.progress)
+
+    # ---- resuming ----------------------------------------------------------------------------
+
+    def _sampled(self) -> dict[int, str]:
+        """Return the SHA-256 of files that are pooled for the scale of others, by number."""
+        numbers = {path: number for number, path in enumerate(self.images)}
+        sample = [p for folder in by_folder(self.images).values() for p in pool_sample(folder)]
+        found: dict[int, str] = {}
+        for path in track(sample, self.progress, "reading inputs", len(sample)):
+            with suppress(OSError):  # its own turn says what is wrong with it
+                if path.is_file():
+                    found[numbers[path]] = sha256_of(path)
+        return found
+
+    def _check_same(self, found: Mapping[str, Any]) -> None:
+        """Raise `OutputError` if a run is not that of the job, naming the first difference."""
+        wanted = self.record
+        before, now = found.get("settings", {}), wanted["settings"]
+        pairs = [("the program", found.get("program"), wanted["program"])]
+        bundles = found.get("bundle", {}), wanted["bundle"]
+        pairs.append(("the bundle", *(b.get("sha256") for b in bundles)))
+        names = [name for name in now if name not in ("paths", "device")]
+        pairs += [(name, before.get(name), now[name]) for name in names]
+        if "device" in found:
+            pairs.append(("the device", found["device"], wanted["device"]))
+        for name, one, two in pairs:
+            if one != two:
+                self._refuse(f"{name} was {_shown(one)}, now it is {_shown(two)}")
+        missing = _first_missing(found["images"], wanted["images"])
+        added = _first_missing(wanted["images"], found["images"])
+        if missing is not None or added is not None:
+            what = (
+                f"{added} was not among its files" if missing is None else f"{missing} is missing"
+            )
+            self._refuse(f"{what} ({len(found['images'])} files then, {len(self.images)} now)")
+        if "device" in found and found["images"] != wanted["images"]:
+            self._refuse("its files were given in another order")
+
+    def _check_contents(self, known: Mapping[int, str]) -> None:
+        """Raise `OutputError` if a file is no longer what it was when it was used."""
+        changed: list[Path] = []
+        numbers = sorted(n for n, digest in known.items() if digest and n < len(self.images))
+        for number in track(numbers, self.progress, "checking inputs", len(numbers)):
+            path = self.images[number]
+            try:
+                same = sha256_of(path) == known[number]
+            except OSError:
+                same = False
+            if not same:
+                changed.append(path)
+        if changed:
+            more = f", and so have {len(changed) - 1} more" if len(changed) > 1 else ""
+            self._refuse(f"{changed[0]} has changed since it was analysed{more}")
+
+    def _refuse(self, what: str) -> NoReturn:
+        raise OutputError(
+            f"{self.job.out}: the run there is another one: {what}", ["other-output", "overwrite"]
+        )
+
+    def _reopen(self, finished: AnalysisRun) -> None:
+        """Make the results log of a finished run again, to try its failed files once more."""
+        numbers = {str(path): number for number, path in enumerate(self.images)}
+        record = {**self.record, "settings": dict(finished.settings)}
+        # Under another name until it is complete: half of it would lose results.
+        place = self.job.out / f"{LOG}.new"
+        place.unlink(missing_ok=True)
+        with ResultsLog(place, record) as log:
+            for result in finished:
+                log.append(numbers[result.path], result)
+            for failure in finished.failures:
+                log.append(numbers[failure.path], failure)
+        place.replace(self.job.out / LOG)
+
+
+def _record_of(run: AnalysisRun) -> dict[str, Any]:
+    """Return what a finished run was, as far as its results tell."""
+    names = [result.path for result in run] + [failure.path for failure in run.failures]
+    return {
+        "program": run.version,
+        "bundle": dict(run.model.identity),
+        "settings": dict(run.settings),
+        "images": names,
+    }
+
+
+def _inputs_of(run: AnalysisRun, images: Sequence[Path]) -> dict[int, str]:
+    numbers = {str(path): number for number, path in enumerate(images)}
+    return {numbers[r.path]: r.image.sha256 for r in run}
+
+
+def _first_missing(names: Sequence[str], among: Sequence[str]) -> str | None:
+    there = set(among)
+    return next((name for name in names if name not in there), None)
+
+
+def _shown(value: object) -> str:
+    text = "not given" if value is None else str(value)
+    return text[:12] if len(text) == 64 else text  # a SHA-256
 
 
 def failed(failure: FieldFailure) -> Issue:
     """Return a failed file as an issue."""
     data = {"path": failure.path, "reason": failure.reason}
     return Issue("field-failed", "error", f"{failure.path}: {failure.reason}", data)
-
-
-def _finish(job: AnalysisJob, run: AnalysisRun, progress: Progress) -> None:
-    """Write the final files; the results log goes only when all of them are there."""
-    with _naming(job.out / RESULT), atomic_write(job.out / RESULT) as file:
-        run.write_json(file)
-    (job.out / CELLS_PART).replace(job.out / CELLS)
-    if job.report:
-        from bloodfilm.report.html.report import write_report
-
-        with _naming(job.out / REPORT):
-            write_report(run, job.out, progress=progress)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from bloodfilm.core import issue_codes
 from bloodfilm.core.arrays import Image
 from bloodfilm.core.boxes import centres
 from bloodfilm.core.domain import Domain
-from bloodfilm.core.errors import BloodfilmError, DataError
+from bloodfilm.core.errors import BloodfilmError, DataError, is_out_of_memory
 from bloodfilm.core.field import Cell, Field
 from bloodfilm.core.issues import Issue
 from bloodfilm.core.pixels import ViewRecord
@@ -197,9 +197,9 @@ class FieldFailure:
         text = " ".join(str(error).split())
         if isinstance(error, BloodfilmError):
             code, message = issue_codes.UNREADABLE_IMAGE, text.removeprefix(f"{path}: ")
-        elif isinstance(error, MemoryError):
+        elif is_out_of_memory(error):
             code = issue_codes.OUT_OF_MEMORY
-            message = "not enough memory for this field; crop or reduce it"
+            message = "not enough memory for this field; work on fewer fields at a time, or crop it"
         else:
             code = issue_codes.INTERNAL_ERROR
             message = f"internal error ({type(error).__name__}: {text[:200]}); please report it"

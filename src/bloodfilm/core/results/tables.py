@@ -1,18 +1,15 @@
 """The table of cells: the same rows and columns in cells.csv, data frames and the report."""
 
-import csv
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TextIO
 
 from bloodfilm.core.attributes import Schema
+from bloodfilm.core.csv_text import csv_line, guard
 from bloodfilm.core.optional import optional
 from bloodfilm.core.results.cell import CellResult
 
 FIXED_COLUMNS = ("image", "x", "y", "w", "h", "score", "object_type", "class", "class_score")
 LAST_COLUMNS = ("issues", "diameter_um", "stain_contrast", "cell_id")
-
-# A spreadsheet runs a text that starts with one of these as a formula.
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def cell_columns(attributes: Sequence[str]) -> tuple[str, ...]:
@@ -65,23 +62,24 @@ _FORMATS = {
 class CellTableWriter:
     """Writes cells.csv (UTF-8, comma, one header line) row by row.
 
-    A file name that a spreadsheet would run as a formula gets `./` before it.
+    No text in it is run by a spreadsheet (`core.csv_text`); a file name that looks like a formula
+    gets `./` before it and is still the file's.
     """
 
     def __init__(self, file: TextIO, schema: Schema) -> None:
         """Write the header line."""
         self._names = schema.names
         self._columns = cell_columns(self._names)
-        self._writer = csv.writer(file, lineterminator="\n")
-        self._writer.writerow(self._columns)
+        self._file = file
+        self._file.write(csv_line(map(guard, self._columns)))
 
     def write(self, image: str, cells: Iterable[CellResult]) -> int:
         """Write one row per cell of an image; return how many."""
-        name = f"./{image}" if image.startswith(_FORMULA_STARTS) else image
+        name = f"./{image}" if guard(image) != image else image
         rows = 0
         for cell in cells:
             values = cell_values(name, cell, self._names)
-            self._writer.writerow(map(_as_text, self._columns, values))
+            self._file.write(csv_line(map(_as_text, self._columns, values)))
             rows += 1
         return rows
 
@@ -89,7 +87,9 @@ class CellTableWriter:
 def _as_text(column: str, value: Any) -> str:
     if value is None:
         return ""
-    return format(value, _FORMATS.get(column, ".4f")) if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return format(value, _FORMATS.get(column, ".4f"))
+    return guard(str(value))
 
 
 def data_frame(

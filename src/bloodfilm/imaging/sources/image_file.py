@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodfilm.core import issue_codes
-from bloodfilm.core.errors import DataError
+from bloodfilm.core.errors import DataError, is_out_of_memory
 from bloodfilm.core.issue_codes import issue
 from bloodfilm.core.issues import Issue
 from bloodfilm.imaging.headers import BrokenImageError, Header, read_header
@@ -82,9 +82,11 @@ def open_with_notes(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) 
 
 def _read(path: Path, max_pixels: int) -> bytes:
     """All bytes of a regular file, refused before reading if no honest field could be so big."""
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112, never raises
+        _check_listable(path)
         raise DataError(f"{path}: is a folder, not an image; name a file in it")
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110, never raises
+        _check_reachable(path)
         if path.is_symlink():
             raise DataError(f"{path}: a link to a file that is not there; mend or delete the link")
         raise DataError(f"{path}: no such file; check the name")
@@ -97,6 +99,28 @@ def _read(path: Path, max_pixels: int) -> bytes:
     except OSError as error:
         why = error.strerror or "reading failed"
         raise DataError(f"{path}: cannot be read ({why}); check its permissions") from None
+
+
+def _check_listable(folder: Path) -> None:
+    try:
+        os.scandir(folder).close()
+    except OSError as error:
+        why = (error.strerror or "reading failed").lower()
+        raise DataError(
+            f"{folder}: this folder cannot be listed ({why}), so what is in it is missing; check "
+            "its permissions"
+        ) from None
+
+
+def _check_reachable(path: Path) -> None:
+    """Raise if a file may be there, but the way to it is closed."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        why = (error.strerror or "reading failed").lower()
+        raise DataError(f"{path}: cannot be reached ({why}); check the permissions") from None
 
 
 def _check_size(path: Path, header: Header, max_pixels: int) -> None:
@@ -142,7 +166,9 @@ def _decode(data: bytes, header: Header) -> NDArray[np.generic]:
     try:
         with silent_opencv():
             raw = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error:
+    except cv2.error as error:
+        if is_out_of_memory(error):
+            raise MemoryError from None
         raw = None
     if raw is None or raw.shape[:2] != (header.height, header.width):
         raise BrokenImageError(f"the {header.kind} cannot be decoded")
@@ -218,21 +244,48 @@ def find_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
 
     Order: as given, and natural (field2 before field10) inside a folder or pattern. A file named
     outright is kept whatever its suffix; in folders hidden files and other suffixes are skipped.
-    One file reached twice, also through links, counts once.
-    Raises `DataError` for a path that does not exist and for a folder or pattern without images.
+    One file reached twice, also through links, counts once; see `discover`. A folder that cannot
+    be listed and what only has the name of an image (a pipe, a device) are in the list: opening
+    them says what is wrong.
+
+    Raises:
+        DataError: for a path that does not exist and for a folder or pattern without images.
     """
+    return list(discover(paths).images)
+
+
+@dataclass(frozen=True)
+class Discovery:
+    """Image files that were found.
+
+    Attributes:
+        images: each file once, in order.
+        repeats: other names by which a file was reached, with the name it is listed by.
+    """
+
+    images: tuple[Path, ...]
+    repeats: tuple[tuple[Path, Path], ...] = ()
+
+
+def discover(paths: Iterable[str | os.PathLike[str]]) -> Discovery:
+    """Find image files as `find_images` does; also tell which were reached more than once."""
     if isinstance(paths, str | os.PathLike):
         paths = [paths]
     found: dict[str, Path] = {}
+    repeats: list[tuple[Path, Path]] = []
     for given in paths:
+        if not str(given):
+            raise DataError("an empty name was given; name a file or folder (. for this one)")
         for path in _expand(Path(given)):
-            found.setdefault(os.path.realpath(path), path)
-    return list(found.values())
+            first = found.setdefault(os.path.realpath(path), path)
+            if first != path:
+                repeats.append((path, first))
+    return Discovery(tuple(found.values()), tuple(repeats))
 
 
 def _expand(given: Path) -> list[Path]:
     if given.is_dir():
-        images = sorted(_walk(given), key=lambda p: natural_key(p.relative_to(given).as_posix()))
+        images = _in_folder(given)
         if not images:
             raise DataError(f"{given}: no images in this folder; {READABLE}")
         return images
@@ -244,7 +297,7 @@ def _expand(given: Path) -> list[Path]:
     images = []
     for hit in map(Path, hits):
         if hit.is_dir():
-            images += sorted(_walk(hit), key=lambda p: natural_key(p.as_posix()))
+            images += _in_folder(hit)
         elif _looks_like_image(hit):
             images.append(hit)
     if not images:
@@ -252,23 +305,39 @@ def _expand(given: Path) -> list[Path]:
     return images
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """Images under a folder; follows links, but never enters one real folder twice.
+def _in_folder(folder: Path) -> list[Path]:
+    """Images under a folder in natural order; behind them those of folders entered twice."""
+    found = sorted(
+        (again, natural_key(path.relative_to(folder).as_posix()), path)
+        for path, again in _walk(folder)
+    )
+    return [path for _, _, path in found]
 
-    A link to nothing is among them: who reads it says so, instead of passing a field over.
+
+def _walk(folder: Path) -> Iterator[tuple[Path, bool]]:
+    """Images under a folder, and whether their own folder was entered before; follows links.
+
+    What only looks like an image (a link to nothing, a pipe) is among them, and so is a folder
+    that cannot be listed: who reads it says so, instead of passing fields over.
     """
     seen = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
+    closed: list[Path] = []
+
+    def note(error: OSError) -> None:
+        closed.append(Path(os.fsdecode(error.filename)))
+
+    for place, folders, files in os.walk(folder, onerror=note, followlinks=True):
         real = os.path.realpath(place)
-        if real in seen:
+        again = real in seen
+        if again:
             folders.clear()
-            continue
         seen.add(real)
         folders[:] = sorted((f for f in folders if not f.startswith(".")), key=natural_key)
         for name in files:
             path = Path(place, name)
-            if _looks_like_image(path) and (path.is_file() or not path.exists()):
-                yield path
+            if _looks_like_image(path) and not os.path.isdir(path):  # noqa: PTH112, never raises
+                yield path, again
+    yield from ((path, False) for path in closed)
 
 
 def _looks_like_image(path: Path) -> bool:
