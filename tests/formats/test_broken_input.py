@@ -161,10 +161,13 @@ def test_missing_images_are_counted_and_named(tmp_path):
 
 
 def test_images_may_lie_elsewhere_and_have_another_suffix(tmp_path):
-    picture(tmp_path / "elsewhere" / "deep" / "gone.webp")
+    picture(tmp_path / "elsewhere" / "x" / "gone.webp")
     (tmp_path / "set").mkdir()
     file = coco(tmp_path / "set", [[10, 10, 20, 20]], file_name="x\\gone.png")
     assert len(open_dataset(file, images=tmp_path / "elsewhere")) == 1
+    assert len(open_dataset(file, images=tmp_path / "elsewhere" / "x")) == 1
+    (tmp_path / "elsewhere" / "x").rename(tmp_path / "elsewhere" / "y")
+    assert len(open_dataset(file, images=tmp_path / "elsewhere")) == 0
 
 
 def test_an_image_that_is_none_is_reported(tmp_path):
@@ -346,8 +349,8 @@ def test_two_images_of_one_name_are_named(tmp_path):
         picture(tmp_path / folder / "a.png")
     (tmp_path / "a.png").unlink()
     dataset = open_dataset(file)
-    assert dataset[0].path == tmp_path / "x" / "a.png"
-    assert "'a.png': is the name of 2 images (x/a.png, y/a.png); the first" in dataset.problems[0]
+    assert len(dataset) == 0
+    assert "'a.png': may be any of 2 images (x/a.png, y/a.png); none" in dataset.problems[0]
     with pytest.raises(DataError, match="rename them, or name the folder with images="):
         open_dataset(file, strict=True)
     (only,) = open_dataset(file, images=tmp_path / "y")

@@ -99,7 +99,7 @@ def _count_cell(counts: _Counts, cell: Cell, bare: frozenset[str]) -> None:
     if cell.ignore:
         counts.ignored += 1
         return
-    counts.classes[cell.label or "unnamed"] += 1
+    counts.classes[cell.class_name or "unnamed"] += 1
     if cell.label not in bare:
         counts.describable += 1
         counts.attributes.update(cell.attributes.items())

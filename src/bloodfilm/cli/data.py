@@ -125,8 +125,12 @@ def convert(
     for line in done.losses:
         show(f"  {line}")
     if done.problems:
-        count = plural(len(done.problems), "problem")
-        show(f"  {count} in {source}; `bloodfilm data info` lists them")
+        show(f"{plural(len(done.problems), 'problem')} in {source}")
+    for line in done.problems[:SHOWN_PROBLEMS]:
+        show(f"  {line}")
+    if len(done.problems) > SHOWN_PROBLEMS:
+        more = len(done.problems) - SHOWN_PROBLEMS
+        show(f"  and {more} more; `bloodfilm data info --json` lists all")
 
 
 # ---- a summary as text -----------------------------------------------------------------------

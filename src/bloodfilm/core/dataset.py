@@ -92,11 +92,11 @@ class Dataset:
         return self.where(lambda f: f.split in names)
 
     def class_counts(self) -> Counter[str]:
-        """Count cells by label; ignored ones under `ignore`, unnamed ones under `unnamed`."""
+        """Count cells by class; ignored ones under `ignore`, unnamed ones under `unnamed`."""
         counts: Counter[str] = Counter()
         for item in self.fields:
             for cell in item.cells:
-                counts["ignore" if cell.ignore else cell.label or "unnamed"] += 1
+                counts["ignore" if cell.ignore else cell.class_name or "unnamed"] += 1
         return counts
 
 

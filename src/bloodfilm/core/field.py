@@ -21,6 +21,9 @@ class Cell:
         attributes: attribute name -> value; an attribute that is absent is unknown.
         ignore: neither a cell to find nor background (LLD's `none`, doubtful objects).
         id: the annotation's own identity, if the data set has one.
+        source_label: the data set's own name of the class, where the taxonomy has no node for it;
+            `label` is `None` then.
+        outline: the shape that was drawn, where it is more than the box; its polygons add up.
     """
 
     box: Box | None
@@ -28,6 +31,13 @@ class Cell:
     attributes: Mapping[str, str] = field(default_factory=dict)
     ignore: bool = False
     id: str | None = None
+    source_label: str | None = None
+    outline: Region | None = None
+
+    @property
+    def class_name(self) -> str | None:
+        """The class as the data set names it: the taxonomy's name, else the set's own."""
+        return self.label or self.source_label
 
 
 @dataclass(frozen=True, slots=True)

@@ -231,15 +231,22 @@ class Taxonomy:
 def current_default(taxonomy: Taxonomy) -> Taxonomy:
     """Return the default tree where `taxonomy` is an earlier version of it, else `taxonomy`.
 
-    New classes are appended to the default tree, so an earlier version is a beginning of it.
+    New classes are appended to the default tree, so an earlier version is a beginning of it, but
+    for aliases that were given up.
     """
     known = DEFAULT_TAXONOMY.nodes[: len(taxonomy.nodes)]
-    earlier = len(taxonomy.nodes) >= FIRST_VERSION_NODES and taxonomy.nodes == known
+    nodes = tuple(
+        replace(node, aliases=tuple(a for a in node.aliases if a not in RETIRED_ALIASES))
+        for node in taxonomy.nodes
+    )
+    earlier = len(nodes) >= FIRST_VERSION_NODES and nodes == known
     return DEFAULT_TAXONOMY if earlier else taxonomy
 
 
 FIRST_VERSION_NODES = 26
 """Nodes of the first version of the default tree."""
+RETIRED_ALIASES = frozenset({"MYB", "artefact", "artifact"})
+"""Spellings that mean different things in different sets, or more than the class they named."""
 
 
 def _parents_first(nodes: Mapping[str, Node], parents: Mapping[str, str | None]) -> Iterator[Node]:
@@ -267,7 +274,7 @@ DEFAULT_TAXONOMY = Taxonomy(
         Node("nucleated cell", "cell"),
         Node("white cell", "nucleated cell", ("WBC", "white blood cell", "leukocyte", "leucocyte")),
         Node("granulocyte lineage", "white cell", ("granulocytic", "myeloid")),
-        Node("myeloblast", "granulocyte lineage", ("MYB", "MYO", "blast, myeloid"), blast=True),
+        Node("myeloblast", "granulocyte lineage", ("MYO", "blast, myeloid"), blast=True),
         Node("immature granulocyte", "granulocyte lineage", ("IG", "immature granulocytes")),
         Node("promyelocyte", "immature granulocyte", ("PMY", "PMO")),
         Node("myelocyte", "immature granulocyte", ("MY",)),
@@ -294,7 +301,7 @@ DEFAULT_TAXONOMY = Taxonomy(
         Node("squashed nucleus", "other object", ("bare nucleus", "crushed cell")),
         Node("giant platelet", "other object", ("large platelet", "PLG", "giant thrombocyte")),
         Node("platelet clump", "other object", ("platelet aggregate", "platelet aggregation")),
-        Node("stain deposit", "other object", ("stain precipitate", "artefact", "artifact")),
+        Node("stain deposit", "other object", ("stain precipitate",)),
         Node("overlapping red cells", "other object", ("overlapping cells",)),
     )
 )

@@ -1,22 +1,43 @@
 """COCO: one JSON file with images, categories and annotations, or one a split."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from pathlib import Path
 from typing import Any, Unpack
 
-from bloodfilm.core import BloodfilmError, Cell, DataError, Dataset, Field, Schema, Taxonomy
+import numpy as np
+
+from bloodfilm.core import (
+    BloodfilmError,
+    Box,
+    Cell,
+    DataError,
+    Dataset,
+    Field,
+    Region,
+    Schema,
+    Taxonomy,
+)
 from bloodfilm.core.attributes import LLD_SCHEMA
+from bloodfilm.core.boxes import iou
 from bloodfilm.core.taxonomy import current_default
 from bloodfilm.formats.native.records import origin_from_json, origin_to_json
+from bloodfilm.formats.shared.class_names import name_of
 from bloodfilm.formats.shared.context import ReadContext, ReadOptions
+from bloodfilm.formats.shared.frames import Frame
 from bloodfilm.formats.shared.images import walk
 from bloodfilm.formats.shared.label_faults import LabelFault
 from bloodfilm.formats.shared.output import Losses, WriteOptions, finish, output_file, unique_names
 from bloodfilm.formats.shared.parsing import read_json, to_floats, to_int
-from bloodfilm.formats.shared.paths import relative, resolved, split_of
+from bloodfilm.formats.shared.paths import image_folders, relative, split_of
+from bloodfilm.formats.shared.shapes import around, polygon_area, turned_corners
 
 Json = dict[str, Any]
+UNREAD = ("score", "track_id", "keypoints")
+"""What annotations may state that a cell has no place for."""
+SAME_CELL = 0.5
+"""IoU from which on two boxes are of one cell."""
 EXTRA = "bloodfilm"
 """Key under which an image entry and the file itself carry what COCO has no place for."""
 
@@ -211,17 +232,52 @@ def _list(content: dict[str, Any], key: str, path: Path) -> list[Any]:
 
 def _fields(reading: ReadContext, coco: CocoFile) -> Iterator[Field]:
     split = split_of_file(coco.path)
+    bases = image_folders(coco.path, split, reading.images)
+    places = reading.locate((r.name for r in coco.records), coco.path, bases, split)
     for record in coco.records:
-        image = locate(reading, coco.path, record.name)
-        size = size_of(reading, record, image)
+        image = places[record.name]
+        frame = frame_of(reading, record, image)
         cells = []
-        for annotation in record.annotations:
-            box = box_of(reading, coco.path, annotation, size)
-            if box is not None:
-                cells.append(_cell(reading, coco, annotation, box))
-        width, height = size or (None, None)
-        plain = Field(image, width, height, tuple(cells), split=split)
+        for annotation in _of_one_person(reading, coco, record):
+            shape = shape_of(reading, coco.path, annotation, frame)
+            if shape is not None:
+                cells.append(_cell(reading, coco, annotation, shape))
+        plain = Field(image, frame.width, frame.height, tuple(cells), split=split)
         yield with_extra(reading, coco, record, plain)
+
+
+def _of_one_person(
+    reading: ReadContext, coco: CocoFile, record: Record
+) -> Sequence[Mapping[str, Any]]:
+    """Return the annotations of an image that `images` may list under several ids.
+
+    Entries of one annotation each that lie apart are one person's labels, an entry a cell. Any
+    others are of several people, or of several pictures of one name (frames of two videos): those
+    of the first are taken, and the rest is named and left out.
+    """
+    by_entry: dict[str, list[Mapping[str, Any]]] = {}
+    for annotation in record.annotations:
+        by_entry.setdefault(str(annotation.get("image_id")), []).append(annotation)
+    if len(by_entry) < 2:
+        return record.annotations
+    said = ", ".join(f"id {ident}: {len(found)}" for ident, found in by_entry.items())
+    what = f"is listed more than once in images; annotations by {said}"
+    if all(len(found) == 1 for found in by_entry.values()) and _apart(record.annotations):
+        reading.note(f"{reading.short(coco.path)}: {record.name}: {what}; taken together")
+        return record.annotations
+    first, kept = next(iter(by_entry.items()))
+    what = f"{what}; only those of id {first} are taken"
+    remedy = "keep one entry an image, or give each picture a name of its own"
+    reading.report(coco.path, record.name, what, remedy)
+    return kept
+
+
+def _apart(annotations: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether no two boxes are of one cell."""
+    boxes = [values for a in annotations if (values := to_floats(a.get("bbox"), 4))]
+    overlaps = iou(boxes, boxes)
+    np.fill_diagonal(overlaps, 0)
+    return bool((overlaps < SAME_CELL).all())
 
 
 def split_of_file(path: Path) -> str | None:
@@ -231,34 +287,69 @@ def split_of_file(path: Path) -> str | None:
     return next((split for name in names if (split := split_of(name))), None)
 
 
-def locate(reading: ReadContext, file: Path, name: str) -> Path:
-    """Return where an image named in a COCO file lies, or where it should lie."""
-    clean = name.replace("\\", "/")
-    for base in (reading.images, file.parent, file.parent / "images"):
-        if base is not None and (base / clean).is_file():
-            return resolved(clean, base)
-    near = file.with_suffix("")  # train.json: an image below a folder `train` is meant
-    return reading.find(clean, near=near) or resolved(clean, file.parent)
+def frame_of(reading: ReadContext, record: Record, image: Path) -> Frame:
+    """Return the frame of an image's annotations: its stated size, and the picture's own."""
+    return reading.frame(
+        image, (to_int(record.entry.get("width")), to_int(record.entry.get("height")))
+    )
 
 
-def size_of(reading: ReadContext, record: Record, image: Path) -> tuple[int, int] | None:
-    """Return the stated size, or the one in the image's header where none is stated."""
-    width, height = to_int(record.entry.get("width")), to_int(record.entry.get("height"))
-    if width and height and width > 0 and height > 0:
-        return width, height
-    return reading.size(image) if image.is_file() else None
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Where an annotation lies: its checked box, and its outline if one was drawn."""
+
+    box: Box
+    outline: Region | None = None
+
+
+def shape_of(
+    reading: ReadContext, file: Path, annotation: Mapping[str, Any], frame: Frame
+) -> Shape | None:
+    """Return an annotation's box and outline; `None` (reported) if it has no box to be used.
+
+    Without a bbox that has an area the box is the one around the outline.
+    """
+    place = f"annotation {annotation.get('id', '?')}"
+    values = to_floats(annotation.get("bbox"), 4)
+    outline = _outline(reading, annotation)
+    if (values is None or not values[2] * values[3]) and outline is not None:
+        values = around(point for polygon in outline.polygons or () for point in polygon)
+    if values is None:
+        what = "has no bbox of four numbers, nor an outline of polygons, and is left out"
+        reading.report(file, place, what)
+        return None
+    stated = annotation.get("attributes")
+    turn = to_floats([stated.get("rotation")], 1) if isinstance(stated, Mapping) else None
+    if turn and turn[0] % 360 and outline is None:  # CVAT's bbox is that of the box upright
+        x, y, w, h = values
+        drawn = turned_corners((x, y, w, h), turn[0], (x + w / 2, y + h / 2))
+        values, outline = around(drawn), Region.polygon(drawn)
+    checked = reading.box(frame.box(values), frame.size, file, place)
+    return None if checked is None else Shape(checked, outline and frame.region(outline))
+
+
+def _outline(reading: ReadContext, annotation: Mapping[str, Any]) -> Region | None:
+    """Return the polygons of an annotation's segmentation; masks are counted and left out."""
+    listed = annotation.get("segmentation")
+    if isinstance(listed, Mapping):
+        reading.unread("outline as a run-length mask")
+        return None
+    polygons = []
+    for flat in listed if isinstance(listed, list) else ():
+        values = to_floats(flat, len(flat)) if isinstance(flat, list) else None
+        if values and len(values) >= 6 and len(values) % 2 == 0 and all(map(isfinite, values)):
+            polygons.append(tuple(zip(values[0::2], values[1::2], strict=True)))
+        elif flat:
+            reading.unread("outline (not three or more x, y pairs)")
+    return Region(tuple(polygons)) if polygons else None
 
 
 def box_of(
-    reading: ReadContext, file: Path, annotation: Mapping[str, Any], size: tuple[int, int] | None
-) -> tuple[float, float, float, float] | None:
+    reading: ReadContext, file: Path, annotation: Mapping[str, Any], frame: Frame
+) -> Box | None:
     """Return an annotation's checked box; `None` (reported) if it has none that can be used."""
-    place = f"annotation {annotation.get('id', '?')}"
-    values = to_floats(annotation.get("bbox"), 4)
-    if values is None:
-        reading.report(file, place, "has no bbox of four numbers and is left out")
-        return None
-    return reading.box(values, size, file, place)
+    shape = shape_of(reading, file, annotation, frame)
+    return None if shape is None else shape.box
 
 
 def identity(annotation: Mapping[str, Any]) -> str | None:
@@ -268,10 +359,7 @@ def identity(annotation: Mapping[str, Any]) -> str | None:
 
 
 def _cell(
-    reading: ReadContext,
-    coco: CocoFile,
-    annotation: Mapping[str, Any],
-    box: tuple[float, float, float, float],
+    reading: ReadContext, coco: CocoFile, annotation: Mapping[str, Any], shape: Shape
 ) -> Cell:
     category = to_int(annotation.get("category_id"))
     name = coco.categories.get(-1 if category is None else category)
@@ -279,11 +367,21 @@ def _cell(
         place = f"annotation {annotation.get('id', '?')}"
         reading.report(coco.path, place, f"category {category} has no name; kept unnamed")
         name = "unnamed"
-    label, ignore = reading.label(name)
     stated = annotation.get("attributes")
-    attributes = {str(k): str(v) for k, v in stated.items()} if isinstance(stated, dict) else {}
-    ignore = ignore or bool(annotation.get("ignore")) or bool(annotation.get("iscrowd"))
-    return Cell(box, label, attributes, ignore, identity(annotation))
+    said = {str(k): v for k, v in stated.items()} if isinstance(stated, dict) else {}
+    if isinstance(said.get("rotation"), int | float):
+        del said["rotation"]  # taken into the shape
+    for key in UNREAD:
+        if annotation.get(key) is not None or said.pop(key, None) is not None:
+            reading.unread(key)
+    return reading.cell(
+        name,
+        shape.box,
+        {key: str(value) for key, value in said.items()},
+        ignore=bool(annotation.get("ignore")) or bool(annotation.get("iscrowd")),
+        id=identity(annotation),
+        outline=shape.outline,
+    )
 
 
 def with_extra(reading: ReadContext, coco: CocoFile, record: Record, plain: Field) -> Field:
@@ -352,7 +450,7 @@ class Categories:
 
     def id_of(self, cell: Cell, ignore: str = "ignore") -> int:
         """Return a cell's category; objects to ignore and unnamed ones have their own."""
-        name = cell.label or (ignore if cell.ignore else "unnamed")
+        name = name_of(cell, ignore)
         return self.ids.setdefault(name, max(self.ids.values(), default=0) + 1)
 
     def to_json(self) -> list[dict[str, Any]]:
@@ -384,6 +482,10 @@ def annotation_of(
         "area": w * h,
         "iscrowd": 0,
     }
+    if cell.outline is not None and cell.outline.polygons:
+        polygons = cell.outline.polygons
+        annotation["segmentation"] = [[v for point in p for v in point] for p in polygons]
+        annotation["area"] = sum(map(polygon_area, polygons))
     if cell.ignore:
         annotation["ignore"] = 1
     if cell.id != str(ident):

@@ -1,16 +1,19 @@
 """Plain images: a folder for each class, or one folder (or tree) of images without labels."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Unpack
 
 from bloodfilm.core import Cell, DataError, Dataset, Domain, Field, Region
 from bloodfilm.formats.lld.names import parse_name
-from bloodfilm.formats.shared.context import IGNORE_NAMES, UNNAMED_NAMES, ReadContext, ReadOptions
+from bloodfilm.formats.shared.class_names import name_of
+from bloodfilm.formats.shared.context import ReadContext, ReadOptions
 from bloodfilm.formats.shared.output import Losses, WriteOptions, finish, output, unique_names
 from bloodfilm.formats.shared.paths import need_folder, split_of
 
 PLAIN_FOLDERS = frozenset({"images", "image", "jpegimages"})
+_NUMBERS = re.compile(r"\d+([ _-]+\d+)*")
 
 
 def recognises(path: Path) -> bool:
@@ -21,17 +24,20 @@ def recognises(path: Path) -> bool:
 def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
     """Read images; where the folders are named after classes, each image is one centred cell.
 
-    A folder named after a split (`train`, `val`, `test`) above them gives the split. If no folder
-    is named after a class, the images have no labels and `meta["folder"]` keeps the folder's name.
-    Nothing is known of the rest of an image, so its region is empty. Images named as LLD names
-    its fields get patient, diagnosis and magnification from the name.
+    The class is the deepest folder that is no number, range of numbers (`0001-1000`) or split. If
+    no folder of the set bears the name of a known class, the images have no labels and
+    `meta["folder"]` keeps the folders' names; if some do, the others are classes under their own
+    names. A folder named after a split (`train`, `val`, `test`) gives the split. Nothing is known
+    of the rest of an image, so its region is empty. Images named as LLD names its fields get
+    patient, diagnosis and magnification from the name.
     """
     root = need_folder(Path(path))
     reading = ReadContext(root, **options)
     images = reading.index.paths
     if not images:
         raise DataError(f"{root}: no images here (png, jpg, tif, bmp, webp, jp2); check the path")
-    by_class = any(_class_folder(reading, image) for image in images)
+    named = {_class_folder(reading, image) for image in images}
+    by_class = any(name and reading.meaning(name) is not None for name in named)
     return reading.dataset(root.name, [_field(reading, image, by_class) for image in images])
 
 
@@ -42,23 +48,20 @@ def _inner(reading: ReadContext, image: Path) -> Sequence[str]:
 
 
 def _class_folder(reading: ReadContext, image: Path) -> str | None:
-    names = [p for p in _inner(reading, image) if split_of(p) is None]
-    if not names:
-        return None
-    name = names[-1]
-    known = name in reading.classes or reading.taxonomy.find(name) is not None
-    return name if known or name.lower() in IGNORE_NAMES | UNNAMED_NAMES else None
+    """Return the folder that may name the class of an image."""
+    names = [p for p in _inner(reading, image) if not split_of(p) and not _NUMBERS.fullmatch(p)]
+    return names[-1] if names else None
 
 
 def _field(reading: ReadContext, image: Path, by_class: bool) -> Field:
     inner = _inner(reading, image)
     split = next((s for p in inner if (s := split_of(p))), None)
     names = [p for p in inner if split_of(p) is None]
+    name = _class_folder(reading, image)
     cells: tuple[Cell, ...] = ()
     meta: dict[str, str] = {}
-    if by_class and names:
-        label, ignore = reading.label(names[-1])
-        cells = (Cell(None, label, ignore=ignore),)
+    if by_class and name is not None:
+        cells = (reading.cell(name, None),)
     elif names:
         meta["folder"] = "/".join(names)
     parts = parse_name(image.name)
@@ -98,7 +101,17 @@ def write(dataset: Dataset, path: Path, **options: Unpack[WriteOptions]) -> list
                 losses.cell(cell)
                 if cell.box is not None:
                     losses.add("box")
-                folders.append("ignore" if cell.ignore else cell.label or "unnamed")
+                folders.append("ignore" if cell.ignore else _folder_name(cell, losses))
             losses.origin(item, keeps=("split", "region") if item.region.is_nothing else ("split",))
             out.image(item.path, "/".join([*folders, name]))
     return finish(out, losses)
+
+
+def _folder_name(cell: Cell, losses: Losses) -> str:
+    """Return the name of a class's folder; what no folder can be called is changed and counted."""
+    name = losses.printable(name_of(cell))
+    clean = re.sub(r"[/\\:]", "_", name)
+    clean = f"_{clean}" if clean in (".", "..") else clean
+    if clean != name:
+        losses.add(f"spelling of class {name!r}, written {clean!r},")
+    return clean

@@ -69,7 +69,9 @@ def warp_cells(
             tally["left"] += 1
             continue
         x, y, w, h = (float(v) for v in box)
-        kept.append(replace(cell, box=(x, y, w, h), ignore=cell.ignore or bool(is_cut)))
+        outline = None if cell.outline is None else cell.outline.transform(matrix)
+        ignore = cell.ignore or bool(is_cut)
+        kept.append(replace(cell, box=(x, y, w, h), ignore=ignore, outline=outline))
         tally["cut" if is_cut else "clipped" if share < 1 - 1e-6 else "carried"] += 1
     return tuple(kept), TransferCounts(**tally, without_box=len(cells) - len(boxed))
 

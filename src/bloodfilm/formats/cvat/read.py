@@ -4,7 +4,7 @@ A shape labelled `annotated region` says where every cell is marked. What CVAT h
 (patient, diagnosis, domain) is carried by a tag `field` of the image, which CVAT keeps.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -13,6 +13,7 @@ from bloodfilm.core import BloodfilmError, Box, Cell, DataError, Dataset, Field,
 from bloodfilm.formats.cvat.write import (
     FILE_NAME,
     ID,
+    IMAGE,
     OCCLUDED,
     PACKED,
     TO_IGNORE,
@@ -20,9 +21,10 @@ from bloodfilm.formats.cvat.write import (
 )
 from bloodfilm.formats.native.records import origin_from_json
 from bloodfilm.formats.shared.context import ReadContext, ReadOptions
+from bloodfilm.formats.shared.masks import mask_outline, run_lengths
 from bloodfilm.formats.shared.parsing import parse_json, peek, to_int
-from bloodfilm.formats.shared.paths import resolved, split_of
-from bloodfilm.formats.shared.shapes import FIELD, UNKNOWN, around, corners, is_region, turned
+from bloodfilm.formats.shared.paths import image_folders, resolved, split_of
+from bloodfilm.formats.shared.shapes import FIELD, UNKNOWN, Drawn, Ellipse, is_region
 from bloodfilm.formats.shared.xml import number, parse
 
 if TYPE_CHECKING:
@@ -32,8 +34,12 @@ __all__ = ["read", "recognises", "write"]
 
 MAX_XML_CHARACTERS = 512 << 20
 YES = frozenset({"1", "true", "yes"})
-Size = tuple[int, int]
 Polygon = tuple[tuple[float, float], ...]
+KINDS = {
+    "box": ("xtl", "ytl", "xbr", "ybr"),
+    "ellipse": ("cx", "cy", "rx", "ry"),
+    "mask": ("left", "top", "width", "height"),
+}
 
 
 def recognises(path: Path) -> bool:
@@ -55,7 +61,8 @@ def _looks_like_cvat(path: Path) -> bool:
 def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
     """Read a file of CVAT's annotations, or every such file in a folder.
 
-    Turned boxes, ellipses, masks and outlines of cells are read as the upright boxes around them.
+    A cell's box is the upright one around its shape; turned boxes, ellipses, masks and outlines are
+    kept as outlines of polygons.
     An attribute that is `unknown` or empty is not known.
     """
     path = Path(path)
@@ -72,10 +79,15 @@ def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
         if tree.find("track") is not None:
             what = "tracks of a video are left out; export as `CVAT for images 1.1`"
             reading.report(file, "<track>", what)
-        fields += [
-            _Image(reading, file, item, f"image {count}").field()
+        items = [
+            (item, f"image {count}")
             for count, item in enumerate(tree.iter("image"), 1)
             if _named(reading, file, item, count)
+        ]
+        places = {id(item): found for item, _ in items if (found := _said_place(file, item))}
+        places |= _locate(reading, file, [item for item, _ in items if id(item) not in places])
+        fields += [
+            _Image(reading, file, item, place, places[id(item)]).field() for item, place in items
         ]
     if not fields:
         why = reading.problems[0] if reading.problems else f"{path.name}: lists none"
@@ -90,18 +102,38 @@ def _named(reading: ReadContext, file: Path, item: "Element", count: int) -> boo
     return False
 
 
+def _locate(reading: ReadContext, file: Path, items: Sequence["Element"]) -> dict[int, Path]:
+    """Return where the image of each `<image>` lies, by the element's identity."""
+    found: dict[int, Path] = {}
+    for subset in dict.fromkeys(item.get("subset", "") for item in items):
+        inside = [item for item in items if item.get("subset", "") == subset]
+        bases = image_folders(file, split_of(subset), reading.images)
+        if subset and ".." not in Path(subset).parts:
+            bases = [base / subset for base in bases] + bases
+        names = (item.get("name", "") for item in inside)
+        places = reading.locate(names, file, bases, split_of(subset))
+        found |= {id(item): places[item.get("name", "")] for item in inside}
+    return found
+
+
+def _said_place(file: Path, item: "Element") -> Path | None:
+    """Return where our own writer says that an image lies, if it is there and so called."""
+    tags = (dict(_attributes(tag)) for tag in item.iterfind("tag") if tag.get("label") == FIELD)
+    said = next((words[IMAGE] for words in tags if IMAGE in words), None)
+    found = None if said is None else resolved(said.replace("\0", ""), file.parent)
+    same = found is not None and found.name == Path(item.get("name", "")).name
+    return found if found is not None and same and found.is_file() else None
+
+
 class _Image:
     """One `<image>` being read."""
 
-    def __init__(self, reading: ReadContext, file: Path, item: "Element", place: str) -> None:
-        self.reading, self.file, self.item = reading, file, item
-        name = item.get("name", "")
-        self.place = f"{place} ({Path(name).name!r})"
-        self.path = self._locate(name)
-        width, height = to_int(item.get("width")), to_int(item.get("height"))
-        self.size = (width, height) if width and height and min(width, height) > 0 else None
-        if self.size is None and self.path.is_file():
-            self.size = reading.size(self.path)
+    def __init__(
+        self, reading: ReadContext, file: Path, item: "Element", place: str, path: Path
+    ) -> None:
+        self.reading, self.file, self.item, self.path = reading, file, item, path
+        self.place = f"{place} ({Path(item.get('name', '')).name!r})"
+        self.frame = reading.frame(path, (to_int(item.get("width")), to_int(item.get("height"))))
 
     def report(self, what: str, place: str = "") -> None:
         """Note what cannot be used."""
@@ -110,28 +142,32 @@ class _Image:
     def field(self) -> Field:
         """Return the field it describes."""
         cells: list[Cell] = []
-        polygons: list[Polygon] = []
+        regions: list[Region] = []
         origin: dict[str, str] = {}
         for count, shape in enumerate(self.item, 1):
             place, label = f"{shape.tag} {count}", shape.get("label")
             if shape.tag == "tag":
                 said = dict(_attributes(shape))
                 origin |= said if label == FIELD else {f"tag {label}": "yes"}
-            elif is_region(label):
-                polygons += self._polygon(shape, place)
-            else:
-                box = self._box(shape, place)
-                cells += [] if box is None else [self._cell(shape, box)]
-        region = Region(tuple(polygons)) if polygons else Region.everything()
-        if not polygons and origin.pop("region", None) is not None:
+                continue
+            drawn = self._drawn(shape, place)
+            if is_region(label):
+                regions.append(Region.nothing() if drawn is None else drawn.region)
+            elif drawn is not None:
+                where = f"{self.place}, {place}"
+                box = self.reading.box(drawn.box, self.frame.size, self.file, where)
+                cells += [] if box is None else [self._cell(shape, box, drawn.outline)]
+        region = Region.union(regions) if regions else Region.everything()
+        if not regions and origin.pop("region", None) is not None:
             region = Region.nothing()
-        width, height = self.size or (None, None)
         split = split_of(self.item.get("subset", ""))
-        plain = Field(self.path, width, height, tuple(cells), region, split=split)
+        size = self.frame.width, self.frame.height
+        plain = Field(self.path, *size, tuple(cells), region, split=split)
         return self._with_origin(plain, origin)
 
     def _with_origin(self, plain: Field, origin: dict[str, str]) -> Field:
         origin.pop("region", None)
+        origin.pop(IMAGE, None)
         tags = {k: origin.pop(k) for k in list(origin) if k.startswith("tag ")}
         plain = replace(plain, meta=tags)
         if not origin:
@@ -147,65 +183,68 @@ class _Image:
         found["meta"] |= tags
         return replace(plain, **found | {"region": plain.region})
 
-    def _locate(self, name: str) -> Path:
-        clean = name.replace("\\", "/").replace("\0", "")
-        folder, subset = self.file.parent, self.item.get("subset", "")
-        places = [self.reading.images, folder, folder / "images", folder / "images" / subset]
-        for base in places:
-            if base is not None and (base / clean).is_file():
-                return resolved(clean, base)
-        return self.reading.find(clean, near=folder / subset) or resolved(clean, folder)
-
     # ---- shapes ----------------------------------------------------------------------------
 
-    def _cell(self, shape: "Element", box: Box) -> Cell:
+    def _cell(self, shape: "Element", box: Box, outline: Region | None) -> Cell:
         said = dict(_attributes(shape))
         ident = said.pop(ID, None)
         marked = said.pop(TO_IGNORE, "").lower() in YES
         if shape.get("occluded") == "1":
             said[OCCLUDED] = "yes"
-        label, ignore = self.reading.label(shape.get("label") or "unnamed")
-        return Cell(box, label, said, ignore or marked, ident)
+        name = shape.get("label") or "unnamed"
+        return self.reading.cell(name, box, said, ignore=marked, id=ident, outline=outline)
 
-    def _box(self, shape: "Element", place: str) -> Box | None:
-        box = self._upright(shape)
-        if box is None:
+    def _drawn(self, shape: "Element", place: str) -> Drawn | None:
+        """Return what a shape covers in the picture; `None` (reported) if that cannot be told."""
+        drawn = None
+        try:
+            drawn = _shape(shape)
+        except DataError as error:
+            if shape.tag != "mask" or is_region(shape.get("label")):
+                self.report(f"{error}; left out", place)
+                return None
+            self.reading.unread("outline as a mask that cannot be read")
+            drawn = _corner_box(shape)
+        if drawn is None:
             self.report("no box, outline, ellipse or mask of numbers, left out", place)
             return None
-        degrees = number(shape.get("rotation")) or 0.0
-        if degrees:
-            middle = (box[0] + box[2] / 2, box[1] + box[3] / 2)
-            box = turned(box, degrees, middle)
-            self.report("is turned; the upright box around it is taken", place)
-        return self.reading.box(box, self.size, self.file, f"{self.place}, {place}")
+        return drawn.into(self.frame)
 
-    def _upright(self, shape: "Element") -> Box | None:
-        """Return a shape's own box, before it is turned."""
-        kinds = {
-            "box": ("xtl", "ytl", "xbr", "ybr"),
-            "ellipse": ("cx", "cy", "rx", "ry"),
-            "mask": ("left", "top", "width", "height"),
-        }
-        if shape.tag == "polygon":
-            points = _points(shape)
-            return around(points) if points else None
-        values = [number(shape.get(key)) for key in kinds.get(shape.tag, ())]
-        a, b, c, d = values if len(values) == 4 else (None,) * 4
-        if a is None or b is None or c is None or d is None:
-            return None
-        if shape.tag == "box":
-            return a, b, c - a, d - b
-        return (a - c, b - d, 2 * c, 2 * d) if shape.tag == "ellipse" else (a, b, c, d)
 
-    def _polygon(self, shape: "Element", place: str) -> Iterator[Polygon]:
-        box = None if shape.tag == "polygon" else self._upright(shape)
-        points = _points(shape) if box is None else corners(box)
-        try:
-            Region.polygon(points)
-        except DataError as error:
-            self.report(f"{error}; left out", place)
-        else:
-            yield points
+def _four(shape: "Element") -> tuple[float, float, float, float] | None:
+    """Return the four numbers that place a box, an ellipse or a mask."""
+    values = [number(shape.get(key)) for key in KINDS.get(shape.tag, ())]
+    a, b, c, d = values if len(values) == 4 else (None,) * 4
+    return None if a is None or b is None or c is None or d is None else (a, b, c, d)
+
+
+def _corner_box(shape: "Element") -> Drawn | None:
+    """Return the box around a mask."""
+    four = _four(shape)
+    return None if four is None else Drawn(four)
+
+
+def _shape(shape: "Element") -> Drawn | None:
+    """Return what is drawn; boxes and ellipses are turned clockwise about their middle."""
+    if shape.tag == "polygon":
+        points = _points(shape)
+        return Drawn.polygons([points]) if points else None
+    four = _four(shape)
+    if four is None:
+        return None
+    a, b, c, d = four
+    degrees = number(shape.get("rotation")) or 0.0
+    if shape.tag == "box":
+        return Drawn.rectangle((a, b, c - a, d - b), degrees)
+    if shape.tag == "ellipse":
+        return Drawn.ellipse(Ellipse(a, b, c, d, degrees))
+    counts = [to_int(word) for word in shape.get("rle", "").split(",")]
+    whole = [n for n in counts if n is not None]
+    fits = c.is_integer() and d.is_integer() and len(whole) == len(counts)
+    mask = run_lengths(whole, int(c), int(d)) if fits else None
+    if mask is None or not mask.any():
+        raise DataError(f"its mask is not one of {c:g}x{d:g} pixels")
+    return Drawn(four, mask_outline(mask, a, b))
 
 
 def _attributes(shape: "Element") -> Iterator[tuple[str, str]]:

@@ -1,16 +1,19 @@
 """Write CVAT's XML for images, and the labels that a task needs before it can be imported."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from bloodfilm.core import Cell, Dataset, Field
 from bloodfilm.formats.native.records import origin_to_json
+from bloodfilm.formats.shared.class_names import name_of
 from bloodfilm.formats.shared.output import (
     Losses,
     WriteOptions,
     finish,
+    outline_for_writing,
     output_file,
     size_for_writing,
     unique_names,
@@ -34,7 +37,8 @@ if TYPE_CHECKING:
 FILE_NAME = "annotations.xml"
 ID, TO_IGNORE, OCCLUDED = "id", "ignore", "occluded"
 RESERVED = frozenset({ID, TO_IGNORE})
-ORIGIN = ("patient", "split", "diagnosis", "domain", "meta", "region")
+IMAGE = "image"
+ORIGIN = ("patient", "split", "diagnosis", "domain", "meta", "region", IMAGE)
 PACKED = frozenset({"domain", "meta"})
 """Attributes of the tag `field` that hold JSON."""
 
@@ -44,6 +48,10 @@ def write(dataset: Dataset, path: Path, **options: Unpack[WriteOptions]) -> list
 
     Beside it goes `*.labels.json`: the labels and attributes to create the task with, before the
     XML is uploaded to it. Whether an object is to be ignored, and its identity, are attributes.
+
+    CVAT finds an image of the XML by its name, and failing that by its number in the order of
+    names. So names are those of the files, without folders unless two files share a name, images
+    are numbered in that order, and a split is no `subset`, for a task has none.
     """
     from xml.etree import ElementTree
 
@@ -53,14 +61,16 @@ def write(dataset: Dataset, path: Path, **options: Unpack[WriteOptions]) -> list
     for attribute in dataset.schema.attributes:
         labels.attributes[attribute.name] = dict.fromkeys(attribute.values)
     with output_file(Path(path), ".xml", FILE_NAME, options) as (out, name):
-        names = unique_names(dataset.fields) if out.images else None
+        fields = list(dataset)
+        names = unique_names(fields) if out.images else _task_names(fields)
         images: list[Element] = []
-        for count, item in enumerate(dataset):
-            image = out.image(item.path, f"images/{names[count]}") if names else item.path
+        for called, item in sorted(zip(names, fields, strict=True), key=lambda pair: pair[0]):
+            place = None if out.images else relative(item.path, out.root)
+            if place is None:
+                out.image(item.path, f"images/{called}")
             size = size_for_writing(item, losses)
             if size is not None:
-                called = names[count] if names else relative(image, out.root)
-                made = _image(item, called, size, labels, losses)
+                made = _image(item, (called, place), size, labels, losses)
                 made.set("id", str(len(images)))
                 images.append(made)
         tree = element("annotations", {"version": "1.1"})
@@ -71,6 +81,30 @@ def write(dataset: Dataset, path: Path, **options: Unpack[WriteOptions]) -> list
         out.text(name, f'<?xml version="1.0" encoding="utf-8"?>\n{content}\n')
         out.json(f"{Path(name).stem}.labels.json", labels.to_json())
     return finish(out, losses)
+
+
+def _task_names(fields: Sequence[Field]) -> list[str]:
+    """Return CVAT's names of the images: file names, with folders where these tell them apart."""
+    depth = dict.fromkeys(range(len(fields)), 1)
+
+    def name(number: int) -> str:
+        return "/".join(fields[number].path.absolute().parts[-depth[number] :])
+
+    while True:
+        groups: dict[str, list[int]] = {}
+        for number in depth:
+            groups.setdefault(name(number), []).append(number)
+        deeper = [
+            number
+            for same in groups.values()
+            if len({fields[i].path for i in same}) > 1
+            for number in same
+            if depth[number] < len(fields[number].path.absolute().parts) - 1
+        ]
+        if not deeper:
+            return [name(number) for number in depth]
+        for number in deeper:
+            depth[number] += 1
 
 
 def _meta(name: str, count: int, labels: "_Labels") -> "Element":
@@ -94,14 +128,19 @@ def _meta(name: str, count: int, labels: "_Labels") -> "Element":
 
 
 def _image(
-    item: Field, name: str, size: tuple[int, int], labels: "_Labels", losses: Losses
+    item: Field,
+    named: tuple[str, str | None],
+    size: tuple[int, int],
+    labels: "_Labels",
+    losses: Losses,
 ) -> "Element":
+    name, place = named
     made = element("image", None, id="", name=name, width=str(size[0]), height=str(size[1]))
-    if item.split is not None and item.split.isprintable():
-        made.set("subset", item.split)
     origin = {k: v for k, v in origin_to_json(item).items() if k != "region"}
     if not item.region.is_everything:
         origin["region"] = NOTHING if item.region.is_nothing else "shapes"
+    if place is not None:
+        origin[IMAGE] = place  # the name alone does not say where it lies
     said = {k: json.dumps(v) if k in PACKED else str(v) for k, v in origin.items()}
     kept = {k: v for k, v in said.items() if _fits(v)}
     for key in said.keys() - kept.keys():
@@ -109,8 +148,7 @@ def _image(
     if kept:
         made.append(_with_attributes(element("tag", None, label=FIELD, source="manual"), kept))
     for polygon in item.region.polygons or ():
-        points = ";".join(f"{float(x)!r},{float(y)!r}" for x, y in polygon)
-        made.append(_shape("polygon", REGION, points=points))
+        made.append(_shape("polygon", REGION, points=_points(polygon)))
     for cell in losses.boxed(item):
         made.append(_cell(cell, labels, losses))
     return made
@@ -134,10 +172,18 @@ def _cell(cell: Cell, labels: "_Labels", losses: Losses) -> "Element":
         else:
             said[name] = value
             labels.add(name, value)
-    label = labels.label(cell.label or (IGNORE if cell.ignore else UNNAMED))
-    place = {"xtl": x, "ytl": y, "xbr": x + w, "ybr": y + h}
-    shape = _shape("box", label, occluded, **{k: repr(v) for k, v in place.items()})
+    label = labels.label(losses.printable(name_of(cell, IGNORE, UNNAMED)))
+    polygon = outline_for_writing(cell, losses)
+    if polygon is not None:
+        shape = _shape("polygon", label, occluded, points=_points(polygon))
+    else:
+        place = {"xtl": x, "ytl": y, "xbr": x + w, "ybr": y + h}
+        shape = _shape("box", label, occluded, **{k: repr(v) for k, v in place.items()})
     return _with_attributes(shape, said)
+
+
+def _points(polygon: Sequence[tuple[float, float]]) -> str:
+    return ";".join(f"{float(x)!r},{float(y)!r}" for x, y in polygon)
 
 
 def _fits(text: str) -> bool:

@@ -7,10 +7,10 @@ split, domain) stands under the task's `data`, which it keeps.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, NamedTuple, Unpack
 from urllib.parse import unquote, urlsplit
 
 from bloodfilm.core import BloodfilmError, Box, Cell, DataError, Dataset, Field, Region
@@ -18,6 +18,7 @@ from bloodfilm.formats.label_studio.write import (
     EXTRA,
     IMAGE,
     LOCAL,
+    PLANNED,
     TO_IGNORE,
     Json,
     Size,
@@ -27,16 +28,21 @@ from bloodfilm.formats.label_studio.write import (
 )
 from bloodfilm.formats.native.records import origin_from_json
 from bloodfilm.formats.shared.context import ReadContext, ReadOptions
+from bloodfilm.formats.shared.frames import Frame
 from bloodfilm.formats.shared.images import is_image
 from bloodfilm.formats.shared.parsing import peek, read_json, to_floats, to_int
-from bloodfilm.formats.shared.paths import resolved
-from bloodfilm.formats.shared.shapes import NOTHING, SHAPES, UNNAMED, around, is_region, turned
+from bloodfilm.formats.shared.paths import image_folders
+from bloodfilm.formats.shared.shapes import NOTHING, SHAPES, UNNAMED, Drawn, Ellipse, is_region
 
 __all__ = ["address", "read", "recognises", "region_result", "write"]
 
-LABEL_KEYS = ("rectanglelabels", "polygonlabels", "ellipselabels", "labels")
+LABEL_KEYS = ("rectanglelabels", "polygonlabels", "ellipselabels", "brushlabels", "labels")
 SAID = {"choices": "choices", "textarea": "text", "number": "number", "rating": "rating"}
+BOX, OVAL = ("x", "y", "width", "height"), ("x", "y", "radiusX", "radiusY")
+SAME_PX = 1.0
+"""How far a corner of a region may lie from where it was planned."""
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-")
+_UPLOADED = re.compile(r"(^|/)data/upload(/[0-9]+)?$|(^|/)upload(/[0-9]+)?$")
 _TASK = re.compile(rb'"(annotations|predictions|completions|data)"\s*:')
 _LABELS = re.compile(rb'"(rectanglelabels|polygonlabels|ellipselabels)"\s*:')
 
@@ -87,10 +93,27 @@ def _fields(reading: ReadContext, file: Path) -> Iterator[Field]:
     tasks = [content] if isinstance(content, dict) else content
     if not isinstance(tasks, list):
         raise DataError(f"{file}: holds no list of tasks; export them from Label Studio as JSON")
-    for number, raw in enumerate(tasks, 1):
-        task = _task(reading, file, raw, f"task {number}")
-        if task is not None:
-            yield task.field()
+    raw = [t for n, r in enumerate(tasks, 1) if (t := _raw_task(reading, file, r, f"task {n}"))]
+    places = _locate(reading, file, (task.name for task in raw))
+    predicted = 0
+    for task in raw:
+        results = _chosen(reading, file, task.content, task.place)
+        predicted += results is None and bool(task.content.get("predictions"))
+        yield _Task(reading, file, task.place, places[task.name], task.data, results).field()
+    if predicted:
+        reading.note(
+            f"{reading.short(file)}: {predicted} of {len(raw)} tasks hold predictions only, which "
+            "are no annotations; nothing is known of their images"
+        )
+
+
+class _RawTask(NamedTuple):
+    """A task as the file has it: where, its content, its data, the address of its image."""
+
+    place: str
+    content: Mapping[str, Any]
+    data: Mapping[str, Any]
+    name: str
 
 
 # ---- one task --------------------------------------------------------------------------------
@@ -106,26 +129,28 @@ class _Task:
     image: Path
     data: Mapping[str, Any]
     results: Sequence[Mapping[str, Any]] | None
-    polygons: list[tuple[tuple[float, float], ...]] = field(default_factory=list)
+    regions: list[Region] = field(default_factory=list)
     meta: dict[str, str] = field(default_factory=dict)
 
     def field(self) -> Field:
         """Return the field it describes."""
-        size = self._size()
+        frame = self._frame()
         cells: list[Cell] = []
         for ident, group in _grouped(self.results or ()).items():
-            cell = self._region_of(ident, group, size)
+            cell = self._region_of(ident, group, frame.size)
             if cell is not None:
                 cells.append(cell)
-        width, height = size or (None, None)
-        plain = Field(self.image, width, height, tuple(cells), self._region(), meta=self.meta)
+        region = self._region()
+        self._compare_with_plan(region, frame)
+        plain = Field(self.image, frame.width, frame.height, tuple(cells), region, meta=self.meta)
         return self._with_extra(plain)
 
     def report(self, what: str, place: str = "") -> None:
         """Note what cannot be used."""
         self.reading.report(self.file, f"{self.place}{place and ', ' + place}", what)
 
-    def _size(self) -> Size | None:
+    def _frame(self) -> Frame:
+        """Return the picture's frame; shapes are in per cent, so that its size is all they need."""
         extra = self.data.get(EXTRA)
         stated = [extra] if isinstance(extra, Mapping) else []
         keys = [("width", "height"), ("original_width", "original_height")]
@@ -134,14 +159,30 @@ class _Task:
         ]:
             width, height = to_int(item.get(across)), to_int(item.get(down))
             if width and height and width > 0 and height > 0:
-                return width, height
-        return self.reading.size(self.image) if self.image.is_file() else None
+                return self.reading.frame(self.image, (width, height))
+        return self.reading.frame(self.image)
+
+    def _compare_with_plan(self, region: Region, frame: Frame) -> None:
+        """Report a region that was moved since it was written: dragging over it does that."""
+        extra = self.data.get(EXTRA)
+        if not isinstance(extra, Mapping) or PLANNED not in extra or self.results is None:
+            return
+        try:
+            planned = Region.from_json(extra[PLANNED])
+        except DataError as error:
+            self.report(f"data.{EXTRA}.{PLANNED} cannot be read ({error})")
+            return
+        if not _alike(planned, region, frame.size):
+            self.report(
+                "its region is not the one that was planned: moved, changed or deleted in Label "
+                "Studio; the one that was drawn is taken"
+            )
 
     def _region(self) -> Region:
         extra = self.data.get(EXTRA)
         said = extra.get("region") if isinstance(extra, Mapping) else None
-        if self.polygons:
-            return Region(tuple(self.polygons))
+        if self.regions:
+            return Region.union(self.regions)
         unknown = self.results is None or said in (NOTHING, SHAPES)
         return Region.nothing() if unknown else Region.everything()
 
@@ -163,55 +204,46 @@ class _Task:
     ) -> Cell | None:
         """Return the cell that results of one id describe; take regions and remarks aside."""
         place = f"region {ident!r}"
-        drawn = [r for r in group if _kind(r) not in SAID and _shape_of(r) is not None]
+        shapes = [r for r in group if _kind(r) not in SAID and _has_shape(r)]
         name = next((n for r in group if (n := _label_of(r))), None)
-        if not drawn:
+        if not shapes:
             self._remarks(group, place)
             return None
         if size is None:
             self.report("no size of the image is stated or can be read, left out", place)
             return None
-        if drawn[0].get("image_rotation"):
+        if shapes[0].get("image_rotation"):
             self.report("the picture was turned while it was labelled; look at the box", place)
-        if is_region(name):
-            self._add_region(drawn[0], size, place)
-            return None
-        box = self._box(drawn[0], size, place)
-        return None if box is None else self._cell(ident, group, name, box)
-
-    def _cell(
-        self, ident: str, group: Sequence[Mapping[str, Any]], name: str | None, box: Box
-    ) -> Cell:
-        label, ignore = self.reading.label(name or UNNAMED)
-        said = dict(_said(group))
-        ignore = said.pop(TO_IGNORE, None) is not None or ignore
-        metas = (r["meta"] for r in group if isinstance(r.get("meta"), Mapping))
-        own: Any = next((meta["id"] for meta in metas if "id" in meta), ident)
-        return Cell(box, label, said, ignore, None if own is None else str(own))
-
-    def _box(self, result: Mapping[str, Any], size: Size, place: str) -> Box | None:
-        shape = _shape_of(result)
-        if shape is None:
-            return None
-        points, degrees = shape
-        box = around((x * size[0] / 100, y * size[1] / 100) for x, y in points)
-        if degrees:
-            box = turned(box, degrees, (box[0], box[1]))
-            self.report("is turned; the upright box around it is taken", place)
-        return self.reading.box(box, size, self.file, f"{self.place}, {place}")
-
-    def _add_region(self, result: Mapping[str, Any], size: Size, place: str) -> None:
-        shape = _shape_of(result)
-        points, degrees = shape if shape is not None else ((), 0.0)
-        polygon = tuple((x * size[0] / 100, y * size[1] / 100) for x, y in points)
         try:
-            Region.polygon(polygon)
+            drawn = _shape_of(shapes[0], size)
         except DataError as error:
             self.report(f"{error}; left out", place)
-            return
-        if degrees:
-            self.report("the region is turned; it is taken upright", place)
-        self.polygons.append(polygon)
+            self.regions += [Region.nothing()] if is_region(name) else []
+            return None
+        if is_region(name):
+            self.regions.append(drawn.region)
+            return None
+        box = self.reading.box(drawn.box, size, self.file, f"{self.place}, {place}")
+        return None if box is None else self._cell(ident, group, name, box, drawn.outline)
+
+    def _cell(
+        self,
+        ident: str,
+        group: Sequence[Mapping[str, Any]],
+        name: str | None,
+        box: Box,
+        outline: Region | None,
+    ) -> Cell:
+        said = dict(_said(group))
+        ignore = said.pop(TO_IGNORE, None) is not None
+        metas = (r["meta"] for r in group if isinstance(r.get("meta"), Mapping))
+        own: Any = next((meta["id"] for meta in metas if "id" in meta), ident)
+        own_id = None if own is None else str(own)
+        if any(r.get("score") is not None for r in group):
+            self.reading.unread("score")
+        return self.reading.cell(
+            name or UNNAMED, box, said, ignore=ignore, id=own_id, outline=outline
+        )
 
     def _remarks(self, group: Sequence[Mapping[str, Any]], place: str) -> None:
         """Keep what was said of the whole image; report what has a label but no usable shape."""
@@ -219,11 +251,12 @@ class _Task:
             self.meta[name] = value
         for result in group:
             if _kind(result) not in (*SAID, "relation"):
+                self.regions += [Region.nothing()] if is_region(_label_of(result)) else []
                 what = f"{_kind(result)!r} has no box or outline of numbers, left out"
                 self.report(what, place)
 
 
-def _task(reading: ReadContext, file: Path, raw: Any, place: str) -> _Task | None:
+def _raw_task(reading: ReadContext, file: Path, raw: Any, place: str) -> _RawTask | None:
     if not isinstance(raw, Mapping):
         reading.report(file, place, "is no task, left out")
         return None
@@ -233,8 +266,7 @@ def _task(reading: ReadContext, file: Path, raw: Any, place: str) -> _Task | Non
     if name is None:
         reading.report(file, place, "its data name no image, left out")
         return None
-    results = _chosen(reading, file, full, place)
-    return _Task(reading, file, place, _locate(reading, file, name), data, results)
+    return _RawTask(place, full, data, name)
 
 
 def _from_min(reading: ReadContext, file: Path, raw: Mapping[str, Any], place: str) -> Json:
@@ -313,28 +345,56 @@ def _said(group: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
             yield str(result.get("from_name", key)), ", ".join(map(str, words))
 
 
-def _shape_of(
-    result: Mapping[str, Any],
-) -> tuple[tuple[tuple[float, float], ...], float] | None:
-    """Return (corners in per cent, degrees it is turned by); `None` if there is no shape."""
+def _numbers(value: Mapping[str, Any], *keys: str) -> tuple[float, ...] | None:
+    return to_floats([value.get(key) for key in keys], len(keys))
+
+
+def _has_shape(result: Mapping[str, Any]) -> bool:
+    """Whether a result has an outline, an ellipse or a box of numbers."""
     value = result.get("value")
     if not isinstance(value, Mapping):
-        return None
+        return False
     listed = value.get("points")
     if isinstance(listed, list) and listed:
-        points = [to_floats(p, 2) for p in listed]
-        return None if None in points else (tuple((p[0], p[1]) for p in points if p), 0.0)
-    turn = to_floats([value.get("rotation") or 0], 1)
-    degrees = turn[0] if turn else 0.0
-    oval = to_floats([value.get(k) for k in ("x", "y", "radiusX", "radiusY")], 4)
+        return all(to_floats(point, 2) for point in listed)
+    return bool(_numbers(value, *OVAL) or _numbers(value, *BOX))
+
+
+def _shape_of(result: Mapping[str, Any], size: Size) -> Drawn:
+    """Return the shape of a result that has one, in pixels.
+
+    A box is turned about its upper left corner, an ellipse about its centre; degrees count
+    clockwise, in pixels, not in per cent of two unequal sides.
+    """
+    value: Mapping[str, Any] = result["value"]
+    across, down = size[0] / 100, size[1] / 100
+    listed = value.get("points")
+    if isinstance(listed, list) and listed:
+        points = [p for point in listed if (p := to_floats(point, 2))]
+        return Drawn.polygons([[(x * across, y * down) for x, y in points]])
+    turn = _numbers(value, "rotation") or (0.0,)
+    oval = _numbers(value, *OVAL)
     if oval:
         x, y, rx, ry = oval
-        return ((x - rx, y - ry), (x + rx, y - ry), (x + rx, y + ry), (x - rx, y + ry)), degrees
-    box = to_floats([value.get(k) for k in ("x", "y", "width", "height")], 4)
-    if box is None:
-        return None
-    x, y, w, h = box
-    return ((x, y), (x + w, y), (x + w, y + h), (x, y + h)), degrees
+        half = rx * across, ry * down
+        return Drawn.ellipse(Ellipse(x * across, y * down, *half, degrees=turn[0]))
+    x, y, w, h = _numbers(value, *BOX) or (0.0, 0.0, 0.0, 0.0)
+    box = x * across, y * down, w * across, h * down
+    return Drawn.rectangle(box, turn[0], (box[0], box[1]))
+
+
+def _alike(planned: Region, drawn: Region, size: Size | None) -> bool:
+    """Whether two regions have the same corners but for a pixel, in any order."""
+    if size is None or planned.polygons is None or drawn.polygons is None:
+        return planned == drawn
+    corners = [sorted(p) for p in sorted(planned.polygons)]
+    others = [sorted(p) for p in sorted(drawn.polygons)]
+    if [len(p) for p in corners] != [len(p) for p in others]:
+        return False
+    pairs = zip((q for p in corners for q in p), (q for p in others for q in p), strict=True)
+    return all(
+        abs(a - b) <= SAME_PX for one, other in pairs for a, b in zip(one, other, strict=True)
+    )
 
 
 # ---- images ----------------------------------------------------------------------------------
@@ -358,15 +418,26 @@ def _path_of(name: str) -> str:
     return unquote(parts.path) if parts.scheme and parts.netloc else name.replace("\\", "/")
 
 
-def _locate(reading: ReadContext, file: Path, name: str) -> Path:
-    path = _path_of(name).replace("\0", "")
-    if LOCAL in name and Path("/" + path).is_file():
-        return Path("/" + path)
-    base = Path(path).name
-    plain = _UPLOAD.sub("", base)
-    for folder in (reading.images, file.parent, file.parent / "images"):
-        for tried in (path, plain) if folder is not None else ():
-            if folder is not None and (folder / tried.lstrip("/")).is_file():
-                return resolved(tried.lstrip("/"), folder)
-    found = reading.find(base, near=file) or reading.find(plain, near=file)
-    return found or resolved(path.lstrip("/") or base, file.parent)
+def _locate(reading: ReadContext, file: Path, names: Iterable[str]) -> dict[str, Path]:
+    """Return where the images of tasks lie: below the disk's root, else by their path's tail.
+
+    An upload is stored under its name with eight digits before it.
+    """
+    bases = image_folders(file, None, reading.images)
+    paths: dict[str, str] = {}
+    served: dict[str, Path] = {}
+    for name in names:
+        path = _path_of(name).replace("\0", "").lstrip("/")
+        if LOCAL in name and Path("/" + path).is_file():
+            served[name] = Path("/" + path)
+            continue
+        folder, _, base = path.rpartition("/")
+        plain = _UPLOAD.sub("", base)
+        stored = any((b / base).is_file() or (b / path).is_file() for b in bases)
+        if plain != base and not stored and reading.index.find(base, file) is None:
+            folder, base = ("" if _UPLOADED.search(folder) else folder), plain
+        elif _UPLOADED.search(folder):
+            folder = ""
+        paths[name] = f"{folder}/{base}" if folder else base
+    places = reading.locate(paths.values(), file, bases)
+    return served | {name: places[path] for name, path in paths.items()}

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any, Unpack
 from urllib.parse import quote
 
-from bloodfilm.core import Cell, Dataset, Field
+from bloodfilm.core import Cell, DataError, Dataset, Field
 from bloodfilm.formats.native.records import origin_to_json
+from bloodfilm.formats.shared.class_names import name_of
 from bloodfilm.formats.shared.output import (
     Losses,
     Output,
     WriteOptions,
     finish,
+    outline_for_writing,
     output_file,
     size_for_writing,
     unique_names,
@@ -33,8 +35,10 @@ Size = tuple[int, int]
 FILE_NAME = "label-studio.json"
 EXTRA = "bloodfilm"
 """Key of a task's `data` under which stands what Label Studio has no place for."""
-CELL, REGION_TAG, TO_IGNORE, IMAGE = "cell", "region", "to_ignore", "image"
-RESERVED = frozenset({CELL, REGION_TAG, TO_IGNORE, IMAGE})
+CELL, OUTLINE, REGION_TAG, TO_IGNORE, IMAGE = "cell", "outline", "region", "to_ignore", "image"
+RESERVED = frozenset({CELL, OUTLINE, REGION_TAG, TO_IGNORE, IMAGE})
+PLANNED = "planned"
+"""Key under a task's `bloodfilm`: its region as it was written, to see whether it was moved."""
 LOCAL = "/data/local-files/?d="
 _SAFE_ID = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -44,18 +48,41 @@ def address(path: str) -> str:
     return LOCAL + quote(path.lstrip("/"))
 
 
-def write(dataset: Dataset, path: Path, **options: Unpack[WriteOptions]) -> list[str]:
+def write(
+    dataset: Dataset,
+    path: Path,
+    *,
+    offer_classes: Sequence[str] | None = None,
+    offer_attributes: Sequence[str] | None = None,
+    **options: Unpack[WriteOptions],
+) -> list[str]:
     """Write tasks (`*.json`, or `label-studio.json` in a folder) that Label Studio imports.
 
     Beside them goes the labelling set-up for the project, `*.config.xml`. Images are addressed as
     local files: seen from the tasks' folder where they lie below it, otherwise from the disk's
     root. Returns what was lost.
+
+    Args:
+        dataset: to write.
+        path: the file, or a folder for it.
+        offer_classes: the classes that the set-up offers, in this order: the first ten get keys.
+            By default all, those without sub-classes first. Classes that occur are always offered.
+        offer_attributes: the attributes that it asks for; by default all of the schema.
+        options: see `WriteOptions`.
+
+    Raises:
+        DataError: if a class or an attribute to offer is not one of the data set's.
     """
     losses = Losses()
     losses.vocabulary(dataset, "taxonomy", "schema", "licence")
-    tags = _Tags(dict.fromkeys(dataset.taxonomy.names), {})
+    tags = _Tags(dict.fromkeys(_offered_classes(dataset, offer_classes)), {})
     for attribute in dataset.schema.attributes:
-        tags.choices[attribute.name] = dict.fromkeys(attribute.values)
+        if offer_attributes is None or attribute.name in offer_attributes:
+            tags.choices[attribute.name] = dict.fromkeys(attribute.values)
+    for name in offer_attributes or ():
+        if name not in tags.choices:
+            known = ", ".join(dataset.schema.names)
+            raise DataError(f"{path}: no attribute {name!r} to offer; attributes: {known}")
     with output_file(Path(path), ".json", FILE_NAME, options) as (out, name):
         names = unique_names(dataset.fields) if out.images else None
         tasks = []
@@ -67,6 +94,15 @@ def write(dataset: Dataset, path: Path, **options: Unpack[WriteOptions]) -> list
         out.json(name, tasks)
         out.text(f"{Path(name).stem}.config.xml", tags.set_up())
     return finish(out, losses)
+
+
+def _offered_classes(dataset: Dataset, wanted: Sequence[str] | None) -> list[str]:
+    """Return the classes to offer; by default the tree's leaves, then what lies above them."""
+    tree = dataset.taxonomy
+    if wanted is None:
+        inner = [name for name in tree.names if name not in tree.leaves]
+        return [*tree.leaves, *reversed(inner)]
+    return [found if (found := tree.find(name)) else tree.node(name).name for name in wanted]
 
 
 def _address_of(image: Path, out: Output) -> str:
@@ -81,7 +117,7 @@ def _task_of(item: Field, image: str, size: Size, tags: "_Tags", losses: Losses)
     if item.region.is_nothing:
         extra["region"] = NOTHING
     elif not item.region.is_everything:
-        extra["region"] = SHAPES
+        extra |= {"region": SHAPES, PLANNED: item.region.to_json()}
     results = [
         region_result(f"region-{number}", polygon, size)
         for number, polygon in enumerate(item.region.polygons or (), 1)
@@ -102,26 +138,35 @@ def _task_of(item: Field, image: str, size: Size, tags: "_Tags", losses: Losses)
 def region_result(
     ident: str, polygon: Sequence[tuple[float, float]], size: Size, label: str = REGION
 ) -> Json:
-    """Return the result that draws a region's polygon, given in pixels."""
+    """Return the result that draws a region's polygon, given in pixels.
+
+    It is read-only: dragging a box inside it would otherwise move it.
+    """
     points = [[100 * x / size[0], 100 * y / size[1]] for x, y in polygon]
     value = {"points": points, "closed": True, "polygonlabels": [label]}
-    return _result(ident, "polygonlabels", REGION_TAG, size, value)
+    return _result(ident, "polygonlabels", REGION_TAG, size, value) | {"readonly": True}
 
 
 def _cell_results(
     cell: Cell, ident: str, size: Size, tags: "_Tags", losses: Losses
 ) -> Iterator[Json]:
     x, y, w, h = cell.box or (0.0, 0.0, 0.0, 0.0)
-    shape = {
+    shape: Json = {
         "x": 100 * x / size[0],
         "y": 100 * y / size[1],
         "width": 100 * w / size[0],
         "height": 100 * h / size[1],
         "rotation": 0,
     }
-    label = tags.label(cell.label or (IGNORE if cell.ignore else UNNAMED))
-    value = shape | {"rectanglelabels": [label]}
-    result = _result(ident, "rectanglelabels", CELL, size, value)
+    label = tags.label(name_of(cell, IGNORE, UNNAMED))
+    polygon = outline_for_writing(cell, losses)
+    if polygon is None:
+        result = _result(ident, "rectanglelabels", CELL, size, shape | {"rectanglelabels": [label]})
+    else:
+        tags.outlines = True
+        points = [[100 * x / size[0], 100 * y / size[1]] for x, y in polygon]
+        shape = {"points": points, "closed": True}
+        result = _result(ident, "polygonlabels", OUTLINE, size, shape | {"polygonlabels": [label]})
     if cell.id != ident:
         result["meta"] = {"id": cell.id}
     yield result
@@ -155,6 +200,7 @@ class _Tags:
 
     labels: dict[str, None]
     choices: dict[str, dict[str, None]]
+    outlines: bool = False
 
     def label(self, name: str) -> str:
         """Note a label and return it."""
@@ -166,29 +212,37 @@ class _Tags:
         self.choices.setdefault(name, {}).setdefault(answer)
 
     def set_up(self) -> str:
-        """Return the labelling set-up, to be pasted into a project's settings."""
+        """Return the labelling set-up, to be pasted into a project's settings.
+
+        The picture takes the left of the page; on its right stand the questions for the selected
+        cell, each under its name, and only for cells.
+        """
         from xml.etree import ElementTree
 
-        view = ElementTree.Element("View")
-        ElementTree.SubElement(view, "Image", name=IMAGE, value=f"${IMAGE}", zoom="true")
-        cell = ElementTree.SubElement(view, "RectangleLabels", name=CELL, toName=IMAGE)
-        shades = colours([*self.labels, IGNORE, UNNAMED])
-        for label in dict.fromkeys([*self.labels, IGNORE, UNNAMED]):
-            colour = hexadecimal(shades[label])
-            ElementTree.SubElement(cell, "Label", value=label, background=colour)
-        region = ElementTree.SubElement(view, "PolygonLabels", name=REGION_TAG, toName=IMAGE)
-        ElementTree.SubElement(region, "Label", value=REGION, background="#808080")
-        asked = {TO_IGNORE: {"yes": None}} | self.choices
-        for name, answers in asked.items():
-            choices = ElementTree.SubElement(
-                view,
-                "Choices",
-                name=name,
-                toName=IMAGE,
-                perRegion="true",
-                visibleWhen="region-selected",
+        def under(above: "ElementTree.Element", tag: str, **words: str) -> "ElementTree.Element":
+            return ElementTree.SubElement(above, tag, words)
+
+        view = ElementTree.Element("View", {"style": "display: flex; gap: 12px"})
+        left = under(view, "View", style="flex: 1 1 auto; min-width: 0")
+        right = under(view, "View", style="flex: 0 0 260px; max-height: 85vh; overflow-y: auto")
+        names = list(dict.fromkeys([*self.labels, IGNORE, UNNAMED]))
+        shades = colours(names)
+        kinds = [("RectangleLabels", CELL)] + [("PolygonLabels", OUTLINE)] * self.outlines
+        for kind, name in kinds:
+            cell = under(left, kind, name=name, toName=IMAGE)
+            for label in names:
+                under(cell, "Label", value=label, background=hexadecimal(shades[label]))
+        region = under(left, "PolygonLabels", name=REGION_TAG, toName=IMAGE, opacity="0.05")
+        under(region, "Label", value=REGION, background="#808080")
+        under(left, "Image", name=IMAGE, value=f"${IMAGE}", zoom="true", zoomControl="true")
+        shown = {"visibleWhen": "region-selected", "whenTagName": ",".join(n for _, n in kinds)}
+        for name, answers in ({TO_IGNORE: {"yes": None}} | self.choices).items():
+            block = under(right, "View", **shown)
+            under(block, "Header", value=name.replace("_", " "), size="5")
+            choices = under(
+                block, "Choices", name=name, toName=IMAGE, perRegion="true", showInline="true"
             )
             for answer in answers:
-                ElementTree.SubElement(choices, "Choice", value=answer)
+                under(choices, "Choice", value=answer)
         ElementTree.indent(view)
         return ElementTree.tostring(view, encoding="unicode") + "\n"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bloodfilm.core import LLD_SCHEMA
-from bloodfilm.formats.shared.context import IGNORE_NAMES
+from bloodfilm.formats.shared.class_names import IGNORE_NAMES
 from bloodfilm.formats.shared.parsing import to_int
 
 CLASSES: Mapping[int, str] = dict(

@@ -9,7 +9,8 @@ from typing import Any
 from bloodfilm.core import DataError, Domain
 from bloodfilm.formats.lld import zipped
 from bloodfilm.formats.lld.names import parse_subset
-from bloodfilm.formats.shared.images import ImageIndex, walk
+from bloodfilm.formats.shared.image_lookup import ImageIndex
+from bloodfilm.formats.shared.images import walk
 from bloodfilm.formats.shared.label_faults import LabelFault
 from bloodfilm.formats.shared.paths import split_of
 

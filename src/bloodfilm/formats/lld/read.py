@@ -14,7 +14,8 @@ from bloodfilm.formats.lld.codes import CLASSES, StrayCode
 from bloodfilm.formats.lld.layout import Subset, subsets
 from bloodfilm.formats.lld.names import parse_name
 from bloodfilm.formats.shared.context import ReadContext, ReadOptions
-from bloodfilm.formats.shared.images import ImageIndex, is_image
+from bloodfilm.formats.shared.image_lookup import ImageIndex
+from bloodfilm.formats.shared.images import is_image
 from bloodfilm.formats.shared.parsing import read_json, to_floats
 from bloodfilm.formats.shared.paths import split_of
 from bloodfilm.formats.shared.yolo_rows import Row
@@ -145,13 +146,15 @@ def _from_json(
     _note_renamed_classes(reading, parsed)
     for record in parsed.records:
         image = _find(reading, subset, labels.split, record.name)
-        size = coco.size_of(reading, record, image)
+        frame = coco.frame_of(reading, record, image)
         cells = []
         for annotation in labels.annotations(record):
-            box = coco.box_of(reading, file, annotation.entry, size)
+            box = coco.box_of(reading, file, annotation.entry, frame)
             if box is not None:
                 cells.append(_json_cell(reading, file, annotation, box))
-        field = make_field(image, subset, labels.split, size, tuple(cells), Region.everything())
+        field = make_field(
+            image, subset, labels.split, frame.size, tuple(cells), Region.everything()
+        )
         yield coco.with_extra(reading, parsed, record, field)
 
 
@@ -176,10 +179,8 @@ def _json_cell(
         what = f"class {annotation.class_id} is {by_id!r}, but is named {name!r}: believed"
         reading.report(file, place, what)
     _report_stray(reading, file, place, annotation.stray_codes)
-    label, ignore = reading.label(name)
-    ignore = ignore or bool(annotation.entry.get("ignore"))
-    identity = coco.identity(annotation.entry)
-    return Cell(box, label, annotation.attributes, ignore, identity)
+    ignore, identity = bool(annotation.entry.get("ignore")), coco.identity(annotation.entry)
+    return reading.cell(name, box, annotation.attributes, ignore=ignore, id=identity)
 
 
 def _report_stray(reading: ReadContext, file: Path, place: str, stray: Sequence[StrayCode]) -> None:
@@ -263,8 +264,7 @@ def _text_cell(reading: ReadContext, parsed: raw_text.TextLabels, row: Row) -> C
         reading.report(parsed.path, row.place, what)
     attributes, stray = raw_text.attributes_of(row)
     _report_stray(reading, parsed.path, row.place, stray)
-    label, ignore = reading.label(name or "unnamed")
-    return Cell(box, label, attributes, ignore)
+    return reading.cell(name or "unnamed", box, attributes)
 
 
 def _order_of(parsed: raw_text.TextLabels, usual: str) -> str:

@@ -6,10 +6,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Unpack
 
-from bloodfilm.core import BloodfilmError, Cell, DataError, Dataset, Field, Schema, Taxonomy
+from bloodfilm.core import (
+    BloodfilmError,
+    Cell,
+    DataError,
+    Dataset,
+    Field,
+    Region,
+    Schema,
+    Taxonomy,
+)
 from bloodfilm.core.taxonomy import current_default
 from bloodfilm.formats.native.records import cell_to_json, origin_from_json, origin_to_json
 from bloodfilm.formats.shared.context import ReadContext, ReadOptions
+from bloodfilm.formats.shared.frames import Frame
 from bloodfilm.formats.shared.output import Losses, WriteOptions, finish, output_file, unique_names
 from bloodfilm.formats.shared.parsing import peek, read_json, to_floats, to_int
 from bloodfilm.formats.shared.paths import relative, resolved
@@ -17,6 +27,8 @@ from bloodfilm.formats.shared.paths import relative, resolved
 FORMAT = "bloodfilm-dataset"
 VERSION = 1
 FILE_NAME = "bloodfilm.json"
+OTHER_NAMES = ("dataset.json",)
+"""What the file is called in folders that `bloodfilm films` writes."""
 _SIGNATURE = re.compile(rb'^\s*(\xef\xbb\xbf)?\s*\{\s*"format"\s*:\s*"bloodfilm-dataset"')
 
 
@@ -26,7 +38,11 @@ def recognises(path: Path) -> bool:
 
 
 def _file(path: Path) -> Path:
-    return path / FILE_NAME if path.is_dir() else path
+    if not path.is_dir():
+        return path
+    inside = (path / name for name in OTHER_NAMES)
+    others = [file for file in inside if _SIGNATURE.match(peek(file, 256))]
+    return path / FILE_NAME if (path / FILE_NAME).exists() or not others else others[0]
 
 
 def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
@@ -60,20 +76,21 @@ def _field(reading: ReadContext, file: Path, row: Any, number: int) -> Field | N
     place = f"field {number}"
     try:
         image = _image(reading, str(row["image"]), file.parent)
-        width, height = to_int(row.get("width")), to_int(row.get("height"))
-        size = (width, height) if width and height else None
+        stated = to_int(row.get("width")), to_int(row.get("height"))
+        frame = reading.frame(image, stated) if all(stated) else Frame(None)
         origin = origin_from_json(row)
+        origin["region"] = frame.region(origin["region"])
         cells = [
             cell
             for i, item in enumerate(row.get("cells", ()), 1)
-            if (cell := _cell(reading, file, f"{place}, cell {i}", item, size))
+            if (cell := _cell(reading, file, f"{place}, cell {i}", item, frame))
         ]
     except (KeyError, TypeError, ValueError, AttributeError, BloodfilmError) as error:
         if reading.strict and isinstance(error, BloodfilmError):
             raise
         reading.report(file, place, f"ill-formed ({error!r}), left out")
         return None
-    return Field(image, width, height, tuple(cells), **origin)
+    return Field(image, frame.width, frame.height, tuple(cells), **origin)
 
 
 def _image(reading: ReadContext, name: str, folder: Path) -> Path:
@@ -88,7 +105,7 @@ def _cell(
     file: Path,
     place: str,
     item: Mapping[str, Any],
-    size: tuple[int, int] | None,
+    frame: Frame,
 ) -> Cell | None:
     box = None
     if item["box"] is not None:
@@ -96,15 +113,22 @@ def _cell(
         if values is None:
             reading.report(file, place, "box is not four numbers, left out")
             return None
-        box = reading.box(values, size, file, place)
+        box = reading.box(frame.box(values), frame.size, file, place)
         if box is None:
             return None
-    label = item.get("class")
-    if label is not None and label not in reading.taxonomy:
-        label, _ = reading.label(str(label))
     attributes = {str(k): str(v) for k, v in item.get("attributes", {}).items()}
-    ident = item.get("id")
-    return Cell(box, label, attributes, bool(item.get("ignore")), ident and str(ident))
+    ident = None if item.get("id") is None else str(item["id"])
+    outline = (
+        None if item.get("outline") is None else frame.region(Region.from_json(item["outline"]))
+    )
+    ignore = bool(item.get("ignore"))
+    label, own = item.get("class"), item.get("source_class")
+    known = label is None or label in reading.taxonomy
+    if known and (own is None or not reading.classes):
+        own = None if own is None else str(own)
+        return Cell(box, label, attributes, ignore, ident, own, outline)
+    name = str(own if known else label)
+    return reading.cell(name, box, attributes, ignore=ignore, id=ident, outline=outline)
 
 
 def write(dataset: Dataset, path: Path, **options: Unpack[WriteOptions]) -> list[str]:

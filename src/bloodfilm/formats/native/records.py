@@ -55,6 +55,10 @@ def cell_to_json(cell: Cell) -> dict[str, Any]:
     """Return a cell as plain data; only what is stated."""
     record: dict[str, Any] = {"box": None if cell.box is None else list(cell.box)}
     record["class"] = cell.label
+    if cell.source_label is not None:
+        record["source_class"] = cell.source_label
+    if cell.outline is not None:
+        record["outline"] = cell.outline.to_json()
     if cell.attributes:
         record["attributes"] = dict(cell.attributes)
     if cell.ignore:

@@ -22,6 +22,7 @@ from bloodfilm.core import (
     DataError,
     Dataset,
     Field,
+    Region,
     Schema,
     Taxonomy,
 )
@@ -45,6 +46,8 @@ GROUPS_AT_ONCE = 32
 """Row groups read together: some eight thousand fields."""
 PLAIN = ("image", "width", "height", "patient", "split", "diagnosis", "origin")
 """The columns that are not lists, in the file's order."""
+LATER_COLUMNS = ("source_class", "outline")
+"""Columns of a cell that the first files lack: its class where no taxonomy knows it, its shape."""
 
 
 def _pyarrow() -> Any:
@@ -205,7 +208,7 @@ class IndexFields(Sequence[Field]):
     def _place(self, image: str) -> str:
         """Return where an image lies, given as seen from the index."""
         if self.images is not None:
-            return str(self.images / Path(image).name)
+            return str(_below(self.images, image))
         return os.path.normpath(image if image.startswith("/") else f"{self._folder}/{image}")
 
 
@@ -216,6 +219,14 @@ class FieldHeader(NamedTuple):
     width: int | None
     height: int | None
     origin: dict[str, Any]
+
+
+def _below(folder: Path, name: str) -> Path:
+    """Return where an image lies in a folder: as much of its path as is there, from the end."""
+    parts = Path(name).parts
+    tails = (folder.joinpath(*parts[start:]) for start in range(int(name[:1] == "/"), len(parts)))
+    inside = (tail for tail in tails if ".." not in tail.parts[len(folder.parts) :])
+    return next((tail for tail in inside if tail.is_file()), folder / parts[-1])
 
 
 def _lists(array: Any, items_of: Callable[[Any], list[Any]]) -> list[list[Any]]:
@@ -229,9 +240,24 @@ def _lists(array: Any, items_of: Callable[[Any], list[Any]]) -> list[list[Any]]:
 def _cells_of(structs: Any) -> list[Cell]:
     columns = [structs.field(name).to_pylist() for name in (*"xywh", "class", "ignore", "id")]
     attributes = _lists(structs.field("attributes"), _pairs_of)
+    known = {field.name for field in structs.type}
+    empty = [None] * len(attributes)
+    own, outlines = (
+        structs.field(name).to_pylist() if name in known else empty for name in LATER_COLUMNS
+    )
     return [
-        Cell(None if x is None else (x, y, w, h), label, dict(pairs), ignore, ident)
-        for x, y, w, h, label, ignore, ident, pairs in zip(*columns, attributes, strict=True)
+        Cell(
+            None if x is None else (x, y, w, h),
+            label,
+            dict(pairs),
+            ignore,
+            ident,
+            source_label,
+            None if outline is None else Region.from_json(json.loads(outline)),
+        )
+        for x, y, w, h, label, ignore, ident, pairs, source_label, outline in zip(
+            *columns, attributes, own, outlines, strict=True
+        )
     ]
 
 
@@ -320,6 +346,7 @@ def _columns() -> "pa.Schema":
         ("ignore", pa.bool_()),
         ("id", text),
         ("attributes", pa.map_(text, text)),
+        *((name, text) for name in LATER_COLUMNS),
     ]
     return pa.schema(
         [
@@ -355,4 +382,6 @@ def _cell_row(cell: Cell) -> dict[str, Any]:
         "ignore": cell.ignore,
         "id": cell.id,
         "attributes": list(cell.attributes.items()),
+        "source_class": cell.source_label,
+        "outline": None if cell.outline is None else json.dumps(cell.outline.to_json()),
     }

@@ -5,7 +5,7 @@ in a star as one to be ignored. Attributes are an object's metadata. What QuPath
 (patient, split, domain) is metadata of a locked annotation `field` around the whole image.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Unpack
@@ -22,19 +22,30 @@ from bloodfilm.core import (
 )
 from bloodfilm.formats.native.records import origin_from_json
 from bloodfilm.formats.qupath.write import (
+    CODES,
     FIELD_KEYS,
     ID,
     IMAGE,
     PACKED,
+    REGION_CODE,
     SUFFIX,
     TO_IGNORE,
     write,
 )
 from bloodfilm.formats.shared.context import ReadContext, ReadOptions
+from bloodfilm.formats.shared.frames import Frame
 from bloodfilm.formats.shared.images import is_image, walk
 from bloodfilm.formats.shared.parsing import parse_json, peek, read_json, to_floats, to_int
 from bloodfilm.formats.shared.paths import resolved
-from bloodfilm.formats.shared.shapes import FIELD, UNNAMED, around, is_region, one_ring
+from bloodfilm.formats.shared.shapes import (
+    FIELD,
+    NOTHING,
+    SHAPES,
+    UNNAMED,
+    Drawn,
+    is_region,
+    one_ring,
+)
 
 __all__ = ["read", "recognises", "write"]
 
@@ -100,26 +111,23 @@ class _Objects:
     reading: ReadContext
     file: Path
     cells: list[Cell] = field(default_factory=list)
-    polygons: list[tuple[tuple[float, float], ...]] = field(default_factory=list)
+    regions: list[Region] = field(default_factory=list)
     stated: dict[str, str] = field(default_factory=dict)
-    size: tuple[int, int] | None = None
+    frame: Frame = field(default_factory=lambda: Frame(None))
 
     def field(self) -> Field:
         """Return the field the file describes."""
         features = list(_features(read_json(self.file), self.file))
         for feature in features:
-            if isinstance(feature, Mapping) and _class_of(_properties(feature)) == FIELD:
-                self.stated |= _texts(_properties(feature).get("metadata"))
+            if isinstance(feature, Mapping) and _is_field(_class_of(_properties(feature))):
+                self._read_field(_properties(feature))
         image = self._locate(self.stated.get(IMAGE))
-        width, height = to_int(self.stated.get("width")), to_int(self.stated.get("height"))
-        if width and height and width > 0 and height > 0:
-            self.size = (width, height)
-        elif image.is_file():
-            self.size = self.reading.size(image)
+        stated = to_int(self.stated.get("width")), to_int(self.stated.get("height"))
+        self.frame = self.reading.frame(image, stated)
         for count, feature in enumerate(features, 1):
             self._add(feature, f"feature {count}")
-        across, down = self.size or (None, None)
-        plain = Field(image, across, down, tuple(self.cells), self._region())
+        size = self.frame.width, self.frame.height
+        plain = Field(image, *size, tuple(self.cells), self._region())
         return self._with_origin(plain)
 
     def report(self, place: str, what: str) -> None:
@@ -127,9 +135,29 @@ class _Objects:
         self.reading.report(self.file, place, what)
 
     def _region(self) -> Region:
-        if self.polygons:
-            return Region(tuple(self.polygons))
-        return Region.nothing() if self.stated.get("region") else Region.everything()
+        if self.regions:
+            return Region.union(self.regions)
+        unknown = self.stated.get("region") in (NOTHING, SHAPES)
+        return Region.nothing() if unknown else Region.everything()
+
+    def _read_field(self, properties: Json) -> None:
+        """Take what the annotation `field` says; its class says what is known of the image."""
+        self.stated |= _texts(properties.get("metadata"))
+        kind = (_class_of(properties) or "").removeprefix(FIELD).removeprefix(":").strip()
+        code = to_int(_measurements(properties.get("measurements")).get(REGION_CODE))
+        if kind not in CODES and code is not None and 0 <= code < len(CODES):
+            kind = CODES[code]
+        if not properties.get("metadata"):
+            self.report(
+                FIELD,
+                "its metadata are gone (QuPath before version 0.6 drops them): patient, split, "
+                "diagnosis and acquisition are not known, nor attributes that have no code",
+            )
+            if kind not in CODES:
+                self.report(FIELD, "nor what is known of the image; nothing, unless regions say it")
+                kind = NOTHING
+        if kind in CODES:
+            self.stated["region"] = kind
 
     def _with_origin(self, plain: Field) -> Field:
         record: dict[str, Any] = {k: v for k, v in self.stated.items() if k in FIELD_KEYS}
@@ -153,7 +181,9 @@ class _Objects:
             if base is not None and is_image(name) and (base / name).is_file():
                 return base / name
         wanted = name if is_image(name) else f"{name}.png"
-        return self.reading.find(wanted, near=self.file) or folder / wanted
+        below = self.reading.root if self.reading.root.is_dir() else folder
+        own = self.file.relative_to(below).parent / name
+        return self.reading.find(own.as_posix(), near=self.file) or folder / wanted
 
     # ---- features --------------------------------------------------------------------------
 
@@ -165,36 +195,45 @@ class _Objects:
         kind = str(properties.get("objectType", feature.get("id", UNNAMED))).lower()
         kind = kind if kind in OBJECTS else UNNAMED
         name = _class_of(properties)
-        if name == FIELD or (properties.get("objectType") in ("root", "tmaCore")):
+        if _is_field(name) or (properties.get("objectType") in ("root", "tmaCore")):
             return
         outlines = _outlines(feature.get("geometry"))
         if not outlines:
             self.report(place, "no polygon of finite corners, left out")
-        elif is_region(name):
-            self.polygons += [one_ring(rings) for rings in outlines]
+            self.regions += [Region.nothing()] if is_region(name) else []
+            return
+        drawn = Drawn.polygons([one_ring(rings) for rings in outlines]).into(self.frame)
+        if is_region(name):
+            self.regions.append(drawn.region)
         elif name is None and kind in ANNOTATIONS:
             what = "annotation without a class, left out: name it `Region*` if all in it is marked"
             self.report(place, what)
         else:
-            self._add_cell(feature, name, outlines, place)
+            self._add_cell(feature, name, drawn, place)
 
-    def _add_cell(
-        self, feature: Json, name: str | None, outlines: Sequence[Rings], place: str
-    ) -> None:
-        raw = around(point for rings in outlines for point in rings[0])
-        box: Box | None = self.reading.box(raw, self.size, self.file, place)
+    def _add_cell(self, feature: Json, name: str | None, drawn: Drawn, place: str) -> None:
+        box: Box | None = self.reading.box(drawn.box, self.frame.size, self.file, place)
         if box is None:
             return
         properties = _properties(feature)
+        if feature.get("nucleusGeometry") is not None:
+            self.reading.unread("outline of the nucleus")
         said = _measured(properties.get("measurements")) | _texts(properties.get("metadata"))
         own = said.pop(ID, None) or feature.get("id")
         marked = said.pop(TO_IGNORE, "") == "yes"
-        plain = (name or UNNAMED).rstrip("*").strip() or UNNAMED
-        label, ignore = self.reading.label(plain)
-        marked = marked or ignore or bool(name and name.strip().endswith("*"))
+        plain = (name or UNNAMED).strip()
+        marked = marked or plain.endswith("*")
+        plain = plain.removesuffix("*").strip() or UNNAMED
         legacy = isinstance(own, str) and own.lower() in OBJECTS
         ident = None if own is None or legacy else str(own)
-        self.cells.append(Cell(box, label, said, marked, ident))
+        self.cells.append(
+            self.reading.cell(plain, box, said, ignore=marked, id=ident, outline=drawn.outline)
+        )
+
+
+def _is_field(name: str | None) -> bool:
+    """Whether a class is that of the annotation around the image, which says what is known."""
+    return name is not None and name.partition(":")[0].strip() == FIELD
 
 
 def _features(content: Any, file: Path, depth: int = 0) -> Iterator[Any]:
@@ -236,13 +275,18 @@ def _texts(value: Any) -> dict[str, str]:
     return {str(k): str(v) for k, v in pairs if isinstance(v, str | int | float)}
 
 
+def _measurements(value: Any) -> Json:
+    if isinstance(value, list):  # as QuPath wrote them before version 0.4
+        return {str(m.get("name")): m.get("value") for m in value if isinstance(m, Mapping)}
+    return value if isinstance(value, Mapping) else {}
+
+
 def _measured(value: Any) -> dict[str, str]:
     """Return the attributes that measurements give as codes; other measurements are passed over."""
-    if isinstance(value, list):  # as QuPath wrote them before version 0.4
-        value = {m.get("name"): m.get("value") for m in value if isinstance(m, Mapping)}
     found = {}
-    for attribute in LLD_SCHEMA.attributes if isinstance(value, Mapping) else ():
-        code = to_int(value.get(attribute.name))
+    measurements = _measurements(value)
+    for attribute in LLD_SCHEMA.attributes:
+        code = to_int(measurements.get(attribute.name))
         if code is not None and 0 <= code < len(attribute.values):
             found[attribute.name] = attribute.values[code]
     return found

@@ -1,7 +1,9 @@
 """Write QuPath's GeoJSON: one file of objects for each image.
 
-Attributes are written twice: in words as metadata, and as codes among the measurements, by which
-QuPath can sort and colour, and which its versions before 0.5 keep.
+QuPath before version 0.6 drops the metadata of annotations and detections when it imports them. So
+what must not be lost stands where every version keeps it, too: attributes as codes among the
+measurements, "to be ignored" as the star that ends a class name, and what is known of the image in
+the class of the annotation around it (`field: everything`, `field: nothing`, `field: shapes`).
 """
 
 import json
@@ -12,6 +14,7 @@ from typing import Any, Unpack
 
 from bloodfilm.core import Cell, DataError, Dataset, Field, Schema
 from bloodfilm.formats.native.records import origin_to_json
+from bloodfilm.formats.shared.class_names import name_of
 from bloodfilm.formats.shared.output import (
     Losses,
     Output,
@@ -29,6 +32,7 @@ from bloodfilm.formats.shared.shapes import (
     SHAPES,
     UNNAMED,
     Colour,
+    Points,
     colours,
     corners,
 )
@@ -39,6 +43,10 @@ REGION_CLASS = "Region*"
 ID, TO_IGNORE, IMAGE = "id", "ignore", "image"
 RESERVED = frozenset({ID, TO_IGNORE})
 FIELD_KEYS = frozenset({"patient", "split", "diagnosis", "domain", "meta"})
+EVERYTHING = "everything"
+CODES = (EVERYTHING, NOTHING, SHAPES)
+"""What is known of an image, in the class `field: ...` and as a measurement."""
+REGION_CODE = "region"
 PACKED = frozenset({"domain", "meta"})
 """Metadata of the annotation `field` that hold JSON."""
 
@@ -78,12 +86,14 @@ def _features(
     for key, value in origin_to_json(item).items():
         if key in FIELD_KEYS:
             said[key] = json.dumps(value) if key in PACKED else str(value)
-    if not item.region.is_everything:
-        said["region"] = NOTHING if item.region.is_nothing else SHAPES
+    kind = EVERYTHING if item.region.is_everything else SHAPES
+    kind = NOTHING if item.region.is_nothing else kind
+    said["region"] = kind
     whole = corners((0.0, 0.0, float(size[0]), float(size[1])))
-    features = [_feature(whole, "annotation", FIELD, shades, {"isLocked": True, "metadata": said})]
+    more = {"isLocked": True, "metadata": said, "measurements": {REGION_CODE: CODES.index(kind)}}
+    features = [_feature([whole], "annotation", f"{FIELD}: {kind}", shades, more)]
     for polygon in item.region.polygons or ():
-        features.append(_feature(polygon, "annotation", REGION_CLASS, shades, {}))
+        features.append(_feature([polygon], "annotation", REGION_CLASS, shades, {}))
     for cell in losses.boxed(item):
         features.append(_cell(cell, shades, losses, schema))
     return features
@@ -104,10 +114,17 @@ def _cell(cell: Cell, shades: dict[str, Colour], losses: Losses, schema: Schema)
     own = _uuid(cell.id)
     if cell.id is not None and own is None:
         said[ID] = cell.id
-    label = cell.label or ("Ignore*" if cell.ignore else UNNAMED)
+    label = name_of(cell, "Ignore", UNNAMED)
+    if label.endswith("*"):
+        losses.add(f"the star of class {label!r} (QuPath takes it for one to ignore)")
+        label = label.rstrip("* ") or UNNAMED
+    label += "*" if cell.ignore else ""  # QuPath passes over such classes; every version keeps it
     both = {"measurements": measured, "metadata": said}
     more = {key: value for key, value in both.items() if value}
-    made = _feature(corners(cell.box or (0, 0, 0, 0)), "detection", label, shades, more)
+    shape: Sequence[Points] = [corners(cell.box or (0, 0, 0, 0))]
+    if cell.outline is not None and cell.outline.polygons:
+        shape = cell.outline.polygons
+    made = _feature(shape, "detection", label, shades, more)
     return made if own is None else {"type": "Feature", "id": own} | made
 
 
@@ -120,20 +137,21 @@ def _uuid(ident: str | None) -> str | None:
 
 
 def _feature(
-    polygon: Sequence[tuple[float, float]],
-    kind: str,
-    label: str,
-    shades: dict[str, Colour],
-    more: Json,
+    polygons: Sequence[Points], kind: str, label: str, shades: dict[str, Colour], more: Json
 ) -> Json:
-    colour = shades.get(label, shades[IGNORE])
-    ring = [[float(x), float(y)] for x, y in (*polygon, polygon[0])]
+    colour = shades.get(label.rstrip("*"), shades[IGNORE])
+    rings = [[[[float(x), float(y)] for x, y in (*p, p[0])]] for p in polygons]
+    names = label.split(": ") if label.startswith(f"{FIELD}: ") else None
     return {
         "type": "Feature",
-        "geometry": {"type": "Polygon", "coordinates": [ring]},
+        "geometry": {
+            "type": "Polygon" if len(rings) == 1 else "MultiPolygon",
+            "coordinates": rings[0] if len(rings) == 1 else rings,
+        },
         "properties": {
             "objectType": kind,
-            "classification": {"name": label, "color": list(colour)},
+            "classification": ({"names": names} if names else {"name": label})
+            | {"color": list(colour)},
             **more,
         },
     }

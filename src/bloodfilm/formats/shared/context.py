@@ -1,4 +1,4 @@
-"""What every reader shares: safe file reading, box checks, class names, and a list of problems.
+"""What every reader shares: options, a list of problems, checked cells and images that are found.
 
 A reader never crashes on what it finds and never passes nonsense on. With `strict=False` it leaves
 out what cannot be used and says so in `Dataset.problems`; with `strict=True` the first such thing
@@ -8,7 +8,8 @@ is a `DataError` that names the file, the place and the remedy.
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from os.path import normpath
 from pathlib import Path
 from typing import Literal, TypedDict
 
@@ -16,19 +17,31 @@ from bloodfilm.core import (
     DEFAULT_TAXONOMY,
     LLD_SCHEMA,
     Box,
+    Cell,
     DataError,
     Dataset,
     Field,
+    Region,
     Schema,
     Taxonomy,
 )
-from bloodfilm.formats.shared.images import ImageIndex, image_size
+from bloodfilm.formats.shared.class_names import (
+    IGNORE_NAMES,
+    UNNAMED_NAMES,
+    Meaning,
+    fold_name,
+    meaning_of,
+    set_meanings,
+)
+from bloodfilm.formats.shared.frames import Frame, Size, same_shape
+from bloodfilm.formats.shared.image_lookup import ImageIndex, common_tail, folders_of, parts_of
+from bloodfilm.formats.shared.images import image_size
 from bloodfilm.formats.shared.label_faults import LabelFault
-from bloodfilm.formats.shared.paths import LABEL_FOLDERS, need_folder
+from bloodfilm.formats.shared.paths import LABEL_FOLDERS, need_folder, resolved
 
-IGNORE_NAMES = frozenset({"none", "unidentified", "ignore", "ignored"})
-UNNAMED_NAMES = frozenset({"unnamed", "unknown"})
 ROUNDING_PX = 0.05  # labels are written with three to six digits: that is no fault of a box
+LISTED = 20
+"""Names of images that one problem line lists at most."""
 
 
 class ReadOptions(TypedDict, total=False):
@@ -38,7 +51,7 @@ class ReadOptions(TypedDict, total=False):
         strict: raise `DataError` at the first fault instead of leaving out and reporting.
         missing: what to do with a field whose image is not on disk: `drop` (default) or `keep`.
         taxonomy: the tree of classes; the built-in one by default.
-        classes: the set's own class names -> nodes of the taxonomy.
+        classes: the set's own class names -> nodes of the taxonomy, `ignore` or `unnamed`.
         images: the folder that holds the images, where it is not beside the labels.
     """
 
@@ -60,13 +73,16 @@ class ReadContext:
     classes: Mapping[str, str] = field(default_factory=dict)
     images: Path | None = None
     problems: list[str] = field(default_factory=list)
-    _strangers: Counter[str] = field(default_factory=Counter)
+    _spellings: Counter[str] = field(default_factory=Counter)
+    _unread: Counter[tuple[str, str]] = field(default_factory=Counter)
+    _resized: dict[tuple[Size, Size], list[str]] = field(default_factory=dict)
     _ambiguous: set[str] = field(default_factory=set)
     _index: ImageIndex | None = None
 
     def __post_init__(self) -> None:
         for target in self.classes.values():
-            self.taxonomy.node(target)
+            if fold_name(target) not in IGNORE_NAMES | UNNAMED_NAMES:
+                self.taxonomy.node(target)
         if self.images is not None:
             self.images = need_folder(Path(self.images))
 
@@ -87,6 +103,10 @@ class ReadContext:
         """Note something a reader of the set should know, which is no fault of a file."""
         self.problems.append(line)
 
+    def unread(self, what: str, unit: str = "cells", count: int = 1) -> None:
+        """Count something that the file states and that a data set has no place for."""
+        self._unread[what, unit] += count
+
     def short(self, file: Path | str) -> str:
         """Return a path as seen from the root, to keep problem lines short."""
         base = self.root if self.root.is_dir() else self.root.parent
@@ -97,9 +117,7 @@ class ReadContext:
 
     # ---- cells -----------------------------------------------------------------------------
 
-    def box(
-        self, box: Sequence[float], size: tuple[int, int] | None, file: Path, place: str
-    ) -> Box | None:
+    def box(self, box: Sequence[float], size: Size | None, file: Path, place: str) -> Box | None:
         """Return a box that can be used, cut to the image; `None` (reported) if there is none.
 
         A box whose centre lies in the image is cut at the image's edge; any other box that
@@ -119,22 +137,34 @@ class ReadContext:
         left, top = max(x, 0.0), max(y, 0.0)
         return left, top, min(x + w, width) - left, min(y + h, height) - top
 
-    def label(self, spelling: str) -> tuple[str | None, bool]:
-        """Return (taxonomy node or `None`, whether to ignore) for a set's class name."""
-        meaning = self.meaning(spelling)
-        if meaning is None:
-            self._strangers[spelling] += 1
-        return meaning or (None, False)
+    def cell(
+        self,
+        spelling: str,
+        box: Box | None,
+        attributes: Mapping[str, str] | None = None,
+        *,
+        ignore: bool = False,
+        id: str | None = None,
+        outline: Region | None = None,
+    ) -> Cell:
+        """Return a cell of a class that the set calls `spelling`.
 
-    def meaning(self, spelling: str) -> tuple[str | None, bool] | None:
+        A name that the taxonomy lacks is kept as the cell's `source_label`.
+        """
+        meaning = self.meaning(spelling)
+        self._spellings[spelling] += 1
+        label, ignored = meaning or (None, False)
+        own = spelling if meaning is None else None
+        return Cell(box, label, attributes or {}, ignore or ignored, id, own, outline)
+
+    def label(self, spelling: str) -> Meaning:
+        """Return (taxonomy node or `None`, whether to ignore) for a set's class name."""
+        self._spellings[spelling] += 1
+        return self.meaning(spelling) or (None, False)
+
+    def meaning(self, spelling: str) -> Meaning | None:
         """Like `label`, but `None` for a name nobody knows, and without counting it."""
-        found = self.classes.get(spelling) or self.taxonomy.find(spelling)
-        if found is not None:
-            return found, False
-        key = spelling.strip().lower()
-        if key in IGNORE_NAMES:
-            return None, True
-        return (None, False) if key in UNNAMED_NAMES else None
+        return meaning_of(spelling, self.taxonomy, self.classes)
 
     # ---- images ----------------------------------------------------------------------------
 
@@ -145,15 +175,73 @@ class ReadContext:
             self._index = ImageIndex(self.images or self._image_base())
         return self._index
 
-    def find(self, name: str, near: Path | None = None) -> Path | None:
-        """Return the image of that name; where several may be meant, say so and take the first."""
-        found = self.index.candidates(name, near)
-        if len(found) > 1 and name not in self._ambiguous:
+    def find(self, name: str, near: Path | None = None, split: str | None = None) -> Path | None:
+        """Return the image that a name means; `None` if there is none, or (reported) several."""
+        found = self.index.candidates(name, near, split)
+        if len(found) < 2:
+            return found[0] if found else None
+        if name not in self._ambiguous:
             self._ambiguous.add(name)
             listed = ", ".join(self.short(p) for p in found[:3])
-            what = f"is the name of {len(found)} images ({listed}); the first is taken"
+            what = f"may be any of {len(found)} images ({listed}); none is taken"
             self.report(self.root, repr(name), what, "rename them, or name the folder with images=")
-        return found[0] if found else None
+        return None
+
+    def locate(
+        self, names: Iterable[str], file: Path, bases: Sequence[Path], split: str | None = None
+    ) -> dict[str, Path]:
+        """Return where each image that a label file names lies, or should lie.
+
+        Args:
+            names: as the file has them.
+            file: the label file.
+            bases: folders in which a name is looked up as it stands, in this order, before all
+                images are searched for it; where it is nowhere, it should lie beside the file.
+            split: of the label file, if its own name says so.
+
+        Two names that would be the same image are refused, but for one that agrees better.
+        """
+        places: dict[str, Path] = {}
+        claims: dict[Path, list[tuple[int, str]]] = {}
+        for name in dict.fromkeys(names):
+            clean = name.replace("\\", "/").replace("\0", "")
+            exact = next((base / clean for base in bases if (base / clean).is_file()), None)
+            found = exact or self.find(clean, near=file, split=split)
+            missing = resolved(clean.lstrip("/"), file.parent)
+            places[name] = missing if found is None else Path(normpath(found))
+            if found is not None:
+                agreement = (
+                    _EXACT
+                    if exact
+                    else common_tail(
+                        folders_of(found.absolute().parent.parts), folders_of(parts_of(clean)[:-1])
+                    )
+                )
+                claims.setdefault(places[name], []).append((agreement, name))
+        for image, claim in claims.items():
+            folders = {folders_of(parts_of(name)[:-1]) for _, name in claim}
+            if len(folders) > 1:
+                best = max(agreement for agreement, _ in claim)
+                kept = [name for agreement, name in claim if agreement == best]
+                self._refuse(image, claim, kept if len(kept) == 1 else [], file, places)
+        return places
+
+    def _refuse(
+        self,
+        image: Path,
+        claim: list[tuple[int, str]],
+        kept: list[str],
+        file: Path,
+        places: dict[str, Path],
+    ) -> None:
+        """Report names that would all be one image, and take the image from those not kept."""
+        lost = [name for _, name in claim if name not in kept]
+        listed = ", ".join(map(repr, lost))
+        whose = f"is that of {kept[0]!r}" if kept else "may be that of any of them, and of none"
+        what = f"{listed}: the only image of that name, {self.short(image)}, {whose}"
+        self.report(file, "", what, "put the images of all folders in place")
+        for name in lost:
+            places[name] = resolved(name.replace("\0", "").lstrip("/"), file.parent)
 
     def _image_base(self) -> Path:
         if self.root.is_dir():
@@ -161,7 +249,7 @@ class ReadContext:
         folder = self.root.parent
         return folder.parent if folder.name.lower() in LABEL_FOLDERS else folder
 
-    def size(self, path: Path) -> tuple[int, int] | None:
+    def size(self, path: Path) -> Size | None:
         """Read an image's (width, height) from its header; `None` (reported) if it has none."""
         try:
             return image_size(path)
@@ -170,6 +258,40 @@ class ReadContext:
                 raise
             self.problems.append(str(error))
             return None
+
+    def frame(self, image: Path, stated: tuple[int | None, int | None] = (None, None)) -> Frame:
+        """Return how positions of a label file lie in an image.
+
+        The picture's own size counts. Where the label file states another one of the same shape,
+        the picture was scaled after it was marked, and positions are scaled; where the shape is
+        another, the image is named with both sizes and positions are left as they are.
+        """
+        across, down = stated
+        said = (across, down) if across and down and across > 0 and down > 0 else None
+        actual = self.size(image) if image.is_file() else None
+        if said is None or actual is None or said == actual:
+            return Frame(actual or said)
+        self._resized.setdefault((said, actual), []).append(self.short(image))
+        if same_shape(said, actual):
+            return Frame(actual, (actual[0] / said[0], actual[1] / said[1]))
+        if self.strict:
+            self._report_sizes()
+        return Frame(actual)
+
+    def _report_sizes(self) -> None:
+        """Name the images that have another size than their labels state."""
+        for (said, actual), images in self._resized.items():
+            names = f"{_listed(images)}: the labels state a size of {said[0]}x{said[1]} px"
+            line = f"{names}, the picture is {actual[0]}x{actual[1]} px"
+            if same_shape(said, actual):
+                self.note(f"{line}; boxes are scaled to it")
+            else:
+                what = f"{line}: turned, cropped or another picture; boxes are taken as they stand"
+                remedy = "look at them, and mark them again or correct the stated size"
+                if self.strict:
+                    raise DataError(f"{what}; {remedy}")
+                self.problems.append(what)
+        self._resized.clear()
 
     # ---- the end ---------------------------------------------------------------------------
 
@@ -181,29 +303,85 @@ class ReadContext:
         schema: Schema = LLD_SCHEMA,
         licence: str | None = None,
     ) -> Dataset:
-        """Return the data set, after counting missing images and class names nobody knows."""
-        kept = self._with_images(list(fields))
-        for spelling, count in self._strangers.items():
-            what = f"class {spelling!r} is not in the taxonomy; {count} cells are kept unnamed"
-            self.report(self.root, "", what, f"say what it is: classes={{{spelling!r}: ...}}")
+        """Return the data set, after naming what is missing, doubled, unknown or not carried."""
+        kept = self._named(self._once(self._with_images(list(fields))))
+        self._report_sizes()
+        for (what, unit), count in self._unread.items():
+            self.note(f"not kept: {what} of {count} {unit}")
         problems = tuple(self.problems)
         return Dataset(name, kept, self.taxonomy, schema, licence, self.root, problems)
 
-    def _with_images(self, fields: list[Field]) -> tuple[Field, ...]:
+    def _with_images(self, fields: list[Field]) -> list[Field]:
         missing = [f for f in fields if not f.path.is_file()]
         if not missing:
-            return tuple(fields)
+            return fields
         gone = {id(f) for f in missing}
         done = "and their fields left out" if self.missing == "drop" else "but their fields kept"
-        names = ", ".join(f.path.name for f in missing[:20])
-        more = f" and {len(missing) - 20} more" if len(missing) > 20 else ""
         self.report(
             self.root,
             "",
-            f"{len(missing)} of {len(fields)} images are missing {done}: {names}{more}",
+            f"{len(missing)} of {len(fields)} images are missing {done}: "
+            f"{_listed([f.path.name for f in missing])}",
             "unpack them again, or name their folder with images=",
         )
-        return tuple(f for f in fields if self.missing == "keep" or id(f) not in gone)
+        return [f for f in fields if self.missing == "keep" or id(f) not in gone]
+
+    def _once(self, fields: list[Field]) -> list[Field]:
+        """Leave out second labels of one image; note images that are links to one file."""
+        first: dict[Path, Field] = {}
+        links: dict[Path, list[str]] = {}
+        real: dict[Path, Path] = {}
+        for item in fields:
+            other = first.setdefault(item.path, item)
+            if other is not item:
+                self.report(
+                    item.path,
+                    "",
+                    f"is labelled more than once: {len(other.cells)} cells and again "
+                    f"{len(item.cells)}; the second labels are left out",
+                    "keep one of the labels",
+                )
+            elif item.path.is_symlink():
+                file = item.path.resolve()
+                links.setdefault(file, []).append(self.short(item.path))
+            else:
+                real[item.path] = item.path
+        for file, names in links.items():
+            if file in real or len(names) > 1:
+                every = names + ([self.short(file)] if file in real else [])
+                self.note(f"one file under {len(every)} names: {_listed(every)}")
+        return list(first.values())
+
+    def _named(self, fields: list[Field]) -> tuple[Field, ...]:
+        """Name cells by what their set's names mean together; count the names nobody knows."""
+        own = {
+            spelling: node
+            for spelling in self._spellings
+            if self.meaning(spelling) is None
+            and (node := set_meanings(self._spellings).get(fold_name(spelling))) is not None
+            and node in self.taxonomy
+        }
+        for spelling, count in self._spellings.items():
+            if self.meaning(spelling) is None and spelling not in own:
+                what = f"class {spelling!r} is not in the taxonomy; {count} cells keep that name"
+                remedy = f"say what it is: classes={{{spelling!r}: ...}} (--classes)"
+                self.report(self.root, "", what, remedy)
+        if not own:
+            return tuple(fields)
+
+        def renamed(cell: Cell) -> Cell:
+            node = own.get(cell.source_label or "")
+            return cell if node is None else replace(cell, label=node, source_label=None)
+
+        return tuple(f.with_cells(tuple(map(renamed, f.cells))) for f in fields)
+
+
+_EXACT = 1 << 16
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more
 
 
 def box_fault(box: Sequence[float], size: tuple[int, int] | None) -> str | None:

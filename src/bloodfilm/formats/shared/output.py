@@ -21,10 +21,13 @@ from bloodfilm.core.files import (
 from bloodfilm.formats.shared.context import box_fault
 from bloodfilm.formats.shared.images import image_size
 from bloodfilm.formats.shared.paths import LABEL_FOLDERS
+from bloodfilm.formats.shared.shapes import around
 from bloodfilm.imaging.headers import BrokenImageError, read_header
 
 Placing = Literal["copy", "link"]
 ORIGIN = ("region", "domain", "patient", "split", "diagnosis", "meta")
+OUTLINE_SLACK_PX = 1.0
+"""How far the box around an outline may lie from the cell's own box."""
 NO_SPLIT = "all"
 """The folder or file of fields that belong to no split."""
 
@@ -76,8 +79,23 @@ class Losses:
             self.add("attributes")
         if cell.id is not None and "id" not in keeps:
             self.add("identity")
-        if cell.ignore and cell.label is not None and "ignore" not in keeps:
+        if cell.ignore and cell.class_name is not None and "ignore" not in keeps:
             self.add("class (of cells to ignore)")
+        if "outline" not in keeps:
+            self.outline(cell)
+
+    def outline(self, cell: Cell) -> None:
+        """Count an outline that is left out; the box stays."""
+        if cell.outline is not None:
+            self.add("outline")
+
+    def printable(self, name: str) -> str:
+        """Return a class name that a text format can hold; odd characters become `?`, counted."""
+        if name.isprintable() and name.strip() == name:
+            return name
+        clean = "".join(c if c.isprintable() else "?" for c in name).strip() or "?"
+        self.add(f"spelling of class {name!r}, written {clean!r},")
+        return clean
 
     def boxed(self, item: Field) -> tuple[Cell, ...]:
         """Return the cells that have a usable box; count the others."""
@@ -123,6 +141,23 @@ def size_for_writing(item: Field, losses: Losses) -> tuple[int, int] | None:
     except DataError:
         losses.add("everything (the image's size cannot be read)", "fields")
         return None
+
+
+def outline_for_writing(cell: Cell, losses: Losses) -> tuple[tuple[float, float], ...] | None:
+    """Return the polygon that a program draws for a cell; `None` if it draws the box.
+
+    Such programs draw one shape a cell, whose box is the one around it. An outline of several
+    parts, or one that does not fill the cell's box, is counted and the box is drawn.
+    """
+    if cell.outline is None or cell.box is None:
+        return None
+    polygons = cell.outline.polygons or ()
+    if len(polygons) == 1:
+        fits = zip(around(polygons[0]), cell.box, strict=True)
+        if all(abs(a - b) <= OUTLINE_SLACK_PX for a, b in fits):
+            return polygons[0]
+    losses.outline(cell)
+    return None
 
 
 # ---- output ----------------------------------------------------------------------------------

@@ -13,29 +13,60 @@ from bloodfilm.core import DataError
 MAX_TEXT_BYTES = 2 << 30
 
 
-def read_text(path: Path) -> str:
-    """Return a text file's content, UTF-8 or UTF-16 with or without a byte order mark."""
+def read_bytes(path: Path) -> bytes:
+    """Return a text file's bytes; `DataError` if it is no regular file, or too large."""
     try:
+        if not path.is_file() and path.exists() and not path.is_dir():
+            raise DataError(f"{path}: is not a regular file; name a file of labels")
         if path.stat().st_size > MAX_TEXT_BYTES:
             raise DataError(f"{path}: larger than 2 GiB; split it, or convert it to an index")
-        data = path.read_bytes()
+        return path.read_bytes()
     except IsADirectoryError:
         raise DataError(f"{path}: is a folder, not a file; name the file in it") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
-    return decode(data, path)
+
+
+def read_text(path: Path) -> str:
+    """Return a text file's content, UTF-8 or UTF-16 with or without a byte order mark."""
+    return decode(read_bytes(path), path)
 
 
 def decode(data: bytes, path: Path) -> str:
-    """Return text from bytes of `path`, UTF-8 or UTF-16 with or without a byte order mark."""
-    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    """Return text from bytes of `path`, UTF-8 or UTF-16 with or without a byte order mark.
+
+    Raises:
+        DataError: that says which byte is not of it, and which code page it may be instead.
+    """
+    encoding = _encoding_of(data)
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
+        name = encoding.removesuffix("-sig").upper()
         raise DataError(
-            f"{path}: byte {error.start} is not {encoding.removesuffix('-sig').upper()}; "
-            "save the file as UTF-8"
+            f"{path}: byte {error.start} is not {name}{_code_page(data)}; save the file as UTF-8"
         ) from None
+
+
+def _encoding_of(data: bytes) -> str:
+    """Return the Unicode encoding that a text's first bytes show."""
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return "utf-16"
+    if len(data) > 3 and data[1] == data[3] == 0 and data[0] and data[2]:
+        return "utf-16-le"
+    if len(data) > 3 and data[0] == data[2] == 0 and data[1] and data[3]:
+        return "utf-16-be"
+    return "utf-8-sig"
+
+
+def _code_page(data: bytes) -> str:
+    """Return a remark on the code page of text that is no UTF-8, if it can be told."""
+    try:
+        text = data.decode("cp1252")
+    except UnicodeDecodeError:
+        return ""
+    strange = next((c for c in text if ord(c) > 127), "")
+    return f" (in Windows-1252 it is {strange!r})" if strange.isalpha() else ""
 
 
 def peek(path: Path, size: int = 1 << 16) -> bytes:
@@ -68,8 +99,19 @@ def parse_json(text: str, path: Path | str) -> Any:
 
 
 def read_csv(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
-    """Return a CSV file's rows by column name; `DataError` if one of `columns` is missing."""
-    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), restval="")
+    """Return a CSV file's rows by column name; `DataError` if one of `columns` is missing.
+
+    Columns may be parted by commas, semicolons or tabs, as spreadsheets write them; a first line
+    `sep=;` says which.
+    """
+    lines = read_text(path)
+    mark, _, rest = lines.partition("\n")
+    separator = mark.strip().removeprefix("sep=") if mark.startswith("sep=") else ""
+    if len(separator) == 1:
+        lines = rest
+    else:
+        separator = max(",;\t", key=mark.count) if mark.count(",") == 0 else ","
+    reader = csv.DictReader(io.StringIO(lines, newline=""), restval="", delimiter=separator)
     try:
         rows = list(reader)
     except csv.Error as error:

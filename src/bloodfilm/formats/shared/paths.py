@@ -39,3 +39,19 @@ def relative(path: Path, folder: Path) -> str:
 def resolved(name: str, folder: Path) -> Path:
     """Undo `relative`."""
     return Path(os.path.normpath(folder / name.replace("\\", "/")))
+
+
+def image_folders(file: Path, split: str | None = None, images: Path | None = None) -> list[Path]:
+    """Return the folders in which a label file's images usually lie, the likeliest first.
+
+    Args:
+        file: the label file.
+        split: that it is of, if known: its images lie in `images/SPLIT` before they lie elsewhere.
+        images: the folder that the user names instead.
+    """
+    folder = file.parent
+    homes = [folder, *([folder.parent] if folder.name.lower() in LABEL_FOLDERS else [])]
+    bases = [images] if images is not None else [home / "images" for home in homes]
+    names = [name for name, meant in SPLIT_NAMES.items() if meant == split] if split else []
+    within = [base / name for base in bases for name in names]
+    return [*within, *bases, *(homes if images is None else [])]

@@ -1,14 +1,18 @@
 """XML that came from anywhere: parsed without entities, and made from plain data."""
 
+import codecs
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bloodfilm.core import DataError
 from bloodfilm.formats.shared.context import ReadContext
-from bloodfilm.formats.shared.parsing import read_text
+from bloodfilm.formats.shared.parsing import decode, read_bytes
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
+
+_ENCODING = re.compile(rb"""\s*<\?xml[^>]*?\sencoding\s*=\s*["']([A-Za-z][A-Za-z0-9._-]*)["']""")
 
 
 def parse(reading: ReadContext, file: Path, root: str, most: int) -> "Element | None":
@@ -19,14 +23,15 @@ def parse(reading: ReadContext, file: Path, root: str, most: int) -> "Element | 
     from xml.etree import ElementTree
 
     try:
-        text = read_text(file)
+        text = xml_text(read_bytes(file), file)
     except DataError as error:
         reading.report(file, "", f"{str(error).removeprefix(f'{file}: ')}; left out")
         return None
-    if "<!ENTITY" in text or len(text) > most:
-        raise DataError(f"{file}: declares entities or is huge, which no annotation does; check it")
+    if "<!ENTITY" in text or "<!ATTLIST" in text or len(text) > most:
+        what = "declares entities or attributes, or is huge, which no annotation does; check it"
+        raise DataError(f"{file}: {what}")
     try:
-        tree = ElementTree.fromstring(text.partition("?>")[2] if text[:2] == "<?" else text)
+        tree = ElementTree.fromstring(text)
     except (ElementTree.ParseError, RecursionError, ValueError) as error:
         reading.report(file, "", f"ill-formed XML ({error}), left out", "export it again")
         return None
@@ -34,6 +39,31 @@ def parse(reading: ReadContext, file: Path, root: str, most: int) -> "Element | 
         reading.report(file, "", f"holds <{tree.tag}>, not <{root}>, left out")
         return None
     return tree
+
+
+def xml_text(data: bytes, file: Path) -> str:
+    """Return XML without its declaration, decoded as the declaration says, else as UTF-8 or UTF-16.
+
+    Raises:
+        DataError: if the encoding is not known, or the bytes are not of it.
+    """
+    declared = _ENCODING.match(data.removeprefix(codecs.BOM_UTF8))
+    name = declared[1].decode("ascii") if declared else ""
+    if not name or name.lower().replace("_", "-").startswith("utf-16"):
+        text = decode(data, file)  # no encoding, or one that its first bytes say themselves
+    else:
+        try:
+            text = data.removeprefix(codecs.BOM_UTF8).decode(name)
+        except LookupError:
+            raise DataError(
+                f"{file}: declares the encoding {name!r}, which is not known; save it as UTF-8"
+            ) from None
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{file}: byte {error.start} is not {name}, which the file declares; save it as "
+                "UTF-8, with that declared"
+            ) from None
+    return text.partition("?>")[2] if text.lstrip()[:5] == "<?xml" else text
 
 
 def element(tag: str, content: object = None, **attributes: str) -> "Element":
