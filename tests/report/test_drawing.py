@@ -2,7 +2,7 @@ import pytest
 
 from bloodfilm.core.taxonomy import DEFAULT_TAXONOMY
 from bloodfilm.report.drawing import true_size
-from bloodfilm.report.html.palette import NEUTRAL, ink, legend
+from bloodfilm.report.html.palette import NEUTRAL, cell_style, legend
 
 
 @pytest.mark.parametrize(
@@ -24,8 +24,8 @@ def test_true_size(squeeze, longest, size):
 def test_colours_differ_between_families():
     families = ["monoblast", "myelocyte", "neutrophil", "eosinophil", "basophil", "monocyte"]
     families += ["lymphocyte", "erythroblast"]
-    assert len({ink(name, DEFAULT_TAXONOMY).colour for name in families}) == len(families)
-    assert ink("no such name", DEFAULT_TAXONOMY).dashed
-    assert ink("white cell", DEFAULT_TAXONOMY).colour == NEUTRAL
+    assert len({cell_style(name, DEFAULT_TAXONOMY).colour for name in families}) == len(families)
+    assert cell_style("no such name", DEFAULT_TAXONOMY).dashed
+    assert cell_style("white cell", DEFAULT_TAXONOMY).colour == NEUTRAL
     names = [name for name, _ in legend({"monoblast", "neutrophil"}, DEFAULT_TAXONOMY)]
     assert names == ["neutrophil", "blast or blast equivalent", "dashed: not named more closely"]

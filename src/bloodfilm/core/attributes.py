@@ -1,4 +1,4 @@
-"""Morphological attributes as data: names, values, and how one schema reads in another."""
+"""Morphological attributes as data: names, values, and how one schema translates to another."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from bloodfilm.core.errors import DataError
 
 @dataclass(frozen=True)
 class Attribute:
-    """One question about a cell's look, with its possible answers.
+    """One morphological attribute with its possible values.
 
     Attributes:
         name: identifier, also the column name in tables, e.g. `nuclear_shape`.
-        values: the possible answers, in a fixed order.
-        title: what a report calls it.
+        values: the possible values, in a fixed order.
+        title: display name.
     """
 
     name: str
@@ -26,10 +26,12 @@ class Attribute:
         if not self.title:
             object.__setattr__(self, "title", self.name.replace("_", " "))
         if not self.name or len(self.values) < 2 or len(set(self.values)) != len(self.values):
-            raise DataError(f"attribute {self.name!r}: needs a name and two or more unlike values")
+            raise DataError(
+                f"attribute {self.name!r}: needs a name and at least two distinct values"
+            )
 
     def index(self, value: str) -> int:
-        """Return the place of a value; `DataError` if it is none of them."""
+        """Return the index of a value; `DataError` if it is none of them."""
         try:
             return self.values.index(value)
         except ValueError:
@@ -81,7 +83,7 @@ class Schema:
 
     @cached_property
     def width(self) -> int:
-        """How many logits all attributes take together."""
+        """The number of logits of all attributes together."""
         return sum(len(attribute.values) for attribute in self.attributes)
 
     def codes(self, values: Mapping[str, str]) -> list[int | None]:
@@ -223,11 +225,11 @@ WBCATT_AS_LLD: dict[str, tuple[str, dict[str, str]]] = {
     ),
     "cytoplasm_vacuole": ("cytoplasmic_vacuoles", {"no": "absent", "yes": "prominent"}),
 }
-"""How WBCAtt's answers read in LLD's schema; it has no word on nucleoli."""
+"""WBCAtt's values in LLD's schema; WBCAtt does not annotate nucleoli."""
 
 
 def wbcatt_to_lld(values: Mapping[str, str]) -> dict[str, str]:
-    """Translate one cell's WBCAtt answers to LLD's attributes; what has no counterpart is left."""
+    """Translate one cell's WBCAtt values to LLD's; values without a counterpart are dropped."""
     out: dict[str, str] = {}
     for name, (target, mapping) in WBCATT_AS_LLD.items():
         value = values.get(name)

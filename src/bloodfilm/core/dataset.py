@@ -1,4 +1,4 @@
-"""A data set: fields in order, the vocabulary they are labelled in, and what is wrong with it."""
+"""A data set: fields in order, their vocabulary, and the problems met while reading it."""
 
 from bisect import bisect_right
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Where a field comes from: microscope, magnification, camera, and what that does to its pixels."""
+"""The acquisition of a field: microscope, magnification, camera, pixel size, stain."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -9,13 +9,14 @@ from bloodfilm.core.errors import DataError
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """What is known of a field's acquisition; `None` is "nobody said".
+    """The acquisition of a field, as far as it is documented; `None`: not documented.
 
     Attributes:
         microscope: e.g. `H`, `L` (LLD's high- and low-cost ones), `CellaVision DM96`.
         magnification: of the objective: 10, 40, 100.
         camera: e.g. `C1`.
-        squeeze: width / height, in pixels, of what is round on the glass; 1 for square pixels.
+        squeeze: pixel aspect ratio: width / height, in pixels, of what is round on the glass; 1 for
+            square pixels.
         um_per_px: micrometres per pixel along y (along x it is `um_per_px / squeeze`).
         stain: e.g. `Giemsa`.
     """
@@ -35,7 +36,7 @@ class Domain:
 
     @property
     def name(self) -> str:
-        """A short key to group fields by, e.g. `H/40X/C2`; `unknown` if nothing is stated."""
+        """A short key to group fields by, e.g. `H/40X/C2`; `unknown` if nothing is documented."""
         magnification = None if self.magnification is None else f"{self.magnification:g}X"
         parts = [p for p in (self.microscope, magnification, self.camera, self.stain) if p]
         return "/".join(parts) or "unknown"

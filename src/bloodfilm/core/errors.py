@@ -1,4 +1,4 @@
-"""The errors a user may see: one line that names the file, the place and the remedy."""
+"""Errors that a user can correct: one line that names the file, the place and the remedy."""
 
 import errno
 from collections.abc import Sequence
@@ -14,7 +14,10 @@ REMEDIES: dict[Remedy, str] = {
 
 
 class BloodfilmError(Exception):
-    """Something the user can mend; its text is one line that says what, where and how."""
+    """An error that the user can correct.
+
+    Its message is one line with the problem, the place and the remedy.
+    """
 
 
 class DataError(BloodfilmError):

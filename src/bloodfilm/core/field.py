@@ -1,4 +1,4 @@
-"""What is known of one field: its cells, the region in which they are all known, its origin."""
+"""An annotated field: its cells, the region in which all cells are annotated, its origin."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -15,12 +15,12 @@ class Cell:
     """One annotated cell.
 
     Attributes:
-        box: (x, y, w, h) in pixels of the original image; `None` if the image is of this one,
-            centred cell and nobody drew a box (single-cell collections such as PBC).
-        label: a node of the data set's taxonomy; `None` for an object nobody named.
+        box: (x, y, w, h) in pixels of the original image; x, y is the top left corner. `None` for
+            the centred cell of a single-cell image without a box (PBC).
+        label: a node of the data set's taxonomy; `None` for an object without a name.
         attributes: attribute name -> value; an attribute that is absent is unknown.
-        ignore: neither a cell to find nor background (LLD's `none`, doubtful objects).
-        id: the annotation's own identity, if the data set has one.
+        ignore: neither a cell to detect nor background (LLD's `none`, doubtful objects).
+        id: of the annotation, if the data set has ids.
         source_label: the data set's own name of the class, where the taxonomy has no node for it;
             `label` is `None` then.
         outline: the shape that was drawn, where it is more than the box; its polygons add up.
@@ -42,18 +42,18 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One image of a blood film and what is known of it.
+    """One image of a blood film with its annotations.
 
     Attributes:
         path: the image file.
-        width, height: its size in pixels; `None` until somebody has opened it.
+        width, height: its size in pixels; `None` if not yet read.
         cells: the annotated cells.
         region: where every cell is annotated; outside it nothing is known.
         domain: the acquisition.
-        patient: whose film it is; fields of one patient never fall into two splits.
+        patient: whose film it is; fields of one patient are never put into two splits.
         split: `train`, `val`, `test`, or `None`.
         diagnosis: of the patient, if stated.
-        meta: anything else the data set says (e.g. LLD's photograph number).
+        meta: further properties that the data set records (e.g. LLD's photograph number).
     """
 
     path: Path

@@ -1,4 +1,4 @@
-"""The gallery's data: every nucleated cell as one short list, names and words once."""
+"""The data of the cell gallery: one short list per nucleated cell; names and texts once."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ _ALTERNATIVES = 3
 
 
 def wanted_cells(facts: ReportMetadata, room: int) -> list[set[int]]:
-    """Choose, per field, the cells to picture: all if there is room, else the doubtful first."""
+    """Choose, per field, the cells to embed: all if there is room, else the doubtful first."""
     every = [
         (not (facts.undecided(cell) or cell.issues), number, place)
         for number, brief in enumerate(facts.fields)
@@ -41,7 +41,7 @@ def gallery(facts: ReportMetadata) -> dict[str, Any]:
                 else [index[name]],
                 "leaf": name in taxonomy and not taxonomy.children(name),
                 "blast": name in taxonomy.blasts,
-                "colour": facts.ink(name).colour,
+                "colour": facts.style(name).colour,
             }
             for name in names
         ],

@@ -45,13 +45,13 @@ class ImageBudget:
 
 @dataclass(frozen=True)
 class EmbeddedImage:
-    """One field's pictures as base64 WebP.
+    """The images of one field as base64 WebP.
 
     Attributes:
         picture: of the whole field; `None` if it is missing.
         width, height: of `picture` in pixels (what it would have, if missing).
-        crops: by the cell's place in the result; cells without a picture are missing.
-        why: why a picture is missing, in plain words; empty if none is.
+        crops: by the cell's index in the result; cells without an image are missing.
+        why: why an image is missing; empty if none is.
     """
 
     picture: str | None
@@ -71,9 +71,9 @@ def webp(image: Pixels, quality: int = 80) -> str:
 
 
 class Embedder:
-    """Makes the pictures of a report, field after field, and keeps its budget.
+    """Makes the images of a report, field after field, within a budget.
 
-    `window_um` is the side of the window the reader judged; every crop shows just that.
+    `window_um` is the side of the window that the classifier sees; every crop shows just that.
     """
 
     def __init__(self, fields: int, cells: int, window_um: float, budget: int = BUDGET) -> None:
@@ -85,7 +85,7 @@ class Embedder:
         self.room_for_cells = self._cells.left // _CELL_BYTES[self.cell_side]
 
     def take(self, result: FieldResult, wanted: set[int]) -> EmbeddedImage:
-        """Picture a field and the wanted cells of it (by place), as far as the budget goes."""
+        """Return images of a field and of the wanted cells (by index), within the budget."""
         ratio = result.view.pixel_aspect_ratio
         size = true_size(result.image.width, result.image.height, ratio, self.field_side)
         fields_full = self._fields.left < 1

@@ -34,7 +34,7 @@ class CellStyle:
         return value >> 16, value >> 8 & 255, value & 255
 
 
-def ink(label: str, taxonomy: Taxonomy) -> CellStyle:
+def cell_style(label: str, taxonomy: Taxonomy) -> CellStyle:
     """Return how cells of this name are drawn; a name outside the tree is drawn as undecided."""
     if label not in taxonomy:
         return CellStyle(_OTHER.get(label, NEUTRAL), label not in _OTHER)
@@ -54,11 +54,11 @@ def legend(labels: set[str], taxonomy: Taxonomy) -> tuple[tuple[str, CellStyle],
     for name in taxonomy.names:
         if name not in labels:
             continue
-        drawn = ink(name, taxonomy)
+        drawn = cell_style(name, taxonomy)
         if drawn.dashed and drawn.colour == NEUTRAL:
             continue
         entries.setdefault(_family(name, drawn, taxonomy), CellStyle(drawn.colour, False))
-    if any(ink(label, taxonomy).dashed for label in labels):
+    if any(cell_style(label, taxonomy).dashed for label in labels):
         entries["dashed: not named more closely"] = CellStyle(NEUTRAL, True)
     return tuple(entries.items())
 

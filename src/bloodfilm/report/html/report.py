@@ -44,7 +44,7 @@ def write_report(
     chosen_of = zip(run.fields, wanted, strict=True)
     followed = track(chosen_of, progress or NoProgress(), "report", len(facts.fields))
     fields = [
-        sections.field_part(facts, number, result, embedder.take(result, chosen))
+        sections.field_section(facts, number, result, embedder.take(result, chosen))
         for number, (result, chosen) in enumerate(followed, 1)
     ]
     text = _render(_context(facts, fields, embedder, when or datetime.now().astimezone()))

@@ -17,7 +17,7 @@ from bloodfilm.evaluation.differential import (
 )
 from bloodfilm.report.html import formatting
 from bloodfilm.report.html.images import EmbeddedImage
-from bloodfilm.report.html.palette import CellStyle, ink
+from bloodfilm.report.html.palette import CellStyle, cell_style
 
 _AXES = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 
@@ -91,9 +91,9 @@ class ReportMetadata:
         taxonomy = self.run.model.taxonomy
         return cell.label not in taxonomy or bool(taxonomy.children(cell.label))
 
-    def ink(self, label: str) -> CellStyle:
+    def style(self, label: str) -> CellStyle:
         """How cells of that name are drawn."""
-        return ink(label, self.run.model.taxonomy)
+        return cell_style(label, self.run.model.taxonomy)
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def bars(facts: ReportMetadata) -> list[BarRow]:
     lines = []
     for row in counted.rows:
         kind = "leaf" if row.leaf else "total" if row.depth == 0 else "sum"
-        colour = facts.ink(row.name).colour
+        colour = facts.style(row.name).colour
         if row.proportion is None:
             lines.append(BarRow(row.name, row.depth, kind, colour, counted=False))
             continue
@@ -187,7 +187,7 @@ def attribute_table(
     return [
         (
             label,
-            facts.ink(label),
+            facts.style(label),
             len(cells[label]),
             [_answer(a, cells[label]) for a in facts.run.model.trained_attributes],
         )
@@ -251,7 +251,7 @@ class DrawnBox:
     cell: int
     label: str
     title: str
-    ink: CellStyle
+    style: CellStyle
     x: float
     y: float
     w: float
@@ -282,7 +282,7 @@ class FieldSection:
     font: float
 
 
-def field_part(
+def field_section(
     facts: ReportMetadata, number: int, result: FieldResult, picture: EmbeddedImage
 ) -> FieldSection:
     """Return what the page shows of one field."""
@@ -302,7 +302,7 @@ def field_part(
         undecided=sum(facts.undecided(cell) for _, cell in nucleated),
         with_issues=sum(bool(cell.issues) for _, cell in nucleated),
         counts=[
-            (label, facts.ink(label), tally[label])
+            (label, facts.style(label), tally[label])
             for label in sorted(tally, key=lambda name: (order.get(name, len(order)), name))
         ],
         view=view,
@@ -331,7 +331,7 @@ def _drawn(
         cell=place + 1,
         label=cell.label,
         title=f"{cell.label}, {cell.label_confidence:.2f}" + "".join(f"; {i}" for i in cell.issues),
-        ink=facts.ink(cell.label),
+        style=facts.style(cell.label),
         x=round(left, 1),
         y=round(top, 1),
         w=round(w * fx, 1),
