@@ -65,7 +65,7 @@ def test_a_users_schema_round_trips() -> None:
 
 @pytest.mark.parametrize("values", [(), ("one",), ("same", "same")])
 def test_an_attribute_needs_unlike_values(values: tuple[str, ...]) -> None:
-    with pytest.raises(DataError, match="two or more unlike values"):
+    with pytest.raises(DataError, match="at least two distinct values"):
         Attribute("x", values)
 
 
