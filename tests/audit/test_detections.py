@@ -4,11 +4,15 @@ import numpy as np
 import pytest
 
 from bloodfilm.audit import Options, audit
-from bloodfilm.audit.detections import unmarked_by_model
+from bloodfilm.audit.detections import MIN_SCORE, unmarked_by_model
 from bloodfilm.audit.image_statistics import MAP_STEP
 from bloodfilm.audit.nuclei import Chromatin
 from bloodfilm.core import BundleError, Cell, Dataset, Domain, Field
 from bloodfilm.formats.parquet.columns import table_of
+from bloodfilm.imaging.sources.image_file import open_image
+from bloodfilm.inference.analyzer import Analyzer
+from bloodfilm.inference.bundle import load_bundle
+from bloodfilm.inference.runner import analyze_paths
 from fake_bundle import box_of, draw, lay_out, save, write_bundle
 
 NUCLEATED = [(50.0, 40.0, "lymphocyte"), (110.0, 70.0, "eosinophil"), (60.0, 86.0, "basophil")]
@@ -65,3 +69,30 @@ def test_a_detection_without_a_nucleus_is_a_remark(field, tmp_path):
         found = list(unmarked_by_model(table, bundle, chromatin))
         assert len(found) == len(boxes) and {f.severity for f in found} == {severity}
         assert all((f.confidence < 0.5) == (severity == "info") for f in found)
+
+
+def test_model_detections_are_those_of_an_analysis_of_the_same_files(tmp_path):
+    """A field without red cells of its own borrows the scale of its folder, as in `analyze`."""
+    folder = tmp_path / "fields"
+    folder.mkdir()
+    fields = []
+    for name, discs in {
+        "a": lay_out(160.0, 120.0, NUCLEATED),
+        "b": lay_out(160.0, 120.0, NUCLEATED[:2]),
+        "c": [d for d in lay_out(160.0, 120.0, NUCLEATED) if d.diameter > 10][:1],
+    }.items():
+        path = save(folder / f"{name}.png", draw(discs, (960, 720), 0.167, 1.0))
+        fields.append(Field(path, 960, 720))
+    table = table_of(Dataset("mine", tuple(fields)))
+    bundle = write_bundle(tmp_path / "bundle")
+    found = {(f.file, f.boxes[0]) for f in unmarked_by_model(table, bundle, {})}
+    analyzer = Analyzer(load_bundle(bundle))
+    results = list(analyze_paths([f.path for f in fields], analyzer))
+    assert found == {
+        (str(r.path), c.box)
+        for r in results
+        for c in r.cells
+        if c.object_type == "nucleated cell" and c.confidence >= MIN_SCORE
+    }
+    alone = analyzer.analyze(open_image(fields[2].path), fields[2].path)
+    assert alone.view.scale_source != "pooled" == results[2].view.scale_source

@@ -6,16 +6,17 @@ from pathlib import Path
 import numpy as np
 
 from bloodfilm.audit.nuclei import Chromatin
-from bloodfilm.core import BloodfilmError, Box, Domain
+from bloodfilm.core import Box, Domain
 from bloodfilm.core.arrays import BoxArray
 from bloodfilm.core.boxes import intersection
 from bloodfilm.core.cell_table import CellTable
 from bloodfilm.core.findings import Finding
 from bloodfilm.core.issues import Severity
 from bloodfilm.core.progress import NoProgress, Progress, track
-from bloodfilm.imaging.sources.image_file import open_image
+from bloodfilm.core.results import FieldResult
 from bloodfilm.inference.analyzer import Analyzer
 from bloodfilm.inference.bundle import default_bundle, load_bundle
+from bloodfilm.inference.runner import analyze_paths
 
 COVERED = 0.3  # share of a detection that lies on boxes
 MIN_SCORE = 0.6
@@ -41,19 +42,13 @@ def unmarked_by_model(
     Raises:
         BundleError: if the bundle cannot be used.
     """
-    progress = progress or NoProgress()
     shipped = bundle == Path("default") and not bundle.exists()
     analyzer = Analyzer(default_bundle() if shipped else load_bundle(bundle))
     classified = analyzer.bundle.manifest.roles.classified
-    rows = track(table.rows, progress, "looking for unmarked cells", len(table.rows))
-    for number, row in enumerate(rows):
-        if not row.present:
-            continue
-        stated = row.domain if row.domain != Domain() else None
-        try:
-            result = analyzer.analyze(open_image(row.path), row.path, stated)
-        except BloodfilmError:
-            continue  # the survey reports what cannot be opened
+    outcomes = _analysed(table, analyzer)
+    total = sum(row.is_on_disk for row in table.rows)
+    stage = "looking for unmarked cells"
+    for number, result in track(outcomes, progress or NoProgress(), stage, total):
         boxes = np.nan_to_num(table.box[table.cells_of(number)])
         for cell in result.cells:
             score = cell.confidence
@@ -71,11 +66,29 @@ def unmarked_by_model(
                 severity,
                 message,
                 data,
-                file=row.path,
+                file=table.rows[number].path,
                 advice="look at it: box it, or mark it `none`",
                 confidence=confidence,
                 boxes=(cell.box,),
             )
+
+
+def _analysed(table: CellTable, analyzer: Analyzer) -> Iterator[tuple[int, FieldResult]]:
+    """Yield (number of the field, result) as an analysis of the files gives them.
+
+    Scale is pooled by folder, and measured unless the data set states it. What cannot be opened is
+    left out: the survey reports it.
+    """
+    domains: dict[Domain, list[int]] = {}
+    for number, row in enumerate(table.rows):
+        if row.is_on_disk:
+            domains.setdefault(row.domain, []).append(number)
+    for domain, numbers in domains.items():
+        paths = [Path(table.rows[n].path) for n in numbers]
+        stated = domain if domain != Domain() else None
+        for number, outcome in zip(numbers, analyze_paths(paths, analyzer, stated), strict=True):
+            if isinstance(outcome, FieldResult):
+                yield number, outcome
 
 
 def _is_covered(box: Box, boxes: BoxArray) -> bool:

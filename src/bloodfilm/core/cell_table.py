@@ -16,6 +16,7 @@ from bloodfilm.core.arrays import BoxArray, Floats
 from bloodfilm.core.attributes import LLD_SCHEMA, Schema
 from bloodfilm.core.domain import Domain
 from bloodfilm.core.field import Box, Field
+from bloodfilm.core.polygons import Region
 from bloodfilm.core.taxonomy import DEFAULT_TAXONOMY, Taxonomy
 
 UNKNOWN = -1
@@ -174,7 +175,7 @@ class FieldRow:
         width, height: in pixels.
         patient, split, diagnosis, domain: as in `Field`.
         number, photograph: of the field and of its photograph, as LLD's file names count them.
-        labelled: whether anything is annotated; otherwise nothing is known of its cells.
+        region: where every cell is annotated.
         checked: whether its reader has looked for the image and reported a missing one.
         present: whether a checked image is on disk.
     """
@@ -188,7 +189,7 @@ class FieldRow:
     domain: Domain = field(default_factory=Domain)
     number: str | None = None
     photograph: str | None = None
-    labelled: bool = True
+    region: Region = field(default_factory=Region.everything)
     checked: bool = False
     present: bool = True
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from bloodfilm.audit.summary import summarise
+from bloodfilm.audit.statistics import summarise
 from bloodfilm.core.dataset import Dataset
 from bloodfilm.formats import detect, open_dataset, save_dataset
 from bloodfilm.workflows.outputs import require_extra

@@ -47,7 +47,7 @@ def _row_of(item: Field, domain: Domain) -> FieldRow:
         domain,
         item.meta.get("field"),
         item.meta.get("photograph"),
-        labelled=not item.region.is_nothing,
+        region=item.region,
     )
 
 
@@ -63,7 +63,7 @@ def _row_of_header(header: FieldHeader) -> FieldRow:
         known["domain"],
         known["meta"].get("field"),
         known["meta"].get("photograph"),
-        labelled=not known["region"].is_nothing,
+        region=known["region"],
     )
 
 
