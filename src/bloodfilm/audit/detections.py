@@ -37,7 +37,7 @@ def unmarked_by_model(
         table: the fields to analyse.
         bundle: a folder; `default` is the shipped bundle, unless there is a folder of that name.
         chromatin: of the fields in which colour separates nuclei from red cells.
-        progress: told how many fields are done.
+        progress: follows the fields that are analysed.
 
     Raises:
         BundleError: if the bundle cannot be used.

@@ -110,7 +110,9 @@ def _judge_image(image: Path, labels: str) -> Iterator[Finding]:
         )
     parts = parse_name(image.name)
     if parts is None or _STRAY.search(image.name):
-        message = "the file name holds stray characters" if parts else "the file name says nothing"
+        message = "the file name does not follow LLD's pattern"
+        if parts is not None:
+            message = "the file name holds stray characters"
         advice = "rename image and labels together"
         yield Finding("odd-file-name", "warning", message, file=str(image), advice=advice)
 
@@ -200,7 +202,7 @@ def _categories(file: JsonLabels) -> Iterator[Finding]:
                 f"category {ident} is {name!r} in this file, {usual!r} in LLD's list",
                 {"category": ident, "name": name, "usual": usual},
                 file=str(file.path),
-                advice="the name is taken; check one cell of it, then renumber",
+                advice="the name is used; check one cell of it, then renumber",
                 confidence=0.9,
             )
 
@@ -229,7 +231,7 @@ def _judge_annotation(annotation: RawAnnotation, image: Path) -> Iterator[Findin
     ):
         named = annotation.class_name
         message = f"class {class_id} is {by_id!r} in this file, but the cell is named {named!r}"
-        advice = "the name is taken; correct the id"
+        advice = "the name is used; correct the id"
         facts = {"class_id": class_id, "class": by_id, "name": named}
         yield finding("id-and-name-differ", message, advice, **facts)
     if name is not None and name != "unnamed" and not is_none(name) and _class(name) is None:

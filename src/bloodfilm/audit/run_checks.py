@@ -66,7 +66,7 @@ def audit(
     Args:
         datasets: one or several; leaks are looked for across all of them.
         options: what to check.
-        progress: told how far the work is.
+        progress: follows the fields that are looked at and compared.
 
     Raises:
         BundleError: if a bundle is given and cannot be used.

@@ -50,7 +50,7 @@ def find_common_content(
 
     Args:
         prints: of the fields to compare.
-        progress: told how many fields have been compared.
+        progress: follows the fields that have been compared.
         thorough: compare all fields at all shifts, however many there are.
     """
     progress = progress or NoProgress()

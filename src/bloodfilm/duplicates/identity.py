@@ -136,7 +136,7 @@ def identify(
 
     Args:
         table: of one data set; its images are opened.
-        progress: told how far the work is.
+        progress: follows the fields that are looked at and compared.
         thorough: compare all fields at all shifts, however many there are.
         reacquired: also register photographs of one field in several subsets.
     """

@@ -118,7 +118,7 @@ def find_overlaps(
         load: returns the grey picture of a field by its number; called for few pairs.
         quarter: returns the same picture reduced to a quarter (`reduced`); called for more.
         numbers: the fields' numbers, as long as `small`.
-        progress: told how many fields have been compared with all others.
+        progress: follows the fields that have been compared with all others.
     """
     found = []
     for one, two, turned, shift in _candidates(small, progress or NoProgress()):

@@ -46,7 +46,7 @@ def read(path: Path, *, labels: str | None = None, **options: Unpack[ReadOptions
         options: see `ReadOptions`.
 
     The annotation claims to be complete, so a field's region is everything; in fact some white
-    cells are unboxed, and red cells and platelets always are: `meta["annotated"]` says what is.
+    cells are unboxed, and red cells and platelets always are: `meta["annotated"]` states what is.
     """
     path = Path(path)
     if not path.exists():
@@ -164,7 +164,7 @@ def _note_renamed_classes(reading: ReadContext, parsed: coco.CocoFile) -> None:
         if usual is not None and reading.meaning(name) != reading.meaning(usual):
             reading.note(
                 f"{reading.short(parsed.path)}: category {ident} is {name!r} here, {usual!r} in "
-                "LLD's list; the name is believed"
+                "LLD's list; the name is used"
             )
 
 
@@ -176,7 +176,7 @@ def _json_cell(
         reading.report(file, place, f"class {annotation.class_id!r} has no name; unnamed")
         name = "unnamed"
     if by_id is not None and reading.meaning(name) != reading.meaning(by_id):
-        what = f"class {annotation.class_id} is {by_id!r}, but is named {name!r}: believed"
+        what = f"class {annotation.class_id} is {by_id!r}, but is named {name!r}; the name is used"
         reading.report(file, place, what)
     _report_stray(reading, file, place, annotation.stray_codes)
     ignore, identity = bool(annotation.entry.get("ignore")), coco.identity(annotation.entry)
