@@ -68,15 +68,13 @@ class SiteResult:
 def without(config: Config, site: str, samples: int, plain: bool) -> Config:
     """Return a configuration that never opens a site, for a run of so many crops."""
     data = config.model_dump(mode="json")
-    for section in (data["data"], data["hard_negatives"]):
-        for side in ("train", "validation"):
-            section[side] = [s for s in section[side] if Path(s["path"]).name != site]
+    for side in ("train", "validation"):
+        data["data"][side] = [s for s in data["data"][side] if Path(s["path"]).name != site]
+    data["hard_negatives"] |= {"train": [], "validation": []}  # classes are asked for, no more
     data["optim"] |= {"epochs": EPOCHS, "samples": samples // EPOCHS, "validate_every": EPOCHS}
     if plain:
         for name, change in PLAIN.items():
             data[name] |= change
-    if not data["hard_negatives"]["train"] or not data["hard_negatives"]["validation"]:
-        data["hard_negatives"] |= {"train": [], "validation": []}
     return Config.model_validate(data)
 
 
