@@ -7,6 +7,7 @@ import numpy as np
 
 from bloodfilm.audit.image_statistics import Survey
 from bloodfilm.core.findings import Finding
+from bloodfilm.core.text import below
 from bloodfilm.imaging.scale import pool
 from bloodfilm.inference.analyzer import SHARP_ENOUGH
 
@@ -22,7 +23,7 @@ def blurred(survey: Survey) -> Iterator[Finding]:
             yield Finding(
                 "blurred",
                 "warning",
-                f"out of focus: sharpness {field.sharpness:.1f} is below {SHARP_ENOUGH:g}",
+                f"out of focus: sharpness {below(field.sharpness)} is below {SHARP_ENOUGH:g}",
                 {"sharpness": round(field.sharpness, 2), "sharp_enough": SHARP_ENOUGH},
                 file=survey.table.rows[number].path,
                 advice="do not judge chromatin or nucleoli in it",

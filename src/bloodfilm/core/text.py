@@ -5,6 +5,7 @@ can forge a line, an escape sequence can rewrite the screen, and a mark of writi
 turn a name round.
 """
 
+import math
 import re
 
 _MISLEADING = re.compile(
@@ -29,6 +30,15 @@ def _by_number(found: re.Match[str]) -> str:
     if 0xDC80 <= number <= 0xDCFF:  # a byte that is no UTF-8, as Python keeps it in a file name
         return f"\\x{number - 0xDC00:02x}"
     return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
+
+
+def below(value: float) -> str:
+    """Return a value that is below a limit, with a decimal, rounded so that it still is.
+
+    >>> below(15.98), below(3.0)
+    ('15.9', '3.0')
+    """
+    return f"{math.floor(value * 10 + 1e-9) / 10:.1f}"
 
 
 def plural(count: int, one: str, more: str | None = None) -> str:

@@ -104,8 +104,9 @@ class CanonicalView:
         width = max(1, round(self.width * self.um_per_px_x / um_per_px))
         height = max(1, round(self.height * self.um_per_px_y / um_per_px))
         if width * height > MAX_CANONICAL_PIXELS:
+            scale = _sides(self.um_per_px_x, self.um_per_px_y)
             raise DataError(
-                f"a field of {self.width} x {self.height} px at {self.um_per_px_x:.3g} um per px "
+                f"a field of {self.width} x {self.height} px at {scale} um per px "
                 f"would become {width} x {height} px; check the stated scale"
             )
         return width, height
@@ -406,3 +407,8 @@ def _clear_boxes(boxes: NDArray[np.float64], view: CanonicalView) -> NDArray[np.
     inside = (x0 > 1) & (y0 > 1) & (x1 < view.width - 1) & (y1 < view.height - 1)
     clear: NDArray[np.float64] = boxes[alone & inside & (boxes[:, 2:] > 1).all(axis=1)]
     return clear
+
+
+def _sides(x: float, y: float) -> str:
+    """Return micrometres per pixel, along x and y where they differ."""
+    return f"{x:.3g}" if f"{x:.3g}" == f"{y:.3g}" else f"{x:.3g} x {y:.3g}"

@@ -19,6 +19,7 @@ from bloodfilm.core.errors import BundleError, ConfigError
 from bloodfilm.core.issue_codes import issue
 from bloodfilm.core.issues import Issue
 from bloodfilm.core.results import CellResult, FieldResult, ImageRef, with_ids
+from bloodfilm.core.text import below
 from bloodfilm.imaging.canonical import CanonicalView, refine, view_of
 from bloodfilm.imaging.illumination import EVEN
 from bloodfilm.imaging.resample import BACKGROUND
@@ -409,7 +410,7 @@ def field_issues(
         message = f"the scale is uncertain (confidence {view.confidence:.2f})"
         issues.append(issue(issue_codes.SCALE_UNCERTAIN, message, confidence=view.confidence))
     if sharpness < SHARP_ENOUGH:
-        message = f"blurred: sharpness {sharpness:.1f} is below {SHARP_ENOUGH:g}"
+        message = f"blurred: sharpness {below(sharpness)} is below {SHARP_ENOUGH:g}"
         facts = {"sharpness": round(sharpness, 2), "limit": SHARP_ENOUGH}
         issues.append(issue(issue_codes.LOW_SHARPNESS, message, **facts))
     if not cells:

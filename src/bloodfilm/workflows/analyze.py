@@ -42,6 +42,7 @@ from bloodfilm.workflows.outputs import make_folder
 
 RESULT, CELLS, REPORT = "result.json", "cells.csv", "report.html"
 LOG, CELLS_PART = "results.part.jsonl", "cells.part.csv"
+LOG_NEW = "results.part.jsonl.new"
 SHOWN_REPEATS = 10
 
 Existing = Literal["refuse", "resume", "overwrite"]
@@ -192,6 +193,7 @@ def analyze(
     make_folder(job.out)
     with lock_folder(job.out, "analysis"):
         remove_leftovers(job.out)
+        (job.out / LOG_NEW).unlink(missing_ok=True)
         check_existing(job.out, job.existing)
         for issue in _repeated(found):
             progress.report(issue)
@@ -430,8 +432,7 @@ class _Run:
         numbers = {str(path): number for number, path in enumerate(self.images)}
         record = {**self.record, "settings": dict(finished.settings)}
         # Under another name until it is complete: half of it would lose results.
-        place = self.job.out / f"{LOG}.new"
-        place.unlink(missing_ok=True)
+        place = self.job.out / LOG_NEW
         with ResultsLog(place, record) as log:
             for result in finished:
                 log.append(numbers[result.path], result)

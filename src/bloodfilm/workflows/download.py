@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bloodfilm.core.errors import ConfigError, DataError
+from bloodfilm.core.locks import lock_folder
 from bloodfilm.core.progress import Progress
 from bloodfilm.datasets import CATALOGUE, DownloadSource, fetch
 from bloodfilm.datasets.archive import unpack_together
@@ -32,9 +33,11 @@ def download(
 ) -> Mapping[str, Any]:
     """Fetch a data set from its own address into a folder; return what came, by part."""
     folder = _folder(out)
-    if accept_licence:
-        make_folder(folder)
-    return fetch(source, folder, accept_licence=accept_licence, progress=progress, patience=retries)
+    if not accept_licence:
+        raise ConfigError(_unaccepted(source))
+    make_folder(folder)
+    with lock_folder(folder, "download"):
+        return fetch(source, folder, accept_licence=True, progress=progress, patience=retries)
 
 
 @dataclass(frozen=True)
@@ -61,18 +64,22 @@ def unpack_downloads(
         raise ConfigError(f"{source.name}: needs no --zips; it is fetched from its own address")
     folder = _folder(out)
     if not accept_licence:
-        raise ConfigError(
-            f"{source.name}: is under {source.licence}; read {source.page}, then give "
-            "--accept-licence"
-        )
+        raise ConfigError(_unaccepted(source))
     archives = sorted(p for p in zips.glob("*.zip") if p.is_file()) if zips.is_dir() else []
     if not archives:
         raise DataError(f"{zips}: no zips there; name the folder they were downloaded to")
     make_folder(folder)
-    files = unpack_together(archives, folder, progress=progress)
+    with lock_folder(folder, "unpacking"):
+        files = unpack_together(archives, folder, progress=progress)
     dataset = open_dataset(folder)
     cells = sum(len(f.cells) for f in dataset)
     return Unpacked(len(archives), files, len(dataset), cells, dataset.problems)
+
+
+def _unaccepted(source: DownloadSource) -> str:
+    return (
+        f"{source.name}: is under {source.licence}; read {source.page}, then give --accept-licence"
+    )
 
 
 def _folder(out: Path | None) -> Path:

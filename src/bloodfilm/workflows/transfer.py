@@ -17,7 +17,7 @@ from bloodfilm.imaging.sources.image_file import find_images
 from bloodfilm.registration.pairing import by_name, from_file
 from bloodfilm.registration.transfer import Transfer, TransferRecord
 from bloodfilm.registration.visualize import draw
-from bloodfilm.workflows.outputs import make_folder
+from bloodfilm.workflows.outputs import make_folder, require_extra
 
 RECORD = "transfer.json"
 
@@ -97,6 +97,8 @@ def transfer(job: TransferJob, progress: Progress | None = None) -> TransferResu
     progress = progress or NoProgress()
     if job.to.replace("-", "_") not in WRITERS:
         raise ConfigError(f"format {job.to}: choose from {', '.join(WRITERS)}")
+    if job.to == "index":
+        require_extra("pyarrow")
     if job.match not in ("name", "content"):
         raise ConfigError(f"match {job.match}: choose name or content")
     if (job.out / RECORD).exists() and not job.overwrite:
