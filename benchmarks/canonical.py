@@ -22,8 +22,9 @@ import cv2
 import numpy as np
 
 from bloodfilm.imaging.canonical import view_of
+from bloodfilm.imaging.discovery import find_images
 from bloodfilm.imaging.scale import MIN_CELLS, RED_CELL_UM, Measurement, measure, pool
-from bloodfilm.imaging.sources.image_file import find_images, open_image
+from bloodfilm.imaging.sources.image_file import open_image
 
 LLD_SQUEEZE = 0.562
 Boxes = np.ndarray[Any, np.dtype[np.float64]]

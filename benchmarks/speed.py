@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from bloodfilm.core.results import FieldFailure
-from bloodfilm.imaging.sources.image_file import find_images
+from bloodfilm.imaging.discovery import find_images
 from bloodfilm.inference.analyzer import Analyzer
 from bloodfilm.inference.bundle import default_bundle, load_bundle
 from bloodfilm.inference.runner import analyze_paths

@@ -33,8 +33,9 @@ import numpy as np
 from bloodfilm.core.boxes import iou
 from bloodfilm.formats.lld.names import parse_name
 from bloodfilm.imaging.canonical import canonical_view
+from bloodfilm.imaging.discovery import find_images
 from bloodfilm.imaging.scale import measure
-from bloodfilm.imaging.sources.image_file import find_images, open_image
+from bloodfilm.imaging.sources.image_file import open_image
 from bloodfilm.registration.align import Alignment, register
 from bloodfilm.registration.pairing import by_name
 from bloodfilm.registration.view import ImageCandidate

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bloodfilm.core.errors import DataError
-from bloodfilm.imaging.sources.image_file import find_images
+from bloodfilm.imaging.discovery import find_images
 
 
 @pytest.fixture

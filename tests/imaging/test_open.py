@@ -13,7 +13,8 @@ from PIL import Image
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.issue_codes import FIRST_PAGE_ONLY, FLOAT_PIXELS, NON_FINITE_PIXELS
 from bloodfilm.core.issues import codes
-from bloodfilm.imaging.sources.image_file import find_images, open_image, open_with_notes
+from bloodfilm.imaging.discovery import find_images
+from bloodfilm.imaging.sources.image_file import open_image, open_with_notes
 
 
 @pytest.fixture

@@ -153,7 +153,8 @@ def test_silent_fields_speak_together() -> None:
 
 
 def test_lld_squeeze_on_real_fields(real_data) -> None:  # type: ignore[no-untyped-def]
-    from bloodfilm.imaging.sources.image_file import find_images, open_image
+    from bloodfilm.imaging.discovery import find_images
+    from bloodfilm.imaging.sources.image_file import open_image
 
     images = find_images([real_data / "lld40x" / "H_40X_C2" / "Images"])[::9]
     measured = [measure(open_image(p)) for p in images]

@@ -12,7 +12,7 @@ from bloodfilm.cli.app import app
 from bloodfilm.core import Dataset, Domain, Region
 from bloodfilm.core.boxes import iou
 from bloodfilm.formats import open_dataset, save_dataset
-from bloodfilm.imaging.sources.image_file import find_images
+from bloodfilm.imaging.discovery import find_images
 from bloodfilm.registration.transfer import Transfer, stated_domain
 from bloodfilm.synthetic import PROFILES, SceneSpec, ViewTransform, render_pair, save_image
 

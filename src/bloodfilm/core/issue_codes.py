@@ -28,6 +28,9 @@ FIRST_PAGE_ONLY = "first-page-only"
 BIT_DEPTH = "bit-depth"
 FLOAT_PIXELS = "float-pixels"
 NON_FINITE_PIXELS = "non-finite-pixels"
+EXTRA_BYTES = "extra-bytes"
+SAMPLES_LEFT_OUT = "samples-left-out"
+ALPHA_UNUSED = "alpha-unused"
 DUPLICATE_IMAGE = "duplicate-image"
 
 UNREADABLE_IMAGE = "unreadable-image"
@@ -56,6 +59,9 @@ _LIST: dict[str, tuple[Severity, str]] = {
     BIT_DEPTH: ("info", "pixels of more than 8 bits were scaled"),
     FLOAT_PIXELS: ("info", "floating-point pixels were read as 0..1"),
     NON_FINITE_PIXELS: ("warning", "pixels that are not numbers were set to 0"),
+    EXTRA_BYTES: ("info", "the file holds bytes that belong to no picture"),
+    SAMPLES_LEFT_OUT: ("info", "samples beyond the colours were left out"),
+    ALPHA_UNUSED: ("info", "an alpha channel that is 0 everywhere was not used"),
     DUPLICATE_IMAGE: ("warning", "the same file was analysed before in this run"),
     UNREADABLE_IMAGE: ("error", "the file cannot be analysed"),
     OUT_OF_MEMORY: ("error", "the field needs more memory than there is"),

@@ -11,11 +11,18 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+
+from bloodfilm.core.errors import DataError
 
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_BARE = frozenset({0x01, *range(0xD0, 0xDA)})
 _JPEG_SCAN = 0xDA
+MAX_SCANS = 128
 _TIFF_INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
+
+
+READABLE = "PNG, JPEG, TIFF, BMP, WebP, JPEG 2000, GIF and AVIF are read"
 
 
 class BrokenImageError(Exception):
@@ -27,8 +34,8 @@ class Header:
     """What a header says: pixel size before rotation, EXIF orientation 1..8, depth hints.
 
     `significant_bits` is the real depth of a 16-bit container where the file states it (PNG sBIT,
-    TIFF MaxSampleValue), else None. `pages` is the number of images in the file (TIFF,
-    frames of an animated PNG or WebP).
+    TIFF MaxSampleValue), else None. `pages` is the number of images in the file (TIFF without its
+    thumbnails, frames of an animated PNG or WebP). `bytes_per_pixel` is what decoding will need.
     """
 
     kind: str
@@ -38,6 +45,7 @@ class Header:
     significant_bits: int | None = None
     pages: int = 1
     truncated: str | None = None
+    bytes_per_pixel: int = 3
 
 
 def read_header(data: bytes) -> Header:
@@ -55,6 +63,7 @@ def _png(data: bytes) -> Header:
     if len(data) < 33 or data[12:16] != b"IHDR":
         raise BrokenImageError("the PNG header is cut off")
     width, height, depth = struct.unpack(">IIB", data[16:25])
+    channels = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}.get(data[25], 4)
     orientation, bits, pages, at = 1, None, 1, 8
     truncated: str | None = "the PNG ends before its end marker"
     view = memoryview(data)
@@ -78,7 +87,8 @@ def _png(data: bytes) -> Header:
             truncated = None
             break
         at = end
-    return Header("PNG", width, height, orientation, bits, pages, truncated)
+    needed = channels * (2 if depth == 16 else 1)
+    return Header("PNG", width, height, orientation, bits, pages, truncated, needed)
 
 
 def _jpeg(data: bytes) -> Header:
@@ -95,6 +105,9 @@ def _jpeg(data: bytes) -> Header:
     # A thumbnail has its own end marker, so the search starts where the picture's data start.
     whole = data.rfind(b"\xff\xd9", at) >= 0
     truncated = None if whole else "the JPEG ends before its end marker"
+    scans = data.count(b"\xff\xda", at - 2)
+    if scans > MAX_SCANS:
+        raise BrokenImageError(f"the JPEG has {scans} scans, which no camera writes")
     return Header("JPEG", size[0], size[1], orientation, truncated=truncated)
 
 
@@ -175,7 +188,7 @@ def _jp2(data: bytes) -> Header:
 def exif_orientation(block: bytes) -> int:
     """EXIF orientation 1..8 of a TIFF-style EXIF block; 1 where it says nothing sensible."""
     try:
-        tags, _, _ = _ifd(block, first=True)
+        tags, _, _ = _ifd(block, first=True, wanted=frozenset({274}))
     except (BrokenImageError, struct.error, IndexError):
         return 1
     value = tags.get(274, (1,))
@@ -183,10 +196,17 @@ def exif_orientation(block: bytes) -> int:
 
 
 Tags = dict[int, tuple[int, ...]]
+_PICTURE_TAGS = frozenset({254, 256, 257, 258, 259, 262, 273, 274, 277, 279, 281, 324, 325, 338})
+"""What is looked at; the values of other tags are not even read, however many they claim."""
+MAX_PAGES = 1000
+MAX_DIRECTORY_ENTRIES = 4096
+MAX_VALUES = 1 << 22
 
 
-def _ifd(data: bytes, first: bool, at: int = 0) -> tuple[Tags, int, str]:
-    """One TIFF directory: integer tags, offset of the next directory (0 = none), byte order."""
+def _ifd(
+    data: bytes, first: bool, at: int = 0, wanted: frozenset[int] = _PICTURE_TAGS
+) -> tuple[Tags, int, str]:
+    """One TIFF directory: wanted integer tags, offset of the next (0 = none), byte order."""
     order = "<" if data[:2] == b"II" else ">"
     if len(data) < 8 or data[:2] not in (b"II", b"MM"):
         raise BrokenImageError("the TIFF header is cut off")
@@ -201,49 +221,124 @@ def _ifd(data: bytes, first: bool, at: int = 0) -> tuple[Tags, int, str]:
     end = at + counter + count * entry
     if end > len(data):
         raise BrokenImageError("the TIFF ends inside its directory")
+    if count > MAX_DIRECTORY_ENTRIES:
+        raise BrokenImageError(f"the TIFF claims {count} entries in one directory")
     tags: Tags = {}
     for start in range(at + counter, end, entry):
         tag, kind = struct.unpack(order + "HH", data[start : start + 4])
-        number = struct.unpack(order + word, data[start + 4 : start + 4 + step])[0]
-        code = _TIFF_INTEGERS.get(kind)
-        if code is None or number > 1 << 22:
-            continue
-        size = struct.calcsize(code) * number
-        where = start + 4 + step
-        if size > step:
-            where = struct.unpack(order + word, data[where : where + step])[0]
-        if where + size > len(data):
-            raise BrokenImageError("the TIFF ends before the tables its directory points to")
-        tags[tag] = struct.unpack(f"{order}{number}{code}", data[where : where + size])
+        if tag in wanted and tag not in tags and kind in _TIFF_INTEGERS:
+            tags[tag] = _values(data, start + 4, order, word, _TIFF_INTEGERS[kind])
     following = data[end : end + step]
     nxt = struct.unpack(order + word, following)[0] if len(following) == step else 0
     return tags, nxt, order
 
 
+def _values(data: bytes, at: int, order: str, word: str, code: str) -> tuple[int, ...]:
+    """The integers of one directory entry, whose count stands at `at`."""
+    step = struct.calcsize(order + word)
+    number = struct.unpack(order + word, data[at : at + step])[0]
+    size = struct.calcsize(order + code) * number
+    where = at + step
+    if size > step:
+        where = struct.unpack(order + word, data[where : where + step])[0]
+    if number > MAX_VALUES:
+        raise BrokenImageError(f"the TIFF claims {number} values in one entry of its directory")
+    if where + size > len(data):
+        raise BrokenImageError("the TIFF ends before the tables its directory points to")
+    return struct.unpack(f"{order}{number}{code}", data[where : where + size])
+
+
+@dataclass(frozen=True)
+class TiffPages:
+    """The pages of a TIFF.
+
+    Attributes:
+        tags: of the page that shows the field.
+        main: its index: the first page that is neither thumbnail nor mask (tag 254).
+        full: pages that are neither.
+        count: all pages.
+    """
+
+    tags: Tags
+    main: int
+    full: int
+    count: int
+
+
+def tiff_pages(data: bytes) -> TiffPages:
+    """Walk the directories of a TIFF; `BrokenImageError` if there is none or too many."""
+    tags, following, _ = _ifd(data, first=True)
+    found, seen = [tags], {0}
+    while following and following not in seen:
+        seen.add(following)
+        try:
+            tags, following, _ = _ifd(data, first=False, at=following)
+        except (BrokenImageError, struct.error):
+            break
+        found.append(tags)
+        if len(found) > MAX_PAGES:
+            raise BrokenImageError(f"the TIFF has more than {MAX_PAGES} pages; split it")
+    # Bit 0 of NewSubfileType: a reduced version of another page; bit 2: a transparency mask.
+    main = [i for i, t in enumerate(found) if not _first(t, 254, 0) & 0b101] or [0]
+    return TiffPages(found[main[0]], main[0], len(main), len(found))
+
+
+def _first(tags: Tags, tag: int, default: int) -> int:
+    values = tags.get(tag) or (default,)
+    return values[0]
+
+
 def _tiff(data: bytes) -> Header:
     try:
-        tags, following, _ = _ifd(data, first=True)
+        pages = tiff_pages(data)
+        tags = pages.tags
         width, height = tags[256][0], tags[257][0]
     except (KeyError, IndexError, struct.error) as error:
         raise BrokenImageError("the TIFF directory has no picture size") from error
-    pages, seen = 1, set()
-    while following and following not in seen and pages < 10_000:
-        seen.add(following)
-        try:
-            _, following, _ = _ifd(data, first=False, at=following)
-        except (BrokenImageError, struct.error):
-            break
-        pages += 1
     offsets = tags.get(273) or tags.get(324) or ()
     counts = tags.get(279) or tags.get(325) or ()
     last = max((o + c for o, c in zip(offsets, counts, strict=False)), default=0)
     truncated = "the TIFF ends before its pixels do" if last > len(data) or not offsets else None
-    orientation = tags.get(274, (1,))[0]
+    depth = max(tags.get(258) or (1,))
     bits = None
-    if max(tags.get(258, (1,))) == 16 and 281 in tags:
+    if depth == 16 and tags.get(281):
         bits = max(tags[281]).bit_length() or None
+    if 8 < depth < 16:
+        bits = depth
+    orientation = _first(tags, 274, 1)
     valid = orientation if 1 <= orientation <= 8 else 1
-    return Header("TIFF", width, height, valid, bits, pages, truncated)
+    samples = _first(tags, 277, 1) * max(1, (depth + 7) // 8)
+    return Header("TIFF", width, height, valid, bits, pages.full, truncated, samples)
+
+
+def _gif(data: bytes) -> Header:
+    if len(data) < 13:
+        raise BrokenImageError("the GIF header is cut off")
+    width, height = struct.unpack("<HH", data[6:10])
+    whole = data.rstrip(b"\0").endswith(b"\x3b")
+    return Header(
+        "GIF", width, height, truncated=None if whole else "the GIF ends before its end marker"
+    )
+
+
+def _avif(data: bytes) -> Header:
+    sizes = []
+    for found in re.finditer(rb"ispe", data[: 1 << 16]):
+        at = found.end() + 4
+        if at + 8 <= len(data):
+            sizes.append(struct.unpack(">II", data[at : at + 8]))
+    if not sizes:
+        raise BrokenImageError("the AVIF header is cut off")
+    width, height = max(sizes, key=lambda s: s[0] * s[1])
+    return Header("AVIF", width, height, _heif_orientation(data[: 1 << 16]))
+
+
+def _heif_orientation(head: bytes) -> int:
+    """The orientation that the item property irot asks for, as an EXIF number."""
+    if re.search(rb"\0\0\0\x09imir", head):
+        raise BrokenImageError("the AVIF is to be shown mirrored, which is not read")
+    turn = re.search(rb"\0\0\0\x09irot(.)", head, re.DOTALL)
+    return (1, 8, 3, 6)[turn[1][0] & 3] if turn else 1  # irot turns anticlockwise
 
 
 _READERS = (
@@ -252,13 +347,43 @@ _READERS = (
     (re.compile(rb"II[*+]\0|MM\0[*+]"), _tiff),
     (re.compile(rb"RIFF....WEBP", re.DOTALL), _webp),
     (re.compile(rb"BM.{24}", re.DOTALL), _bmp),
+    (re.compile(rb"GIF8[79]a"), _gif),
+    (re.compile(rb"....ftyp(avif|avis)", re.DOTALL), _avif),
     (re.compile(rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51"), _jp2),
 )
 _STRANGERS = (
-    (re.compile(rb"....ftyp(heic|heix|hevc|mif1|avif)", re.DOTALL), "an HEIC or AVIF photograph"),
-    (re.compile(rb"GIF8"), "a GIF"),
+    (re.compile(rb"....ftyp(hei[cmsx]|hev[cmsx]|mif1|msf1)", re.DOTALL), "an HEIC photograph"),
+    (re.compile(rb"....ftypcrx ", re.DOTALL), "a raw photograph"),
+    (re.compile(rb"\xff\x0a|\0\0\0\x0cJXL "), "a JPEG XL picture"),
+    (re.compile(rb"8BPS"), "a Photoshop document"),
     (re.compile(rb"%PDF"), "a PDF"),
     (re.compile(rb"PK\x03\x04"), "a zip archive"),
     (re.compile(rb"\x1f\x8b"), "a gzip archive"),
     (re.compile(rb"\s*<(svg|\?xml|!DOCTYPE|html)", re.IGNORECASE), "a text file"),
 )
+
+
+HEAD_BYTES = 1 << 18
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Return (width, height) in pixels as displayed, from the header alone.
+
+    The orientation that the file states is applied, as it is when the picture is opened.
+
+    Raises:
+        DataError: if the file is missing or is no image that is read.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(HEAD_BYTES)
+            try:
+                header = read_header(data)
+            except BrokenImageError:  # what is looked for may lie further on, in a TIFF at the end
+                header = read_header(data + file.read())
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+    except (BrokenImageError, struct.error) as error:
+        raise DataError(f"{path}: {error}; replace or delete it") from None
+    size = header.width, header.height
+    return (size[1], size[0]) if header.orientation >= 5 else size

@@ -31,7 +31,7 @@ from bloodfilm.core.progress import CancelledError, NoProgress, Progress, track
 from bloodfilm.core.results import AnalysisRun, FieldFailure, FieldOutcome, FieldResult
 from bloodfilm.core.results.tables import CellTableWriter
 from bloodfilm.core.text import plural
-from bloodfilm.imaging.sources.image_file import Discovery, discover
+from bloodfilm.imaging.discovery import Discovery, discover
 from bloodfilm.inference.analyzer import Analyzer
 from bloodfilm.inference.bundle import choose_providers, default_bundle, load_bundle
 from bloodfilm.inference.model_info import model_info

@@ -15,7 +15,7 @@ from bloodfilm.core.locks import lock_folder
 from bloodfilm.core.progress import NoProgress, Progress, track
 from bloodfilm.core.results import FieldFailure
 from bloodfilm.formats import open_dataset
-from bloodfilm.imaging.sources.image_file import find_images
+from bloodfilm.imaging.discovery import find_images
 from bloodfilm.inference.bundle import default_bundle, load_bundle
 from bloodfilm.workflows.analyze import failed
 from bloodfilm.workflows.outputs import check_can_hold, make_folder

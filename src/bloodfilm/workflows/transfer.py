@@ -13,7 +13,7 @@ from bloodfilm.core.files import write_json
 from bloodfilm.core.locks import lock_folder
 from bloodfilm.core.progress import NoProgress, Progress, track
 from bloodfilm.formats import WRITERS, open_dataset, save_dataset
-from bloodfilm.imaging.sources.image_file import find_images
+from bloodfilm.imaging.discovery import find_images
 from bloodfilm.registration.pairing import by_name, from_file
 from bloodfilm.registration.transfer import Transfer, TransferRecord
 from bloodfilm.registration.visualize import draw

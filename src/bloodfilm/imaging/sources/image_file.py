@@ -2,39 +2,45 @@
 
 What is done on the way, always the same way:
 - EXIF orientation (all eight) is applied.
-- Transparent pixels are laid over white, which is what empty glass looks like.
+- Transparent pixels are laid over white, which is what empty glass looks like. A fourth sample is
+  transparency only where the file says so, and where it is not 0 everywhere.
+- Damage inside a JPEG or TIFF is an error, not a grey stripe.
 - Grey and palette images become RGB; CMYK is converted.
 - 16-bit pixels are scaled by the depth the file states (PNG sBIT, TIFF MaxSampleValue, JPEG 2000),
   else by the smallest of 8, 10, 12, 14, 16 bits that holds the brightest pixel (an issue says so).
 - Floating-point pixels are read as 0..1 where none exceeds 1, else like integers.
-- Only the first page of a multi-page file is read, and an issue says so.
+- Only the first page of a multi-page file is read, past thumbnails, and an issue says so.
 """
 
-import glob
 import hashlib
+import io
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
+import imagecodecs
 import numpy as np
+import PIL.Image
+import simplejpeg
 from numpy.typing import NDArray
 
 from bloodfilm.core import issue_codes
 from bloodfilm.core.errors import DataError, is_out_of_memory
 from bloodfilm.core.issue_codes import issue
 from bloodfilm.core.issues import Issue
-from bloodfilm.imaging.headers import BrokenImageError, Header, read_header
+from bloodfilm.imaging.headers import READABLE, BrokenImageError, Header, read_header
+from bloodfilm.imaging.tiff import decode_tiff
 
 MAX_PIXELS = 100_000_000
+MAX_BYTES = 800_000_000
+"""Decoded, at the depth of the file; a field of `MAX_PIXELS` with 16-bit RGB needs 600 MB."""
+BOMB_BYTES, BOMB_RATIO = 64_000_000, 400
+"""A file that would grow more than this is no photograph: those grow by up to 100."""
 MIN_SIDE = 32
-SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".webp", ".jp2", ".j2k"}
-)
-READABLE = "PNG, JPEG, TIFF, BMP, WebP and JPEG 2000 are read"
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +57,11 @@ class OpenedImage:
     issues: tuple[Issue, ...] = ()
     sha256: str = ""
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The messages of the issues."""
+        return tuple(found.message for found in self.issues)
+
 
 def open_image(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """Pixels of one image file, uint8 RGB (H, W, 3). Raises `DataError` (one line)."""
@@ -66,16 +77,17 @@ def open_with_notes(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) 
         _check_size(path, header, max_pixels)
         if header.truncated:
             raise BrokenImageError(f"{header.truncated}; copy the file again from its source")
-        raw = _decode(data, header)
+        _check_growth(header, len(data))
+        issues: list[Issue] = []
+        raw = _decode(data, header, issues)
     except BrokenImageError as error:
         reason = str(error)
         remedy = "" if "; " in reason else f"; {READABLE}, so convert or copy it again"
         raise DataError(f"{path}: {reason}{remedy}") from None
-    issues: list[Issue] = []
     if header.pages > 1:
         message = f"{header.pages} pages in the file, only the first is read"
         issues.append(issue(issue_codes.FIRST_PAGE_ONLY, message, pages=header.pages))
-    pixels = _to_rgb(_to_uint8(raw, header, issues), header)
+    pixels = _to_rgb(_to_uint8(raw, header, issues), issues)
     digest = hashlib.sha256(data).hexdigest()
     return OpenedImage(_orient(pixels, header.orientation), tuple(issues), digest)
 
@@ -88,7 +100,9 @@ def _read(path: Path, max_pixels: int) -> bytes:
     if not os.path.exists(path):  # noqa: PTH110, never raises
         _check_reachable(path)
         if path.is_symlink():
-            raise DataError(f"{path}: a link to a file that is not there; mend or delete the link")
+            raise DataError(
+                f"{path}: a link to a file that is not there; correct or delete the link"
+            )
         raise DataError(f"{path}: no such file; check the name")
     if not path.is_file():
         raise DataError(f"{path}: is not a regular file; name an image file")
@@ -158,11 +172,31 @@ def silent_opencv() -> Iterator[None]:
         switch(before)
 
 
-def _decode(data: bytes, header: Header) -> NDArray[np.generic]:
-    """Decoded pixels as stored: any depth, 1, 3 (BGR) or 4 (BGRA) channels."""
-    flags = cv2.IMREAD_UNCHANGED
-    if header.kind == "JPEG":
-        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+def _check_growth(header: Header, size: int) -> None:
+    """Refuse what needs far more memory than a photograph of its size on disk would."""
+    needed = header.width * header.height * header.bytes_per_pixel
+    if needed > MAX_BYTES:
+        raise BrokenImageError(
+            f"it needs {needed / 1e6:.0f} MB decoded; crop it or reduce its depth"
+        )
+    if needed > BOMB_BYTES and needed > BOMB_RATIO * size:
+        raise BrokenImageError(
+            f"its {size:,} bytes claim {header.width} x {header.height} pixels; no photograph "
+            "fits into so few"
+        )
+
+
+def _decode(data: bytes, header: Header, issues: list[Issue]) -> NDArray[np.generic]:
+    """Decoded samples as stored: any depth, grey or 3 (BGR) or 4 (BGRA) channels."""
+    raw = _DECODERS.get(header.kind, _opencv)(data, issues)
+    if raw.shape[:2] != (header.height, header.width):
+        raise BrokenImageError(f"the {header.kind} cannot be decoded")
+    return raw
+
+
+def _opencv(
+    data: bytes, issues: list[Issue], flags: int = cv2.IMREAD_UNCHANGED
+) -> NDArray[np.generic]:
     try:
         with silent_opencv():
             raw = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -170,10 +204,78 @@ def _decode(data: bytes, header: Header) -> NDArray[np.generic]:
         if is_out_of_memory(error):
             raise MemoryError from None
         raw = None
-    if raw is None or raw.shape[:2] != (header.height, header.width):
-        raise BrokenImageError(f"the {header.kind} cannot be decoded")
-    decoded: NDArray[np.generic] = raw
-    return decoded
+    if raw is None:
+        raise BrokenImageError("its pixels cannot be decoded")
+    return np.asarray(raw)
+
+
+def _jpeg(data: bytes, issues: list[Issue]) -> NDArray[np.generic]:
+    """Decode strictly: libjpeg goes on past damage with grey blocks, and would not tell."""
+    try:
+        return np.asarray(simplejpeg.decode_jpeg(data, colorspace="BGR", strict=True))
+    except ValueError as error:
+        why = str(error)
+    colour = _opencv(data, issues, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if _HARMLESS.search(why):
+        issues.append(issue(issue_codes.EXTRA_BYTES, f"the JPEG holds bytes of no use ({why})"))
+    elif _DAMAGE.search(why):
+        raise BrokenImageError(f"the JPEG is damaged ({why}); copy the file again from its source")
+    return colour  # CMYK and the like, which simplejpeg does not turn into RGB
+
+
+_HARMLESS = re.compile(r"extraneous bytes before marker 0xd9", re.IGNORECASE)
+_DAMAGE = re.compile(
+    r"corrupt|premature|bad huffman|invalid|unsupported marker|missing", re.IGNORECASE
+)
+
+
+def _tiff(data: bytes, issues: list[Issue]) -> NDArray[np.generic]:
+    found = decode_tiff(data)
+    samples = found.samples
+    if found.left_out:
+        message = f"{', '.join(found.left_out)} of the TIFF left out: not said to be transparency"
+        issues.append(issue(issue_codes.SAMPLES_LEFT_OUT, message, samples=list(found.left_out)))
+    if samples.ndim == 2:
+        return samples
+    swapped = samples[..., [2, 1, 0, *range(3, samples.shape[2])]]
+    return _unmultiplied(swapped) if found.premultiplied else swapped
+
+
+def _unmultiplied(bgra: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Colours divided by an alpha they were multiplied by."""
+    if bgra.dtype.kind == "f":
+        raise BrokenImageError("it is floating-point with transparency; save it as 8-bit RGB")
+    top = float(np.iinfo(np.dtype(bgra.dtype).str).max)
+    alpha = bgra[..., 3:].astype(np.float32) / top
+    colour = np.divide(bgra[..., :3], alpha, out=np.full(bgra[..., :3].shape, top), where=alpha > 0)
+    whole = np.concatenate([np.minimum(colour, top), bgra[..., 3:]], axis=2)
+    return np.asarray(np.rint(whole), dtype=bgra.dtype)
+
+
+def _gif(data: bytes, issues: list[Issue]) -> NDArray[np.generic]:
+    try:
+        with PIL.Image.open(io.BytesIO(data)) as image:
+            frames = getattr(image, "n_frames", 1)
+            rgba = np.asarray(image.convert("RGBA"))
+    except (OSError, ValueError, SyntaxError, EOFError):
+        raise BrokenImageError("the GIF cannot be decoded") from None
+    if frames > 1:
+        message = f"{frames} pictures in the file, only the first is read"
+        issues.append(issue(issue_codes.FIRST_PAGE_ONLY, message, pages=frames))
+    return rgba[..., [2, 1, 0, 3]]
+
+
+def _avif(data: bytes, issues: list[Issue]) -> NDArray[np.generic]:
+    try:
+        samples = np.asarray(imagecodecs.avif_decode(data, index=0, numthreads=1))
+    except Exception as error:  # the codec's own error types
+        raise BrokenImageError(f"the AVIF cannot be decoded ({error})") from None
+    if samples.ndim == 2:
+        return samples
+    return samples[..., [2, 1, 0, *range(3, samples.shape[2])]]
+
+
+_DECODERS = {"JPEG": _jpeg, "TIFF": _tiff, "GIF": _gif, "AVIF": _avif}
 
 
 def _to_uint8(raw: NDArray[np.generic], header: Header, issues: list[Issue]) -> NDArray[np.uint8]:
@@ -182,15 +284,13 @@ def _to_uint8(raw: NDArray[np.generic], header: Header, issues: list[Issue]) -> 
         return _array(raw)
     if raw.dtype == np.int8:
         return _array(raw.astype(np.int16) + 128)
-    values = np.asarray(raw, dtype=np.float32)
-    if not np.isfinite(values).all():
+    finite, top = _extent(raw)
+    if not finite:
         message = "pixels that are not numbers were set to 0"
         issues.append(issue(issue_codes.NON_FINITE_PIXELS, message))
-        values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-    top = float(values.max())
     if raw.dtype.kind == "f" and top <= 1.0:
         issues.append(issue(issue_codes.FLOAT_PIXELS, "floating-point pixels read as 0..1"))
-        return _array(np.clip(np.rint(values * 255.0), 0, 255))
+        return _by_rows(raw, lambda v: np.rint(v * np.float32(255.0)))
     stated = header.significant_bits
     bits = (
         stated
@@ -198,14 +298,42 @@ def _to_uint8(raw: NDArray[np.generic], header: Header, issues: list[Issue]) -> 
         else next((b for b in (8, 10, 12, 14, 16) if top < 2**b), 32)
     )
     if bits == 16 and raw.dtype == np.uint16:
-        return _array(raw.astype(np.uint16) >> 8)
+        return _array(raw.astype(np.uint16, copy=False) >> np.uint16(8))
     how = "as the file states" if bits == stated else f"judged from the brightest pixel, {top:g}"
     message = f"pixels scaled as {bits}-bit data ({how})"
     issues.append(issue(issue_codes.BIT_DEPTH, message, bits=bits))
-    return _array(np.clip(values * np.float32(2.0 ** (8 - bits)), 0, 255))
+    return _by_rows(raw, lambda v: v * np.float32(2.0 ** (8 - bits)))
 
 
-def _to_rgb(raw: NDArray[np.uint8], header: Header) -> NDArray[np.uint8]:
+def _chunks(raw: NDArray[np.generic]) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    """Float32 copies of some rows at a time: a whole copy of a large field would fill memory."""
+    rows = max(1, (1 << 20) // max(1, raw[0].size))
+    for start in range(0, len(raw), rows):
+        where = slice(start, start + rows)
+        yield where, np.asarray(raw[where], dtype=np.float32)
+
+
+def _extent(raw: NDArray[np.generic]) -> tuple[bool, float]:
+    """Whether all samples are finite, and the greatest of those that are."""
+    finite, top = True, 0.0
+    for _, values in _chunks(raw):
+        good = np.isfinite(values)
+        finite &= bool(good.all())
+        top = max(top, float(values.max(where=good, initial=0.0)))
+    return finite, top
+
+
+def _by_rows(
+    raw: NDArray[np.generic], scaled: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+) -> NDArray[np.uint8]:
+    out = np.empty(raw.shape, np.uint8)
+    for where, values in _chunks(raw):
+        known = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+        out[where] = np.clip(scaled(known), 0, 255)
+    return out
+
+
+def _to_rgb(raw: NDArray[np.uint8], issues: list[Issue]) -> NDArray[np.uint8]:
     """uint8 RGB from grey, BGR or BGRA; transparency is laid over white."""
     if raw.ndim == 2 or raw.shape[2] == 1:
         return _array(cv2.cvtColor(raw, cv2.COLOR_GRAY2RGB))
@@ -216,6 +344,10 @@ def _to_rgb(raw: NDArray[np.uint8], header: Header) -> NDArray[np.uint8]:
         rgb = _array(cv2.cvtColor(raw, cv2.COLOR_BGRA2RGB))
         alpha16 = raw[..., 3:].astype(np.uint16)
         if alpha16.min() == 255:
+            return rgb
+        if alpha16.max() == 0:
+            message = "the alpha channel is 0 everywhere: not used as transparency"
+            issues.append(issue(issue_codes.ALPHA_UNUSED, message))
             return rgb
         mixed = (rgb * alpha16 + (255 - alpha16) * 255 + 127) // 255
         return _array(mixed.astype(np.uint8))
@@ -237,115 +369,3 @@ def _orient(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     if mirrored_y:
         pixels = pixels[::-1]
     return np.ascontiguousarray(pixels)
-
-
-def find_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """Image files named by files, folders (searched to the bottom) and glob patterns.
-
-    Order: as given, and natural (field2 before field10) inside a folder or pattern. A file named
-    outright is kept whatever its suffix; in folders hidden files and other suffixes are skipped.
-    One file reached twice, also through links, counts once; see `discover`. A folder that cannot
-    be listed and what only has the name of an image (a pipe, a device) are in the list: opening
-    them says what is wrong.
-
-    Raises:
-        DataError: for a path that does not exist and for a folder or pattern without images.
-    """
-    return list(discover(paths).images)
-
-
-@dataclass(frozen=True)
-class Discovery:
-    """Image files that were found.
-
-    Attributes:
-        images: each file once, in order.
-        repeats: other names by which a file was reached, with the name it is listed by.
-    """
-
-    images: tuple[Path, ...]
-    repeats: tuple[tuple[Path, Path], ...] = ()
-
-
-def discover(paths: Iterable[str | os.PathLike[str]]) -> Discovery:
-    """Find image files as `find_images` does; also tell which were reached more than once."""
-    if isinstance(paths, str | os.PathLike):
-        paths = [paths]
-    found: dict[str, Path] = {}
-    repeats: list[tuple[Path, Path]] = []
-    for given in paths:
-        if not str(given):
-            raise DataError("an empty name was given; name a file or folder (. for this one)")
-        for path in _expand(Path(given)):
-            first = found.setdefault(os.path.realpath(path), path)
-            if first != path:
-                repeats.append((path, first))
-    return Discovery(tuple(found.values()), tuple(repeats))
-
-
-def _expand(given: Path) -> list[Path]:
-    if given.is_dir():
-        images = _in_folder(given)
-        if not images:
-            raise DataError(f"{given}: no images in this folder; {READABLE}")
-        return images
-    if given.exists():
-        return [given]
-    if not glob.has_magic(str(given)):
-        raise DataError(f"{given}: no such file or folder; check the name")
-    hits = sorted(glob.glob(str(given), recursive=True), key=natural_key)  # noqa: PTH207
-    images = []
-    for hit in map(Path, hits):
-        if hit.is_dir():
-            images += _in_folder(hit)
-        elif _looks_like_image(hit):
-            images.append(hit)
-    if not images:
-        raise DataError(f"{given}: no image matches this pattern; {READABLE}")
-    return images
-
-
-def _in_folder(folder: Path) -> list[Path]:
-    """Images under a folder in natural order; behind them those of folders entered twice."""
-    found = sorted(
-        (again, natural_key(path.relative_to(folder).as_posix()), path)
-        for path, again in _walk(folder)
-    )
-    return [path for _, _, path in found]
-
-
-def _walk(folder: Path) -> Iterator[tuple[Path, bool]]:
-    """Images under a folder, and whether their own folder was entered before; follows links.
-
-    What only looks like an image (a link to nothing, a pipe) is among them, and so is a folder
-    that cannot be listed: who reads it says so, instead of passing fields over.
-    """
-    seen = set()
-    closed: list[Path] = []
-
-    def note(error: OSError) -> None:
-        closed.append(Path(os.fsdecode(error.filename)))
-
-    for place, folders, files in os.walk(folder, onerror=note, followlinks=True):
-        real = os.path.realpath(place)
-        again = real in seen
-        if again:
-            folders.clear()
-        seen.add(real)
-        folders[:] = sorted((f for f in folders if not f.startswith(".")), key=natural_key)
-        for name in files:
-            path = Path(place, name)
-            if _looks_like_image(path) and not os.path.isdir(path):  # noqa: PTH112, never raises
-                yield path, again
-    yield from ((path, False) for path in closed)
-
-
-def _looks_like_image(path: Path) -> bool:
-    return not path.name.startswith(".") and path.suffix.lower() in SUFFIXES
-
-
-def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
-    """Sort key in which runs of digits compare as numbers, letters without regard to case."""
-    parts = re.split(r"(\d+)", text)
-    key = [(1, int(p), p) if p.isdigit() else (0, 0, p.lower()) for p in parts if p]
-    return (*key, (0, 0, text))

@@ -1,0 +1,149 @@
+"""Which image files there are: files, folders and glob patterns to a list of paths."""
+
+import glob
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bloodfilm.core.errors import DataError
+from bloodfilm.imaging.headers import READABLE
+
+SUFFIXES = frozenset(
+    {
+        ".avif", ".bmp", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".png", ".tif",
+        ".tiff", ".webp",
+    }
+)  # fmt: skip
+"""How the names of pictures end that are read."""
+UNREAD_SUFFIXES = frozenset(
+    {
+        ".arw", ".cr2", ".cr3", ".czi", ".dng", ".emf", ".exr", ".heic", ".heif", ".hif", ".jxl",
+        ".lif", ".nd2", ".nef", ".orf", ".pbm", ".pgm", ".pnm", ".ppm", ".psd", ".raf", ".raw",
+        ".rw2", ".tga", ".vsi", ".zvi",
+    }
+)  # fmt: skip
+"""How the names of other pictures end: in a folder of fields each is named, not passed over."""
+
+
+def is_image(path: Path | str) -> bool:
+    """Whether a file name ends as that of a picture which is read.
+
+    >>> is_image("film/field 1.TIF"), is_image("cells.csv")
+    (True, False)
+    """
+    return Path(path).suffix.lower() in SUFFIXES
+
+
+def find_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """Image files named by files, folders (searched to the bottom) and glob patterns.
+
+    Order: as given, and natural (field2 before field10) inside a folder or pattern. A file named
+    outright is kept whatever its suffix; in folders hidden files and other suffixes are skipped.
+    One file reached twice, also through links, counts once; see `discover`. A folder that cannot
+    be listed and what only has the name of an image (a pipe, a device) are in the list: opening
+    them says what is wrong.
+
+    Raises:
+        DataError: for a path that does not exist and for a folder or pattern without images.
+    """
+    return list(discover(paths).images)
+
+
+@dataclass(frozen=True)
+class Discovery:
+    """Image files that were found.
+
+    Attributes:
+        images: each file once, in order.
+        repeats: other names by which a file was reached, with the name it is listed by.
+    """
+
+    images: tuple[Path, ...]
+    repeats: tuple[tuple[Path, Path], ...] = ()
+
+
+def discover(paths: Iterable[str | os.PathLike[str]]) -> Discovery:
+    """Find image files as `find_images` does; also tell which were reached more than once."""
+    if isinstance(paths, str | os.PathLike):
+        paths = [paths]
+    found: dict[str, Path] = {}
+    repeats: list[tuple[Path, Path]] = []
+    for given in paths:
+        if not str(given):
+            raise DataError("an empty name was given; name a file or folder (. for this one)")
+        for path in _expand(Path(given)):
+            first = found.setdefault(os.path.realpath(path), path)
+            if first != path:
+                repeats.append((path, first))
+    return Discovery(tuple(found.values()), tuple(repeats))
+
+
+def _expand(given: Path) -> list[Path]:
+    if given.is_dir():
+        images = _in_folder(given)
+        if not images:
+            raise DataError(f"{given}: no images in this folder; {READABLE}")
+        return images
+    if given.exists():
+        return [given]
+    if not glob.has_magic(str(given)):
+        raise DataError(f"{given}: no such file or folder; check the name")
+    hits = sorted(glob.glob(str(given), recursive=True), key=natural_key)  # noqa: PTH207
+    images = []
+    for hit in map(Path, hits):
+        if hit.is_dir():
+            images += _in_folder(hit)
+        elif _is_picture(hit):
+            images.append(hit)
+    if not images:
+        raise DataError(f"{given}: no image matches this pattern; {READABLE}")
+    return images
+
+
+def _in_folder(folder: Path) -> list[Path]:
+    """Images under a folder in natural order; behind them those of folders entered twice."""
+    found = sorted(
+        (again, natural_key(path.relative_to(folder).as_posix()), path)
+        for path, again in _walk(folder)
+    )
+    return [path for _, _, path in found]
+
+
+def _walk(folder: Path) -> Iterator[tuple[Path, bool]]:
+    """Images under a folder, and whether their own folder was entered before; follows links.
+
+    What only looks like an image (a link to nothing, a pipe) is among them, and so is a folder
+    that cannot be listed: who reads it says so, instead of passing fields over.
+    """
+    seen = set()
+    closed: list[Path] = []
+
+    def note(error: OSError) -> None:
+        closed.append(Path(os.fsdecode(error.filename)))
+
+    for place, folders, files in os.walk(folder, onerror=note, followlinks=True):
+        real = os.path.realpath(place)
+        again = real in seen
+        if again:
+            folders.clear()
+        seen.add(real)
+        folders[:] = sorted((f for f in folders if not f.startswith(".")), key=natural_key)
+        for name in files:
+            path = Path(place, name)
+            if _is_picture(path) and not os.path.isdir(path):  # noqa: PTH112, never raises
+                yield path, again
+    yield from ((path, False) for path in closed)
+
+
+def _is_picture(path: Path) -> bool:
+    suffix = path.suffix.lower()
+    return not path.name.startswith(".") and (suffix in SUFFIXES or suffix in UNREAD_SUFFIXES)
+
+
+def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
+    """Sort key in which runs of digits compare as numbers, letters without regard to case."""
+    parts = re.split(r"(\d+)", text)
+    key = [(1, int(p), p) if p.isdigit() else (0, 0, p.lower()) for p in parts if p]
+    return (*key, (0, 0, text))
