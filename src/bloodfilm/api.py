@@ -16,7 +16,7 @@ from bloodfilm.core.errors import ConfigError
 from bloodfilm.core.progress import NoProgress, Progress, track
 from bloodfilm.core.results import AnalysisRun, FieldFailure, FieldResult
 from bloodfilm.evaluation.record import Evaluation
-from bloodfilm.imaging.sources.image_file import find_images
+from bloodfilm.imaging.discovery import find_images
 from bloodfilm.inference.analyzer import Analyzer
 from bloodfilm.inference.bundle import default_bundle, load_bundle
 from bloodfilm.inference.model_info import model_info

@@ -10,7 +10,7 @@ from PIL import Image
 from bloodfilm.core import DataError, Dataset
 from bloodfilm.formats import open_dataset, registry, save_dataset
 from bloodfilm.formats.shared.context import ReadOptions
-from bloodfilm.formats.shared.images import image_size
+from bloodfilm.imaging.headers import image_size
 
 
 def picture(path, size=(100, 80)):
@@ -178,7 +178,7 @@ def test_an_image_that_is_none_is_reported(tmp_path):
     (tmp_path / "labels" / "a.txt").write_text("0 .5 .5 .1 .1\n")
     dataset = open_dataset(tmp_path)
     assert dataset[0].cells == () and dataset[0].region.is_nothing
-    assert "a.png: not an image" in dataset.problems[0]
+    assert "a.png: it is not an image" in dataset.problems[0]
 
 
 def test_sizes_are_those_of_the_turned_photograph(tmp_path):

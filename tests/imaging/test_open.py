@@ -6,14 +6,22 @@ import zlib
 from pathlib import Path
 
 import cv2
+import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image
 
 from bloodfilm.core.errors import DataError
-from bloodfilm.core.issue_codes import FIRST_PAGE_ONLY, FLOAT_PIXELS, NON_FINITE_PIXELS
+from bloodfilm.core.issue_codes import (
+    ALPHA_UNUSED,
+    FIRST_PAGE_ONLY,
+    FLOAT_PIXELS,
+    NON_FINITE_PIXELS,
+)
 from bloodfilm.core.issues import codes
+from bloodfilm.imaging import headers
 from bloodfilm.imaging.discovery import find_images
+from bloodfilm.imaging.headers import image_size
 from bloodfilm.imaging.sources.image_file import open_image, open_with_notes
 
 
@@ -299,3 +307,108 @@ def test_a_damaged_file_makes_opencv_print_nothing(tmp_path: Path, capfd) -> Non
     with pytest.raises(DataError):
         open_image(path)
     assert capfd.readouterr().err == ""
+
+
+def smooth(height: int = 240, width: int = 320) -> np.ndarray:
+    yy, xx = np.mgrid[:height, :width]
+    wave = 128 + 100 * np.sin(xx / 40)
+    return np.stack([xx * 255 // width, yy * 255 // height, wave], -1).astype(np.uint8)
+
+
+@pytest.mark.parametrize("progressive", [0, 1])
+@pytest.mark.parametrize("restart", [0, 4])
+@pytest.mark.parametrize("damage", ["zeros to the end", "a hole", "end moved up"])
+def test_damage_in_the_middle_of_a_jpeg_is_found(
+    tmp_path: Path, progressive: int, restart: int, damage: str
+) -> None:
+    options = [cv2.IMWRITE_JPEG_PROGRESSIVE, progressive, cv2.IMWRITE_JPEG_RST_INTERVAL, restart]
+    whole = encode(smooth(), ".jpg", *options)
+    assert open_image(put(tmp_path, "whole.jpg", whole)).shape == (240, 320, 3)
+    half = len(whole) // 2
+    broken = {
+        "zeros to the end": whole[:half] + bytes(len(whole) - half - 2) + whole[-2:],
+        "a hole": whole[:half] + bytes(300) + whole[half + 300 :],
+        "end moved up": whole[:half] + whole[-2:],
+    }[damage]
+    assert "damaged" in refused(put(tmp_path, "broken.jpg", broken))
+
+
+def test_bytes_after_the_picture_do_no_harm(tmp_path: Path) -> None:
+    whole = encode(smooth(), ".jpg")
+    opened = open_with_notes(put(tmp_path, "a.jpg", whole + b"\0" * 40))
+    assert np.array_equal(opened.pixels, open_image(put(tmp_path, "b.jpg", whole)))
+
+
+def test_a_jpeg_of_many_scans_is_refused_at_once(tmp_path: Path) -> None:
+    whole = encode(smooth(), ".jpg", cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
+    at = whole.rindex(b"\xff\xda")
+    scan = whole[at : at + 2 + int.from_bytes(whole[at + 2 : at + 4], "big")]
+    assert "scans" in refused(put(tmp_path, "a.jpg", whole[:-2] + scan * 400 + whole[-2:]))
+
+
+def test_gif_and_avif_are_read(tmp_path: Path) -> None:
+    image = smooth()
+    with Image.fromarray(image) as picture:
+        flat = picture.quantize(200)
+        flat.save(tmp_path / "a.gif")
+        flat.save(tmp_path / "two.gif", save_all=True, append_images=[flat.rotate(90)])
+    wanted = np.asarray(flat.convert("RGB"))
+    assert np.array_equal(open_image(tmp_path / "a.gif"), wanted)
+    assert FIRST_PAGE_ONLY in codes(open_with_notes(tmp_path / "two.gif").issues)
+    put(tmp_path, "a.avif", imagecodecs.avif_encode(image, level=90))
+    assert np.abs(open_image(tmp_path / "a.avif").astype(int) - image).mean() < 4
+    assert image_size(tmp_path / "a.avif") == (320, 240)
+
+
+def test_an_alpha_of_0_everywhere_is_not_used(tmp_path: Path) -> None:
+    bgra = np.dstack([smooth()[..., ::-1], np.zeros((240, 320), np.uint8)])
+    for suffix in (".png", ".bmp"):
+        opened = open_with_notes(put(tmp_path, f"a{suffix}", encode(bgra, suffix)))
+        assert np.array_equal(opened.pixels, smooth())
+        assert codes(opened.issues) in ({ALPHA_UNUSED}, set())  # OpenCV reads no alpha of a BMP
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "what"),
+    [
+        ("a.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
+        ("a.dng", b"II*\0\x08\0\0\0\0\0\0\0\0\0\0\0", "TIFF"),
+        ("a.psd", b"8BPS\0\x01", "Photoshop"),
+    ],
+)
+def test_other_photographs_are_named(tmp_path: Path, name: str, head: bytes, what: str) -> None:
+    path = put(tmp_path, name, head + bytes(64))
+    assert what in refused(path)
+    put(tmp_path, "notes.txt", b"no picture")
+    assert find_images([tmp_path]) == [path]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_a_small_file_that_claims_a_huge_picture_is_refused(tmp_path: Path, suffix: str) -> None:
+    options = [cv2.IMWRITE_TIFF_COMPRESSION, 8] if suffix == ".tif" else []
+    data = encode(np.zeros((9000, 9000), np.uint16), suffix, *options)
+    assert len(data) < 500_000
+    assert "no photograph" in refused(put(tmp_path, f"a{suffix}", data))
+
+
+def test_an_exif_block_full_of_long_entries_costs_nothing(tmp_path: Path) -> None:
+    """Each of 5,000 entries claims 16,000 integers of the same bytes."""
+    entries = b"".join(struct.pack("<HHII", 1000 + i, 4, 16_000, 8) for i in range(4000))
+    block = b"II*\0" + struct.pack("<IH", 8, 4000) + entries + bytes(4)
+    reads = []
+    whole = headers.struct.unpack
+
+    class Counting:
+        error, calcsize = struct.error, staticmethod(struct.calcsize)
+
+        @staticmethod
+        def unpack(form: str, data: bytes) -> tuple[int, ...]:
+            reads.append(len(data))
+            return whole(form, data)
+
+    headers.struct, before = Counting, headers.struct
+    try:
+        assert headers.exif_orientation(block) == 1
+    finally:
+        headers.struct = before
+    assert sum(reads) < 10 * len(block)

@@ -165,7 +165,7 @@ def test_lld_squeeze_on_real_fields(real_data) -> None:  # type: ignore[no-untyp
 
 
 def test_pbc_is_not_squeezed(real_data) -> None:  # type: ignore[no-untyped-def]
-    from bloodfilm.imaging.sources.image_file import find_images, open_image
+    from bloodfilm.imaging.open import find_images, open_image
 
     images = find_images([real_data / "pbc" / "ig"])[::29]
     (group,) = pool([measure(open_image(p)) for p in images]).groups

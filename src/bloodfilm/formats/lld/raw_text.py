@@ -13,10 +13,10 @@ from pathlib import Path
 from bloodfilm.core import DataError
 from bloodfilm.formats.lld.codes import CLASSES, Decoded, attributes_from_text, is_none
 from bloodfilm.formats.lld.layout import Subset, text_files
-from bloodfilm.formats.shared.images import image_size
 from bloodfilm.formats.shared.label_faults import LabelFault
 from bloodfilm.formats.shared.parsing import read_text
 from bloodfilm.formats.shared.yolo_rows import Row, parse_rows
+from bloodfilm.imaging.headers import image_size
 
 WIDTHS = frozenset({5, 11, 12, 15, 16})
 PATCH_WIDTHS = frozenset({15, 16})

@@ -35,9 +35,9 @@ from bloodfilm.formats.shared.class_names import (
 )
 from bloodfilm.formats.shared.frames import Frame, Size, same_shape
 from bloodfilm.formats.shared.image_lookup import ImageIndex, common_tail, folders_of, parts_of
-from bloodfilm.formats.shared.images import image_size
 from bloodfilm.formats.shared.label_faults import LabelFault
 from bloodfilm.formats.shared.paths import LABEL_FOLDERS, need_folder, resolved
+from bloodfilm.imaging.headers import image_size
 
 ROUNDING_PX = 0.05  # labels are written with three to six digits: that is no fault of a box
 LISTED = 20

@@ -19,7 +19,6 @@ from bloodfilm.core.files import (
     write_bytes,
 )
 from bloodfilm.formats.shared.context import box_fault
-from bloodfilm.formats.shared.images import image_size
 from bloodfilm.formats.shared.paths import LABEL_FOLDERS
 from bloodfilm.formats.shared.shapes import around
 from bloodfilm.imaging.headers import BrokenImageError, read_header

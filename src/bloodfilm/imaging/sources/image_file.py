@@ -38,7 +38,7 @@ from bloodfilm.imaging.tiff import decode_tiff
 MAX_PIXELS = 100_000_000
 MAX_BYTES = 800_000_000
 """Decoded, at the depth of the file; a field of `MAX_PIXELS` with 16-bit RGB needs 600 MB."""
-BOMB_BYTES, BOMB_RATIO = 64_000_000, 400
+BOMB_BYTES, BOMB_RATIO = 64_000_000, 300
 """A file that would grow more than this is no photograph: those grow by up to 100."""
 MIN_SIDE = 32
 
@@ -223,7 +223,8 @@ def _jpeg(data: bytes, issues: list[Issue]) -> NDArray[np.generic]:
     return colour  # CMYK and the like, which simplejpeg does not turn into RGB
 
 
-_HARMLESS = re.compile(r"extraneous bytes before marker 0xd9", re.IGNORECASE)
+_HARMLESS = re.compile(r"\b\d{1,2} extraneous bytes before marker 0xd9", re.IGNORECASE)
+"""Some cameras pad the end of the picture; hundreds of bytes are lost blocks."""
 _DAMAGE = re.compile(
     r"corrupt|premature|bad huffman|invalid|unsupported marker|missing", re.IGNORECASE
 )
