@@ -19,10 +19,10 @@ from bloodfilm.formats.lld.names import parse_name
 from bloodfilm.formats.lld.raw import RawLabels
 from bloodfilm.formats.lld.raw_json import JsonLabels, RawAnnotation
 from bloodfilm.formats.lld.raw_text import TextLabels, attributes_of, class_of, usual_order
-from bloodfilm.formats.shared.images import is_image
 from bloodfilm.formats.shared.label_faults import LabelFault
 from bloodfilm.formats.shared.parsing import to_int
 from bloodfilm.formats.shared.yolo_rows import Row
+from bloodfilm.imaging.discovery import is_image
 from bloodfilm.imaging.headers import image_size
 
 NAME = "LLD"

@@ -26,12 +26,12 @@ from bloodfilm.formats.native.records import origin_from_json, origin_to_json
 from bloodfilm.formats.shared.class_names import name_of
 from bloodfilm.formats.shared.context import ReadContext, ReadOptions
 from bloodfilm.formats.shared.frames import Frame
-from bloodfilm.formats.shared.images import walk
 from bloodfilm.formats.shared.label_faults import LabelFault
 from bloodfilm.formats.shared.output import Losses, WriteOptions, finish, output_file, unique_names
 from bloodfilm.formats.shared.parsing import read_json, to_floats, to_int
 from bloodfilm.formats.shared.paths import image_folders, relative, split_of
 from bloodfilm.formats.shared.shapes import around, polygon_area, turned_corners
+from bloodfilm.imaging.discovery import walk
 
 Json = dict[str, Any]
 UNREAD = ("score", "track_id", "keypoints")

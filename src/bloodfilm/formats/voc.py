@@ -13,7 +13,6 @@ from bloodfilm.formats.shared.class_names import name_of
 from bloodfilm.formats.shared.context import ReadContext, ReadOptions
 from bloodfilm.formats.shared.frames import Frame
 from bloodfilm.formats.shared.image_lookup import Parts, fold, parts_of, stem_of
-from bloodfilm.formats.shared.images import walk
 from bloodfilm.formats.shared.output import (
     Losses,
     Output,
@@ -26,6 +25,7 @@ from bloodfilm.formats.shared.output import (
 from bloodfilm.formats.shared.parsing import parse_json, peek, read_text, to_int
 from bloodfilm.formats.shared.paths import need_folder, split_of
 from bloodfilm.formats.shared.xml import element, number, parse
+from bloodfilm.imaging.discovery import walk
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element

@@ -8,7 +8,6 @@ from typing import Any, Unpack
 
 from bloodfilm.core import Cell, DataError, Dataset, Field, Region
 from bloodfilm.formats.shared.context import ReadContext, ReadOptions
-from bloodfilm.formats.shared.images import is_image, walk
 from bloodfilm.formats.shared.output import (
     NO_SPLIT,
     Losses,
@@ -22,6 +21,7 @@ from bloodfilm.formats.shared.output import (
 from bloodfilm.formats.shared.parsing import read_text
 from bloodfilm.formats.shared.paths import need_folder, split_of
 from bloodfilm.formats.shared.yolo_rows import Row, denormalise, normalise, read_rows
+from bloodfilm.imaging.discovery import is_image, walk
 
 YAML_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 CLASS_FILES = ("classes.txt", "obj.names", "labels/classes.txt", "labels/train/classes.txt")

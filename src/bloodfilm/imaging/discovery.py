@@ -36,6 +36,22 @@ def is_image(path: Path | str) -> bool:
     return Path(path).suffix.lower() in SUFFIXES
 
 
+def walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Yield (folder, sorted file names) below a root, following links but never in circles.
+
+    Hidden folders and files (`.git`, `._x.png`) are passed over.
+    """
+    seen: set[tuple[int, int]] = set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        state = Path(folder).stat()
+        if (state.st_dev, state.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((state.st_dev, state.st_ino))
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        yield Path(folder), sorted(f for f in files if not f.startswith("."))
+
+
 def find_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     """Image files named by files, folders (searched to the bottom) and glob patterns.
 

@@ -22,8 +22,8 @@ from bloodfilm.formats.lld.raw_text import (
     class_of,
     line_number,
 )
-from bloodfilm.formats.shared.images import walk
 from bloodfilm.formats.shared.yolo_rows import normalise
+from bloodfilm.imaging.discovery import walk
 from bloodfilm.repair.changes import Change, RepairPlan
 from bloodfilm.repair.lld_json import NONE, is_same_origin, leaks_into_test
 

@@ -29,10 +29,10 @@ from bloodfilm.formats.label_studio.write import (
 from bloodfilm.formats.native.records import origin_from_json
 from bloodfilm.formats.shared.context import ReadContext, ReadOptions
 from bloodfilm.formats.shared.frames import Frame
-from bloodfilm.formats.shared.images import is_image
 from bloodfilm.formats.shared.parsing import peek, read_json, to_floats, to_int
 from bloodfilm.formats.shared.paths import image_folders
 from bloodfilm.formats.shared.shapes import NOTHING, SHAPES, UNNAMED, Drawn, Ellipse, is_region
+from bloodfilm.imaging.discovery import is_image
 
 __all__ = ["address", "read", "recognises", "region_result", "write"]
 

@@ -10,9 +10,9 @@ from bloodfilm.core import DataError, Domain
 from bloodfilm.formats.lld import zipped
 from bloodfilm.formats.lld.names import parse_subset
 from bloodfilm.formats.shared.image_lookup import ImageIndex
-from bloodfilm.formats.shared.images import walk
 from bloodfilm.formats.shared.label_faults import LabelFault
 from bloodfilm.formats.shared.paths import split_of
+from bloodfilm.imaging.discovery import walk
 
 JSON_FOLDERS = frozenset({"json_labels", "wbc_detection"})
 TEXT_FOLDER = "txt_labels"

@@ -15,10 +15,10 @@ from bloodfilm.formats.lld.layout import Subset, subsets
 from bloodfilm.formats.lld.names import parse_name
 from bloodfilm.formats.shared.context import ReadContext, ReadOptions
 from bloodfilm.formats.shared.image_lookup import ImageIndex
-from bloodfilm.formats.shared.images import is_image
 from bloodfilm.formats.shared.parsing import read_json, to_floats
 from bloodfilm.formats.shared.paths import split_of
 from bloodfilm.formats.shared.yolo_rows import Row
+from bloodfilm.imaging.discovery import is_image
 
 LICENCE = "CC BY-NC-SA 4.0, as users of the set state it"
 COMPLETE = "complete_boxes.json"

@@ -34,7 +34,6 @@ from bloodfilm.formats.qupath.write import (
 )
 from bloodfilm.formats.shared.context import ReadContext, ReadOptions
 from bloodfilm.formats.shared.frames import Frame
-from bloodfilm.formats.shared.images import is_image, walk
 from bloodfilm.formats.shared.parsing import parse_json, peek, read_json, to_floats, to_int
 from bloodfilm.formats.shared.paths import resolved
 from bloodfilm.formats.shared.shapes import (
@@ -46,6 +45,7 @@ from bloodfilm.formats.shared.shapes import (
     is_region,
     one_ring,
 )
+from bloodfilm.imaging.discovery import is_image, walk
 
 __all__ = ["read", "recognises", "write"]
 

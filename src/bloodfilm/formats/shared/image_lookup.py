@@ -22,8 +22,8 @@ from functools import cached_property
 from pathlib import Path
 from urllib.parse import unquote
 
-from bloodfilm.formats.shared.images import is_image, walk
 from bloodfilm.formats.shared.paths import LABEL_FOLDERS, split_of
+from bloodfilm.imaging.discovery import is_image, walk
 
 Parts = tuple[str, ...]
 PLAIN_FOLDERS = LABEL_FOLDERS | {

@@ -21,7 +21,7 @@ from bloodfilm.core.files import (
 from bloodfilm.formats.shared.context import box_fault
 from bloodfilm.formats.shared.paths import LABEL_FOLDERS
 from bloodfilm.formats.shared.shapes import around
-from bloodfilm.imaging.headers import BrokenImageError, read_header
+from bloodfilm.imaging.headers import BrokenImageError, image_size, read_header
 
 Placing = Literal["copy", "link"]
 ORIGIN = ("region", "domain", "patient", "split", "diagnosis", "meta")
