@@ -1,4 +1,4 @@
-"""Every known fault of LLD: how it is planted, and by which check the audit finds it.
+"""Every known fault of LLD: how it is injected, and by which check the audit finds it.
 
 The numbers are those of the list of LLD's known faults; 0 is what its layout and codes add.
 """
@@ -13,7 +13,7 @@ from bloodfilm.synthetic.lld_fixture.dataset_faults import SET_FAULTS
 from synthetic.test_lld_fixture import found
 
 TABLE = [
-    # fault, planted as, found by
+    # fault, injected as, found by
     (1, "repeated entries", "repeated-image-entry"),
     (2, "exact repeat", "exact-repeat"),
     (2, "same cell twice", "same-cell-twice"),
@@ -57,24 +57,24 @@ TABLE = [
 ]
 
 
-def test_the_table_names_every_fault_and_every_plant():
+def test_the_table_names_every_fault_and_every_injection():
     assert {number for number, _, _ in TABLE} == set(range(11))
     assert {fault for _, fault, _ in TABLE} == set(FAULTS)
     assert {code for _, _, code in TABLE} <= set(CODES)
 
 
 @pytest.mark.parametrize(("number", "fault", "code"), TABLE)
-def test_a_known_fault_is_planted_and_found(request, number, fault, code):
-    bed = request.getfixturevalue("faulty" if fault in BOX_FAULTS else "faulty_set")
-    assert fault in (BOX_FAULTS if bed.plan.subsets[-1] == "H_100X_C1" else SET_FAULTS)
-    planted = [p for p in bed.planted if p.fault == fault and p.code == code]
-    assert planted
-    assert [p for p in planted if not found(bed, p)] == []
+def test_a_known_fault_is_injected_and_found(request, number, fault, code):
+    audited = request.getfixturevalue("faulty" if fault in BOX_FAULTS else "faulty_set")
+    assert fault in (BOX_FAULTS if audited.plan.subsets[-1] == "H_100X_C1" else SET_FAULTS)
+    injected = [p for p in audited.injected if p.fault == fault and p.code == code]
+    assert injected
+    assert [p for p in injected if not found(audited, p)] == []
 
 
-def test_what_is_not_planted_in_a_set_of_faults_is_not_found(faulty_set):
-    """No error but at the places where one was planted."""
-    spoilt = {p.image for p in faulty_set.planted}
+def test_what_is_not_injected_in_a_set_of_faults_is_not_found(faulty_set):
+    """No error but at the places where one was injected."""
+    spoilt = {p.image for p in faulty_set.injected}
     for f in faulty_set.findings:
         if f.severity == "error":
             assert {Path(f.file), *map(Path, f.others)} & spoilt, f

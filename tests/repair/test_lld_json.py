@@ -64,7 +64,7 @@ def test_the_copy_reads_as_lld_with_its_images(repaired):
 
 def test_text_labels_follow(faulty, repaired):
     out, _ = repaired
-    repeat = next(p for p in faulty.planted if p.code == "exact-repeat")
+    repeat = next(p for p in faulty.injected if p.code == "exact-repeat")
     (before,) = (faulty.root / "H_40X_C2" / "txt_labels").rglob(f"{repeat.image.stem}.txt")
     (after,) = (out / "H_40X_C2" / "txt_labels").rglob(f"{repeat.image.stem}.txt")
     assert (before.parent.name, after.parent.name) == ("train", "test")  # its patient leaked

@@ -1,4 +1,4 @@
-"""Every planted fault is found where it was planted; a clean set gives no error."""
+"""Every injected fault is found where it was injected; a clean set gives no error."""
 
 from pathlib import Path
 
@@ -12,31 +12,32 @@ from bloodfilm.synthetic.lld_fixture.builder import FaultPlan
 from bloodfilm.synthetic.lld_fixture.cell_faults import BOX_FAULTS, write_faulty_dataset
 
 
-def found(audited, planted):
-    """Findings of the planted kind, at the planted place."""
+def found(audited, injected):
+    """Findings of the injected kind, at the injected place."""
     return [
         f
         for f in audited.findings
-        if f.code == planted.code
-        and planted.image in {Path(f.file), *map(Path, f.others)}
-        and (planted.other is None or planted.other in {Path(f.file), *map(Path, f.others)})
+        if f.code == injected.code
+        and injected.image in {Path(f.file), *map(Path, f.others)}
+        and (injected.other is None or injected.other in {Path(f.file), *map(Path, f.others)})
         and (
-            set(planted.annotations) <= set(f.annotations) or planted.code == "unmarked-white-cell"
+            set(injected.annotations) <= set(f.annotations)
+            or injected.code == "unmarked-white-cell"
         )
     ]
 
 
-def test_every_fault_is_planted_and_found(faulty):
-    assert len(faulty.planted) >= len(BOX_FAULTS)
-    missed = [p for p in faulty.planted if not found(faulty, p)]
+def test_every_fault_is_injected_and_found(faulty):
+    assert len(faulty.injected) >= len(BOX_FAULTS)
+    missed = [p for p in faulty.injected if not found(faulty, p)]
     assert missed == []
 
 
 def test_the_finding_on_a_sure_fault_is_sure(faulty):
     sure = {"exact-repeat", "zero-size", "outside", "stray-code", "missing-image", "patient-leak"}
-    for planted in faulty.planted:
-        if planted.code in sure:
-            assert max(f.confidence for f in found(faulty, planted)) >= 0.9
+    for injected in faulty.injected:
+        if injected.code in sure:
+            assert max(f.confidence for f in found(faulty, injected)) >= 0.9
 
 
 def test_a_clean_set_gives_no_error(clean):
@@ -67,10 +68,10 @@ def test_overlaps_are_measured_to_the_pixel(faulty):
 
 
 def test_an_unmarked_cell_is_shown_where_it_is(faulty):
-    planted = next(p for p in faulty.planted if p.code == "unmarked-white-cell")
-    clean_ids = {f.annotations for f in found(faulty, planted)}
+    injected = next(p for p in faulty.injected if p.code == "unmarked-white-cell")
+    clean_ids = {f.annotations for f in found(faulty, injected)}
     assert clean_ids
-    assert all(f.boxes for f in found(faulty, planted))
+    assert all(f.boxes for f in found(faulty, injected))
 
 
 def test_the_bed_reads_as_lld(clean):

@@ -28,7 +28,7 @@ def films(
     side: Annotated[int, typer.Option(min=160, help="Of its fields, px.")] = 640,
     fault: Annotated[
         list[str] | None,
-        typer.Option(help="A known fault to plant in LLD's layout, or all; repeatable."),
+        typer.Option(help="A known fault to inject in LLD's layout, or all; repeatable."),
     ] = None,
 ) -> None:
     """Draw fields with exact truth: boxes, classes and the seven attributes.
@@ -37,7 +37,7 @@ def films(
     `train` and `data convert` read. Looks that are close-ups hold one white cell a field.
 
     With --lld it writes a set in LLD's layout, JSON and text labels, and DIR/planted.json with the
-    faults that --fault plants: a test bed for `data audit`, `data fix` and `data split`.
+    faults that --fault injects: a test bed for `data audit`, `data fix` and `data split`.
     """
     from bloodfilm.cli.progress import TerminalProgress
     from bloodfilm.cli.terminal import show
@@ -52,7 +52,7 @@ def films(
     )
 
     if fault and not lld:
-        raise ConfigError("--fault: faults are planted in LLD's layout; give --lld too")
+        raise ConfigError("--fault: faults are injected into LLD's layout; give --lld too")
     if lld:
         from bloodfilm.synthetic.lld_fixture.builder import SPARSE
 
@@ -67,7 +67,7 @@ def films(
         )
         count = render_faulty(faulty)
         subsets = plural(len(lld), "subset")
-        show(f"{out}: {subsets} of {patients} patients; {plural(count, 'fault')} planted")
+        show(f"{out}: {subsets} of {patients} patients; {plural(count, 'fault')} injected")
         show(f"  text labels of 12 columns, and of 16 in {SPARSE}")
         return
     job = RenderJob(

@@ -1,6 +1,6 @@
-"""LLD-shaped sets of rendered cells, on their way to disk: what faults are planted in.
+"""LLD-shaped sets of rendered cells, on their way to disk: what faults are injected into.
 
-A bed is a folder in LLD's own layout: `H_40X_C2/Images/train`, `json_labels/train.json`,
+A set is a folder in LLD's own layout: `H_40X_C2/Images/train`, `json_labels/train.json`,
 `txt_labels/AttriDet/train`, rendered cells, LLD's class ids and attribute codes; `L_100X_C2` has
 its JSON in `labels.zip`, as in the published copy. Every patient's slide is rendered once as a tall
 strip, and its fields are cut from it, so that fields may overlap as LLD's do.
@@ -46,14 +46,14 @@ EDGE = 6.0
 
 @dataclass(frozen=True)
 class InjectedFault:
-    """One fault that was planted.
+    """One fault that was injected.
 
     Attributes:
         code: the audit's code for it.
         image: path of the image or label file it is about.
         annotations: the JSON ids of the annotations it is about.
         other: a second image it is about.
-        fault: the name in `faults.FAULTS` it was planted as.
+        fault: its name in `cell_faults.FAULTS`.
     """
 
     code: str
@@ -63,7 +63,7 @@ class InjectedFault:
     fault: str = ""
 
     def to_json(self, root: Path) -> Json:
-        """Return plain data, files named as seen from the bed."""
+        """Return plain data, files named as seen from the builder."""
         other = None if self.other is None else self.other.relative_to(root).as_posix()
         whole = not self.image.is_relative_to(root)
         image = self.image if whole else self.image.relative_to(root)
@@ -73,7 +73,7 @@ class InjectedFault:
 
 @dataclass(frozen=True)
 class FaultPlan:
-    """What a bed is made of.
+    """What a set is made of.
 
     Attributes:
         subsets: folder names such as `H_40X_C2`.
@@ -83,7 +83,7 @@ class FaultPlan:
         whites: white cells a field, on average.
         sparse: also write 16-column text labels of train fields, of one rectangle of each.
         empty: subset folders without a field, as `L_10X_C1` is published.
-        faults: names in `faults.FAULTS` to plant, in order.
+        faults: names in `cell_faults.FAULTS` to inject, in order.
     """
 
     subsets: Sequence[str] = ("H_40X_C2",)
@@ -98,17 +98,17 @@ class FaultPlan:
 
 @dataclass
 class FaultyDatasetBuilder:
-    """A set on its way to disk, and what was planted in it."""
+    """A set on its way to disk, and what was injected in it."""
 
     root: Path
     pixels: dict[Path, Pixels] = field(default_factory=dict)
     labels: dict[tuple[str, str], Json] = field(default_factory=dict)
-    planted: list[InjectedFault] = field(default_factory=list)
+    injected: list[InjectedFault] = field(default_factory=list)
     fault: str = ""
-    """The fault being planted."""
+    """The fault that is being injected."""
     used: set[int] = field(default_factory=set)
     silent: set[Path] = field(default_factory=set)
-    """Images that labels speak of but that are not written."""
+    """Images that labels refer to but that are not written."""
     cut: set[Path] = field(default_factory=set)
     """Images that are written cut short."""
     patches: dict[Path, tuple[int, int, int, int]] = field(default_factory=dict)
@@ -141,7 +141,7 @@ class FaultyDatasetBuilder:
             if inside and item["category_id"] != 0 and item["id"] not in self.used:
                 self.used.add(item["id"])
                 return item
-        raise ConfigError(f"films: too few cells in {subset} {split} to plant another fault")
+        raise ConfigError(f"films: too few cells in {subset} {split} to inject another fault")
 
     def copy(self, subset: str, split: str, annotation: Json, **changes: Any) -> Json:
         """Append a changed copy of an annotation, with an id of its own."""
@@ -152,13 +152,13 @@ class FaultyDatasetBuilder:
         return new
 
     def note(self, code: str, image: Path, *items: Json, other: Path | None = None) -> None:
-        """List a planted fault."""
+        """List a injected fault."""
         idents = tuple(str(i["id"]) for i in items)
-        self.planted.append(InjectedFault(code, image, idents, other, self.fault))
+        self.injected.append(InjectedFault(code, image, idents, other, self.fault))
 
 
 def render_patient(
-    bed: FaultyDatasetBuilder, plan: FaultPlan, subset: str, patient: int, seed: int
+    builder: FaultyDatasetBuilder, plan: FaultPlan, subset: str, patient: int, seed: int
 ) -> None:
     """Cut a patient's fields, without overlap, from one strip of film."""
     power = subset.split("_")[1].upper()
@@ -171,7 +171,9 @@ def render_patient(
     for number in range(plan.fields):
         top = number * plan.side
         name = file_name(patient, number + 1, number + 1, power)
-        add_field(bed, (subset, split, name), (strip, truth), (0, top, plan.side, top + plan.side))
+        add_field(
+            builder, (subset, split, name), (strip, truth), (0, top, plan.side, top + plan.side)
+        )
 
 
 def scene_of(whites: int, patient: int) -> SceneSpec:
@@ -203,7 +205,7 @@ def file_name(patient: int, number: int, photograph: int, power: str) -> str:
 
 
 def add_field(
-    bed: FaultyDatasetBuilder,
+    builder: FaultyDatasetBuilder,
     place: tuple[str, str, str],
     picture: tuple[Pixels, GroundTruth],
     window: tuple[int, int, int, int],
@@ -222,22 +224,24 @@ def add_field(
             if turned:
                 box = (x2 - x1 - box[0] - w, y2 - y1 - box[1] - h, w, h)
             boxes.append((box, seen.cell))
-    path = bed.root / subset / "Images" / split / name
-    bed.pixels[path] = np.ascontiguousarray(pixels[::-1, ::-1] if turned else pixels)
-    list_field(bed, (subset, split), path, boxes)
+    path = builder.root / subset / "Images" / split / name
+    builder.pixels[path] = np.ascontiguousarray(pixels[::-1, ::-1] if turned else pixels)
+    list_field(builder, (subset, split), path, boxes)
     return path
 
 
 def list_field(
-    bed: FaultyDatasetBuilder,
+    builder: FaultyDatasetBuilder,
     key: tuple[str, str],
     path: Path,
     boxes: Sequence[tuple[tuple[float, float, float, float], Cell]],
 ) -> None:
     """List a field and its cells in a label file."""
     listed = [{"id": i, "name": name} for i, name in CLASSES.items() if i < 14]
-    content = bed.labels.setdefault(key, {"images": [], "annotations": [], "categories": listed})
-    height, width = bed.pixels[path].shape[:2]
+    content = builder.labels.setdefault(
+        key, {"images": [], "annotations": [], "categories": listed}
+    )
+    height, width = builder.pixels[path].shape[:2]
     ident = len(content["images"]) + 1
     image = {"id": ident, "file_name": path.name, "width": width, "height": height}
     content["images"].append(image)
@@ -269,22 +273,22 @@ def _class_id(cell: Cell) -> int:
 # ---- writing ---------------------------------------------------------------------------------
 
 
-def write(bed: FaultyDatasetBuilder, plan: FaultPlan) -> None:
+def write(builder: FaultyDatasetBuilder, plan: FaultPlan) -> None:
     """Write images, JSON labels and text labels."""
-    for path, pixels in bed.pixels.items():
+    for path, pixels in builder.pixels.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path not in bed.silent:
+        if path not in builder.silent:
             save_image(path, pixels)
-        if path in bed.cut:
+        if path in builder.cut:
             write_bytes(path, path.read_bytes()[:200], sync=False)
     for subset in plan.empty:
         for split in ("train", "test"):
-            (bed.root / subset / "Images" / split).mkdir(parents=True)
-    for (subset, split), content in bed.labels.items():
-        _write_json(bed.root / subset, split, content)
-        _write_texts(bed, (subset, split), FULL)
+            (builder.root / subset / "Images" / split).mkdir(parents=True)
+    for (subset, split), content in builder.labels.items():
+        _write_json(builder.root / subset, split, content)
+        _write_texts(builder, (subset, split), FULL)
         if plan.sparse and split == "train":
-            _write_texts(bed, (subset, split), SPARSE)
+            _write_texts(builder, (subset, split), SPARSE)
 
 
 def _write_json(subset: Path, split: str, content: Json) -> None:
@@ -298,48 +302,48 @@ def _write_json(subset: Path, split: str, content: Json) -> None:
     write_text(file, text, sync=False)
 
 
-def _write_texts(bed: FaultyDatasetBuilder, key: tuple[str, str], kind: str) -> None:
+def _write_texts(builder: FaultyDatasetBuilder, key: tuple[str, str], kind: str) -> None:
     """Write a label file an image; of sparse ones the cells in the patch, and the patch."""
     subset, split = key
-    content = bed.labels[key]
-    folder = bed.root / subset / "txt_labels" / kind / split
+    content = builder.labels[key]
+    folder = builder.root / subset / "txt_labels" / kind / split
     folder.mkdir(parents=True, exist_ok=True)
     for entry in content["images"]:
-        path = bed.root / subset / "Images" / split / str(entry["file_name"])
+        path = builder.root / subset / "Images" / split / str(entry["file_name"])
         same = {i["id"] for i in content["images"] if i["file_name"] == entry["file_name"]}
         mine = [a for a in content["annotations"] if a["image_id"] in same]
         size = (int(entry["width"]), int(entry["height"]))
         if kind == SPARSE:
-            lines = [_sparse_line(a, size, patch) for a, patch in _marked(bed, path, mine)]
+            lines = [_sparse_line(a, size, patch) for a, patch in _marked(builder, path, mine)]
         else:
             lines = [_line(a, size) for a in mine]
-        edit = bed.edits.get((kind, path))
+        edit = builder.edits.get((kind, path))
         lines = lines if edit is None else edit(lines)
         file = folder / f"{path.stem}.txt"
         write_text(file, "".join(f"{line}\n" for line in lines), sync=False)
 
 
 def patch_of(
-    bed: FaultyDatasetBuilder, image: Path, boxes: Sequence[Sequence[float]]
+    builder: FaultyDatasetBuilder, image: Path, boxes: Sequence[Sequence[float]]
 ) -> tuple[int, int, int, int]:
     """Return an image's marked rectangle; by default one around its first box, off the diagonal.
 
     Its columns read in the wrong order would not hold that box.
     """
-    if image not in bed.patches:
-        height, width = bed.pixels[image].shape[:2]
+    if image not in builder.patches:
+        height, width = builder.pixels[image].shape[:2]
         x, y, w, h = boxes[0] if boxes else (0.3 * width, 0.1 * height, 9.0, 9.0)
         left, top = max(0, int(x) - 30), max(0, int(y) - 30)
         right, low = min(width, int(x + w) + 40), min(height, int(y + h) + 30)
-        bed.patches[image] = (left, top, right, low)
-    return bed.patches[image]
+        builder.patches[image] = (left, top, right, low)
+    return builder.patches[image]
 
 
 def _marked(
-    bed: FaultyDatasetBuilder, image: Path, annotations: Iterable[Json]
+    builder: FaultyDatasetBuilder, image: Path, annotations: Iterable[Json]
 ) -> list[tuple[Json, tuple[int, int, int, int]]]:
     listed = list(annotations)
-    x1, y1, x2, y2 = patch = patch_of(bed, image, [a["bbox"] for a in listed])
+    x1, y1, x2, y2 = patch = patch_of(builder, image, [a["bbox"] for a in listed])
     centres = [(a["bbox"][0] + a["bbox"][2] / 2, a["bbox"][1] + a["bbox"][3] / 2) for a in listed]
     inside = [x1 <= x <= x2 and y1 <= y <= y2 for x, y in centres]
     return [(a, patch) for a, within in zip(listed, inside, strict=True) if within]

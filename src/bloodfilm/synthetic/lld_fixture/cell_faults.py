@@ -1,6 +1,6 @@
-"""LLD-shaped sets with every fault that LLD is known to have, planted and listed.
+"""LLD-shaped sets with every fault that LLD is known to have, injected and listed.
 
-Each fault is planted on cells of its own, so that finding one does not hide another.
+Each fault is injected on cells of its own, so that finding one does not hide another.
 """
 
 from collections.abc import Callable
@@ -33,7 +33,7 @@ from bloodfilm.synthetic.render import render_field
 def write_faulty_dataset(
     root: Path, plan: FaultPlan | None = None, *, seed: int = 0
 ) -> list[InjectedFault]:
-    """Render a set in LLD's layout, plant the plan's faults, write it, and say what was planted.
+    """Render a set in LLD's layout, inject the plan's faults, write it, and return them.
 
     Without faults the set is clean. The same arguments write the same bytes.
     """
@@ -44,77 +44,77 @@ def write_faulty_dataset(
     for subset in (*plan.subsets, *plan.empty):
         if parse_subset(subset) is None:
             raise ConfigError(f"films: no subset {subset!r}; LLD has H_40X_C2, L_100X_C1, ...")
-    bed = FaultyDatasetBuilder(root)
+    builder = FaultyDatasetBuilder(root)
     for subset in plan.subsets:
         for patient in range(plan.patients):
-            render_patient(bed, plan, subset, patient, seed)
+            render_patient(builder, plan, subset, patient, seed)
     for name in plan.faults:
-        bed.fault = name
-        FAULTS[name](bed, plan)
-    write(bed, plan)
-    return bed.planted
+        builder.fault = name
+        FAULTS[name](builder, plan)
+    write(builder, plan)
+    return builder.injected
 
 
 # ---- faults ----------------------------------------------------------------------------------
 
 
-def _key(bed: FaultyDatasetBuilder) -> tuple[str, str]:
-    return next(iter(bed.labels))
+def _key(builder: FaultyDatasetBuilder) -> tuple[str, str]:
+    return next(iter(builder.labels))
 
 
-def _repeated_entries(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
+def _repeated_entries(builder: FaultyDatasetBuilder, _: FaultPlan) -> None:
     """The first image is listed once per box, each time with another id."""
-    subset, split = key = _key(bed)
-    content = bed.labels[key]
+    subset, split = key = _key(builder)
+    content = builder.labels[key]
     entry = content["images"][0]
     mine = [a for a in content["annotations"] if a["image_id"] == entry["id"]]
     for number, annotation in enumerate(mine[1:]):
         content["images"].append(entry | {"id": 9000 + number})
         annotation["image_id"] = 9000 + number
-    bed.note("repeated-image-entry", bed.label_file(subset, split))
+    builder.note("repeated-image-entry", builder.label_file(subset, split))
 
 
-def _exact_repeat(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
-    key = _key(bed)
-    item = bed.fresh(*key)
-    bed.note("exact-repeat", bed.image_of(*key, item), item, bed.copy(*key, item))
+def _exact_repeat(builder: FaultyDatasetBuilder, _: FaultPlan) -> None:
+    key = _key(builder)
+    item = builder.fresh(*key)
+    builder.note("exact-repeat", builder.image_of(*key, item), item, builder.copy(*key, item))
 
 
-def _same_cell_twice(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
-    key = _key(bed)
-    item = bed.fresh(*key)
+def _same_cell_twice(builder: FaultyDatasetBuilder, _: FaultPlan) -> None:
+    key = _key(builder)
+    item = builder.fresh(*key)
     x, y, w, h = item["bbox"]
-    again = bed.copy(*key, item, bbox=[x + 0.1 * w, y, w, 0.95 * h])
-    bed.note("same-cell-twice", bed.image_of(*key, item), item, again)
+    again = builder.copy(*key, item, bbox=[x + 0.1 * w, y, w, 0.95 * h])
+    builder.note("same-cell-twice", builder.image_of(*key, item), item, again)
 
 
-def _two_classes(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
-    key = _key(bed)
-    item = bed.fresh(*key)
-    again = bed.copy(*key, item, category_id=item["category_id"] % 12 + 1)
-    bed.note("two-classes", bed.image_of(*key, item), item, again)
+def _two_classes(builder: FaultyDatasetBuilder, _: FaultPlan) -> None:
+    key = _key(builder)
+    item = builder.fresh(*key)
+    again = builder.copy(*key, item, category_id=item["category_id"] % 12 + 1)
+    builder.note("two-classes", builder.image_of(*key, item), item, again)
 
 
-def _over_red_cell(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
+def _over_red_cell(builder: FaultyDatasetBuilder, _: FaultPlan) -> None:
     """Move a copy of a box to the place in its field with least chromatin but with red cells."""
-    key = _key(bed)
-    item = bed.fresh(*key)
-    image = bed.image_of(*key, item)
+    key = _key(builder)
+    item = builder.fresh(*key)
+    image = builder.image_of(*key, item)
     _, _, w, h = item["bbox"]
-    x, y = _red_place(bed, key, image, (w, h))
-    bed.note("no-nucleus", image, bed.copy(*key, item, bbox=[x, y, w, h]))
+    x, y = _red_place(builder, key, image, (w, h))
+    builder.note("no-nucleus", image, builder.copy(*key, item, bbox=[x, y, w, h]))
 
 
 def _red_place(
-    bed: FaultyDatasetBuilder, key: tuple[str, str], image: Path, size: tuple[float, float]
+    builder: FaultyDatasetBuilder, key: tuple[str, str], image: Path, size: tuple[float, float]
 ) -> tuple[float, float]:
     """Return the top-left corner of the window that holds most red cell and no box."""
-    pixels = bed.pixels[image].astype(float)
+    pixels = builder.pixels[image].astype(float)
     glass = np.median(
         pixels.reshape(-1, 3)[pixels.sum(-1).ravel() > np.quantile(pixels.sum(-1), 0.8)], 0
     )
     covered = (pixels.sum(-1) < 0.9 * glass.sum()).astype(float)
-    taken = [a["bbox"] for a in bed.annotations(*key) if bed.image_of(*key, a) == image]
+    taken = [a["bbox"] for a in builder.annotations(*key) if builder.image_of(*key, a) == image]
     best, where = -1.0, (EDGE, EDGE)
     w, h = size
     for y in np.arange(EDGE, pixels.shape[0] - h - EDGE, 6):
@@ -133,75 +133,75 @@ def _moved(
 ) -> Callable[[FaultyDatasetBuilder, FaultPlan], None]:
     """A fault that adds a box at a wrong place or of a wrong size."""
 
-    def plant(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
-        key = _key(bed)
-        item = bed.fresh(*key)
-        image = bed.image_of(*key, item)
-        height, width = bed.pixels[image].shape[:2]
-        bed.note(code, image, bed.copy(*key, item, bbox=box(item, width, height)))
+    def inject(builder: FaultyDatasetBuilder, _: FaultPlan) -> None:
+        key = _key(builder)
+        item = builder.fresh(*key)
+        image = builder.image_of(*key, item)
+        height, width = builder.pixels[image].shape[:2]
+        builder.note(code, image, builder.copy(*key, item, bbox=box(item, width, height)))
 
-    return plant
+    return inject
 
 
-def _near_edge(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
+def _near_edge(builder: FaultyDatasetBuilder, _: FaultPlan) -> None:
     """Widen a box to the field's edge."""
-    key = _key(bed)
-    item = bed.fresh(*key)
+    key = _key(builder)
+    item = builder.fresh(*key)
     x, y, w, h = item["bbox"]
     item["bbox"] = [1.0, y, x + w - 1.0, h]
-    bed.note("cut-by-edge", bed.image_of(*key, item), item)
+    builder.note("cut-by-edge", builder.image_of(*key, item), item)
 
 
-def _stray_code(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
-    key = _key(bed)
-    item = bed.fresh(*key)
+def _stray_code(builder: FaultyDatasetBuilder, _: FaultPlan) -> None:
+    key = _key(builder)
+    item = builder.fresh(*key)
     item["cell_size"] = 3
-    bed.note("stray-code", bed.image_of(*key, item), item)
+    builder.note("stray-code", builder.image_of(*key, item), item)
 
 
-def _id_and_name(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
-    key = _key(bed)
-    item = bed.fresh(*key)
+def _id_and_name(builder: FaultyDatasetBuilder, _: FaultPlan) -> None:
+    key = _key(builder)
+    item = builder.fresh(*key)
     item["category_name"] = CLASSES[item["category_id"] % 12 + 1]
-    bed.note("id-and-name-differ", bed.image_of(*key, item), item)
+    builder.note("id-and-name-differ", builder.image_of(*key, item), item)
 
 
-def _category_swap(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
+def _category_swap(builder: FaultyDatasetBuilder, _: FaultPlan) -> None:
     """In the last label file two categories have changed names."""
-    subset, split = key = list(bed.labels)[-1]
-    categories = [dict(c) for c in bed.labels[key]["categories"]]
+    subset, split = key = list(builder.labels)[-1]
+    categories = [dict(c) for c in builder.labels[key]["categories"]]
     categories[12]["name"], categories[13]["name"] = "basophil", "eosinophil"
-    bed.labels[key]["categories"] = categories
-    bed.note("id-and-name-differ", bed.label_file(subset, split))
+    builder.labels[key]["categories"] = categories
+    builder.note("id-and-name-differ", builder.label_file(subset, split))
 
 
-def _missing_image(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
-    path = list(bed.pixels)[-1]
-    bed.silent.add(path)
-    bed.note("missing-image", path)
+def _missing_image(builder: FaultyDatasetBuilder, _: FaultPlan) -> None:
+    path = list(builder.pixels)[-1]
+    builder.silent.add(path)
+    builder.note("missing-image", path)
 
 
-def _back_tick(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
-    subset, split = key = list(bed.labels)[-1]
-    entry = bed.labels[key]["images"][0]
-    old = bed.root / subset / "Images" / split / entry["file_name"]
+def _back_tick(builder: FaultyDatasetBuilder, _: FaultPlan) -> None:
+    subset, split = key = list(builder.labels)[-1]
+    entry = builder.labels[key]["images"][0]
+    old = builder.root / subset / "Images" / split / entry["file_name"]
     entry["file_name"] = entry["file_name"].replace("_400_", "`_400_").replace("_1000_", "`_1000_")
     new = old.with_name(entry["file_name"])
-    bed.pixels = {(new if p == old else p): v for p, v in bed.pixels.items()}
-    bed.note("odd-file-name", new)
+    builder.pixels = {(new if p == old else p): v for p, v in builder.pixels.items()}
+    builder.note("odd-file-name", new)
 
 
-def _unmarked(bed: FaultyDatasetBuilder, _: FaultPlan) -> None:
-    key = _key(bed)
-    item = bed.fresh(*key)
-    bed.note("unmarked-white-cell", bed.image_of(*key, item), item)
-    bed.annotations(*key).remove(item)
+def _unmarked(builder: FaultyDatasetBuilder, _: FaultPlan) -> None:
+    key = _key(builder)
+    item = builder.fresh(*key)
+    builder.note("unmarked-white-cell", builder.image_of(*key, item), item)
+    builder.annotations(*key).remove(item)
 
 
 def _overlap(turned: bool) -> Callable[[FaultyDatasetBuilder, FaultPlan], None]:
-    def plant(bed: FaultyDatasetBuilder, plan: FaultPlan) -> None:
+    def inject(builder: FaultyDatasetBuilder, plan: FaultPlan) -> None:
         """Two more fields of one patient, cut from one photograph with common glass."""
-        subset, split = _key(bed)
+        subset, split = _key(builder)
         power = subset.split("_")[1].upper()
         look = get_profile(LOOK_OF[power])
         side = plan.side
@@ -209,73 +209,74 @@ def _overlap(turned: bool) -> Callable[[FaultyDatasetBuilder, FaultPlan], None]:
         picture = render_field(look, recipe, seed=77 + turned, size=(side + 60, int(side * 1.45)))
         number = 50 + 10 * turned
         names = [file_name(0, number + k, number, power) for k in (0, 1)]
-        first = add_field(bed, (subset, split, names[0]), picture, (0, 0, side, side))
+        first = add_field(builder, (subset, split, names[0]), picture, (0, 0, side, side))
         low = picture[0].shape[0] - side
         window = (37, low, 37 + side, low + side)
-        second = add_field(bed, (subset, split, names[1]), picture, window, turned)
-        bed.note("overlapping-fields", first, other=second)
-        _note_common(bed, (subset, split), first, second)
+        second = add_field(builder, (subset, split, names[1]), picture, window, turned)
+        builder.note("overlapping-fields", first, other=second)
+        _note_common(builder, (subset, split), first, second)
 
-    return plant
+    return inject
 
 
 def _note_common(
-    bed: FaultyDatasetBuilder, key: tuple[str, str], first: Path, second: Path
+    builder: FaultyDatasetBuilder, key: tuple[str, str], first: Path, second: Path
 ) -> None:
     """List the cells of the first field that are in the second too: equal sizes, equal codes."""
     mine, theirs = (
-        [a for a in bed.annotations(*key) if bed.image_of(*key, a) == p] for p in (first, second)
+        [a for a in builder.annotations(*key) if builder.image_of(*key, a) == p]
+        for p in (first, second)
     )
     for a in mine:
         for b in theirs:
             if a["bbox"][2:] == b["bbox"][2:] and a["category_id"] == b["category_id"]:
-                bed.note("same-cell-in-two-fields", first, a, b, other=second)
-                bed.used |= {a["id"], b["id"]}
+                builder.note("same-cell-in-two-fields", first, a, b, other=second)
+                builder.used |= {a["id"], b["id"]}
                 break
 
 
-def _duplicate(bed: FaultyDatasetBuilder, plan: FaultPlan) -> None:
+def _duplicate(builder: FaultyDatasetBuilder, plan: FaultPlan) -> None:
     """One field twice under two numbers."""
-    subset, split = key = _key(bed)
+    subset, split = key = _key(builder)
     power = subset.split("_")[1].upper()
-    source = next(p for p in bed.pixels if p.parent.parent.parent.name == subset)
-    copy_field(bed, key, source, (subset, split, file_name(0, 90, 90, power)))
+    source = next(p for p in builder.pixels if p.parent.parent.parent.name == subset)
+    copy_field(builder, key, source, (subset, split, file_name(0, 90, 90, power)))
 
 
-def _renamed_into_test(bed: FaultyDatasetBuilder, plan: FaultPlan) -> None:
+def _renamed_into_test(builder: FaultyDatasetBuilder, plan: FaultPlan) -> None:
     """A train field again in test, under another patient's name."""
-    key = _key(bed)
-    subset, other = next(k for k in bed.labels if k[0] == key[0] and k[1] == "test")
+    key = _key(builder)
+    subset, other = next(k for k in builder.labels if k[0] == key[0] and k[1] == "test")
     power = subset.split("_")[1].upper()
-    source = [p for p in bed.pixels if p.parent.parent.parent.name == subset][1]
-    copy_field(bed, key, source, (subset, other, file_name(plan.patients - 1, 91, 91, power)))
+    source = [p for p in builder.pixels if p.parent.parent.parent.name == subset][1]
+    copy_field(builder, key, source, (subset, other, file_name(plan.patients - 1, 91, 91, power)))
 
 
 def copy_field(
-    bed: FaultyDatasetBuilder, key: tuple[str, str], source: Path, place: tuple[str, str, str]
+    builder: FaultyDatasetBuilder, key: tuple[str, str], source: Path, place: tuple[str, str, str]
 ) -> Path:
     """List a field and its annotations a second time."""
     subset, split, name = place
-    path = bed.root / subset / "Images" / split / name
-    bed.pixels[path] = bed.pixels[source]
-    mine = [a for a in bed.annotations(*key) if bed.image_of(*key, a) == source]
-    list_field(bed, (subset, split), path, ())
-    content = bed.labels[subset, split]
+    path = builder.root / subset / "Images" / split / name
+    builder.pixels[path] = builder.pixels[source]
+    mine = [a for a in builder.annotations(*key) if builder.image_of(*key, a) == source]
+    list_field(builder, (subset, split), path, ())
+    content = builder.labels[subset, split]
     for a in mine:
         ident = max((int(b["id"]) for b in content["annotations"]), default=0) + 1
         new = a | {"id": ident, "image_id": content["images"][-1]["id"]}
         content["annotations"].append(new)
-        bed.used |= {new["id"], a["id"]} if (subset, split) == key else {a["id"]}
-    bed.note("identical-fields", source, other=path)
+        builder.used |= {new["id"], a["id"]} if (subset, split) == key else {a["id"]}
+    builder.note("identical-fields", source, other=path)
     return path
 
 
-def _patient_leak(bed: FaultyDatasetBuilder, plan: FaultPlan) -> None:
+def _patient_leak(builder: FaultyDatasetBuilder, plan: FaultPlan) -> None:
     """In the last subset, a patient that is in train elsewhere is in test."""
-    subset = list(bed.labels)[-1][0]
-    train, test = bed.labels[subset, "train"], bed.labels[subset, "test"]
+    subset = list(builder.labels)[-1][0]
+    train, test = builder.labels[subset, "train"], builder.labels[subset, "test"]
     moved = [i for i in train["images"] if str(i["file_name"]).startswith("1_")]
-    if subset == _key(bed)[0]:
+    if subset == _key(builder)[0]:
         moved = moved[-1:]
     for entry in moved:
         ident = 7000 + len(test["images"])
@@ -287,9 +288,11 @@ def _patient_leak(bed: FaultyDatasetBuilder, plan: FaultPlan) -> None:
         train["annotations"] = [a for a in train["annotations"] if a not in mine]
         train["images"].remove(entry)
         test["images"].append(entry | {"id": ident})
-        old = bed.root / subset / "Images" / "train" / entry["file_name"]
-        bed.pixels[bed.root / subset / "Images" / "test" / entry["file_name"]] = bed.pixels.pop(old)
-    bed.note("patient-leak", bed.root / subset / "Images" / "test" / moved[0]["file_name"])
+        old = builder.root / subset / "Images" / "train" / entry["file_name"]
+        builder.pixels[builder.root / subset / "Images" / "test" / entry["file_name"]] = (
+            builder.pixels.pop(old)
+        )
+    builder.note("patient-leak", builder.root / subset / "Images" / "test" / moved[0]["file_name"])
 
 
 BOX_FAULTS: dict[str, Callable[[FaultyDatasetBuilder, FaultPlan], None]] = {
@@ -315,7 +318,7 @@ BOX_FAULTS: dict[str, Callable[[FaultyDatasetBuilder, FaultPlan], None]] = {
     "missing image": _missing_image,
     "back-tick": _back_tick,
 }
-"""Faults of boxes, entries and names, by name; plant them in this order."""
+"""Faults of boxes, entries and names, by name; inject them in this order."""
 
 FAULTS = BOX_FAULTS | SET_FAULTS
-"""Every fault that can be planted."""
+"""Every fault that can be injected."""
