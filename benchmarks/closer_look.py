@@ -23,11 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from bloodfilm.core import Domain
 from bloodfilm.core.results import CellResult
-from bloodfilm.inference.analyzer import Analyzer
+from bloodfilm.imaging.scale import ScalePrior
 from bloodfilm.inference.bundle import default_bundle, load_bundle
 from bloodfilm.inference.fusion import ScoreFusion
+from bloodfilm.inference.model import Model
 from bloodfilm.training.config import load_config
 from bloodfilm.training.data.augment import vary_appearance
 from bloodfilm.training.data.sources import CanonicalField, load_field, open_sources
@@ -75,7 +75,7 @@ def main() -> None:
         parser.error("--data or BLOODFILM_DATA is needed")
     cv2.setNumThreads(1)
     bundle = load_bundle(options.bundle) if options.bundle else default_bundle()
-    analyzer = Analyzer(bundle, "cpu", min_score=LOWEST_SCORE, weights=ALONE)
+    model = Model(bundle, device="cpu", min_score=LOWEST_SCORE, fusion=ALONE)
     sources = open_sources(load_config(CONFIG).data.validation, Path(options.data))
     rows: list[dict[str, Any]] = [asdict(weights) for weights in TRIED]
     fields: list[CanonicalField] = []
@@ -83,10 +83,10 @@ def main() -> None:
     for i in track(range(len(sources)), "fields"):
         field = load_field(sources[i], SCALE)
         fields.append(field)
-        told = Domain(um_per_px=SCALE, squeeze=1.0)
+        prior = ScalePrior(SCALE, 1.0)
         looks = (field.image, redrawn(field, i), paled(field.image))
         for name, image in zip(seen, looks, strict=True):
-            seen[name].append(analyzer.analyze(image, "field", told).cells)
+            seen[name].append(model.analyze(image, prior=prior).cells)
     for (name, results), (row, weights) in product(seen.items(), zip(rows, TRIED, strict=True)):
         weighed = [[weigh(c, weights) for c in cells] for cells in results]
         scores = score_results(fields, weighed)

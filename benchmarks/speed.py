@@ -22,9 +22,9 @@ from typing import Any
 
 from bloodfilm.core.results import FieldFailure
 from bloodfilm.imaging.discovery import find_images
-from bloodfilm.inference.analyzer import Analyzer
 from bloodfilm.inference.bundle import default_bundle, load_bundle
-from bloodfilm.inference.runner import analyze_paths
+from bloodfilm.inference.model import Model
+from bloodfilm.inference.runner import analyze_many
 
 YOLOV5X_PARAMETERS = 86.7e6
 YOLOV5X_FLOPS = 205.7e9
@@ -58,13 +58,13 @@ def resident() -> float:
     return float("nan")
 
 
-def pipeline(paths: list[Path], analyzer: Analyzer, threads: int) -> dict[str, Any]:
+def pipeline(paths: list[Path], model: Model, threads: int) -> dict[str, Any]:
     """Wall-clock throughput, and core-milliseconds of each stage per field."""
-    list(analyze_paths(paths[: 2 * threads], analyzer, workers=threads))
+    list(analyze_many(paths[: 2 * threads], model, workers=threads))
     stages: Counter[str] = Counter()
     failed = cells = 0
     begin, busy = time.perf_counter(), time.process_time()
-    for outcome in analyze_paths(paths, analyzer, workers=threads):
+    for outcome in analyze_many(paths, model, workers=threads):
         if isinstance(outcome, FieldFailure):
             failed += 1
             continue
@@ -84,11 +84,11 @@ def pipeline(paths: list[Path], analyzer: Analyzer, threads: int) -> dict[str, A
     }
 
 
-def memory(paths: list[Path], analyzer: Analyzer, threads: int) -> dict[str, Any]:
+def memory(paths: list[Path], model: Model, threads: int) -> dict[str, Any]:
     """Resident memory along a long run; nothing is kept of the results."""
     step = max(len(paths) // 10, 1)
     trace = []
-    for done, _ in enumerate(analyze_paths(paths, analyzer, workers=threads), 1):
+    for done, _ in enumerate(analyze_many(paths, model, workers=threads), 1):
         if done % step == 0:
             trace.append(round(resident(), 1))
     return {"fields": len(paths), "every": step, "rss_mib": trace, "peak_mib": max(trace)}
@@ -232,11 +232,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     bundle = load_bundle(options.bundle) if options.bundle else default_bundle()
-    analyzer = Analyzer(bundle, "cpu")
+    model = Model(bundle, device="cpu")
     with tempfile.TemporaryDirectory() as folder:
         paths, what = fields(Path(folder))
-        run = pipeline(repeated(paths, options.fields), analyzer, options.threads)
-        flat = memory(repeated(paths, options.long), analyzer, options.threads)
+        run = pipeline(repeated(paths, options.fields), model, options.threads)
+        flat = memory(repeated(paths, options.long), model, options.threads)
     large = reference(options.threads, options.rounds)
     result = {
         "images": what,

@@ -157,8 +157,8 @@ def held(seen, codes=(0,)):
 LIBRARY = """
 import multiprocessing, sys
 WORK = '''
-from bloodfilm import Analyzer, load_bundle, open_image
-found = Analyzer(load_bundle(sys.argv[1]), "cpu").analyze(open_image(sys.argv[2]), "a.png")
+from bloodfilm import load_model
+found = load_model(sys.argv[1], device="cpu").analyze(sys.argv[2])
 assert len(found.cells) > 5
 '''
 if __name__ == "__main__":

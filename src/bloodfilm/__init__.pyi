@@ -1,7 +1,6 @@
 # The public names of bloodfilm: the one list, for editors, type checkers and the package itself.
 from .api import analyze as analyze
 from .api import evaluate as evaluate
-from .api import load_model as load_model
 from .api import read_run as read_run
 from .core.attributes import LLD_SCHEMA as LLD_SCHEMA
 from .core.attributes import WBCATT_SCHEMA as WBCATT_SCHEMA
@@ -21,7 +20,6 @@ from .core.field import Field as Field
 from .core.issues import Issue as Issue
 from .core.optional import MissingPackageError as MissingPackageError
 from .core.pixels import PixelSize as PixelSize
-from .core.pixels import ScalePrior as ScalePrior
 from .core.pixels import ViewRecord as ViewRecord
 from .core.polygons import Region as Region
 from .core.progress import CancelledError as CancelledError
@@ -44,11 +42,16 @@ from .evaluation.record import Evaluation as Evaluation
 from .formats import open_dataset as open_dataset
 from .formats import save_dataset as save_dataset
 from .imaging.canonical import canonical_view as canonical_view
+from .imaging.scale import ScalePrior as ScalePrior
+from .imaging.sources import ArraySource as ArraySource
+from .imaging.sources import ImageSource as ImageSource
+from .imaging.sources import open_source as open_source
 from .imaging.sources.image_file import open_image as open_image
-from .inference.analyzer import Analyzer as Analyzer
 from .inference.bundle import default_bundle as default_bundle
 from .inference.bundle import load_bundle as load_bundle
-from .inference.runner import analyze_paths as analyze_paths
+from .inference.model import Model as Model
+from .inference.model import load_model as load_model
+from .inference.runner import analyze_many as analyze_many
 from .report.html.report import write_report as write_report
 from .synthetic import render_field as render_field
 

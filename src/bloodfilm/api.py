@@ -11,17 +11,16 @@ from typing import Literal
 
 from bloodfilm import __version__
 from bloodfilm.core.dataset import Dataset
-from bloodfilm.core.domain import Domain
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.core.progress import NoProgress, Progress, track
 from bloodfilm.core.results import AnalysisRun, FieldFailure, FieldResult
 from bloodfilm.evaluation.record import Evaluation
 from bloodfilm.imaging.discovery import find_images
-from bloodfilm.inference.analyzer import Analyzer
-from bloodfilm.inference.bundle import default_bundle, load_bundle
+from bloodfilm.imaging.scale import ScalePrior
+from bloodfilm.inference.model import Model, load_model
 from bloodfilm.inference.model_info import model_info
 from bloodfilm.inference.repeats import RepeatedImages
-from bloodfilm.inference.runner import analyze_paths
+from bloodfilm.inference.runner import analyze_many
 from bloodfilm.workflows.analyze import AnalysisJob, Existing
 from bloodfilm.workflows.analyze import analyze as run_analysis
 from bloodfilm.workflows.evaluate import EvaluationOptions
@@ -30,32 +29,9 @@ from bloodfilm.workflows.evaluate import evaluate as run_evaluation
 PathLike = str | os.PathLike[str]
 
 
-def load_model(
-    bundle: PathLike | None = None,
-    *,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
-    threads: int = 1,
-    min_score: float | None = None,
-) -> Analyzer:
-    """Load a model bundle.
-
-    Args:
-        bundle: its folder; the model that comes with the program if left out.
-        device: `auto` takes CUDA where ONNX Runtime has it.
-        threads: of one image; images of `analyze` run side by side anyway.
-        min_score: lowest confidence of a nucleated cell, in [0, 1]; the bundle's own if left out.
-
-    Raises:
-        BundleError: if the bundle is missing, damaged, or of another version.
-        ConfigError: if the device is not there.
-    """
-    found = default_bundle() if bundle is None else load_bundle(Path(bundle))
-    return Analyzer(found, device, threads, min_score)
-
-
 def analyze(
     images: PathLike | Iterable[PathLike],
-    model: Analyzer | PathLike | None = None,
+    model: Model | PathLike | None = None,
     *,
     out: PathLike | None = None,
     resume: bool = False,
@@ -97,13 +73,13 @@ def analyze(
     if out is None:
         if resume or overwrite:
             raise ConfigError("analyze: resume and overwrite need an output folder")
-        domain = Domain(um_per_px=um_per_px, squeeze=pixel_aspect_ratio)
-        return _in_memory(paths, _model(model), domain, workers, progress or NoProgress())
+        prior = ScalePrior(um_per_px, pixel_aspect_ratio)
+        return _in_memory(paths, _model(model), prior, workers, progress or NoProgress())
     existing: Existing = "resume" if resume else "overwrite" if overwrite else "refuse"
     job = AnalysisJob(
         paths=paths,
         out=Path(out),
-        bundle=None if model is None or isinstance(model, Analyzer) else Path(model),
+        bundle=None if model is None or isinstance(model, Model) else Path(model),
         um_per_px=um_per_px,
         squeeze=pixel_aspect_ratio,
         workers=workers,
@@ -111,18 +87,18 @@ def analyze(
         report=report,
         existing=existing,
     )
-    run_analysis(job, progress, model if isinstance(model, Analyzer) else None)
+    run_analysis(job, progress, model if isinstance(model, Model) else None)
     return AnalysisRun.read(Path(out))
 
 
-def _model(model: Analyzer | PathLike | None) -> Analyzer:
-    return model if isinstance(model, Analyzer) else load_model(model)
+def _model(model: Model | PathLike | None) -> Model:
+    return model if isinstance(model, Model) else load_model(model)
 
 
 def _in_memory(
     paths: list[str],
-    model: Analyzer,
-    provided: Domain,
+    model: Model,
+    prior: ScalePrior,
     workers: int | None,
     progress: Progress,
 ) -> AnalysisRun:
@@ -130,14 +106,14 @@ def _in_memory(
     fields: list[FieldResult] = []
     failures: list[FieldFailure] = []
     repeats = RepeatedImages()
-    outcomes = analyze_paths(images, model, provided, workers)
+    outcomes = analyze_many(images, model, workers=workers, prior=prior)
     with closing(outcomes):
         for outcome in track(map(repeats.check, outcomes), progress, "fields", len(images)):
             if isinstance(outcome, FieldFailure):
                 failures.append(outcome)
             else:
                 fields.append(outcome)
-    settings = {"paths": paths, "um_per_px": provided.um_per_px, "squeeze": provided.squeeze}
+    settings = {"paths": paths, "um_per_px": prior.um_per_px, "squeeze": prior.pixel_aspect_ratio}
     info = model_info(model.bundle)
     return AnalysisRun(__version__, info, settings, tuple(fields), tuple(failures))
 
@@ -155,7 +131,7 @@ def read_run(path: PathLike) -> AnalysisRun:
 
 def evaluate(
     dataset: Dataset | PathLike,
-    model: Analyzer | PathLike | None = None,
+    model: Model | PathLike | None = None,
     *,
     predictions: PathLike | None = None,
     split: str | None = None,
@@ -196,7 +172,7 @@ def evaluate(
         raise ConfigError("evaluate: predictions need no model, so leave it out")
     request = EvaluationOptions(
         dataset=dataset if isinstance(dataset, Dataset) else Path(dataset),
-        bundle=None if model is None or isinstance(model, Analyzer) else Path(model),
+        bundle=None if model is None or isinstance(model, Model) else Path(model),
         predictions=None if predictions is None else Path(predictions),
         split=split,
         level=level,
@@ -208,5 +184,5 @@ def evaluate(
         seed=seed,
         threads=workers,
     )
-    bundle = model.bundle if isinstance(model, Analyzer) else None
+    bundle = model.bundle if isinstance(model, Model) else None
     return run_evaluation(request, progress, bundle)

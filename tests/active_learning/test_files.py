@@ -16,9 +16,9 @@ from bloodfilm.active_learning.planning import Planner, RegionScores
 from bloodfilm.active_learning.region_scores import from_detections
 from bloodfilm.cli.annotate import app
 from bloodfilm.core import Cell, Field, Region
-from bloodfilm.core.domain import Domain
 from bloodfilm.core.errors import ConfigError, DataError, OutputError
 from bloodfilm.formats import open_dataset
+from bloodfilm.imaging.scale import ScalePrior
 from bloodfilm.inference.bundle import default_bundle
 from bloodfilm.synthetic import render_field
 
@@ -162,7 +162,7 @@ def test_the_shipped_model_is_asked_where_none_is_named(tmp_path: Path) -> None:
     said = run("plan", str(path.parent), "--out", str(tmp_path / "plan"))
     assert "chosen by uncertainty" in said
     # Dark spots would be far fewer than the red cells that a model expects, too.
-    (field,) = bundle_evidence([path], default_bundle(), Domain())
+    (field,) = bundle_evidence([path], default_bundle(), ScalePrior())
     assert isinstance(field, RegionScores)
     assert f"of about {field.cells.sum():.0f} cells" in said and field.cells.sum() > 5
 

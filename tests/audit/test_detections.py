@@ -9,10 +9,8 @@ from bloodfilm.audit.image_statistics import MAP_STEP
 from bloodfilm.audit.nuclei import Chromatin
 from bloodfilm.core import BundleError, Cell, Dataset, Domain, Field
 from bloodfilm.formats.parquet.columns import table_of
-from bloodfilm.imaging.sources.image_file import open_image
-from bloodfilm.inference.analyzer import Analyzer
-from bloodfilm.inference.bundle import load_bundle
-from bloodfilm.inference.runner import analyze_paths
+from bloodfilm.inference.model import load_model
+from bloodfilm.inference.runner import analyze_many
 from fake_bundle import box_of, draw, lay_out, save, write_bundle
 
 NUCLEATED = [(50.0, 40.0, "lymphocyte"), (110.0, 70.0, "eosinophil"), (60.0, 86.0, "basophil")]
@@ -86,13 +84,13 @@ def test_model_detections_are_those_of_an_analysis_of_the_same_files(tmp_path):
     table = table_of(Dataset("mine", tuple(fields)))
     bundle = write_bundle(tmp_path / "bundle")
     found = {(f.file, f.boxes[0]) for f in unmarked_by_model(table, bundle, {})}
-    analyzer = Analyzer(load_bundle(bundle))
-    results = list(analyze_paths([f.path for f in fields], analyzer))
+    model = load_model(bundle)
+    results = list(analyze_many([f.path for f in fields], model))
     assert found == {
         (str(r.path), c.box)
         for r in results
         for c in r.cells
         if c.object_type == "nucleated cell" and c.confidence >= MIN_SCORE
     }
-    alone = analyzer.analyze(open_image(fields[2].path), fields[2].path)
+    alone = model.analyze(fields[2].path)
     assert alone.view.scale_source != "pooled" == results[2].view.scale_source

@@ -8,12 +8,12 @@ import pytest
 from typer.testing import CliRunner
 
 from bloodfilm.cli.app import app
-from bloodfilm.core import Domain
 from bloodfilm.core.errors import BundleError
 from bloodfilm.export import trained as module
+from bloodfilm.imaging.scale import ScalePrior
 from bloodfilm.imaging.sources.image_file import open_image
-from bloodfilm.inference.analyzer import Analyzer
 from bloodfilm.inference.bundle import load_bundle
+from bloodfilm.inference.model import Model
 from bloodfilm.training import loop
 from bloodfilm.training.checkpoint import load_checkpoint, save_checkpoint
 from tiny import LEAVES, config, to_toml, write_set
@@ -87,10 +87,9 @@ def test_its_checksums_are_of_the_last_manifest_written(bundle, tmp_path):
 def test_an_analyzer_runs_with_it(bundle, root):
     loaded = load_bundle(bundle)
     image = open_image(root / "discs" / "v0.png")
-    stated = Domain(um_per_px=0.25, squeeze=1.0)
-    eager = Analyzer(loaded, "cpu", min_score=0.05)
-    result = eager.analyze(image, "v0.png", stated)
-    nucleated = [c for c in result.cells if c.kind == "nucleated cell"]
+    eager = Model(loaded, device="cpu", min_score=0.05)
+    result = eager.analyze(image, prior=ScalePrior(0.25, 1.0))
+    nucleated = [c for c in result.cells if c.object_type == "nucleated cell"]
     assert nucleated and all(c.attributes["nuclear_shape"].value is None for c in nucleated)
     assert all(set(c.probabilities) == set(LEAVES) for c in nucleated)
     json.dumps(result.to_json(), allow_nan=False)

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bloodfilm.core.domain import Domain
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.issue_codes import (
     ASPECT_ASSUMED,
@@ -29,7 +28,7 @@ from bloodfilm.imaging.canonical import (
     canonical_view,
     refine,
 )
-from bloodfilm.imaging.scale import measure, pool
+from bloodfilm.imaging.scale import ScalePrior, measure, pool
 from imaging.drawing import ellipse, field
 
 BLANK = np.full((300, 400, 3), (200, 190, 180), np.uint8)
@@ -43,10 +42,14 @@ def view_of_size(
     )
 
 
+def sources(view):
+    return view.scale_source, view.aspect_source
+
+
 def test_measured_field_says_where_its_numbers_come_from() -> None:
     view = canonical_view(field(cell=(30, 52)))
-    assert view.source == {"scale": "measured", "squeeze": "measured"}
-    assert view.squeeze == pytest.approx(30 / 52, rel=0.05)
+    assert sources(view) == ("measured", "measured")
+    assert view.pixel_aspect_ratio == pytest.approx(30 / 52, rel=0.05)
     assert view.um_per_px_x == pytest.approx(7.5 / 30, rel=0.1)
     assert view.um_per_px_y == pytest.approx(7.5 / 52, rel=0.1)
     assert view.issues == ()
@@ -65,7 +68,7 @@ def test_rendered_cells_are_round_and_of_their_size_on_245() -> None:
 
 def test_nothing_known_is_assumed_aloud() -> None:
     view = canonical_view(BLANK)
-    assert view.source == {"scale": "assumed", "squeeze": "assumed"}
+    assert sources(view) == ("assumed", "assumed")
     assert view.confidence == 0
     assert FEW_RED_CELLS in codes(view.issues)
     assert {SCALE_ASSUMED, ASPECT_ASSUMED} <= codes(view.issues)
@@ -73,35 +76,35 @@ def test_nothing_known_is_assumed_aloud() -> None:
 
 
 def test_stated_values_are_used_where_cells_are_silent() -> None:
-    view = canonical_view(BLANK, Domain(um_per_px=0.14, squeeze=0.56))
-    assert view.source == {"scale": "stated", "squeeze": "stated"}
+    view = canonical_view(BLANK, ScalePrior(0.14, 0.56))
+    assert sources(view) == ("user", "user")
     assert view.um_per_px_y == pytest.approx(0.14)
     assert view.um_per_px_x == pytest.approx(0.25)
     assert not {SCALE_ASSUMED, ASPECT_ASSUMED} & codes(view.issues)
-    half = canonical_view(BLANK, Domain(um_per_px=0.14))
-    assert half.source == {"scale": "stated", "squeeze": "assumed"}
+    half = canonical_view(BLANK, ScalePrior(0.14))
+    assert sources(half) == ("user", "assumed")
 
 
 def test_folder_comes_before_what_is_stated_and_fills_silence() -> None:
     pooled = pool([measure(field(cell=(40, 40), seed=s)) for s in range(3)])
-    view = canonical_view(BLANK, Domain(um_per_px=0.18), pooled)
-    assert view.source == {"scale": "pooled", "squeeze": "pooled"}
+    view = canonical_view(BLANK, ScalePrior(0.18, pooled=pooled))
+    assert sources(view) == ("pooled", "pooled")
     assert view.um_per_px_y == pytest.approx(7.5 / 40, rel=0.08)
 
 
 def test_stated_wins_a_clear_contradiction_and_is_an_issue() -> None:
     image = field(cell=(40, 40))
-    close = canonical_view(image, Domain(um_per_px=0.18, squeeze=0.95))
-    assert close.source == {"scale": "measured", "squeeze": "measured"}
-    far = canonical_view(image, Domain(um_per_px=0.1, squeeze=0.5))
-    assert far.source == {"scale": "stated", "squeeze": "stated"}
-    assert (far.um_per_px_y, far.squeeze) == pytest.approx((0.1, 0.5))
+    close = canonical_view(image, ScalePrior(0.18, 0.95))
+    assert sources(close) == ("measured", "measured")
+    far = canonical_view(image, ScalePrior(0.1, 0.5))
+    assert sources(far) == ("user", "user")
+    assert (far.um_per_px_y, far.pixel_aspect_ratio) == pytest.approx((0.1, 0.5))
     assert codes(far.issues) == {SCALE_CONFLICT, ASPECT_CONFLICT}
 
 
 def test_field_that_disagrees_with_its_folder_keeps_its_own_measure() -> None:
     pooled = pool([measure(field(cell=(40, 40), seed=s)) for s in range(3)])
-    view = canonical_view(field(cell=(25, 25), count=60), None, pooled)
+    view = canonical_view(field(cell=(25, 25), count=60), ScalePrior(pooled=pooled))
     assert view.scale_source == "measured"
     assert view.um_per_px_x == pytest.approx(7.5 / 25, rel=0.1)
 
@@ -111,7 +114,7 @@ def test_a_few_cells_cannot_claim_a_slight_squeeze() -> None:
     for x, y in ((80, 80), (200, 200), (320, 90)):
         ellipse(image, (x, y), (74, 80), (1, 1, 0), (190, 130, 130))
     view = canonical_view(image)
-    assert view.squeeze == 1
+    assert view.pixel_aspect_ratio == 1
     assert ASPECT_ROUNDED in codes(view.issues)
 
 
@@ -190,7 +193,7 @@ def test_no_crops() -> None:
 def test_the_wrong_image_and_an_absurd_scale_are_refused() -> None:
     with pytest.raises(ValueError, match="640 x 640"):
         view_of_size().render(BLANK)
-    with pytest.raises(DataError, match="check the stated scale"):
+    with pytest.raises(DataError, match="check the scale that was provided"):
         view_of_size(um=(50.0, 50.0)).render(np.zeros((640, 640, 3), np.uint8))
 
 
@@ -221,11 +224,11 @@ def test_refine_keeps_what_it_cannot_better() -> None:
 
 
 def test_refine_checks_a_stated_scale_but_keeps_it() -> None:
-    stated = canonical_view(BLANK, Domain(um_per_px=0.1, squeeze=1.0))
+    stated = canonical_view(BLANK, ScalePrior(0.1, 1.0))
     boxes = boxes_of(stated, 50.0, 50.0)[:, :] * [0.5, 0.5, 1, 1]
     checked = refine(stated, boxes)
     assert (checked.um_per_px_x, checked.um_per_px_y) == pytest.approx((0.1, 0.1))
-    assert checked.scale_source == "stated"
+    assert checked.scale_source == "user"
     assert SCALE_CONFLICT in codes(checked.issues)
 
 

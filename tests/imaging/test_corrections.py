@@ -10,7 +10,7 @@ from bloodfilm.core.errors import DataError
 from bloodfilm.core.pixels import ViewRecord
 from bloodfilm.imaging.canonical import CanonicalView, canonical_view, view_of
 from bloodfilm.imaging.corrections import MAX_VEILING_GLARE, Corrections, estimate_corrections, lift
-from bloodfilm.imaging.scale import measure, pool
+from bloodfilm.imaging.scale import ScalePrior, measure, pool
 from imaging.cameras import hazy, nucleus, vignetted
 from imaging.drawing import field
 
@@ -59,7 +59,7 @@ def test_a_folder_limits_what_a_hazier_field_claims() -> None:
     pooled = pool(fields)
     paler = measure(hazy(film(9), WHITE, 0.6))
     assert paler.corrections.veiling_glare > pooled.max_veiling_glare > 0
-    assert view_of(paler, None, pooled).veiling_glare == pooled.max_veiling_glare
+    assert view_of(paler, ScalePrior(pooled=pooled)).veiling_glare == pooled.max_veiling_glare
     assert view_of(paler).veiling_glare == paler.corrections.veiling_glare
 
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from bloodfilm.core.boxes import iou
-from bloodfilm.core.domain import Domain
 from bloodfilm.core.errors import BundleError, ConfigError
 from bloodfilm.core.issue_codes import (
     CUT_BY_EDGE,
@@ -20,10 +19,11 @@ from bloodfilm.core.issue_codes import (
     UNFAMILIAR,
 )
 from bloodfilm.core.issues import codes
-from bloodfilm.imaging.scale import Group, Pooled, measure
-from bloodfilm.inference.analyzer import Analyzer, measure_sharpness
+from bloodfilm.imaging.scale import Group, Pooled, ScalePrior, measure
+from bloodfilm.inference.analyzer import measure_sharpness
 from bloodfilm.inference.bundle import load_bundle
 from bloodfilm.inference.fusion import ScoreFusion
+from bloodfilm.inference.model import Model
 from fake_bundle import ANSWERS, RED, WHITE, Disc, box_of, dark, draw, lay_out, write_bundle
 
 NUCLEATED = [(50.0, 40.0, "lymphocyte"), (110.0, 70.0, "eosinophil"), (60.0, 86.0, "basophil")]
@@ -31,7 +31,7 @@ NUCLEATED = [(50.0, 40.0, "lymphocyte"), (110.0, 70.0, "eosinophil"), (60.0, 86.
 
 @pytest.fixture(scope="module")
 def analyzer(tmp_path_factory):
-    return Analyzer(load_bundle(write_bundle(tmp_path_factory.mktemp("bundle"))), "cpu")
+    return Model(load_bundle(write_bundle(tmp_path_factory.mktemp("bundle"))), device="cpu")
 
 
 def field(um_per_px=0.25, squeeze=1.0, width_um=160.0, height_um=120.0, nucleated=NUCLEATED):
@@ -50,8 +50,8 @@ def boxes(result):
 @pytest.mark.parametrize("stated", [True, False])
 def test_boxes_come_back_through_scale_and_squeeze(analyzer, um_per_px, squeeze, stated):
     discs, image = field(um_per_px, squeeze)
-    domain = Domain(um_per_px=um_per_px, squeeze=squeeze) if stated else None
-    result = analyzer.analyze(image, "a.png", domain)
+    domain = ScalePrior(um_per_px, squeeze) if stated else None
+    result = analyzer.analyze(image, prior=domain)
     overlap = iou([box_of(d, um_per_px, squeeze) for d in discs], boxes(result))
     assert len(result.cells) == len(discs)
     # The graphs find a disc's outline to about a canonical pixel: 0.75 is a shift of 2 px in 30.
@@ -66,7 +66,7 @@ def test_boxes_come_back_through_scale_and_squeeze(analyzer, um_per_px, squeeze,
 
 def test_nucleated_cells_are_read_and_the_others_are_not(analyzer):
     _, image = field()
-    cells = analyzer.analyze(image, "a.png").cells
+    cells = analyzer.analyze(image).cells
     for cell in cells:
         if cell.object_type == "red cell":
             assert (cell.label, cell.label_confidence) == ("red cell", cell.confidence)
@@ -82,16 +82,14 @@ def test_nucleated_cells_are_read_and_the_others_are_not(analyzer):
 
 def test_cells_come_top_to_bottom_then_left_to_right(analyzer):
     _, image = field()
-    places = [
-        (round(c.box[1], 1), round(c.box[0], 1)) for c in analyzer.analyze(image, "a.png").cells
-    ]
+    places = [(round(c.box[1], 1), round(c.box[0], 1)) for c in analyzer.analyze(image).cells]
     assert places == sorted(places)
 
 
 def test_the_same_field_gives_the_same_record(analyzer, tmp_path):
     _, image = field()
-    again = Analyzer(load_bundle(write_bundle(tmp_path)), "cpu")
-    first, second = (json.dumps(a.analyze(image, "a").to_json()) for a in (analyzer, again))
+    again = Model(load_bundle(write_bundle(tmp_path)), device="cpu")
+    first, second = (json.dumps(a.analyze(image).to_json()) for a in (analyzer, again))
     assert first == second
 
 
@@ -99,18 +97,18 @@ def test_a_field_of_many_tiles_loses_and_doubles_nothing(tmp_path):
     def small_tiles(manifest):
         manifest["detector"].update(tile=320, overlap=96)
 
-    tiled = Analyzer(load_bundle(write_bundle(tmp_path, small_tiles)), "cpu")
+    tiled = Model(load_bundle(write_bundle(tmp_path, small_tiles)), device="cpu")
     # No whole number of tiles; cells lie on every seam, for there are some everywhere.
     discs, image = field(width_um=263.0, height_um=211.0)
     assert iou(*[[box_of(d) for d in discs]] * 2).sum() == pytest.approx(len(discs))
-    result = tiled.analyze(image, "a.png", Domain(um_per_px=0.25, squeeze=1.0))
+    result = tiled.analyze(image, prior=ScalePrior(0.25, 1.0))
     assert len(result.cells) == len(discs)
     assert iou([box_of(d) for d in discs], boxes(result)).max(axis=1).min() > 0.75
 
 
 def test_a_cell_at_the_edge_is_flagged_and_its_box_ends_there(analyzer):
     _, image = field(nucleated=[(80.0, 117.0, "lymphocyte")])
-    cell = next(c for c in analyzer.analyze(image, "a").cells if c.object_type == "nucleated cell")
+    cell = next(c for c in analyzer.analyze(image).cells if c.object_type == "nucleated cell")
     assert CUT_BY_EDGE in codes(cell.issues)
     assert cell.box[1] + cell.box[3] <= image.shape[0]
 
@@ -119,7 +117,7 @@ def test_a_cell_like_nothing_learnt_is_flagged(analyzer):
     discs, _ = field(nucleated=[])
     strange = Disc(80.0, 60.0, 12.0, (80, 190, 90))
     rest = [d for d in discs if np.hypot(d.x - 80, d.y - 60) > 24]
-    result = analyzer.analyze(draw([*rest, strange], (640, 480)), "a")
+    result = analyzer.analyze(draw([*rest, strange], (640, 480)))
     (cell,) = [c for c in result.cells if c.object_type == "nucleated cell"]
     assert codes(cell.issues) == {UNFAMILIAR}
 
@@ -129,7 +127,7 @@ def test_a_wrong_scale_of_its_own_is_corrected_by_the_red_cells_found(analyzer):
     finer = measure(field(0.193)[1])  # as if the contours of this one had been misread
     wrong = replace(finer, width=image.shape[1], height=image.shape[0])
     assert wrong.speaks
-    result = analyzer.analyze(image, "a", None, None, wrong)
+    result = analyzer.analyze(image, measurement=wrong)
     assert SCALE_CORRECTED in codes(result.issues)
     assert result.view.scale_source == "measured"
     assert result.view.um_per_px_y == pytest.approx(0.25, rel=0.05)
@@ -141,7 +139,7 @@ def test_a_pooled_scale_is_doubted_but_used(analyzer):
     _, image = field(0.25)
     silent = measure(draw([Disc(20.0, 20.0)], (640, 480)))  # one red cell tells nothing
     wrong = Pooled((Group(21.0, 1.0, 0.02, 200, 10, 0.97, frozenset({(640, 480)})),))
-    result = analyzer.analyze(image, "a", None, wrong, silent)
+    result = analyzer.analyze(image, prior=ScalePrior(pooled=wrong), measurement=silent)
     assert SCALE_CONFLICT in codes(result.issues)
     assert result.view.scale_source == "pooled"
     assert result.view.um_per_px_y == pytest.approx(7.5 / 21, rel=0.05)
@@ -149,13 +147,13 @@ def test_a_pooled_scale_is_doubted_but_used(analyzer):
 
 def test_a_stated_scale_is_doubted_but_used(analyzer):
     _, image = field(0.25)
-    result = analyzer.analyze(image, "a", Domain(um_per_px=0.33, squeeze=1.0))
+    result = analyzer.analyze(image, prior=ScalePrior(0.33, 1.0))
     assert result.view.um_per_px_y == 0.33
     assert SCALE_CONFLICT in codes(result.issues)
 
 
 def test_an_empty_field_says_so_and_is_not_called_blurred(analyzer):
-    result = analyzer.analyze(draw([], (320, 240)), "a")
+    result = analyzer.analyze(draw([], (320, 240)))
     assert result.cells == () and NO_CELLS in codes(result.issues)
     assert LOW_SHARPNESS not in codes(result.issues)
     assert result.view.sharpness is None
@@ -174,33 +172,33 @@ def test_a_blurred_field_says_so(analyzer):
     import cv2
 
     _, image = field()
-    sharp = analyzer.analyze(image, "a")
-    blurred = analyzer.analyze(cv2.GaussianBlur(image, (0, 0), 4), "a")
+    sharp = analyzer.analyze(image)
+    blurred = analyzer.analyze(cv2.GaussianBlur(image, (0, 0), 4))
     assert LOW_SHARPNESS not in codes(sharp.issues)
     assert LOW_SHARPNESS in codes(blurred.issues)
 
 
 def test_the_lowest_score_may_be_chosen_for_nucleated_cells(analyzer):
     _, image = field()
-    strict = Analyzer(analyzer.bundle, "cpu", min_score=1.0)
-    kinds = {c.object_type for c in strict.analyze(image, "a").cells}
+    strict = Model(analyzer.bundle, device="cpu", min_score=1.0)
+    kinds = {c.object_type for c in strict.analyze(image).cells}
     assert kinds == {"red cell"}
     with pytest.raises(ConfigError, match="between 0 and 1"):
-        Analyzer(analyzer.bundle, "cpu", min_score=1.5)
+        Model(analyzer.bundle, device="cpu", min_score=1.5)
 
 
 def test_a_field_with_more_cells_than_a_batch_is_read_whole(analyzer):
     spots = [(25.0 * i, 25.0 * j) for i in range(1, 9) for j in range(1, 8)]
     discs = [Disc(x, y, 11.0, dark("monocyte")) for x, y in spots]
     image = draw(discs, (920, 800))
-    result = analyzer.analyze(image, "a", Domain(um_per_px=0.25, squeeze=1.0))
+    result = analyzer.analyze(image, prior=ScalePrior(0.25, 1.0))
     assert [c.label for c in result.cells].count("monocyte") == len(spots) > 32
 
 
 def test_a_background_this_program_does_not_render_is_refused(tmp_path):
     bundle = load_bundle(write_bundle(tmp_path, lambda m: m["reader"].update(background=255)))
     with pytest.raises(BundleError, match="background of 255"):
-        Analyzer(bundle, "cpu")
+        Model(bundle, device="cpu")
 
 
 LOOKALIKE = (120, 60, 90)
@@ -220,17 +218,17 @@ def test_the_closer_look_rejects_what_only_looks_like_a_nucleated_cell(analyzer,
     (x, y, _), *_ = NUCLEATED
     fooled = [replace(d, colour=LOOKALIKE) if (d.x, d.y) == (x, y) else d for d in discs]
     image = draw(fooled, (640, 480))
-    told = Domain(um_per_px=0.25, squeeze=1.0)
+    told = ScalePrior(0.25, 1.0)
 
     def listed(one):
-        cells = one.analyze(image, "a.png", told).cells
+        cells = one.analyze(image, prior=told).cells
         return [c for c in cells if c.object_type == "nucleated cell"]
 
     strict = ScoreFusion(closer_look=0.5)
     assert len(listed(analyzer)) == 3
-    found = listed(Analyzer(careful, "cpu", weights=strict))
+    found = listed(Model(careful, device="cpu", fusion=strict))
     assert {c.label for c in found} == {"eosinophil", "basophil"}
-    every = listed(Analyzer(careful, "cpu", min_score=0.0, weights=strict))
+    every = listed(Model(careful, device="cpu", min_score=0.0, fusion=strict))
     scores = sorted(c.confidence for c in every)
     # Who asks for everything sees it, with what the closer look left: the root of 0.02 at most.
     assert {
@@ -251,14 +249,14 @@ def test_what_absorbs_like_the_red_cells_around_it_is_no_nucleated_cell(analyzer
     dense = tuple(round(w * (r / w) ** 5) for r, w in zip(RED, WHITE, strict=True))
     assert dense[0] < 150
     fooled = [replace(d, colour=dense) if (d.x, d.y) == (x, y) else d for d in discs]
-    told = Domain(um_per_px=0.25, squeeze=1.0)
+    told = ScalePrior(0.25, 1.0)
 
     def listed(image, **how):
-        cells = Analyzer(careful, "cpu", **how).analyze(image, "a.png", told).cells
+        cells = Model(careful, device="cpu", **how).analyze(image, prior=told).cells
         return [c for c in cells if c.object_type == "nucleated cell"]
 
     image = draw(fooled, (640, 480))
-    assert len(listed(image, weights=ScoreFusion(contrast=0, closer_look=0))) == 3
+    assert len(listed(image, fusion=ScoreFusion(contrast=0, closer_look=0))) == 3
     kept = listed(image)
     assert {c.label for c in kept} == {"eosinophil", "basophil"}
     assert min(c.stain_contrast for c in kept) > 0.2 and not any(
@@ -277,7 +275,7 @@ def test_a_bundle_that_promises_to_confirm_must_be_able_to(tmp_path):
 
     folder = write_bundle(tmp_path / "b", overpromise)
     with pytest.raises(BundleError, match="nucleated"):
-        Analyzer(load_bundle(folder), "cpu")
+        Model(load_bundle(folder), device="cpu")
 
 
 # ---- thresholds --------------------------------------------------------------------------------
@@ -300,8 +298,8 @@ def crowded():
 def test_no_min_score_moves_a_box_or_changes_a_score(careful, min_score):
     image = crowded()
     limits = careful.manifest.detector.thresholds
-    normal = Analyzer(careful, "cpu").analyze(image, "a.png")
-    asked = Analyzer(careful, "cpu", min_score=min_score).analyze(image, "a.png")
+    normal = Model(careful, device="cpu").analyze(image)
+    asked = Model(careful, device="cpu", min_score=min_score).analyze(image)
     nucleated = [c.to_json() for c in asked.cells if c.object_type == "nucleated cell"]
     shown = [c.to_json() for c in normal.cells if c.object_type == "nucleated cell"]
     assert [c for c in nucleated if c["score"] >= 0.6] == [
@@ -318,12 +316,12 @@ def test_no_min_score_moves_a_box_or_changes_a_score(careful, min_score):
 def test_what_is_evaluated_is_what_is_reported(careful, floor):
     image = crowded()
     limits = careful.manifest.detector.thresholds
-    normal = Analyzer(careful, "cpu").analyze(image, "a.png")
-    evaluated = Analyzer(careful, "cpu", score_floor=floor).analyze(image, "a.png")
+    normal = Model(careful, device="cpu").analyze(image)
+    evaluated = Model(careful, device="cpu", score_floor=floor).analyze(image)
     assert len(evaluated.cells) > len(normal.cells)
     assert above(evaluated, limits) == above(normal, limits) == [c.to_json() for c in normal.cells]
     with pytest.raises(ConfigError, match="score floor"):
-        Analyzer(careful, "cpu", score_floor=-0.1)
+        Model(careful, device="cpu", score_floor=-0.1)
 
 
 def test_the_shipped_bundle_gives_the_same_cells_whatever_is_asked_for():
@@ -333,11 +331,11 @@ def test_the_shipped_bundle_gives_the_same_cells_whatever_is_asked_for():
     bundle = default_bundle()
     limits = bundle.manifest.detector.thresholds
     image, _ = render_field(seed=11)
-    normal = Analyzer(bundle, "cpu").analyze(image, "a.png")
+    normal = Model(bundle, device="cpu").analyze(image)
     cells = [c.to_json() for c in normal.cells]
     assert any(c.object_type == "nucleated cell" for c in normal.cells)
     for how in ({"min_score": 0.0}, {"score_floor": 0.02}):
-        more = Analyzer(bundle, "cpu", **how).analyze(image, "a.png")
+        more = Model(bundle, device="cpu", **how).analyze(image)
         assert len(more.cells) > len(cells)
         assert above(more, limits) == cells
 
@@ -356,6 +354,6 @@ def test_a_low_threshold_does_not_have_every_speck_classified(careful, monkeypat
         )[1],
     )
     image = crowded()
-    Analyzer(careful, "cpu", min_score=0.0).analyze(image, "a.png")
+    Model(careful, device="cpu", min_score=0.0).analyze(image)
     pixels = 640 * 480
     assert 0 < sum(read) <= 10 + 150e-6 * pixels

@@ -95,7 +95,7 @@ def test_squeeze_that_nobody_can_tell_is_tried(mirrored):
     image = mirrored.first[0]
     view = canonical_view(image)
     um = view.um_per_px_y
-    unsure = replace(view, um_per_px_x=um, um_per_px_y=um, squeeze_source="assumed")
+    unsure = replace(view, um_per_px_x=um, um_per_px_y=um, aspect_source="assumed")
     found = register(ImageCandidate(image, unsure), photograph(mirrored.second[0]))
     assert found.aligned
     assert worst(mirrored, found.matrix) < 2.0

@@ -8,13 +8,13 @@ import numpy as np
 from bloodfilm.active_learning.planning import RegionScores
 from bloodfilm.active_learning.region_scores import dark_blobs, from_detections
 from bloodfilm.core import Dataset, Field, Region
-from bloodfilm.core.domain import Domain
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.results import FieldFailure, FieldResult
+from bloodfilm.imaging.scale import ScalePrior
 from bloodfilm.imaging.sources.image_file import open_image
-from bloodfilm.inference.analyzer import Analyzer
 from bloodfilm.inference.bundle import Bundle
-from bloodfilm.inference.runner import analyze_paths
+from bloodfilm.inference.model import Model
+from bloodfilm.inference.runner import analyze_many
 
 LOWEST_SCORE = 0.1
 """What a model half believes counts too: those are its doubts."""
@@ -32,15 +32,15 @@ def blob_evidence(paths: Sequence[Path]) -> Iterator[Gathered]:
             yield FieldFailure.from_error(path, error)
 
 
-def bundle_evidence(paths: Sequence[Path], bundle: Bundle, stated: Domain) -> Iterator[Gathered]:
+def bundle_evidence(paths: Sequence[Path], bundle: Bundle, prior: ScalePrior) -> Iterator[Gathered]:
     """Yield what a bundle finds on each field, and how unsure it is of it.
 
     The doubt of a cell is the greater of the detector's (is it one?) and the reader's (which?).
     A field that opens but cannot be analysed gets no evidence.
     """
-    analyzer = Analyzer(bundle, min_score=LOWEST_SCORE)
+    model = Model(bundle, min_score=LOWEST_SCORE)
     names: dict[str, int] = {}
-    for path, outcome in zip(paths, analyze_paths(paths, analyzer, stated), strict=True):
+    for path, outcome in zip(paths, analyze_many(paths, model, prior=prior), strict=True):
         if isinstance(outcome, FieldResult):
             yield _from_result(outcome, names)
             continue

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from bloodfilm.audit.nuclei import Chromatin
-from bloodfilm.core import Box, Domain
+from bloodfilm.core import Box
 from bloodfilm.core.arrays import BoxArray
 from bloodfilm.core.boxes import intersection
 from bloodfilm.core.cell_table import CellTable
@@ -14,9 +14,9 @@ from bloodfilm.core.findings import Finding
 from bloodfilm.core.issues import Severity
 from bloodfilm.core.progress import NoProgress, Progress, track
 from bloodfilm.core.results import FieldResult
-from bloodfilm.inference.analyzer import Analyzer
-from bloodfilm.inference.bundle import default_bundle, load_bundle
-from bloodfilm.inference.runner import analyze_paths
+from bloodfilm.imaging.scale import ScalePrior
+from bloodfilm.inference.model import Model, load_model
+from bloodfilm.inference.runner import analyze_many
 
 COVERED = 0.3  # share of a detection that lies on boxes
 MIN_SCORE = 0.6
@@ -43,9 +43,9 @@ def unmarked_by_model(
         BundleError: if the bundle cannot be used.
     """
     shipped = bundle == Path("default") and not bundle.exists()
-    analyzer = Analyzer(default_bundle() if shipped else load_bundle(bundle))
-    classified = analyzer.bundle.manifest.roles.classified
-    outcomes = _analysed(table, analyzer)
+    model = load_model(None if shipped else bundle)
+    classified = model.classified_type
+    outcomes = _analysed(table, model)
     total = sum(row.is_on_disk for row in table.rows)
     stage = "looking for unmarked cells"
     for number, result in track(outcomes, progress or NoProgress(), stage, total):
@@ -54,7 +54,7 @@ def unmarked_by_model(
             score = cell.confidence
             if cell.object_type != classified or score < MIN_SCORE or _is_covered(cell.box, boxes):
                 continue
-            message = f"the model finds a nucleated cell ({cell.label}, {score:.2f}) without a box"
+            message = f"the model finds a {classified} ({cell.label}, {score:.2f}) without a box"
             severity: Severity = "warning"
             confidence = min(0.95, score)
             data = {"found_by": "model", "class": cell.label, "score": round(score, 4)}
@@ -73,22 +73,21 @@ def unmarked_by_model(
             )
 
 
-def _analysed(table: CellTable, analyzer: Analyzer) -> Iterator[tuple[int, FieldResult]]:
+def _analysed(table: CellTable, model: Model) -> Iterator[tuple[int, FieldResult]]:
     """Yield (number of the field, result) as an analysis of the files gives them.
 
-    Scale is pooled by folder, and measured unless the data set states it. What cannot be opened is
-    left out: the survey reports it.
+    Scale is pooled by folder, and measured unless the data set provides it. What cannot be opened
+    is left out: the survey reports it.
     """
-    domains: dict[Domain, list[int]] = {}
-    for number, row in enumerate(table.rows):
-        if row.is_on_disk:
-            domains.setdefault(row.domain, []).append(number)
-    for domain, numbers in domains.items():
-        paths = [Path(table.rows[n].path) for n in numbers]
-        stated = domain if domain != Domain() else None
-        for number, outcome in zip(numbers, analyze_paths(paths, analyzer, stated), strict=True):
-            if isinstance(outcome, FieldResult):
-                yield number, outcome
+    numbers = [number for number, row in enumerate(table.rows) if row.is_on_disk]
+    outcomes = analyze_many(
+        [Path(table.rows[number].path) for number in numbers],
+        model,
+        prior=[ScalePrior.of_domain(table.rows[number].domain) for number in numbers],
+    )
+    for number, outcome in zip(numbers, outcomes, strict=True):
+        if isinstance(outcome, FieldResult):
+            yield number, outcome
 
 
 def _is_covered(box: Box, boxes: BoxArray) -> bool:

@@ -7,7 +7,7 @@ from bloodfilm.core.domain import Domain
 from bloodfilm.core.errors import BloodfilmError, BundleError, ConfigError, DataError
 from bloodfilm.core.field import Box, Cell, Field
 from bloodfilm.core.issues import Issue
-from bloodfilm.core.pixels import PixelSize, ScalePrior, ViewRecord
+from bloodfilm.core.pixels import PixelSize, ViewRecord
 from bloodfilm.core.polygons import Region
 from bloodfilm.core.results import (
     AnalysisRun,
@@ -46,7 +46,6 @@ __all__ = [
     "Node",
     "PixelSize",
     "Region",
-    "ScalePrior",
     "Schema",
     "Taxonomy",
     "ViewRecord",

@@ -45,19 +45,6 @@ class PixelSize:
 
 
 @dataclass(frozen=True, slots=True)
-class ScalePrior:
-    """What is known of a field's pixel size before it is measured.
-
-    Attributes:
-        provided: by the user or the file's metadata; outranks what is measured.
-        pooled: measured over all fields of a group (a folder, a case).
-    """
-
-    provided: PixelSize | None = None
-    pooled: PixelSize | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class ViewRecord:
     """How a field was brought to the canonical view: scale, aspect, light and white point.
 

@@ -1,12 +1,12 @@
-"""The reader alone: crops centred on true cells, so that no detection stands in between."""
+"""The classifier alone, independent of the detector: crops centred on true cells."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bloodfilm.core.domain import Domain
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.field import Box, Cell, Field
 from bloodfilm.core.progress import NoProgress, Progress, track
@@ -14,18 +14,16 @@ from bloodfilm.core.results import CellResult
 from bloodfilm.core.taxonomy import Taxonomy
 from bloodfilm.evaluation.cell_matching import NUCLEATED, MatchedCells, Pair, is_readable
 from bloodfilm.imaging.canonical import CanonicalView, view_of
-from bloodfilm.imaging.illumination import EVEN
-from bloodfilm.imaging.scale import Pooled, measure, measure_fields
+from bloodfilm.imaging.scale import GroupScale, ScalePrior, measure, pool_scale
 from bloodfilm.imaging.sources.image_file import open_image
 from bloodfilm.inference.bundle import Bundle
 from bloodfilm.inference.classifier import CellClassification, CellClassifier
 from bloodfilm.inference.graph_run import run_graph
 
 Pixels = NDArray[np.uint8]
-Stated = Callable[[Field], Domain | None]
+PriorOf = Callable[[Field], ScalePrior | None]
 
 BATCH = 64
-POOL_SAMPLE = 24
 RULE = "crops centred on true boxes, or on the image's centre where there is none; no detection"
 
 
@@ -33,16 +31,16 @@ def read_true_cells(
     fields: Sequence[Field],
     bundle: Bundle,
     taxonomy: Taxonomy,
-    stated: Stated = lambda _: None,
+    prior: PriorOf = lambda _: None,
     device: str = "auto",
     threads: int = 1,
     progress: Progress | None = None,
 ) -> tuple[MatchedCells, dict[str, str]]:
-    """Read every true nucleated cell; also returns the fields that could not be read, and why.
+    """Classify every true nucleated cell; also returns the fields that failed, and why.
 
     Scale and white point come from each field's own red cells and, as in an analysis, from those
-    of `POOL_SAMPLE` fields of its folder; `stated` says what is told of a field beforehand.
-    `progress` follows the fields that hold such cells.
+    of a sample of its folder; `prior` returns what is known of a field beforehand. `progress`
+    follows the fields that hold such cells.
     """
     session = bundle.classifier(device, threads)
     reader = CellClassifier(bundle.manifest)
@@ -59,7 +57,7 @@ def read_true_cells(
             pairs.append(Pair(i, cell, _result(box, reading)))
         waiting.clear()
 
-    cuts_of = _crops(fields, readable, reader, stated, failures)
+    cuts_of = _crops(fields, readable, reader, prior, failures)
     count = sum(map(bool, readable))
     for cuts in track(cuts_of, progress or NoProgress(), "fields", count):
         waiting.extend(cuts)
@@ -78,22 +76,24 @@ def _crops(
     fields: Sequence[Field],
     readable: Sequence[Sequence[Cell]],
     classifier: CellClassifier,
-    stated: Stated,
+    prior: PriorOf,
     failures: dict[str, str],
 ) -> Iterator[list[tuple[int, Cell, Box, Pixels]]]:
     """Yield each field's (field, cell, box, crop); `failures` gets what cannot be opened."""
-    scales: dict[Path, Pooled | None] = {}
+    scales: dict[Path, GroupScale] = {}
     for i, (item, cells) in enumerate(zip(fields, readable, strict=True)):
         if not cells:
             continue
         folder = item.path.parent
         if folder not in scales:
-            scales[folder] = pool_folder([f for f in fields if f.path.parent == folder])
+            members = [f.path for f in fields if f.path.parent == folder]
+            scales[folder] = pool_scale(members, open_image)
         try:
             image = open_image(item.path)
-            pooled = scales[folder]
-            measurement = measure(image, pooled.illumination if pooled else EVEN)
-            view = view_of(measurement, stated(item), pooled)
+            scale = scales[folder]
+            known = replace(prior(item) or ScalePrior(), pooled=scale.pooled)
+            measurement = scale.measurements.get(item.path) or measure(image, known.illumination)
+            view = view_of(measurement, known)
         except DataError as error:
             failures[str(item.path)] = str(error)
             continue
@@ -105,19 +105,3 @@ def _crops(
 
 def _middle(view: CanonicalView) -> Box:
     return (0.0, 0.0, float(view.width), float(view.height))
-
-
-def pool_folder(fields: Sequence[Field]) -> Pooled | None:
-    """Pool the red cells of a sample of one folder's fields; `None` if there is but one field."""
-    if len(fields) < 2:
-        return None
-    places = np.unique(np.linspace(0, len(fields) - 1, min(POOL_SAMPLE, len(fields))).round())
-    paths = [fields[int(place)].path for place in places]
-    return measure_fields(paths, _readable_image)[0]
-
-
-def _readable_image(path: Path) -> Pixels | None:
-    try:
-        return open_image(path)
-    except DataError:
-        return None  # its own turn will say what is wrong with it

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from bloodfilm.core import Domain
 from bloodfilm.core.detections import Detections
-from bloodfilm.imaging.sources.image_file import open_image
-from bloodfilm.inference.analyzer import Analyzer
+from bloodfilm.imaging.scale import ScalePrior
+from bloodfilm.imaging.sources import open_source, read_whole
 from bloodfilm.inference.bundle import load_bundle
 from bloodfilm.inference.detector import LOWEST_SCORE
+from bloodfilm.inference.model import Model
 from bloodfilm.training.calibration import best_threshold
 from bloodfilm.training.data.sources import (
     OBJECT_TYPES,
@@ -36,13 +36,15 @@ def set_threshold(bundle: Path, validation: Sequence[SourcedField]) -> float:
     """
     loaded = load_bundle(bundle)
     manifest, classified = loaded.manifest, loaded.manifest.roles.classified
-    analyzer = Analyzer(loaded, device="cpu", min_score=LOWEST_SCORE)
+    model = Model(loaded, device="cpu", min_score=LOWEST_SCORE)
     fields, found = [], []
     for item in validation:
-        image = open_image(item.field.path)
+        source = open_source(item.field.path)
+        image = read_whole(source)
         view = training_view(item.field, image)
-        told = Domain(um_per_px=view.um_per_px_y, squeeze=view.squeeze)
-        cells = analyzer.analyze(image, item.field.path, told).cells
+        cells = model.analyze(
+            source, prior=ScalePrior(view.um_per_px_y, view.pixel_aspect_ratio, "metadata")
+        ).cells
         boxes = np.array([c.box for c in cells], dtype=np.float64).reshape(-1, 4)
         kinds = np.array([OBJECT_TYPES.index(c.object_type) for c in cells], dtype=np.intp)
         found.append(Detections(boxes, np.array([c.confidence for c in cells], dtype=float), kinds))

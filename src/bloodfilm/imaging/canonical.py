@@ -1,17 +1,15 @@
 """The canonical view: every field at the same scale, unsqueezed, evenly lit, on the same white.
 
 The red cell is the ruler. Where a field holds too few, the view says so and uses, in this order,
-what other fields of the folder show, what the user or the file states, and last an assumption.
+what other fields of its group show, what the user or metadata provide, and last an assumption.
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bloodfilm.core import issue_codes
-from bloodfilm.core.domain import Domain
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.issue_codes import issue
 from bloodfilm.core.issues import Issue
@@ -25,13 +23,12 @@ from bloodfilm.imaging.scale import (
     RED_CELL_UM,
     Group,
     Measurement,
-    Pooled,
+    ScalePrior,
     confidence,
     measure,
 )
 
 Pixels = NDArray[np.uint8]
-Source = Literal["measured", "pooled", "stated", "assumed"]
 
 DETECTOR_UM = 0.2
 CROP_UM = 0.175
@@ -51,11 +48,10 @@ class CanonicalView:
         um_per_px_x, um_per_px_y: micrometres per original pixel along each axis.
         white_point: background colour of the original in even light, RGB.
         red_cells: whole single red cells found in this field.
-        confidence: 0..1 in scale and squeeze; 0 where they are assumed.
-        scale_source, squeeze_source: where each comes from: `measured` in this field, `pooled`
-            over the folder, `stated` by the user or the file, or `assumed`.
+        confidence: 0..1 in scale and aspect ratio; 0 where they are assumed.
+        scale_source, aspect_source: where scale and pixel aspect ratio come from.
         width, height: of the original, px.
-        issues: what to know of scale and squeeze; empty if all is well.
+        issues: what to know of scale and aspect ratio; empty if all is well.
         illumination: uneven light, which is divided out.
         veiling_glare: stray light as a share of the glass's light, which is subtracted.
         round_field: the field of view where it is a disc on black; the rest is painted white.
@@ -67,8 +63,8 @@ class CanonicalView:
     white_point: tuple[float, float, float]
     red_cells: int
     confidence: float
-    scale_source: Source
-    squeeze_source: Source
+    scale_source: ScaleSource
+    aspect_source: ScaleSource
     width: int
     height: int
     issues: tuple[Issue, ...] = ()
@@ -85,14 +81,9 @@ class CanonicalView:
         )
 
     @property
-    def squeeze(self) -> float:
-        """Width / height, in original pixels, of what is round on the glass."""
+    def pixel_aspect_ratio(self) -> float:
+        """Width / height, in original pixels, of what is round on the glass ("squeeze")."""
         return self.um_per_px_y / self.um_per_px_x
-
-    @property
-    def source(self) -> dict[str, Source]:
-        """Where scale and squeeze come from."""
-        return {"scale": self.scale_source, "squeeze": self.squeeze_source}
 
     @property
     def size(self) -> tuple[int, int]:
@@ -107,7 +98,7 @@ class CanonicalView:
             scale = _sides(self.um_per_px_x, self.um_per_px_y)
             raise DataError(
                 f"a field of {self.width} x {self.height} px at {scale} um per px "
-                f"would become {width} x {height} px; check the stated scale"
+                f"would become {width} x {height} px; check the scale that was provided"
             )
         return width, height
 
@@ -175,8 +166,8 @@ class CanonicalView:
         return ViewRecord(
             um_per_px_x=self.um_per_px_x,
             um_per_px_y=self.um_per_px_y,
-            scale_source=_TO_RECORD[self.scale_source],
-            aspect_source=_TO_RECORD[self.squeeze_source],
+            scale_source=self.scale_source,
+            aspect_source=self.aspect_source,
             confidence=self.confidence,
             white_point=self.white_point,
             red_cells=self.red_cells,
@@ -198,8 +189,8 @@ class CanonicalView:
             white_point=record.white_point,
             red_cells=record.red_cells,
             confidence=record.confidence,
-            scale_source=_FROM_RECORD[record.scale_source],
-            squeeze_source=_FROM_RECORD[record.aspect_source],
+            scale_source=record.scale_source,
+            aspect_source=record.aspect_source,
             width=record.width,
             height=record.height,
             illumination=Illumination.from_json(record.illumination),
@@ -209,39 +200,25 @@ class CanonicalView:
         )
 
 
-_TO_RECORD: dict[Source, ScaleSource] = {
-    "measured": "measured",
-    "pooled": "pooled",
-    "stated": "user",
-    "assumed": "assumed",
-}
-_FROM_RECORD: dict[ScaleSource, Source] = {
-    **{name: source for source, name in _TO_RECORD.items()},
-    "metadata": "stated",
-}
 _SETTLE_CODES = {
     "scale": (issue_codes.SCALE_ASSUMED, issue_codes.SCALE_CONFLICT),
     "squeeze": (issue_codes.ASPECT_ASSUMED, issue_codes.ASPECT_CONFLICT),
 }
 
 
-def canonical_view(
-    image: Pixels, stated: Domain | None = None, pooled: Pooled | None = None
-) -> CanonicalView:
-    """The canonical view of one field, uint8 RGB (H, W, 3).
+def canonical_view(image: Pixels, prior: ScalePrior | None = None) -> CanonicalView:
+    """Return the canonical view of one field, uint8 RGB (H, W, 3).
 
-    `stated` is what the user or the file says, `pooled` what the folder's fields show together
-    (see `measure.pool`).
+    `prior` is what is known of its pixel size beforehand.
     """
-    folder = pooled.illumination if pooled else EVEN
-    return view_of(measure(image, folder), stated, pooled)
+    prior = prior or ScalePrior()
+    return view_of(measure(image, prior.illumination), prior)
 
 
-def view_of(
-    measurement: Measurement, stated: Domain | None = None, pooled: Pooled | None = None
-) -> CanonicalView:
-    """The canonical view that follows from a measurement already taken."""
-    stated = stated or Domain()
+def view_of(measurement: Measurement, prior: ScalePrior | None = None) -> CanonicalView:
+    """Return the canonical view that follows from a measurement already taken."""
+    prior = prior or ScalePrior()
+    pooled = prior.pooled
     group = pooled.group_for(measurement) if pooled else None
     seen = _observed(measurement, group)
     issues: list[Issue] = []
@@ -262,10 +239,14 @@ def view_of(
         facts = {"red_cells": measurement.cells, "arcs": measurement.arcs}
         issues.append(issue(issue_codes.FEW_RED_CELLS, message, **facts))
     seen_squeeze = _told_from_square(seen, issues) if seen else None
-    squeeze, squeeze_source = _settle("squeeze", seen_squeeze, stated.squeeze, 1.0, issues)
+    squeeze, aspect_source = _settle(
+        "squeeze", seen_squeeze, (prior.pixel_aspect_ratio, prior.source), 1.0, issues
+    )
     seen_um = RED_CELL_UM / seen.diameter * squeeze**0.5 if seen else None
-    um_y, scale_source = _settle("scale", seen_um, stated.um_per_px, ASSUMED_UM, issues)
-    sources = [s or (seen.source if seen else "assumed") for s in (scale_source, squeeze_source)]
+    um_y, scale_source = _settle(
+        "scale", seen_um, (prior.um_per_px, prior.source), ASSUMED_UM, issues
+    )
+    sources = [s or (seen.source if seen else "assumed") for s in (scale_source, aspect_source)]
     sure = min(_CONFIDENCE.get(s, seen.confidence if seen else 0.0) for s in sources)
     return CanonicalView(
         um_per_px_x=um_y / squeeze,
@@ -274,7 +255,7 @@ def view_of(
         red_cells=measurement.cells,
         confidence=round(sure, 3),
         scale_source=sources[0],
-        squeeze_source=sources[1],
+        aspect_source=sources[1],
         width=measurement.width,
         height=measurement.height,
         issues=tuple(issues),
@@ -287,7 +268,8 @@ def view_of(
     )
 
 
-_CONFIDENCE = {"stated": 0.9, "assumed": 0.0}
+_CONFIDENCE = {"user": 0.9, "metadata": 0.9, "assumed": 0.0}
+PROVIDED = ("user", "metadata")
 
 
 @dataclass(frozen=True)
@@ -298,7 +280,7 @@ class _Seen:
     squeeze: float
     confidence: float
     cells: int
-    source: Source
+    source: ScaleSource
 
 
 def _observed(measurement: Measurement, group: Group | None) -> _Seen | None:
@@ -333,24 +315,27 @@ def _told_from_square(seen: _Seen, issues: list[Issue]) -> float:
 
 
 def _settle(
-    name: str, seen: float | None, stated: float | None, assumed: float, issues: list[Issue]
-) -> tuple[float, Source | None]:
+    name: str,
+    seen: float | None,
+    provided: tuple[float | None, ScaleSource],
+    assumed: float,
+    issues: list[Issue],
+) -> tuple[float, ScaleSource | None]:
     """Value of one quantity, and its source unless it was seen; adds issues on conflicts."""
     unit = " um per px" if name == "scale" else ""
     missing, conflict = _SETTLE_CODES[name]
+    given, source = provided
     if seen is None:
-        if stated is not None:
-            return stated, "stated"
+        if given is not None:
+            return given, source
         message = f"{name} is not known: {assumed:g}{unit} is assumed, provide the true value"
         issues.append(issue(missing, message, assumed=assumed))
         return assumed, "assumed"
-    if stated is not None and abs(np.log(seen / stated)) > np.log1p(DISAGREEMENT):
-        message = (
-            f"red cells measure {name} {seen:.3g}{unit}, {stated:.3g} was provided and is used"
-        )
-        facts = {"measured": round(seen, 4), "used": stated}
+    if given is not None and abs(np.log(seen / given)) > np.log1p(DISAGREEMENT):
+        message = f"red cells measure {name} {seen:.3g}{unit}, {given:.3g} was provided and is used"
+        facts = {"measured": round(seen, 4), "used": given}
         issues.append(issue(conflict, message, **facts))
-        return stated, "stated"
+        return given, source
     return seen, None
 
 
@@ -358,7 +343,7 @@ def refine(view: CanonicalView, red_cell_boxes: ArrayLike) -> CanonicalView:
     """The view corrected by red-cell boxes (n, 4) that a detector found, in original px.
 
     Uses boxes that neither touch the edge nor each other; with fewer than `MIN_REFINE` the view
-    comes back unchanged. A stated scale or squeeze is only checked, never replaced. An
+    comes back unchanged. What was provided is only checked, never replaced. An
     issue reports a change or a contradiction.
     """
     boxes = _clear_boxes(np.asarray(red_cell_boxes, dtype=np.float64).reshape(-1, 4), view)
@@ -367,9 +352,11 @@ def refine(view: CanonicalView, red_cell_boxes: ArrayLike) -> CanonicalView:
     wide, high = np.exp(np.median(np.log(boxes[:, 2:]), axis=0))
     issues = list(view.issues)
     squeeze, um_y = float(wide / high), float(RED_CELL_UM / high)
-    off_squeeze, off_scale = squeeze / view.squeeze - 1, um_y / view.um_per_px_y - 1
+    off_squeeze, off_scale = squeeze / view.pixel_aspect_ratio - 1, um_y / view.um_per_px_y - 1
     spread = float(np.std(np.log(boxes[:, 2] * boxes[:, 3])) / 2)
-    keep_scale, keep_squeeze = view.scale_source == "stated", view.squeeze_source == "stated"
+    keep_scale, keep_squeeze = (
+        source in PROVIDED for source in (view.scale_source, view.aspect_source)
+    )
     if max(abs(off_squeeze), abs(off_scale)) > 0.02:
         verb = "contradict" if keep_scale or keep_squeeze else "change"
         message = (
@@ -381,7 +368,7 @@ def refine(view: CanonicalView, red_cell_boxes: ArrayLike) -> CanonicalView:
         code = issue_codes.SCALE_CONFLICT if held else issue_codes.SCALE_CORRECTED
         issues.append(issue(code, message, **facts))
     um_y = view.um_per_px_y if keep_scale else um_y
-    squeeze = view.squeeze if keep_squeeze else squeeze
+    squeeze = view.pixel_aspect_ratio if keep_squeeze else squeeze
     return replace(
         view,
         um_per_px_x=um_y / squeeze,
@@ -389,7 +376,7 @@ def refine(view: CanonicalView, red_cell_boxes: ArrayLike) -> CanonicalView:
         red_cells=max(view.red_cells, len(boxes)),
         confidence=max(view.confidence, round(confidence(len(boxes), spread), 3)),
         scale_source=view.scale_source if keep_scale else "measured",
-        squeeze_source=view.squeeze_source if keep_squeeze else "measured",
+        aspect_source=view.aspect_source if keep_squeeze else "measured",
         issues=tuple(issues),
     )
 

@@ -5,14 +5,16 @@ the field was scaled along each axis. A single close-up may hold too few; fields
 are pooled. A folder that mixes microscopes is split into groups, never averaged.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bloodfilm.core.pixels import Ruler
+from bloodfilm.core.domain import Domain
+from bloodfilm.core.errors import DataError
+from bloodfilm.core.pixels import PixelSize, Ruler
 from bloodfilm.imaging.corrections import MAX_VEILING_GLARE, Corrections, estimate_corrections
 from bloodfilm.imaging.illumination import EVEN, Illumination, Survey, of_folder
 from bloodfilm.imaging.red_cells import find_red_cells
@@ -21,6 +23,11 @@ Floats = NDArray[np.float64]
 Key = TypeVar("Key", bound=Hashable)
 
 RED_CELL_UM = 7.5
+SILENT = 0.67
+"""With more than this share of a sample's fields silent, a detector measures some of them."""
+DETECTED_SAMPLE = 8
+POOL_SAMPLE = 24
+"""Fields of a group that are measured: more would move its scale by less than its error."""
 # People draw boxes a little outside the half-way edge on which the outlines run: 7 % in PBC, 9 %
 # in Raabin, 11 % in BCCD. A detector learns their boxes, and a red cell's box must read 7.5 um.
 OUTLINE_TO_BOX = 1.06
@@ -146,6 +153,58 @@ class Pooled:
         return same[0] if len(same) == 1 else None
 
 
+@dataclass(frozen=True)
+class ScalePrior:
+    """What is known of a field's pixel size before its own red cells are measured.
+
+    Attributes:
+        um_per_px: micrometres per pixel along y, provided by the user or by metadata.
+        pixel_aspect_ratio: width / height, in pixels, of what is round on the glass, likewise.
+        source: who provides them.
+        pooled: what the fields of a group (a folder, a case) show together. It is the better
+            measurement, but what is provided outranks whatever contradicts it.
+
+    >>> ScalePrior.of(PixelSize(0.2, 0.1, "user"))
+    ScalePrior(um_per_px=0.1, pixel_aspect_ratio=0.5, source='user', pooled=None)
+    """
+
+    um_per_px: float | None = None
+    pixel_aspect_ratio: float | None = None
+    source: Literal["user", "metadata"] = "user"
+    pooled: Pooled | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("um_per_px", "pixel_aspect_ratio"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise DataError(f"scale: {name} must be a positive number, not {value!r}")
+
+    @property
+    def is_provided(self) -> bool:
+        """Whether anything is known but for what was pooled."""
+        return self.um_per_px is not None or self.pixel_aspect_ratio is not None
+
+    @property
+    def illumination(self) -> Illumination:
+        """The light that the fields of the group have in common."""
+        return self.pooled.illumination if self.pooled else EVEN
+
+    @classmethod
+    def of(cls, pixel_size: PixelSize) -> "ScalePrior":
+        """Return the prior of a known pixel size."""
+        source: Literal["user", "metadata"] = (
+            "metadata" if pixel_size.source == "metadata" else "user"
+        )
+        return cls(pixel_size.um_per_px_y, pixel_size.aspect_ratio, source)
+
+    @classmethod
+    def of_domain(
+        cls, domain: Domain, source: Literal["user", "metadata"] = "metadata"
+    ) -> "ScalePrior":
+        """Return what a field's acquisition says of its scale."""
+        return cls(domain.um_per_px, domain.squeeze, source)
+
+
 def measure(image: NDArray[np.uint8], folder: Illumination = EVEN) -> Measurement:
     """Corrections, scale and squeeze of one field, uint8 RGB (H, W, 3).
 
@@ -246,6 +305,77 @@ def confidence(cells: int, spread: float) -> float:
 def _determinant(moments: Floats) -> Floats:
     product: Floats = moments[:, 0] * moments[:, 1] - moments[:, 2] ** 2
     return product
+
+
+Remeasure = Callable[[NDArray[np.uint8], Measurement], Measurement]
+
+
+@dataclass(frozen=True)
+class GroupScale:
+    """The scale of a group of fields, e.g. of a folder.
+
+    Attributes:
+        pooled: what the fields show together; `None` of a single field.
+        measurements: of the fields that were measured for it, by key.
+    """
+
+    pooled: Pooled | None = None
+    measurements: Mapping[Any, Measurement] = field(default_factory=dict)
+
+
+def pool_sample(keys: Sequence[Key]) -> list[Key]:
+    """Return the fields of a group that are measured for all, spread over it; none of one alone.
+
+    >>> pool_sample(["a"]), pool_sample(["a", "b"]), len(pool_sample(range(1000)))
+    ([], ['a', 'b'], 24)
+    """
+    if len(keys) < 2:
+        return []
+    places = np.unique(np.linspace(0, len(keys) - 1, min(POOL_SAMPLE, len(keys))).round())
+    return [keys[int(i)] for i in places]
+
+
+def pool_scale(
+    keys: Sequence[Key],
+    load: Callable[[Key], NDArray[np.uint8] | None],
+    *,
+    remeasure: Remeasure | None = None,
+    without: Collection[Key] = (),
+    map_: Callable[..., Iterable[Any]] = map,
+) -> GroupScale:
+    """Measure a sample of a group's fields, spread over all of them; pool their light and scale.
+
+    Args:
+        keys: the fields of the group.
+        load: returns the pixels of one, uint8 RGB (H, W, 3); `None` or an error leaves it out.
+        remeasure: measures a field whose outlines tell no scale by the red cells of a detector;
+            asked for some of the fields where few tell it.
+        without: fields of the sample that are left out.
+        map_: `map`, or that of an executor.
+    """
+    if len(keys) < 2:
+        return GroupScale()
+
+    def readable(key: Key) -> NDArray[np.uint8] | None:
+        try:
+            return load(key)
+        except Exception:
+            return None  # when its own turn comes, it is said what is wrong with it
+
+    pooled, measured = measure_fields(
+        [key for key in pool_sample(keys) if key not in without], readable, map_
+    )
+    silent = [key for key, found in measured.items() if not found.speaks]
+    if remeasure is not None and len(silent) > SILENT * len(measured):
+        chosen = silent[:: -(-len(silent) // DETECTED_SAMPLE)]
+
+        def again(key: Key) -> Measurement:
+            image = readable(key)
+            return measured[key] if image is None else remeasure(image, measured[key])
+
+        measured |= dict(zip(chosen, map_(again, chosen), strict=True))
+        pooled = regroup(pooled, list(measured.values()))
+    return GroupScale(pooled, measured)
 
 
 def pool(measurements: Sequence[Measurement]) -> Pooled:

@@ -1,11 +1,9 @@
 """One field in, one result out: view, detect, check the scale, compare stains, crop, read."""
 
-import hashlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,16 +12,15 @@ from numpy.typing import NDArray
 from bloodfilm.core import issue_codes
 from bloodfilm.core.boxes import centres, clip, iou
 from bloodfilm.core.detections import Detections
-from bloodfilm.core.domain import Domain
 from bloodfilm.core.errors import BundleError, ConfigError
 from bloodfilm.core.issue_codes import issue
 from bloodfilm.core.issues import Issue
 from bloodfilm.core.results import CellResult, FieldResult, ImageRef, with_ids
 from bloodfilm.core.text import below
-from bloodfilm.imaging.canonical import CanonicalView, refine, view_of
-from bloodfilm.imaging.illumination import EVEN
+from bloodfilm.imaging.canonical import PROVIDED, CanonicalView, refine, view_of
 from bloodfilm.imaging.resample import BACKGROUND
-from bloodfilm.imaging.scale import Measurement, Pooled, measure
+from bloodfilm.imaging.scale import Measurement, ScalePrior, measure
+from bloodfilm.imaging.sources.base import ImageSource, read_whole
 from bloodfilm.imaging.stain import stain_contrast
 from bloodfilm.inference.bundle import Bundle
 from bloodfilm.inference.classifier import (
@@ -117,31 +114,27 @@ class Analyzer:
 
     def analyze(
         self,
-        image: Pixels,
-        path: str | Path,
-        stated: Domain | None = None,
-        pooled: Pooled | None = None,
+        source: ImageSource,
+        prior: ScalePrior | None = None,
         measurement: Measurement | None = None,
-        sha256: str | None = None,
     ) -> FieldResult:
-        """Analyse one field, uint8 RGB (H, W, 3).
+        """Analyse one field.
 
         Args:
-            image: the pixels.
-            path: what the result calls it; nothing is read from there.
-            stated: what the user or the file says of scale and squeeze.
-            pooled: what the fields of its folder show together.
+            source: the field.
+            prior: what is known of its pixel size beforehand; where nothing is provided, its
+                metadata count.
             measurement: of this image, if it has been measured before.
-            sha256: of the file's bytes; of the pixels if left out.
         """
         clock = StageTimer()
+        image = read_whole(source)
+        prior = _with_metadata(prior or ScalePrior(), source)
         with clock("view"):
-            light = pooled.illumination if pooled else EVEN
-            measurement = measurement or measure(image, light)
-            view = view_of(measurement, stated, pooled)
+            measurement = measurement or measure(image, prior.illumination)
+            view = view_of(measurement, prior)
         if view.scale_source == "assumed":
             with clock("scale"):
-                view = view_of(self.measure_again(image, measurement), stated, pooled)
+                view = view_of(self.measure_again(image, measurement), prior)
         found, sharpness = self._detect(image, view, clock)
         view, issues, again = self._check_scale(view, found)
         if again:
@@ -152,11 +145,10 @@ class Analyzer:
         readings = self._read(image, view, found, clock)
         keep, scores = self._confirm(found, readings)
         found = replace(found, scores=scores)
-        height, width = image.shape[:2]
-        ref = ImageRef(str(path), width, height, sha256 or pixels_sha256(image))
+        ref = ImageRef(source.name, *source.size, source.identity)
         listed = self._cells(view, found, contrasts, readings, np.flatnonzero(keep))
         cells = with_ids(listed, ref.sha256)
-        issues += field_issues(view, cells, sharpness)
+        issues = [*source.issues, *issues, *field_issues(view, cells, sharpness)]
         record = view.record(_finite(round(sharpness, 2)))
         return FieldResult(ref, record, cells, tuple(issues), dict(clock.seconds))
 
@@ -206,25 +198,25 @@ class Analyzer:
         red = self._sure_red_cells(found)
         if len(red) < MIN_RED_CELLS:
             return view, [], False
-        free = replace(view, scale_source="measured", squeeze_source="measured")
+        free = replace(view, scale_source="measured", aspect_source="measured")
         seen = refine(free, red)
         off = (seen.um_per_px_y / view.um_per_px_y - 1, seen.um_per_px_x / view.um_per_px_x - 1)
         if max(abs(np.log1p(v)) for v in off) <= np.log1p(SCALE_TOLERANCE):
             return view, [], False
         says = f"the {len(red)} red cells detected measure {seen.um_per_px_y:.3g} um per px "
-        says += f"(squeeze {seen.squeeze:.3g})"
+        says += f"(squeeze {seen.pixel_aspect_ratio:.3g})"
         facts = {
             "red_cells": len(red),
             "measured_um_per_px": round(seen.um_per_px_y, 4),
             "used_um_per_px": round(view.um_per_px_y, 4),
         }
         # A folder's scale rests on hundreds of cells; one field of rouleaux must not move it.
-        if view.scale_source in ("stated", "pooled"):
-            kept = f"the {view.scale_source} {view.um_per_px_y:.3g}"
+        if view.scale_source in (*PROVIDED, "pooled"):
+            kept = f"the {_KEPT[view.scale_source]} {view.um_per_px_y:.3g}"
             conflict = issue(issue_codes.SCALE_CONFLICT, f"{says}, {kept} is used", **facts)
             return view, [conflict], False
         used = refine(view, red)
-        was = f"instead of {view.um_per_px_y:.3g} ({view.squeeze:.3g})"
+        was = f"instead of {view.um_per_px_y:.3g} ({view.pixel_aspect_ratio:.3g})"
         told = f"{says} {was}: the field was analysed again at that scale"
         facts["used_um_per_px"] = round(used.um_per_px_y, 4)
         corrected = issue(issue_codes.SCALE_CORRECTED, told, **facts)
@@ -349,6 +341,16 @@ class Analyzer:
             )
 
 
+_KEPT = {"user": "provided", "metadata": "image metadata's", "pooled": "pooled"}
+
+
+def _with_metadata(prior: ScalePrior, source: ImageSource) -> ScalePrior:
+    """Return the prior, completed by what the image's metadata say."""
+    if prior.is_provided or source.pixel_size is None:
+        return prior
+    return replace(ScalePrior.of(source.pixel_size), pooled=prior.pooled)
+
+
 class StageTimer:
     """Sums seconds by stage: `with clock("detect"): ...`."""
 
@@ -403,7 +405,7 @@ def field_issues(
 ) -> list[Issue]:
     """What a reader should know before trusting a field."""
     # Where a sure scale comes from the folder, it does not matter how few red cells are here.
-    sources = {view.scale_source, view.squeeze_source}
+    sources = {view.scale_source, view.aspect_source}
     settled = sources == {"pooled"} and view.confidence >= SURE_VIEW
     issues = [] if settled else list(view.issues)
     if view.confidence < SURE_VIEW and not view.issues:
@@ -416,13 +418,6 @@ def field_issues(
     if not cells:
         issues.append(issue(issue_codes.NO_CELLS, "nothing found"))
     return issues
-
-
-def pixels_sha256(image: Pixels) -> str:
-    """SHA-256 of pixels and their shape, for an image that comes from no file."""
-    digest = hashlib.sha256(repr(image.shape).encode())
-    digest.update(np.ascontiguousarray(image).data)
-    return digest.hexdigest()
 
 
 def _finite(value: float) -> float | None:

@@ -1,8 +1,16 @@
-"""Many files, one after another: a few at work at a time, results in order, memory flat."""
+"""Many images, one after another: a few at work at a time, results in order, memory flat."""
 
 import os
 from collections import deque
-from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Generator,
+    Hashable,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,26 +20,31 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bloodfilm.core.domain import Domain
+from bloodfilm.core.progress import NoProgress, Progress
 from bloodfilm.core.results import FieldFailure, FieldOutcome
-from bloodfilm.imaging.scale import Measurement, Pooled, measure_fields, regroup
-from bloodfilm.imaging.sources.image_file import open_image, open_with_notes
-from bloodfilm.inference.analyzer import Analyzer, StageTimer
+from bloodfilm.imaging.scale import GroupScale, ScalePrior, pool_sample, pool_scale
+from bloodfilm.imaging.sources import ImageInput, name_of, open_source, read_whole
+from bloodfilm.inference.model import Model
 
-POOL_SAMPLE = 24
-SILENT = 0.67
-"""With more than this share of a sample's fields silent, the detector measures some of them."""
-DETECTED_SAMPLE = 8
 AHEAD = 2
 MOST_WORKERS = 8
 
+ScaleGroup = Callable[[ImageInput], Hashable]
+
 
 @dataclass(frozen=True)
-class FolderScale:
-    """What a folder's fields show together, and the measurements that told it, by path."""
+class Remaining:
+    """What is left of a run that is resumed.
 
-    pooled: Pooled | None
-    measured: dict[Path, Measurement]
+    Attributes:
+        todo: numbers of the images to analyse, rising. The sample whose scale is pooled is still
+            drawn from all images, so that the run comes to the same results.
+        unpooled: numbers of images that do not bear on the pooled scale, although they are in the
+            sample.
+    """
+
+    todo: Sequence[int]
+    unpooled: Collection[int] = ()
 
 
 def default_workers() -> int:
@@ -43,131 +56,129 @@ def default_workers() -> int:
     return max(1, min(cores, MOST_WORKERS))
 
 
-def analyze_paths(
-    paths: Sequence[Path],
-    analyzer: Analyzer,
-    stated: Domain | None = None,
-    workers: int | None = None,
-    todo: Sequence[int] | None = None,
-    unpooled: Collection[Path] = (),
-) -> Generator[FieldOutcome, None, None]:
-    """Analyse image files; yields one outcome per file, in order.
+def by_folder(image: ImageInput) -> Hashable:
+    """Group image files by folder, and whatever is in memory into one group."""
+    return Path(image).parent if isinstance(image, str | os.PathLike) else None
 
-    Before the first field of a folder, up to `POOL_SAMPLE` of its fields, spread over all of
-    them, are measured and their red cells pooled: every field of a microscope gains by the others.
-    A file that cannot be analysed yields a `FieldFailure`.
+
+def analyze_many(
+    images: Iterable[ImageInput],
+    model: Model,
+    *,
+    workers: int | None = None,
+    scale_group: ScaleGroup | None = by_folder,
+    prior: ScalePrior | Sequence[ScalePrior | None] | None = None,
+    progress: Progress | None = None,
+    remaining: Remaining | None = None,
+) -> Generator[FieldOutcome, None, None]:
+    """Analyse images; yields one outcome per image to do, in their order.
+
+    Fields of one microscope share their scale: before the first field of a group is analysed, a
+    sample of the group is measured and its red cells are pooled.
 
     Args:
-        paths: all files of the run.
-        analyzer: with its bundle.
-        stated: what is known of scale and pixel aspect ratio.
-        workers: fields at work at a time; `None` for one per core.
-        todo: which of `paths` to analyse, rising; all if left out. The sample to pool is drawn
-            from all of them, so a run that is resumed comes to the same results.
-        unpooled: files that do not bear on the pooled scale, although they are in the sample.
+        images: paths, arrays, PIL images, sources: see `Model.analyze`.
+        model: the model; it stays open.
+        workers: how many fields to work on at a time; one per core, at most 8, if left out.
+        scale_group: names the group whose fields share their scale; `None` takes each field for
+            itself.
+        prior: what is known of the pixel size beforehand: one for all images, or one for each.
+        progress: follows the images that are finished; asked whether to go on.
+        remaining: of a run that is resumed; everything, if left out.
+
+    Yields:
+        `FieldResult`, or `FieldFailure` for an image that cannot be analysed: the others go on.
     """
+    items = list(images)
+    if isinstance(prior, Sequence) and len(prior) != len(items):
+        raise ValueError(f"{len(prior)} priors for {len(items)} images")
     workers = workers or default_workers()
-    order = [paths[i] for i in (range(len(paths)) if todo is None else todo)]
-    folders = by_folder(paths)
-    last = {path.parent: place for place, path in enumerate(order)}
-    scales: dict[Path, FolderScale] = {}
+    followed = progress or NoProgress()
+    groups = _Groups(items, scale_group)
+    numbers = range(len(items)) if remaining is None else remaining.todo
+    unpooled = () if remaining is None else remaining.unpooled
+    last = {groups.of[number]: number for number in numbers}
+    scales: dict[Hashable, GroupScale] = {}
     waiting: deque[Future[FieldOutcome]] = deque()
+    done = len(items) - len(numbers)
+
+    def finished() -> FieldOutcome:
+        nonlocal done
+        outcome = waiting.popleft().result()
+        done += 1
+        followed.update("fields", done, len(items))
+        return outcome
+
     with _one_opencv_thread(), ThreadPoolExecutor(workers, "field") as executor:
         try:
-            for place, path in enumerate(order):
-                if path.parent not in scales:
-                    folder = folders[path.parent]
-                    scales[path.parent] = _folder_scale(folder, unpooled, analyzer, executor)
+            for index in numbers:
+                followed.check_cancelled()
+                group = groups.of[index]
+                if group not in scales:
+                    scales[group] = pool_scale(
+                        groups.members[group],
+                        groups.load,
+                        remeasure=model.measure_again,
+                        without=unpooled,
+                        map_=executor.map,
+                    )
+                known = prior if prior is None or isinstance(prior, ScalePrior) else prior[index]
                 waiting.append(
-                    executor.submit(_one_field, path, analyzer, stated, scales[path.parent])
+                    executor.submit(_one_field, items[index], model, known, scales[group], index)
                 )
-                if place == last[path.parent]:
-                    del scales[path.parent]
+                if index == last[group]:
+                    del scales[group]
                 if len(waiting) >= workers + AHEAD:
-                    yield waiting.popleft().result()
+                    yield finished()
             while waiting:
-                yield waiting.popleft().result()
+                yield finished()
         finally:
             # Also when the caller stops early (Ctrl-C, disk full): drop what has not begun.
             executor.shutdown(wait=True, cancel_futures=True)
 
 
+class _Groups:
+    """Which images share a scale, by their place in the list."""
+
+    def __init__(self, items: Sequence[ImageInput], scale_group: ScaleGroup | None) -> None:
+        self.items = items
+        self.of = [i if scale_group is None else scale_group(x) for i, x in enumerate(items)]
+        self.members: dict[Hashable, list[int]] = {}
+        for index, group in enumerate(self.of):
+            self.members.setdefault(group, []).append(index)
+
+    def load(self, index: int) -> NDArray[np.uint8] | None:
+        """Return the pixels of an image."""
+        image = self.items[index]
+        source = open_source(image)
+        try:
+            return read_whole(source)
+        finally:
+            if source is not image:
+                source.close()
+
+
+def pooled_images(
+    images: Sequence[ImageInput], scale_group: ScaleGroup | None = by_folder
+) -> list[int]:
+    """Return the numbers of the images that bear on the scale of others."""
+    members = _Groups(images, scale_group).members.values()
+    return sorted(number for group in members for number in pool_sample(group))
+
+
 def _one_field(
-    path: Path, analyzer: Analyzer, stated: Domain | None, scale: FolderScale
+    image: ImageInput, model: Model, prior: ScalePrior | None, scale: GroupScale, index: int
 ) -> FieldOutcome:
-    clock = StageTimer()
     try:
-        with clock("open"):
-            opened = open_with_notes(path)
-        result = analyzer.analyze(
-            opened.pixels,
-            path,
-            stated,
-            scale.pooled,
-            scale.measured.get(path),
-            opened.sha256,
+        return model.analyze(
+            image,
+            prior=replace(prior or ScalePrior(), pooled=scale.pooled),
+            measurement=scale.measurements.get(index),
+            name=name_of(image, index),
         )
     except Exception as error:
         # One field must not end a run of thousands; the failure is named in the results.
-        return FieldFailure.from_error(path, error)
-    return replace(
-        result,
-        issues=(*opened.issues, *result.issues),
-        timings={**clock.seconds, **result.timings},
-    )
-
-
-def by_folder(paths: Iterable[Path]) -> dict[Path, list[Path]]:
-    """Return files by their folder, in order."""
-    folders: dict[Path, list[Path]] = {}
-    for path in paths:
-        folders.setdefault(path.parent, []).append(path)
-    return folders
-
-
-def pool_sample(paths: Sequence[Path]) -> list[Path]:
-    """Return the files of one folder that are measured together; none if there is but one file."""
-    if len(paths) < 2:
-        return []
-    places = np.unique(np.linspace(0, len(paths) - 1, min(POOL_SAMPLE, len(paths))).round())
-    return [paths[int(i)] for i in places]
-
-
-def _folder_scale(
-    paths: Sequence[Path],
-    unpooled: Collection[Path],
-    analyzer: Analyzer,
-    executor: ThreadPoolExecutor,
-) -> FolderScale:
-    """Measure a sample of a folder's fields and pool their light and their red cells.
-
-    Where outlines tell the scale of few of them, some of the others are measured by the red cells
-    that the detector finds.
-    """
-    if len(paths) < 2:
-        return FolderScale(None, {})
-    sample = [path for path in pool_sample(paths) if path not in unpooled]
-    pooled, measured = measure_fields(sample, _readable, executor.map)
-    silent = [path for path, found in measured.items() if not found.speaks]
-    if len(silent) > SILENT * len(measured):
-        chosen = silent[:: -(-len(silent) // DETECTED_SAMPLE)]
-
-        def again(path: Path) -> Measurement:
-            image = _readable(path)
-            return (
-                measured[path] if image is None else analyzer.measure_again(image, measured[path])
-            )
-
-        measured |= dict(zip(chosen, executor.map(again, chosen), strict=True))
-        pooled = regroup(pooled, list(measured.values()))
-    return FolderScale(pooled, measured)
-
-
-def _readable(path: Path) -> NDArray[np.uint8] | None:
-    try:
-        return open_image(path)
-    except Exception:
-        return None  # its own turn will say what is wrong with it
+        return FieldFailure.from_error(name_of(image, index), error)
 
 
 @contextmanager

@@ -90,7 +90,7 @@ def _look(
         red_cells=0,
         confidence=0.0,
         scale_source="assumed",
-        squeeze_source="assumed",
+        aspect_source="assumed",
         width=width,
         height=height,
     )

@@ -113,7 +113,7 @@ def _readings(
 
 
 def _others(photograph: ImageCandidate) -> Iterator[ImageCandidate]:
-    if photograph.view.squeeze_source == "assumed":
+    if photograph.view.aspect_source == "assumed":
         yield from map(photograph.squeezed, SQUEEZES)
     if photograph.view.scale_source == "assumed":
         yield from map(photograph.scaled, SCALE_FACTORS)

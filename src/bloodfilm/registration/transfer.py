@@ -15,7 +15,7 @@ from bloodfilm.core.field import Field
 from bloodfilm.core.progress import NoProgress, Progress, track
 from bloodfilm.formats.lld.names import parse_name, parse_subset
 from bloodfilm.imaging.canonical import CanonicalView, view_of
-from bloodfilm.imaging.scale import Measurement, Pooled, measure, pool
+from bloodfilm.imaging.scale import Measurement, Pooled, ScalePrior, measure, pool
 from bloodfilm.imaging.sources.image_file import open_image
 from bloodfilm.registration.align import MIN_CONFIDENCE, Alignment, register
 from bloodfilm.registration.matching import match
@@ -59,9 +59,9 @@ class TransferRecord:
 class ImageCollection:
     """Photographs of one folder or data set: measured together, opened when looked at."""
 
-    def __init__(self, paths: Sequence[Path], stated: Sequence[Domain]) -> None:
+    def __init__(self, paths: Sequence[Path], domains: Sequence[Domain]) -> None:
         self.paths = paths
-        self.stated = stated
+        self.domains = domains
         self._measured: dict[int, Measurement | str] = {}
         self._pooled: Pooled | None = None
         self._open = lru_cache(KEPT_PHOTOGRAPHS)(self._photograph)
@@ -88,7 +88,8 @@ class ImageCollection:
         found = self._measured[index]
         if isinstance(found, str):
             raise DataError(found)
-        return view_of(found, self.stated[index], self._pooled)
+        prior = replace(ScalePrior.of_domain(self.domains[index]), pooled=self._pooled)
+        return view_of(found, prior)
 
     def photograph(self, index: int) -> ImageCandidate:
         """The photograph; the last few are kept."""
@@ -193,7 +194,7 @@ class Transfer:
             *sizes[1],
             cells,
             warp_region(field.region, matrix, *sizes),
-            self.photographs.stated[target],
+            self.photographs.domains[target],
             field.patient,
             field.split,
             field.diagnosis,

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, TextIO
 
 from bloodfilm import __version__
-from bloodfilm.core.domain import Domain
 from bloodfilm.core.errors import OutputError
 from bloodfilm.core.files import (
     atomic_write,
@@ -32,12 +31,13 @@ from bloodfilm.core.results import AnalysisRun, FieldFailure, FieldOutcome, Fiel
 from bloodfilm.core.results.tables import CellTableWriter
 from bloodfilm.core.text import plural
 from bloodfilm.imaging.discovery import Discovery, discover
-from bloodfilm.inference.analyzer import Analyzer
-from bloodfilm.inference.bundle import choose_providers, default_bundle, load_bundle
+from bloodfilm.imaging.scale import ScalePrior
+from bloodfilm.inference.bundle import choose_providers
+from bloodfilm.inference.model import Model, load_model
 from bloodfilm.inference.model_info import model_info
 from bloodfilm.inference.repeats import RepeatedImages
 from bloodfilm.inference.results_log import ResultsLog
-from bloodfilm.inference.runner import analyze_paths, by_folder, pool_sample
+from bloodfilm.inference.runner import Remaining, analyze_many, pooled_images
 from bloodfilm.workflows.outputs import make_folder
 
 RESULT, CELLS, REPORT = "result.json", "cells.csv", "report.html"
@@ -80,9 +80,9 @@ class AnalysisJob:
     existing: Existing = "refuse"
 
     @property
-    def provided(self) -> Domain:
+    def prior(self) -> ScalePrior:
         """What the user says of scale and pixel aspect ratio; `DataError` if it cannot be."""
-        return Domain(um_per_px=self.um_per_px, squeeze=self.squeeze)
+        return ScalePrior(self.um_per_px, self.squeeze)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -166,7 +166,7 @@ class AnalysisSummary:
 
 
 def analyze(
-    job: AnalysisJob, progress: Progress | None = None, model: Analyzer | None = None
+    job: AnalysisJob, progress: Progress | None = None, model: Model | None = None
 ) -> AnalysisSummary:
     """Analyse every file of a job, keep results as they come, write the final files at the end.
 
@@ -186,9 +186,9 @@ def analyze(
     """
     begin = time.perf_counter()
     progress = progress or NoProgress()
-    provided = job.provided
+    prior = job.prior
     found = discover(job.paths)
-    analyzer = model or _load(job)
+    used = model or load_model(job.bundle, device=job.device, min_score=job.min_score)
     refuse_inputs([job.out / name for name in (CELLS, RESULT, REPORT)], found.images)
     make_folder(job.out)
     with lock_folder(job.out, "analysis"):
@@ -197,16 +197,11 @@ def analyze(
         check_existing(job.out, job.existing)
         for issue in _repeated(found):
             progress.report(issue)
-        run = _Run(job, found.images, analyzer, provided, progress)
+        run = _Run(job, found.images, used, prior, progress)
         summary = run.execute()
     summary.repeats = found.repeats
     summary.seconds = time.perf_counter() - begin
     return summary
-
-
-def _load(job: AnalysisJob) -> Analyzer:
-    bundle = load_bundle(job.bundle) if job.bundle else default_bundle()
-    return Analyzer(bundle, job.device, 1, job.min_score)
 
 
 def check_existing(out: Path, existing: Existing) -> None:
@@ -258,20 +253,20 @@ class _Run:
         self,
         job: AnalysisJob,
         images: Sequence[Path],
-        analyzer: Analyzer,
-        provided: Domain,
+        model: Model,
+        prior: ScalePrior,
         progress: Progress,
     ) -> None:
         self.job = job
         self.images = images
-        self.analyzer = analyzer
-        self.provided = provided
+        self.model = model
+        self.prior = prior
         self.progress = progress
         self.settings = job.settings
-        bundle = analyzer.bundle
+        bundle = model.bundle
         written = [RESULT, CELLS, *([REPORT] if job.report else [])]
         files = {name.partition(".")[0]: job.out / name for name in written}
-        classified = bundle.manifest.roles.classified
+        classified = model.classified_type
         self.summary = AnalysisSummary(job.out, files, bundle.identity(), len(images), classified)
 
     @property
@@ -279,7 +274,7 @@ class _Run:
         """What the run is, as plain data: a run that is resumed must be the same."""
         return {
             "program": __version__,
-            "bundle": dict(self.analyzer.bundle.identity()),
+            "bundle": dict(self.model.bundle.identity()),
             "settings": self.settings,
             "device": choose_providers(self.job.device)[0],
             "images": [str(path) for path in self.images],
@@ -316,11 +311,15 @@ class _Run:
         total = len(self.images)
         todo = [number for number in range(total) if not log.has(number)]
         # A file that failed before did not bear on the others' scale, and must not do so now.
-        unpooled = {self.images[number] for number in log.failures}
-        outcomes = analyze_paths(
-            self.images, self.analyzer, self.provided, self.job.workers, todo, unpooled
+        unpooled = set(log.failures)
+        outcomes = analyze_many(
+            self.images,
+            self.model,
+            workers=self.job.workers,
+            prior=self.prior,
+            remaining=Remaining(todo, unpooled),
         )
-        schema = self.analyzer.bundle.schema
+        schema = self.model.bundle.schema
         done = total - len(todo)
         with (
             _open_table(self.job.out / CELLS_PART) as file,
@@ -358,7 +357,7 @@ class _Run:
         """Write the final files; the results log goes only when all of them are there."""
         out = self.job.out
         failures = tuple(failure for _, failure in sorted(log.failures.items()))
-        model = model_info(self.analyzer.bundle)
+        model = model_info(self.model.bundle)
         run = AnalysisRun(__version__, model, self.settings, log.fields, failures)
         with _naming(out / RESULT), atomic_write(out / RESULT) as file:
             run.write_json(file)
@@ -373,13 +372,13 @@ class _Run:
 
     def _sampled(self) -> dict[int, str]:
         """Return the SHA-256 of files that are pooled for the scale of others, by number."""
-        numbers = {path: number for number, path in enumerate(self.images)}
-        sample = [p for folder in by_folder(self.images).values() for p in pool_sample(folder)]
         found: dict[int, str] = {}
-        for path in track(sample, self.progress, "reading inputs", len(sample)):
+        sample = pooled_images(self.images)
+        for number in track(sample, self.progress, "reading inputs", len(sample)):
+            path = self.images[number]
             with suppress(OSError):  # its own turn says what is wrong with it
                 if path.is_file():
-                    found[numbers[path]] = sha256_of(path)
+                    found[number] = sha256_of(path)
         return found
 
     def _check_same(self, found: Mapping[str, Any]) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 from bloodfilm import __version__
 from bloodfilm.core.dataset import Dataset
-from bloodfilm.core.domain import Domain
 from bloodfilm.core.errors import ConfigError, DataError
 from bloodfilm.core.field import Field
 from bloodfilm.core.files import open_output
@@ -28,6 +27,7 @@ from bloodfilm.evaluation.evaluate import (
 from bloodfilm.evaluation.predictions import align, read_predictions
 from bloodfilm.evaluation.record import Evaluation
 from bloodfilm.formats import open_dataset
+from bloodfilm.imaging.scale import ScalePrior
 from bloodfilm.inference.bundle import Bundle, default_bundle, load_bundle
 from bloodfilm.workflows.analyze import failed
 from bloodfilm.workflows.outputs import refuse_inputs
@@ -228,7 +228,7 @@ def _caveats(
     if 0 < len(known) < FEW_PATIENTS:
         few = plural(len(known), "patient")
         yield f"only {few}: the intervals are rough, and likely too narrow"
-    told = "stated by the data set" if request.scale == "truth" else "told to nobody"
+    told = "from the data set" if request.scale == "truth" else "not provided"
     if bundle is not None:
         yield f"scale and squeeze: {told}; measured from red cells where there are enough"
 
@@ -248,8 +248,8 @@ def _narrowing(request: EvaluationOptions, data: Dataset) -> Callable[[list[Fiel
     return lambda fields: coarsen(fields, classes)
 
 
-def _stated(item: Field, request: EvaluationOptions) -> Domain | None:
-    return item.domain if request.scale == "truth" else None
+def _prior(item: Field, request: EvaluationOptions) -> ScalePrior | None:
+    return ScalePrior.of_domain(item.domain) if request.scale == "truth" else None
 
 
 def _read_crops(
@@ -265,7 +265,7 @@ def _read_crops(
         fields,
         bundle,
         data.taxonomy,
-        stated=lambda item: _stated(item, request),
+        prior=lambda item: _prior(item, request),
         device=request.device,
         threads=request.threads or 1,
         progress=progress,
@@ -276,28 +276,26 @@ def _analyse(
     fields: list[Field], bundle: Bundle, request: EvaluationOptions, progress: Progress
 ) -> Predictions:
     """Run the whole path on every field, keeping scores down to the floor."""
-    from bloodfilm.inference.analyzer import Analyzer
-    from bloodfilm.inference.runner import analyze_paths
+    from bloodfilm.inference.model import Model
+    from bloodfilm.inference.runner import analyze_many
 
     thresholds = bundle.manifest.detector.thresholds
-    analyzer = Analyzer(bundle, request.device, 1, score_floor=request.floor)
+    model = Model(bundle, device=request.device, score_floor=request.floor)
     found: dict[int, FieldResult] = {}
     failures: dict[str, str] = {}
-    by_domain: dict[Domain | None, list[int]] = {}
-    for i, item in enumerate(fields):
-        by_domain.setdefault(_stated(item, request), []).append(i)
-    done = 0
-    for stated, members in by_domain.items():
-        paths = [fields[i].path for i in members]
-        outcomes = analyze_paths(paths, analyzer, stated, request.threads)
-        followed = track(outcomes, progress, "fields", len(fields), done)
-        for i, outcome in zip(members, followed, strict=True):
-            if isinstance(outcome, FieldResult):
-                found[i] = outcome
-            else:
-                failures[outcome.path] = outcome.reason
-                progress.report(failed(outcome))
-        done += len(members)
+    outcomes = analyze_many(
+        [item.path for item in fields],
+        model,
+        workers=request.threads,
+        prior=[_prior(item, request) for item in fields],
+    )
+    followed = track(outcomes, progress, "fields", len(fields))
+    for i, outcome in enumerate(followed):
+        if isinstance(outcome, FieldResult):
+            found[i] = outcome
+        else:
+            failures[outcome.path] = outcome.reason
+            progress.report(failed(outcome))
     sized = [
         replace(f, width=found[i].image.width, height=found[i].image.height) if i in found else f
         for i, f in enumerate(fields)

@@ -9,13 +9,13 @@ from bloodfilm.active_learning.costs import Cost, Rates, cost_of
 from bloodfilm.active_learning.fields import blob_evidence, bundle_evidence, plan_dataset
 from bloodfilm.active_learning.plan_files import NATIVE, write_plan
 from bloodfilm.active_learning.planning import PLANNERS, RegionScores
-from bloodfilm.core.domain import Domain
 from bloodfilm.core.errors import ConfigError, DataError, OutputError
 from bloodfilm.core.locks import lock_folder
 from bloodfilm.core.progress import NoProgress, Progress, track
 from bloodfilm.core.results import FieldFailure
 from bloodfilm.formats import open_dataset
 from bloodfilm.imaging.discovery import find_images
+from bloodfilm.imaging.scale import ScalePrior
 from bloodfilm.inference.bundle import default_bundle, load_bundle
 from bloodfilm.workflows.analyze import failed
 from bloodfilm.workflows.outputs import check_can_hold, make_folder
@@ -83,7 +83,7 @@ def plan(job: PlanJob, progress: Progress | None = None) -> PlanResult:
         raise OutputError(f"{job.out}: holds a plan", ["other-output", "overwrite"])
     budget, provided = (
         Budget.parse(job.budget),
-        Domain(um_per_px=job.um_per_px, squeeze=job.squeeze),
+        ScalePrior(job.um_per_px, job.squeeze),
     )
     paths = find_images([job.folder])
     if job.bundle is None and planner != "uncertainty":

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from bloodfilm.core import Domain
 from bloodfilm.imaging.canonical import canonical_view
+from bloodfilm.imaging.scale import ScalePrior
 from bloodfilm.training.config import AugmentSection
 from bloodfilm.training.data.augment import (
     random_orientation,
@@ -86,7 +86,7 @@ def stored_crop(x=16.0, y=13.0):
     """A crop as `load_crops` stores it, of an upright ellipse-like pair of discs."""
     discs = [Disc(x, y, 9.0, (90, 60, 120)), Disc(x + 6, y, 5.0, (40, 30, 90))]
     image = draw(discs, (200, 160), 0.16)
-    view = canonical_view(image, stated=Domain(um_per_px=0.16, squeeze=1.0))
+    view = canonical_view(image, prior=ScalePrior(0.16, 1.0))
     at = [(x / 0.16, y / 0.16)]
     return view.crops(image, at, STORE_SIZE, STORE_UM)[0], view.crops(image, at)[0]
 

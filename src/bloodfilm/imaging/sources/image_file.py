@@ -16,7 +16,7 @@ import hashlib
 import io
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,14 +33,14 @@ from bloodfilm.core.errors import DataError, is_out_of_memory
 from bloodfilm.core.issue_codes import issue
 from bloodfilm.core.issues import Issue
 from bloodfilm.imaging.headers import READABLE, BrokenImageError, Header, read_header
+from bloodfilm.imaging.sources.base import MAX_PIXELS, MIN_SIDE
+from bloodfilm.imaging.sources.depth import to_8_bits
 from bloodfilm.imaging.tiff import decode_tiff
 
-MAX_PIXELS = 100_000_000
 MAX_BYTES = 800_000_000
 """Decoded, at the depth of the file; a field of `MAX_PIXELS` with 16-bit RGB needs 600 MB."""
 BOMB_BYTES, BOMB_RATIO = 64_000_000, 300
 """A file that would grow more than this is no photograph: those grow by up to 100."""
-MIN_SIDE = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +87,7 @@ def open_with_notes(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) 
     if header.pages > 1:
         message = f"{header.pages} pages in the file, only the first is read"
         issues.append(issue(issue_codes.FIRST_PAGE_ONLY, message, pages=header.pages))
-    pixels = _to_rgb(_to_uint8(raw, header, issues), issues)
+    pixels = _to_rgb(to_8_bits(raw, issues, header.significant_bits), issues)
     digest = hashlib.sha256(data).hexdigest()
     return OpenedImage(_orient(pixels, header.orientation), tuple(issues), digest)
 
@@ -277,61 +277,6 @@ def _avif(data: bytes, issues: list[Issue]) -> NDArray[np.generic]:
 
 
 _DECODERS = {"JPEG": _jpeg, "TIFF": _tiff, "GIF": _gif, "AVIF": _avif}
-
-
-def _to_uint8(raw: NDArray[np.generic], header: Header, issues: list[Issue]) -> NDArray[np.uint8]:
-    """Pixels scaled to 8 bits by their real depth; adds an issue whenever that was a decision."""
-    if raw.dtype == np.uint8:
-        return _array(raw)
-    if raw.dtype == np.int8:
-        return _array(raw.astype(np.int16) + 128)
-    finite, top = _extent(raw)
-    if not finite:
-        message = "pixels that are not numbers were set to 0"
-        issues.append(issue(issue_codes.NON_FINITE_PIXELS, message))
-    if raw.dtype.kind == "f" and top <= 1.0:
-        issues.append(issue(issue_codes.FLOAT_PIXELS, "floating-point pixels read as 0..1"))
-        return _by_rows(raw, lambda v: np.rint(v * np.float32(255.0)))
-    stated = header.significant_bits
-    bits = (
-        stated
-        if stated and top < 2**stated
-        else next((b for b in (8, 10, 12, 14, 16) if top < 2**b), 32)
-    )
-    if bits == 16 and raw.dtype == np.uint16:
-        return _array(raw.astype(np.uint16, copy=False) >> np.uint16(8))
-    how = "as the file states" if bits == stated else f"judged from the brightest pixel, {top:g}"
-    message = f"pixels scaled as {bits}-bit data ({how})"
-    issues.append(issue(issue_codes.BIT_DEPTH, message, bits=bits))
-    return _by_rows(raw, lambda v: v * np.float32(2.0 ** (8 - bits)))
-
-
-def _chunks(raw: NDArray[np.generic]) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-    """Float32 copies of some rows at a time: a whole copy of a large field would fill memory."""
-    rows = max(1, (1 << 20) // max(1, raw[0].size))
-    for start in range(0, len(raw), rows):
-        where = slice(start, start + rows)
-        yield where, np.asarray(raw[where], dtype=np.float32)
-
-
-def _extent(raw: NDArray[np.generic]) -> tuple[bool, float]:
-    """Whether all samples are finite, and the greatest of those that are."""
-    finite, top = True, 0.0
-    for _, values in _chunks(raw):
-        good = np.isfinite(values)
-        finite &= bool(good.all())
-        top = max(top, float(values.max(where=good, initial=0.0)))
-    return finite, top
-
-
-def _by_rows(
-    raw: NDArray[np.generic], scaled: Callable[[NDArray[np.float32]], NDArray[np.float32]]
-) -> NDArray[np.uint8]:
-    out = np.empty(raw.shape, np.uint8)
-    for where, values in _chunks(raw):
-        known = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-        out[where] = np.clip(scaled(known), 0, 255)
-    return out
 
 
 def _to_rgb(raw: NDArray[np.uint8], issues: list[Issue]) -> NDArray[np.uint8]:

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bloodfilm.core import Dataset, Domain, Field, Region
+from bloodfilm.core import Dataset, Field, Region
 from bloodfilm.core.errors import BloodfilmError, ConfigError
 from bloodfilm.formats import open_dataset
 from bloodfilm.imaging.canonical import CanonicalView, canonical_view
 from bloodfilm.imaging.corrections import estimate_corrections
-from bloodfilm.imaging.scale import RED_CELL_UM
+from bloodfilm.imaging.scale import RED_CELL_UM, ScalePrior
 from bloodfilm.imaging.sources.image_file import open_image
 from bloodfilm.splits.disjoint import check_disjoint, dataset_in_split, group_keys
 from bloodfilm.training.config import DatasetConfig
@@ -112,8 +112,8 @@ def training_view(field: Field, image: NDArray[np.uint8]) -> CanonicalView:
             round_field=look.round_field,
             red_cells=int(whole.sum()),
             confidence=1.0,
-            scale_source="stated",
-            squeeze_source="stated",
+            scale_source="metadata",
+            aspect_source="metadata",
             width=width,
             height=height,
         )
@@ -128,12 +128,12 @@ def training_view(field: Field, image: NDArray[np.uint8]) -> CanonicalView:
             round_field=look.round_field,
             red_cells=0,
             confidence=1.0,
-            scale_source="stated",
-            squeeze_source="stated",
+            scale_source="metadata",
+            aspect_source="metadata",
             width=width,
             height=height,
         )
-    return canonical_view(image, stated=field.domain if field.domain != Domain() else None)
+    return canonical_view(image, ScalePrior.of_domain(field.domain))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,161 @@
+"""A loaded bundle that analyses images: what a Python program works with."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from bloodfilm.core.arrays import Image
+from bloodfilm.core.attributes import Schema
+from bloodfilm.core.errors import ConfigError
+from bloodfilm.core.results import FieldResult
+from bloodfilm.core.taxonomy import Taxonomy
+from bloodfilm.imaging.scale import Measurement, ScalePrior
+from bloodfilm.imaging.sources import ImageInput, open_source
+from bloodfilm.inference.analyzer import Analyzer, StageTimer
+from bloodfilm.inference.bundle import Bundle, default_bundle, load_bundle
+from bloodfilm.inference.fusion import ScoreFusion
+
+
+class Model:
+    """Detects, classifies and describes the cells of fields; may be used from several threads.
+
+    Args:
+        bundle: a verified bundle.
+        device: `cpu`, `cuda`, or `auto`, which takes CUDA if ONNX Runtime has it.
+        threads: of one call of a network. Keep 1 where fields are analysed side by side.
+        min_score: the lowest confidence of a nucleated cell to report, instead of the bundle's.
+        score_floor: also report, of every object type, what scores at least this: for evaluation.
+        fusion: how stain and verification head bear on the detector's score.
+
+    Raises:
+        BundleError: the networks do not fit the manifest or this program.
+        ConfigError: the device is not available, a score is not between 0 and 1.
+
+    Use it as a context manager, or call `close`, to free the networks' memory:
+
+        with load_model() as model:
+            result = model.analyze("field.png")
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        device: str = "auto",
+        threads: int = 1,
+        min_score: float | None = None,
+        score_floor: float | None = None,
+        fusion: ScoreFusion | None = None,
+    ) -> None:
+        self._bundle = bundle
+        self._analyzer: Analyzer | None = Analyzer(
+            bundle, device, threads, min_score, fusion, score_floor
+        )
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle: manifest, checksums, identity."""
+        return self._bundle
+
+    @property
+    def taxonomy(self) -> Taxonomy:
+        """The tree that object types and classes are nodes of."""
+        return self._bundle.taxonomy
+
+    @property
+    def schema(self) -> Schema:
+        """The attributes that the classifier answers."""
+        return self._bundle.schema
+
+    @property
+    def classified_type(self) -> str:
+        """The object type whose cells get a class and attributes."""
+        return self._bundle.manifest.roles.classified
+
+    def analyze(
+        self,
+        image: ImageInput,
+        *,
+        prior: ScalePrior | None = None,
+        measurement: Measurement | None = None,
+        name: str = "image",
+    ) -> FieldResult:
+        """Analyse one field.
+
+        Args:
+            image: a path; an array, grey (H, W), RGB (H, W, 3) or RGBA, of uint8, uint16 or floats
+                from 0 to 1; a PIL image; or an `ImageSource`, which stays open.
+            prior: what is known of the pixel size beforehand.
+            measurement: of this image, if it has been measured before.
+            name: what the result calls an image that has no name of its own.
+
+        Raises:
+            DataError: in one line, if this is no image of a field.
+        """
+        analyzer, clock = self._open(), StageTimer()
+        with clock("open"):
+            source = open_source(image, name)
+        try:
+            result = analyzer.analyze(source, prior, measurement)
+        finally:
+            if source is not image:
+                source.close()
+        return replace(result, timings={**clock.seconds, **result.timings})
+
+    def measure_again(self, image: Image, measurement: Measurement) -> Measurement:
+        """Measure a field whose outlines tell no scale by the red cells that are detected."""
+        return self._open().measure_again(image, measurement)
+
+    def close(self) -> None:
+        """Free the networks' memory; the model cannot be used afterwards."""
+        self._analyzer = None
+        self._bundle.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        closed = ", closed" if self._analyzer is None else ""
+        return f"Model({self._bundle.manifest.name!r}, {str(self._bundle.path)!r}{closed})"
+
+    def _open(self) -> Analyzer:
+        if self._analyzer is None:
+            raise ConfigError(f"{self._bundle.path}: the model is closed; load it again")
+        return self._analyzer
+
+
+def load_model(
+    bundle: str | os.PathLike[str] | None = None,
+    *,
+    device: str = "auto",
+    threads: int = 1,
+    min_score: float | None = None,
+    score_floor: float | None = None,
+) -> Model:
+    """Load a model bundle, verify it and open its networks.
+
+    Args:
+        bundle: its folder; the model that comes with the program if left out.
+        device: `cpu`, `cuda`, or `auto`, which takes CUDA where ONNX Runtime has it.
+        threads: of one image; images of `analyze` run side by side anyway.
+        min_score: lowest confidence of a nucleated cell, in [0, 1]; the bundle's own if left out.
+        score_floor: see `Model`.
+
+    Raises:
+        BundleError: if the bundle is missing, damaged, or of another version.
+        ConfigError: if the device is not available, or a score is not between 0 and 1.
+    """
+    found = default_bundle() if bundle is None else load_bundle(Path(bundle))
+    return Model(
+        found, device=device, threads=threads, min_score=min_score, score_floor=score_floor
+    )
