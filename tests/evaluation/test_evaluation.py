@@ -214,8 +214,21 @@ def test_results_of_other_images_are_refused():
     fields = [Field(Path("a.png"))]
     with pytest.raises(DataError, match="none of its 1 images"):
         align(fields, {"b.png": []}, "x")
-    with pytest.raises(DataError, match="2 results are of a file"):
+    with pytest.raises(DataError, match=r"are both results of /z/a\.png"):
         align([Field(Path("/z/a.png"))], {"/x/a.png": [], "/y/a.png": []}, "x")
+
+
+def test_results_of_another_patient_are_not_taken():
+    fields = [Field(Path("/set/p1/a.png")), Field(Path("/set/p2/b.png"))]
+    monocyte, basophil = found(0, "monocyte"), found(0, "basophil")
+    # Both sets have a file b.png; the results are of another patient's.
+    aligned = align(fields, {"out/p1/a.png": [monocyte], "out/p3/b.png": [basophil]}, "x")
+    assert aligned == [[monocyte], ()]
+    aligned = align(fields, {"C:\\films\\P2\\b.png": [basophil]}, "x")
+    assert aligned == [(), [basophil]]
+    twins = [Field(Path("/set/p1/a.png")), Field(Path("/set/p2/a.png"))]
+    with pytest.raises(DataError, match=r"a\.png: may be /set/p1/a\.png and /set/p2/a\.png"):
+        align(twins, {"a.png": [monocyte]}, "x")
 
 
 def test_the_truth_scores_one_on_real_fields(real_data):

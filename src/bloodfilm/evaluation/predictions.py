@@ -1,6 +1,7 @@
 """Read results of an analysis and assign them to the fields of a data set."""
 
 import csv
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from bloodfilm.core.csv_text import unguard
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.field import Field
 from bloodfilm.core.results import AnalysisRun, AttributeResult, CellResult
+from bloodfilm.formats.shared.image_lookup import PathIndex
 
 _REQUIRED = ("image", "x", "y", "w", "h", "score", "class", "class_score")
 _OBJECT_TYPE = ("object_type", "kind")
@@ -75,28 +77,52 @@ def _csv_cell(row: Mapping[str, str], object_type: str, attributes: Iterable[str
 
 
 def align(fields: Sequence[Field], cells: ByImage, source: str) -> list[Sequence[CellResult]]:
-    """Return the cells of each field, found by path, else by file name.
+    """Return the cells of each field; an image of the results is found by the end of its path.
+
+    The rule is that of labels (`formats.shared.image_lookup`): a folder that contradicts a field's
+    own means another image, never the nearest name.
+
+    Args:
+        fields: of the data set.
+        cells: by image, as the results name it.
+        source: the results, for messages.
 
     Raises:
-        DataError: if no result is of any field, or a file name alone does not tell which.
+        DataError: if no result is of any field, or it cannot be told of which.
     """
-    by_path = {str(Path(image).resolve()): found for image, found in cells.items()}
-    by_name: dict[str, list[str]] = {}
-    for image in cells:
-        by_name.setdefault(Path(image).name, []).append(image)
-    aligned: list[Sequence[CellResult]] = []
-    used = 0
-    for item in fields:
-        found = by_path.get(str(item.path.resolve()))
-        if found is None and (named := by_name.get(item.path.name)):
-            if len(named) > 1:
+    numbers: dict[Path, list[int]] = {}
+    for number, item in enumerate(fields):
+        numbers.setdefault(item.path, []).append(number)
+    resolved = {str(path.resolve()): path for path in numbers}
+    index = PathIndex(numbers, _shared_folder(list(numbers)))
+    aligned: list[Sequence[CellResult]] = [()] * len(fields)
+    taken: dict[Path, str] = {}
+    for image, found in cells.items():
+        exact = resolved.get(str(Path(image).resolve()))
+        candidates = [exact] if exact is not None else index.candidates(image)
+        if len(candidates) > 1:
+            named = " and ".join(map(str, candidates[:2]))
+            raise DataError(
+                f"{source}: {image}: may be {named}; run the analysis on the data set's own folder"
+            )
+        for path in candidates:
+            if path in taken:
                 raise DataError(
-                    f"{source}: {len(named)} results are of a file {item.path.name}; run the "
+                    f"{source}: {taken[path]} and {image} are both results of {path}; run the "
                     "analysis on the data set's own folder"
                 )
-            found = cells[named[0]]
-        used += found is not None
-        aligned.append(found or ())
-    if cells and fields and not used:
+            taken[path] = image
+            for number in numbers[path]:
+                aligned[number] = found
+    if cells and fields and not taken:
         raise DataError(f"{source}: none of its {len(cells)} images is a field of the data set")
     return aligned
+
+
+def _shared_folder(paths: Sequence[Path]) -> Path:
+    """Return the deepest folder that holds all paths."""
+    folders = [str(path.absolute().parent) for path in paths]
+    try:
+        return Path(os.path.commonpath(folders))
+    except ValueError:  # no path at all, or several drives
+        return Path(Path.cwd().anchor)
