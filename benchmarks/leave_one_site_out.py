@@ -9,7 +9,9 @@ on their true boxes. Of five mature classes it is asked which one, all other cla
 possible and wrong; the figure is the mean recall. `--blasts` names sets, in no run's training, on
 which the probability of a blast is held against the labels (area under the ROC curve, an APML
 patient's abnormal promyelocytes being blasts). `--plain` trains each as a run without
-normalisation, transfer, stain and optics augmentation would be: source only.
+normalisation, transfer, stain and optics augmentation would be: source only. The record of
+`--json` also holds what `bloodfilm export --calibration` takes: temperature and confidence of the
+class, fitted on all sites left out together.
 """
 
 import argparse
@@ -30,6 +32,7 @@ from bloodfilm.export.trained import class_prior
 from bloodfilm.inference.classifier import leaf_probabilities
 from bloodfilm.models.classifier import CellClassifierNet
 from bloodfilm.training import loop
+from bloodfilm.training.calibration import calibrate_class
 from bloodfilm.training.checkpoint import load_checkpoint
 from bloodfilm.training.config import Config, DatasetConfig, load_config
 from bloodfilm.training.data.cell_crops import CellCrops, load_crops
@@ -44,6 +47,8 @@ PLAIN: dict[str, Any] = {
     "augment": {"stain": 0.0, "permute": 0.0, "light": 0.5, "blur": 0.0, "noise": 0.0},
 }
 EPOCHS = 2
+NAMED_RIGHTLY = 0.95
+"""How many of the nodes given on sites left out shall be right."""
 
 
 @dataclass(frozen=True)
@@ -96,13 +101,10 @@ def crops_of(task: ClassifierTask, root: Path, source: DatasetConfig) -> CellCro
     )
 
 
-def probabilities(
-    task: ClassifierTask, model: CellClassifierNet, crops: CellCrops, odds: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return the probability (n, leaves) of every leaf, at other odds than in training."""
-    logits = predict_crops(model, crops, CPU, task.view)["classes"] + np.log(odds)
-    unlearnt = task.record()["untrained"]["classes"]
-    return leaf_probabilities(logits, [leaf not in unlearnt for leaf in task.leaves])
+def learnt_leaves(task: ClassifierTask) -> list[bool]:
+    """Return, per leaf, whether training named it."""
+    untrained = task.record()["untrained"]["classes"]
+    return [leaf not in untrained for leaf in task.leaves]
 
 
 def recalls(
@@ -129,6 +131,44 @@ def area_under_roc(score: NDArray[np.float64], positive: NDArray[np.bool_]) -> f
     return float(above / (n * (len(values[place]) - n)))
 
 
+@dataclass(frozen=True)
+class Tested:
+    """A site's result, and what the class is calibrated with."""
+
+    result: SiteResult
+    logits: NDArray[np.float32]
+    allowed: NDArray[np.bool_]
+    learnt: list[bool]
+    odds: NDArray[np.float64]
+
+
+def tested_without(
+    site: str, config: Config, given: argparse.Namespace, priors: dict[str, float]
+) -> Tested:
+    """Train without a site and name its cells."""
+    source = next(s for s in config.data.train if s.path.name == site)
+    began = time.perf_counter()
+    changed = without(config, site, given.samples, given.plain)
+    folder = given.out / f"{site}{'_plain' if given.plain else ''}"
+    task, model = trained(changed, given.data, folder)
+    seconds = time.perf_counter() - began
+    odds, learnt = class_prior(task.leaves, priors), learnt_leaves(task)
+    whole = DatasetConfig(path=source.path, format=source.format, options=source.options)
+    crops = crops_of(task, given.data, whole)
+    logits = predict_crops(model, crops, CPU, task.view)["classes"]
+    found = recalls(task, leaf_probabilities(logits + np.log(odds), learnt), crops.allowed)
+    blast = np.array([leaf in DEFAULT_TAXONOMY.blasts for leaf in task.leaves])
+    areas = {}
+    for name in given.blasts:
+        others = crops_of(task, given.data, DatasetConfig(path=Path(name)))
+        p = leaf_probabilities(predict_crops(model, others, CPU, task.view)["classes"], learnt)
+        positive = others.allowed.any(1) & ~(others.allowed & ~blast).any(1)
+        areas[name] = round(area_under_roc(p[:, blast].sum(1), positive), 4)
+    balanced = round(float(np.mean([r for r, _ in found.values()])), 4)
+    result = SiteResult(site, given.plain, balanced, found, areas, round(seconds))
+    return Tested(result, logits, crops.allowed, learnt, odds)
+
+
 def main() -> None:
     """Train without each site, test on it, print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -146,30 +186,27 @@ def main() -> None:
     loop.use_threads(given.threads)
     config = load_config(given.config)
     priors = {name: float(factor) for name, _, factor in (p.partition("=") for p in given.prior)}
-    rows = []
+    rows, logits, allowed = [], [], []
     for site in given.sites:
-        source = next(s for s in config.data.train if s.path.name == site)
-        began = time.perf_counter()
-        changed = without(config, site, given.samples, given.plain)
-        folder = given.out / f"{site}{'_plain' if given.plain else ''}"
-        task, model = trained(changed, given.data, folder)
-        seconds = time.perf_counter() - began
-        odds = class_prior(task.leaves, priors)
-        whole = DatasetConfig(path=source.path, format=source.format, options=source.options)
-        crops = crops_of(task, given.data, whole)
-        found = recalls(task, probabilities(task, model, crops, odds), crops.allowed)
-        blast = np.array([leaf in DEFAULT_TAXONOMY.blasts for leaf in task.leaves])
-        areas = {}
-        for name in given.blasts:
-            others = crops_of(task, given.data, DatasetConfig(path=Path(name)))
-            p = probabilities(task, model, others, np.ones(len(task.leaves)))
-            positive = others.allowed.any(1) & ~(others.allowed & ~blast).any(1)
-            areas[name] = round(area_under_roc(p[:, blast].sum(1), positive), 4)
-        balanced = round(float(np.mean([r for r, _ in found.values()])), 4)
-        rows.append(SiteResult(site, given.plain, balanced, found, areas, round(seconds)))
+        tested = tested_without(site, config, given, priors)
+        rows.append(tested.result)
+        logits.append(tested.logits)
+        allowed.append(tested.allowed)
         print(json.dumps(asdict(rows[-1])), flush=True)
+        calibration = calibrate_class(
+            np.concatenate(logits),
+            np.concatenate(allowed),
+            tested.learnt,
+            tested.odds,
+            NAMED_RIGHTLY,
+        )
         if given.json:
-            record = {"samples": given.samples, "prior": priors, "sites": [asdict(r) for r in rows]}
+            record = {
+                "samples": given.samples,
+                "prior": priors,
+                "sites": [asdict(r) for r in rows],
+                "calibration": asdict(calibration),
+            }
             given.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 

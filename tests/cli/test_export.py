@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from bloodfilm.cli.app import app
 from bloodfilm.core.errors import BundleError
 from bloodfilm.export import trained as module
+from bloodfilm.export.trained import IntendedUse
 from bloodfilm.imaging.scale import ScalePrior
 from bloodfilm.imaging.sources.image_file import open_image
 from bloodfilm.inference.bundle import load_bundle
@@ -101,22 +102,22 @@ def test_only_validation_data_are_chosen_on(runs, root, monkeypatch):
     def spy(name):
         real = getattr(module, name)
 
-        def load(sourced, *more):
+        def load(sourced, *more, **named):
             seen.extend(s.field.split for s in sourced)
-            return real(sourced, *more)
+            return real(sourced, *more, **named)
 
         monkeypatch.setattr(module, name, load)
 
     spy("load_fields")
     spy("load_crops")
     module.load_detector(runs / "detector", root)
-    module.load_classifier(runs / "classifier", root, {})
+    module.load_classifier(runs / "classifier", root, IntendedUse())
     assert seen == ["val"] * 6
 
 
 def test_prior_odds_reach_the_graph_and_the_record(runs, root):
-    weighted = module.load_classifier(runs / "classifier", root, {"monocyte": 0.1})
-    plain = module.load_classifier(runs / "classifier", root, {})
+    weighted = module.load_classifier(runs / "classifier", root, IntendedUse({"monocyte": 0.1}))
+    plain = module.load_classifier(runs / "classifier", root, IntendedUse())
     assert weighted.priors == {"monocyte": 0.1} and plain.priors == {}
     biases = [part.graph.model.class_bias.detach() for part in (weighted, plain)]
     temperature = plain.calibration.temperatures["class"]
@@ -131,7 +132,7 @@ def test_an_unfinished_classifier_calls_nothing_novel(runs, root, tmp_path, capl
     kept = load_checkpoint(tmp_path / "classifier" / loop.BEST)
     kept.pop("finished")
     save_checkpoint(tmp_path / "classifier" / loop.BEST, kept)
-    calibration = module.load_classifier(tmp_path / "classifier", root, {}).calibration
+    calibration = module.load_classifier(tmp_path / "classifier", root, IntendedUse()).calibration
     assert calibration.novelty_threshold is None and "not finished" in caplog.text
 
 
@@ -226,3 +227,40 @@ def test_a_bundle_that_does_not_say_how_it_was_trained_lends_no_detector(runs, b
     result = run("export", silent, runs / "classifier", "--out", tmp_path / "out")
     assert result.exit_code == 2 and "manifest.json" in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_a_calibration_on_sites_left_out_replaces_that_of_validation_cells(root, runs, tmp_path):
+    record = {
+        "calibration": {"temperature": 1.7, "confidence": 0.86, "metrics": {"class_ece": 0.04}}
+    }
+    (tmp_path / "sites.json").write_text(json.dumps(record))
+    out = tmp_path / "bundle"
+    result = run(
+        "export", runs / "detector", runs / "classifier", "--data", root, "--out", out,
+        "--calibration", tmp_path / "sites.json",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    manifest = load_bundle(out).manifest
+    assert manifest.classifier.temperatures["class"] == 1.7
+    assert manifest.classifier.class_confidence == 0.86
+    assert manifest.metrics["validation"]["calibration"]["left_out_class_ece"] == 0.04
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {},
+        {"calibration": 3},
+        {"calibration": {"temperature": 0, "confidence": 0.9, "metrics": {}}},
+        {"calibration": {"temperature": 1, "confidence": 1.9, "metrics": {}}},
+        {"calibration": {"temperature": "warm", "confidence": 0.9, "metrics": {}}},
+    ],
+)
+def test_a_record_without_a_calibration_is_refused(root, runs, tmp_path, record):
+    (tmp_path / "sites.json").write_text(json.dumps(record))
+    result = run(
+        "export", runs / "detector", runs / "classifier", "--data", root,
+        "--out", tmp_path / "bundle", "--calibration", tmp_path / "sites.json",
+    )  # fmt: skip
+    assert result.exit_code == 2 and "sites.json" in result.stderr
+    assert not (tmp_path / "bundle").exists()

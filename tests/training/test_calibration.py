@@ -10,6 +10,7 @@ from bloodfilm.core.errors import ConfigError
 from bloodfilm.imaging.colour_normalisation import ColourStandard
 from bloodfilm.training import calibration as module
 from bloodfilm.training.calibration import (
+    best_threshold,
     calibrate_classifier,
     detector_thresholds,
     node_threshold,
@@ -250,3 +251,17 @@ def test_a_classifier_that_is_to_travel_is_calibrated_on_varied_cells(monkeypatc
     first, *others = seen
     assert len(seen) == n and all((first != other).any() for other in others)
     assert all((view.plain(image) != varied).any() for varied in seen)
+
+
+def test_a_lower_threshold_is_taken_where_f1_hardly_changes():
+    boxes = [(20 * i, 0, 10, 10) for i in range(10)]
+    cells = [field(boxes, [0] * 10)]
+    # Ten cells, the last found with a low score, below one false detection.
+    rows = [(20 * i, 0, 0.9 - 0.01 * i, 0) for i in range(9)]
+    found = [detections(*rows, (300, 0, 0.3, 0), (180, 0, 0.2, 0))]
+    sharp, best = best_threshold(cells, found, 0)
+    assert (sharp, best) == (0.2, pytest.approx(20 / 21))
+    fewer = [detections(*rows, (300, 0, 0.3, 0))]
+    assert best_threshold(cells, fewer, 0)[0] == pytest.approx(0.82)
+    slack, f1 = best_threshold(cells, fewer, 0, slack=0.06)
+    assert slack == 0.3 and f1 == pytest.approx(18 / 20)

@@ -29,6 +29,13 @@ def export(
             help="CLASS=FACTOR: how much rarer than in training a class is in use; repeatable."
         ),
     ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            help="JSON record with a class calibration fitted on sites left out of training; in "
+            "place of the one that validation cells give."
+        ),
+    ] = None,
     metrics: Annotated[
         list[Path] | None,
         typer.Option(help="JSON files of `bloodfilm evaluate` to keep in the bundle; repeatable."),
@@ -57,6 +64,7 @@ def export(
         licence=licence,
         int8=int8,
         priors=dict(_factor(text) for text in prior or ()),
+        calibration=calibration,
         metrics=metrics or (),
         notes=notes,
     )

@@ -1,7 +1,7 @@
 """Two training runs to one bundle: load, calibrate on validation data, prove, write, describe."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from bloodfilm.export.quantize import quantize_bundle
 from bloodfilm.export.threshold import set_threshold
 from bloodfilm.export.trained import (
     BundledDetector,
+    IntendedUse,
     TrainedClassifier,
     TrainedDetector,
     load_classifier,
@@ -31,8 +32,10 @@ from bloodfilm.export.trained import (
 )
 from bloodfilm.inference.bundle import load_bundle
 from bloodfilm.inference.manifest import MANIFEST, read_manifest
+from bloodfilm.training.calibration import ClassCalibration
 
 CARD = "MODEL_CARD.md"
+ANY_USE = IntendedUse()
 
 
 def export_bundle(
@@ -43,7 +46,7 @@ def export_bundle(
     info: BundleInfo,
     *,
     int8: bool = False,
-    priors: Mapping[str, float] | None = None,
+    use: IntendedUse = ANY_USE,
 ) -> dict[str, float]:
     """Export a detector's and a classifier's run as a bundle.
 
@@ -55,8 +58,7 @@ def export_bundle(
         out: the bundle's folder; an existing bundle there is replaced, anything else is refused.
         info: name, licence, notes and evaluation results (see `read_evaluations`).
         int8: store the networks in eight-bit integers.
-        priors: by leaf, how much rarer (or commoner) than in training a class is where the bundle
-            will be used; the classifier's odds are multiplied by it.
+        use: what is known of the films it will meet.
 
     Returns:
         the largest differences between torch and ONNX Runtime.
@@ -67,7 +69,7 @@ def export_bundle(
     """
     detector = open_detector(detector_run, root)
     validation = validation_fields(detector_run, root)
-    classifier = load_classifier(classifier_run, root, priors or {})
+    classifier = load_classifier(classifier_run, root, use)
     parity = write_bundle(out, detector, classifier, info)
     try:
         if int8:
@@ -136,6 +138,30 @@ def read_evaluations(paths: Iterable[Path]) -> dict[str, Any]:
         ConfigError: if a file is missing or something else.
     """
     return {path.stem: summarize_evaluation(_read_json(path)) for path in paths}
+
+
+def read_calibration(path: Path) -> ClassCalibration:
+    """Read the `calibration` that a benchmark on sites left out wrote.
+
+    Raises:
+        ConfigError: if the file is missing or holds none.
+    """
+    said = _read_json(path).get("calibration")
+    try:
+        assert isinstance(said, dict)
+        metrics = {str(k): float(v) for k, v in said["metrics"].items()}
+        temperature, confidence = float(said["temperature"]), float(said["confidence"])
+    except (AssertionError, KeyError, TypeError, ValueError, AttributeError):
+        raise ConfigError(
+            f"{path}: holds no calibration (temperature, confidence, metrics); the benchmark that "
+            "leaves sites out writes one"
+        ) from None
+    if not (temperature > 0 and 0 <= confidence <= 1):
+        raise ConfigError(
+            f"{path}: temperature {temperature:g} must be above 0, confidence {confidence:g} "
+            "between 0 and 1"
+        )
+    return ClassCalibration(temperature, confidence, metrics)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

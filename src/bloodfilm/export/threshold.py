@@ -20,6 +20,9 @@ from bloodfilm.training.data.sources import (
     training_view,
 )
 
+SLACK = 0.003
+"""F1 that is given up for a lower threshold."""
+
 
 def set_threshold(bundle: Path, validation: Sequence[SourcedField]) -> float:
     """Choose the score threshold of nucleated cells on validation fields; write it to the manifest.
@@ -32,7 +35,7 @@ def set_threshold(bundle: Path, validation: Sequence[SourcedField]) -> float:
         validation: fields; their scale is taken from the labels.
 
     Returns:
-        the F1 at IoU 0.5 at the threshold, the best there is.
+        the F1 at IoU 0.5 at the threshold, within `SLACK` of the best.
     """
     loaded = load_bundle(bundle)
     manifest, classified = loaded.manifest, loaded.manifest.roles.classified
@@ -52,7 +55,7 @@ def set_threshold(bundle: Path, validation: Sequence[SourcedField]) -> float:
         fields.append(
             CanonicalField(image, truth.boxes, truth.kinds, truth.ignore, item.field.region)
         )
-    threshold, f1 = best_threshold(fields, found, OBJECT_TYPES.index(classified))
+    threshold, f1 = best_threshold(fields, found, OBJECT_TYPES.index(classified), SLACK)
     figures = manifest.metrics.get("validation", {})
     detector = figures.get("detector", {}) | {"f1_confirmed_cell": round(f1, 4)}
     metrics = {"validation": {**figures, "detector": detector}}

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from bloodfilm.inference.bundle import load_bundle
 from bloodfilm.inference.manifest import MANIFEST, Manifest
 from bloodfilm.models.classifier import CellClassifierNet
 from bloodfilm.training.calibration import (
+    ClassCalibration,
     ClassifierCalibration,
     calibrate_classifier,
     calibrate_confirmation,
@@ -45,6 +46,22 @@ PROBES, CROP_PROBES = 24, 96
 """Validation fields, and crops, on which torch and ONNX Runtime are compared."""
 CPU = torch.device("cpu")
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class IntendedUse:
+    """What is known of the films that a bundle will meet.
+
+    Attributes:
+        priors: by leaf, how much rarer (or commoner) than in training a class is; the classifier's
+            odds are multiplied by it.
+        calibration: of the class, fitted on sites that were left out of training. It replaces the
+            one that validation cells of the training sites would give: on a site nobody has seen a
+            classifier is surer than it may be.
+    """
+
+    priors: Mapping[str, float] = field(default_factory=dict)
+    calibration: ClassCalibration | None = None
 
 
 @dataclass(frozen=True)
@@ -156,13 +173,14 @@ def validation_fields(place: Path, root: Path) -> list[SourcedField]:
     return [s for s in validation if not s.field.region.is_nothing]
 
 
-def load_classifier(run: Path, root: Path, priors: Mapping[str, float]) -> TrainedClassifier:
-    """Load a classifier's run, calibrate it on the validation cells and apply priors.
+def load_classifier(run: Path, root: Path, use: IntendedUse) -> TrainedClassifier:
+    """Load a classifier's run, calibrate it for its intended use and apply priors.
 
     Args:
         run: its folder.
         root: where the run's data paths start.
-        priors: see `export_bundle`.
+        use: priors, and a calibration of the class if there is a better one than validation
+            cells give.
 
     Raises:
         ConfigError: if the run is missing, of another task, or of other crops than the runtime's.
@@ -177,20 +195,22 @@ def load_classifier(run: Path, root: Path, priors: Mapping[str, float]) -> Train
     view = crop_view(config)
     crops = load_crops(sources, schema, record.taxonomy, _silently, balanced=view.standard is None)
     learnt = [leaf not in record.untrained.classes for leaf in record.leaves]
-    odds = class_prior(record.leaves, priors)
+    odds = class_prior(record.leaves, use.priors)
     calibration = calibrate_classifier(
         model, crops, schema, learnt, record.untrained.attributes, odds, view
     )
     calibration = _calibrate_verification(model, config, root, calibration)
+    if use.calibration is not None:
+        calibration = calibration.with_class(use.calibration)
     if not kept.get("finished"):
         _log.warning("%s: is not finished; the bundle will flag no cell as novel", run)
         calibration = replace(calibration, novelty_threshold=None)
     some = np.linspace(0, len(crops) - 1, min(CROP_PROBES, len(crops))).astype(int)
     probes = np.stack([view.plain(crops.images[i]) for i in some])
-    if priors:
+    if use.priors:
         apply_prior(model, odds, calibration.temperatures["class"])
     graph = ClassifierGraph(model, record.verifies)
-    return TrainedClassifier(graph, record, kept["metrics"], calibration, dict(priors), probes)
+    return TrainedClassifier(graph, record, kept["metrics"], calibration, dict(use.priors), probes)
 
 
 def _check_crops(run: Path, config: Config, record: ClassifierRecord) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +47,21 @@ CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
+class ClassCalibration:
+    """When a class is to be believed.
+
+    Attributes:
+        temperature: what class logits are divided by.
+        confidence: the deepest node whose summed probability reaches it is given.
+        metrics: calibration error before and after, and what the confidence gives.
+    """
+
+    temperature: float
+    confidence: float
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
 class ClassifierCalibration:
     """What a bundle needs beside the classifier's weights.
 
@@ -66,6 +81,16 @@ class ClassifierCalibration:
     novelty_threshold: float | None
     metrics: dict[str, float]
 
+    def with_class(self, calibration: ClassCalibration) -> "ClassifierCalibration":
+        """Return the same with another calibration of the class; figures of it say `left_out`."""
+        figures = {f"left_out_{k}": round(v, 4) for k, v in calibration.metrics.items()}
+        return replace(
+            self,
+            temperatures=self.temperatures | {"class": round(calibration.temperature, 4)},
+            class_confidence=round(calibration.confidence, 4),
+            metrics=self.metrics | figures,
+        )
+
 
 def detector_thresholds(
     model: CellDetector, fields: Sequence[CanonicalField], device: torch.device
@@ -82,7 +107,7 @@ def detector_thresholds(
 
 
 def best_threshold(
-    fields: Sequence[CanonicalField], found: Sequence[Detections], kind: int
+    fields: Sequence[CanonicalField], found: Sequence[Detections], kind: int, slack: float = 0.0
 ) -> tuple[float, float]:
     """Return the score of a kind with the best F1 at IoU 0.5, and that F1.
 
@@ -90,6 +115,8 @@ def best_threshold(
         fields: the truth; of the pictures nothing is used.
         found: detections in the same pixels.
         kind: place in `OBJECT_TYPES`.
+        slack: take the lowest score whose F1 is worse than the best by no more than this: where F1
+            hardly changes, a cell missed on a film nobody has seen weighs more.
     """
     scores, hits, cells = [], [], 0
     for item, detections in zip(fields, found, strict=True):
@@ -109,7 +136,7 @@ def best_threshold(
     order = np.argsort(-score, kind="stable")
     true = np.cumsum(hit[order])
     f1 = 2 * true / (np.arange(1, len(order) + 1) + cells)
-    best = int(f1.argmax())
+    best = int(f1.argmax() if not slack else np.flatnonzero(f1 >= f1.max() - slack)[-1])
     # Rounded down: rounded up, it would shut out the very cell it was chosen for.
     return math.floor(float(score[order][best]) * 1e4) / 1e4, float(f1[best])
 
@@ -137,7 +164,8 @@ def calibrate_classifier(
     """
     out = _outputs(model, crops, view)
     even = np.ones(len(learnt)) if odds is None else odds
-    temperature, class_confidence, metrics = _calibrate_class(out["classes"], crops, learnt, even)
+    of_class = calibrate_class(out["classes"], crops.allowed, learnt, even)
+    metrics = dict(of_class.metrics)
     answers = _answers(out["attributes"], crops, schema, untrained_attributes)
     attribute_confidence = 0.5
     if answers:
@@ -148,10 +176,10 @@ def calibrate_classifier(
         metrics["attribute_coverage"] = float((sure >= attribute_confidence).mean())
     with torch.no_grad():
         novelty = model.novelty(torch.from_numpy(out["description"])).cpu().numpy()
-    temperatures = {"class": temperature} | {n: a.temperature for n, a in answers.items()}
+    temperatures = {"class": of_class.temperature} | {n: a.temperature for n, a in answers.items()}
     return ClassifierCalibration(
         {name: round(t, 4) for name, t in temperatures.items()},
-        round(class_confidence, 4),
+        round(of_class.confidence, 4),
         round(attribute_confidence, 4),
         float(np.quantile(novelty, NOVEL_SHARE)),
         {k: round(v, 4) for k, v in metrics.items()},
@@ -198,28 +226,36 @@ def calibrate_confirmation(
     }
 
 
-def _calibrate_class(
-    outputs: NDArray[np.float32],
-    crops: CellCrops,
+def calibrate_class(
+    logits: NDArray[np.float32],
+    allowed: NDArray[np.bool_],
     learnt: Sequence[bool],
     odds: NDArray[np.float64],
-) -> tuple[float, float, dict[str, float]]:
-    """Return the class temperature, the confidence a node needs, and what both give.
+    accuracy: float = CLASS_ACCURACY,
+) -> ClassCalibration:
+    """Choose the class temperature and the confidence a node needs on labelled cells.
 
     The temperature is fitted to the class prior of the training data, the confidence is chosen at
     that of the intended use.
+
+    Args:
+        logits: (n, leaves) of the classifier.
+        allowed: (n, leaves) the leaves each label stands for.
+        learnt: per leaf, whether training named it; cells of other classes say nothing here.
+        odds: (leaves,) factor on each leaf's odds in use.
+        accuracy: how many of the nodes that are given shall be right.
     """
-    named = (crops.allowed & np.asarray(learnt)).any(1)
+    named = (allowed & np.asarray(learnt)).any(1)
     if not named.any():
         raise ConfigError("data: no validation cell is of a class the classifier has learnt")
-    allowed, outputs = crops.allowed[named], outputs[named]
-    temperature = fit_temperature(np.where(np.asarray(learnt), outputs, -np.inf), allowed)
-    plain = leaf_probabilities(outputs, learnt)
-    calibrated = leaf_probabilities(outputs, learnt, temperature)
-    shifted = leaf_probabilities(outputs + np.log(odds) * temperature, learnt, temperature)
+    allowed, logits = allowed[named], logits[named]
+    temperature = fit_temperature(np.where(np.asarray(learnt), logits, -np.inf), allowed)
+    plain = leaf_probabilities(logits, learnt)
+    calibrated = leaf_probabilities(logits, learnt, temperature)
+    shifted = leaf_probabilities(logits + np.log(odds) * temperature, learnt, temperature)
     nodes = walk_down(shifted, allowed)
     counts = (allowed * odds).sum(1) / allowed.sum(1)
-    confidence = node_threshold(*nodes, CLASS_ACCURACY, counts)
+    confidence = node_threshold(*nodes, accuracy, counts)
     depth = (nodes[0] >= confidence).sum(1) - 1
     right = nodes[1][np.arange(len(depth)), depth]
     metrics = {
@@ -228,7 +264,7 @@ def _calibrate_class(
         "node_accuracy": float(np.average(right, weights=counts)),
         "named_to_a_leaf": float(np.average((nodes[0] >= confidence).all(1), weights=counts)),
     }
-    return temperature, confidence, metrics
+    return ClassCalibration(temperature, confidence, metrics)
 
 
 def walk_down(

@@ -21,6 +21,7 @@ class ExportJob:
         licence: of the weights.
         int8: whether the networks are stored in eight-bit integers.
         priors: by class, how much rarer than in training it is in use.
+        calibration: a record with a class calibration fitted on sites left out of training.
         metrics: records of evaluations to keep in the bundle.
         notes: a Markdown file that ends the model card.
     """
@@ -33,6 +34,7 @@ class ExportJob:
     licence: str = "not stated"
     int8: bool = False
     priors: Mapping[str, float] = field(default_factory=dict)
+    calibration: Path | None = None
     metrics: Sequence[Path] = ()
     notes: Path | None = None
 
@@ -49,7 +51,8 @@ class ExportResult:
 def export(job: ExportJob) -> ExportResult:
     """Write a bundle: ONNX graphs compared with torch, manifest, model card."""
     from bloodfilm.export.manifest_writer import BundleInfo
-    from bloodfilm.export.publish import export_bundle, read_evaluations
+    from bloodfilm.export.publish import export_bundle, read_calibration, read_evaluations
+    from bloodfilm.export.trained import IntendedUse
 
     if not job.data.is_dir():
         raise ConfigError(f"{job.data}: no such folder; name the one the data paths start from")
@@ -63,7 +66,9 @@ def export(job: ExportJob) -> ExportResult:
         job.out,
         info,
         int8=job.int8,
-        priors=job.priors,
+        use=IntendedUse(
+            job.priors, None if job.calibration is None else read_calibration(job.calibration)
+        ),
     )
     size = sum(f.stat().st_size for f in job.out.iterdir() if f.is_file())
     return ExportResult(job.out, size, parity)
