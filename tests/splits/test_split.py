@@ -10,16 +10,10 @@ from hypothesis import strategies as st
 from audit.tables import row, table
 from bloodfilm.core import ConfigError, DataError
 from bloodfilm.formats import open_dataset, save_dataset
-from bloodfilm.splits.grouping import group_fields
-from bloodfilm.splits.split import (
-    Split,
-    SplitPlan,
-    apply_split,
-    check_split,
-    place_of,
-    plan_split,
-    read_split,
-)
+from bloodfilm.splits.checks import check_split
+from bloodfilm.splits.grouping import group_fields, place_of
+from bloodfilm.splits.planning import SplitPlan, plan_split
+from bloodfilm.splits.split_file import Split, apply_split, read_split
 
 BOX = (10.0, 10.0, 50.0, 60.0)
 CLASSES = ("monoblast", "neutrophil", "lymphocyte")

@@ -8,7 +8,7 @@ from PIL import Image
 from bloodfilm.core import LLD_SCHEMA, Cell, Dataset, Field
 from bloodfilm.core.attributes import WBCATT_SCHEMA
 from bloodfilm.formats import open_dataset, save_dataset
-from bloodfilm.splits.split import SplitPlan
+from bloodfilm.splits.planning import SplitPlan
 from bloodfilm.workflows.split import SplitJob, split
 
 BOX = (2.0, 3.0, 20.0, 18.0)

@@ -8,7 +8,7 @@ import pytest
 
 from bloodfilm.core.errors import ConfigError, DataError, OutputError
 from bloodfilm.core.progress import Cancellation, CancelledError, NoProgress, counter, track
-from bloodfilm.splits.split import SplitPlan
+from bloodfilm.splits.planning import SplitPlan
 from bloodfilm.workflows.audit import AuditJob, StatisticsJob, audit, count_dataset
 from bloodfilm.workflows.convert import ConversionJob, Reading, convert, summarise_dataset
 from bloodfilm.workflows.evaluate import EvaluationOptions, evaluate

@@ -149,7 +149,7 @@ def split(
     from bloodfilm.cli.progress import TerminalProgress
     from bloodfilm.cli.terminal import show
     from bloodfilm.core.text import plural
-    from bloodfilm.splits.split import SplitPlan
+    from bloodfilm.splits.planning import SplitPlan
     from bloodfilm.workflows.split import SplitJob
     from bloodfilm.workflows.split import split as run
 

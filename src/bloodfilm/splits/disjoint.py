@@ -11,7 +11,7 @@ from bloodfilm.core.errors import ConfigError
 from bloodfilm.core.files import sha256_of
 from bloodfilm.duplicates.identical_files import identical_files
 from bloodfilm.splits.grouping import place_of
-from bloodfilm.splits.split import Split, apply_split, read_split
+from bloodfilm.splits.split_file import Split, apply_split, read_split
 
 LINKS = ("field", "patient", "twin group", "physical cell", "identical file")
 """What must not be in training and in validation."""

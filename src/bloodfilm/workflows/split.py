@@ -9,7 +9,8 @@ from bloodfilm.core import Dataset
 from bloodfilm.core.progress import Progress
 from bloodfilm.duplicates.common_content import overlapping_fields
 from bloodfilm.formats import open_dataset, save_dataset
-from bloodfilm.splits.split import Split, SplitPlan, apply_split, plan_split
+from bloodfilm.splits.planning import SplitPlan, plan_split
+from bloodfilm.splits.split_file import Split, apply_split
 from bloodfilm.workflows.audit import images_of
 from bloodfilm.workflows.outputs import refuse_inputs, require_extra, write_json_output
 

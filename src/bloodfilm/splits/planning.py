@@ -5,28 +5,18 @@ Fields are linked by patient (over all subsets and data sets of one name), by ph
 fields go to one split.
 """
 
-import json
-import os
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from pathlib import Path
-from typing import Any
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bloodfilm.core import ConfigError, DataError, Dataset, Field
+from bloodfilm.core import ConfigError, DataError
 from bloodfilm.core.cell_table import CellTable, FieldRow
-from bloodfilm.core.findings import Finding
-from bloodfilm.formats.parquet.index import FieldHeader, IndexFields
-from bloodfilm.formats.parquet.subset import ChosenFields, choose
+from bloodfilm.splits.checks import check_split
 from bloodfilm.splits.grouping import Pairs, group_fields, place_of
-
-FORMAT = "bloodfilm-split"
-VERSION = 1
-NAMES = ("train", "val", "test")
+from bloodfilm.splits.split_file import NAMES, Split
 
 
 @dataclass(frozen=True)
@@ -55,101 +45,6 @@ class SplitPlan:
             raise ConfigError("split: shares of test and val must be 0 or more and leave a train")
         if self.leave_patient_out and self.leave_domain_out:
             raise ConfigError("split: leave out a patient or a domain, not both")
-
-
-@dataclass(frozen=True)
-class Split:
-    """Which field is in which split.
-
-    Attributes:
-        splits: image path -> `train`, `val`, `test`, or `None` for a field in none of them.
-        groups: image path -> number of the group that must stay together.
-        notes: what a user of the split should know.
-        plan: how it was made.
-    """
-
-    splits: Mapping[str, str | None]
-    groups: Mapping[str, int]
-    notes: tuple[str, ...] = ()
-    plan: Mapping[str, Any] = field(default_factory=dict)
-
-    def counts(self) -> dict[str, int]:
-        """Count fields by split."""
-        counted = Counter(s or "none" for s in self.splits.values())
-        return {name: counted[name] for name in (*NAMES, "none") if counted[name]}
-
-    def to_json(self, folder: Path) -> dict[str, Any]:
-        """Return plain data, images named as seen from a folder."""
-        rows = [
-            {"image": _relative(path, folder), "split": split, "group": self.groups[path]}
-            for path, split in self.splits.items()
-        ]
-        return {
-            "format": FORMAT,
-            "version": VERSION,
-            "plan": dict(self.plan),
-            "notes": list(self.notes),
-            "counts": self.counts(),
-            "fields": rows,
-        }
-
-
-def _relative(path: str, folder: Path) -> str:
-    above, name = os.path.split(path)
-    return f"{_seen_from(above, folder)}/{name}".removeprefix("./")
-
-
-@lru_cache(maxsize=1024)
-def _seen_from(above: str, folder: Path) -> str:
-    """Return a folder as seen from another; cached, for a set has few folders and many images."""
-    return Path(os.path.relpath(Path(above).absolute(), folder.absolute())).as_posix()
-
-
-def read_split(file: Path) -> Split:
-    """Read a split file; `DataError` if it is none."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        if content["format"] != FORMAT or content["version"] != VERSION:
-            raise DataError(f"{file}: not a split of version {VERSION}; write it anew")
-        rows = [
-            (place_of(file.parent / r["image"]), r["split"], int(r["group"]))
-            for r in content["fields"]
-        ]
-        notes = tuple(map(str, content["notes"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{file}: no split file that can be read ({error}); write it anew"
-        ) from None
-    return Split({p: s for p, s, _ in rows}, {p: g for p, _, g in rows}, notes, content["plan"])
-
-
-def apply_split(dataset: Dataset, split: Split) -> Dataset:
-    """Return a data set whose fields are in the splits of a split file; others are left out.
-
-    `DataError` if no field of the data set is in the file.
-    """
-    placed = {place_of(path): name for path, name in split.splits.items()}
-    fields: Sequence[Field]
-    if isinstance(dataset.fields, IndexFields | ChosenFields):
-        fields = choose(dataset.fields, lambda head: _into(head, placed))
-    else:
-        fields = [
-            replace(item, split=placed[place])
-            for item in dataset
-            if placed.get(place := place_of(item.path)) is not None
-        ]
-    if not fields:
-        raise DataError(f"{dataset.source}: the split file lists none of its images")
-    return replace(dataset, fields=fields if isinstance(fields, ChosenFields) else tuple(fields))
-
-
-def _into(head: FieldHeader, placed: Mapping[str, str | None]) -> FieldHeader | None:
-    """Return the header of a field that is in a split, with that split."""
-    name = placed.get(place_of(head.path))
-    return None if name is None else head._replace(origin=head.origin | {"split": name})
-
-
-# ---- planning --------------------------------------------------------------------------------
 
 
 def plan_split(
@@ -313,64 +208,3 @@ def _only_domain(
         "the other side"
     )
     return kept
-
-
-# ---- checks ----------------------------------------------------------------------------------
-
-
-def check_split(
-    split: Split, tables: Sequence[CellTable], pairs: Sequence[Pairs] = ()
-) -> list[Finding]:
-    """Return what is wrong with a split; none of it with severity `error` if it does not leak."""
-    found: list[Finding] = []
-    placed = {place_of(path): name for path, name in split.splits.items()}
-    patients: dict[str, dict[str, str]] = defaultdict(dict)
-    for table, linked in zip(tables, [*pairs, *([()] * len(tables))], strict=False):
-        for row in table.rows:
-            path = place_of(row.path)
-            if path not in placed:
-                message = "the split does not list this field"
-                found.append(
-                    Finding("not-checked", "warning", message, file=row.path, advice="split anew")
-                )
-            elif placed[path] and row.patient is not None:
-                patients[f"{table.name}/{row.patient}"].setdefault(str(placed[path]), row.path)
-        found += _linked_apart(table, linked, placed)
-    for patient, where in sorted(patients.items()):
-        if len(where) > 1:
-            splits = sorted(where)
-            files = [where[s] for s in splits]
-            found.append(
-                Finding(
-                    "patient-leak",
-                    "error",
-                    f"patient {patient} is in {' and '.join(splits)}",
-                    {"patient": patient, "splits": splits},
-                    file=files[0],
-                    advice="split anew",
-                    others=tuple(files[1:]),
-                )
-            )
-    return found
-
-
-def _linked_apart(
-    table: CellTable, linked: Iterable[tuple[int, int]], placed: Mapping[str, str | None]
-) -> list[Finding]:
-    found = []
-    for one, two in linked:
-        a, b = table.rows[one].path, table.rows[two].path
-        here, there = placed.get(place_of(a)), placed.get(place_of(b))
-        if here and there and here != there:
-            found.append(
-                Finding(
-                    "overlapping-fields",
-                    "error",
-                    f"two fields that show the same glass are in {here} and {there}",
-                    {"splits": [here, there]},
-                    file=a,
-                    advice="split anew",
-                    others=(b,),
-                )
-            )
-    return found
