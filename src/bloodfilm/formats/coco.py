@@ -344,14 +344,6 @@ def _outline(reading: ReadContext, annotation: Mapping[str, Any]) -> Region | No
     return Region(tuple(polygons)) if polygons else None
 
 
-def box_of(
-    reading: ReadContext, file: Path, annotation: Mapping[str, Any], frame: Frame
-) -> Box | None:
-    """Return an annotation's checked box; `None` (reported) if it has none that can be used."""
-    shape = shape_of(reading, file, annotation, frame)
-    return None if shape is None else shape.box
-
-
 def identity(annotation: Mapping[str, Any]) -> str | None:
     """Return the annotation's own identity as text."""
     ident = annotation.get("source_id", annotation.get("id"))

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
-from bloodfilm.core import Box, Cell, DataError, Dataset, Field, Region
+from bloodfilm.core import Cell, DataError, Dataset, Field, Region
 from bloodfilm.formats import coco
 from bloodfilm.formats.lld import layout, raw_json, raw_text
 from bloodfilm.formats.lld.codes import CLASSES, StrayCode
@@ -149,9 +149,9 @@ def _from_json(
         frame = coco.frame_of(reading, record, image)
         cells = []
         for annotation in labels.annotations(record):
-            box = coco.box_of(reading, file, annotation.entry, frame)
-            if box is not None:
-                cells.append(_json_cell(reading, file, annotation, box))
+            shape = coco.shape_of(reading, file, annotation.entry, frame)
+            if shape is not None:
+                cells.append(_json_cell(reading, file, annotation, shape))
         field = make_field(
             image, subset, labels.split, frame.size, tuple(cells), Region.everything()
         )
@@ -169,7 +169,7 @@ def _note_renamed_classes(reading: ReadContext, parsed: coco.CocoFile) -> None:
 
 
 def _json_cell(
-    reading: ReadContext, file: Path, annotation: raw_json.RawAnnotation, box: Box
+    reading: ReadContext, file: Path, annotation: raw_json.RawAnnotation, shape: coco.Shape
 ) -> Cell:
     place, name, by_id = annotation.place, annotation.name, annotation.class_by_id
     if name is None:
@@ -180,7 +180,8 @@ def _json_cell(
         reading.report(file, place, what)
     _report_stray(reading, file, place, annotation.stray_codes)
     ignore, identity = bool(annotation.entry.get("ignore")), coco.identity(annotation.entry)
-    return reading.cell(name, box, annotation.attributes, ignore=ignore, id=identity)
+    attributes, outline = annotation.attributes, shape.outline
+    return reading.cell(name, shape.box, attributes, ignore=ignore, id=identity, outline=outline)
 
 
 def _report_stray(reading: ReadContext, file: Path, place: str, stray: Sequence[StrayCode]) -> None:

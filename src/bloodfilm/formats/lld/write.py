@@ -10,6 +10,7 @@ from bloodfilm.formats import coco
 from bloodfilm.formats.lld.codes import CLASSES, JSON_KEYS, json_code, text_code
 from bloodfilm.formats.lld.names import parse_name, parse_subset
 from bloodfilm.formats.lld.raw_text import PATCH_SCALE
+from bloodfilm.formats.shared.class_names import name_of
 from bloodfilm.formats.shared.output import (
     NO_SPLIT,
     Losses,
@@ -107,7 +108,7 @@ def _json(dataset: Dataset, fields: Named, losses: Losses) -> dict[str, Any]:
         images.append(coco.image_entry(item, number, name))
         for cell in losses.boxed(item):
             entry = coco.annotation_of(cell, len(annotations) + 1, number, categories, "none")
-            entry["category_name"] = cell.label or ("none" if cell.ignore else "unnamed")
+            entry["category_name"] = name_of(cell, "none")
             for attribute, keys in JSON_KEYS.items():
                 entry[keys[0]] = json_code(attribute, cell.attributes.get(attribute))
             annotations.append(entry)

@@ -144,29 +144,29 @@ class PathIndex:
             near: the file that holds the name; of equal candidates those next to it are meant.
             split: the split that the label file is of, where the name itself says none.
         """
-        stated, found = self._named(name)
-        folders = _Folders.of(stated[:-1])
-        if folders.split is None and split is not None:
-            folders = _Folders(split, folders.names)
-        found = [k for k in found if not folders.contradicts(k.folders)]
-        if len(found) < 2:
-            return [k.path for k in found]
         beside = parts_of(str(near.absolute()))[:-1] if near is not None else ()
-        ranks = [_rank(k, name, stated, folders, beside) for k in found]
-        best = max(ranks)
-        return [k.path for k, rank in zip(found, ranks, strict=True) if rank == best]
-
-    def _named(self, name: str) -> tuple[Parts, list[_Known]]:
-        """Return a name's parts and the paths of its file name, else of its stem."""
-        plain = parts_of(name)
-        spellings = dict.fromkeys([plain, parts_of(unquote(name))] if "%" in name else [plain])
+        spellings = [name, unquote(name)] if "%" in name else [name]
         for by_stem in (False, True):
-            for parts in filter(None, spellings):
-                key = stem_of(parts[-1]) if by_stem else parts[-1]
-                found = (self._by_stem if by_stem else self._by_name).get(key)
-                if found:
-                    return parts, found
-        return plain, []
+            for spelling in spellings:
+                stated = parts_of(spelling)
+                folders = _Folders.of(stated[:-1])
+                if folders.split is None and split is not None:
+                    folders = _Folders(split, folders.names)
+                found = self._named(stated, by_stem)
+                agreeing = [k for k in found if not folders.contradicts(k.folders)]
+                if agreeing:
+                    ranks = [_rank(k, spelling, stated, folders, beside) for k in agreeing]
+                    best = max(ranks)
+                    return [k.path for k, r in zip(agreeing, ranks, strict=True) if r == best]
+        return []
+
+    def _named(self, stated: Parts, by_stem: bool) -> list[_Known]:
+        """Return the paths of a file name, or of its stem where no path has the name."""
+        if not stated:
+            return []
+        if not by_stem:
+            return self._by_name.get(stated[-1], [])
+        return [] if stated[-1] in self._by_name else self._by_stem.get(stem_of(stated[-1]), [])
 
 
 def _rank(
