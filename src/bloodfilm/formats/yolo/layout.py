@@ -146,7 +146,7 @@ def _compare_class_files(reading: ReadContext, names: Mapping[int, str], yaml_fi
             if known is not None and known != name and find(known) != find(name):
                 reading.note(
                     f"{reading.short(file)}: line {number + 1}: calls class {number} {name!r}; "
-                    f"{yaml_file.name} calls it {known!r} and is used"
+                    f"{yaml_file.name} calls it {known!r} and is believed"
                 )
 
 
