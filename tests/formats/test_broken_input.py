@@ -228,8 +228,9 @@ def test_bad_lines_are_left_out_and_counted(tmp_path):
     label = "0 .5 .5 .2 .2\nx y\n0 .5 .5\n1.5 .5 .5 .1 .1\n7 .3 .3 .1 .1\n1 nan .5 .1 .1\n\n"
     dataset = open_dataset(yolo(tmp_path, label))
     assert [c.label for c in dataset[0].cells] == ["white cell", None]
-    places = {line.split(": ")[1] for line in dataset.problems}
-    assert places == {f"line {n}" for n in range(2, 7)}
+    *lines, unknown = dataset.problems
+    assert {line.split(": ")[1] for line in lines} == {f"line {n}" for n in (2, 3, 4, 6)}
+    assert "class 'class 7' is not in the taxonomy; 1 cells keep that name" in unknown
 
 
 def test_an_outline_is_read_as_its_box(tmp_path):

@@ -132,22 +132,12 @@ class LineReader:
     def _kind(self, lines: Sequence[Line]) -> tuple[str, ...] | None:
         """Return what lines of one length state besides box or outline; `None` if unclear."""
         length = len(lines[0].values)
+        if length < BOX:
+            return None
         if self.keypoints is not None or self.task == "pose":
             return self._pose(lines)
-        if length == BOX:
-            return ()
-        if length == BOX + 1:
-            return (
-                (TRACK,)
-                if _share(lines, _ends_in_track) >= AGREE and _any_large(lines)
-                else ((CONFIDENCE,) if _share(lines, _ends_in_share) >= AGREE else None)
-            )
-        if length == BOX + 3 and not self._outlines:
-            return None
-        if length == BOX + 2 and not self._outlines:
-            tracked = _share(lines, _ends_in_score_and_track) == 1
-            certain = _any_large(lines) or all(line.whole for line in lines)
-            return (CONFIDENCE, TRACK) if tracked and certain else None
+        if length < FEWEST_OUTLINE or (length < FEWEST_OUTLINE + 2 and not self._outlines):
+            return _behind_box(lines)
         return self._outline(lines)
 
     def _outline(self, lines: Sequence[Line]) -> tuple[str, ...] | None:
@@ -174,6 +164,22 @@ class LineReader:
             return (KEYPOINTS,) if length > BOX + 2 else None
         extra = {0: (), 1: (CONFIDENCE,), 2: (CONFIDENCE, TRACK)}.get(more)
         return None if extra is None else (KEYPOINTS, *extra)
+
+
+def _behind_box(lines: Sequence[Line]) -> tuple[str, ...] | None:
+    """Return what stands behind a box: nothing, a confidence, a track id, or both."""
+    length = len(lines[0].values) - BOX
+    found: tuple[str, ...] | None = None
+    if length == 0:
+        found = ()
+    elif length == 1 and _any_large(lines) and _share(lines, _ends_in_track) >= AGREE:
+        found = (TRACK,)
+    elif length == 1 and _share(lines, _ends_in_share) >= AGREE:
+        found = (CONFIDENCE,)
+    elif length == 2 and _share(lines, _ends_in_score_and_track) == 1:
+        certain = _any_large(lines) or all(line.whole for line in lines)
+        found = (CONFIDENCE, TRACK) if certain else None
+    return found
 
 
 # ---- evidence --------------------------------------------------------------------------------

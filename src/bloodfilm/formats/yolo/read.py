@@ -126,11 +126,7 @@ class _Cells:
             across, down = self.size
             points = tuple((x * across, y * down) for x, y in meant.outline)
             outline = None if is_rectangle(points) else Region.polygon(points)
-        name = self.names.get(line.class_id)
-        if name is None:
-            what = f"class {line.class_id} has no name and is kept under its number"
-            self.reading.report(self.file, line.place, what)
-            name = f"class {line.class_id}"
+        name = self.names.get(line.class_id, f"class {line.class_id}")
         return self.reading.cell(name, box, outline=outline)
 
 
