@@ -1,10 +1,16 @@
 """How well the red cells tell scale, squeeze and white point, on the real data sets.
 
-    python benchmarks/canonical.py [--data FOLDER] [--json FILE] [--every N]
+    python benchmarks/canonical.py [--data FOLDER] [--json FILE] [--every N] [--half 1|2]
+    python benchmarks/canonical.py --detect [--single] [--sets chula krd ...] ...
 
 Prints a table, one line per set (each LLD patient by itself), and writes the same as JSON. The
 reference squeeze is 0.562 for LLD 40x and 1 elsewhere; the reference scale is the set's median
-red-cell box that does not touch the edge. Nothing is tuned here.
+red-cell box that does not touch the edge, or what the data's description says. Nothing is tuned
+here; what was chosen on one half of the slides or fields is confirmed on the other (`--half`).
+
+With `--detect` the shipped bundle analyses each set as one folder, or field by field (`--single`),
+and the table says how many of the boxed white cells it finds at IoU 0.5, how much else it calls
+nucleated (right or wrong: most sets do not box every cell), and where scale and light come from.
 """
 
 import argparse
@@ -12,8 +18,9 @@ import csv
 import json
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -21,41 +28,57 @@ from xml.etree import ElementTree
 import cv2
 import numpy as np
 
+from bloodfilm.core.boxes import iou
+from bloodfilm.core.results import FieldResult
+from bloodfilm.formats import open_dataset
 from bloodfilm.imaging.canonical import view_of
 from bloodfilm.imaging.discovery import find_images
-from bloodfilm.imaging.scale import MIN_CELLS, RED_CELL_UM, Measurement, measure, pool
+from bloodfilm.imaging.scale import MIN_CELLS, RED_CELL_UM, Group, Measurement, measure, pool
 from bloodfilm.imaging.sources.image_file import open_image
+from bloodfilm.inference.analyzer import Analyzer
+from bloodfilm.inference.bundle import default_bundle, load_bundle
+from bloodfilm.inference.runner import analyze_paths
 
 LLD_SQUEEZE = 0.562
+OTHER_CAMERAS = {"chula": 52.0, "krd": None, "bcisc": None, "pig_wbc": None}
+"""Sets read by the package's own readers, and what their description says of red cells, px."""
+FOUND_IOU = 0.5
 Boxes = np.ndarray[Any, np.dtype[np.float64]]
 
 
 @dataclass
 class Set:
-    """Images of one source, with the true squeeze and, where there are any, red-cell boxes."""
+    """Images of one source, with the true squeeze and, where there are any, red-cell boxes.
+
+    `diameter` is that of a red cell, px, where the set's description states it; `cells` are the
+    boxed white cells, `groups` the slides of fields that are not independent.
+    """
 
     name: str
     squeeze: float
     background: tuple[int, int, int] | None = None
     images: list[Path] = field(default_factory=list)
     boxes: Callable[[Path, int, int], Boxes] | None = None
+    diameter: float | None = None
+    cells: dict[Path, Boxes] = field(default_factory=dict)
+    groups: dict[Path, str] = field(default_factory=dict)
 
 
-def yolo_boxes(path: Path, width: int, height: int) -> Boxes:
-    """Red-cell boxes (class 1) of a TXL image, px."""
-    label = Path(str(path).replace("/images/", "/labels/")).with_suffix(".txt")
-    rows = [line.split() for line in label.read_text().splitlines()]
-    table = np.array([r[1:5] for r in rows if r and r[0] == "1"], dtype=np.float64).reshape(-1, 4)
+def yolo_boxes(path: Path, width: int, height: int, label: str = "1") -> Boxes:
+    """Boxes of a class of a TXL image, px: 1 are red cells, 0 white ones."""
+    table_file = Path(str(path).replace("/images/", "/labels/")).with_suffix(".txt")
+    rows = [line.split() for line in table_file.read_text().splitlines()]
+    table = np.array([r[1:5] for r in rows if r and r[0] == label], dtype=np.float64).reshape(-1, 4)
     table[:, :2] -= table[:, 2:] / 2
     return table * [width, height, width, height]
 
 
-def voc_boxes(path: Path, _width: int, _height: int) -> Boxes:
-    """Red-cell boxes of a BCCD image, px."""
+def voc_boxes(path: Path, _width: int, _height: int, label: str = "RBC") -> Boxes:
+    """Boxes of a kind of cell of a BCCD image, px."""
     tree = ElementTree.parse(path.parent.parent / "Annotations" / f"{path.stem}.xml")
     rows = []
     for item in tree.iter("object"):
-        if item.findtext("name") == "RBC":
+        if item.findtext("name") == label:
             keys = ("xmin", "ymin", "xmax", "ymax")
             x0, y0, x1, y1 = (float(item.findtext(f"bndbox/{k}", "0")) for k in keys)
             rows.append((x0, y0, x1 - x0, y1 - y0))
@@ -82,7 +105,52 @@ def collect(data: Path) -> list[Set]:
             one.images.append(path)
     bccd = find_images([data / "bccd" / "JPEGImages"])
     sets["BCCD"] = Set("BCCD", 1.0, (205, 206, 199), bccd, voc_boxes)
+    for name, diameter in OTHER_CAMERAS.items():
+        sets[name] = other_camera(data / name, diameter)
+    sets["LLD complete"] = complete_lld(data / "lld40x")
+    for one in sets.values():
+        if one.boxes is yolo_boxes:
+            one.cells = {path: yolo_boxes(path, *size_of(path), label="0") for path in one.images}
+        elif one.boxes is voc_boxes:
+            one.cells = {path: voc_boxes(path, 0, 0, label="WBC") for path in one.images}
     return list(sets.values())
+
+
+def other_camera(folder: Path, diameter: float | None) -> Set:
+    """A set with boxed white cells, by the package's own reader."""
+    fields = open_dataset(folder).fields
+    cells = {f.path: boxes_of(c.box for c in f.cells if not c.ignore) for f in fields}
+    groups = {f.path: f.patient or str(f.path) for f in fields}
+    paths = [f.path for f in fields]
+    return Set(folder.name, 1.0, None, paths, None, diameter, cells, groups)
+
+
+def complete_lld(folder: Path) -> Set:
+    """The fields of LLD in which every white cell is boxed."""
+    images = folder / "H_40X_C2" / "Images" / "train"
+    complete = json.loads((folder / "complete_boxes.json").read_text())
+    cells = {images / name: boxes_of(boxes["wbc"]) for name, boxes in sorted(complete.items())}
+    groups = {path: path.name.split("_")[0] for path in cells}
+    return Set("LLD complete", LLD_SQUEEZE, None, list(cells), None, None, cells, groups)
+
+
+def boxes_of(rows: Iterable[Sequence[float] | None]) -> Boxes:
+    """Boxes (n, 4) of rows, without those that have none."""
+    return np.array([r for r in rows if r is not None], dtype=np.float64).reshape(-1, 4)
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """Width and height of an image file."""
+    height, width = open_image(path).shape[:2]
+    return width, height
+
+
+def half_of(one: Set, half: int) -> Set:
+    """Every other slide of a set, or every other field where slides are not known."""
+    slides = sorted({one.groups.get(path, path.name) for path in one.images})
+    chosen = set(slides[half - 1 :: 2])
+    images = [path for path in one.images if one.groups.get(path, path.name) in chosen]
+    return replace(one, images=images)
 
 
 def share(values: list[bool]) -> float | None:
@@ -114,7 +182,7 @@ def evaluate(one: Set, every: int) -> dict[str, Any]:
             whole &= (b[:, 0] + b[:, 2] < width - 2) & (b[:, 1] + b[:, 3] < height - 2)
             reference.append(b[whole])
     pooled = pool(measured)
-    main = pooled.groups[0]
+    main = pooled.groups[0] if pooled.groups else NOTHING
     speaking = [m for m in measured if m.speaks]
     result: dict[str, Any] = {
         "set": one.name,
@@ -134,8 +202,14 @@ def evaluate(one: Set, every: int) -> dict[str, Any]:
             round(float(np.median(c))) for c in zip(*(m.white_point for m in measured), strict=True)
         ],
         "white_point_reference": one.background,
+        "light": methods(m.corrections.illumination.method for m in measured),
         "cpu_ms": round(1e3 * float(np.median(seconds)), 1),
     }
+    if one.diameter is not None:
+        result["box_diameter_px"] = one.diameter
+        result["pooled_over_box"] = round(main.diameter / one.diameter, 3)
+        near = [abs(m.diameter / one.diameter - 1) < 0.15 for m in speaking]
+        result["scale_within_15%_of_description"] = share(near)
     if one.boxes:
         boxes = np.vstack(reference)
         size = float(np.sqrt(np.median(boxes[:, 2] * boxes[:, 3])))
@@ -177,23 +251,103 @@ COLUMNS = (
 )
 
 
+NOTHING = Group(0.0, 1.0, 0.0, 0, 0, 0.0, frozenset())
+DETECT_COLUMNS = (
+    ("set", "set"),
+    ("fields", "fields"),
+    ("cells", "cells"),
+    ("found", "found"),
+    ("other_per_field", "other"),
+    ("red_per_field", "red"),
+    ("diameter_px", "px"),
+    ("reference_px", "ref px"),
+    ("glare", "glare"),
+    ("scale", "scale"),
+    ("light", "light"),
+)
+
+
+def methods(names: Iterable[str]) -> dict[str, int]:
+    """How often each name occurs, commonest first."""
+    return dict(Counter(names).most_common())
+
+
+def detect(one: Set, analyzer: Analyzer, *, single: bool) -> dict[str, Any]:
+    """What the shipped bundle finds in a set, and by which scale and light."""
+    groups = [[path] for path in one.images] if single else [one.images]
+    outcomes = [r for paths in groups for r in analyze_paths(paths, analyzer, workers=1)]
+    results = [r for r in outcomes if isinstance(r, FieldResult)]
+    nucleated = analyzer.bundle.manifest.roles.classified
+    red = analyzer.bundle.manifest.roles.ruler
+    hits = cells = others = reds = 0
+    for path, outcome in zip(one.images, outcomes, strict=True):
+        truth = one.cells.get(path, np.zeros((0, 4)))
+        cells += len(truth)
+        if isinstance(outcome, FieldResult):
+            found = boxes_of(c.box for c in outcome.cells if c.object_type == nucleated)
+            overlap = iou(found, truth)
+            hit = int((overlap.max(axis=0, initial=0.0) >= FOUND_IOU).sum())
+            hits, others = hits + hit, others + len(found) - hit
+            reds += sum(c.object_type == red for c in outcome.cells)
+    views = [r.view for r in results]
+    sizes = [RED_CELL_UM / np.sqrt(v.um_per_px_x * v.um_per_px_y) for v in views]
+    return {
+        "set": one.name,
+        "fields": len(outcomes),
+        "failed": len(outcomes) - len(results),
+        "cells": cells,
+        "found": round(hits / max(cells, 1), 4),
+        "other_per_field": round(others / max(len(results), 1), 2),
+        "red_per_field": round(reds / max(len(results), 1), 1),
+        "diameter_px": round(float(np.median(sizes)), 1),
+        "reference_px": one.diameter,
+        "glare": round(float(np.median([v.veiling_glare for v in views])), 2),
+        "scale": methods(
+            v.scale_source + (" by detector" if v.ruler == "detector" else "") for v in views
+        ),
+        "light": methods(v.illumination["method"] for v in views),
+    }
+
+
 def main() -> None:
     """Measure every set, print the table, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=os.environ.get("BLOODFILM_DATA"))
     parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument("--every", type=int, default=1, help="use every n-th image only")
+    parser.add_argument("--half", type=int, choices=(1, 2), help="every other slide or field only")
+    parser.add_argument("--sets", nargs="+", help="these sets only")
+    parser.add_argument("--detect", action="store_true", help="what the shipped bundle finds")
+    parser.add_argument("--single", action="store_true", help="with --detect: field by field")
+    parser.add_argument("--bundle", type=Path, help="with --detect: another bundle")
     given = parser.parse_args()
     if given.data is None:
         parser.error("name the data folder with --data or BLOODFILM_DATA")
     cv2.setNumThreads(1)
-    print("".join(f"{title:>9}" for _, title in COLUMNS))
+    sets = collect(Path(given.data))
+    unknown = sorted(set(given.sets or ()) - {one.name for one in sets})
+    if unknown:
+        parser.error(f"no set {unknown[0]}; there are {', '.join(one.name for one in sets)}")
+    if given.half:
+        sets = [half_of(one, given.half) for one in sets]
+    bundle = load_bundle(given.bundle) if given.bundle else default_bundle()
+    analyzer = Analyzer(bundle, "cpu") if given.detect else None
+    columns = COLUMNS if analyzer is None else DETECT_COLUMNS
+    print("".join(f"{title:>9}" for _, title in columns))
     results = []
-    for one in collect(Path(given.data)):
-        result = evaluate(one, given.every)
+    for one in sets:
+        if given.sets and one.name not in given.sets:
+            continue
+        if analyzer is None:
+            result = evaluate(one, given.every)
+        elif one.cells:
+            part = replace(one, images=one.images[:: given.every])
+            result = detect(part, analyzer, single=given.single)
+        else:
+            continue
         results.append(result)
-        cells = ("-" if result.get(key) is None else str(result[key]) for key, _ in COLUMNS)
-        print("".join(f"{cell:>9}" for cell in cells), flush=True)
+        cells = ("-" if result.get(key) is None else str(result[key]) for key, _ in columns)
+        print("".join(f" {cell:>8}" for cell in cells), flush=True)
     if given.json:
         given.json.write_text(json.dumps(results, indent=1) + "\n")
 

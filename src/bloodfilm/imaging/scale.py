@@ -42,7 +42,7 @@ of the shipped detector are 0 to 15 % higher than wide."""
 MIN_GAP = 0.3
 LONE_GAP = 0.5
 SIZE_GAP = 0.15
-GLARE_QUANTILE = 0.25
+GLARE_QUANTILE = 0.5
 
 
 @dataclass(frozen=True, eq=False)
