@@ -35,9 +35,8 @@ from bloodfilm.imaging.canonical import view_of
 from bloodfilm.imaging.discovery import find_images
 from bloodfilm.imaging.scale import MIN_CELLS, RED_CELL_UM, Group, Measurement, measure, pool
 from bloodfilm.imaging.sources.image_file import open_image
-from bloodfilm.inference.analyzer import Analyzer
-from bloodfilm.inference.bundle import default_bundle, load_bundle
-from bloodfilm.inference.runner import analyze_paths
+from bloodfilm.inference.model import Model, load_model
+from bloodfilm.inference.runner import analyze_many, by_folder
 
 LLD_SQUEEZE = 0.562
 OTHER_CAMERAS = {"chula": 52.0, "krd": None, "bcisc": None, "pig_wbc": None}
@@ -272,13 +271,12 @@ def methods(names: Iterable[str]) -> dict[str, int]:
     return dict(Counter(names).most_common())
 
 
-def detect(one: Set, analyzer: Analyzer, *, single: bool) -> dict[str, Any]:
+def detect(one: Set, model: Model, *, single: bool) -> dict[str, Any]:
     """What the shipped bundle finds in a set, and by which scale and light."""
-    groups = [[path] for path in one.images] if single else [one.images]
-    outcomes = [r for paths in groups for r in analyze_paths(paths, analyzer, workers=1)]
+    group = None if single else by_folder
+    outcomes = list(analyze_many(one.images, model, workers=1, scale_group=group))
     results = [r for r in outcomes if isinstance(r, FieldResult)]
-    nucleated = analyzer.bundle.manifest.roles.classified
-    red = analyzer.bundle.manifest.roles.ruler
+    nucleated, red = model.classified_type, model.bundle.manifest.roles.ruler
     hits = cells = others = reds = 0
     for path, outcome in zip(one.images, outcomes, strict=True):
         truth = one.cells.get(path, np.zeros((0, 4)))
@@ -330,19 +328,18 @@ def main() -> None:
         parser.error(f"no set {unknown[0]}; there are {', '.join(one.name for one in sets)}")
     if given.half:
         sets = [half_of(one, given.half) for one in sets]
-    bundle = load_bundle(given.bundle) if given.bundle else default_bundle()
-    analyzer = Analyzer(bundle, "cpu") if given.detect else None
-    columns = COLUMNS if analyzer is None else DETECT_COLUMNS
+    model = load_model(given.bundle, device="cpu") if given.detect else None
+    columns = COLUMNS if model is None else DETECT_COLUMNS
     print("".join(f"{title:>9}" for _, title in columns))
     results = []
     for one in sets:
         if given.sets and one.name not in given.sets:
             continue
-        if analyzer is None:
+        if model is None:
             result = evaluate(one, given.every)
         elif one.cells:
             part = replace(one, images=one.images[:: given.every])
-            result = detect(part, analyzer, single=given.single)
+            result = detect(part, model, single=given.single)
         else:
             continue
         results.append(result)

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 from bloodfilm.core.errors import DataError
-from bloodfilm.core.issue_codes import FEW_RED_CELLS
+from bloodfilm.core.issue_codes import FEW_RED_CELLS, SCALE_ASSUMED
 from bloodfilm.core.issues import codes
 from bloodfilm.core.progress import Cancellation, CancelledError
 from bloodfilm.core.results import FieldFailure, FieldResult
-from bloodfilm.imaging.scale import POOL_SAMPLE, ScalePrior, pool_scale
+from bloodfilm.imaging.scale import POOL_SAMPLE, ScalePrior, pool_scale, with_detected
 from bloodfilm.imaging.sources.image_file import open_image
+from bloodfilm.inference.analyzer import Analyzer
 from bloodfilm.inference.bundle import load_bundle
 from bloodfilm.inference.model import Model
 from bloodfilm.inference.runner import Remaining, analyze_many, by_folder
@@ -202,3 +203,57 @@ def test_the_scale_of_a_group_is_pooled_from_a_sample_spread_over_it():
     each = [m.diameter for m in found.measurements.values()]
     assert found.pooled.groups[0].diameter == pytest.approx(np.median(each), rel=0.01)
     assert pool_scale([1], load).pooled is None and len(loaded) == POOL_SAMPLE
+
+
+# ---- where outlines of red cells tell no scale -------------------------------------------------
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Let the detector see red cells of 30 px wherever it is asked; lists the fields it saw."""
+    fields = []
+
+    def measure_again(_, image, measurement):
+        fields.append(image.shape)
+        return with_detected(measurement, [(40.0 * i, 50.0, 30.0, 30.0) for i in range(8)])
+
+    monkeypatch.setattr(Analyzer, "measure_again", measure_again)
+    return fields
+
+
+@pytest.fixture(scope="module")
+def silent_folder(tmp_path_factory):
+    place = tmp_path_factory.mktemp("silent")
+    for i in range(12):
+        save(place / f"{i}.png", draw([], (320, 240)))
+    return place
+
+
+def test_where_outlines_are_silent_the_detector_measures_a_part_of_the_sample(
+    model, silent_folder, asked
+):
+    outcomes = list(analyze_many(paths_of(silent_folder), model, workers=2))
+    assert len(asked) == 6
+    assert [o.view.um_per_px_x for o in outcomes] == pytest.approx([0.25] * 12, rel=0.01)
+    assert {o.view.scale_source for o in outcomes} == {"pooled"}
+    assert {o.view.ruler for o in outcomes} == {"outlines", "detector"}
+    assert all(SCALE_ASSUMED not in codes(o.issues) for o in outcomes)
+
+
+def test_where_outlines_tell_the_scale_the_detector_is_not_asked(model, folder, asked):
+    outcomes = list(analyze_many(paths_of(folder), model))
+    assert asked == []
+    assert {o.view.ruler for o in outcomes if isinstance(o, FieldResult)} == {"outlines"}
+
+
+def test_a_lone_silent_field_is_measured_by_the_detector(model, silent_folder, asked):
+    (outcome,) = analyze_many(paths_of(silent_folder)[:1], model)
+    assert (outcome.view.scale_source, outcome.view.ruler) == ("measured", "detector")
+    assert FEW_RED_CELLS in codes(outcome.issues)
+    assert SCALE_ASSUMED not in codes(outcome.issues)
+
+
+def test_a_field_that_nothing_measures_has_no_confidence(model, silent_folder):
+    (outcome,) = analyze_many(paths_of(silent_folder)[:1], model)
+    assert (outcome.view.scale_source, outcome.view.confidence) == ("assumed", 0)
+    assert SCALE_ASSUMED in codes(outcome.issues)
