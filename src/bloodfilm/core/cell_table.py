@@ -17,7 +17,7 @@ from bloodfilm.core.attributes import LLD_SCHEMA, Schema
 from bloodfilm.core.domain import Domain
 from bloodfilm.core.field import Box, Field
 from bloodfilm.core.polygons import Region
-from bloodfilm.core.taxonomy import DEFAULT_TAXONOMY, Taxonomy
+from bloodfilm.core.taxonomy import DEFAULT_TAXONOMY, NUCLEATED, Taxonomy
 
 UNKNOWN = -1
 """The code of an attribute or a class that nobody stated."""
@@ -289,9 +289,9 @@ class CellTable:
     def _is_bare(self, name: str) -> bool:
         """Whether a class has no nucleus: red cells, platelets."""
         tree = self.taxonomy
-        if name not in tree or "nucleated cell" not in tree:
+        if name not in tree or NUCLEATED not in tree:
             return False
-        return not (tree.is_under(name, "nucleated cell") or name in tree.path("nucleated cell"))
+        return not (tree.is_under(name, NUCLEATED) or name in tree.path(NUCLEATED))
 
     def cells_of(self, number: int) -> slice:
         """Return where the cells of a field lie."""

@@ -268,11 +268,14 @@ def _parents_first(nodes: Mapping[str, Node], parents: Mapping[str, str | None])
             raise DataError(f"taxonomy: {name!r} lies below itself where the trees are joined")
 
 
+NUCLEATED, RED_CELL, PLATELET = "nucleated cell", "red cell", "platelet"
+"""What a field's objects are told apart as, where no bundle says otherwise: nodes of this tree."""
+
 DEFAULT_TAXONOMY = Taxonomy(
     (
         Node("cell"),
-        Node("nucleated cell", "cell"),
-        Node("white cell", "nucleated cell", ("WBC", "white blood cell", "leukocyte", "leucocyte")),
+        Node(NUCLEATED, "cell"),
+        Node("white cell", NUCLEATED, ("WBC", "white blood cell", "leukocyte", "leucocyte")),
         Node("granulocyte lineage", "white cell", ("granulocytic", "myeloid")),
         Node("myeloblast", "granulocyte lineage", ("MYO", "blast, myeloid"), blast=True),
         Node("immature granulocyte", "granulocyte lineage", ("IG", "immature granulocytes")),
@@ -293,9 +296,9 @@ DEFAULT_TAXONOMY = Taxonomy(
         Node("lymphoblast", "lymphocyte lineage", ("LYB",), blast=True),
         Node("lymphocyte", "lymphocyte lineage", ("LY", "LYT", "typical lymphocyte")),
         Node("atypical lymphocyte", "lymphocyte lineage", ("LYA", "reactive lymphocyte")),
-        Node("erythroblast", "nucleated cell", ("ERB", "EBO", "NRBC", "normoblast")),
-        Node("red cell", "cell", ("RBC", "red blood cell", "erythrocyte")),
-        Node("platelet", "cell", ("PLT", "thrombocyte")),
+        Node("erythroblast", NUCLEATED, ("ERB", "EBO", "NRBC", "normoblast")),
+        Node(RED_CELL, "cell", ("RBC", "red blood cell", "erythrocyte")),
+        Node(PLATELET, "cell", ("PLT", "thrombocyte")),
         Node("other object", "cell", ("non-WBC", "no intact white cell")),
         Node("smudge cell", "other object", ("smudge", "basket cell", "Gumprecht shadow", "KSC")),
         Node("squashed nucleus", "other object", ("bare nucleus", "crushed cell")),

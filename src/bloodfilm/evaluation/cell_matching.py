@@ -5,11 +5,9 @@ from dataclasses import dataclass, replace
 
 from bloodfilm.core.field import Cell, Field
 from bloodfilm.core.results import CellResult
-from bloodfilm.core.taxonomy import Taxonomy
+from bloodfilm.core.taxonomy import NUCLEATED, Taxonomy
 from bloodfilm.evaluation.class_granularity import ClassGranularity
 from bloodfilm.evaluation.matching import match
-
-NUCLEATED = "nucleated cell"
 
 
 @dataclass(frozen=True)
@@ -30,13 +28,16 @@ class MatchedCells:
     rule: str
 
 
-def is_readable(cell: Cell, taxonomy: Taxonomy) -> bool:
-    """Whether a true cell is one the reader should read: nucleated, and something known of it."""
+def is_readable(cell: Cell, taxonomy: Taxonomy, classified: str = NUCLEATED) -> bool:
+    """Whether a true cell is one that a classifier should name, and something is known of it.
+
+    `classified` is the object type whose cells are named.
+    """
     if cell.ignore:
         return False
     if cell.label is None:
         return bool(cell.attributes)
-    return taxonomy.is_under(cell.label, NUCLEATED) or taxonomy.is_under(NUCLEATED, cell.label)
+    return taxonomy.is_under(cell.label, classified) or taxonomy.is_under(classified, cell.label)
 
 
 def coarsen(fields: Iterable[Field], classes: ClassGranularity) -> list[Field]:
@@ -57,8 +58,9 @@ def pair_fields(
     results: Sequence[Sequence[CellResult]],
     taxonomy: Taxonomy,
     iou: float = 0.5,
+    classified: str = NUCLEATED,
 ) -> MatchedCells:
-    """Pair true nucleated cells with found ones, one to one, best score first.
+    """Pair true cells of the classified object type with found ones, one to one, best score first.
 
     A true cell without a box is its image's centred one: it is paired with the surest found cell
     whose box holds the image's centre.
@@ -66,8 +68,8 @@ def pair_fields(
     pairs: list[Pair] = []
     wanted = 0
     for i, (item, cells) in enumerate(zip(fields, results, strict=True)):
-        truth = [c for c in item.cells if is_readable(c, taxonomy)]
-        found = [c for c in cells if c.object_type == NUCLEATED]
+        truth = [c for c in item.cells if is_readable(c, taxonomy, classified)]
+        found = [c for c in cells if c.object_type == classified]
         wanted += len(truth)
         boxed = [c for c in truth if c.box is not None]
         boxes = [c.box for c in truth if c.box is not None]

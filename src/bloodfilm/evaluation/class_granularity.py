@@ -5,12 +5,12 @@ from functools import cached_property
 
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.core.results import CellResult
-from bloodfilm.core.taxonomy import Taxonomy
+from bloodfilm.core.taxonomy import NUCLEATED, PLATELET, RED_CELL, Taxonomy
 
 PRESETS: dict[str, tuple[str, ...]] = {
     "white-cell": ("white cell",),
-    "detector": ("nucleated cell", "red cell", "platelet"),
-    "three": ("white cell", "red cell", "platelet"),
+    "detector": (NUCLEATED, RED_CELL, PLATELET),
+    "three": ("white cell", RED_CELL, PLATELET),
     "five": ("neutrophil", "eosinophil", "basophil", "lymphocyte", "monocyte"),
 }
 """Levels with a name of their own; `leaves` is one more, and any nodes can be listed."""

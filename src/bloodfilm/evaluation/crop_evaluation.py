@@ -12,7 +12,7 @@ from bloodfilm.core.field import Box, Cell, Field
 from bloodfilm.core.progress import NoProgress, Progress, track
 from bloodfilm.core.results import CellResult
 from bloodfilm.core.taxonomy import Taxonomy
-from bloodfilm.evaluation.cell_matching import NUCLEATED, MatchedCells, Pair, is_readable
+from bloodfilm.evaluation.cell_matching import MatchedCells, Pair, is_readable
 from bloodfilm.imaging.canonical import CanonicalView, view_of
 from bloodfilm.imaging.scale import GroupScale, ScalePrior, measure, pool_scale
 from bloodfilm.imaging.sources.image_file import open_image
@@ -44,7 +44,8 @@ def read_true_cells(
     """
     session = bundle.classifier(device, threads)
     reader = CellClassifier(bundle.manifest)
-    readable = [[c for c in f.cells if is_readable(c, taxonomy)] for f in fields]
+    classified = bundle.manifest.roles.classified
+    readable = [[c for c in f.cells if is_readable(c, taxonomy, classified)] for f in fields]
     failures: dict[str, str] = {}
     pairs: list[Pair] = []
     waiting: list[tuple[int, Cell, Box, Pixels]] = []
@@ -54,7 +55,7 @@ def read_true_cells(
         shapes = reader.shapes(len(crops))
         outputs = run_graph(session, reader.spec.file, {"crops": crops}, shapes)
         for (i, cell, box, _), reading in zip(waiting, reader.read(*outputs), strict=True):
-            pairs.append(Pair(i, cell, _result(box, reading)))
+            pairs.append(Pair(i, cell, _result(box, reading, classified)))
         waiting.clear()
 
     cuts_of = _crops(fields, readable, reader, prior, failures)
@@ -68,8 +69,8 @@ def read_true_cells(
     return MatchedCells(tuple(pairs), sum(map(len, readable)), RULE), failures
 
 
-def _result(box: Box, r: CellClassification) -> CellResult:
-    return CellResult(box, 1.0, NUCLEATED, r.label, r.label_score, r.probabilities, r.attributes)
+def _result(box: Box, r: CellClassification, classified: str) -> CellResult:
+    return CellResult(box, 1.0, classified, r.label, r.label_score, r.probabilities, r.attributes)
 
 
 def _crops(

@@ -15,6 +15,7 @@ from bloodfilm.core.boxes import centres
 from bloodfilm.core.detections import Detections
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.core.field import Field
+from bloodfilm.core.taxonomy import NUCLEATED
 from bloodfilm.evaluation.calibration import (
     coverage_accuracy,
     expected_calibration_error,
@@ -286,7 +287,7 @@ def walk_down(
     deepest = max(len(tree.path(leaf)) for leaf in leaves) - 1
     sums, right = [], []
     for p, label in zip(probabilities, allowed, strict=True):
-        node = "nucleated cell"
+        node = NUCLEATED
         path: list[float] = []
         agrees: list[bool] = []
         while len(path) < deepest:

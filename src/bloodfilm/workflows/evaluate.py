@@ -14,6 +14,7 @@ from bloodfilm.core.field import Field
 from bloodfilm.core.files import open_output
 from bloodfilm.core.progress import NoProgress, Progress, track
 from bloodfilm.core.results import CellResult, FieldResult
+from bloodfilm.core.taxonomy import NUCLEATED
 from bloodfilm.core.text import plural
 from bloodfilm.evaluation.cell_matching import MatchedCells, coarsen, pair_fields
 from bloodfilm.evaluation.class_granularity import parse_granularity
@@ -152,7 +153,8 @@ def evaluate(
         else:
             notes.append("no true cell has a box: detection is not evaluated")
         shown = [[c for c in cells if material.visible(c)] for cells in material.results]
-        pairs = pair_fields(narrow(fields), shown, data.taxonomy, request.iou)
+        classified = bundle.manifest.roles.classified if bundle else NUCLEATED
+        pairs = pair_fields(narrow(fields), shown, data.taxonomy, request.iou, classified)
     reading = None
     if pairs.pairs:
         vocabulary = (data.taxonomy, data.schema)

@@ -6,7 +6,7 @@ from typing import Any
 
 from bloodfilm.core.attributes import LLD_SCHEMA, Attribute, Schema
 from bloodfilm.core.errors import DataError
-from bloodfilm.core.taxonomy import DEFAULT_TAXONOMY, Taxonomy
+from bloodfilm.core.taxonomy import DEFAULT_TAXONOMY, NUCLEATED, PLATELET, RED_CELL, Taxonomy
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class ModelInfo:
     identity: Mapping[str, str]
     taxonomy: Taxonomy = DEFAULT_TAXONOMY
     schema: Schema = LLD_SCHEMA
-    object_types: tuple[str, ...] = ("nucleated cell", "red cell", "platelet")
-    classified: str = "nucleated cell"
+    object_types: tuple[str, ...] = (NUCLEATED, RED_CELL, PLATELET)
+    classified: str = NUCLEATED
     untrained_classes: tuple[str, ...] = ()
     untrained_attributes: tuple[str, ...] = ()
     class_confidence: float = 0.0

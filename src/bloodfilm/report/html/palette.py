@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from bloodfilm.core.taxonomy import Taxonomy
+from bloodfilm.core.taxonomy import PLATELET, RED_CELL, Taxonomy
 
 # Okabe and Ito, "Color Universal Design" (2008), plus Tol's wine for the erythroblast. The first
 # family that a node belongs to gives its colour.
@@ -17,7 +17,7 @@ _FAMILIES = (
     ("erythroblast", "#882255"),
 )
 NEUTRAL = "#a8a8b3"
-_OTHER = {"red cell": "#c98b86", "platelet": "#8f9bc4"}
+_OTHER = {RED_CELL: "#c98b86", PLATELET: "#8f9bc4"}
 
 
 @dataclass(frozen=True, slots=True)

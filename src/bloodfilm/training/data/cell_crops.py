@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bloodfilm.core import Cell, Field
 from bloodfilm.core.attributes import Schema, known_values
 from bloodfilm.core.errors import BloodfilmError, ConfigError
-from bloodfilm.core.taxonomy import Taxonomy
+from bloodfilm.core.taxonomy import NUCLEATED, Taxonomy
 from bloodfilm.imaging.canonical import CROP_SIZE, CROP_UM, CanonicalView
 from bloodfilm.imaging.resample import BACKGROUND
 from bloodfilm.imaging.sources.image_file import open_image
@@ -76,7 +76,7 @@ class CellCrops:
 
 def classifier_leaves(taxonomy: Taxonomy) -> tuple[str, ...]:
     """Return the leaves the classifier tells apart: those of nucleated cells."""
-    return taxonomy.leaves_under("nucleated cell")
+    return taxonomy.leaves_under(NUCLEATED)
 
 
 def label_groups(allowed: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -159,11 +159,7 @@ def load_crops(
 
 def trainable_cells(cells: Iterable[Cell], taxonomy: Taxonomy) -> list[Cell]:
     """Return the cells that can be learnt from: named as nucleated ones, and not to ignore."""
-    return [
-        c
-        for c in cells
-        if not c.ignore and c.label and taxonomy.is_under(c.label, "nucleated cell")
-    ]
+    return [c for c in cells if not c.ignore and c.label and taxonomy.is_under(c.label, NUCLEATED)]
 
 
 def cut_cell_crops(
@@ -276,7 +272,7 @@ def stream_crops(
     field_of, nth, allowed, codes = [], [], [], []
     for part, start in zip(stream.parts, stream.starts, strict=False):
         cells = part.cells(schema)
-        known = [n in taxonomy and taxonomy.is_under(n, "nucleated cell") for n in cells.names]
+        known = [n in taxonomy and taxonomy.is_under(n, NUCLEATED) for n in cells.names]
         counts = np.array([*known, False])[cells.label] & ~cells.ignore
         masks = [
             taxonomy.leaf_mask(n, leaves) if k else np.zeros(len(leaves), bool)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bloodfilm.core import Dataset, Field, Region
 from bloodfilm.core.errors import BloodfilmError, ConfigError
+from bloodfilm.core.taxonomy import NUCLEATED, PLATELET, RED_CELL
 from bloodfilm.formats import open_dataset
 from bloodfilm.imaging.canonical import CanonicalView, canonical_view
 from bloodfilm.imaging.corrections import estimate_corrections
@@ -19,7 +20,7 @@ from bloodfilm.imaging.sources.image_file import open_image
 from bloodfilm.splits.disjoint import check_disjoint, dataset_in_split, group_keys
 from bloodfilm.training.config import DatasetConfig
 
-OBJECT_TYPES = CLASSIFIED_TYPE, RULER_TYPE, _ = "nucleated cell", "red cell", "platelet"
+OBJECT_TYPES = CLASSIFIED_TYPE, RULER_TYPE, _ = NUCLEATED, RED_CELL, PLATELET
 """What the detector is trained to find; the classifier names the first, the second is the ruler."""
 _log = logging.getLogger(__name__)
 Progress = Callable[[Iterable[int], int, str], Iterable[int]]

@@ -9,6 +9,7 @@ what red cells absorb (Beer-Lambert; Ruifrok and Johnston 2001), and only the se
 import numpy as np
 from numpy.typing import NDArray
 
+from bloodfilm.core.taxonomy import NUCLEATED, RED_CELL
 from bloodfilm.imaging.resample import BACKGROUND
 from bloodfilm.imaging.stain import absorbance
 from bloodfilm.training.data.sources import OBJECT_TYPES, CanonicalField
@@ -26,8 +27,8 @@ def stain_vectors(field: CanonicalField) -> StainVectors | None:
     Nuclei are the darkest quarter of the nucleated cells' boxes, red cells the middle of theirs.
     `None` where a field has not both, or they absorb alike.
     """
-    nuclei = _pixels(field, "nucleated cell", 1.0)
-    red = _pixels(field, "red cell", 0.6)
+    nuclei = _pixels(field, NUCLEATED, 1.0)
+    red = _pixels(field, RED_CELL, 0.6)
     if len(nuclei) < 50 or len(red) < 50:
         return None
     total = nuclei.sum(axis=1)
