@@ -357,3 +357,17 @@ def test_a_low_threshold_does_not_have_every_speck_classified(careful, monkeypat
     Model(careful, device="cpu", min_score=0.0).analyze(image)
     pixels = 640 * 480
     assert 0 < sum(read) <= 10 + 150e-6 * pixels
+
+
+def test_detections_that_are_left_out_for_their_number_are_told(careful, monkeypatch):
+    from bloodfilm.inference import analyzer as module
+
+    image = crowded()
+    every = Model(careful, device="cpu", min_score=0.0).analyze(image)
+    assert "detections-limited" not in {i.code for i in every.issues}
+    monkeypatch.setattr(module, "UNCERTAIN_PER_PIXEL", 0.0)
+    limited = Model(careful, device="cpu", min_score=0.0).analyze(image)
+    (told,) = [i for i in limited.issues if i.code == "detections-limited"]
+    assert told.data["left_out"] > 0 and len(limited.cells) < len(every.cells)
+    above_all = [c.to_json() for c in every.cells if c.confidence >= 0.6]
+    assert [c.to_json() for c in limited.cells if c.confidence >= 0.6] == above_all

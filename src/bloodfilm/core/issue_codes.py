@@ -23,6 +23,7 @@ ASPECT_ROUNDED = "aspect-rounded"
 FEW_RED_CELLS = "few-red-cells"
 LOW_SHARPNESS = "low-sharpness"
 NO_CELLS = "no-cells"
+DETECTIONS_LIMITED = "detections-limited"
 
 FIRST_PAGE_ONLY = "first-page-only"
 BIT_DEPTH = "bit-depth"
@@ -55,6 +56,10 @@ _LIST: dict[str, tuple[Severity, str]] = {
     FEW_RED_CELLS: ("warning", "too few whole red cells to measure the pixel size well"),
     LOW_SHARPNESS: ("warning", "the field is blurred"),
     NO_CELLS: ("warning", "nothing was detected"),
+    DETECTIONS_LIMITED: (
+        "info",
+        "of detections below the model's threshold only the best are listed",
+    ),
     FIRST_PAGE_ONLY: ("warning", "the file has several pages; only the first was read"),
     BIT_DEPTH: ("info", "pixels of more than 8 bits were scaled"),
     FLOAT_PIXELS: ("info", "floating-point pixels were read as 0..1"),

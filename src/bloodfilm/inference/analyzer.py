@@ -135,10 +135,10 @@ class Analyzer:
         if view.scale_source == "assumed":
             with clock("scale"):
                 view = view_of(self.measure_again(image, measurement), prior)
-        found, sharpness = self._detect(image, view, clock)
+        found, sharpness, surplus = self._detect(image, view, clock)
         view, issues, again = self._check_scale(view, found)
         if again:
-            found, sharpness = self._detect(image, view, clock)
+            found, sharpness, surplus = self._detect(image, view, clock)
         found = _in_order(found)
         with clock("stain"):
             found, contrasts = self._compare(image, view, found)
@@ -149,6 +149,9 @@ class Analyzer:
         listed = self._cells(view, found, contrasts, readings, np.flatnonzero(keep))
         cells = with_ids(listed, ref.sha256)
         issues = [*source.issues, *issues, *field_issues(view, cells, sharpness)]
+        if surplus:
+            message = f"{surplus} detections that score least are left out"
+            issues.append(issue(issue_codes.DETECTIONS_LIMITED, message, left_out=surplus))
         record = view.record(_finite(round(sharpness, 2)))
         return FieldResult(ref, record, cells, tuple(issues), dict(clock.seconds))
 
@@ -168,19 +171,21 @@ class Analyzer:
 
     def _detect(
         self, image: Pixels, view: CanonicalView, clock: "StageTimer"
-    ) -> tuple[Detections, float]:
-        """Detections in original pixels, and how sharp the canonical view is."""
+    ) -> tuple[Detections, float, int]:
+        """Detections in original pixels, sharpness of the view, and how many were left out."""
         spec = self.spec
         with clock("render"):
             canonical = view.render(image, spec.um_per_px)
             sharpness = measure_sharpness(canonical)
         found = self._detector.detect(canonical, clock)
         with clock("decode"):
-            found = self._without_surplus(found, canonical.shape[0] * canonical.shape[1])
+            every = found
+            found = self._without_surplus(every, canonical.shape[0] * canonical.shape[1])
+            surplus = len(every) - len(found)
             original = clip(view.to_original(found.boxes, spec.um_per_px), view.width, view.height)
             inside = np.asarray((original[:, 2] > 0) & (original[:, 3] > 0))
             found = found.with_boxes(original).take(inside)
-        return found, sharpness
+        return found, sharpness, surplus
 
     def _without_surplus(self, found: Detections, pixels: int) -> Detections:
         """Leave out uncertain detections of the classified type beyond a plausible number."""
