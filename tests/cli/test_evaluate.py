@@ -125,3 +125,17 @@ def test_a_model_and_a_results_file_exclude_each_other(dataset, bundle):
     result = run(dataset, "--bundle", bundle, "--predictions", dataset)
     assert result.exit_code == 2
     assert "runs no model" in result.stderr
+
+
+def test_a_data_set_is_named_from_the_data_folder(dataset, bundle, tmp_path, monkeypatch):
+    words = ("labels.json", "--bundle", bundle, "--bootstrap", 0, "--cells")
+    root = dataset.parent
+    images = ("--images", root / "images")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("BLOODFILM_DATA", raising=False)
+    assert run(*words, *images).exit_code == 2
+    assert run(*words, *images, "--data", root).exit_code == 0
+    monkeypatch.setenv("BLOODFILM_DATA", str(root))
+    assert run(*words, *images).exit_code == 0
+    (tmp_path / "labels.json").write_text("{}")  # what is here comes first
+    assert run(*words, *images).exit_code == 2

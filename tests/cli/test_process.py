@@ -168,3 +168,27 @@ def test_lines_come_now_and_then_where_progress_is_piped(capsys):
     assert lines[0] == f"fields: {FIRST_LINE:.0f} of 200"
     assert len(lines) == 8
     assert lines[-1] == "3 of 200 files are done and kept; go on with --resume"
+
+
+def test_the_demo_says_how_to_call_the_program(monkeypatch, tmp_path):
+    from bloodfilm.cli.demo import program
+
+    script = tmp_path / "venv" / "bin" / "bloodfilm"
+    script.parent.mkdir(parents=True)
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", [str(script)])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert program() == str(Path("venv") / "bin" / "bloodfilm")
+    monkeypatch.setenv("PATH", str(script.parent))
+    assert program() == "bloodfilm"
+
+
+def test_completion_is_offered():
+    done = bloodfilm("--help", capture_output=True, text=True)
+    assert "--install-completion" in done.stdout
+    environment = {**os.environ, "_BLOODFILM_COMPLETE": "complete_bash"}
+    environment |= {"COMP_WORDS": "bloodfilm ana", "COMP_CWORD": "1"}
+    done = bloodfilm(capture_output=True, text=True, env=environment)
+    assert "analyze" in done.stdout.split()
