@@ -173,6 +173,24 @@ def test_a_conversion_says_what_was_lost(drawn, tmp_path):
     assert any("attributes" in line for line in done.losses)
 
 
+def test_a_set_without_a_usable_field_is_not_converted(drawn, tmp_path):
+    convert(
+        ConversionJob(
+            source=Reading(path=drawn / "dataset.json"), target=tmp_path / "coco.json", to="coco"
+        )
+    )
+    document = json.loads((tmp_path / "coco.json").read_text())
+    for image in document["images"]:
+        image["file_name"] = f"gone/{image['file_name']}"
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "labels.json").write_text(json.dumps(document))
+    source = Reading(path=tmp_path / "set" / "labels.json")
+    with pytest.raises(DataError, match="no field of it can be used") as caught:
+        convert(ConversionJob(source=source, target=tmp_path / "yolo", to="yolo"))
+    assert "gone" in str(caught.value) or "problem" in str(caught.value)
+    assert not (tmp_path / "yolo").exists()
+
+
 @pytest.fixture
 def without_pyarrow(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)

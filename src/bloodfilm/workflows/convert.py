@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from bloodfilm.audit.statistics import summarise
 from bloodfilm.core.dataset import Dataset
+from bloodfilm.core.errors import DataError
+from bloodfilm.core.text import plural
 from bloodfilm.formats import detect, open_dataset, save_dataset
 from bloodfilm.workflows.outputs import require_extra
 
@@ -78,10 +80,20 @@ class Conversion:
 
 
 def convert(job: ConversionJob) -> Conversion:
-    """Read a data set and write it in another format."""
+    """Read a data set and write it in another format.
+
+    Raises:
+        DataError: if no field could be read, naming the first problem.
+    """
     if job.to == "index":
         require_extra("pyarrow")
     dataset = job.source.open()
+    if not len(dataset):
+        first = f": {dataset.problems[0]}" if dataset.problems else ""
+        count = plural(len(dataset.problems), "problem")
+        raise DataError(
+            f"{job.source.path}: no field of it can be used, so nothing is written; {count}{first}"
+        )
     options: dict[str, Any] = {"overwrite": job.overwrite}
     options["allow_outside"] = job.allow_outside
     options["images"] = job.images
