@@ -30,9 +30,11 @@ from bloodfilm.inference.fusion import ScoreFusion
 from bloodfilm.inference.model import Model
 from bloodfilm.training.config import load_config
 from bloodfilm.training.data.augment import vary_appearance
-from bloodfilm.training.data.sources import CanonicalField, load_field, open_sources
+from bloodfilm.training.data.canonical_fields import CanonicalField, FieldLoader
+from bloodfilm.training.data.sources import open_sources
 from bloodfilm.training.data.stain_augment import recolour, stain_vectors
 from bloodfilm.training.tasks.detector import LOWEST_SCORE, score_results
+from bloodfilm.training.vocabulary import DEFAULT_VOCABULARY
 
 CONTRASTS = (0.0, 0.03, 0.045, 0.06, 0.12)
 STEEPNESS = (2.0, 4.0)
@@ -53,7 +55,7 @@ CONFIG = Path("detector.toml")
 def redrawn(field: CanonicalField, seed: int) -> NDArray[np.uint8]:
     """Return a field's picture in another look, as hard as the detector is trained on."""
     rng = np.random.default_rng([5, seed])
-    dyes = stain_vectors(field)
+    dyes = stain_vectors(field, DEFAULT_VOCABULARY.stain_types or (0, 1))
     image = field.image if dyes is None else recolour(field.image, dyes, rng)
     return vary_appearance(image, rng, load_config(CONFIG).augment)
 
@@ -81,7 +83,7 @@ def main() -> None:
     fields: list[CanonicalField] = []
     seen: dict[str, list[Sequence[CellResult]]] = {"as they are": [], "redrawn": [], "paled": []}
     for i in track(range(len(sources)), "fields"):
-        field = load_field(sources[i], SCALE)
+        field = FieldLoader(DEFAULT_VOCABULARY, SCALE).load(sources[i])
         fields.append(field)
         prior = ScalePrior(SCALE, 1.0)
         looks = (field.image, redrawn(field, i), paled(field.image))
@@ -89,7 +91,7 @@ def main() -> None:
             seen[name].append(model.analyze(image, prior=prior).cells)
     for (name, results), (row, weights) in product(seen.items(), zip(rows, TRIED, strict=True)):
         weighed = [[weigh(c, weights) for c in cells] for cells in results]
-        scores = score_results(fields, weighed)
+        scores = score_results(fields, weighed, DEFAULT_VOCABULARY)
         row[name] = {k: round(scores[f"nucleated_cell_{k}"], 4) for k in ("ap50", "ap")}
     show(rows, list(seen))
     if options.json:

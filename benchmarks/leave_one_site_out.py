@@ -37,7 +37,9 @@ from bloodfilm.training.checkpoint import load_checkpoint
 from bloodfilm.training.config import Config, DatasetConfig, load_config
 from bloodfilm.training.data.cell_crops import CellCrops, load_crops
 from bloodfilm.training.data.sources import open_sources
+from bloodfilm.training.precision import limit_threads
 from bloodfilm.training.tasks.classifier import ClassifierTask, predict_crops
+from bloodfilm.training.vocabulary import DEFAULT_VOCABULARY
 
 CONFIG = Path("classifier.toml")
 FIVE = PRESETS["five"]
@@ -85,9 +87,11 @@ def without(config: Config, site: str, samples: int, plain: bool) -> Config:
 
 def trained(config: Config, root: Path, out: Path) -> tuple[ClassifierTask, CellClassifierNet]:
     """Train, or take up the run that is there; return the task and its best network."""
-    task = ClassifierTask(config, root, lambda items, n, what: track(items, what, total=n))
+    task = ClassifierTask.from_config(
+        config, root, lambda items, n, what: track(items, what, total=n)
+    )
     out.mkdir(parents=True, exist_ok=True)
-    loop.train(task, config, out, CPU, lambda *_: None)
+    loop.train(task, config, out, CPU)
     task.model.load_state_dict(load_checkpoint(out / loop.BEST)["model"])
     return task, task.model.eval()
 
@@ -97,7 +101,7 @@ def crops_of(task: ClassifierTask, root: Path, source: DatasetConfig) -> CellCro
     balanced = task.view.standard is None
     fields = open_sources([source], root)
     return load_crops(
-        fields, task.schema, task.taxonomy, lambda i, n, w: track(i, w, total=n), balanced=balanced
+        fields, task.run.vocabulary, lambda i, n, w: track(i, w, total=n), balanced=balanced
     )
 
 
@@ -183,7 +187,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    loop.use_threads(given.threads)
+    limit_threads(given.threads)
     config = load_config(given.config)
     priors = {name: float(factor) for name, _, factor in (p.partition("=") for p in given.prior)}
     rows, logits, allowed = [], [], []
@@ -198,6 +202,7 @@ def main() -> None:
             np.concatenate(allowed),
             tested.learnt,
             tested.odds,
+            DEFAULT_VOCABULARY,
             NAMED_RIGHTLY,
         )
         if given.json:

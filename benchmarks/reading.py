@@ -18,13 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bloodfilm.core.attributes import Schema
 from bloodfilm.export.onnx_graphs import ClassifierGraph, classifier_onnx, to_onnx
 from bloodfilm.inference.bundle import open_session
 from bloodfilm.models.classifier import CellClassifierNet
 from bloodfilm.training.checkpoint import load_checkpoint
 from bloodfilm.training.config import parse_config
 from bloodfilm.training.networks import build_classifier
+from bloodfilm.training.records import ClassifierRecord, read_record
 
 CELLS = 8
 REPEATS = 20
@@ -54,10 +54,10 @@ def _milliseconds(run: Callable[[], Any]) -> float:
 
 def examine(run: Path) -> dict[str, Any]:
     """Return a run's figures and costs."""
-    record = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    config = parse_config(record["config"], str(run))
+    record = read_record(run, ClassifierRecord)
+    config = parse_config(record.config, str(run))
     kept = load_checkpoint(run / "best.pt")
-    model = build_classifier(config, Schema.from_json(record["schema"]))
+    model = build_classifier(config, record.read_vocabulary())
     model.load_state_dict(kept["model"])
     model.eval()
     if config.model.input == "roi":
@@ -68,7 +68,7 @@ def examine(run: Path) -> dict[str, Any]:
         onnx = to_onnx(heads, example, "description", outputs, axes)
         feed = {"description": example.numpy()}
     else:
-        example = torch.zeros(CELLS, record["size"], record["size"], 3, dtype=torch.uint8)
+        example = torch.zeros(CELLS, record.size, record.size, 3, dtype=torch.uint8)
         onnx = classifier_onnx(ClassifierGraph(model), example)
         feed = {"crops": np.random.default_rng(0).integers(0, 255, example.shape, dtype=np.uint8)}
     session = open_session(onnx, run, "cpu", 1)

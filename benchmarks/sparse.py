@@ -34,17 +34,20 @@ from bloodfilm.active_learning.planning import RegionScores
 from bloodfilm.core.files import write_json
 from bloodfilm.models.detector import CellDetector
 from bloodfilm.training import loop
+from bloodfilm.training.attribute_metrics import score_attributes
 from bloodfilm.training.checkpoint import load_checkpoint
 from bloodfilm.training.config import Config, parse_config
-from bloodfilm.training.data.attribute_targets import score_attributes
-from bloodfilm.training.data.sources import CanonicalField
+from bloodfilm.training.data.canonical_fields import CanonicalField
 from bloodfilm.training.networks import build_detector
+from bloodfilm.training.precision import limit_threads, pick_device
+from bloodfilm.training.run_data import RunData
 from bloodfilm.training.tasks.detector import (
     LOWEST_SCORE,
     detect,
     score_detections,
 )
-from bloodfilm.training.tasks.sparse import SparseTask
+from bloodfilm.training.tasks.sparse import SparseTask, start_from
+from bloodfilm.training.vocabulary import DEFAULT_VOCABULARY
 
 ROOT = Path(__file__).parents[1]
 BATCH = 4
@@ -229,19 +232,20 @@ def perform(job: Job, options: argparse.Namespace, device: torch.device) -> dict
     fields = cut(parts["train"], job.share, job.planner, job.seed, doubts)
     held = parts[options.on]
     started, cpu = time.perf_counter(), time.process_time()
-    task = SparseTask.on(config, options.data, fields, held[:2])
+    task = SparseTask(config, fields, held[:2], RunData(DEFAULT_VOCABULARY))
+    start_from(task, options.data)
     folder.mkdir(parents=True, exist_ok=True)
-    loop.train(task, config, folder, device, lambda *_: None)
+    loop.train(task, config, folder, device)
     spent = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - cpu}
     model = task.network
     model.load_state_dict(load_checkpoint(folder / loop.BEST)["model"])
     model.eval()
     found = [detect(model, f.image, device, LOWEST_SCORE) for f in held]
-    scores = score_detections(held, found)
+    scores = score_detections(held, found, DEFAULT_VOCABULARY)
     if "read" in parts:
         seen = [detect(model, f.image, device, LOWEST_SCORE) for f in parts["read"]]
-        scores |= score_attributes(model, parts["read"], seen, task.schema)
-    kinds = np.concatenate([f.kinds for f in fields])
+        scores |= score_attributes(model, parts["read"], seen, DEFAULT_VOCABULARY)
+    kinds = np.concatenate([f.type_ids for f in fields])
     result = {
         "job": asdict(job),
         "sparse": job.settings,
@@ -267,7 +271,7 @@ def _doubts(
 
 def _untaught(first: Start, options: argparse.Namespace, device: torch.device) -> CellDetector:
     """Return the start itself, which has seen rendered films only."""
-    model = build_detector(first.config)
+    model = build_detector(first.config, DEFAULT_VOCABULARY)
     weights = first.make(options.data, options.work, device)
     model.load_state_dict(load_checkpoint(weights)["model"])
     return model.eval()
@@ -283,7 +287,7 @@ def cost(options: argparse.Namespace) -> dict[str, Any]:
         for m in methods
     }
     fields = load(options.data, options.work, "txl", options.um)["train"]
-    return step_costs(configs, fields, 0.1, options.data)
+    return step_costs(configs, fields, 0.1)
 
 
 def alone(options: argparse.Namespace) -> dict[str, float] | None:
@@ -292,11 +296,11 @@ def alone(options: argparse.Namespace) -> dict[str, float] | None:
     kept = options.work / first.key / "alone.json"
     if kept.exists() or options.data is None:
         return json.loads(kept.read_text()) if kept.exists() else None
-    device = loop.pick_device(options.device)
+    device = pick_device(options.device)
     model = _untaught(first, options, device)
     held = load(options.data, options.work, "txl", options.um)["test"]
     found = [detect(model, f.image, device, LOWEST_SCORE) for f in held]
-    scores = score_detections(held, found)
+    scores = score_detections(held, found, DEFAULT_VOCABULARY)
     write_json(kept, scores)
     return scores
 
@@ -336,7 +340,7 @@ def main() -> None:
         report(options.work, commit(), sys.argv, alone(options))
         return
     if options.what == "cost":
-        loop.limit_threads(1)
+        limit_threads(1)
         write_json(options.work / "cost.json", cost(options))
         print((options.work / "cost.json").read_text())
         return
@@ -344,9 +348,9 @@ def main() -> None:
         if method.startswith("ours"):
             METHODS[method] = settings | json.loads(options.sparse)
     OPTIM.update(json.loads(options.optim))
-    loop.limit_threads(options.threads)
+    limit_threads(options.threads)
     cv2.setNumThreads(options.threads)
-    device = loop.pick_device(options.device)
+    device = pick_device(options.device)
     part, parts = (int(v) for v in options.shard.split("/"))
     wanted = [j for j in dict.fromkeys(jobs(options)) if fnmatch.fnmatch(j.name, options.only)]
     for job in wanted[part::parts]:

@@ -13,15 +13,15 @@ import torch
 from bloodfilm.active_learning.planning import Planner, RegionScores, plan_regions
 from bloodfilm.active_learning.region_scores import dark_blobs, from_detections
 from bloodfilm.core import Region
-from bloodfilm.core.attributes import LLD_SCHEMA
 from bloodfilm.core.boxes import centres
 from bloodfilm.core.files import write_bytes
 from bloodfilm.formats import open_dataset
 from bloodfilm.models.detector import CellDetector
-from bloodfilm.training.data.attribute_targets import add_attribute_targets
+from bloodfilm.training.data.canonical_fields import CanonicalField, FieldLoader
 from bloodfilm.training.data.mosaics import Mosaics
-from bloodfilm.training.data.sources import CanonicalField, SourcedField, load_field
+from bloodfilm.training.data.sourced import SourcedField
 from bloodfilm.training.tasks.detector import detect
+from bloodfilm.training.vocabulary import DEFAULT_VOCABULARY
 
 LLD_PATIENTS = ("1", "12", "24", "27", "32")
 Parts = dict[str, list[CanonicalField]]
@@ -57,7 +57,7 @@ def _kept(
         scale = um / (Mosaics.oversampling if part == "train" else 1)
         sourced = [SourcedField(f, dataset, 1.0) for f in fields]
         parts[part] = [
-            (add_attribute_targets(load_field(s, scale), s, LLD_SCHEMA), s.field.patient)
+            (FieldLoader(DEFAULT_VOCABULARY, scale, attributes=True).load(s), s.field.patient)
             for s in sourced
         ]
         print(f"{name} {part}: {len(fields)} fields", flush=True)
@@ -99,8 +99,8 @@ def mark(item: CanonicalField, region: Region) -> CanonicalField:
     """Return the field with the labels of a region, given in its own canonical pixels."""
     keep = region.contains(centres(item.boxes))
     values = None if item.values is None else item.values[keep]
-    kinds = item.kinds[keep]
-    return replace(item, boxes=item.boxes[keep], kinds=kinds, region=region, values=values)
+    kinds = item.type_ids[keep]
+    return replace(item, boxes=item.boxes[keep], type_ids=kinds, region=region, values=values)
 
 
 def halved(item: CanonicalField) -> CanonicalField:

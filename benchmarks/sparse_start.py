@@ -12,10 +12,14 @@ from sparse_data import halved
 
 from bloodfilm.synthetic import PROFILES, DatasetSpec, default_scene, random_profile, write_dataset
 from bloodfilm.training import loop
+from bloodfilm.training.callbacks import BaseCallback, EpochInfo
 from bloodfilm.training.config import Config, parse_config
+from bloodfilm.training.data.canonical_fields import CanonicalField, FieldLoader
 from bloodfilm.training.data.mosaics import Mosaics
-from bloodfilm.training.data.sources import CanonicalField, SourcedField, load_field
-from bloodfilm.training.tasks.sparse import SparseTask
+from bloodfilm.training.data.sourced import SourcedField
+from bloodfilm.training.run_data import RunData
+from bloodfilm.training.tasks.sparse import SparseTask, start_from
+from bloodfilm.training.vocabulary import DEFAULT_VOCABULARY
 
 NAMED = ("pbc-like", "bccd-like", "raabin-like", "phone", "lld40x-like", "lld40x-pale")
 STRANGE = 14
@@ -101,27 +105,33 @@ class Start:
             return best
         fields = rendered(work / "films", self.um / Mosaics.oversampling)
         held = [halved(f) for f in fields[:: FIELDS // 2]]
-        task = SparseTask.on(self.config, data, fields, held)
+        task = SparseTask(self.config, fields, held, RunData(DEFAULT_VOCABULARY))
+        start_from(task, data)
         out.mkdir(parents=True, exist_ok=True)
 
-        def tell(stage: str, done: int, total: int, figures: dict[str, float]) -> None:
-            if done == total or stage == "validation":
-                shown = "  ".join(f"{k} {v:.3f}" for k, v in figures.items())
-                print(f"start: {stage} {shown}", flush=True)
-
-        loop.train(task, self.config, out, device, tell)
+        loop.train(task, self.config, out, device, [_Report()])
         (out / loop.LAST).unlink()
         return best
+
+
+class _Report(BaseCallback):
+    """Prints every epoch."""
+
+    def on_epoch_end(self, info: EpochInfo) -> None:
+        shown = "  ".join(
+            f"{k} {v:.3f}" for k, v in {**info.losses, **(info.metrics or {})}.items()
+        )
+        print(f"start: epoch {info.epoch}: {shown}", flush=True)
 
 
 def rendered(folder: Path, um: float) -> list[CanonicalField]:
     """Draw the films and bring them to a scale."""
     rng = np.random.default_rng(7)
     looks = [PROFILES[name] for name in NAMED] + [random_profile(rng) for _ in range(STRANGE)]
-    fields = []
+    fields, loader = [], FieldLoader(DEFAULT_VOCABULARY, um)
     for number, look in enumerate(looks):
         recipe = replace(default_scene(look), platelet_density=PLATELETS)
         plan = DatasetSpec(looks=(look,), patients=FIELDS // 2, recipe=recipe, small=True)
         drawn = write_dataset(folder / str(number), FIELDS, plan, seed=100 + number)
-        fields += [load_field(SourcedField(f, drawn, 1.0), um) for f in drawn]
+        fields += [loader.load(SourcedField(f, drawn, 1.0)) for f in drawn]
     return fields

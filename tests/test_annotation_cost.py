@@ -21,7 +21,7 @@ from sparse_tables import fill, tables  # noqa: E402
 sys.path.remove(str(FOLDER))
 
 from bloodfilm.core import Region  # noqa: E402
-from bloodfilm.training.data.sources import CanonicalField  # noqa: E402
+from bloodfilm.training.data.canonical_fields import CanonicalField  # noqa: E402
 
 JOB = Job("txl", "ours", 0.1, "random", 0, 160, 192, 48, 0.3)
 

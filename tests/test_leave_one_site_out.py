@@ -9,12 +9,12 @@ from sklearn.metrics import roc_auc_score
 
 from bloodfilm.core import DEFAULT_TAXONOMY
 from bloodfilm.training.config import load_config
-from bloodfilm.training.data.cell_crops import classifier_leaves
+from bloodfilm.training.vocabulary import DEFAULT_VOCABULARY
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from leave_one_site_out import CONFIG, FIVE, area_under_roc, recalls, without
 
-LEAVES = classifier_leaves(DEFAULT_TAXONOMY)
+LEAVES = DEFAULT_VOCABULARY.leaves
 
 
 class Task:

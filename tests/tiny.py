@@ -10,11 +10,16 @@ import torch
 from bloodfilm.core import Cell, Dataset, Domain, Field
 from bloodfilm.formats import save_dataset
 from bloodfilm.training.config import AugmentSection, Config, parse_config
+from bloodfilm.training.run_data import RunData
+from bloodfilm.training.vocabulary import DEFAULT_VOCABULARY
 from fake_bundle import box_of, dark, draw, lay_out, save
 
 torch.set_num_threads(1)
 
 BACKBONE = "lcnet_035"
+VOCABULARY = DEFAULT_VOCABULARY
+OBJECT_TYPES, STAINS = VOCABULARY.object_types, (0, 1)
+RUN = RunData(VOCABULARY)
 LEAVES = ("lymphocyte", "monocyte", "basophil")
 COLOURS = {leaf: dark(leaf) for leaf in LEAVES}
 STILL = AugmentSection(**dict.fromkeys(AugmentSection.model_fields, 0))

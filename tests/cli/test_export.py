@@ -99,17 +99,17 @@ def test_an_analyzer_runs_with_it(bundle, root):
 def test_only_validation_data_are_chosen_on(runs, root, monkeypatch):
     seen = []
 
-    def spy(name):
-        real = getattr(module, name)
+    def spy(place, name, first):
+        real = getattr(place, name)
 
-        def load(sourced, *more, **named):
-            seen.extend(s.field.split for s in sourced)
-            return real(sourced, *more, **named)
+        def load(*arguments, **more):
+            seen.extend(s.field.split for s in arguments[first])
+            return real(*arguments, **more)
 
-        monkeypatch.setattr(module, name, load)
+        monkeypatch.setattr(place, name, load)
 
-    spy("load_fields")
-    spy("load_crops")
+    spy(module.FieldLoader, "load_all", 1)
+    spy(module, "load_crops", 0)
     module.load_detector(runs / "detector", root)
     module.load_classifier(runs / "classifier", root, IntendedUse())
     assert seen == ["val"] * 6

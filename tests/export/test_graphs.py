@@ -10,7 +10,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from bloodfilm.core import DEFAULT_TAXONOMY, LLD_SCHEMA
+from bloodfilm.core import LLD_SCHEMA
 from bloodfilm.core.errors import BundleError, ConfigError
 from bloodfilm.export import onnx_graphs, publish
 from bloodfilm.export.manifest_writer import BundleInfo
@@ -28,12 +28,11 @@ from bloodfilm.inference.bundle import load_bundle, open_session
 from bloodfilm.inference.manifest import VERSION
 from bloodfilm.models import CellClassifierNet, CellDetector
 from bloodfilm.training.calibration import ClassifierCalibration
-from bloodfilm.training.data.cell_crops import classifier_leaves
-from bloodfilm.training.data.sources import OBJECT_TYPES
 from bloodfilm.training.records import ClassifierRecord, DetectorRecord
+from tiny import OBJECT_TYPES, VOCABULARY
 
 torch.set_num_threads(1)
-LEAVES = classifier_leaves(DEFAULT_TAXONOMY)
+LEAVES = VOCABULARY.leaves
 PADDED = "mobilenetv2_035"  # one whose "SAME" convolutions pad unevenly
 LIMITS = dict.fromkeys(OBJECT_TYPES, 0.1)
 
@@ -200,16 +199,15 @@ def use(monkeypatch, graphs):
     monkeypatch.setattr(publish, "classifier_onnx", lambda *_: graphs[1])
 
 
-RUN = {"version": "0", "config": {}, "sources": {}, "um_per_px": 0.25}
-DETECTOR = DetectorRecord(**RUN, object_types=OBJECT_TYPES)
-CLASSIFIER = ClassifierRecord(
-    **RUN,
-    size=64,
-    leaves=LEAVES,
-    taxonomy=DEFAULT_TAXONOMY.to_json(),
-    schema=LLD_SCHEMA.to_json(),
-    untrained={},
-)
+RUN = {
+    "version": "0",
+    "config": {},
+    "sources": {},
+    "um_per_px": 0.25,
+    "vocabulary": VOCABULARY.to_json(),
+}
+DETECTOR = DetectorRecord(**RUN)
+CLASSIFIER = ClassifierRecord(**RUN, size=64, untrained={})
 
 
 def write(out, detector, classifier):

@@ -4,16 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from bloodfilm.core import DEFAULT_TAXONOMY
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.export.onnx_graphs import ClassifierGraph
 from bloodfilm.export.trained import apply_prior, class_prior
 from bloodfilm.inference.classifier import leaf_probabilities
 from bloodfilm.models import CellClassifierNet
-from bloodfilm.training.data.cell_crops import classifier_leaves
+from tiny import VOCABULARY
 
 torch.set_num_threads(1)
-LEAVES = classifier_leaves(DEFAULT_TAXONOMY)
+LEAVES = VOCABULARY.leaves
 
 
 def test_prior_odds_are_multiplied_whatever_the_temperature():

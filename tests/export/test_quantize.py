@@ -26,7 +26,7 @@ from bloodfilm.export.quantize import (
 from bloodfilm.inference.bundle import open_session
 from bloodfilm.inference.manifest import DetectorSpec
 from bloodfilm.models import CellClassifierNet, CellDetector
-from bloodfilm.training.data.sources import OBJECT_TYPES
+from tiny import OBJECT_TYPES
 
 NAMES = ("classes", "attributes", "novelty")
 

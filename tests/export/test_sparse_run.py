@@ -12,8 +12,7 @@ from bloodfilm.export.trained import load_detector
 from bloodfilm.models import CellDetector
 from bloodfilm.training import loop
 from bloodfilm.training.checkpoint import load_checkpoint
-from bloodfilm.training.data.sources import OBJECT_TYPES
-from tiny import BACKBONE, config, to_toml, write_set
+from tiny import BACKBONE, OBJECT_TYPES, config, to_toml, write_set
 
 
 def test_a_sparse_run_becomes_the_detector_of_a_bundle(tmp_path: Path) -> None:

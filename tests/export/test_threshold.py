@@ -7,7 +7,7 @@ import pytest
 from bloodfilm.core import Cell, Dataset, Domain, Field
 from bloodfilm.export.threshold import set_threshold
 from bloodfilm.inference.bundle import load_bundle
-from bloodfilm.training.data.sources import SourcedField
+from bloodfilm.training.data.sourced import SourcedField
 from fake_bundle import Disc, box_of, dark, draw, save, write_bundle
 
 HARD_NEGATIVE = (120, 60, 90)

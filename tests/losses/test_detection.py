@@ -26,7 +26,7 @@ def target(boxes, kinds=None, weights=None, known=None):
 def outputs(seed=0, batch=1):
     generator = torch.Generator().manual_seed(seed)
     return {
-        "kinds": (torch.randn(batch, KINDS, GRID, GRID, generator=generator) - 2).requires_grad_(),
+        "types": (torch.randn(batch, KINDS, GRID, GRID, generator=generator) - 2).requires_grad_(),
         "boxes": (torch.rand(batch, 4, GRID, GRID, generator=generator) * 20 + 1).requires_grad_(),
     }
 
@@ -44,10 +44,10 @@ def perfect(boxes, kinds):
     found = assign(even, boxes_at(distances, points), points, truth)
     logits = torch.full((1, GRID * GRID, KINDS), -9.0)
     at = found.positive[0].nonzero().flatten()
-    logits[0, at, truth.kinds[0][found.index[0, at]]] = 9.0
+    logits[0, at, truth.type_ids[0][found.index[0, at]]] = 9.0
     shape = (1, -1, GRID, GRID)
     return {
-        "kinds": logits.transpose(1, 2).reshape(shape),
+        "types": logits.transpose(1, 2).reshape(shape),
         "boxes": distances.transpose(1, 2).reshape(shape),
     }
 
@@ -90,7 +90,7 @@ def test_the_truth_costs_next_to_nothing_and_every_term_knows_better_from_worse(
     assert float(total(best)) < 0.02
 
     shy = perfect(BOXES, NAMES)
-    shy["kinds"] = shy["kinds"].clamp(max=0)
+    shy["types"] = shy["types"].clamp(max=0)
     assert detection_loss(shy, truth, STRIDE)["object_type"] > best["object_type"] + 0.1
     wrong = perfect(BOXES, [1, 1])
     assert detection_loss(wrong, truth, STRIDE)["object_type"] > best["object_type"] + 0.1
@@ -105,7 +105,7 @@ def test_the_truth_costs_next_to_nothing_and_every_term_knows_better_from_worse(
 def test_a_false_alarm_costs():
     truth = TargetBatch.collate([target(BOXES, NAMES)])
     alarm = perfect(BOXES, NAMES)
-    alarm["kinds"][0, 1, 0, 15] = 4.0
+    alarm["types"][0, 1, 0, 15] = 4.0
     quiet = detection_loss(perfect(BOXES, NAMES), truth, STRIDE)
     assert detection_loss(alarm, truth, STRIDE)["object_type"] > quiet["object_type"] + 0.1
 
@@ -145,7 +145,7 @@ def test_unknown_locations_have_no_gradient_and_no_influence(bad):
     for v in out.values():
         assert (v.grad[..., ~torch.from_numpy(known)] == 0).all()
         assert v.grad[..., torch.from_numpy(known)].isfinite().all()
-    assert (out["kinds"].grad[..., torch.from_numpy(known)] != 0).all()
+    assert (out["types"].grad[..., torch.from_numpy(known)] != 0).all()
 
 
 def test_ignored_ground_inside_a_field_teaches_nothing():
@@ -156,7 +156,7 @@ def test_ignored_ground_inside_a_field_teaches_nothing():
     total(detection_loss(out, truth, STRIDE)).backward()
     for v in out.values():
         assert (v.grad[..., 4:8, 6:12] == 0).all()
-    assert (out["kinds"].grad[..., :4, :] != 0).all()
+    assert (out["types"].grad[..., :4, :] != 0).all()
 
 
 def test_pixels_the_unknown_half_alone_sees_get_no_gradient_through_the_network():
@@ -178,7 +178,7 @@ def test_an_image_known_to_be_empty_is_a_lesson_too():
     terms = detection_loss(out, truth, STRIDE)
     total(terms).backward()
     assert all(t.isfinite() for t in terms.values())
-    assert (out["kinds"].grad[0] > 0).all()  # down with every score
+    assert (out["types"].grad[0] > 0).all()  # down with every score
     assert (out["boxes"].grad[0] == 0).all()
     alone = detection_loss(outputs(), TargetBatch.collate([target([])]), STRIDE)
     assert alone["object_type"] > 0 and alone["box"] == 0 and alone["edge"] == 0
@@ -269,7 +269,7 @@ def test_a_cell_of_eight_pixels_is_learnt_though_nothing_overlaps_it_yet(corner)
 
 def test_collate_pads_and_turns_sizes_into_corners():
     batch = TargetBatch.collate([target([]), target(BOXES, NAMES)])
-    assert batch.boxes.shape == (2, 2, 4) and batch.weights.tolist() == [[0, 0], [1, 1]]
-    assert batch.boxes[1, 0].tolist() == [8, 8, 32, 32]
-    assert batch.kinds[1].tolist() == NAMES
+    assert batch.corners.shape == (2, 2, 4) and batch.weights.tolist() == [[0, 0], [1, 1]]
+    assert batch.corners[1, 0].tolist() == [8, 8, 32, 32]
+    assert batch.type_ids[1].tolist() == NAMES
     assert batch.to(torch.device("cpu")).known.all()

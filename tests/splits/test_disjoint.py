@@ -100,7 +100,7 @@ def test_a_run_writes_the_proof_and_refuses_another_split(data):
 
     def run(settings):
         task = make_task(settings, data, silent)
-        return loop.train(task, settings, out, torch.device("cpu"), lambda *_: None)
+        return loop.train(task, settings, out, torch.device("cpu"))
 
     run(small())
     record = json.loads((out / "run.json").read_text())

@@ -8,6 +8,7 @@ from bloodfilm.core import DEFAULT_TAXONOMY, LLD_SCHEMA, Region
 from bloodfilm.core.detections import Detections
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.imaging.colour_normalisation import ColourStandard
+from bloodfilm.inference.manifest import UntrainedParts
 from bloodfilm.training import calibration as module
 from bloodfilm.training.calibration import (
     best_threshold,
@@ -16,12 +17,13 @@ from bloodfilm.training.calibration import (
     node_threshold,
     walk_down,
 )
-from bloodfilm.training.data.cell_crops import CellCrops, classifier_leaves
+from bloodfilm.training.data.canonical_fields import CanonicalField
+from bloodfilm.training.data.cell_crops import CellCrops
 from bloodfilm.training.data.crop_views import CropView
-from bloodfilm.training.data.sources import OBJECT_TYPES, CanonicalField
+from tiny import OBJECT_TYPES, VOCABULARY
 
 CPU = torch.device("cpu")
-LEAVES = len(classifier_leaves(DEFAULT_TAXONOMY))
+LEAVES = len(VOCABULARY.leaves)
 
 
 def field(boxes, kinds, region=None, ignore=()):
@@ -46,7 +48,7 @@ def detections(*rows):
 def thresholds(monkeypatch, fields, found):
     answers = iter(found)
     monkeypatch.setattr(module, "detect", lambda *_: next(answers))
-    return detector_thresholds(None, fields, CPU)
+    return detector_thresholds(None, fields, OBJECT_TYPES, CPU)
 
 
 def test_the_threshold_is_where_f1_is_best(monkeypatch):
@@ -110,6 +112,7 @@ def reader(monkeypatch, n=4000, sharpness=3.0, seed=0):
         np.zeros((n, 2)),
         np.zeros(n, np.int64),
         np.zeros(n, np.int64),
+        np.zeros(n, np.int64),
     )
     return crops, outputs
 
@@ -120,7 +123,12 @@ class FirstNumber:
 
 
 def calibrated(crops, learnt=None, **more):
-    return calibrate_classifier(FirstNumber(), crops, LLD_SCHEMA, learnt or [True] * LEAVES, **more)
+    trained = learnt or [True] * LEAVES
+    untrained = UntrainedParts(
+        classes=[n for n, t in zip(VOCABULARY.leaves, trained, strict=True) if not t],
+        attributes=more.pop("untrained_attributes", ()),
+    )
+    return calibrate_classifier(FirstNumber(), crops, VOCABULARY, untrained, **more)
 
 
 def test_too_sure_a_reader_is_cooled(monkeypatch):
@@ -175,17 +183,15 @@ def test_what_was_not_learnt_is_not_measured(monkeypatch):
 
 def spread(**shares):
     """Probabilities of leaves, named with underscores."""
-    names = classifier_leaves(DEFAULT_TAXONOMY)
+    names = VOCABULARY.leaves
     return np.array([shares.get(n.replace(" ", "_"), 0.0) for n in names])
 
 
 def test_nodes_are_followed_down_and_held_against_labels_of_any_depth():
     p = spread(band_neutrophil=0.4, segmented_neutrophil=0.35, monocyte=0.25)
     labels = ("segmented neutrophil", "neutrophil", "monocyte")
-    allowed = np.array(
-        [DEFAULT_TAXONOMY.leaf_mask(n, classifier_leaves(DEFAULT_TAXONOMY)) for n in labels]
-    )
-    sums, right = walk_down(np.tile(p, (3, 1)), allowed)
+    allowed = np.array([DEFAULT_TAXONOMY.leaf_mask(n, VOCABULARY.leaves) for n in labels])
+    sums, right = walk_down(np.tile(p, (3, 1)), allowed, VOCABULARY)
     # nucleated cell, white cell, granulocyte lineage, neutrophil, band neutrophil
     assert sums[0] == pytest.approx([1, 1, 0.75, 0.75, 0.4])
     assert right.tolist() == [
@@ -243,6 +249,7 @@ def test_a_classifier_that_is_to_travel_is_calibrated_on_varied_cells(monkeypatc
         np.full((n, len(LLD_SCHEMA.attributes)), -1),
         np.ones(n),
         np.zeros((n, 2)),
+        np.zeros(n, np.int64),
         np.zeros(n, np.int64),
         np.zeros(n, np.int64),
     )

@@ -12,7 +12,6 @@ from bloodfilm.training.checkpoint import save_checkpoint
 from bloodfilm.training.config import DatasetConfig, parse_config
 from bloodfilm.training.data.cell_crops import (
     CellCrops,
-    classifier_leaves,
     label_groups,
     load_crops,
     plain_crop,
@@ -25,10 +24,10 @@ from bloodfilm.training.tasks.classifier import (
     predict_crops,
     value_weights,
 )
-from tiny import COLOURS, a_field, config, silent, write_set
+from tiny import COLOURS, VOCABULARY, a_field, config, silent, write_set
 
 CPU = torch.device("cpu")
-LEAVES = classifier_leaves(DEFAULT_TAXONOMY)
+LEAVES = VOCABULARY.leaves
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +67,7 @@ def test_groups_come_larger_first_so_that_the_closer_label_has_the_last_word():
 
 def test_crops_are_centred_on_their_cells(root):
     sourced = open_sources([DatasetConfig(path="discs", splits=("train",), repeat=1.5)], root)
-    crops = load_crops(sourced, LLD_SCHEMA, DEFAULT_TAXONOMY, silent)
+    crops = load_crops(sourced, VOCABULARY, silent)
     assert len(crops) == 8 and crops.images.shape == (8, 224, 224, 3)
     assert (crops.weights == 1.5).all()
     assert np.allclose(crops.sizes, 12.0, atol=0.01)
@@ -98,11 +97,13 @@ def test_no_cell_to_read_is_refused(root):
     sourced = open_sources([DatasetConfig(path="discs")], root)
     empty = [replace(s, field=red_only(s.field)) for s in sourced]
     with pytest.raises(ConfigError, match="no cell with a class"):
-        load_crops(empty, LLD_SCHEMA, DEFAULT_TAXONOMY, silent)
+        load_crops(empty, VOCABULARY, silent)
 
 
 def task(root, **sections):
-    return ClassifierTask(parse_config(config("classifier", **sections), "test"), root, silent)
+    return ClassifierTask.from_config(
+        parse_config(config("classifier", **sections), "test"), root, silent
+    )
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +113,7 @@ def tiny_task(root):
 
 def test_the_record_names_what_was_never_seen(tiny_task):
     record = tiny_task.record()
-    assert record["leaves"] == list(LEAVES)
+    assert tiny_task.leaves == LEAVES
     assert set(LEAVES) - set(record["untrained"]["classes"]) == {
         "lymphocyte", "monocyte", "basophil"
     }  # fmt: skip
@@ -123,24 +124,30 @@ def test_the_record_names_what_was_never_seen(tiny_task):
 
 
 def test_an_epoch_shows_every_cell_once_shuffled(tiny_task):
-    first, again, second = tiny_task.keys(0), tiny_task.keys(0), tiny_task.keys(1)
+    first, again, second = (
+        tiny_task.samples.keys(0),
+        tiny_task.samples.keys(0),
+        tiny_task.samples.keys(1),
+    )
     assert first == again and sorted(first) == [(0, i) for i in range(8)]
     assert [i for _, i in first] != [i for _, i in second]
-    crop, allowed, _, nucleated = tiny_task.sample((0, 3))
-    assert (crop == tiny_task.sample((0, 3))[0]).all()
-    assert any((crop != tiny_task.sample((epoch, 3))[0]).any() for epoch in range(1, 5))
-    assert allowed.sum() == 1 and nucleated
+    one, same = tiny_task.samples.sample((0, 3)), tiny_task.samples.sample((0, 3))
+    assert (one.crop == same.crop).all()
+    others = [tiny_task.samples.sample((epoch, 3)) for epoch in range(1, 5)]
+    assert any((one.crop != other.crop).any() for other in others)
+    assert one.allowed.sum() == 1 and one.nucleated
+    assert tiny_task.run.domains.names[one.domain].startswith("discs: ")
 
 
 def test_repeat_shows_cells_more_or_less_often(root):
     twice = {"train": [{"path": "discs", "splits": ["train"], "repeat": 2.5}]}
-    keys = task(root, data=twice, optim={"samples": None}).keys(0)
+    keys = task(root, data=twice, optim={"samples": None}).samples.keys(0)
     counts = np.bincount([i for _, i in keys], minlength=8)
     assert set(counts) <= {2, 3} and 16 < counts.sum() < 24
 
 
 def test_only_learnt_attributes_have_a_term(tiny_task):
-    batch = tiny_task.collate([tiny_task.sample((0, i)) for i in range(6)])
+    batch = tiny_task.samples.collate([tiny_task.samples.sample((0, i)) for i in range(6)])
     terms = tiny_task.losses(tiny_task.network.train(), batch, CPU)
     assert set(terms) == {"cell_size", "class"}
     assert all(t.isfinite() for t in terms.values())
@@ -199,7 +206,7 @@ def test_rare_values_weigh_more_and_the_mean_cell_weighs_one():
     codes[:, 1] = [0] * 8 + [1, 1]
     codes[:5, 0] = [0, 0, 0, 2, 2]
     codes[:3, 2] = 1
-    crops = CellCrops(*([np.zeros(10)] * 2), codes, *([np.zeros(10)] * 4))
+    crops = CellCrops(*([np.zeros(10)] * 2), codes, *([np.zeros(10)] * 5))
     weights = value_weights(crops, LLD_SCHEMA, 0.5)
     assert list(weights) == list(LLD_SCHEMA.names[:2])  # two values or more
     common, rare = weights[LLD_SCHEMA.names[1]].tolist()
@@ -250,15 +257,17 @@ def two_sets(root, tmp_path_factory):
 
 
 def test_sets_are_drawn_equally_often_whatever_their_size(two_sets):
-    keys = two_sets.keys(3)
-    assert len(keys) == 400 and keys == two_sets.keys(3) and keys != two_sets.keys(4)
+    keys = two_sets.samples.keys(3)
+    assert (
+        len(keys) == 400 and keys == two_sets.samples.keys(3) and keys != two_sets.samples.keys(4)
+    )
     sources = two_sets.train.sources[[i for _, i in keys]]
     assert (sources == 1).mean() == pytest.approx(0.5, abs=0.1)
     assert len(set(keys)) == 400  # a cell drawn twice is varied anew each time
 
 
 def test_a_cell_drawn_twice_looks_different_and_a_key_always_the_same(two_sets):
-    first, again, other = (two_sets.sample(key)[0] for key in ((7, 2), (7, 2), (8, 2)))
+    first, again, other = (two_sets.samples.sample(key).crop for key in ((7, 2), (7, 2), (8, 2)))
     assert np.array_equal(first, again) and not np.array_equal(first, other)
 
 
@@ -272,11 +281,11 @@ def test_normalised_crops_are_validated_as_they_will_be_read(two_sets):
 
 
 def test_colours_of_both_sets_are_lent(two_sets):
-    assert [len(p) for p in two_sets.profiles] == [12, 2]
+    assert [len(p) for p in two_sets.samples.profiles] == [12, 2]
     rng = np.random.default_rng(0)
-    lent = [two_sets._profile(0, rng) is not None for _ in range(200)]
+    lent = [two_sets.samples._profile(0, rng) is not None for _ in range(200)]
     assert np.mean(lent) == pytest.approx(0.5, abs=0.12)
 
 
 def test_the_record_of_a_plain_classifier_names_no_colours(tiny_task):
-    assert tiny_task.record()["colours"] is None and tiny_task.profiles == []
+    assert tiny_task.record()["colours"] is None and tiny_task.samples.profiles == []

@@ -37,6 +37,8 @@ def is_readable(cell: Cell, taxonomy: Taxonomy, classified: str = NUCLEATED) -> 
         return False
     if cell.label is None:
         return bool(cell.attributes)
+    if cell.label not in taxonomy or classified not in taxonomy:
+        return False
     return taxonomy.is_under(cell.label, classified) or taxonomy.is_under(classified, cell.label)
 
 

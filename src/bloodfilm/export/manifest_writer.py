@@ -22,8 +22,8 @@ from bloodfilm.inference.manifest import (
     ObjectRoles,
 )
 from bloodfilm.models.detector import CellDetector
-from bloodfilm.training.data.sources import CLASSIFIED_TYPE, RULER_TYPE
 from bloodfilm.training.tasks.detector import MULTIPLE, NMS_IOU
+from bloodfilm.training.vocabulary import Vocabulary
 
 TILE, OVERLAP = 1024, 160
 DETECTOR_FILE, CLASSIFIER_FILE = "detector.onnx", "classifier.onnx"
@@ -48,7 +48,7 @@ class BundleInfo:
 
 @dataclass(frozen=True)
 class _DetectorPart:
-    """What a manifest says of its detector."""
+    """The part of a manifest that describes its detector."""
 
     object_types: tuple[str, ...]
     roles: ObjectRoles
@@ -58,7 +58,7 @@ class _DetectorPart:
 
 
 def _detector_part(detector: TrainedDetector | BundledDetector, graph: bytes) -> _DetectorPart:
-    """Return what a manifest says of a detector, newly trained or taken from a bundle."""
+    """Return the description of a detector, newly trained or taken from a bundle."""
     if isinstance(detector, BundledDetector):
         manifest = detector.manifest
         spec = {**manifest.detector.model_dump(), "file": DETECTOR_FILE, "sha256": _sha256(graph)}
@@ -82,9 +82,10 @@ def _detector_part(detector: TrainedDetector | BundledDetector, graph: bytes) ->
         "tile": TILE,
         "overlap": OVERLAP,
     }
+    vocabulary = detector.record.read_vocabulary()
     return _DetectorPart(
-        tuple(detector.record.object_types),
-        ObjectRoles(classified=CLASSIFIED_TYPE, ruler=RULER_TYPE),
+        vocabulary.object_types,
+        vocabulary.roles,
         DetectorSpec.model_validate(spec),
         detector.record.model_dump(mode="json", include={"config", "sources"}),
         detector.metrics,
@@ -107,17 +108,18 @@ def build_manifest(
         parity: largest differences between torch and ONNX Runtime.
     """
     calibration, part = classifier.calibration, _detector_part(detector, graphs[DETECTOR_FILE])
+    words = _common_vocabulary(part, classifier.record.read_vocabulary())
     content = {
         "format": FORMAT,
         "version": VERSION,
         "name": info.name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "licence": info.licence,
-        "taxonomy": classifier.record.taxonomy_data,
-        "schema": classifier.record.schema_data,
-        "object_types": part.object_types,
-        "roles": part.roles,
-        "leaves": classifier.record.leaves,
+        "taxonomy": words.taxonomy,
+        "schema": words.schema,
+        "object_types": words.object_types,
+        "roles": words.roles,
+        "leaves": words.leaves,
         "untrained": classifier.record.untrained,
         "detector": part.spec,
         "classifier": ClassifierSpec(
@@ -150,6 +152,26 @@ def build_manifest(
         },
     }
     return Manifest.model_validate(content)
+
+
+def _common_vocabulary(detector: _DetectorPart, classifier: Vocabulary) -> Vocabulary:
+    """Return the object types of the detector with the tree and attributes of the classifier.
+
+    Raises:
+        ConfigError: if the two do not fit together.
+    """
+    if detector.roles.classified != classifier.roles.classified:
+        raise ConfigError(
+            f"export: the detector's cells to name are {detector.roles.classified!r}, the "
+            f"classifier names {classifier.roles.classified!r}; train both on one vocabulary"
+        )
+    absent = [n for n in detector.object_types if n not in classifier.taxonomy]
+    if absent:
+        raise ConfigError(
+            f"export: the detector finds {absent[0]!r}, which is not in the classifier's taxonomy; "
+            "train both with the same data.taxonomy"
+        )
+    return Vocabulary(classifier.taxonomy, classifier.schema, detector.object_types, detector.roles)
 
 
 def refuse_other_content(out: Path) -> None:

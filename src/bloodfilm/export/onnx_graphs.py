@@ -28,7 +28,7 @@ class DetectorGraph(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Return scores (B, K, h, w) and boxes (B, 4, h, w) of pixels (B, H, W, 3)."""
         outputs = self.model(image.permute(0, 3, 1, 2).float())
-        return outputs["kinds"].sigmoid(), outputs["boxes"]
+        return outputs["types"].sigmoid(), outputs["boxes"]
 
 
 class ClassifierGraph(nn.Module):

@@ -12,13 +12,13 @@ from bloodfilm.inference.bundle import load_bundle
 from bloodfilm.inference.detector import LOWEST_SCORE
 from bloodfilm.inference.model import Model
 from bloodfilm.training.calibration import best_threshold
-from bloodfilm.training.data.sources import (
-    OBJECT_TYPES,
+from bloodfilm.training.data.canonical_fields import (
     CanonicalField,
-    SourcedField,
     field_targets,
     training_view,
 )
+from bloodfilm.training.data.sourced import SourcedField
+from bloodfilm.training.vocabulary import Vocabulary
 
 SLACK = 0.003
 """F1 that is given up for a lower threshold."""
@@ -40,22 +40,26 @@ def set_threshold(bundle: Path, validation: Sequence[SourcedField]) -> float:
     loaded = load_bundle(bundle)
     manifest, classified = loaded.manifest, loaded.manifest.roles.classified
     model = Model(loaded, device="cpu", min_score=LOWEST_SCORE)
+    types = manifest.object_types
+    vocabulary = Vocabulary(manifest.taxonomy, manifest.attributes, types, manifest.roles)
     fields, found = [], []
     for item in validation:
         source = open_source(item.field.path)
         image = read_whole(source)
-        view = training_view(item.field, image)
+        view = training_view(item.field, image, manifest.roles.ruler)
         cells = model.analyze(
             source, prior=ScalePrior(view.um_per_px_y, view.pixel_aspect_ratio, "metadata")
         ).cells
         boxes = np.array([c.box for c in cells], dtype=np.float64).reshape(-1, 4)
-        kinds = np.array([OBJECT_TYPES.index(c.object_type) for c in cells], dtype=np.intp)
+        kinds = np.array([types.index(c.object_type) for c in cells], dtype=np.intp)
         found.append(Detections(boxes, np.array([c.confidence for c in cells], dtype=float), kinds))
-        truth = field_targets(item)
+        targets = field_targets(item, vocabulary)
         fields.append(
-            CanonicalField(image, truth.boxes, truth.kinds, truth.ignore, item.field.region)
+            CanonicalField(
+                image, targets.boxes, targets.type_ids, targets.ignore, item.field.region
+            )
         )
-    threshold, f1 = best_threshold(fields, found, OBJECT_TYPES.index(classified), SLACK)
+    threshold, f1 = best_threshold(fields, found, types.index(classified), SLACK)
     figures = manifest.metrics.get("validation", {})
     detector = figures.get("detector", {}) | {"f1_confirmed_cell": round(f1, 4)}
     metrics = {"validation": {**figures, "detector": detector}}

@@ -27,9 +27,11 @@ from bloodfilm.training.calibration import (
 )
 from bloodfilm.training.checkpoint import load_checkpoint
 from bloodfilm.training.config import Config, parse_config
+from bloodfilm.training.data.canonical_fields import FieldLoader
 from bloodfilm.training.data.cell_crops import load_crops
 from bloodfilm.training.data.hard_negatives import load_hard_negatives
-from bloodfilm.training.data.sources import SourcedField, load_fields, open_sources
+from bloodfilm.training.data.sourced import SourcedField
+from bloodfilm.training.data.sources import open_sources
 from bloodfilm.training.loop import BEST
 from bloodfilm.training.networks import build_classifier, build_detector
 from bloodfilm.training.records import (
@@ -41,6 +43,7 @@ from bloodfilm.training.records import (
 )
 from bloodfilm.training.tasks.classifier import crop_view
 from bloodfilm.training.tasks.detector import MULTIPLE
+from bloodfilm.training.vocabulary import Vocabulary
 
 PROBES, CROP_PROBES = 24, 96
 """Validation fields, and crops, on which torch and ONNX Runtime are compared."""
@@ -147,10 +150,12 @@ def load_detector(run: Path, root: Path) -> TrainedDetector:
     record = read_record(run, RunRecord)
     config = _config_of(record, run, "detector", "sparse")
     record = read_record(run, DetectorRecord)
-    model = build_detector(config)
+    vocabulary = record.read_vocabulary()
+    model = build_detector(config, vocabulary)
     kept = _load_weights(model, run)
-    fields = load_fields(validation_fields(run, root), DETECTOR_UM, _silently)
-    thresholds, f1 = detector_thresholds(model, fields, CPU)
+    loader = FieldLoader(vocabulary, DETECTOR_UM)
+    fields = loader.load_all(validation_fields(run, root), _silently)
+    thresholds, f1 = detector_thresholds(model, fields, vocabulary.object_types, CPU)
     metrics = kept["metrics"] | {f"f1_{k.replace(' ', '_')}": v for k, v in f1.items()}
     some = np.linspace(0, len(fields) - 1, min(PROBES, len(fields))).astype(int)
     probes = [pad(fields[i].image, MULTIPLE) for i in some]
@@ -188,18 +193,15 @@ def load_classifier(run: Path, root: Path, use: IntendedUse) -> TrainedClassifie
     config = _config_of(read_record(run, RunRecord), run, "classifier")
     record = read_record(run, ClassifierRecord)
     _check_crops(run, config, record)
-    schema = record.attributes
-    model = build_classifier(config, schema)
+    vocabulary = record.read_vocabulary()
+    model = build_classifier(config, vocabulary)
     kept = _load_weights(model, run)
     sources = open_sources(config.data.validation, root)
     view = crop_view(config)
-    crops = load_crops(sources, schema, record.taxonomy, _silently, balanced=view.standard is None)
-    learnt = [leaf not in record.untrained.classes for leaf in record.leaves]
-    odds = class_prior(record.leaves, use.priors)
-    calibration = calibrate_classifier(
-        model, crops, schema, learnt, record.untrained.attributes, odds, view
-    )
-    calibration = _calibrate_verification(model, config, root, calibration)
+    crops = load_crops(sources, vocabulary, _silently, balanced=view.standard is None)
+    odds = class_prior(vocabulary.leaves, use.priors)
+    calibration = calibrate_classifier(model, crops, vocabulary, record.untrained, odds, view)
+    calibration = _calibrate_verification(model, config, vocabulary, root, calibration)
     if use.calibration is not None:
         calibration = calibration.with_class(use.calibration)
     if not kept.get("finished"):
@@ -226,14 +228,18 @@ def _check_crops(run: Path, config: Config, record: ClassifierRecord) -> None:
 
 
 def _calibrate_verification(
-    model: CellClassifierNet, config: Config, root: Path, calibration: ClassifierCalibration
+    model: CellClassifierNet,
+    config: Config,
+    vocabulary: Vocabulary,
+    root: Path,
+    calibration: ClassifierCalibration,
 ) -> ClassifierCalibration:
     """Add the temperature of the verification head, if it was trained."""
     section = config.hard_negatives
     if not section.train:
         return calibration
     sources = open_sources(section.validation or section.train, root)
-    places = load_hard_negatives(sources, section, config.seed, _silently)
+    places = load_hard_negatives(sources, vocabulary, section, config.seed, _silently)
     temperature, metrics = calibrate_confirmation(model, places, section, CPU, crop_view(config))
     return replace(
         calibration,

@@ -72,14 +72,14 @@ def assign(
         target: the truth.
         top_k: locations a cell.
     """
-    batch, cells = target.kinds.shape
+    batch, cells = target.type_ids.shape
     length = len(points)
-    valid = _inside(target.boxes, points) & target.known.flatten(1)[:, None]
+    valid = _inside(target.corners, points) & target.known.flatten(1)[:, None]
     valid &= (target.weights > 0)[:, :, None]
     # Few locations lie in a cell: overlaps are worked out for those pairs only.
     b, n, at = valid.nonzero(as_tuple=True)
-    pair_overlap = giou(target.boxes[b, n], boxes[b, at])[0].clamp(0)
-    pair_align = scores[b, at, target.kinds[b, n]].clamp_min(0).sqrt()
+    pair_overlap = giou(target.corners[b, n], boxes[b, at])[0].clamp(0)
+    pair_align = scores[b, at, target.type_ids[b, n]].clamp_min(0).sqrt()
     pair_align = pair_align * pair_overlap.pow(ALIGNMENT_POWER)
     align = scores.new_zeros(batch, cells, length)
     overlap = scores.new_zeros(batch, cells, length)
@@ -123,9 +123,9 @@ def detection_loss(
 
     Source of `object_type`: the varifocal loss, arXiv 2008.13367, eq. 2.
     """
-    logits = outputs["kinds"].float().flatten(2).transpose(1, 2)  # (B, L, K)
+    logits = outputs["types"].float().flatten(2).transpose(1, 2)  # (B, L, K)
     distances = outputs["boxes"].float().flatten(2).transpose(1, 2)  # (B, L, 4)
-    height, width = outputs["kinds"].shape[2:]
+    height, width = outputs["types"].shape[2:]
     points = locations(height, width, stride, logits.device)
     boxes = boxes_at(distances, points)
     found = assign(logits.detach().sigmoid(), boxes.detach(), points, target)
@@ -134,7 +134,7 @@ def detection_loss(
     kind = _object_type_term(logits, target, found, weight) / total
 
     at = found.positive
-    truth = torch.gather(target.boxes, 1, found.index[..., None].expand(-1, -1, 4))[at]
+    truth = torch.gather(target.corners, 1, found.index[..., None].expand(-1, -1, 4))[at]
     share = found.quality[at].clamp_min(LEAST_SHARE) * weight[at]
     total = share.sum().clamp_min(1.0)
     box = ((1 - giou(boxes[at], truth)[1]) * share).sum() / total
@@ -151,10 +151,9 @@ def _object_type_term(
     # loss nor the gradient of a NaN may leak.
     known = target.known.flatten(1)[..., None]
     logits = torch.where(known, logits, 0.0)
-    kind = target.kinds.gather(1, found.index)
+    kind = target.type_ids.gather(1, found.index)
     goal = functional.one_hot(kind, logits.shape[2]) * found.quality[..., None]
     focus = torch.where(goal > 0, goal, 0.75 * logits.detach().sigmoid().square())
-    trust = torch.ones_like(weight) if target.trust is None else target.trust.flatten(1)
-    focus = focus * torch.where(found.positive, weight, trust)[..., None]
+    focus = focus * torch.where(found.positive, weight, 1.0)[..., None]
     entropy = functional.binary_cross_entropy_with_logits(logits, goal, reduction="none")
     return torch.where(known, entropy * focus, 0.0).sum()

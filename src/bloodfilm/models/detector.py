@@ -7,8 +7,8 @@ from bloodfilm.core.errors import ConfigError
 from bloodfilm.models.attribute_heads import AttributeBranch
 from bloodfilm.models.backbone import Backbone
 
-KIND_PRIOR = -4.0
-"""Logit of a kind before training: cells are rare among locations."""
+TYPE_PRIOR = -4.0
+"""Logit of an object type before training: cells are rare among locations."""
 
 
 class Separable(nn.Sequential):
@@ -25,19 +25,19 @@ class Separable(nn.Sequential):
 
 
 class CellDetector(nn.Module):
-    """Where the cells are and of which kind, on a grid of stride 4.
+    """Where the objects are and of which type, on a grid of stride 4.
 
     Features of strides 16 and 8 are fused, brought to stride 4 and joined there with early ones.
-    Every location says how likely a cell of each kind is centred near it and how far that cell's
+    Every location predicts how likely an object of each type is centred near it and how far its
     box reaches to the left, top, right and bottom (FCOS, arXiv 1904.01355). The fine grid is for
     platelets, which are 8 to 12 canonical pixels wide.
 
     Args:
         backbone: name of a timm model with levels of stride 4, 8 and 16.
-        kinds: how many kinds of cells.
+        types: number of object types.
         width: channels at stride 8; heads at stride 4 have 0.6 of them.
-        values: how many values all attributes have that it reads of the cells it found; 0 for
-            none.
+        values: number of values of all attributes that it predicts for the detected cells; 0
+            for none.
 
     Raises:
         ConfigError: if the backbone has no such levels.
@@ -46,7 +46,7 @@ class CellDetector(nn.Module):
     stride = 4
 
     def __init__(
-        self, backbone: str = "mobilenetv2_100", kinds: int = 3, width: int = 80, values: int = 0
+        self, backbone: str = "mobilenetv2_100", types: int = 3, width: int = 80, values: int = 0
     ) -> None:
         super().__init__()
         self.backbone = Backbone(backbone, (1, 2, 3))
@@ -55,7 +55,7 @@ class CellDetector(nn.Module):
                 f"backbone {backbone!r} has levels of stride {self.backbone.strides}; "
                 "the detector needs 4, 8 and 16"
             )
-        self.kinds = kinds
+        self.types = types
         fine = round(0.6 * width)
         early, middle, late = self.backbone.channels
         self.late = _project(late, width)
@@ -65,9 +65,9 @@ class CellDetector(nn.Module):
         self.early = _project(early, fine)
         self.kind_branch = nn.Sequential(Separable(fine, fine, 5), Separable(fine, fine))
         self.box_branch = nn.Sequential(Separable(fine, fine, 5), Separable(fine, fine))
-        self.kind_head = nn.Conv2d(fine, kinds, 1)
+        self.kind_head = nn.Conv2d(fine, types, 1)
         self.box_head = nn.Conv2d(fine, 4, 1)
-        nn.init.constant_(self.kind_head.bias, KIND_PRIOR)  # type: ignore[arg-type]
+        nn.init.constant_(self.kind_head.bias, TYPE_PRIOR)  # type: ignore[arg-type]
         self.attributes = (
             AttributeBranch((early, middle), self.backbone.strides[:2], values) if values else None
         )
@@ -87,18 +87,18 @@ class CellDetector(nn.Module):
         """Return raw outputs for pixels (B, 3, H, W) in [0, 255], H and W multiples of 32.
 
         Returns:
-            `kinds`: logits (B, kinds, H/4, W/4); `boxes`: distances left, top, right, bottom
+            `types`: logits (B, types, H/4, W/4); `boxes`: distances left, top, right, bottom
             from each location's centre, in pixels, (B, 4, H/4, W/4).
         """
         return self.heads(self.features(image))
 
     def heads(self, features: Tensor) -> dict[str, Tensor]:
         """Return the outputs of `forward` for the map of `features`."""
-        kinds = self.kind_head(self.kind_branch(features))
+        types = self.kind_head(self.kind_branch(features))
         # Distances grow like the exponential near zero and linearly beyond: small and large boxes
         # alike get gradients of use.
         reach = functional.softplus(self.box_head(self.box_branch(features)).float())
-        return {"kinds": kinds, "boxes": reach * (2 * self.stride)}
+        return {"types": types, "boxes": reach * (2 * self.stride)}
 
 
 def _project(channels: int, out: int) -> nn.Sequential:

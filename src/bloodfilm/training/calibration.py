@@ -9,13 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bloodfilm.core import DEFAULT_TAXONOMY
 from bloodfilm.core.attributes import Schema
 from bloodfilm.core.boxes import centres
 from bloodfilm.core.detections import Detections
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.core.field import Field
-from bloodfilm.core.taxonomy import NUCLEATED
 from bloodfilm.evaluation.calibration import (
     coverage_accuracy,
     expected_calibration_error,
@@ -25,15 +23,17 @@ from bloodfilm.evaluation.detection import excused
 from bloodfilm.evaluation.matching import match
 from bloodfilm.inference.classifier import leaf_probabilities, softmax
 from bloodfilm.inference.detector import LOWEST_SCORE
+from bloodfilm.inference.manifest import UntrainedParts
 from bloodfilm.models.classifier import CellClassifierNet
 from bloodfilm.models.detector import CellDetector
 from bloodfilm.training.config import HardNegativeSection
-from bloodfilm.training.data.cell_crops import CellCrops, classifier_leaves
+from bloodfilm.training.data.canonical_fields import CanonicalField
+from bloodfilm.training.data.cell_crops import CellCrops
 from bloodfilm.training.data.crop_views import CropView
 from bloodfilm.training.data.hard_negatives import HardNegatives
-from bloodfilm.training.data.sources import OBJECT_TYPES, CanonicalField
 from bloodfilm.training.tasks.classifier import predict_crops, predict_images
 from bloodfilm.training.tasks.detector import detect
+from bloodfilm.training.vocabulary import Vocabulary
 
 CLASS_ACCURACY = 0.98
 ATTRIBUTE_ACCURACY = 0.95
@@ -94,36 +94,42 @@ class ClassifierCalibration:
 
 
 def detector_thresholds(
-    model: CellDetector, fields: Sequence[CanonicalField], device: torch.device
+    model: CellDetector,
+    fields: Sequence[CanonicalField],
+    object_types: Sequence[str],
+    device: torch.device,
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Return, per kind, the score with the best F1 at IoU 0.5, and that F1.
+    """Return, per object type, the score with the best F1 at IoU 0.5, and that F1.
 
     What lies outside a field's region or on an ignore box counts neither way, as in evaluation.
     """
     found = [detect(model, f.image, device, LOWEST_SCORE) for f in fields]
     thresholds, f1 = {}, {}
-    for kind, name in enumerate(OBJECT_TYPES):
-        thresholds[name], f1[name] = best_threshold(fields, found, kind)
+    for number, name in enumerate(object_types):
+        thresholds[name], f1[name] = best_threshold(fields, found, number)
     return thresholds, f1
 
 
 def best_threshold(
-    fields: Sequence[CanonicalField], found: Sequence[Detections], kind: int, slack: float = 0.0
+    fields: Sequence[CanonicalField],
+    found: Sequence[Detections],
+    type_id: int,
+    slack: float = 0.0,
 ) -> tuple[float, float]:
-    """Return the score of a kind with the best F1 at IoU 0.5, and that F1.
+    """Return the score of an object type with the best F1 at IoU 0.5, and that F1.
 
     Args:
         fields: the truth; of the pictures nothing is used.
         found: detections in the same pixels.
-        kind: place in `OBJECT_TYPES`.
+        type_id: index of the object type.
         slack: take the lowest score whose F1 is worse than the best by no more than this: where F1
             hardly changes, a cell missed on a film nobody has seen weighs more.
     """
     scores, hits, cells = [], [], 0
     for item, detections in zip(fields, found, strict=True):
-        truth = item.boxes[item.kinds == kind]
+        truth = item.boxes[item.type_ids == type_id]
         known = item.region.contains(centres(truth))
-        mine = detections.take(detections.type_ids == kind)
+        mine = detections.take(detections.type_ids == type_id)
         cells += int(known.sum())
         matched = np.zeros(len(mine), dtype=bool)
         free = excused(mine.boxes, item.ignore, Field(Path(), region=item.region))
@@ -145,9 +151,8 @@ def best_threshold(
 def calibrate_classifier(
     model: CellClassifierNet,
     crops: CellCrops,
-    schema: Schema,
-    learnt: Sequence[bool],
-    untrained_attributes: Collection[str] = (),
+    vocabulary: Vocabulary,
+    untrained: UntrainedParts,
     odds: NDArray[np.float64] | None = None,
     view: CropView = PLAIN,
 ) -> ClassifierCalibration:
@@ -156,18 +161,18 @@ def calibrate_classifier(
     Args:
         model: with its prototypes set.
         crops: validation cells.
-        schema: the attributes, in the order of the classifier's outputs.
-        learnt: per leaf, whether training named it; cells of other classes say nothing here.
-        untrained_attributes: names whose outputs mean nothing.
+        vocabulary: leaves and attributes, in the order of the classifier's outputs.
+        untrained: leaves and attributes without a training example; their outputs mean nothing.
         odds: (leaves,) how much commoner each is where the classifier will be used: probabilities
             are shifted by that, and the validation cells are weighted by it.
         view: how the classifier sees the crops.
     """
     out = _outputs(model, crops, view)
-    even = np.ones(len(learnt)) if odds is None else odds
-    of_class = calibrate_class(out["classes"], crops.allowed, learnt, even)
+    even = np.ones(len(vocabulary.leaves)) if odds is None else odds
+    trained = [leaf not in untrained.classes for leaf in vocabulary.leaves]
+    of_class = calibrate_class(out["classes"], crops.allowed, trained, even, vocabulary)
     metrics = dict(of_class.metrics)
-    answers = _answers(out["attributes"], crops, schema, untrained_attributes)
+    answers = _answers(out["attributes"], crops, vocabulary.schema, untrained.attributes)
     attribute_confidence = 0.5
     if answers:
         sure = np.concatenate([a.sure for a in answers.values()])
@@ -230,8 +235,9 @@ def calibrate_confirmation(
 def calibrate_class(
     logits: NDArray[np.float32],
     allowed: NDArray[np.bool_],
-    learnt: Sequence[bool],
+    trained: Sequence[bool],
     odds: NDArray[np.float64],
+    vocabulary: Vocabulary,
     accuracy: float = CLASS_ACCURACY,
 ) -> ClassCalibration:
     """Choose the class temperature and the confidence a node needs on labelled cells.
@@ -242,19 +248,20 @@ def calibrate_class(
     Args:
         logits: (n, leaves) of the classifier.
         allowed: (n, leaves) the leaves each label stands for.
-        learnt: per leaf, whether training named it; cells of other classes say nothing here.
+        trained: per leaf, whether training named it; cells of other classes are left out.
         odds: (leaves,) factor on each leaf's odds in use.
+        vocabulary: the tree and its leaves.
         accuracy: how many of the nodes that are given shall be right.
     """
-    named = (allowed & np.asarray(learnt)).any(1)
+    named = (allowed & np.asarray(trained)).any(1)
     if not named.any():
-        raise ConfigError("data: no validation cell is of a class the classifier has learnt")
+        raise ConfigError("data: no validation cell is of a class the classifier was trained on")
     allowed, logits = allowed[named], logits[named]
-    temperature = fit_temperature(np.where(np.asarray(learnt), logits, -np.inf), allowed)
-    plain = leaf_probabilities(logits, learnt)
-    calibrated = leaf_probabilities(logits, learnt, temperature)
-    shifted = leaf_probabilities(logits + np.log(odds) * temperature, learnt, temperature)
-    nodes = walk_down(shifted, allowed)
+    temperature = fit_temperature(np.where(np.asarray(trained), logits, -np.inf), allowed)
+    plain = leaf_probabilities(logits, trained)
+    calibrated = leaf_probabilities(logits, trained, temperature)
+    shifted = leaf_probabilities(logits + np.log(odds) * temperature, trained, temperature)
+    nodes = walk_down(shifted, allowed, vocabulary)
     counts = (allowed * odds).sum(1) / allowed.sum(1)
     confidence = node_threshold(*nodes, accuracy, counts)
     depth = (nodes[0] >= confidence).sum(1) - 1
@@ -269,25 +276,26 @@ def calibrate_class(
 
 
 def walk_down(
-    probabilities: NDArray[np.float64], allowed: NDArray[np.bool_]
+    probabilities: NDArray[np.float64], allowed: NDArray[np.bool_], vocabulary: Vocabulary
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Follow the likeliest child from the nucleated cell down to a leaf, for every cell.
+    """Follow the likeliest child from the classified type down to a leaf, for every cell.
 
     Args:
         probabilities: (n, leaves) in the classifier's order.
         allowed: (n, leaves) the leaves each label stands for.
+        vocabulary: the tree and its leaves.
 
     Returns:
         `sums` (n, depth): the summed probability of the node at each step, falling; a path that
         has ended repeats its leaf. `right` (n, depth): whether that node agrees with the label:
         one lies under the other.
     """
-    tree, leaves = DEFAULT_TAXONOMY, classifier_leaves(DEFAULT_TAXONOMY)
-    masks = {n: np.array(tree.leaf_mask(n, leaves)) for n in tree.names if tree.is_under(n, "cell")}
-    deepest = max(len(tree.path(leaf)) for leaf in leaves) - 1
+    tree, leaves, root = vocabulary.taxonomy, vocabulary.leaves, vocabulary.roles.classified
+    masks = {n: np.array(tree.leaf_mask(n, leaves)) for n in tree.names if tree.is_under(n, root)}
+    deepest = max(len(tree.path(leaf)) for leaf in leaves) - len(tree.path(root)) + 1
     sums, right = [], []
     for p, label in zip(probabilities, allowed, strict=True):
-        node = NUCLEATED
+        node = root
         path: list[float] = []
         agrees: list[bool] = []
         while len(path) < deepest:

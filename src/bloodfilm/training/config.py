@@ -80,14 +80,26 @@ class DataSection(Section):
 
     Attributes:
         train, validation: data sets; no field and no patient may be in both.
-        schemas: attribute schemas, joined in order. Each is the name of a built-in schema or a JSON
-            file (`*.json`) relative to the data root.
+        taxonomy: JSON file with the tree of classes, relative to the data root; `None` merges the
+            trees of the data sets.
+        schemas: attribute schemas, joined in order. Each is the name of a built-in schema, a JSON
+            file (`*.json`) relative to the data root, or `data`: those of the data sets.
+        object_types: what the detector tells apart: nodes of the tree, none above another; `None`
+            takes nucleated cell, red cell and platelet, as far as the tree has them.
+        classified: the object type that the classifier names; `None` takes nucleated cell, or the
+            first type where there is none.
+        ruler: the object type that is 7.5 um across and round and so tells the scale; `None` takes
+            red cell, if the detector finds these.
         size: side of a training image in canonical pixels (detector).
     """
 
     train: Annotated[tuple[DatasetConfig, ...], Field(min_length=1)]
     validation: Annotated[tuple[DatasetConfig, ...], Field(min_length=1)]
+    taxonomy: Path | None = None
     schemas: tuple[str, ...] = ("lld",)
+    object_types: tuple[str, ...] | None = None
+    classified: str | None = None
+    ruler: str | None = None
     size: Annotated[int, Field(ge=64, multiple_of=32)] = 320
 
 
@@ -95,7 +107,8 @@ class OptimSection(Section):
     """Optimisation.
 
     Attributes:
-        epochs, batch: length of the run; samples per step.
+        epochs, batch: length of the run; samples that are computed at once.
+        accumulate: batches per optimiser step: gradients are summed over so many.
         samples: images per epoch (detector mosaics); `None` uses each training item once.
         lr: peak learning rate of AdamW at this batch size; `backbone_lr` is a factor on it.
         weight_decay: on weights of two or more dimensions.
@@ -109,6 +122,7 @@ class OptimSection(Section):
 
     epochs: Count = 20
     batch: Count = 32
+    accumulate: Count = 1
     samples: Count | None = None
     lr: Positive = 1e-3
     backbone_lr: Positive = 0.5

@@ -1,11 +1,10 @@
 """The one training loop: steps, averaged weights, validation, checkpoints, a log to plot."""
 
 import json
+import logging
 import math
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from copy import deepcopy
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,102 +16,295 @@ from bloodfilm import __version__
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.core.files import write_json, write_text
 from bloodfilm.splits.disjoint import same_splits
+from bloodfilm.training.callbacks import Callback, Callbacks, EpochInfo, StepInfo
 from bloodfilm.training.checkpoint import load_checkpoint, save_checkpoint
 from bloodfilm.training.config import Config, parse_config
-from bloodfilm.training.tasks.base import Key, Task, UsesEmaTeacher
-
-Report = Callable[[str, int, int, dict[str, float]], None]
-"""Called as (stage, done, total, figures) on every step and after every validation."""
+from bloodfilm.training.distributed import DistributedContext
+from bloodfilm.training.ema import ModelEma
+from bloodfilm.training.loading import BatchLoader, worker_count
+from bloodfilm.training.optimizer import (
+    build_optimizer,
+    learning_rate_factor,
+    set_learning_rate,
+)
+from bloodfilm.training.precision import uses_bf16
+from bloodfilm.training.records import RECORD
+from bloodfilm.training.tasks.base import Task, UsesEmaTeacher
 
 LOG = "log.jsonl"
 LAST = "last.pt"
 BEST = "best.pt"
-RECORD = "run.json"
+RUN_FILES = (LAST, BEST, LOG, RECORD)
+"""What a run leaves in its folder."""
+_log = logging.getLogger(__name__)
 
 
 @dataclass
 class TrainingState:
-    """What changes while training, and what a checkpoint holds."""
+    """What changes while training, and what a checkpoint holds.
+
+    Attributes:
+        model: in training.
+        ema: its averaged weights.
+        optimizer: of the model.
+        epoch, step: complete ones.
+        best: the best validation score; NaN while no epoch's score was a number, `None` before the
+            first validation.
+    """
 
     model: nn.Module
-    average: nn.Module
-    optimiser: torch.optim.Optimizer
+    ema: ModelEma
+    optimizer: torch.optim.Optimizer
     epoch: int = 0
     step: int = 0
-    best: float = -math.inf
-
-
-def pick_device(name: str) -> torch.device:
-    """Return the device a user asked for: `cpu`, `cuda`, `mps` or `auto`.
-
-    Raises:
-        ConfigError: if this machine has none such.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError):
-        raise ConfigError(f"--device {name}: not on this machine; use cpu or auto") from None
-    return device
-
-
-def limit_threads(count: int | None) -> None:
-    """Let torch use so many CPU threads; `None` leaves it to torch."""
-    if count is not None:
-        torch.set_num_threads(count)
+    best: float | None = None
 
 
 def train(
-    task: Task, config: Config, out: Path, device: torch.device, report: Report
+    task: Task,
+    config: Config,
+    out: Path,
+    device: torch.device,
+    callbacks: Iterable[Callback] = (),
+    distributed: DistributedContext | None = None,
 ) -> dict[str, float]:
-    """Train, or go on from the last checkpoint in `out`, and leave the best weights there.
+    """Train, or resume from the last checkpoint in `out`, and leave the best weights there.
 
-    A run that stops resumes to the same result: samples depend on seed, epoch and number only,
-    and the checkpoint holds weights, averages, optimiser and random state.
+    A stopped run resumes to the same result: samples depend on seed, epoch and number only, and
+    the checkpoint holds weights, averages, optimiser and random state.
+
+    Args:
+        task: what to train, on what.
+        config: of the run.
+        out: its folder.
+        device: to train on.
+        callbacks: follow the run.
+        distributed: this process among those of the run; one process by default.
 
     Returns:
-        the best epoch's validation metrics.
+        the validation metrics of the best epoch.
 
     Raises:
-        ConfigError: if `out` holds a run of another configuration.
+        ConfigError: if `out` holds a run of another configuration, or a loss is no number.
     """
-    state = _start(task, config, device)
-    record = task.record()
-    if (out / LAST).exists():
-        _refuse_another_split(out / RECORD, record)
-        _resume(state, task, out / LAST, config)
-    if isinstance(task, UsesEmaTeacher):
-        task.observe(state.average)
-    _trim_log(out / LOG, state.epoch)
-    write_json(
-        out / RECORD,
-        {"version": __version__, "config": config.model_dump(mode="json"), **record},
-    )
-    best: dict[str, float] = _best_so_far(out)
-    while state.epoch < config.optim.epochs:
-        started = time.perf_counter()
-        means = _epoch(state, task, config, device, report)
-        state.epoch += 1
-        entry: dict[str, Any] = {"epoch": state.epoch, "step": state.step, "loss": means}
-        entry["seconds"] = round(time.perf_counter() - started, 2)
-        last = state.epoch == config.optim.epochs
-        if last or state.epoch % config.optim.validate_every == 0:
-            state.average.eval()
-            metrics = task.validate(state.average, device)
-            entry["validation"] = metrics
-            report("validation", state.epoch, config.optim.epochs, metrics)
-            if metrics[task.score_name] > state.best:
-                state.best, best = metrics[task.score_name], metrics
-                save_checkpoint(
-                    out / BEST, {"model": state.average.state_dict(), "metrics": metrics}
-                )
+    trainer = _Trainer(task, config, device, Callbacks(callbacks), distributed)
+    return trainer.run(out)
+
+
+class _Trainer:
+    """One call of `train`: what does not change during a run."""
+
+    def __init__(
+        self,
+        task: Task,
+        config: Config,
+        device: torch.device,
+        callbacks: Callback,
+        distributed: DistributedContext | None,
+    ) -> None:
+        self.task, self.config, self.device, self.callbacks = task, config, device, callbacks
+        self.distributed = distributed or DistributedContext.from_environment()
+        self.record = task.record()
+        self.bf16 = uses_bf16(config.optim.precision, device)
+        torch.manual_seed(config.seed)
+        model = task.model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        ema = ModelEma(model, config.optim.ema)
+        self.state = TrainingState(model, ema, build_optimizer(model, config.optim))
+        self.wrapped = self.distributed.wrap(model)
+        self.loader = BatchLoader(
+            task.samples,
+            config.optim.batch,
+            workers=worker_count(config.optim.workers),
+            pin_memory=device.type == "cuda",
+        )
+
+    def run(self, out: Path) -> dict[str, float]:
+        """Train to the last epoch."""
+        state, epochs = self.state, self.config.optim.epochs
+        if (out / LAST).exists():
+            _refuse_another_split(out / RECORD, self.record)
+            self._resume(out / LAST)
+        if isinstance(self.task, UsesEmaTeacher):
+            self.task.set_teacher(state.ema.module)
+        if self.distributed.is_main:
+            _trim_log(out / LOG, state.epoch)
+            settings = {"version": __version__, "config": self.config.model_dump(mode="json")}
+            write_json(out / RECORD, {**settings, **self.record})
+        while state.epoch < epochs:
+            started = time.perf_counter()
+            losses = self._epoch()
+            state.epoch += 1
+            if self.distributed.is_main:
+                self._close_epoch(out, losses, time.perf_counter() - started)
+            self.distributed.barrier()
+        if self.distributed.is_main:
+            self._finish(out)
+            self.callbacks.on_train_end(out)
+        self.distributed.barrier()
+        best: dict[str, float] = load_checkpoint(out / BEST)["metrics"]
+        return best
+
+    # ---- an epoch -----------------------------------------------------------------------------
+
+    def _epoch(self) -> dict[str, float]:
+        """Train for one epoch; return the mean of every weighted loss term and of their sum."""
+        optim, state = self.config.optim, self.state
+        keys = self.distributed.shard(self.task.samples.keys(state.epoch))
+        if not keys:
+            raise ConfigError("training: an epoch draws nothing; raise data.train.repeat")
+        batches = max(1, len(keys) // min(optim.batch, len(keys)))
+        accumulate = min(optim.accumulate, batches)
+        steps = batches // accumulate
+        self.wrapped.train()
+        sums: dict[str, float] = {}
+        loaded = self.loader.epoch(keys[: steps * accumulate * optim.batch])
+        for number in range(1, steps + 1):
+            rate = learning_rate_factor(state.step, steps * optim.epochs, optim.warmup)
+            set_learning_rate(state.optimizer, optim.lr * rate)
+            for _ in range(accumulate):
+                terms = self._backward(next(loaded), accumulate)
+                sums = {k: sums.get(k, 0.0) + v / accumulate for k, v in terms.items()}
+            self._step()
+            means = {k: v / number for k, v in sums.items()}
+            self.callbacks.on_step(StepInfo(state.epoch + 1, number, steps, means))
+        for _ in loaded:  # lets loading processes come to the end of the epoch
+            pass
+        return {k: v / steps for k, v in sums.items()}
+
+    def _backward(self, batch: Any, accumulate: int) -> dict[str, float]:
+        """Add a batch's gradients; return its weighted loss terms and their sum, `total`."""
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
+            terms = self.task.losses(self.wrapped, batch, self.device)
+        weighted = weigh(terms, self.task.loss_weights)
+        loss = torch.stack(list(weighted.values())).sum()
+        # One copy from the device for all of them; nothing is changed by a loss that is no number.
+        values = torch.stack([*weighted.values(), loss]).detach().float().tolist()
+        named = dict(zip([*weighted, "total"], values, strict=True))
+        if not math.isfinite(named["total"]):
+            wrong = ", ".join(n for n, v in named.items() if not math.isfinite(v) and n != "total")
+            raise ConfigError(
+                f"training: the loss is {named['total']} at step {self.state.step + 1} "
+                f"({wrong or 'the sum'}); lower optim.lr"
+            )
+        (loss / accumulate if accumulate > 1 else loss).backward()
+        return named
+
+    def _step(self) -> None:
+        """Update weights and their average, unless a gradient is no number."""
+        state, optim = self.state, self.config.optim
+        norm = nn.utils.clip_grad_norm_(state.model.parameters(), optim.clip)
+        if not math.isfinite(float(norm)):
+            raise ConfigError(
+                f"training: the gradient is {float(norm)} at step {state.step + 1}; lower optim.lr"
+                + (", or set optim.precision to fp32" if self.bf16 else "")
+            )
+        state.optimizer.step()
+        state.optimizer.zero_grad(set_to_none=True)
+        state.step += 1
+        state.ema.update(state.model, state.step)
+
+    def _close_epoch(self, out: Path, losses: Mapping[str, float], seconds: float) -> None:
+        """Validate if it is time to, log, keep the best weights, write the checkpoint."""
+        state, optim = self.state, self.config.optim
+        entry: dict[str, Any] = {"epoch": state.epoch, "step": state.step, "loss": dict(losses)}
+        entry["seconds"] = round(seconds, 2)
+        metrics, improved = None, False
+        if state.epoch == optim.epochs or state.epoch % optim.validate_every == 0:
+            model = state.ema.module.eval()
+            metrics = self.task.validate(model, self.device)
+            entry["validation"] = {k: _number(v) for k, v in metrics.items()}
+            improved = self._is_best(metrics[self.task.score_name])
+            if improved:
+                save_checkpoint(out / BEST, {"model": model.state_dict(), "metrics": metrics})
+        self.callbacks.on_epoch_end(EpochInfo(state.epoch, optim.epochs, losses, metrics, improved))
         with (out / LOG).open("a", encoding="utf-8") as log:
-            log.write(json.dumps(entry) + "\n")
-        save_checkpoint(out / LAST, _pack(state, task, config))
-    _finish(state, task, out, device)
-    return best
+            log.write(json.dumps(entry, allow_nan=False) + "\n")
+        save_checkpoint(out / LAST, self._pack())
+
+    def _is_best(self, score: float) -> bool:
+        """Whether to keep these weights; the first are kept, so that a run always leaves some."""
+        state = self.state
+        if math.isnan(score):
+            _log.warning(
+                "epoch %d: the validation score %s is no number; are there cells to judge by?",
+                state.epoch,
+                self.task.score_name,
+            )
+            better = state.best is None
+        else:
+            better = state.best is None or math.isnan(state.best) or score > state.best
+        if better:
+            state.best = score
+        return better
+
+    # ---- checkpoints --------------------------------------------------------------------------
+
+    def _finish(self, out: Path) -> None:
+        """Let the task complete the best weights, once."""
+        kept = load_checkpoint(out / BEST)
+        if kept.get("finished"):
+            return
+        model = self.state.ema.module
+        model.load_state_dict(kept["model"])
+        self.task.finish(model.eval(), self.device)
+        save_checkpoint(out / BEST, {**kept, "model": model.state_dict(), "finished": True})
+
+    def _pack(self) -> dict[str, Any]:
+        state = self.state
+        random = {"torch": torch.get_rng_state()}
+        if torch.cuda.is_available():
+            random["cuda"] = torch.cuda.get_rng_state()
+        return {
+            "memory": self.task.state_dict() if isinstance(self.task, UsesEmaTeacher) else {},
+            "model": state.model.state_dict(),
+            "average": state.ema.module.state_dict(),
+            "optimiser": state.optimizer.state_dict(),
+            "epoch": state.epoch,
+            "step": state.step,
+            "best": state.best,
+            "random": random,
+            "config": json.dumps(_identity(self.config), sort_keys=True),
+            "vocabulary": json.dumps(self.record.get("vocabulary"), sort_keys=True),
+        }
+
+    def _resume(self, path: Path) -> None:
+        kept, state = load_checkpoint(path), self.state
+        if not _same_run(kept.get("config"), self.config):
+            raise ConfigError(
+                f"{path.parent}: holds a run of another configuration; choose another --out, "
+                "or --restart to begin anew there"
+            )
+        words = json.dumps(self.record.get("vocabulary"), sort_keys=True)
+        if kept.get("vocabulary", words) != words:
+            raise ConfigError(
+                f"{path.parent}: the taxonomy or the schema has changed since this run began; "
+                "choose another --out, or --restart to begin anew there"
+            )
+        state.model.load_state_dict(kept["model"])
+        state.ema.module.load_state_dict(kept["average"])
+        state.optimizer.load_state_dict(kept["optimiser"])
+        state.epoch, state.step = kept["epoch"], kept["step"]
+        best = kept["best"]  # minus infinity before the first validation, in older versions
+        state.best = None if best is None or best == -math.inf else best
+        if isinstance(self.task, UsesEmaTeacher):
+            self.task.load_state_dict(kept["memory"])
+        torch.set_rng_state(kept["random"]["torch"])
+        if "cuda" in kept["random"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state(kept["random"]["cuda"])
+
+
+def weigh(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> dict[str, Tensor]:
+    """Return every loss term times its weight.
+
+    Raises:
+        KeyError: for a term without a weight, which is a fault of the task.
+    """
+    return {name: term * weights[name] for name, term in terms.items()}
+
+
+def _number(value: float) -> float | None:
+    """Return a number as JSON knows it."""
+    return value if math.isfinite(value) else None
 
 
 def _refuse_another_split(path: Path, record: dict[str, Any]) -> None:
@@ -142,155 +334,8 @@ def _trim_log(path: Path, epochs: int) -> None:
     write_text(path, "".join(kept))
 
 
-def _finish(state: TrainingState, task: Task, out: Path, device: torch.device) -> None:
-    """Let the task complete the best weights, once."""
-    kept = load_checkpoint(out / BEST)
-    if kept.get("finished"):
-        return
-    state.average.load_state_dict(kept["model"])
-    state.average.eval()
-    task.finish(state.average, device)
-    model = state.average.state_dict()
-    save_checkpoint(out / BEST, {**kept, "model": model, "finished": True})
-
-
-def _start(task: Task, config: Config, device: torch.device) -> TrainingState:
-    torch.manual_seed(config.seed)
-    model = task.model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = deepcopy(model).requires_grad_(False)
-    return TrainingState(model, average, _optimiser(model, config))
-
-
-def _optimiser(model: nn.Module, config: Config) -> torch.optim.Optimizer:
-    """AdamW; no decay on biases and norms, a smaller rate for the backbone."""
-    optim = config.optim
-    groups: dict[tuple[bool, bool], list[Tensor]] = {}
-    for name, parameter in model.named_parameters():
-        groups.setdefault((name.startswith("backbone."), parameter.ndim > 1), []).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {
-                "params": parameters,
-                "scale": optim.backbone_lr if backbone else 1.0,
-                "weight_decay": optim.weight_decay if decay else 0.0,
-            }
-            for (backbone, decay), parameters in sorted(groups.items())
-        ],
-        lr=optim.lr,
-    )
-
-
-def _rate(step: int, total: int, config: Config) -> float:
-    """Linear warm-up, then a cosine to 1 % of the peak."""
-    warm = max(1, round(total * config.optim.warmup))
-    if step < warm:
-        return (step + 1) / warm
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
-
-
-def _batches(task: Task, keys: Sequence[Key], config: Config) -> Iterator[Any]:
-    """Yield whole batches in the order of the keys, loaded ahead where there are cores."""
-    workers = config.optim.workers
-    if workers is None:
-        cores = os.cpu_count() or 1
-        workers = 0 if cores <= 2 else min(8, cores - 1)
-    size = min(config.optim.batch, len(keys))
-    loader = torch.utils.data.DataLoader(
-        _Samples(task, keys),
-        batch_size=size,
-        collate_fn=task.collate,
-        num_workers=workers,
-        drop_last=True,
-    )
-    yield from loader
-
-
-class _Samples(torch.utils.data.Dataset[Any]):
-    """The samples of an epoch, in order."""
-
-    def __init__(self, task: Task, keys: Sequence[Key]) -> None:
-        self.task, self.keys = task, keys
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def __getitem__(self, index: int) -> Any:
-        return self.task.sample(self.keys[index])
-
-
-def _fast_bf16(device: torch.device) -> bool:
-    """Whether bf16 is worth having there: on GPUs, and on CPUs with instructions for it."""
-    if device.type == "cpu":
-        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return device.type == "cuda"
-
-
-def _epoch(
-    state: TrainingState, task: Task, config: Config, device: torch.device, report: Report
-) -> dict[str, float]:
-    optim = config.optim
-    keys = task.keys(state.epoch)
-    if not keys:
-        raise ConfigError("training: an epoch draws nothing; raise data.train.repeat")
-    steps = max(1, len(keys) // min(optim.batch, len(keys)))
-    total = steps * optim.epochs
-    low = optim.precision == "bf16" or (optim.precision == "auto" and _fast_bf16(device))
-    state.model.train()
-    sums: dict[str, float] = {}
-    for number, batch in enumerate(_batches(task, keys, config), start=1):
-        rate = _rate(state.step, total, config)
-        for group in state.optimiser.param_groups:
-            group["lr"] = optim.lr * rate * group["scale"]
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=low):
-            terms = task.losses(state.model, batch, device)
-        loss = torch.stack(list(terms.values())).sum()
-        state.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(state.model.parameters(), optim.clip)
-        state.optimiser.step()
-        state.step += 1
-        _follow(state, optim.ema)
-        values = {k: float(v.detach()) for k, v in terms.items()} | {"total": float(loss.detach())}
-        if not math.isfinite(values["total"]):
-            raise ConfigError(
-                f"training: the loss is {values['total']} at step {state.step}; lower optim.lr"
-            )
-        sums = {k: sums.get(k, 0.0) + v for k, v in values.items()}
-        report("epoch", number, steps, {k: v / number for k, v in sums.items()})
-    return {k: v / steps for k, v in sums.items()}
-
-
-@torch.no_grad()
-def _follow(state: TrainingState, decay: float) -> None:
-    """Move the averaged weights; early on they follow faster."""
-    decay = min(decay, (1 + state.step) / (10 + state.step))
-    source = state.model.state_dict()
-    for name, value in state.average.state_dict().items():
-        if value.dtype.is_floating_point:
-            value.lerp_(source[name], 1 - decay)
-        else:
-            value.copy_(source[name])
-
-
-def _pack(state: TrainingState, task: Task, config: Config) -> dict[str, Any]:
-    random = {"torch": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        random["cuda"] = torch.cuda.get_rng_state()
-    return {
-        "memory": task.memory() if isinstance(task, UsesEmaTeacher) else {},
-        "model": state.model.state_dict(),
-        "average": state.average.state_dict(),
-        "optimiser": state.optimiser.state_dict(),
-        "epoch": state.epoch,
-        "step": state.step,
-        "best": state.best,
-        "random": random,
-        "config": json.dumps(_identity(config), sort_keys=True),
-    }
-
-
 def _identity(config: Config) -> dict[str, Any]:
-    """Return what two runs must share for one to go on from the other."""
+    """Return what two runs must share for one to resume the other."""
     data = config.model_dump(mode="json")
     data["optim"].pop("workers")
     if config.task != "sparse":
@@ -304,26 +349,3 @@ def _same_run(stored: Any, config: Config) -> bool:
         return _identity(parse_config(json.loads(stored), LAST)) == _identity(config)
     except (ConfigError, TypeError, ValueError):
         return False
-
-
-def _resume(state: TrainingState, task: Task, path: Path, config: Config) -> None:
-    kept = load_checkpoint(path)
-    if not _same_run(kept.get("config"), config):
-        raise ConfigError(
-            f"{path.parent}: holds a run of another configuration; choose another --out, "
-            "or --restart to begin anew there"
-        )
-    state.model.load_state_dict(kept["model"])
-    state.average.load_state_dict(kept["average"])
-    state.optimiser.load_state_dict(kept["optimiser"])
-    state.epoch, state.step, state.best = kept["epoch"], kept["step"], kept["best"]
-    if isinstance(task, UsesEmaTeacher):
-        task.recall(kept["memory"])
-    torch.set_rng_state(kept["random"]["torch"])
-    if "cuda" in kept["random"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state(kept["random"]["cuda"])
-
-
-def _best_so_far(out: Path) -> dict[str, float]:
-    best: dict[str, float] = load_checkpoint(out / BEST)["metrics"] if (out / BEST).exists() else {}
-    return best

@@ -95,7 +95,7 @@ class PrecisionCalibrator:
             bins = _bins(found.scores)
             for kind in range(counts.shape[1]):
                 mine = np.flatnonzero(found.type_ids == kind)
-                truth = np.asarray(target.boxes[target.kinds == kind], dtype=np.float64)
+                truth = np.asarray(target.boxes[target.type_ids == kind], dtype=np.float64)
                 pairs = match(truth, found.boxes[mine], found.scores[mine], MATCH_IOU).pairs
                 right = np.zeros(len(mine), dtype=bool)
                 right[[at for _, at in pairs]] = True

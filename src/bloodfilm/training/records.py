@@ -1,21 +1,28 @@
 """What `run.json` says of a finished or running training: typed, for the export.
 
 Each task contributes its part (`Task.record`); the loop adds the version and the configuration.
-Names of older versions are accepted.
+Records of older versions are brought to the form of today.
 """
 
 import json
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from bloodfilm.core.attributes import Schema
-from bloodfilm.core.errors import ConfigError
-from bloodfilm.core.taxonomy import Taxonomy
+from bloodfilm.core.attributes import LLD_SCHEMA
+from bloodfilm.core.errors import ConfigError, DataError
+from bloodfilm.core.taxonomy import DEFAULT_TAXONOMY
 from bloodfilm.inference.manifest import ColourSpec, UntrainedParts
+from bloodfilm.training.vocabulary import (
+    DEFAULT_CLASSIFIED,
+    DEFAULT_OBJECT_TYPES,
+    DEFAULT_RULER,
+    Vocabulary,
+)
 
 RECORD = "run.json"
+_RENAMED = {"unlearnt": "untrained", "confirms": "verifies"}
 
 
 class RunRecord(BaseModel):
@@ -24,27 +31,55 @@ class RunRecord(BaseModel):
     Attributes:
         version: of the program that trained.
         config: the configuration, as plain data.
+        vocabulary: plain data, see `read_vocabulary`.
         sources: per side (`train`, `validation`, ...), data sets with licence and field counts.
         split: the proof that training and validation are disjoint.
+        domains: names of the domains that batches refer to.
     """
 
-    model_config = ConfigDict(frozen=True, populate_by_name=True)
+    model_config = ConfigDict(frozen=True)
 
     version: str
     config: dict[str, Any]
+    vocabulary: dict[str, Any]
     sources: dict[str, list[dict[str, Any]]]
     split: dict[str, Any] = {}
+    domains: tuple[str, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _newest_form(cls, data: Any) -> Any:
+        """Bring a record without `vocabulary`, of an older version, to the form of today."""
+        if not isinstance(data, dict) or "vocabulary" in data:
+            return data
+        new = {_RENAMED.get(key, key): value for key, value in data.items()}
+        new["vocabulary"] = {
+            "taxonomy": new.get("taxonomy", DEFAULT_TAXONOMY.to_json()),
+            "schema": new.get("schema", LLD_SCHEMA.to_json()),
+            "object_types": new.get("object_types", new.get("kinds", list(DEFAULT_OBJECT_TYPES))),
+            "roles": {"classified": DEFAULT_CLASSIFIED, "ruler": DEFAULT_RULER},
+        }
+        return new
+
+    def read_vocabulary(self) -> Vocabulary:
+        """Return classes, attributes and object types.
+
+        Raises:
+            DataError: if they are malformed.
+        """
+        try:
+            return Vocabulary.from_json(self.vocabulary)
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"vocabulary of the run: malformed ({error!r})") from None
 
 
 class DetectorRecord(RunRecord):
     """The record of a detector, also of one trained by task `sparse`.
 
     Attributes:
-        object_types: in the order of the network's outputs.
         um_per_px: of the images that the network sees.
     """
 
-    object_types: tuple[str, ...] = Field(validation_alias=AliasChoices("object_types", "kinds"))
     um_per_px: float
 
 
@@ -52,32 +87,17 @@ class ClassifierRecord(RunRecord):
     """The record of a cell classifier.
 
     Attributes:
-        leaves: classes in the order of the network's outputs.
-        taxonomy_data, schema_data: the vocabulary as plain data; see `taxonomy` and `attributes`.
         untrained: leaves and attributes without a training example.
         verifies: whether the verification head was trained.
         size, um_per_px: of the crops that the network sees.
         colours: what their colours are normalised to; `None`: balanced by the field's white point.
     """
 
-    leaves: tuple[str, ...]
-    taxonomy_data: list[dict[str, Any]] = Field(validation_alias="taxonomy")
-    schema_data: dict[str, Any] = Field(validation_alias="schema")
-    untrained: UntrainedParts = Field(validation_alias=AliasChoices("untrained", "unlearnt"))
-    verifies: bool = Field(False, validation_alias=AliasChoices("verifies", "confirms"))
+    untrained: UntrainedParts
+    verifies: bool = False
     size: int
     um_per_px: float
     colours: ColourSpec | None = None
-
-    @property
-    def taxonomy(self) -> Taxonomy:
-        """The tree of classes."""
-        return Taxonomy.from_json(self.taxonomy_data)
-
-    @property
-    def attributes(self) -> Schema:
-        """The attributes, in the order of the network's outputs."""
-        return Schema.from_json(self.schema_data)
 
 
 Record = TypeVar("Record", bound=RunRecord)

@@ -16,8 +16,12 @@ from bloodfilm.core.progress import NoProgress, Progress, track
 from bloodfilm.core.results import CellResult, FieldResult
 from bloodfilm.core.taxonomy import NUCLEATED
 from bloodfilm.core.text import plural
-from bloodfilm.evaluation.cell_matching import MatchedCells, coarsen, pair_fields
-from bloodfilm.evaluation.class_granularity import parse_granularity
+from bloodfilm.evaluation.cell_matching import (
+    MatchedCells,
+    coarsen,
+    pair_fields,
+)
+from bloodfilm.evaluation.class_granularity import ClassGranularity, parse_granularity
 from bloodfilm.evaluation.detection import IOU_THRESHOLDS
 from bloodfilm.evaluation.evaluate import (
     DetectionReport,
@@ -130,13 +134,17 @@ def evaluate(
     refuse_inputs([request.output], filter(None, inputs))
     whole, data = open_fields(request)
     refuse_inputs([request.output], (item.path for item in whole))
-    level = parse_granularity(request.level, data.taxonomy)
     resampling = Resampling(request.bootstrap, request.seed)
     notes = [f"{plural(len(whole.problems), 'problem')} of the data set; see its audit"]
     notes = notes if whole.problems else []
     detection: DetectionReport | None = None
     if request.predictions is None and bundle is None:
         bundle = load_bundle(request.bundle) if request.bundle else default_bundle()
+    classified = NUCLEATED
+    if bundle is not None:
+        classified = bundle.manifest.roles.classified
+        data = replace(data, taxonomy=data.taxonomy.join(bundle.manifest.taxonomy))
+    level = _level(request, data, bundle)
     fields = list(data.fields)
     narrow = _narrowing(request, data)
     if bundle is not None and request.cells:
@@ -153,7 +161,6 @@ def evaluate(
         else:
             notes.append("no true cell has a box: detection is not evaluated")
         shown = [[c for c in cells if material.visible(c)] for cells in material.results]
-        classified = bundle.manifest.roles.classified if bundle else NUCLEATED
         pairs = pair_fields(narrow(fields), shown, data.taxonomy, request.iou, classified)
     reading = None
     if pairs.pairs:
@@ -173,6 +180,13 @@ def evaluate(
         tuple(notes),
         failures,
     )
+
+
+def _level(request: EvaluationOptions, data: Dataset, bundle: Bundle | None) -> ClassGranularity:
+    """Return the classes to evaluate; those of the detector are its own object types."""
+    if bundle is not None and request.level == "detector":
+        return ClassGranularity(request.level, bundle.manifest.object_types, data.taxonomy)
+    return parse_granularity(request.level, data.taxonomy)
 
 
 def open_fields(request: EvaluationOptions) -> tuple[Dataset, Dataset]:

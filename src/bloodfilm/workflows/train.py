@@ -46,36 +46,44 @@ def train(job: TrainingJob, progress: Progress | None = None) -> TrainingResult:
     Every validation is reported as an issue `epoch`, with the figures as data.
     """
     from bloodfilm.training import loop
+    from bloodfilm.training.callbacks import BaseCallback, EpochInfo, StepInfo
     from bloodfilm.training.config import load_config
+    from bloodfilm.training.precision import limit_threads, pick_device
     from bloodfilm.training.tasks import make_task
 
-    progress = progress or NoProgress()
+    follower = progress or NoProgress()
     config = load_config(job.config)
     if not job.data.is_dir():
         raise ConfigError(f"{job.data}: no such folder; name the one the data paths start from")
-    loop.limit_threads(job.threads)
-    device = loop.pick_device(job.device)
+    limit_threads(job.threads)
+    device = pick_device(job.device)
     if job.out.is_dir():
         check_can_hold(job.out)
     elif job.out.exists():
         make_folder(job.out)  # says what is in the way
     else:
         check_can_hold(job.out)
-    task = make_task(config, job.data, lambda items, n, what: track(items, progress, what, n))
+    task = make_task(config, job.data, lambda items, n, what: track(items, follower, what, n))
     make_folder(job.out)
     with lock_folder(job.out, "training"):
         if job.restart:  # not before the data are found good: the old run may be worth keeping
-            for name in (loop.LAST, loop.BEST, loop.LOG, loop.RECORD):
+            for name in loop.RUN_FILES:
                 (job.out / name).unlink(missing_ok=True)
 
-        def follow(stage: str, done: int, total: int, figures: dict[str, float]) -> None:
-            progress.check_cancelled()
-            if stage != "validation":
-                progress.update(f"loss {figures['total']:.3f}", done, total)
-                return
-            shown = "  ".join(f"{k} {v:.4f}" for k, v in figures.items())
-            data = {"epoch": done, "epochs": total, **figures}
-            progress.report(Issue("epoch", "info", f"epoch {done}/{total}: {shown}", data))
+        class Report(BaseCallback):
+            """Passes the run on to the progress."""
 
-        best = loop.train(task, config, job.out, device, follow)
+            def on_step(self, info: StepInfo) -> None:
+                follower.check_cancelled()
+                follower.update(f"loss {info.losses['total']:.3f}", info.step, info.steps)
+
+            def on_epoch_end(self, info: EpochInfo) -> None:
+                if info.metrics is None:
+                    return
+                shown = "  ".join(f"{k} {v:.4f}" for k, v in info.metrics.items())
+                data = {"epoch": info.epoch, "epochs": info.epochs, **info.metrics}
+                message = f"epoch {info.epoch}/{info.epochs}: {shown}"
+                follower.report(Issue("epoch", "info", message, data))
+
+        best = loop.train(task, config, job.out, device, [Report()])
     return TrainingResult(task.score_name, best[task.score_name], job.out / loop.BEST)

@@ -11,12 +11,13 @@ from bloodfilm.core import Cell, Dataset, Field, Region
 from bloodfilm.core.attributes import LLD_SCHEMA
 from bloodfilm.core.detections import Detections
 from bloodfilm.models.detector import CellDetector
+from bloodfilm.training.attribute_metrics import attribute_f1
 from bloodfilm.training.config import Config
-from bloodfilm.training.data.attribute_targets import add_attribute_targets, attribute_f1
+from bloodfilm.training.data.canonical_fields import CanonicalField, field_targets
 from bloodfilm.training.data.mosaics import Mosaics
-from bloodfilm.training.data.sources import CanonicalField, SourcedField
+from bloodfilm.training.data.sourced import SourcedField
 from bloodfilm.training.tasks.sparse import SparseTask
-from tiny import sparse_config
+from tiny import RUN, VOCABULARY, sparse_config
 
 CPU = torch.device("cpu")
 WIDTH = LLD_SCHEMA.width
@@ -54,9 +55,7 @@ def test_values_come_from_labels_in_the_order_of_the_cells() -> None:
         Cell((5, 5, 9, 9), "neutrophil", {"cell_size": "large", "nuclear_shape": None}),
     )
     sourced = SourcedField(Field(Path("x.png"), cells=cells), Dataset("d", ()), 1.0)
-    item = replace(field(None), boxes=np.zeros((2, 4)), kinds=np.array([1, 0]))
-    found = add_attribute_targets(item, sourced, LLD_SCHEMA).values
-    assert found is not None
+    found = field_targets(sourced, VOCABULARY).values
     assert (found[0] == 0).all()
     assert (found[1] == row(cell_size=2)).all()
 
@@ -84,8 +83,8 @@ def test_only_marked_cells_teach_attributes(asymmetric: bool) -> None:
 
     def gradient(values: np.ndarray | None) -> float:
         rules = config(asymmetric=asymmetric, teacher="none")
-        task = SparseTask.on(rules, Path(), [field(values)], [])
-        batch = task.collate([task.sample((0, n)) for n in range(2)])
+        task = SparseTask(rules, [field(values)], [], RUN)
+        batch = task.samples.collate([task.samples.sample((0, n)) for n in range(2)])
         terms = task.losses(task.network.train(), batch, CPU)
         terms["attributes"].backward()
         assert task.network.attributes is not None
@@ -102,17 +101,17 @@ def test_the_teacher_gives_attributes_to_cells_nobody_marked() -> None:
     class Sure(CellDetector):
         def heads(self, features: torch.Tensor) -> dict[str, torch.Tensor]:
             out = super().heads(features)
-            kinds = torch.full_like(out["kinds"], -9.0)
+            kinds = torch.full_like(out["types"], -9.0)
             kinds[:, 0, 5, 5] = 4.0
-            return {"kinds": kinds, "boxes": torch.full_like(out["boxes"], 10.0)}
+            return {"types": kinds, "boxes": torch.full_like(out["boxes"], 10.0)}
 
     nothing = replace(
-        field(None, Region.rect(0, 0, 4, 4)), boxes=np.zeros((0, 4)), kinds=np.zeros(0, np.int64)
+        field(None, Region.rect(0, 0, 4, 4)), boxes=np.zeros((0, 4)), type_ids=np.zeros(0, np.int64)
     )
     for taught in (True, False):
-        task = SparseTask.on(config(teacher_attributes=taught), Path(), [nothing], [])
-        task.observe(Sure(width=16, values=WIDTH).requires_grad_(False))
-        batch = task.collate([task.sample((0, n)) for n in range(2)])
+        task = SparseTask(config(teacher_attributes=taught), [nothing], [], RUN)
+        task.set_teacher(Sure(width=16, values=WIDTH).requires_grad_(False))
+        batch = task.samples.collate([task.samples.sample((0, n)) for n in range(2)])
         terms = task.losses(task.network.train(), batch, CPU)
         assert terms["attributes"].item() == 0
         assert ("teacher_attributes" in terms) == taught
@@ -128,7 +127,7 @@ def test_f1_counts_matched_cells_with_a_known_value() -> None:
         np.zeros(3, np.intp),
     )
     logits = np.stack([row(cell_size=0, nuclear_shape=0), row(cell_size=2), row(cell_size=1)])
-    scores = attribute_f1([item], [found], [logits], LLD_SCHEMA)
+    scores = attribute_f1([item], [found], [logits], VOCABULARY)
     assert scores == {"cell_size_f1": 1.0, "nuclear_shape_f1": 0.0, "attribute_f1": 0.5}
     missed = found.take(np.array([2]))
-    assert attribute_f1([item], [missed], [logits[2:]], LLD_SCHEMA) == {}
+    assert attribute_f1([item], [missed], [logits[2:]], VOCABULARY) == {}

@@ -22,6 +22,7 @@ def cells(*rows: tuple[int, int, tuple[int, ...], float]) -> CellCrops:
         np.zeros((n, 2)),
         np.array([r[0] for r in rows]),
         np.array([r[1] for r in rows]),
+        np.zeros(n, np.int64),
     )
 
 

@@ -7,9 +7,9 @@ import pytest
 
 from bloodfilm.core import Region
 from bloodfilm.core.boxes import centres, intersection
+from bloodfilm.training.data.canonical_fields import CanonicalField
 from bloodfilm.training.data.copy_paste import CopyPasteSampler
 from bloodfilm.training.data.samplers import InMemorySampler
-from bloodfilm.training.data.sources import CanonicalField
 
 COLOURS = np.array([(90, 40, 120), (220, 120, 120), (150, 90, 200)], np.uint8)
 GROUND = 245
@@ -34,7 +34,7 @@ GIVER = field([(80, 20, 40, 30, 0), *RED])
 
 
 def drawn(fields, into, copies, seed=0):
-    pool = CopyPasteSampler(fields, InMemorySampler([into], dyes=False), copies)
+    pool = CopyPasteSampler(fields, InMemorySampler([into], None), copies)
     return next(pool.pieces((0, 0), np.random.default_rng(seed))).field
 
 
@@ -43,11 +43,11 @@ def test_a_copy_is_a_marked_cell_in_a_free_place_that_is_known(seed):
     into = field([(20, 20, 30, 30, 1)], Region.rect(0, 0, 60, 60))
     more = drawn([GIVER], into, 4.0, seed)
     new = more.boxes[1:]
-    assert (more.boxes[0] == into.boxes[0]).all() and len(more.kinds) == len(more.boxes)
+    assert (more.boxes[0] == into.boxes[0]).all() and len(more.type_ids) == len(more.boxes)
     assert not intersection(new, into.boxes).any()
     assert all(not intersection(new[i : i + 1], new[:i]).any() for i in range(len(new)))
     assert more.region.contains(centres(new)).all()
-    for (x, y, w, h), kind in zip(new, more.kinds[1:], strict=True):
+    for (x, y, w, h), kind in zip(new, more.type_ids[1:], strict=True):
         assert sorted((w, h)) == ([30, 40] if kind == 0 else [24, 24])
         cut = more.image[int(y) : int(y + h), int(x) : int(x + w)]
         assert (cut[cut.shape[0] // 2, cut.shape[1] // 2] == COLOURS[kind]).all()
@@ -69,7 +69,7 @@ def test_a_copy_is_a_marked_cell_in_a_free_place_that_is_known(seed):
 
 def test_every_marked_kind_is_copied_equally_often():
     into = field([], Region.nothing(), size=(400, 400))
-    kinds = np.concatenate([drawn([GIVER], into, 4.0, seed).kinds for seed in range(60)])
+    kinds = np.concatenate([drawn([GIVER], into, 4.0, seed).type_ids for seed in range(60)])
     assert len(kinds) > 150 and 0.35 < (kinds == 0).mean() < 0.65
 
 
@@ -81,7 +81,7 @@ def test_nothing_that_is_marked_or_to_be_ignored_is_hidden():
 def test_cells_that_the_picture_cuts_are_not_copied():
     cut = field([(-10, 20, 40, 30, 0), (50, 50, 24, 24, 1), (150, 0, 40, 30, 0)])
     into = field([], size=(300, 300))
-    kinds = [drawn([cut], into, 5.0, seed).kinds for seed in range(10)]
+    kinds = [drawn([cut], into, 5.0, seed).type_ids for seed in range(10)]
     assert set(np.concatenate(kinds)) == {1}
 
 
@@ -99,7 +99,7 @@ def test_attributes_come_along():
     giver = replace(GIVER, values=said)
     more = drawn([giver], field([], Region.nothing(), size=(400, 400)), 6.0, seed=1)
     assert more.values is not None and len(more.values) == len(more.boxes) > 1
-    white = more.kinds == 0
+    white = more.type_ids == 0
     assert white.any() and (more.values[white] == said[0]).all()
 
 

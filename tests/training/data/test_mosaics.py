@@ -6,8 +6,8 @@ import pytest
 from bloodfilm.core import Region
 from bloodfilm.training.config import AugmentSection
 from bloodfilm.training.data import mosaics as module
+from bloodfilm.training.data.canonical_fields import CanonicalField
 from bloodfilm.training.data.mosaics import Mosaics
-from bloodfilm.training.data.sources import CanonicalField
 from tiny import STILL
 
 COLOURS = np.array([(90, 40, 120), (200, 120, 120), (150, 90, 200)], np.uint8)
@@ -72,7 +72,7 @@ def test_the_same_number_gives_the_same_image_whatever_came_before():
     image, target = one[2, 7]
     again, retarget = two[2, 7]
     assert (image == again).all()
-    for name in ("boxes", "kinds", "weights", "known"):
+    for name in ("boxes", "type_ids", "weights", "known"):
         assert (getattr(target, name) == getattr(retarget, name)).all()
     others = [one[2, 8], one[3, 7], Mosaics(one.pool, 160, one.augment, 6)[2, 7]]
     assert all((other[0] != image).any() for other in others)
@@ -89,7 +89,7 @@ def test_boxes_lie_on_the_canvas_and_are_of_their_kind(size):
         assert image.shape == (128, 128, 3) and target.known.shape == (32, 32)
         low, high = target.boxes[:, :2], target.boxes[:, :2] + target.boxes[:, 2:]
         assert (low >= 0).all() and (high <= 128).all() and (high > low).all()
-        for (x, y), kind in zip((low + high) / 2, target.kinds, strict=True):
+        for (x, y), kind in zip((low + high) / 2, target.type_ids, strict=True):
             colour = image[min(int(y), 127), min(int(x), 127)].astype(int)
             assert np.abs(COLOURS.astype(int) - colour).sum(1).argmin() == kind
             seen += 1

@@ -15,6 +15,7 @@ from bloodfilm.formats.parquet import index
 from bloodfilm.training import loop
 from bloodfilm.training.checkpoint import load_checkpoint
 from bloodfilm.training.config import DatasetConfig, parse_config
+from bloodfilm.training.data.canonical_fields import FieldLoader
 from bloodfilm.training.data.cell_crops import CellSampler, load_crops
 from bloodfilm.training.data.samplers import KEPT_FIELDS, ShardedSampler
 from bloodfilm.training.data.sharded import (
@@ -26,9 +27,9 @@ from bloodfilm.training.data.sharded import (
     repeat_counts,
     shuffled_order,
 )
-from bloodfilm.training.data.sources import check_split_disjoint, load_field, open_sources
+from bloodfilm.training.data.sources import check_split_disjoint, open_sources
 from bloodfilm.training.tasks import make_task
-from tiny import config, silent, to_toml, write_set
+from tiny import VOCABULARY, config, silent, to_toml, write_set
 
 pytest.importorskip("pyarrow")
 
@@ -36,6 +37,8 @@ SHARDED = {
     "train": [{"path": "discs.parquet", "splits": ["train"]}],
     "validation": [{"path": "discs", "splits": ["val"]}],
 }
+
+LOADER = FieldLoader(VOCABULARY, 0.25)
 
 
 @pytest.fixture(scope="module")
@@ -145,8 +148,8 @@ def test_images_that_are_not_on_disk_are_left_out(root, tmp_path, caplog):
 
 
 def test_the_cells_of_a_stream_are_those_of_its_list(root):
-    stream = load_crops(streamed(root), LLD_SCHEMA, DEFAULT_TAXONOMY, silent)
-    held = load_crops(listed(root), LLD_SCHEMA, DEFAULT_TAXONOMY, silent)
+    stream = load_crops(streamed(root), VOCABULARY, silent)
+    held = load_crops(listed(root), VOCABULARY, silent)
     assert len(stream) == len(held) == 20
     assert np.array_equal(stream.allowed, held.allowed)
     assert np.array_equal(stream.codes, held.codes)
@@ -165,22 +168,23 @@ def test_a_turn_of_cells_takes_each_and_what_stands_beside_them(root):
 def test_a_pool_opens_fields_as_they_are_drawn_and_forgets_them(root, monkeypatch):
     opened = []
 
-    def load(sourced, um_per_px):
-        opened.append(sourced.field.path)
-        return load_field(sourced, um_per_px)
+    class Recording(FieldLoader):
+        def load(self, sourced):
+            opened.append(sourced.field.path)
+            return super().load(sourced)
 
-    monkeypatch.setattr("bloodfilm.training.data.samplers.load_field", load)
     monkeypatch.setattr("bloodfilm.training.data.samplers.KEPT_FIELDS", 4)
     monkeypatch.setattr("bloodfilm.training.data.samplers.SPACING", 1)
     stream = streamed(root)
-    pool = ShardedSampler(stream, 0.25, area=280 * 208, samples=None, seed=1)
+    recording = Recording(VOCABULARY, 0.25)
+    pool = ShardedSampler(stream, recording, area=280 * 208, samples=None, seed=1)
     assert pool.samples == 10 and pool.fields_an_image == 1
     opened.clear()
     rng = np.random.default_rng(0)
     for number in range(20):
         pieces = pool.pieces((0, number), rng)
         first = next(pieces).field
-        wanted = load_field(stream[pool.turns[number]], 0.25)
+        wanted = LOADER.load(stream[pool.turns[number]])
         assert np.array_equal(first.image, wanted.image)
         next(pieces)
     assert len(pool._kept) == 4
@@ -194,17 +198,17 @@ def test_a_field_that_cannot_be_opened_is_passed_over(root, tmp_path, caplog):
     index.write(dataset, tmp_path / "discs.parquet")
     dataset[1].path.write_bytes(b"rubbish")
     stream = streamed(tmp_path)
-    pool = ShardedSampler(stream, 0.25, area=100, samples=9, seed=0)
+    pool = ShardedSampler(stream, LOADER, area=100, samples=9, seed=0)
     pieces = pool.pieces((0, 0), np.random.default_rng(0))
     for _ in range(12):
         next(pieces)
     assert caplog.text.count("t1.png") == 1
-    crops = load_crops(stream, LLD_SCHEMA, DEFAULT_TAXONOMY, silent)
+    crops = load_crops(stream, VOCABULARY, silent)
     assert crops.images.nearest(2) == crops.images.nearest(3) == 4
     for item in stream:
         item.field.path.write_bytes(b"rubbish")
     with pytest.raises(ConfigError, match="none of the first fields"):
-        ShardedSampler(stream, 0.25, area=100, samples=9, seed=0)
+        ShardedSampler(stream, LOADER, area=100, samples=9, seed=0)
 
 
 # ---- training ----------------------------------------------------------------------------------
@@ -247,5 +251,5 @@ def test_training_on_an_index_never_reads_it_whole_and_goes_on(root, tmp_path, m
 def test_epochs_of_a_reader_go_on_where_the_last_ended(root):
     settings = parse_config(config("classifier", data=SHARDED, optim={"samples": 7}), "run")
     task = make_task(settings, root, silent)
-    seen = [i for epoch in range(3) for _, i in task.keys(epoch)][:20]
+    seen = [i for epoch in range(3) for _, i in task.samples.keys(epoch)][:20]
     assert sorted(seen) == list(range(20))

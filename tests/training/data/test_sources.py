@@ -10,20 +10,15 @@ from bloodfilm.core import Cell, Dataset, Domain, Field, Region
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.imaging.canonical import canonical_view
 from bloodfilm.training.config import DatasetConfig
-from bloodfilm.training.data.sources import (
-    OBJECT_TYPES,
-    SourcedField,
-    check_split_disjoint,
-    load_field,
-    load_fields,
-    object_type_of,
-    open_sources,
-    training_view,
-)
+from bloodfilm.training.data.canonical_fields import FieldLoader, training_view
+from bloodfilm.training.data.sourced import SourcedField
+from bloodfilm.training.data.sources import check_split_disjoint, open_sources
 from fake_bundle import box_of, draw, lay_out, save
-from tiny import silent, write_set
+from tiny import VOCABULARY, silent, write_set
 
 SET = Dataset("set", ())
+RULER = "red cell"
+LOADER = FieldLoader(VOCABULARY, 0.25)
 
 
 def sourced(name="a.png", dataset=SET, **more):
@@ -74,7 +69,7 @@ def test_red_cells_boxes_are_the_ruler():
     # Half of another cell, cut by the edge, tells nothing of size; nor does a white cell.
     cells += tuple(Cell((0.0, y, 6.0, 30.0), "red cell") for y in range(9))
     cells += (Cell((30.0, 30.0, 60.0, 60.0), "neutrophil"),)
-    view = training_view(Field(Path("a"), cells=cells, domain=Domain(um_per_px=9.9)), image)
+    view = training_view(Field(Path("a"), cells=cells, domain=Domain(um_per_px=9.9)), image, RULER)
     assert view.um_per_px_y == pytest.approx(0.2)
     assert view.um_per_px_x == pytest.approx(0.2 / 0.6)
     assert view.red_cells == len(boxes)
@@ -83,22 +78,22 @@ def test_red_cells_boxes_are_the_ruler():
 def test_nearly_round_cells_are_round():
     image, _ = squeezed()
     cells = tuple(Cell((10.0 + i, 10.0, 30.0, 31.0), "red cell") for i in range(5))
-    view = training_view(Field(Path("a"), cells=cells), image)
+    view = training_view(Field(Path("a"), cells=cells), image, RULER)
     assert view.um_per_px_x == view.um_per_px_y == pytest.approx(7.5 / np.sqrt(30 * 31))
 
 
 def test_without_boxes_what_is_stated_counts():
     image, _ = squeezed()
     domain = Domain(um_per_px=0.3, squeeze=0.5)
-    view = training_view(Field(Path("a"), domain=domain), image)
+    view = training_view(Field(Path("a"), domain=domain), image, RULER)
     assert (view.um_per_px_y, view.um_per_px_x) == (0.3, 0.6)
-    view = training_view(Field(Path("a"), domain=Domain(um_per_px=0.3)), image)
+    view = training_view(Field(Path("a"), domain=Domain(um_per_px=0.3)), image, RULER)
     assert view.um_per_px_x == view.um_per_px_y == 0.3
 
 
 def test_without_either_the_picture_tells():
     image = draw(lay_out(100, 90), (500, 450), 0.2)
-    view = training_view(Field(Path("a")), image)
+    view = training_view(Field(Path("a")), image, RULER)
     assert view == canonical_view(image) and view.scale_source == "measured"
     assert view.um_per_px_y == pytest.approx(0.2, rel=0.1)
 
@@ -108,11 +103,12 @@ def test_without_either_the_picture_tells():
     [("neutrophil", 0), ("white cell", 0), ("erythroblast", 0), ("red cell", 1), ("platelet", 2)],
 )
 def test_a_label_of_any_depth_has_a_kind(label, kind):
-    assert OBJECT_TYPES[object_type_of(label, SET)] == OBJECT_TYPES[kind]
+    assert VOCABULARY.object_type_of(label, SET.taxonomy) == kind
 
 
 def test_a_label_that_could_be_several_kinds_has_none():
-    assert object_type_of("cell", SET) is None and object_type_of(None, SET) is None
+    for label in ("cell", None, "no such class"):
+        assert VOCABULARY.object_type_of(label, SET.taxonomy) is None
 
 
 def test_truth_and_region_come_to_canonical_pixels(tmp_path):
@@ -129,9 +125,9 @@ def test_truth_and_region_come_to_canonical_pixels(tmp_path):
     )
     half = Region.rect(0, 0, width / 2, height)
     field = Field(path, cells=cells, region=half, domain=Domain(um_per_px=0.2, squeeze=0.6))
-    loaded = load_field(SourcedField(field, SET, 2.5), 0.25)
+    loaded = LOADER.load(SourcedField(field, SET, 2.5))
     assert loaded.image.shape == (200, 240, 3) and loaded.repeat == 2.5
-    assert loaded.kinds.tolist() == [1, 0] and len(loaded.ignore) == 3
+    assert loaded.type_ids.tolist() == [1, 0] and len(loaded.ignore) == 3
     assert np.allclose(loaded.boxes[:, 2:], 30, atol=0.2)
     assert np.allclose(loaded.boxes[0], np.array(boxes[0]) * [4 / 3, 0.8, 4 / 3, 0.8], atol=0.2)
     mask = loaded.region.mask(240, 200)
@@ -144,7 +140,7 @@ def test_a_field_that_cannot_be_opened_is_left_out(tmp_path, caplog):
     (tmp_path / "b.png").write_bytes(b"rubbish")
     bad = replace(good, path=tmp_path / "b.png")
     fields = [SourcedField(bad, SET, 9.0), SourcedField(good, SET, 2.0)]
-    assert [f.repeat for f in load_fields(fields, 0.25, silent)] == [2.0]
+    assert [f.repeat for f in LOADER.load_all(fields, silent)] == [2.0]
     assert "b.png" in caplog.text
     with pytest.raises(ConfigError, match="none of the fields"):
-        load_fields(fields[:1], 0.25, silent)
+        LOADER.load_all(fields[:1], silent)

@@ -11,16 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodfilm.core import Cell, Field
-from bloodfilm.core.attributes import Schema, known_values
+from bloodfilm.core.attributes import known_values
 from bloodfilm.core.errors import BloodfilmError, ConfigError
-from bloodfilm.core.taxonomy import NUCLEATED, Taxonomy
+from bloodfilm.core.taxonomy import Taxonomy
 from bloodfilm.imaging.canonical import CROP_SIZE, CROP_UM, CanonicalView
 from bloodfilm.imaging.resample import BACKGROUND
 from bloodfilm.imaging.sources.image_file import open_image
 from bloodfilm.training.config import AugmentSection
 from bloodfilm.training.data.augment import random_orientation, random_stretch, vary_appearance
+from bloodfilm.training.data.canonical_fields import NO_DOMAINS, training_view
+from bloodfilm.training.data.domains import DomainTable
 from bloodfilm.training.data.sharded import FieldStream, repeat_counts, shuffled_order
-from bloodfilm.training.data.sources import Progress, SourcedField, training_view
+from bloodfilm.training.data.sourced import Progress, SourcedField
+from bloodfilm.training.vocabulary import Vocabulary
 
 SIZE = CROP_SIZE
 STORE_UM = 0.14
@@ -30,14 +33,14 @@ MIXED_FIELDS = 32
 KEPT_FIELDS = 2 * MIXED_FIELDS
 """Fields of a stream whose crops are kept."""
 CELLS = 23
-"""A stream of chance beside those of the tasks."""
+"""Random-stream id, different from those of the tasks."""
 MOST_FAILURES = 200
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class CellCrops:
-    """Cells to read.
+    """Cells to classify.
 
     Attributes:
         images: (n, 224, 224, 3) at 0.14 um/px, centred on the cell; white-balanced by their
@@ -48,6 +51,7 @@ class CellCrops:
         sizes: (n, 2) width and height of the cell's box in um, 0 where nobody drew one.
         sources: (n,) number of the data set each is from, in the order they are listed.
         patients: (n,) number of its patient or, where none is named, of nobody: 0.
+        domains: (n,) index of the domain each is from, in the run's `DomainTable`; -1: unknown.
     """
 
     images: "NDArray[np.uint8] | StreamedImages"
@@ -57,6 +61,7 @@ class CellCrops:
     sizes: NDArray[np.float64]
     sources: NDArray[np.int64]
     patients: NDArray[np.int64]
+    domains: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.images)
@@ -71,12 +76,8 @@ class CellCrops:
             self.sizes[numbers],
             self.sources[numbers],
             self.patients[numbers],
+            self.domains[numbers],
         )
-
-
-def classifier_leaves(taxonomy: Taxonomy) -> tuple[str, ...]:
-    """Return the leaves the classifier tells apart: those of nucleated cells."""
-    return taxonomy.leaves_under(NUCLEATED)
 
 
 def label_groups(allowed: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -98,45 +99,48 @@ def label_groups(allowed: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def load_crops(
     sourced: Sequence[SourcedField],
-    schema: Schema,
-    taxonomy: Taxonomy,
+    vocabulary: Vocabulary,
     progress: Progress,
     *,
     balanced: bool = True,
+    domains: DomainTable = NO_DOMAINS,
 ) -> CellCrops:
-    """Open every field and cut out its nucleated cells, white-balanced or in their own colours.
+    """Open every field and cut out its classified cells, white-balanced or in own colours.
 
-    Cells that are ignored, unnamed or of another kind are left out; so is a field that cannot be
-    opened (reported).
+    Cells that are ignored, unnamed or of another object type are left out; so is a field that
+    cannot be opened (reported).
 
     Raises:
         ConfigError: if no cell is left.
     """
     if isinstance(sourced, FieldStream):
-        return stream_crops(sourced, schema, taxonomy, balanced=balanced)
-    leaves = classifier_leaves(taxonomy)
+        return stream_crops(sourced, vocabulary, balanced=balanced, domains=domains)
+    schema = vocabulary.schema
     images, allowed, codes, weights, sizes = [], [], [], [], []
     sources: list[int] = []
     patients: list[int] = []
+    places: list[int] = []
     numbers: dict[int, int] = {}
     people: dict[str | None, int] = {None: 0}
     for i in progress(range(len(sourced)), len(sourced), "cells"):
         item = sourced[i]
-        cells = trainable_cells(item.field.cells, taxonomy)
+        tree = item.dataset.taxonomy
+        cells = trainable_cells(item.field.cells, vocabulary, tree)
         if not cells:
             continue
         try:
-            cut, view = cut_cell_crops(item.field, cells, balanced=balanced)
+            cut, view = cut_cell_crops(item.field, cells, vocabulary.roles.ruler, balanced=balanced)
         except BloodfilmError as error:
             _log.warning("left out: %s", error)
             continue
         images.append(cut)
         for cell in cells:
-            allowed.append(taxonomy.leaf_mask(str(cell.label), leaves))
+            allowed.append(vocabulary.leaf_mask(str(cell.label), tree))
             values = schema.codes(known_values(schema, cell.attributes))
             codes.append([-1 if v is None else v for v in values])
             weights.append(item.repeat)
             sources.append(numbers.setdefault(id(item.dataset), len(numbers)))
+            places.append(domains.index(item.domain))
             patients.append(people.setdefault(item.field.patient, len(people)))
             box = cell.box
             sizes.append(
@@ -154,23 +158,30 @@ def load_crops(
         np.array(sizes),
         np.array(sources, dtype=np.int64),
         np.array(patients, dtype=np.int64),
+        np.array(places, dtype=np.int64),
     )
 
 
-def trainable_cells(cells: Iterable[Cell], taxonomy: Taxonomy) -> list[Cell]:
-    """Return the cells that can be learnt from: named as nucleated ones, and not to ignore."""
-    return [c for c in cells if not c.ignore and c.label and taxonomy.is_under(c.label, NUCLEATED)]
+def trainable_cells(cells: Iterable[Cell], vocabulary: Vocabulary, tree: Taxonomy) -> list[Cell]:
+    """Return the cells that the classifier can learn from: of the classified type, not ignored.
+
+    Args:
+        cells: of a field.
+        vocabulary: of the run.
+        tree: what the cells' labels are nodes of.
+    """
+    return [c for c in cells if not c.ignore and vocabulary.is_classified(c.label, tree)]
 
 
 def cut_cell_crops(
-    field: Field, cells: Sequence[Cell], *, balanced: bool = True
+    field: Field, cells: Sequence[Cell], ruler: str | None, *, balanced: bool = True
 ) -> tuple[NDArray[np.uint8], CanonicalView]:
     """Open a field and return its cells' crops (n, 224, 224, 3) and its view.
 
     `BloodfilmError` if it cannot be opened.
     """
     image = open_image(field.path)
-    view = training_view(field, image)
+    view = training_view(field, image, ruler)
     middle = (image.shape[1] / 2, image.shape[0] / 2)
     boxes = [c.box for c in cells]
     at = [middle if b is None else (b[0] + b[2] / 2, b[1] + b[3] / 2) for b in boxes]
@@ -185,7 +196,7 @@ class StreamedImages:
 
     Args:
         stream: the fields.
-        taxonomy: says which of their cells count.
+        vocabulary: decides which of their cells count.
         field_of: (n,) number of each cell's field.
         nth: (n,) which of the field's cells that count it is.
         balanced: white-balance the crops.
@@ -194,13 +205,13 @@ class StreamedImages:
     def __init__(
         self,
         stream: FieldStream,
-        taxonomy: Taxonomy,
+        vocabulary: Vocabulary,
         field_of: NDArray[np.int64],
         nth: NDArray[np.int64],
         *,
         balanced: bool = True,
     ) -> None:
-        self.stream, self.taxonomy, self.field_of, self.nth = stream, taxonomy, field_of, nth
+        self.stream, self.vocabulary, self.field_of, self.nth = stream, vocabulary, field_of, nth
         self.balanced = balanced
         self.failed: set[int] = set()
         self._kept: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()
@@ -218,7 +229,7 @@ class StreamedImages:
         """Return one crop (224, 224, 3), or the crops of some cells; `BloodfilmError`."""
         if isinstance(index, slice | np.ndarray):
             which = self.field_of[index], self.nth[index]
-            part = StreamedImages(self.stream, self.taxonomy, *which, balanced=self.balanced)
+            part = StreamedImages(self.stream, self.vocabulary, *which, balanced=self.balanced)
             part.failed, part._kept = self.failed, self._kept
             return part
         return self._crops(int(self.field_of[index]))[int(self.nth[index])]
@@ -249,9 +260,9 @@ class StreamedImages:
 
     def _crops(self, number: int) -> NDArray[np.uint8]:
         if number not in self._kept:
-            field = self.stream[number].field
-            cells = trainable_cells(field.cells, self.taxonomy)
-            self._kept[number] = cut_cell_crops(field, cells, balanced=self.balanced)[0]
+            item, ruler = self.stream[number], self.vocabulary.roles.ruler
+            cells = trainable_cells(item.field.cells, self.vocabulary, item.dataset.taxonomy)
+            self._kept[number] = cut_cell_crops(item.field, cells, ruler, balanced=self.balanced)[0]
             if len(self._kept) > KEPT_FIELDS:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(number)
@@ -259,23 +270,27 @@ class StreamedImages:
 
 
 def stream_crops(
-    stream: FieldStream, schema: Schema, taxonomy: Taxonomy, *, balanced: bool = True
+    stream: FieldStream,
+    vocabulary: Vocabulary,
+    *,
+    balanced: bool = True,
+    domains: DomainTable = NO_DOMAINS,
 ) -> CellCrops:
-    """Return the cells of a stream: what is said of them as arrays, their crops as they are drawn.
+    """Return the cells of a stream: their labels as arrays, their crops as they are drawn.
 
     Sizes are not measured (0): that would take opening every field.
 
     Raises:
         ConfigError: if no cell is left.
     """
-    leaves = classifier_leaves(taxonomy)
+    leaves = vocabulary.leaves
     field_of, nth, allowed, codes = [], [], [], []
     for part, start in zip(stream.parts, stream.starts, strict=False):
-        cells = part.cells(schema)
-        known = [n in taxonomy and taxonomy.is_under(n, NUCLEATED) for n in cells.names]
+        cells, tree = part.cells(vocabulary.schema), part.dataset.taxonomy
+        known = [vocabulary.is_classified(n, tree) for n in cells.names]
         counts = np.array([*known, False])[cells.label] & ~cells.ignore
         masks = [
-            taxonomy.leaf_mask(n, leaves) if k else np.zeros(len(leaves), bool)
+            vocabulary.leaf_mask(n, tree) if k else np.zeros(len(leaves), bool)
             for n, k in zip(cells.names, known, strict=True)
         ]
         fields = np.repeat(np.arange(len(cells.counts)), cells.counts)[counts]
@@ -285,16 +300,18 @@ def stream_crops(
         allowed.append(np.array([*masks, np.zeros(len(leaves), bool)])[cells.label[counts]])
         codes.append(cells.codes[counts].astype(np.int64))
     number = np.concatenate(field_of)
+    of_field = np.array([domains.index(item.domain) for item in stream.heads()], dtype=np.int64)
     if not len(number):
         raise ConfigError("data: no cell with a class to learn in these splits")
     return CellCrops(
-        StreamedImages(stream, taxonomy, number, np.concatenate(nth), balanced=balanced),
+        StreamedImages(stream, vocabulary, number, np.concatenate(nth), balanced=balanced),
         np.concatenate(allowed).astype(bool),
         np.concatenate(codes),
         stream.repeats[number],
         np.zeros((len(number), 2)),
         np.searchsorted(stream.starts, number, side="right") - 1,
         np.zeros(len(number), np.int64),
+        of_field[number],
     )
 
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from bloodfilm.core import Region
 from bloodfilm.core.boxes import intersection
+from bloodfilm.training.data.canonical_fields import CanonicalField
+from bloodfilm.training.data.keys import Key
 from bloodfilm.training.data.samplers import FieldCrop, Sampler
-from bloodfilm.training.data.sources import CanonicalField
-from bloodfilm.training.tasks.base import Key
 
 RIM = 0.2
 """A copy fades out from the ellipse in the cell's box to one larger by this share."""
@@ -40,7 +40,7 @@ class CopyPasteSampler:
         donors: dict[int, list[tuple[CanonicalField, int]]] = {}
         for field in fields:
             for i in np.flatnonzero(_whole(field)):
-                donors.setdefault(int(field.kinds[i]), []).append((field, int(i)))
+                donors.setdefault(int(field.type_ids[i]), []).append((field, int(i)))
         self.donors = [donors[kind] for kind in sorted(donors)]
 
     def pieces(self, key: Key, rng: np.random.Generator) -> Iterator[FieldCrop]:
@@ -151,7 +151,7 @@ def _with_cell(
     return replace(
         field,
         boxes=np.vstack([field.boxes, np.array(box)[None]]),
-        kinds=np.append(field.kinds, giver.kinds[cell]),
+        type_ids=np.append(field.type_ids, giver.type_ids[cell]),
         region=Region.union([field.region, Region.rect(*box)]),
         values=values,
     )

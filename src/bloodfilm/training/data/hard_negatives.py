@@ -14,18 +14,12 @@ from numpy.typing import NDArray
 from bloodfilm.core.boxes import centres
 from bloodfilm.core.errors import BloodfilmError, ConfigError
 from bloodfilm.training.config import HardNegativeSection
+from bloodfilm.training.data.canonical_fields import CanonicalField, FieldLoader
 from bloodfilm.training.data.cell_crops import STORE_SIZE, STORE_UM, warp
 from bloodfilm.training.data.crop_views import CropView
-from bloodfilm.training.data.sources import (
-    CLASSIFIED_TYPE,
-    OBJECT_TYPES,
-    RULER_TYPE,
-    CanonicalField,
-    Progress,
-    SourcedField,
-    load_field,
-)
+from bloodfilm.training.data.sourced import Progress, SourcedField
 from bloodfilm.training.data.stain_augment import recolour, stain_vectors
+from bloodfilm.training.vocabulary import Vocabulary
 
 EMPTY_UM = 2.5
 """An empty place is at least so far from the middle of every box."""
@@ -67,7 +61,11 @@ class HardNegatives:
 
 
 def load_hard_negatives(
-    sourced: Sequence[SourcedField], section: HardNegativeSection, seed: int, progress: Progress
+    sourced: Sequence[SourcedField],
+    vocabulary: Vocabulary,
+    section: HardNegativeSection,
+    seed: int,
+    progress: Progress,
 ) -> HardNegatives:
     """Open every field and cut out its places: see `locate_hard_negatives`.
 
@@ -77,18 +75,23 @@ def load_hard_negatives(
         ConfigError: if the places are all nucleated cells, or none is.
     """
     images, nucleated, dyes, weights = [], [], [], []
+    loader, stains = FieldLoader(vocabulary, STORE_UM), vocabulary.stain_types
     for i in progress(range(len(sourced)), len(sourced), "places"):
         try:
-            field = load_field(sourced[i], STORE_UM)
+            field = loader.load(sourced[i])
         except BloodfilmError as error:
             _log.warning("left out: %s", error)
             continue
         if _only_centred(sourced[i]):
             height, width = field.image.shape[:2]
-            at, is_cell = np.array([[width / 2, height / 2]]), np.array([_shows_cell(sourced[i])])
+            at, is_cell = (
+                np.array([[width / 2, height / 2]]),
+                np.array([_shows_cell(sourced[i], vocabulary)]),
+            )
         else:
-            at, is_cell = locate_hard_negatives(field, section, np.random.default_rng([seed, i]))
-        absorbed = stain_vectors(field)
+            rng = np.random.default_rng([seed, i])
+            at, is_cell = locate_hard_negatives(field, vocabulary, section, rng)
+        absorbed = None if stains is None else stain_vectors(field, stains)
         images += [cut_crop(field.image, place) for place in at]
         nucleated += is_cell.tolist()
         dyes += [np.full((2, 3), np.nan) if absorbed is None else absorbed] * len(at)
@@ -101,7 +104,10 @@ def load_hard_negatives(
 
 
 def locate_hard_negatives(
-    field: CanonicalField, section: HardNegativeSection, rng: np.random.Generator
+    field: CanonicalField,
+    vocabulary: Vocabulary,
+    section: HardNegativeSection,
+    rng: np.random.Generator,
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return places (n, 2) in a field known everywhere or in part, and which are nucleated cells.
 
@@ -110,11 +116,15 @@ def locate_hard_negatives(
     """
     at = centres(field.boxes)
     known = field.region.contains(at) if len(at) else np.zeros(0, bool)
-    at, kinds = at[known], field.kinds[known]
-    red = np.flatnonzero(kinds == OBJECT_TYPES.index(RULER_TYPE))
-    few = rng.permutation(red)[: section.red_cells]
-    keep = np.sort(np.concatenate([np.flatnonzero(kinds != OBJECT_TYPES.index(RULER_TYPE)), few]))
-    is_cell = kinds[keep] == OBJECT_TYPES.index(CLASSIFIED_TYPE)
+    at, types = at[known], field.type_ids[known]
+    is_ruler = (
+        np.zeros(len(types), bool)
+        if vocabulary.ruler_id is None
+        else (types == vocabulary.ruler_id)
+    )
+    few = rng.permutation(np.flatnonzero(is_ruler))[: section.red_cells]
+    keep = np.sort(np.concatenate([np.flatnonzero(~is_ruler), few]))
+    is_cell = types[keep] == vocabulary.classified_id
     empty = _empty_places(field, section.empty, rng)
     return np.concatenate([at[keep], empty]), np.concatenate([is_cell, np.zeros(len(empty), bool)])
 
@@ -137,9 +147,8 @@ def _only_centred(item: SourcedField) -> bool:
     return len(item.field.cells) == 1 and item.field.cells[0].box is None
 
 
-def _shows_cell(item: SourcedField) -> bool:
-    label = item.field.cells[0].label
-    return label is not None and item.dataset.taxonomy.is_under(label, CLASSIFIED_TYPE)
+def _shows_cell(item: SourcedField, vocabulary: Vocabulary) -> bool:
+    return vocabulary.is_classified(item.field.cells[0].label, item.dataset.taxonomy)
 
 
 def cut_crop(image: NDArray[np.uint8], at: NDArray[np.float64]) -> NDArray[np.uint8]:

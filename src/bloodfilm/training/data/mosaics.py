@@ -19,8 +19,9 @@ from bloodfilm.training.data.augment import (
     transform_boxes,
     vary_appearance,
 )
+from bloodfilm.training.data.canonical_fields import CanonicalField
+from bloodfilm.training.data.domains import UNKNOWN_DOMAIN
 from bloodfilm.training.data.samplers import FieldCrop, InMemorySampler, Sampler
-from bloodfilm.training.data.sources import CanonicalField
 from bloodfilm.training.data.stain_augment import recolour
 
 MIN_VISIBLE = 0.3
@@ -35,9 +36,10 @@ class _MosaicCanvas:
     plain: NDArray[np.uint8]
     known: NDArray[np.bool_]
     boxes: list[NDArray[np.float64]]
-    kinds: list[NDArray[np.int64]]
+    type_ids: list[NDArray[np.int64]]
     ignore: list[NDArray[np.float64]]
     values: list[NDArray[np.float32] | None]
+    domains: set[int]
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class Mosaics:
         border: a location inside a region but nearer to its border than this, in pixels of the
             training image, is unknown unless it lies in a marked box: a cell whose centre is
             outside is unmarked, and may reach in.
+        stains: object types whose stains are varied apart (see `stain_vectors`); `None`: none.
+            A sampler measures stains itself.
     """
 
     oversampling = 2.0
@@ -78,10 +82,11 @@ class Mosaics:
         augment: AugmentSection,
         seed: int,
         border: float = 0.0,
+        stains: tuple[int, int] | None = None,
     ) -> None:
         self.size, self.augment, self.seed, self.border = size, augment, seed, border
         self.pool: Sampler = (
-            InMemorySampler(fields, augment.recolour > 0)
+            InMemorySampler(fields, stains if augment.recolour > 0 else None)
             if isinstance(fields, Sequence)
             else fields
         )
@@ -104,6 +109,7 @@ class Mosaics:
             [],
             [],
             [],
+            set(),
         )
         pieces = self.pool.pieces(key, rng)
         y = 0
@@ -161,13 +167,14 @@ class Mosaics:
         place: tuple[int, int, int, int],
     ) -> None:
         x, y, width, height = place
+        canvas.domains.add(field.domain)
         offset = np.array([x, y, 0, 0])
         moved = transform_boxes(field.boxes, matrix)
         cut = clip(moved, width, height)
         share = area(cut) / np.maximum(area(moved), 1e-9)
         keep = share >= MIN_VISIBLE
         canvas.boxes.append(cut[keep] + offset)
-        canvas.kinds.append(field.kinds[keep])
+        canvas.type_ids.append(field.type_ids[keep])
         canvas.values.append(None if field.values is None else field.values[keep])
         slivers = cut[(share > 0) & ~keep]
         ignore = clip(transform_boxes(field.ignore, matrix), width, height)
@@ -197,10 +204,11 @@ class Mosaics:
         boxes = np.concatenate(canvas.boxes)
         target = Target(
             boxes.astype(np.float32),
-            np.concatenate(canvas.kinds),
+            np.concatenate(canvas.type_ids),
             np.ones(len(boxes), np.float32),
             canvas.known & ~ignored,
             values=_joined(canvas.values, [len(b) for b in canvas.boxes]),
+            domain=canvas.domains.pop() if len(canvas.domains) == 1 else UNKNOWN_DOMAIN,
         )
         return target, ~canvas.known & ~ignored
 

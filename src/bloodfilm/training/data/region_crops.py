@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from bloodfilm.core import Region
 from bloodfilm.core.boxes import centres, clip
+from bloodfilm.training.data.canonical_fields import CanonicalField
 from bloodfilm.training.data.mosaics import Mosaics
-from bloodfilm.training.data.sources import OBJECT_TYPES, CanonicalField
 
 
 def cut_regions(field: CanonicalField, context: float) -> list[CanonicalField]:
@@ -36,12 +36,13 @@ def cut_regions(field: CanonicalField, context: float) -> list[CanonicalField]:
 
 
 def repeat_rare_types(patches: Sequence[CanonicalField], power: float) -> list[CanonicalField]:
-    """Return the patches (or whole fields), those with rare marked kinds to be drawn more often.
+    """Return the patches (or whole fields), those with rare annotated types to be drawn more often.
 
     Source: repeat factor sampling, LVIS, arXiv 1908.03195, section 4, with the most common kind's
     frequency as threshold.
     """
-    held = np.array([[kind in p.kinds for kind in range(len(OBJECT_TYPES))] for p in patches])
+    types = 1 + max((int(p.type_ids.max(initial=0)) for p in patches), default=0)
+    held = np.array([[number in p.type_ids for number in range(types)] for p in patches])
     often = held.mean(axis=0)
     factors = (often.max() / np.maximum(often, 1e-9)) ** power
     counts = np.where(held, factors, 1.0).max(axis=1)
@@ -61,9 +62,10 @@ def _crop(field: CanonicalField, low: NDArray[np.int_], high: NDArray[np.int_]) 
     return CanonicalField(
         image=np.ascontiguousarray(field.image[low[1] : high[1], low[0] : high[0]]),
         boxes=clip(field.boxes[keep] - shift, width, height),
-        kinds=field.kinds[keep],
+        type_ids=field.type_ids[keep],
         ignore=ignore[(ignore[:, 2:] > 0).all(axis=1)],
         region=field.region.transform([[1, 0, -low[0]], [0, 1, -low[1]]]),
         repeat=field.repeat,
+        domain=field.domain,
         values=None if field.values is None else field.values[keep],
     )

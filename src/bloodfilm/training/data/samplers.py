@@ -1,18 +1,18 @@
-"""Where mosaics take their pieces from: fields in memory, or fields opened as they are drawn."""
+"""Samplers of the fields that mosaics are made of: in memory, or opened as they are drawn."""
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from bloodfilm.core.errors import BloodfilmError, ConfigError
+from bloodfilm.training.data.canonical_fields import CanonicalField, FieldLoader
+from bloodfilm.training.data.keys import Key
 from bloodfilm.training.data.sharded import EpochOrder, FieldStream
-from bloodfilm.training.data.sources import CanonicalField, SourcedField, load_field
 from bloodfilm.training.data.stain_augment import StainVectors, stain_vectors
-from bloodfilm.training.tasks.base import Key
 
 SPACING = 12
 """Places between the fields of one image, so that images that follow one another differ."""
@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 class FieldCrop(NamedTuple):
-    """A field to cut from, and what its dyes absorb, where that is to be varied and is known."""
+    """A field to cut from, and its stain vectors, where they are to be varied and are known."""
 
     field: CanonicalField
     dyes: StainVectors | None
@@ -40,10 +40,15 @@ class Sampler(Protocol):
 
 
 class InMemorySampler:
-    """Fields in memory, drawn at random, as often as each says."""
+    """Fields in memory, drawn at random, in proportion to `repeat` of each.
 
-    def __init__(self, fields: Sequence[CanonicalField], dyes: bool) -> None:
-        self.listed = [FieldCrop(f, stain_vectors(f) if dyes else None) for f in fields]
+    Args:
+        fields: to draw from.
+        stains: object types whose stains are measured (see `stain_vectors`); `None`: none.
+    """
+
+    def __init__(self, fields: Sequence[CanonicalField], stains: tuple[int, int] | None) -> None:
+        self.listed = [FieldCrop(f, stain_vectors(f, stains) if stains else None) for f in fields]
         self.cumulative = np.cumsum([f.repeat for f in fields])
 
     def pieces(self, key: Key, rng: np.random.Generator) -> Iterator[FieldCrop]:
@@ -60,12 +65,11 @@ class ShardedSampler:
 
     Args:
         stream: the fields.
-        um_per_px: their scale as pieces.
+        loader: opens them at their scale as pieces.
         area: of a training image, in pixels of a piece.
-        samples: training images an epoch; `None` takes as many as all fields fill.
+        samples: training images per epoch; `None` takes as many as all fields fill.
         seed: of the order.
-        dyes: whether to measure dyes.
-        then: what to do to each field, as in `load_fields`.
+        stains: object types whose stains are measured (see `stain_vectors`); `None`: none.
 
     Raises:
         ConfigError: if no field can be opened.
@@ -74,15 +78,14 @@ class ShardedSampler:
     def __init__(
         self,
         stream: FieldStream,
-        um_per_px: float,
+        loader: FieldLoader,
         *,
         area: float,
         samples: int | None,
         seed: int,
-        dyes: bool = False,
-        then: Callable[[CanonicalField, SourcedField], CanonicalField] | None = None,
+        stains: tuple[int, int] | None = None,
     ) -> None:
-        self.stream, self.um_per_px, self.dyes, self.then = stream, um_per_px, dyes, then
+        self.stream, self.loader, self.stains = stream, loader, stains
         self.turns = EpochOrder(stream, seed)
         self.failed: set[int] = set()
         self._kept: OrderedDict[int, FieldCrop] = OrderedDict()
@@ -127,8 +130,5 @@ class ShardedSampler:
         return self._kept[number]
 
     def _read(self, number: int) -> FieldCrop:
-        sourced = self.stream[number]
-        field = load_field(sourced, self.um_per_px)
-        if self.then is not None:
-            field = self.then(field, sourced)
-        return FieldCrop(field, stain_vectors(field) if self.dyes else None)
+        field = self.loader.load(self.stream[number])
+        return FieldCrop(field, stain_vectors(field, self.stains) if self.stains else None)

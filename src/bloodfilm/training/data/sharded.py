@@ -22,8 +22,8 @@ from bloodfilm.core import Dataset, Field, Schema
 from bloodfilm.core.cell_table import CellColumns
 from bloodfilm.formats.parquet.index import FieldHeader, IndexFields
 from bloodfilm.formats.parquet.subset import ChosenFields, choose
-from bloodfilm.training.data.sources import SourcedField
-from bloodfilm.training.tasks.base import Key
+from bloodfilm.training.data.keys import Key
+from bloodfilm.training.data.sourced import SourcedField
 
 Numbers = NDArray[np.int64]
 
@@ -31,7 +31,7 @@ MIXED_SHARDS = 4
 SHARD = 256
 """Fields of a source that is no index, and so lies in memory, are dealt in shards of this size."""
 ORDER, PORTION = 21, 22
-"""Streams of chance beside those of the tasks."""
+"""Random-stream ids, different from those of the tasks."""
 _log = logging.getLogger(__name__)
 
 
@@ -216,9 +216,10 @@ class FieldHeaders(Sequence[SourcedField]):
 
 
 def repeat_counts(weights: NDArray[np.float64], seed: int) -> NDArray[np.int64]:
-    """Return how often a turn draws each item, the same in every turn: whole, with luck one more.
+    """Return the draws per item and epoch: floor(weight) plus one with probability frac(weight).
 
-    So all turns are of one length, and a place in the stream is a turn and a place in it.
+    They are the same in every epoch, so all are of one length, and a place in the stream is an
+    epoch and a place in it.
     """
     whole, part = np.divmod(weights, 1)
     luck = np.random.default_rng([seed, PORTION]).random(len(weights))

@@ -9,10 +9,9 @@ what red cells absorb (Beer-Lambert; Ruifrok and Johnston 2001), and only the se
 import numpy as np
 from numpy.typing import NDArray
 
-from bloodfilm.core.taxonomy import NUCLEATED, RED_CELL
 from bloodfilm.imaging.resample import BACKGROUND
 from bloodfilm.imaging.stain import absorbance
-from bloodfilm.training.data.sources import OBJECT_TYPES, CanonicalField
+from bloodfilm.training.data.canonical_fields import CanonicalField
 
 StainVectors = NDArray[np.float64]
 _RIDGE = 0.02
@@ -21,14 +20,18 @@ FAINTEST, DARKEST = 0.12, 1.3
 """Least and greatest absorbance (natural logarithm) of a red cell in its strongest channel."""
 
 
-def stain_vectors(field: CanonicalField) -> StainVectors | None:
-    """Return what nuclei and red cells of a field absorb, (2, 3) natural-log RGB densities.
+def stain_vectors(field: CanonicalField, types: tuple[int, int]) -> StainVectors | None:
+    """Return the absorbance of nuclei and red cells of a field, (2, 3) natural-log RGB densities.
 
     Nuclei are the darkest quarter of the nucleated cells' boxes, red cells the middle of theirs.
-    `None` where a field has not both, or they absorb alike.
+    `None` where a field lacks one of them, or they absorb alike.
+
+    Args:
+        field: with its boxes.
+        types: places of nucleated cells and red cells among the object types.
     """
-    nuclei = _pixels(field, NUCLEATED, 1.0)
-    red = _pixels(field, RED_CELL, 0.6)
+    nuclei = _pixels(field, types[0], 1.0)
+    red = _pixels(field, types[1], 0.6)
     if len(nuclei) < 50 or len(red) < 50:
         return None
     total = nuclei.sum(axis=1)
@@ -40,10 +43,10 @@ def stain_vectors(field: CanonicalField) -> StainVectors | None:
     return dyes if angle > _MIN_ANGLE and dyes.min() > 0 else None
 
 
-def _pixels(field: CanonicalField, kind: str, share: float) -> NDArray[np.float64]:
-    """Return the densities (n, 3) of the middle share of every box of a kind."""
+def _pixels(field: CanonicalField, type_id: int, share: float) -> NDArray[np.float64]:
+    """Return the densities (n, 3) of the middle share of every box of a type."""
     parts = [np.zeros((0, 3))]
-    for box in field.boxes[field.kinds == OBJECT_TYPES.index(kind)]:
+    for box in field.boxes[field.type_ids == type_id]:
         w, h = box[2:] * share
         x, y = box[:2] + (box[2:] - (w, h)) / 2
         cut = field.image[int(max(y, 0)) : int(y + h) + 1 : 2, int(max(x, 0)) : int(x + w) + 1 : 2]

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from bloodfilm.training.config import Config
-from bloodfilm.training.data.sources import Progress
+from bloodfilm.training.data.sourced import Progress
 from bloodfilm.training.tasks.base import Task
 
 
@@ -12,14 +12,14 @@ def make_task(config: Config, root: Path, progress: Progress) -> Task:
     if config.task == "detector":
         from bloodfilm.training.tasks.detector import DetectorTask
 
-        return DetectorTask(config, root, progress)
+        return DetectorTask.from_config(config, root, progress)
     if config.task == "sparse":
         from bloodfilm.training.tasks.sparse import SparseTask
 
-        return SparseTask(config, root, progress)
+        return SparseTask.from_config(config, root, progress)
     from bloodfilm.training.tasks.classifier import ClassifierTask
 
-    return ClassifierTask(config, root, progress)
+    return ClassifierTask.from_config(config, root, progress)
 
 
 __all__ = ["Task", "make_task"]

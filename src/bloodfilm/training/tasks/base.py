@@ -1,12 +1,28 @@
 """What the loop asks of a task."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-Key = tuple[int, int]
+from bloodfilm.training.data.keys import Key
+
+
+class SampleSource(Protocol):
+    """Makes training samples. It holds no network and can be pickled, for loading processes."""
+
+    def keys(self, epoch: int) -> Sequence[Key]:
+        """Return the samples of an epoch, in the order they are drawn."""
+        ...
+
+    def sample(self, key: Key) -> Any:
+        """Make one sample; the same key gives the same sample."""
+        ...
+
+    def collate(self, samples: Sequence[Any]) -> Any:
+        """Join samples into a batch of tensors."""
+        ...
 
 
 class Task(Protocol):
@@ -23,20 +39,18 @@ class Task(Protocol):
         """The network to train."""
         ...
 
-    def keys(self, epoch: int) -> Sequence[Key]:
-        """Return the samples of an epoch, in the order they are drawn."""
+    @property
+    def samples(self) -> SampleSource:
+        """The training data."""
         ...
 
-    def sample(self, key: Key) -> Any:
-        """Make one sample; the same key gives the same sample."""
-        ...
-
-    def collate(self, samples: Sequence[Any]) -> Any:
-        """Join samples into a batch of tensors."""
+    @property
+    def loss_weights(self) -> Mapping[str, float]:
+        """The weight of every loss term that can occur; the weighted sum is minimised."""
         ...
 
     def losses(self, model: nn.Module, batch: Any, device: torch.device) -> dict[str, Tensor]:
-        """Return the weighted loss terms of a batch; their sum is minimised."""
+        """Return the unweighted loss terms of a batch, by name."""
         ...
 
     def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
@@ -54,16 +68,16 @@ class Task(Protocol):
 
 @runtime_checkable
 class UsesEmaTeacher(Protocol):
-    """A task that learns from the averaged weights too; the loop looks for these three methods."""
+    """A task that learns from the averaged weights too; the loop looks for these methods."""
 
-    def observe(self, average: nn.Module) -> None:
-        """Take the averaged model, once, before the first step; it goes on changing in place."""
+    def set_teacher(self, average: nn.Module) -> None:
+        """Take the averaged model, once, before the first step; it changes in place."""
         ...
 
-    def memory(self) -> dict[str, Tensor]:
-        """Return what the task itself has learnt, to be kept in checkpoints."""
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return what the task itself has learnt, for checkpoints."""
         ...
 
-    def recall(self, memory: dict[str, Tensor]) -> None:
-        """Take back what `memory` returned, before a stopped run goes on."""
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore what `state_dict` returned, before a stopped run goes on."""
         ...

@@ -1,7 +1,8 @@
 """Training of the cell classifier: class and attributes of one centred cell."""
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bloodfilm.core import DEFAULT_TAXONOMY
-from bloodfilm.core.attributes import Schema, schema_named
+from bloodfilm.core.attributes import Schema
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.imaging.canonical import CROP_SIZE, CROP_UM, DETECTOR_UM
 from bloodfilm.imaging.colour_normalisation import ColourStandard
@@ -25,30 +25,25 @@ from bloodfilm.training.data.cell_crops import (
     CellCrops,
     CellSampler,
     StreamedImages,
-    classifier_leaves,
     label_groups,
     load_crops,
     sample_per_label,
 )
 from bloodfilm.training.data.crop_views import CropView
+from bloodfilm.training.data.domains import UNKNOWN_DOMAIN
 from bloodfilm.training.data.hard_negatives import HardNegatives, load_hard_negatives
-from bloodfilm.training.data.sharded import EpochKeys, EpochOrder, FieldHeaders
-from bloodfilm.training.data.sources import (
-    Progress,
-    SourcedField,
-    check_split_disjoint,
-    open_sources,
-)
+from bloodfilm.training.data.keys import Key
+from bloodfilm.training.data.sharded import EpochKeys, EpochOrder
+from bloodfilm.training.data.sourced import Progress, SourcedField
+from bloodfilm.training.data.sources import open_sources
 from bloodfilm.training.networks import build_classifier
-from bloodfilm.training.tasks.base import Key
-from bloodfilm.training.tasks.common import describe_sources, start_network, to_tensor
+from bloodfilm.training.run_data import RunData, describe_sources
+from bloodfilm.training.tasks.common import start_network, to_tensor
 
-Sample = tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.int64], bool]
-Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 HARD_NEGATIVES = 13
-"""Stream of chance beside the cells' own."""
+"""Random-stream id, different from that of the cells."""
 PROFILES = 29
-"""Stream of chance by which crops that lend their colours are chosen."""
+"""Random-stream id of the choice of crops whose colours are transferred."""
 PROFILES_A_SET = 150
 START_CELLS = 256
 EVALUATION_BATCH = 64
@@ -67,59 +62,65 @@ def crop_view(config: Config) -> CropView:
     return CropView(crop_scale(config), standard, config.appearance, config.augment)
 
 
-class ClassifierTask:
-    """Names a cell to the depth of its label, answers the schema's attributes, confirms the cell.
+@dataclass(frozen=True)
+class CellSample:
+    """One training crop.
 
-    The last is learnt from hard negatives, where the configuration names some.
+    Attributes:
+        crop: (S, S, 3) as the classifier sees it.
+        allowed: (leaves,) the leaves that its label stands for; none if its class is unknown.
+        codes: (attributes,) index of each value, -1 if unknown.
+        nucleated: whether it shows a cell of the classified type.
+        domain: index of its domain, -1 if unknown.
     """
 
-    score_name = "score"
+    crop: NDArray[np.uint8]
+    allowed: NDArray[np.bool_]
+    codes: NDArray[np.int64]
+    nucleated: bool
+    domain: int
 
-    def __init__(self, config: Config, root: Path, progress: Progress) -> None:
-        self.config = config
-        self.taxonomy = DEFAULT_TAXONOMY
-        self.schema = schema_named(config.data.schemas)
-        self.leaves = classifier_leaves(self.taxonomy)
+
+@dataclass(frozen=True)
+class ClassifierBatch:
+    """Several samples as tensors: see `CellSample`."""
+
+    crops: Tensor
+    allowed: Tensor
+    codes: Tensor
+    nucleated: Tensor
+    domain: Tensor
+
+    def to(self, device: torch.device) -> "ClassifierBatch":
+        """Move every tensor."""
+        return ClassifierBatch(*(getattr(self, f.name).to(device) for f in fields(self)))
+
+
+class ClassifierSamples:
+    """Training crops of cells, and of hard negatives after them.
+
+    Args:
+        config: of the run.
+        train: the cells.
+        negatives: hard negatives, if any.
+
+    Raises:
+        ConfigError: if a setting does not suit the data.
+    """
+
+    def __init__(self, config: Config, train: CellCrops, negatives: HardNegatives | None) -> None:
+        self.config, self.train, self.negatives = config, train, negatives
         self.view = crop_view(config)
-        train = open_sources(config.data.train, root)
-        validation = open_sources(config.data.validation, root)
-        negatives = open_sources(config.hard_negatives.train, root)
-        validation_negatives = open_sources(config.hard_negatives.validation, root)
-        self.split = check_split_disjoint(
-            FieldHeaders(train, negatives), FieldHeaders(validation, validation_negatives)
-        )
-        self.sources = {
-            "train": describe_sources(train),
-            "validation": describe_sources(validation),
-            "hard_negatives": describe_sources([*negatives, *validation_negatives]),
-        }
-        balanced = self.view.standard is None
-        self.train, self.validation = (
-            load_crops(s, self.schema, self.taxonomy, progress, balanced=balanced)
-            for s in (train, validation)
-        )
-        self.negatives = self._load_negatives(negatives, progress)
-        self.validation_negatives = self._load_negatives(validation_negatives, progress)
-        if min(config.optim.batch, len(self.train)) < 2:
+        if min(config.optim.batch, len(train)) < 2:
             raise ConfigError(
                 "optim.batch: the classifier learns from batches of two cells or more"
             )
-        self.turns = self._turns()
+        self.order = self._order()
         self.chances = self._chances()
-        self.lone = lone_labels(self.train)
+        self.lone = lone_labels(train)
         self.profiles = self._profiles()
-        self.value_weights = value_weights(self.train, self.schema, config.loss.balance)
-        torch.manual_seed(config.seed)
-        self.network = build_classifier(config, self.schema)
-        some = self._some(np.random.default_rng(config.seed))
-        start_network(
-            self.network,
-            config,
-            root,
-            (self.view.plain(self.train.images[self._openable(i)]) for i in some),
-        )
 
-    def _some(self, rng: np.random.Generator) -> NDArray[np.int64]:
+    def start_cells(self, rng: np.random.Generator) -> NDArray[np.int64]:
         """Return the cells by which the network is set up: drawn as training will draw them."""
         if self.chances is None:
             return rng.permutation(len(self.train))[:START_CELLS]
@@ -133,7 +134,7 @@ class ClassifierTask:
         """
         if self.config.sampling.even:
             return None
-        if self.turns is not None:
+        if self.order is not None:
             raise ConfigError(
                 "sampling: cells of an index are drawn in its order; list the data set itself, or "
                 "leave sampling.sets and sampling.labels at 1"
@@ -174,18 +175,6 @@ class ClassifierTask:
         of_set = self.profiles[int(rng.integers(len(self.profiles)))]
         return of_set[int(rng.integers(len(of_set)))]
 
-    def _load_negatives(
-        self, sourced: Sequence[SourcedField], progress: Progress
-    ) -> HardNegatives | None:
-        if not sourced:
-            return None
-        return load_hard_negatives(sourced, self.config.hard_negatives, self.config.seed, progress)
-
-    @property
-    def model(self) -> CellClassifierNet:
-        """The classifier."""
-        return self.network
-
     def keys(self, epoch: int) -> Sequence[Key]:
         """Return every cell as often as its source repeats, shuffled.
 
@@ -198,9 +187,9 @@ class ClassifierTask:
             rng = np.random.default_rng([self.config.seed, epoch])
             drawn = rng.choice(len(self.chances), count, p=self.chances)
             return [(epoch * count + place, int(i)) for place, i in enumerate(drawn)]
-        if self.turns is not None:
-            samples = self.config.optim.samples or self.turns.length
-            return EpochKeys(epoch, self.turns.window(epoch * samples, samples))
+        if self.order is not None:
+            samples = self.config.optim.samples or self.order.length
+            return EpochKeys(epoch, self.order.window(epoch * samples, samples))
         rng = np.random.default_rng([self.config.seed, epoch])
         weights = self._weights()
         whole, part = np.divmod(weights, 1)
@@ -216,7 +205,7 @@ class ClassifierTask:
             return self.train.weights
         return np.concatenate([self.train.weights, self.negatives.weights])
 
-    def _turns(self) -> EpochOrder | None:
+    def _order(self) -> EpochOrder | None:
         """Return the order of a stream's cells; `None` where they are in memory."""
         images = self.train.images
         if not isinstance(images, StreamedImages):
@@ -224,54 +213,146 @@ class ClassifierTask:
         order = CellSampler(images.stream, images.field_of, self._weights())
         return EpochOrder(order, self.config.seed)
 
-    def _openable(self, i: int) -> int:
+    def openable(self, i: int) -> int:
         """Return a cell, or another where its field is of a stream and cannot be opened."""
         images = self.train.images
         return images.nearest(i) if isinstance(images, StreamedImages) else i
 
-    def sample(self, key: Key) -> Sample:
-        """Vary one cell's crop."""
+    def sample(self, key: Key) -> CellSample:
+        """Augment one cell's crop."""
         epoch, i = key
-        if i >= len(self.train):
-            return self._negative_sample(epoch, i - len(self.train))
-        i = self._openable(i)
+        if self.negatives is not None and i >= len(self.train):
+            return self._negative_sample(self.negatives, epoch, i - len(self.train))
+        i = self.openable(i)
         rng = np.random.default_rng([self.config.seed, epoch, i])
         profile = self._profile(i, rng)
         crop = self.view.varied(self.train.images[i], rng, profile)
-        return crop, self.train.allowed[i], self.train.codes[i], True
+        domain = int(self.train.domains[i])
+        return CellSample(crop, self.train.allowed[i], self.train.codes[i], True, domain)
 
-    def _negative_sample(self, epoch: int, i: int) -> Sample:
-        """Vary one place; of class and attributes it says nothing."""
-        assert self.negatives is not None
+    def _negative_sample(self, negatives: HardNegatives, epoch: int, i: int) -> CellSample:
+        """Augment one place; class and attributes are unknown."""
         rng = np.random.default_rng([self.config.seed, HARD_NEGATIVES, epoch, i])
-        crop = self.negatives.varied(i, rng, self.config.hard_negatives, self.view)
-        nothing = np.zeros_like(self.train.allowed[0]), np.full_like(self.train.codes[0], -1)
-        return crop, *nothing, bool(self.negatives.nucleated[i])
+        crop = negatives.varied(i, rng, self.config.hard_negatives, self.view)
+        allowed, codes = np.zeros_like(self.train.allowed[0]), np.full_like(self.train.codes[0], -1)
+        return CellSample(crop, allowed, codes, bool(negatives.nucleated[i]), UNKNOWN_DOMAIN)
 
-    def collate(self, samples: Sequence[Sample]) -> Batch:
-        """Stack crops, allowed leaves, codes, and whether each is a nucleated cell."""
-        crops, allowed, codes, nucleated = zip(*samples, strict=True)
-        return (
-            to_tensor(crops),
-            torch.from_numpy(np.stack(allowed)),
-            torch.from_numpy(np.stack(codes)),
-            torch.tensor(nucleated, dtype=torch.float32),
+    def collate(self, samples: Sequence[CellSample]) -> ClassifierBatch:
+        """Stack crops and targets."""
+        return ClassifierBatch(
+            to_tensor([s.crop for s in samples]),
+            torch.from_numpy(np.stack([s.allowed for s in samples])),
+            torch.from_numpy(np.stack([s.codes for s in samples])),
+            torch.tensor([s.nucleated for s in samples], dtype=torch.float32),
+            torch.tensor([s.domain for s in samples], dtype=torch.long),
         )
 
-    def losses(self, model: nn.Module, batch: Batch, device: torch.device) -> dict[str, Tensor]:
-        """Return the class term, one term per attribute and that of hard negatives, weighted."""
-        crops, allowed, codes, nucleated = (t.to(device) for t in batch)
-        outputs = model(crops.to(memory_format=torch.channels_last))
-        loss = self.config.loss
+
+class ClassifierTask:
+    """Names a cell to the depth of its label, predicts attributes, verifies that it is a cell.
+
+    The verification is learnt from hard negatives, where the configuration names some.
+
+    Args:
+        config: of the run.
+        samples: training crops.
+        validation: cells to judge by.
+        run: vocabulary and record of the data.
+        validation_negatives: hard negatives to judge by, if any.
+
+    Raises:
+        ConfigError: if no validation cell has a class.
+    """
+
+    score_name = "score"
+
+    def __init__(
+        self,
+        config: Config,
+        samples: ClassifierSamples,
+        validation: CellCrops,
+        run: RunData,
+        validation_negatives: HardNegatives | None = None,
+    ) -> None:
+        self.config, self.samples, self.run = config, samples, run
+        self.train, self.validation = samples.train, validation
+        self.negatives, self.validation_negatives = samples.negatives, validation_negatives
+        self.schema, self.leaves, self.view = (
+            run.vocabulary.schema,
+            run.vocabulary.leaves,
+            samples.view,
+        )
+        if not validation.allowed.any():
+            raise ConfigError("data.validation: no cell has a class; choose other data or splits")
+        self.value_weights = value_weights(self.train, self.schema, config.loss.balance)
+        torch.manual_seed(config.seed)
+        self.network = build_classifier(config, run.vocabulary)
+
+    @classmethod
+    def from_config(cls, config: Config, root: Path, progress: Progress) -> "ClassifierTask":
+        """Open and load the data of a configuration, and the weights it starts from.
+
+        Raises:
+            ConfigError: where the data are missing, leak, or hold nothing to learn or to judge by.
+        """
+        train = open_sources(config.data.train, root)
+        validation = open_sources(config.data.validation, root)
+        section = config.hard_negatives
+        negatives = open_sources(section.train, root)
+        held_negatives = open_sources(section.validation, root)
+        run = RunData.of_sources(config, root, [train, negatives], [validation, held_negatives])
+        sources = {
+            "train": describe_sources(train),
+            "validation": describe_sources(validation),
+            "hard_negatives": describe_sources([*negatives, *held_negatives]),
+        }
+        run = replace(run, sources=sources)
+        balanced = crop_view(config).standard is None
+        words = run.vocabulary
+        crops = load_crops(train, words, progress, balanced=balanced, domains=run.domains)
+        held = load_crops(validation, words, progress, balanced=balanced)
+
+        def load(sourced: Sequence[SourcedField]) -> HardNegatives | None:
+            if not sourced:
+                return None
+            return load_hard_negatives(sourced, words, section, config.seed, progress)
+
+        samples = ClassifierSamples(config, crops, load(negatives))
+        task = cls(config, samples, held, run, load(held_negatives))
+        cells = samples.start_cells(np.random.default_rng(config.seed))
+        images = (samples.view.plain(crops.images[samples.openable(i)]) for i in cells)
+        start_network(task.network, config, root, images)
+        return task
+
+    @property
+    def model(self) -> CellClassifierNet:
+        """The classifier."""
+        return self.network
+
+    @property
+    def loss_weights(self) -> Mapping[str, float]:
+        """The weights of the configuration; attributes share one."""
+        loss, attributes = self.config.loss, self.value_weights
+        return {
+            **{name: 1 / len(attributes) for name in attributes},
+            "class": loss.class_weight,
+            "nucleated": loss.nucleated,
+        }
+
+    def losses(
+        self, model: nn.Module, batch: ClassifierBatch, device: torch.device
+    ) -> dict[str, Tensor]:
+        """Return the class term, one term per trained attribute and that of hard negatives."""
+        batch = batch.to(device)
+        outputs = model(batch.crops.to(memory_format=torch.channels_last))
         weights = {k: v.to(device) for k, v in self.value_weights.items()}
-        terms = attribute_losses(outputs["attributes"], codes, self.schema.slices, weights)
-        learnt = [name for name in terms if name in weights]
-        terms = {name: terms[name] / len(learnt) for name in learnt}
-        terms["class"] = tree_loss(outputs["classes"], allowed, loss.smoothing)
-        terms["class"] = terms["class"] * loss.class_weight
+        every = attribute_losses(outputs["attributes"], batch.codes, self.schema.slices, weights)
+        terms = {name: every[name] for name in weights}
+        terms["class"] = tree_loss(outputs["classes"], batch.allowed, self.config.loss.smoothing)
         if self.negatives is not None:
-            doubt = functional.binary_cross_entropy_with_logits(outputs["nucleated"], nucleated)
-            terms["nucleated"] = doubt * loss.nucleated
+            terms["nucleated"] = functional.binary_cross_entropy_with_logits(
+                outputs["nucleated"], batch.nucleated
+            )
         return terms
 
     def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
@@ -324,9 +405,6 @@ class ClassifierTask:
         """Return vocabulary, what was never seen, data and sizes."""
         seen = np.asarray(label_groups(self.train.allowed).any(0))
         return {
-            "leaves": list(self.leaves),
-            "taxonomy": self.taxonomy.to_json(),
-            "schema": self.schema.to_json(),
             "untrained": {
                 "classes": [n for n, s in zip(self.leaves, seen, strict=True) if not s],
                 "attributes": [n for n in self.schema.names if n not in self.value_weights],
@@ -335,8 +413,7 @@ class ClassifierTask:
             "size": CROP_SIZE,
             "um_per_px": self.view.um_per_px,
             "colours": None if self.view.standard is None else self.view.standard.to_json(),
-            "sources": self.sources,
-            "split": self.split,
+            **self.run.record(),
         }
 
 

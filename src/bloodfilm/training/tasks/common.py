@@ -1,10 +1,8 @@
-"""What tasks share: starting weights, learning groups, the record of the data."""
+"""What tasks share: starting weights and the conversion of images."""
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,8 +13,6 @@ from bloodfilm.core.errors import ConfigError
 from bloodfilm.models.backbone import Backbone, load_folded, unfold_batch_norm
 from bloodfilm.training.checkpoint import load_checkpoint
 from bloodfilm.training.config import Config
-from bloodfilm.training.data.sharded import FieldHeaders
-from bloodfilm.training.data.sources import SourcedField
 
 PACKAGE = "package:"
 
@@ -71,16 +67,3 @@ def to_tensor(images: Sequence[NDArray[np.uint8]]) -> Tensor:
     """Return equally large (H, W, 3) uint8 images as one float batch (B, 3, H, W)."""
     stacked = torch.from_numpy(np.ascontiguousarray(np.stack(images)))
     return stacked.permute(0, 3, 1, 2).float()
-
-
-def describe_sources(sourced: Sequence[SourcedField]) -> list[dict[str, Any]]:
-    """Return, per data set, its name, licence and number of fields by split."""
-    counts: Counter[tuple[str, str, str]] = Counter()
-    for item in FieldHeaders(sourced):
-        counts[
-            item.dataset.name, item.dataset.licence or "not stated", item.field.split or "none"
-        ] += 1
-    return [
-        {"name": name, "licence": licence, "split": split, "fields": n}
-        for (name, licence, split), n in sorted(counts.items())
-    ]

@@ -1,6 +1,7 @@
 """Training of the cell detector on boxes, in canonical pixels."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bloodfilm.core import DEFAULT_TAXONOMY, Box, Cell, CellResult, Field
+from bloodfilm.core import Box, Cell, CellResult, Field
 from bloodfilm.core.detections import Detections
-from bloodfilm.evaluation.class_granularity import parse_granularity
+from bloodfilm.evaluation.class_granularity import ClassGranularity
 from bloodfilm.evaluation.detection import coco_scores, prepare
 from bloodfilm.imaging.canonical import DETECTOR_UM
 from bloodfilm.inference.decode import DecodeParameters
@@ -20,26 +21,29 @@ from bloodfilm.losses.detection import detection_loss
 from bloodfilm.losses.targets import Target, TargetBatch
 from bloodfilm.models.detector import CellDetector
 from bloodfilm.training.config import Config
+from bloodfilm.training.data.canonical_fields import (
+    CanonicalField,
+    FieldLoader,
+    refuse_empty_validation,
+)
+from bloodfilm.training.data.keys import Key
 from bloodfilm.training.data.mosaics import Mosaics
 from bloodfilm.training.data.samplers import Sampler, ShardedSampler
 from bloodfilm.training.data.sharded import FieldStream, with_annotation
-from bloodfilm.training.data.sources import (
-    OBJECT_TYPES,
-    CanonicalField,
-    Progress,
-    SourcedField,
-    check_split_disjoint,
-    load_fields,
-    open_sources,
-)
+from bloodfilm.training.data.sourced import Progress, SourcedField
+from bloodfilm.training.data.sources import open_sources
 from bloodfilm.training.networks import build_detector
-from bloodfilm.training.tasks.base import Key
-from bloodfilm.training.tasks.common import describe_sources, start_network, to_tensor
+from bloodfilm.training.run_data import RunData
+from bloodfilm.training.tasks.common import start_network, to_tensor
+from bloodfilm.training.vocabulary import Vocabulary
 
 MULTIPLE = 32
 NMS_IOU = 0.6
 VOTE_THRESHOLD = 0.3
 """Scores from which boxes vote, as long as no thresholds have been chosen."""
+START_IMAGES = 24
+"""Training images by which the batch statistics of pretrained weights are measured."""
+LOSS_TERMS = ("object_type", "box", "edge")
 
 
 class TorchBackend:
@@ -54,7 +58,7 @@ class TorchBackend:
         """Return scores (K, h, w) and distances (4, h, w) of one padded image (H, W, 3)."""
         outputs = self._model(to_tensor([image]).to(self._device))
         return (
-            outputs["kinds"][0].sigmoid().float().cpu().numpy(),
+            outputs["types"][0].sigmoid().float().cpu().numpy(),
             outputs["boxes"][0].float().cpu().numpy(),
         )
 
@@ -65,8 +69,8 @@ def detect(
     """Run a detector on one canonical image; detections in its pixels, best first."""
     decoding = DecodeParameters(
         stride=model.stride,
-        thresholds=[lowest] * model.kinds,
-        vote_thresholds=[VOTE_THRESHOLD] * model.kinds,
+        thresholds=[lowest] * model.types,
+        vote_thresholds=[VOTE_THRESHOLD] * model.types,
         nms_iou=NMS_IOU,
     )
     parameters = DetectionParameters(decoding=decoding, multiple=MULTIPLE)
@@ -74,127 +78,174 @@ def detect(
 
 
 class DetectionTaskBase:
-    """What all tasks share that train a detector: its judging and its record.
+    """What all tasks share that train a detector: validation and record.
 
-    Attributes:
+    Args:
         config: of the run.
-        network: the detector in training.
-        held: validation fields; samples: images an epoch.
-        sources: what the data are, for the record.
-        split: the proof that training and validation share nothing, for the record.
+        validation: fields at the detector's scale.
+        run: vocabulary and record of the data.
     """
 
     score_name = "ap"
-    config: Config
-    network: CellDetector
-    held: Sequence[CanonicalField]
-    samples: int
-    sources: dict[str, list[dict[str, Any]]]
-    split: dict[str, Any]
+
+    def __init__(self, config: Config, validation: Sequence[CanonicalField], run: RunData) -> None:
+        self.config, self.validation, self.run = config, validation, run
+        torch.manual_seed(config.seed)
+        self.network = build_detector(config, run.vocabulary)
 
     @property
     def model(self) -> CellDetector:
         """The detector."""
         return self.network
 
-    def keys(self, epoch: int) -> Sequence[Key]:
-        """Images are numbered; there is nothing to shuffle."""
-        return [(epoch, i) for i in range(self.samples)]
-
-    def weighted(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return loss terms times what the configuration weighs them by."""
+    @property
+    def loss_weights(self) -> Mapping[str, float]:
+        """The weights of the configuration."""
         weights = self.config.loss.model_dump()
-        return {name: term * weights[name] for name, term in terms.items()}
+        return {name: weights[name] for name in LOSS_TERMS}
 
     def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
-        """Return COCO AP on the validation fields, in canonical pixels, over the kinds."""
+        """Return COCO AP on the validation fields, in canonical pixels, over the object types."""
         assert isinstance(model, CellDetector)
-        return self.judge(model, [detect(model, f.image, device, LOWEST_SCORE) for f in self.held])
+        fields = self.validation
+        return self.judge(model, [detect(model, f.image, device, LOWEST_SCORE) for f in fields])
 
     def judge(self, model: CellDetector, found: Sequence[Detections]) -> dict[str, float]:
         """Return the metrics of what a model found on the validation fields."""
-        return score_detections(self.held, found)
+        return score_detections(self.validation, found, self.run.vocabulary)
 
     def finish(self, model: nn.Module, device: torch.device) -> None:
         """Nothing is left to set."""
 
     def record(self) -> dict[str, Any]:
         """Return vocabulary, data and sizes."""
-        return {
-            "object_types": list(OBJECT_TYPES),
-            "um_per_px": DETECTOR_UM,
-            "sources": self.sources,
-            "split": self.split,
-        }
+        return {"um_per_px": DETECTOR_UM, **self.run.record()}
 
 
-class DetectorTask(DetectionTaskBase):
-    """Finds nucleated cells, red cells and platelets."""
+@dataclass(frozen=True)
+class DetectionBatch:
+    """Training images (B, 3, S, S) and their targets."""
 
-    def __init__(self, config: Config, root: Path, progress: Progress) -> None:
-        self.config = config
-        train = open_sources(config.data.train, root)
-        held = open_sources(config.data.validation, root)
-        self.split = check_split_disjoint(train, held)
-        train, held = with_annotation(train), with_annotation(held)
-        self.sources = {"train": describe_sources(train), "validation": describe_sources(held)}
-        pool, self.samples = make_sampler(train, config, progress)
-        self.held = load_fields(held, DETECTOR_UM, progress)
-        self.mosaics = Mosaics(pool, config.data.size, config.augment, config.seed)
-        torch.manual_seed(config.seed)
-        self.network = build_detector(config)
-        some = (self.mosaics[0, i][0] for i in range(24))
-        start_network(self.network, config, root, some)
+    images: Tensor
+    target: TargetBatch
+
+    @property
+    def domain(self) -> Tensor:
+        """Index of each image's domain (B,), -1 for several or an unknown one."""
+        return self.target.domain
+
+
+@dataclass(frozen=True)
+class MosaicSamples:
+    """Training images by number.
+
+    Attributes:
+        mosaics: draws them.
+        count: how many an epoch has.
+    """
+
+    mosaics: Mosaics
+    count: int
+
+    def keys(self, epoch: int) -> Sequence[Key]:
+        """Return the numbers of an epoch's images; there is nothing to shuffle."""
+        return [(epoch, i) for i in range(self.count)]
 
     def sample(self, key: Key) -> tuple[NDArray[np.uint8], Target]:
         """Draw one mosaic."""
         return self.mosaics[key]
 
-    def collate(
-        self, samples: Sequence[tuple[NDArray[np.uint8], Target]]
-    ) -> tuple[Tensor, TargetBatch]:
+    def collate(self, samples: Sequence[tuple[NDArray[np.uint8], Target]]) -> DetectionBatch:
         """Stack images, pad targets."""
-        return to_tensor([s[0] for s in samples]), TargetBatch.collate([s[1] for s in samples])
+        images, targets = zip(*samples, strict=True)
+        return DetectionBatch(to_tensor(images), TargetBatch.collate(targets))
+
+
+class DetectorTask(DetectionTaskBase):
+    """Finds objects of the vocabulary's types in fully annotated fields, or in their regions.
+
+    Args:
+        config: of the run.
+        samples: training images.
+        validation: fields at the detector's scale; one of them at least has a box.
+        run: vocabulary and record of the data.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        samples: MosaicSamples,
+        validation: Sequence[CanonicalField],
+        run: RunData,
+    ) -> None:
+        super().__init__(config, validation, run)
+        self.samples = samples
+
+    @classmethod
+    def from_config(cls, config: Config, root: Path, progress: Progress) -> "DetectorTask":
+        """Open and load the data of a configuration, and the weights it starts from.
+
+        Raises:
+            ConfigError: where the data are missing, leak, or hold nothing to learn or to judge by.
+        """
+        train = open_sources(config.data.train, root)
+        validation = open_sources(config.data.validation, root)
+        run = RunData.of_sources(config, root, [train], [validation])
+        sampler, count = make_sampler(with_annotation(train), config, run, progress)
+        stains = run.vocabulary.stain_types
+        mosaics = Mosaics(sampler, config.data.size, config.augment, config.seed, stains=stains)
+        loader = FieldLoader(run.vocabulary, DETECTOR_UM)
+        fields = loader.load_all(with_annotation(validation), progress)
+        refuse_empty_validation(fields)
+        task = cls(config, MosaicSamples(mosaics, count), fields, run)
+        start_network(task.network, config, root, (mosaics[0, i][0] for i in range(START_IMAGES)))
+        return task
 
     def losses(
-        self, model: nn.Module, batch: tuple[Tensor, TargetBatch], device: torch.device
+        self, model: nn.Module, batch: DetectionBatch, device: torch.device
     ) -> dict[str, Tensor]:
-        """Return the weighted kind, box and edge terms."""
-        images, target = batch
-        images = images.to(device, memory_format=torch.channels_last)
-        return self.weighted(detection_loss(model(images), target.to(device), self.network.stride))
+        """Return the object type, box and edge terms."""
+        images = batch.images.to(device, memory_format=torch.channels_last)
+        return detection_loss(model(images), batch.target.to(device), self.network.stride)
 
 
 def make_sampler(
-    train: Sequence[SourcedField], config: Config, progress: Progress
+    train: Sequence[SourcedField], config: Config, run: RunData, progress: Progress
 ) -> tuple[Sampler | Sequence[CanonicalField], int]:
-    """Return where mosaics come from, and how many an epoch has: as many as the fields fill."""
-    um_per_px, scale = DETECTOR_UM / Mosaics.oversampling, Mosaics.oversampling**2
+    """Return what mosaics are made of, and how many an epoch has: as many as the fields fill."""
+    oversampled, scale = DETECTOR_UM / Mosaics.oversampling, Mosaics.oversampling**2
     area, samples = scale * config.data.size**2, config.optim.samples
+    loader = FieldLoader(run.vocabulary, oversampled, run.domains)
     if isinstance(train, FieldStream):
-        dyes = config.augment.recolour > 0
-        pool = ShardedSampler(
-            train, um_per_px, area=area, samples=samples, seed=config.seed, dyes=dyes
+        stains = run.vocabulary.stain_types if config.augment.recolour > 0 else None
+        sampler = ShardedSampler(
+            train, loader, area=area, samples=samples, seed=config.seed, stains=stains
         )
-        return pool, pool.samples
-    fields = load_fields(train, um_per_px, progress)
+        return sampler, sampler.samples
+    fields = loader.load_all(train, progress)
     whole = sum(f.image.shape[0] * f.image.shape[1] for f in fields)
     return fields, samples or max(1, round(whole / area))
 
 
+# ---- scores ----------------------------------------------------------------------------------
+
+
 def score_detections(
-    fields: Sequence[CanonicalField], found: Sequence[Detections]
+    fields: Sequence[CanonicalField], found: Sequence[Detections], vocabulary: Vocabulary
 ) -> dict[str, float]:
-    """Return AP, AP50 and each kind's figures, boxes being in canonical pixels."""
-    return score_results(fields, [_results(d) for d in found])
+    """Return AP, AP50 and each object type's figures, boxes being in canonical pixels."""
+    return score_results(fields, [_results(d, vocabulary) for d in found], vocabulary)
 
 
 def score_results(
-    fields: Sequence[CanonicalField], results: Sequence[Sequence[CellResult]]
+    fields: Sequence[CanonicalField],
+    results: Sequence[Sequence[CellResult]],
+    vocabulary: Vocabulary,
 ) -> dict[str, float]:
     """Return the same of an analyser's results, boxes being in the fields' pixels."""
-    level = parse_granularity("detector", DEFAULT_TAXONOMY)
-    scores = coco_scores(prepare([_truth(f) for f in fields], results, level))
+    level = ClassGranularity("detector", vocabulary.object_types, vocabulary.taxonomy)
+    annotated = [_annotated(f, vocabulary) for f in fields]
+    scores = coco_scores(prepare(annotated, results, level))
     metrics = {"ap": scores.ap, "ap50": scores.ap50}
     for kind, values in scores.per_class.items():
         name = kind.replace(" ", "_")
@@ -202,16 +253,18 @@ def score_results(
     return metrics
 
 
-def _truth(item: CanonicalField) -> Field:
-    named = [Cell(_box(b), OBJECT_TYPES[k]) for b, k in zip(item.boxes, item.kinds, strict=True)]
+def _annotated(item: CanonicalField, vocabulary: Vocabulary) -> Field:
+    types = vocabulary.object_types
+    named = [Cell(_box(b), types[k]) for b, k in zip(item.boxes, item.type_ids, strict=True)]
     ignored = [Cell(_box(b), None, ignore=True) for b in item.ignore]
     return Field(Path(), cells=tuple(named + ignored), region=item.region)
 
 
-def _results(found: Detections) -> list[CellResult]:
+def _results(found: Detections, vocabulary: Vocabulary) -> list[CellResult]:
+    types = vocabulary.object_types
     return [
-        CellResult(_box(box), float(score), OBJECT_TYPES[kind], OBJECT_TYPES[kind], float(score))
-        for box, score, kind in zip(found.boxes, found.scores, found.type_ids, strict=True)
+        CellResult(_box(box), float(score), types[number], types[number], float(score))
+        for box, score, number in zip(found.boxes, found.scores, found.type_ids, strict=True)
     ]
 
 

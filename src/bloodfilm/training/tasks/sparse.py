@@ -1,6 +1,6 @@
 """Training of the cell detector where only regions of the fields are annotated."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bloodfilm.core import Region
-from bloodfilm.core.attributes import Schema, schema_named
 from bloodfilm.core.boxes import centres
 from bloodfilm.core.detections import Detections
 from bloodfilm.core.errors import ConfigError
@@ -21,25 +20,20 @@ from bloodfilm.losses.detection import detection_loss
 from bloodfilm.losses.targets import Target, TargetBatch
 from bloodfilm.models.attribute_heads import AttributeBranch
 from bloodfilm.models.detector import CellDetector
-from bloodfilm.training.config import Config
-from bloodfilm.training.data.attribute_targets import (
-    NUCLEATED_KIND,
-    add_attribute_targets,
-    score_attributes,
+from bloodfilm.training.attribute_metrics import score_attributes
+from bloodfilm.training.config import Config, SparseSection
+from bloodfilm.training.data.canonical_fields import (
+    CanonicalField,
+    FieldLoader,
+    refuse_empty_validation,
 )
 from bloodfilm.training.data.copy_paste import CopyPasteSampler
+from bloodfilm.training.data.keys import Key
 from bloodfilm.training.data.mosaics import Mosaics, MosaicSample
 from bloodfilm.training.data.region_crops import cut_regions, repeat_rare_types
 from bloodfilm.training.data.samplers import InMemorySampler, Sampler
-from bloodfilm.training.data.sources import (
-    OBJECT_TYPES,
-    CanonicalField,
-    Progress,
-    check_split_disjoint,
-    load_fields,
-    open_sources,
-)
-from bloodfilm.training.networks import build_detector
+from bloodfilm.training.data.sourced import Progress
+from bloodfilm.training.data.sources import open_sources
 from bloodfilm.training.pseudo_labels import (
     LEAST_SCORE,
     Augmentation,
@@ -48,18 +42,25 @@ from bloodfilm.training.pseudo_labels import (
     pseudo_target,
     similarity_loss,
 )
-from bloodfilm.training.tasks.base import Key
-from bloodfilm.training.tasks.common import describe_sources, start_network, to_tensor
-from bloodfilm.training.tasks.detector import DetectionTaskBase
+from bloodfilm.training.run_data import RunData
+from bloodfilm.training.tasks.common import start_network, to_tensor
+from bloodfilm.training.tasks.detector import START_IMAGES, DetectionTaskBase
+from bloodfilm.training.vocabulary import Vocabulary
 
 SIMILARITY_SHARE = 2 / 3
-PATCHES, TURNS = 11, 12
-"""Streams of chance beside the mosaics' own."""
+REGIONS, TURNS = 11, 12
+"""Random-stream ids, different from those of the mosaics."""
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One training image, its turn for the teacher, and how far the run is, in [0, 1]."""
+class SparseSample:
+    """One training image.
+
+    Attributes:
+        drawn: the image and its targets.
+        turn: the symmetry that the teacher sees it in, see `Augmentation`.
+        progress: how far the run is, in [0, 1].
+    """
 
     drawn: MosaicSample
     turn: int
@@ -67,199 +68,244 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Batch:
+class SparseBatch:
     """Several samples.
 
     Attributes:
         images: (B, 3, S, S) as the student sees them; plain: as the teacher does, or `None`.
-        marked: what people said.
-        samples: where all this comes from.
+        annotated: the annotations.
+        samples: what all this was made of.
     """
 
     images: Tensor
     plain: Tensor | None
-    marked: TargetBatch
-    samples: Sequence[Sample]
+    annotated: TargetBatch
+    samples: Sequence[SparseSample]
 
     @property
     def progress(self) -> float:
         """How far the run is."""
         return self.samples[0].progress
 
-
-class SparseTask(DetectionTaskBase):
-    """Finds cells from regions of fields; a teacher labels the rest."""
-
-    def __init__(self, config: Config, root: Path, progress: Progress) -> None:
-        train = open_sources(config.data.train, root)
-        held = open_sources(config.data.validation, root)
-        proof = check_split_disjoint(train, held)
-        held = [s for s in held if not s.field.region.is_nothing]
-        schema = schema_named(config.data.schemas)
-        then = (
-            (lambda f, s: add_attribute_targets(f, s, schema)) if config.sparse.attributes else None
-        )
-        self._build(
-            config,
-            root,
-            load_fields(train, DETECTOR_UM / Mosaics.oversampling, progress, then),
-            load_fields(held, DETECTOR_UM, progress, then),
-        )
-        self.sources |= {"train": describe_sources(train), "validation": describe_sources(held)}
-        self.split = proof
-
-    @classmethod
-    def on(
-        cls,
-        config: Config,
-        root: Path,
-        fields: Sequence[CanonicalField],
-        held: Sequence[CanonicalField],
-    ) -> "SparseTask":
-        """Build the task on fields that are already loaded (at `Mosaics.oversampling`)."""
-        task = cls.__new__(cls)
-        task._build(config, root, fields, held)
-        return task
-
-    def _build(
-        self,
-        config: Config,
-        root: Path,
-        fields: Sequence[CanonicalField],
-        held: Sequence[CanonicalField],
-    ) -> None:
-        self.config, self.rules, self.held = config, config.sparse, held
-        self.schema = schema_named(config.data.schemas)
-        self.sources, self.split = {"train": [], "validation": []}, {}
-        border = self.rules.border
-        data = config.data
-        if self.rules.unmarked == "background":
-            fields = [replace(f, region=Region.everything()) for f in fields]
-        # A field nobody marked teaches nothing without a teacher.
-        whole = [f for f in fields if self._taught or not f.region.is_nothing]
-        patches = [p for f in fields for p in cut_regions(f, self.rules.context)]
-        if not patches:
-            raise ConfigError("data: no field of these splits has an annotated region")
-        whole = repeat_rare_types(whole, self.rules.balance)
-        pool: Sampler = InMemorySampler(whole, config.augment.recolour > 0)
-        if self.rules.copy_paste:
-            pool = CopyPasteSampler(whole, pool, self.rules.copy_paste)
-        self.whole = Mosaics(pool, data.size, config.augment, config.seed, border)
-        patches = repeat_rare_types(patches, self.rules.balance)
-        self.patches = Mosaics(patches, data.size, config.augment, config.seed + PATCHES, border)
-        area = sum(f.image.shape[0] * f.image.shape[1] for f in whole) / Mosaics.oversampling**2
-        self.samples = config.optim.samples or max(1, round(area / data.size**2))
-        self.reliability = PrecisionCalibrator(len(OBJECT_TYPES))
-        self.teacher: CellDetector | None = None
-        torch.manual_seed(config.seed)
-        self.network = build_detector(config)
-        some = (self.whole[0, i][0] for i in range(24))
-        start_network(self.network, config, root, some)
-
     @property
-    def _taught(self) -> bool:
-        return self.rules.teacher != "none" and self.rules.weight > 0
+    def domain(self) -> Tensor:
+        """Index of each image's domain (B,), -1 for several or an unknown one."""
+        return self.annotated.domain
 
-    # ---- the loop's hooks ---------------------------------------------------------------------
 
-    def observe(self, average: nn.Module) -> None:
-        """Take the averaged weights as teacher."""
-        assert isinstance(average, CellDetector)
-        self.teacher = average
+class SparseSamples:
+    """Training images from cut-outs of annotated regions, and from whole fields.
 
-    def memory(self) -> dict[str, Tensor]:
-        """Return the teacher's counted reliability."""
-        return {"reliability": self.reliability.counts}
+    Args:
+        config: of the run.
+        fields: at `Mosaics.oversampling` times the detector's scale.
+        vocabulary: of the run.
 
-    def recall(self, memory: dict[str, Tensor]) -> None:
-        """Take the teacher's counted reliability."""
-        self.reliability.counts = memory["reliability"]
+    Raises:
+        ConfigError: if no field has an annotated region.
+    """
 
-    # ---- data ---------------------------------------------------------------------------------
+    def __init__(
+        self, config: Config, fields: Sequence[CanonicalField], vocabulary: Vocabulary
+    ) -> None:
+        self.seed, self.epochs, self.rules = config.seed, config.optim.epochs, config.sparse
+        rules, size, augment = self.rules, config.data.size, config.augment
+        if rules.unmarked == "background":
+            fields = [replace(f, region=Region.everything()) for f in fields]
+        # A field without annotation teaches nothing without a teacher.
+        whole = [f for f in fields if uses_teacher(rules) or not f.region.is_nothing]
+        regions = [p for f in fields for p in cut_regions(f, rules.context)]
+        if not regions:
+            raise ConfigError("data: no field of these splits has an annotated region")
+        whole = repeat_rare_types(whole, rules.balance)
+        stains = vocabulary.stain_types
+        sampler: Sampler = InMemorySampler(whole, stains if augment.recolour > 0 else None)
+        if rules.copy_paste:
+            sampler = CopyPasteSampler(whole, sampler, rules.copy_paste)
+        self.whole = Mosaics(sampler, size, augment, config.seed, rules.border)
+        self.regions = Mosaics(
+            repeat_rare_types(regions, rules.balance),
+            size,
+            augment,
+            config.seed + REGIONS,
+            rules.border,
+            stains,
+        )
+        area = sum(f.image.shape[0] * f.image.shape[1] for f in whole) / Mosaics.oversampling**2
+        self.count = config.optim.samples or max(1, round(area / size**2))
 
-    def sample(self, key: Key) -> Sample:
-        """Draw one image, of patches or of whole fields."""
-        rng = np.random.default_rng([self.config.seed, TURNS, *key])
-        progress = key[0] / self.config.optim.epochs
+    def keys(self, epoch: int) -> Sequence[Key]:
+        """Return the numbers of an epoch's images; there is nothing to shuffle."""
+        return [(epoch, i) for i in range(self.count)]
+
+    def sample(self, key: Key) -> SparseSample:
+        """Draw one image, of regions or of whole fields."""
+        rng = np.random.default_rng([self.seed, TURNS, *key])
+        progress = key[0] / self.epochs
         cut = progress < self.rules.patches or rng.random() < self.rules.mix
         turn = int(rng.integers(8)) if self.rules.turn else 0
-        return Sample((self.patches if cut else self.whole).draw(key), turn, progress)
+        return SparseSample((self.regions if cut else self.whole).draw(key), turn, progress)
 
-    def collate(self, samples: Sequence[Sample]) -> Batch:
+    def collate(self, samples: Sequence[SparseSample]) -> SparseBatch:
         """Stack images, pad targets."""
         plain = None
-        if self.rules.teacher == "average" and self._teaches(samples[0].progress):
+        if self.rules.teacher == "average" and has_teacher(self.rules, samples[0].progress):
             seen = [s.drawn.plain if self.rules.views else s.drawn.image for s in samples]
             plain = to_tensor(
                 [Augmentation(s.turn).image(image) for s, image in zip(samples, seen, strict=True)]
             )
-        marked = TargetBatch.collate([s.drawn.target for s in samples])
-        return Batch(to_tensor([s.drawn.image for s in samples]), plain, marked, samples)
+        annotated = TargetBatch.collate([s.drawn.target for s in samples])
+        return SparseBatch(to_tensor([s.drawn.image for s in samples]), plain, annotated, samples)
 
-    def _teaches(self, progress: float) -> bool:
-        return self._taught and progress >= self.rules.begin
+
+def uses_teacher(rules: SparseSection) -> bool:
+    """Whether pseudo labels are ever used."""
+    return rules.teacher != "none" and rules.weight > 0
+
+
+def has_teacher(rules: SparseSection, progress: float) -> bool:
+    """Whether pseudo labels are used at that progress of the run, in [0, 1]."""
+    return uses_teacher(rules) and progress >= rules.begin
+
+
+class SparseTask(DetectionTaskBase):
+    """Detects objects where only regions of fields are annotated; a teacher labels the rest.
+
+    Args:
+        config: of the run.
+        fields: training fields at `Mosaics.oversampling` times the detector's scale.
+        validation: fields at the detector's scale.
+        run: vocabulary and record of the data.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        fields: Sequence[CanonicalField],
+        validation: Sequence[CanonicalField],
+        run: RunData,
+    ) -> None:
+        self.rules, self.schema = config.sparse, run.vocabulary.schema
+        self.samples = SparseSamples(config, fields, run.vocabulary)
+        self.reliability = PrecisionCalibrator(len(run.vocabulary.object_types))
+        self.teacher: CellDetector | None = None
+        super().__init__(config, validation, run)
+
+    @classmethod
+    def from_config(cls, config: Config, root: Path, progress: Progress) -> "SparseTask":
+        """Open and load the data of a configuration, and the weights it starts from.
+
+        Raises:
+            ConfigError: where the data are missing, leak, or hold nothing to learn or to judge by.
+        """
+        train = open_sources(config.data.train, root)
+        held = open_sources(config.data.validation, root)
+        run = RunData.of_sources(config, root, [train], [held])
+        attributes = config.sparse.attributes > 0
+        oversampled = DETECTOR_UM / Mosaics.oversampling
+        fields = FieldLoader(run.vocabulary, oversampled, run.domains, attributes).load_all(
+            train, progress
+        )
+        annotated = [s for s in held if not s.field.region.is_nothing]
+        loader = FieldLoader(run.vocabulary, DETECTOR_UM, attributes=attributes)
+        validation = loader.load_all(annotated, progress)
+        refuse_empty_validation(validation)
+        task = cls(config, fields, validation, run)
+        start_from(task, root)
+        return task
+
+    @property
+    def loss_weights(self) -> Mapping[str, float]:
+        """The weights of the configuration; those of pseudo labels are shares of these."""
+        rules, own = self.rules, super().loss_weights
+        edges = dict.fromkeys(("box", "edge"), rules.boxes)
+        return {
+            **own,
+            **{f"teacher_{k}": w * rules.weight * edges.get(k, 1.0) for k, w in own.items()},
+            "attributes": rules.attributes,
+            "teacher_attributes": rules.attributes * rules.weight,
+            "similarity": rules.similarity,
+        }
+
+    # ---- the loop's hooks ---------------------------------------------------------------------
+
+    def set_teacher(self, average: nn.Module) -> None:
+        """Take the averaged weights as teacher."""
+        assert isinstance(average, CellDetector)
+        self.teacher = average
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the teacher's measured reliability."""
+        return {"reliability": self.reliability.counts}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore the teacher's measured reliability."""
+        self.reliability.counts = state["reliability"]
 
     # ---- losses -------------------------------------------------------------------------------
 
-    def losses(self, model: nn.Module, batch: Batch, device: torch.device) -> dict[str, Tensor]:
-        """Return the terms of marked cells, then those of the teacher's cells (`teacher_...`)."""
+    def losses(
+        self, model: nn.Module, batch: SparseBatch, device: torch.device
+    ) -> dict[str, Tensor]:
+        """Return the terms of annotated cells, then those of pseudo labels (`teacher_...`)."""
         assert isinstance(model, CellDetector)
         images = batch.images.to(device, memory_format=torch.channels_last)
         levels = model.backbone(images)
         features = model.join(levels)
         outputs = model.heads(features)
-        terms = self.weighted(detection_loss(outputs, batch.marked.to(device), model.stride))
-        marked = [s.drawn.target for s in batch.samples]
+        terms = dict(detection_loss(outputs, batch.annotated.to(device), model.stride))
+        annotated = [s.drawn.target for s in batch.samples]
         if model.attributes is not None:
-            terms["attributes"] = self._read(model.attributes, levels, marked, device)
-        if not self._teaches(batch.progress):
+            terms["attributes"] = self._attribute_term(model.attributes, levels, annotated, device)
+        if not has_teacher(self.rules, batch.progress):
             return terms
-        taught = self._teach(model, levels, outputs, batch)
-        target = TargetBatch.collate(taught).to(device)
-        share = self.rules.weight
-        for name, term in self.weighted(detection_loss(outputs, target, model.stride)).items():
-            own = 1.0 if name == "object_type" else self.rules.boxes
-            terms[f"teacher_{name}"] = term * share * own
+        pseudo = self._pseudo_targets(model, levels, outputs, batch)
+        target = TargetBatch.collate(pseudo).to(device)
+        for name, term in detection_loss(outputs, target, model.stride).items():
+            terms[f"teacher_{name}"] = term
         if model.attributes is not None and self.rules.teacher_attributes:
-            read = self._read(model.attributes, levels, taught, device)
-            terms["teacher_attributes"] = read * share
+            terms["teacher_attributes"] = self._attribute_term(
+                model.attributes, levels, pseudo, device
+            )
         if self.rules.similarity and batch.progress < SIMILARITY_SHARE:
-            terms["similarity"] = self.rules.similarity * similarity_loss(
+            terms["similarity"] = similarity_loss(
                 features,
-                *_cell_locations(marked, model.stride, device),
-                *_cell_locations(taught, model.stride, device),
+                *_cell_locations(annotated, model.stride, device),
+                *_cell_locations(pseudo, model.stride, device),
             )
         return terms
 
-    def _read(
+    def _attribute_term(
         self,
         branch: AttributeBranch,
         levels: list[Tensor],
         targets: Sequence[Target],
         device: torch.device,
     ) -> Tensor:
-        """Return the weighted attribute term of the targets' cells of which anything is said."""
+        """Return the attribute term of the targets' cells of which any attribute is known."""
         images, boxes, goal, weights = (
             part.to(device) for part in _attribute_rows(targets, branch.values)
         )
         logits = branch(levels[:2], images, boxes)
-        rules = self.rules
-        return rules.attributes * attribute_loss(
-            logits, goal, weights, self.schema.slices, rules.asymmetric
-        )
+        return attribute_loss(logits, goal, weights, self.schema.slices, self.rules.asymmetric)
 
     def judge(self, model: CellDetector, found: Sequence[Detections]) -> dict[str, float]:
-        """Return the metrics of what a model found, those of attributes it reads among them."""
-        return super().judge(model, found) | score_attributes(model, self.held, found, self.schema)
+        """Return the metrics of what a model found, and of the attributes it predicts."""
+        attributes = score_attributes(model, self.validation, found, self.run.vocabulary)
+        return super().judge(model, found) | attributes
 
     @torch.no_grad()
-    def _teach(
-        self, model: CellDetector, levels: list[Tensor], outputs: dict[str, Tensor], batch: Batch
+    def _pseudo_targets(
+        self,
+        model: CellDetector,
+        levels: list[Tensor],
+        outputs: dict[str, Tensor],
+        batch: SparseBatch,
     ) -> list[Target]:
-        """Return what the teacher says of every image of the batch."""
+        """Return the teacher's labels of every image of the batch."""
         turns = [Augmentation(0)] * len(batch.samples)
         if batch.plain is not None:
-            assert self.teacher is not None, "the loop calls observe first"
+            assert self.teacher is not None, "the loop calls set_teacher first"
             model = self.teacher.eval()
             plain = batch.plain.to(levels[0].device, memory_format=torch.channels_last)
             levels = model.backbone(plain)
@@ -268,7 +314,7 @@ class SparseTask(DetectionTaskBase):
         seen = decode_outputs(outputs, model.stride, self.rules.nms)
         values: list[NDArray[np.float32]] | None = None
         if model.attributes is not None and self.rules.teacher_attributes:
-            values = predict_attribute_values(model.attributes, levels, seen, self.schema)
+            values = predict_attribute_values(model.attributes, levels, seen, self.run.vocabulary)
         opinions = teacher_predictions(outputs, seen, turns, float(batch.images.shape[-1]), values)
         reliability = self.reliability if self.rules.calibrated else None
         if reliability is not None:
@@ -279,9 +325,15 @@ class SparseTask(DetectionTaskBase):
         ]
 
 
+def start_from(task: SparseTask, root: Path) -> None:
+    """Load the starting weights that the task's configuration names."""
+    images = (task.samples.whole[0, i][0] for i in range(START_IMAGES))
+    start_network(task.network, task.config, root, images)
+
+
 def decode_outputs(outputs: dict[str, Tensor], stride: int, nms: float) -> list[Detections]:
     """Return the detections of dense outputs, image by image."""
-    scores = outputs["kinds"].float().sigmoid().cpu().numpy()
+    scores = outputs["types"].float().sigmoid().cpu().numpy()
     boxes = outputs["boxes"].float().cpu().numpy()
     parameters = DecodeParameters(
         stride=stride, thresholds=[LEAST_SCORE] * scores.shape[1], nms_iou=nms
@@ -296,8 +348,8 @@ def teacher_predictions(
     size: float,
     values: Sequence[NDArray[np.float32]] | None = None,
 ) -> list[TeacherPrediction]:
-    """Turn what was seen on turned images into opinions on the images as they were."""
-    highest = outputs["kinds"].float().sigmoid().amax(1).cpu().numpy()
+    """Bring detections on rotated images back to the images as they were."""
+    highest = outputs["types"].float().sigmoid().amax(1).cpu().numpy()
     said = [None] * len(seen) if values is None else values
     return [
         TeacherPrediction(
@@ -308,12 +360,16 @@ def teacher_predictions(
 
 
 def predict_attribute_values(
-    branch: AttributeBranch, levels: list[Tensor], seen: Sequence[Detections], schema: Schema
+    branch: AttributeBranch,
+    levels: list[Tensor],
+    seen: Sequence[Detections],
+    vocabulary: Vocabulary,
 ) -> list[NDArray[np.float32]]:
-    """Return each detection's probabilities (n, values); zeros for all but nucleated cells."""
+    """Return each detection's probabilities (n, values); zeros for all but classified cells."""
+    schema = vocabulary.schema
     found = []
     for number, detections in enumerate(seen):
-        cells = np.flatnonzero(detections.type_ids == NUCLEATED_KIND)
+        cells = np.flatnonzero(detections.type_ids == vocabulary.classified_id)
         boxes = torch.from_numpy(detections.boxes[cells].astype(np.float32)).to(levels[0].device)
         images = torch.full((len(cells),), number, dtype=torch.long, device=boxes.device)
         logits = branch(levels[:2], images, boxes)
@@ -355,7 +411,7 @@ def _cell_locations(
         at = np.floor(centres(target.boxes) / stride).astype(np.int64)
         column, row = at[:, 0].clip(0, width - 1), at[:, 1].clip(0, height - 1)
         rows.append(np.stack([np.full(len(at), number), row, column], axis=1))
-        kinds.append(target.kinds)
+        kinds.append(target.type_ids)
     return (
         torch.from_numpy(np.concatenate(rows)).to(device),
         torch.from_numpy(np.concatenate(kinds)).to(device),

@@ -1,54 +1,23 @@
-"""Attributes of cells as rows of values: from labels, read by a detector, and scored."""
+"""Attributes that a detector predicts for the cells it finds: predicted and scored."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bloodfilm.core.attributes import Schema, known_values
 from bloodfilm.core.detections import Detections
 from bloodfilm.evaluation.matching import match
 from bloodfilm.imaging.tiles import pad
 from bloodfilm.models.detector import CellDetector
-from bloodfilm.training.data.sources import (
-    CLASSIFIED_TYPE,
-    OBJECT_TYPES,
-    CanonicalField,
-    SourcedField,
-    object_type_of,
-)
+from bloodfilm.training.data.canonical_fields import CanonicalField
 from bloodfilm.training.tasks.common import to_tensor
 from bloodfilm.training.tasks.detector import MULTIPLE
+from bloodfilm.training.vocabulary import Vocabulary
 
 MATCH_IOU = 0.5
 LEAST_SCORE = 0.1
-"""Attributes are read of detections that score so much."""
-NUCLEATED_KIND = OBJECT_TYPES.index(CLASSIFIED_TYPE)
-
-
-def add_attribute_targets(
-    item: CanonicalField, sourced: SourcedField, schema: Schema
-) -> CanonicalField:
-    """Return the field with what its labels say of its cells' attributes.
-
-    `item` is what `load_field` made of `sourced`: its cells are in the same order.
-    """
-    told = [
-        cell.attributes
-        for cell in sourced.field.cells
-        if cell.box is not None
-        and not cell.ignore
-        and object_type_of(cell.label, sourced.dataset) is not None
-    ]
-    values = np.zeros((len(told), schema.width), np.float32)
-    for row, attributes in zip(values, told, strict=True):
-        codes = schema.codes(known_values(schema, attributes))
-        for code, where in zip(codes, schema.slices.values(), strict=True):
-            if code is not None:
-                row[where.start + code] = 1.0
-    return replace(item, values=values)
+"""Attributes are predicted for detections that score so much."""
 
 
 @torch.no_grad()
@@ -56,7 +25,8 @@ def predict_attributes(
     model: CellDetector, image: NDArray[np.uint8], boxes: NDArray[np.float64], device: torch.device
 ) -> NDArray[np.float32]:
     """Return a detector's logits (n, values) of the attributes of cells in boxes of an image."""
-    assert model.attributes is not None, "the detector reads no attributes"
+    if model.attributes is None:
+        raise ValueError("the detector predicts no attributes")
     levels = model.backbone(to_tensor([pad(image, MULTIPLE)]).to(device))[:2]
     at = torch.from_numpy(np.asarray(boxes, dtype=np.float32)).to(device)
     which = torch.zeros(len(boxes), dtype=torch.long, device=device)
@@ -68,42 +38,45 @@ def score_attributes(
     model: CellDetector,
     fields: Sequence[CanonicalField],
     found: Sequence[Detections],
-    schema: Schema,
+    vocabulary: Vocabulary,
 ) -> dict[str, float]:
-    """Return `attribute_f1` of a detector; nothing if it reads none or nobody gave any."""
+    """Return `attribute_f1` of a detector; nothing if it predicts none or none is annotated."""
     if model.attributes is None or all(f.values is None for f in fields):
         return {}
     device = next(model.parameters()).device
-    found = [d.take((d.type_ids == NUCLEATED_KIND) & (d.scores >= LEAST_SCORE)) for d in found]
+    found = [
+        d.take((d.type_ids == vocabulary.classified_id) & (d.scores >= LEAST_SCORE)) for d in found
+    ]
     pairs = zip(fields, found, strict=True)
     logits = [predict_attributes(model, item.image, seen.boxes, device) for item, seen in pairs]
-    return attribute_f1(fields, found, logits, schema)
+    return attribute_f1(fields, found, logits, vocabulary)
 
 
 def attribute_f1(
     fields: Sequence[CanonicalField],
     found: Sequence[Detections],
     logits: Sequence[NDArray[np.float32]],
-    schema: Schema,
+    vocabulary: Vocabulary,
 ) -> dict[str, float]:
-    """Return the macro-F1 of every attribute, over the marked nucleated cells that were found.
+    """Return the macro-F1 of every attribute, over the annotated classified cells that were found.
 
-    A cell counts if a detection of a nucleated cell overlaps it by `MATCH_IOU`; the best-scored
-    one answers for it. The mean is over the values that occur in the truth; `attribute_f1` is the
+    A cell counts if a detection of the classified type overlaps it by `MATCH_IOU`; the best-scored
+    one is taken. The mean is over the values that occur in the truth; `attribute_f1` is the
     mean over the attributes that have any truth.
 
     Args:
         fields: with `values`; found: detections in their pixels.
         logits: per field (detections, values).
     """
+    schema, classified = vocabulary.schema, vocabulary.classified_id
     none = np.zeros((0, schema.width), np.float32)
     truth: list[NDArray[np.float32]] = [none]
     said: list[NDArray[np.float32]] = [none]
     for item, seen, answer in zip(fields, found, logits, strict=True):
         if item.values is None:
             continue
-        cells = np.flatnonzero(item.kinds == NUCLEATED_KIND)
-        mine = np.flatnonzero(seen.type_ids == NUCLEATED_KIND)
+        cells = np.flatnonzero(item.type_ids == classified)
+        mine = np.flatnonzero(seen.type_ids == classified)
         pairs = match(item.boxes[cells], seen.boxes[mine], seen.scores[mine], MATCH_IOU).pairs
         truth.append(item.values[cells[[a for a, _ in pairs]]])
         said.append(answer[mine[[b for _, b in pairs]]])

@@ -1,0 +1,3 @@
+"""The key of a training sample: the epoch it is drawn in, and its number."""
+
+Key = tuple[int, int]

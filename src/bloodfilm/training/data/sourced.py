@@ -1,0 +1,29 @@
+"""A field of a data set, as a training run takes it."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bloodfilm.core import Dataset, Field
+
+Progress = Callable[[Iterable[int], int, str], Iterable[int]]
+"""Passes numbers on, so that somebody can follow: numbers, how many, of what."""
+
+
+@dataclass(frozen=True)
+class SourcedField:
+    """A field, the data set it is of, and how often an epoch draws it.
+
+    `group` names the fields it must stay with, where `split_file` ties some together.
+    """
+
+    field: Field
+    dataset: Dataset
+    repeat: float
+    group: str = ""
+    split_file: Path | None = None
+
+    @property
+    def domain(self) -> str:
+        """The data set and the acquisition it comes from, e.g. `LLD: H/40X/C2`."""
+        return f"{self.dataset.name}: {self.field.domain.name}"
