@@ -128,3 +128,31 @@ def test_info_on_real_lld(real_data):
     assert (info["fields"], info["cells"]) == (272, 1373)
     assert info["attributes"]["cytoplasmic_vacuoles"]["known"] == 0
     assert list(info["patients"]) == ["1", "12", "24", "27", "32"]
+
+
+def test_strange_classes_are_listed_drafted_and_mapped(tmp_path):
+    image = tmp_path / "a.png"
+    Image.new("RGB", (64, 64)).save(image)
+    cell = Cell((1, 1, 9, 9), None, source_label="Hairy cell")
+    save_dataset(Dataset("odd", (Field(image, 64, 64, (cell,)),)), tmp_path / "set.json", "coco")
+    done = run("info", tmp_path / "set.json", "--draft-classes", tmp_path / "map.toml")
+    assert done.exit_code == 0 and "Hairy cell" in done.output
+    text = (tmp_path / "map.toml").read_text()
+    assert '"Hairy cell" = ""' in text
+    (tmp_path / "map.toml").write_text(text.replace('= ""', '= "lymphocyte"'))
+    options = ("--to", "voc", "--classes", tmp_path / "map.toml")
+    assert run("convert", tmp_path / "set.json", tmp_path / "out", *options).exit_code == 0
+    assert "lymphocyte" in (tmp_path / "out" / "Annotations" / "a.xml").read_text()
+    plain = run("convert", tmp_path / "set.json", tmp_path / "kept", "--to", "voc")
+    assert "class 'Hairy cell' is not in the taxonomy; 1 cells keep that name" in plain.output
+
+
+def test_label_studio_offers_what_is_asked_for(tmp_path, drawn):
+    options = ("--to", "label_studio", "--offer-classes", "monocyte, WBC")
+    options += ("--offer-attributes", "nucleolus")
+    assert run("convert", drawn, tmp_path / "x.json", *options).exit_code == 0
+    text = (tmp_path / "x.config.xml").read_text()
+    assert text.index('value="monocyte"') < text.index('value="white cell"')
+    assert 'value="basophil"' not in text and 'name="cell_size"' not in text
+    wrong = run("convert", drawn, tmp_path / "y.json", "--to", "coco", "--offer-classes", "WBC")
+    assert wrong.exit_code == 2 and "has no option 'offer_classes'" in wrong.output

@@ -9,7 +9,7 @@ from PIL import Image
 
 from bloodfilm.core import DataError
 from bloodfilm.formats import open_dataset
-from bloodfilm.formats.shared.image_lookup import ImageIndex, PathIndex, match_paths
+from bloodfilm.formats.shared.image_lookup import ImageIndex, PathIndex
 
 
 def picture(path: Path, size=(200, 100)) -> Path:
@@ -134,13 +134,6 @@ def test_images_that_are_links_to_one_file_are_named(tmp_path):
     dataset = open_dataset(coco(tmp_path / "labels.json", "a.png", "b.png"))
     assert len(dataset) == 2
     assert dataset.problems == ("one file under 2 names: b.png, a.png",)
-
-
-def test_results_are_matched_below_what_each_list_shares():
-    wanted = [Path("/data/p1/x.png"), Path("/data/p2/x.png"), Path("/data/p3/x.png")]
-    available = [Path("/run/fields/p2/x.png"), Path("/run/fields/p1/x.png")]
-    assert match_paths(wanted, available) == [[available[1]], [available[0]], []]
-    assert match_paths(wanted[:1], [Path("/run/x.jpg")]) == [[Path("/run/x.jpg")]]
 
 
 # ---- sizes -----------------------------------------------------------------------------------

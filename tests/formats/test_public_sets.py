@@ -53,6 +53,16 @@ def test_krd_takes_images_not_masks(tmp_path):
     (field,) = open_dataset(root)
     assert field.path == root / "images" / "image1.webp"
     assert field.region == Region.rect(5, 6, 7, 8)
+    assert field.cells[0].outline is None  # the mask is empty
+    mask = Image.new("1", (200, 100))
+    mask.paste(1, (5, 6, 12, 14))
+    mask.save(root / "masks" / "image1.png")
+    (field,) = open_dataset(root)
+    assert field.cells[0].outline.area(200, 100) == 7 * 8
+    mask.resize((100, 50)).save(root / "masks" / "image1.png")
+    dataset = open_dataset(root)
+    assert dataset[0].cells[0].outline is None
+    assert "has 100x50 px, its image 200x100; left out" in dataset.problems[0]
 
 
 def test_lmu_scale_follows_the_size_of_its_images(tmp_path):

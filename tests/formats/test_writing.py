@@ -215,3 +215,55 @@ def test_images_that_a_set_links_to_belong_to_it(tmp_path, dataset):
         assert save_dataset(open_dataset(tmp_path / name), made, "coco", images="copy") == []
         copies = [p for p in (made / "images").iterdir() if not p.is_symlink()]
         assert sorted(p.name for p in copies) == ["a.png", "b.png"]
+
+
+def test_a_set_without_fields_is_not_written(tmp_path):
+    with pytest.raises(DataError, match="empty: no field to write"):
+        save_dataset(Dataset("empty", ()), tmp_path / "x.json", "coco")
+    assert not (tmp_path / "x.json").exists()
+
+
+def test_a_fault_of_a_reader_is_not_taken_for_an_option_of_the_user(tmp_path, monkeypatch):
+    from bloodfilm.formats import registry
+
+    def broken(path, **options):
+        raise TypeError("f() got an unexpected keyword argument 'x'")
+
+    monkeypatch.setitem(registry.READERS, "coco", broken)
+    with pytest.raises(TypeError):
+        open_dataset(tmp_path, "coco")
+    with pytest.raises(DataError, match="format voc has no option 'colour'"):
+        open_dataset(tmp_path, "voc", colour="red")
+
+
+def test_voc_counts_from_one_if_asked(tmp_path, dataset):
+    save_dataset(dataset, tmp_path / "x", "voc", images="copy", one_based=True)
+    assert "<xmin>5.0</xmin>" in (tmp_path / "x" / "Annotations" / "a.xml").read_text()
+    assert "neutrophil:" in (tmp_path / "x" / "labelmap.txt").read_text()
+    read = open_dataset(tmp_path / "x", one_based=True)
+    assert read[0].cells[0].box == (4, 4, 8, 8)
+
+
+@pytest.mark.parametrize("encoding", ["iso-8859-1", "windows-1252", "utf-16", "gb18030"])
+def test_xml_is_read_by_the_encoding_it_declares(tmp_path, dataset, encoding):
+    save_dataset(dataset, tmp_path / "x", "voc", images="copy")
+    file = tmp_path / "x" / "Annotations" / "a.xml"
+    text = file.read_text().replace("neutrophil", "Zelle ü")
+    file.write_bytes(f'<?xml version="1.0" encoding="{encoding}"?>\n{text}'.encode(encoding))
+    cells = [f.cells[0] for f in open_dataset(tmp_path / "x") if f.path.stem == "a"]
+    assert cells[0].source_label == "Zelle ü"
+
+
+def test_tables_may_be_parted_as_spreadsheets_do(tmp_path):
+    from bloodfilm.formats.shared.parsing import read_csv
+
+    rows = [{"image": "a.png", "class": "WBC, large"}]
+    for content in (
+        'image,class\na.png,"WBC, large"\n',
+        "image;class\na.png;WBC, large\n",
+        "sep=;\nimage;class\na.png;WBC, large\n",
+        "image\tclass\na.png\tWBC, large\n",
+    ):
+        for encoding in ("utf-8", "utf-8-sig", "utf-16", "utf-16-le"):
+            (tmp_path / "t.csv").write_bytes(content.encode(encoding))
+            assert read_csv(tmp_path / "t.csv", ("image", "class")) == rows

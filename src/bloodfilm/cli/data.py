@@ -33,6 +33,14 @@ LabelKind = Annotated[
 CleanSplits = Annotated[
     bool, typer.Option("--clean-splits", help="Take leaking images of txl or pbc out of a split.")
 ]
+ClassMap = Annotated[
+    Path | None,
+    typer.Option(
+        "--classes",
+        metavar="MAP.toml",
+        help="A file that says which classes the set's own names are; see --draft-classes.",
+    ),
+]
 
 
 @app.command(epilog=epilog("data info"))
@@ -44,6 +52,15 @@ def info(
     labels: LabelKind = None,
     clean_splits: CleanSplits = False,
     strict: Strict = False,
+    classes: ClassMap = None,
+    draft_classes: Annotated[
+        Path | None,
+        typer.Option(
+            "--draft-classes",
+            metavar="MAP.toml",
+            help="Write a map of the class names that are not known, to fill in for --classes.",
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON, with every problem.")
     ] = False,
@@ -53,9 +70,14 @@ def info(
     from bloodfilm.workflows.convert import Reading, summarise_dataset
 
     source = Reading(
-        path=path, format=format, labels=labels, clean_splits=clean_splits, strict=strict
+        path=path,
+        format=format,
+        labels=labels,
+        clean_splits=clean_splits,
+        strict=strict,
+        classes=classes,
     )
-    summary = summarise_dataset(source)
+    summary = summarise_dataset(source, draft_classes)
     if as_json:
         import json
 
@@ -92,6 +114,21 @@ def convert(
     labels: LabelKind = None,
     clean_splits: CleanSplits = False,
     strict: Strict = False,
+    classes: ClassMap = None,
+    one_based: Annotated[
+        bool,
+        typer.Option("--one-based", help="Count VOC's corners from 1, as the VOC challenge does."),
+    ] = False,
+    offer_classes: Annotated[
+        str | None,
+        typer.Option(
+            help="Classes that Label Studio's set-up offers, with commas between; all by default."
+        ),
+    ] = None,
+    offer_attributes: Annotated[
+        str | None,
+        typer.Option(help="Attributes that it asks for, with commas between; all by default."),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files of the same name in DST.")
     ] = False,
@@ -112,6 +149,7 @@ def convert(
             labels=labels,
             clean_splits=clean_splits,
             strict=strict,
+            classes=classes,
         ),
         target=target,
         to=to,
@@ -119,6 +157,9 @@ def convert(
         allow_outside=allow_outside,
         columns=columns,
         overwrite=overwrite,
+        one_based=one_based,
+        offer_classes=_words(offer_classes),
+        offer_attributes=_words(offer_attributes),
     )
     done = run(job)
     show(f"wrote {target}: {plural(done.fields, 'field')} as {to}")
@@ -131,6 +172,11 @@ def convert(
     if len(done.problems) > SHOWN_PROBLEMS:
         more = len(done.problems) - SHOWN_PROBLEMS
         show(f"  and {more} more; `bloodfilm data info --json` lists all")
+
+
+def _words(text: str | None) -> list[str] | None:
+    """Return the words between commas; `None` if nothing was given."""
+    return None if text is None else [word.strip() for word in text.split(",") if word.strip()]
 
 
 # ---- a summary as text -----------------------------------------------------------------------

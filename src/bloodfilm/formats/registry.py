@@ -1,16 +1,18 @@
 """Which formats there are, and one call each that opens, saves and recognises any of them."""
 
-import inspect
 from collections.abc import Callable
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 from bloodfilm.core import DataError, Dataset
 from bloodfilm.formats import coco, cvat, folder, label_studio, lld, native, qupath, voc, yolo
 from bloodfilm.formats.parquet import index
 from bloodfilm.formats.public import bccd, bcisc, chula, krd, lmu, pbc, pig_wbc, txl
+from bloodfilm.formats.shared.context import ReadOptions
+from bloodfilm.formats.shared.output import WriteOptions
 from bloodfilm.formats.shared.parsing import read_json
 
 T = TypeVar("T")
@@ -89,13 +91,17 @@ def save_dataset(dataset: Dataset, path: Path | str, format: str, **options: Any
         options: of the writer: those of `WriteOptions` and the format's own.
 
     Raises:
-        DataError: if something is in the way and `overwrite` is not set, or if an image to put in
-            place lies outside of the set that was read and `allow_outside` is not set.
+        DataError: if the set has no field, if something is in the way and `overwrite` is not set,
+            or if an image to put in place lies outside of the set that was read and
+            `allow_outside` is not set.
     """
     format = _key(format)
     if format not in WRITERS:
         raise DataError(f"no format {format!r} can be written; choose from {', '.join(WRITERS)}")
     where = Path(path).expanduser()
+    if not len(dataset):
+        why = f" ({dataset.problems[-1]})" if dataset.problems else ""
+        raise DataError(f"{dataset.source or dataset.name}: no field to write{why}")
     options.setdefault("source", dataset.source)
     return _call(partial(WRITERS[format], dataset), where, format, options)
 
@@ -106,22 +112,14 @@ def _key(format: str) -> str:
 
 
 def _call(function: Callable[..., T], path: Path, format: str, options: dict[str, Any]) -> T:
+    """Call a reader or a writer; `DataError` for an option that it does not take."""
+    given = function.func if isinstance(function, partial) else function
+    shared = ReadOptions if signature(given).return_annotation is Dataset else WriteOptions
+    known = {*signature(given).parameters, *shared.__annotations__}
     for option in options:
-        if option not in _options_of(function):
+        if option not in known:
             raise DataError(f"{path}: format {format} has no option {option!r}")
     return function(path, **options)
-
-
-def _options_of(function: Callable[..., Any]) -> frozenset[str]:
-    """Return the options that a reader or writer takes, those of its typed dictionary included."""
-    names: set[str] = set()
-    for parameter in inspect.signature(function).parameters.values():
-        if parameter.kind is parameter.KEYWORD_ONLY:
-            names.add(parameter.name)
-        elif parameter.kind is parameter.VAR_KEYWORD:
-            for options in get_args(parameter.annotation):
-                names.update(options.__annotations__)
-    return frozenset(names)
 
 
 def detect(path: Path) -> str:

@@ -24,6 +24,7 @@ from bloodfilm.formats.shared.output import (
 )
 from bloodfilm.formats.shared.parsing import parse_json, peek, read_text, to_int
 from bloodfilm.formats.shared.paths import need_folder, split_of
+from bloodfilm.formats.shared.shapes import colours
 from bloodfilm.formats.shared.xml import element, number, parse
 from bloodfilm.imaging.discovery import walk
 
@@ -217,7 +218,7 @@ def _add_unlabelled(reading: ReadContext, fields: list[Field]) -> None:
 def write(
     dataset: Dataset, path: Path, *, one_based: bool = False, **options: Unpack[WriteOptions]
 ) -> list[str]:
-    """Write Annotations, ImageSets/Main and, if asked, JPEGImages; return what was lost.
+    """Write Annotations, ImageSets/Main, labelmap.txt and, if asked, JPEGImages; return losses.
 
     Cells to ignore are `difficult`. Attributes stand under each object's `attributes`, regions,
     domains and patients in an element `bloodfilm`; other programs pass over both. With `one_based`
@@ -232,9 +233,20 @@ def write(
             _write_annotation(out, item, name, losses, 1.0 if one_based else 0.0)
             if item.split:
                 splits.setdefault(item.split, []).append(Path(name).stem)
+        names_used = dict.fromkeys(losses.printable(n) for n in _classes(dataset))
+        header = "# label:color_rgb:parts:actions\nbackground:0,0,0::\n"
+        shades = colours(names_used)
+        listed = "".join(f"{n}:{','.join(map(str, shades[n]))}::\n" for n in names_used)
+        out.text("labelmap.txt", header + listed)
         for split, stems in splits.items():
             out.text(f"ImageSets/Main/{split}.txt", "".join(f"{stem}\n" for stem in stems))
     return finish(out, losses)
+
+
+def _classes(dataset: Dataset) -> list[str]:
+    """Return the class names of boxed cells, which CVAT and Datumaro want listed."""
+    cells = (cell for item in dataset for cell in item.cells if cell.box is not None)
+    return sorted({name_of(cell) for cell in cells})
 
 
 def _write_annotation(

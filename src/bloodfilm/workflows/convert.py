@@ -8,8 +8,11 @@ from typing import Any, Literal
 from bloodfilm.audit.statistics import summarise
 from bloodfilm.core.dataset import Dataset
 from bloodfilm.core.errors import DataError
+from bloodfilm.core.files import open_output, refuse_inputs
+from bloodfilm.core.taxonomy import DEFAULT_TAXONOMY
 from bloodfilm.core.text import plural
 from bloodfilm.formats import detect, open_dataset, save_dataset
+from bloodfilm.formats.shared.class_names import draft_class_map, read_class_map
 from bloodfilm.workflows.outputs import require_extra
 
 
@@ -23,6 +26,7 @@ class Reading:
         labels: which of LLD's labels.
         clean_splits: take leaking images of txl or pbc out of a split.
         strict: stop at the first fault instead of leaving it out.
+        classes: a file that says which classes the set's own names are.
     """
 
     path: Path
@@ -30,6 +34,7 @@ class Reading:
     labels: str | None = None
     clean_splits: bool = False
     strict: bool = False
+    classes: Path | None = None
 
     def open(self) -> Dataset:
         """Open the data set."""
@@ -38,12 +43,25 @@ class Reading:
             options["labels"] = self.labels
         if self.clean_splits:
             options["clean_splits"] = True
+        if self.classes is not None:
+            options["classes"] = read_class_map(self.classes, DEFAULT_TAXONOMY)
         return open_dataset(self.path, self.format, **options)
 
 
-def summarise_dataset(source: Reading) -> dict[str, Any]:
-    """Count fields, cells, attributes, splits and patients, and list what is wrong."""
+def summarise_dataset(source: Reading, draft_classes: Path | None = None) -> dict[str, Any]:
+    """Count fields, cells, attributes, splits and patients, and list what is wrong.
+
+    Args:
+        source: the data set.
+        draft_classes: a file to write: a map of its class names that the taxonomy lacks, to be
+            filled in.
+    """
+    if draft_classes is not None:
+        refuse_inputs([draft_classes], [source.path])
     dataset = source.open()
+    if draft_classes is not None:
+        with open_output(draft_classes) as file:
+            file.write(draft_class_map(dataset))
     return {"format": source.format or detect(source.path)} | summarise(dataset)
 
 
@@ -59,6 +77,9 @@ class ConversionJob:
         allow_outside: also images that the labels name outside of the source.
         columns: write LLD's text labels of so many columns, not JSON.
         overwrite: replace files of the same name.
+        one_based: count VOC's corners from 1, as the VOC challenge does.
+        offer_classes: classes that Label Studio's set-up offers, in this order; `None` for all.
+        offer_attributes: attributes that it asks for; `None` for all.
     """
 
     source: Reading
@@ -68,6 +89,9 @@ class ConversionJob:
     allow_outside: bool = False
     columns: int | None = None
     overwrite: bool = False
+    one_based: bool = False
+    offer_classes: Sequence[str] | None = None
+    offer_attributes: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -99,5 +123,11 @@ def convert(job: ConversionJob) -> Conversion:
     options["images"] = job.images
     if job.columns is not None:
         options |= {"labels": "text", "columns": job.columns}
+    if job.one_based:
+        options["one_based"] = True
+    if job.offer_classes is not None:
+        options["offer_classes"] = job.offer_classes
+    if job.offer_attributes is not None:
+        options["offer_attributes"] = job.offer_attributes
     losses = save_dataset(dataset, job.target, job.to, **options)
     return Conversion(len(dataset), tuple(losses), dataset.problems)

@@ -1,12 +1,15 @@
 """KRD-WBC (Taha et al. 2023, CC BY 4.0): 300 fields, Erbil, one marked cell each."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
-from bloodfilm.core import Dataset, Domain, Field
-from bloodfilm.formats.shared.cell_table import header_of, read_table
+from bloodfilm.core import Cell, Dataset, Domain, Field
+from bloodfilm.formats.shared.cell_table import TableImage, header_of, read_table
 from bloodfilm.formats.shared.context import ReadContext, ReadOptions
+from bloodfilm.formats.shared.masks import mask_outline
 from bloodfilm.formats.shared.paths import need_folder
+from bloodfilm.imaging.sources.image_file import open_image
 
 LICENCE = "CC BY 4.0"
 DOMAIN = Domain("KRD-WBC")
@@ -23,7 +26,7 @@ def recognises(path: Path) -> bool:
 def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
     """Read KRD-WBC; a field's region is the box of its one marked cell.
 
-    Further cells, at the edges mostly, are not marked.
+    Further cells, at the edges mostly, are not marked. The cell's outline is that of its mask.
     """
     reading = ReadContext(need_folder(Path(path)), **options)
     if reading.images is None and (reading.root / "images").is_dir():
@@ -31,5 +34,19 @@ def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
     fields = []
     for image in read_table(reading, ()):
         width, height = image.size or (None, None)
-        fields.append(Field(image.path, width, height, image.cells, image.boxed_region, DOMAIN))
+        cells = tuple(_outlined(reading, image, cell) for cell in image.cells)
+        fields.append(Field(image.path, width, height, cells, image.boxed_region, DOMAIN))
     return reading.dataset("KRD-WBC", fields, licence=LICENCE)
+
+
+def _outlined(reading: ReadContext, image: TableImage, cell: Cell) -> Cell:
+    """Return a cell with the outline of the mask that bears its image's name, if there is one."""
+    file = reading.root / MASKS / f"{image.path.stem}.png"
+    if len(image.cells) != 1 or not file.is_file():
+        return cell
+    mask = open_image(file)[..., 0] > 0
+    if image.size is not None and mask.shape != image.size[::-1]:
+        what = f"has {mask.shape[1]}x{mask.shape[0]} px, its image {image.size[0]}x{image.size[1]}"
+        reading.report(file, "", f"{what}; left out")
+        return cell
+    return replace(cell, outline=mask_outline(mask)) if mask.any() else cell

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bloodfilm.core import Cell, DataError, Dataset, Taxonomy
-from bloodfilm.core.files import write_text
 from bloodfilm.formats.shared.parsing import read_text
 
 IGNORE_NAMES = frozenset({"none", "unidentified", "ignore", "ignored"})
@@ -146,8 +145,3 @@ def draft_class_map(dataset: Dataset) -> str:
     ]
     lines += [f'{json.dumps(name)} = ""  # {counts[name]} cells' for name in sorted(counts)]
     return "\n".join(line.replace("\n", " ") for line in lines) + "\n"
-
-
-def write_class_map(dataset: Dataset, path: Path) -> None:
-    """Write a draft of a class map; see `draft_class_map`."""
-    write_text(path, draft_class_map(dataset))

@@ -233,37 +233,3 @@ class ImageIndex:
 
 def _plain(stem: str) -> str:
     return re.sub(r"[^0-9a-z_]", "", stem.lower())
-
-
-def match_paths(wanted: Sequence[Path], available: Sequence[Path]) -> list[list[Path]]:
-    """Return, for each wanted path, those of `available` that may be meant: none, one or several.
-
-    Both lists may come from different machines: folders are compared below the folder that is
-    common to each list.
-
-    >>> match_paths([Path("/a/p1/x.png")], [Path("/b/run/p1/x.png"), Path("/b/run/p2/x.png")])
-    [[PosixPath('/b/run/p1/x.png')]]
-    """
-    index = PathIndex(available, _common_folder(available))
-    above = len(_common_folder(wanted).parts)
-    exact = {str(path.resolve()): path for path in available}
-    found = []
-    for path in wanted:
-        same = exact.get(str(path.resolve()))
-        if same is not None:
-            found.append([same])
-            continue
-        below = "/".join(path.absolute().parts[above:])
-        found.append(index.candidates(below))
-    return found
-
-
-def _common_folder(paths: Sequence[Path]) -> Path:
-    """Return the deepest folder that holds all the paths."""
-    folders = [path.absolute().parent.parts for path in paths]
-    shared: list[str] = []
-    for level in zip(*folders, strict=False):
-        if len(set(level)) > 1:
-            break
-        shared.append(level[0])
-    return Path(*shared) if shared else Path("/")
