@@ -109,6 +109,7 @@ def test_every_refusal_of_the_system_is_one_line_that_names_the_file(number: int
         OSError(errno.ENOMEM, "Cannot allocate memory"),
         RuntimeError("std::bad_alloc"),
         RuntimeError("can't start new thread"),
+        ImportError("libx.so: failed to map segment from shared object"),
     ],
     ids=str,
 )

@@ -63,6 +63,7 @@ _OUT_OF_MEMORY = (
     "can't start new thread",
     "cannot allocate memory",
     "failed to allocate memory",
+    "failed to map segment",  # of a library that is loaded
     "insufficient memory",
     "out of memory",
 )
