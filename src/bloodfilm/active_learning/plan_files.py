@@ -14,6 +14,7 @@ from bloodfilm.core import Dataset, Field
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.files import refuse_inputs, refuse_links, write_bytes, write_json
 from bloodfilm.formats import save_dataset
+from bloodfilm.imaging.discovery import mark_drawings
 from bloodfilm.imaging.sources.image_file import open_image
 
 NATIVE, COCO, STUDIO, PICTURES = "bloodfilm.json", "coco.json", "label-studio.json", "pictures"
@@ -48,6 +49,7 @@ def write_plan(dataset: Dataset, out: Path, overwrite: bool = False) -> list[Pat
     write_json(files[1], coco_regions(dataset))
     save_dataset(dataset, files[2], "label_studio", overwrite=overwrite)
     propose(files[2])
+    mark_drawings(out, (SHEET, PICTURES))
     return [*files, *draw_plan(dataset.fields, out / PICTURES)]
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bloodfilm.core.errors import DataError
+from bloodfilm.core.files import write_text
 from bloodfilm.imaging.headers import READABLE
 
 SUFFIXES = frozenset(
@@ -26,6 +27,25 @@ UNREAD_SUFFIXES = frozenset(
 )  # fmt: skip
 """How the names of other pictures end: in a folder of fields each is named, not passed over."""
 
+DRAWINGS = ".bloodfilm-drawings"
+"""File beside pictures that bloodfilm drew: names of files, and of folders of them, one a line."""
+_MOST_BYTES = 1 << 20
+
+
+def drawings_in(folder: Path) -> frozenset[str]:
+    """Return the names in a folder that are drawings of ours, not fields."""
+    try:
+        with (folder / DRAWINGS).open("rb") as file:
+            text = file.read(_MOST_BYTES).decode("utf-8", "replace")
+    except OSError:
+        return frozenset()
+    return frozenset(text.splitlines())
+
+
+def mark_drawings(folder: Path, names: Iterable[str]) -> None:
+    """Note that files or folders of these names are drawings, so that none is taken for a field."""
+    write_text(folder / DRAWINGS, "".join(f"{n}\n" for n in sorted(drawings_in(folder) | {*names})))
+
 
 def is_image(path: Path | str) -> bool:
     """Whether a file name ends as that of a picture which is read.
@@ -39,7 +59,7 @@ def is_image(path: Path | str) -> bool:
 def walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
     """Yield (folder, sorted file names) below a root, following links but never in circles.
 
-    Hidden folders and files (`.git`, `._x.png`) are passed over.
+    Hidden folders and files (`.git`, `._x.png`) are passed over, and so are our own drawings.
     """
     seen: set[tuple[int, int]] = set()
     for folder, folders, files in os.walk(root, followlinks=True):
@@ -48,8 +68,9 @@ def walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
             folders.clear()
             continue
         seen.add((state.st_dev, state.st_ino))
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        yield Path(folder), sorted(f for f in files if not f.startswith("."))
+        drawn = drawings_in(Path(folder)) if DRAWINGS in files else frozenset[str]()
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and f not in drawn)
+        yield Path(folder), sorted(f for f in files if not f.startswith(".") and f not in drawn)
 
 
 def find_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
@@ -74,10 +95,12 @@ class Discovery:
     Attributes:
         images: each file once, in order.
         repeats: other names by which a file was reached, with the name it is listed by.
+        drawings: files and folders of files in the given folders that bloodfilm drew.
     """
 
     images: tuple[Path, ...]
     repeats: tuple[tuple[Path, Path], ...] = ()
+    drawings: tuple[Path, ...] = ()
 
 
 def discover(paths: Iterable[str | os.PathLike[str]]) -> Discovery:
@@ -86,19 +109,20 @@ def discover(paths: Iterable[str | os.PathLike[str]]) -> Discovery:
         paths = [paths]
     found: dict[str, Path] = {}
     repeats: list[tuple[Path, Path]] = []
+    drawings: dict[Path, None] = {}
     for given in paths:
         if not str(given):
             raise DataError("an empty name was given; name a file or folder (. for this one)")
-        for path in _expand(Path(given)):
+        for path in _expand(Path(given), drawings):
             first = found.setdefault(os.path.realpath(path), path)
             if first != path:
                 repeats.append((path, first))
-    return Discovery(tuple(found.values()), tuple(repeats))
+    return Discovery(tuple(found.values()), tuple(repeats), tuple(drawings))
 
 
-def _expand(given: Path) -> list[Path]:
+def _expand(given: Path, drawings: dict[Path, None]) -> list[Path]:
     if given.is_dir():
-        images = _in_folder(given)
+        images = _in_folder(given, drawings)
         if not images:
             raise DataError(f"{given}: no images in this folder; {READABLE}")
         return images
@@ -110,7 +134,7 @@ def _expand(given: Path) -> list[Path]:
     images = []
     for hit in map(Path, hits):
         if hit.is_dir():
-            images += _in_folder(hit)
+            images += _in_folder(hit, drawings)
         elif _is_picture(hit):
             images.append(hit)
     if not images:
@@ -118,16 +142,16 @@ def _expand(given: Path) -> list[Path]:
     return images
 
 
-def _in_folder(folder: Path) -> list[Path]:
+def _in_folder(folder: Path, drawings: dict[Path, None]) -> list[Path]:
     """Images under a folder in natural order; behind them those of folders entered twice."""
     found = sorted(
         (again, natural_key(path.relative_to(folder).as_posix()), path)
-        for path, again in _walk(folder)
+        for path, again in _walk(folder, drawings)
     )
     return [path for _, _, path in found]
 
 
-def _walk(folder: Path) -> Iterator[tuple[Path, bool]]:
+def _walk(folder: Path, drawings: dict[Path, None]) -> Iterator[tuple[Path, bool]]:
     """Images under a folder, and whether their own folder was entered before; follows links.
 
     What only looks like an image (a link to nothing, a pipe) is among them, and so is a folder
@@ -145,8 +169,13 @@ def _walk(folder: Path) -> Iterator[tuple[Path, bool]]:
         if again:
             folders.clear()
         seen.add(real)
-        folders[:] = sorted((f for f in folders if not f.startswith(".")), key=natural_key)
+        drawn = drawings_in(Path(place)) if DRAWINGS in files else frozenset[str]()
+        drawings.update((Path(place, n), None) for n in (*folders, *files) if n in drawn)
+        visible = (f for f in folders if not f.startswith(".") and f not in drawn)
+        folders[:] = sorted(visible, key=natural_key)
         for name in files:
+            if name in drawn:
+                continue
             path = Path(place, name)
             if _is_picture(path) and not os.path.isdir(path):  # noqa: PTH112, never raises
                 yield path, again

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from bloodfilm.core.field import Cell
 from bloodfilm.core.files import write_bytes
+from bloodfilm.imaging.discovery import mark_drawings
 from bloodfilm.imaging.sources.image_file import open_image
 from bloodfilm.registration.transfer import TransferRecord
 
@@ -43,6 +44,7 @@ def draw(record: TransferRecord, cells: Sequence[Cell], place: Path) -> Path | N
     name = f"{record.source.stem}__{record.target.stem}.png"
     _, data = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
     write_bytes(place / name, data.tobytes(), sync=False)
+    mark_drawings(place, (name,))
     return place / name
 
 

@@ -235,7 +235,12 @@ def check_existing(out: Path, existing: Existing) -> None:
 
 
 def _repeated(found: Discovery) -> Iterator[Issue]:
-    """Yield issues that name files which were reached more than once."""
+    """Yield issues that name files which were reached more than once, or are drawings of ours."""
+    if found.drawings:
+        listed = ", ".join(map(str, found.drawings[:SHOWN_REPEATS]))
+        message = f"passed over, for bloodfilm drew what is there: {listed}"
+        paths = [str(path) for path in found.drawings]
+        yield Issue("own-drawings", "info", message, {"paths": paths})
     for path, first in found.repeats[:SHOWN_REPEATS]:
         data = {"path": str(path), "first": str(first)}
         message = f"{path}: is the same file as {first}, and is analysed once"
