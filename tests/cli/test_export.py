@@ -19,6 +19,8 @@ from bloodfilm.training import loop
 from bloodfilm.training.checkpoint import load_checkpoint, save_checkpoint
 from tiny import LEAVES, config, to_toml, write_set
 
+pytestmark = pytest.mark.slow  # two networks are trained first
+
 
 def run(*arguments):
     return CliRunner().invoke(app, [*map(str, arguments)])
@@ -123,7 +125,7 @@ def test_prior_odds_reach_the_graph_and_the_record(runs, root):
     temperature = plain.calibration.temperatures["class"]
     shift = np.log(0.1) * temperature
     assert weighted.calibration.temperatures["class"] == temperature
-    where = weighted.record.leaves.index("monocyte")
+    where = weighted.record.read_vocabulary().leaves.index("monocyte")
     assert (biases[0] - biases[1])[where].item() == pytest.approx(shift, abs=1e-4)
 
 

@@ -84,12 +84,14 @@ def answers(data, feed, *names):
     return open_session(data, Path("graph.onnx"), "cpu", 1).run(list(names) or None, feed)
 
 
+@pytest.mark.slow
 def test_graphs_compute_what_torch_does(detector, classifier, graphs):
     found = detector_parity(detector, graphs[0], IMAGES, LIMITS)
     assert found["score"] < 1e-4 and found["box_px"] < 1e-2
     assert max(classifier_parity(classifier, graphs[1], CROPS).values()) < 1e-3
 
 
+@pytest.mark.slow
 def test_no_padding_is_left_and_the_answers_stay(detector, classifier, graphs, monkeypatch):
     monkeypatch.setattr(onnx_graphs, "fuse_padding", lambda data: data)
     feeds = ({"image": IMAGES[1][None]}, {"crops": CROPS})
@@ -129,6 +131,7 @@ def padded(
     return model.SerializeToString()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fused", "case"),
     [
@@ -220,6 +223,7 @@ def write(out, detector, classifier):
     )
 
 
+@pytest.mark.slow
 def test_a_bundle_is_written_and_replaced_but_nothing_else_is(
     detector, classifier, graphs, tmp_path, monkeypatch
 ):
@@ -251,6 +255,7 @@ def test_a_bundle_is_written_and_replaced_but_nothing_else_is(
     write(tmp_path / "empty", detector, classifier)
 
 
+@pytest.mark.slow
 def test_a_graph_of_a_replaced_bundle_does_not_stay(
     detector, classifier, graphs, tmp_path, monkeypatch
 ):
@@ -266,6 +271,7 @@ def test_a_graph_of_a_replaced_bundle_does_not_stay(
     load_bundle(out)
 
 
+@pytest.mark.slow
 def test_a_network_that_answers_nan_is_refused(graphs):
     class Blank(nn.Module):
         outputs = DetectorGraph.outputs

@@ -47,6 +47,7 @@ def graphs(crops):
     return plain, quantize_classifier(plain, list(crops))
 
 
+@pytest.mark.slow
 def test_only_wide_pointwise_convolutions_are_in_eight_bits(graphs):
     graph = onnx.load_from_string(graphs[1]).graph
     shapes = {t.name: tuple(t.dims) for t in graph.initializer}
@@ -64,6 +65,7 @@ def test_only_wide_pointwise_convolutions_are_in_eight_bits(graphs):
     assert len(graphs[1]) < 0.6 * len(graphs[0])
 
 
+@pytest.mark.slow
 def test_an_eight_bit_reader_says_nearly_the_same(graphs, crops):
     sessions = [open_session(data, Path("reader.onnx"), "cpu", 1) for data in graphs]
     plain, small = (s.run(list(NAMES), {"crops": crops}) for s in sessions)

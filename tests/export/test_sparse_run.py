@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from typer.testing import CliRunner
 
@@ -15,6 +16,7 @@ from bloodfilm.training.checkpoint import load_checkpoint
 from tiny import BACKBONE, OBJECT_TYPES, config, to_toml, write_set
 
 
+@pytest.mark.slow
 def test_a_sparse_run_becomes_the_detector_of_a_bundle(tmp_path: Path) -> None:
     write_set(tmp_path / "discs", 2, 2)
     optim = {"epochs": 2, "samples": 8, "batch": 4}
