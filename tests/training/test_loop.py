@@ -1,5 +1,6 @@
 """The loop: averaged weights, the best epoch, and runs that stop and go on as if they had not."""
 
+import io
 import json
 import math
 import os
@@ -21,7 +22,8 @@ from bloodfilm.training.ema import ModelEma
 from bloodfilm.training.loading import BatchLoader
 from bloodfilm.training.optimizer import build_optimizer, learning_rate_factor, set_learning_rate
 from bloodfilm.training.precision import has_native_bf16, pick_device, uses_bf16
-from tiny import config
+from bloodfilm.training.tasks import make_task
+from tiny import config, silent, write_set
 
 torch.set_num_threads(1)
 CPU = torch.device("cpu")
@@ -499,3 +501,23 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
     with pytest.raises(TypeError):
         write_json(tmp_path / "a.json", {"a": object()})
     assert json.loads((tmp_path / "a.json").read_text()) == {"a": 1}
+
+
+@pytest.mark.parametrize("task", ["detector", "classifier", "sparse"])
+def test_training_data_travel_to_other_processes_without_the_network(tmp_path, task):
+    write_set(tmp_path / "discs", 2, 1)
+    made = make_task(parse_config(config(task), "test"), tmp_path, silent)
+    held = io.BytesIO()
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, value):
+            assert not isinstance(value, nn.Module), "a network is sent to loading processes"
+
+    Pickler(held, pickle.HIGHEST_PROTOCOL).dump(made.samples)
+    travelled = pickle.loads(held.getvalue())
+    keys = made.samples.keys(0)[:2]
+    assert list(travelled.keys(0)[:2]) == list(keys)
+    here, there = (s.collate([s.sample(k) for k in keys]) for s in (made.samples, travelled))
+    images = "crops" if task == "classifier" else "images"
+    assert torch.equal(getattr(here, images), getattr(there, images))
+    assert torch.equal(here.domain, there.domain) and here.domain.tolist() == [0, 0]
