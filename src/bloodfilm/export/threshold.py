@@ -20,7 +20,7 @@ from bloodfilm.training.data.canonical_fields import (
 from bloodfilm.training.data.sourced import SourcedField
 from bloodfilm.training.vocabulary import Vocabulary
 
-SLACK = 0.003
+SLACK = 0.006
 """F1 that is given up for a lower threshold."""
 
 
