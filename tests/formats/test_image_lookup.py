@@ -128,6 +128,17 @@ def test_an_image_that_two_files_label_is_read_once_and_named(tmp_path):
     assert "a.png: is labelled more than once: 1 cells and again 1" in dataset.problems[0]
 
 
+def test_a_task_that_is_unfinished_is_no_second_label(tmp_path):
+    picture(tmp_path / "a.png")
+    tasks = [
+        {"id": 1, "data": {"image": "a.png"}, "annotations": []},
+        {"id": 2, "data": {"image": "a.png"}, "annotations": [{"id": 1, "result": []}]},
+    ]
+    (tmp_path / "t.json").write_text(json.dumps(tasks))
+    first, second = open_dataset(tmp_path)
+    assert first.region.is_nothing and second.region.is_everything
+
+
 def test_images_that_are_links_to_one_file_are_named(tmp_path):
     image = picture(tmp_path / "a.png")
     (tmp_path / "b.png").symlink_to(image)

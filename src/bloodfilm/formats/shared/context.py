@@ -327,30 +327,37 @@ class ReadContext:
         return [f for f in fields if self.missing == "keep" or id(f) not in gone]
 
     def _once(self, fields: list[Field]) -> list[Field]:
-        """Leave out second labels of one image; note images that are links to one file."""
+        """Leave out second labels of one image; note images that are links to one file.
+
+        An image that is listed again without any label stays: nothing is said twice of it.
+        """
+        kept: list[Field] = []
         first: dict[Path, Field] = {}
         links: dict[Path, list[str]] = {}
-        real: dict[Path, Path] = {}
+        real: set[Path] = set()
         for item in fields:
-            other = first.setdefault(item.path, item)
-            if other is not item:
-                self.report(
-                    item.path,
-                    "",
-                    f"is labelled more than once: {len(other.cells)} cells and again "
-                    f"{len(item.cells)}; the second labels are left out",
-                    "keep one of the labels",
-                )
-            elif item.path.is_symlink():
-                file = item.path.resolve()
-                links.setdefault(file, []).append(self.short(item.path))
+            if item.path.is_symlink():
+                names = links.setdefault(item.path.resolve(), [])
+                names += [] if self.short(item.path) in names else [self.short(item.path)]
             else:
-                real[item.path] = item.path
+                real.add(item.path)
+            unlabelled = item.region.is_nothing and not item.cells
+            other = item if unlabelled else first.setdefault(item.path, item)
+            if other is item:
+                kept.append(item)
+                continue
+            self.report(
+                item.path,
+                "",
+                f"is labelled more than once: {len(other.cells)} cells and again "
+                f"{len(item.cells)}; the second labels are left out",
+                "keep one of the labels",
+            )
         for file, names in links.items():
             if file in real or len(names) > 1:
                 every = names + ([self.short(file)] if file in real else [])
                 self.note(f"one file under {len(every)} names: {_listed(every)}")
-        return list(first.values())
+        return kept
 
     def _named(self, fields: list[Field]) -> tuple[Field, ...]:
         """Name cells by what their set's names mean together; count the names nobody knows."""
