@@ -23,6 +23,7 @@ ASPECT_ROUNDED = "aspect-rounded"
 FEW_RED_CELLS = "few-red-cells"
 LOW_SHARPNESS = "low-sharpness"
 NO_CELLS = "no-cells"
+NOT_A_FILM = "not-a-film"
 DETECTIONS_LIMITED = "detections-limited"
 
 FIRST_PAGE_ONLY = "first-page-only"
@@ -56,6 +57,7 @@ _LIST: dict[str, tuple[Severity, str]] = {
     FEW_RED_CELLS: ("warning", "too few whole red cells to measure the pixel size well"),
     LOW_SHARPNESS: ("warning", "the field is blurred"),
     NO_CELLS: ("warning", "nothing was detected"),
+    NOT_A_FILM: ("error", "the picture does not look like a blood film; its cells must not count"),
     DETECTIONS_LIMITED: (
         "info",
         "of detections below the model's threshold only the best are listed",
@@ -74,6 +76,8 @@ _LIST: dict[str, tuple[Severity, str]] = {
     MODEL_NOT_RECORDED: ("info", "a file of version 1 does not record taxonomy and attributes"),
     UNCODED: ("warning", "a message from a file of version 1, which had no codes"),
 }
+UNCOUNTABLE = frozenset({SCALE_ASSUMED, NOT_A_FILM})
+"""Issues of a field whose cells belong in no count: what they are rests on nothing."""
 SEVERITY: dict[str, Severity] = {code: severity for code, (severity, _) in _LIST.items()}
 MEANING: dict[str, str] = {code: meaning for code, (_, meaning) in _LIST.items()}
 

@@ -161,8 +161,8 @@ class CanonicalView:
                 f"the view is of a {self.width} x {self.height} field, the image is {image.shape}"
             )
 
-    def record(self, sharpness: float | None = None) -> ViewRecord:
-        """Return what a result keeps of the view; `sharpness` of the rendered field."""
+    def record(self, sharpness: float | None = None, film_score: float | None = None) -> ViewRecord:
+        """Return what a result keeps of the view, and what was measured in the rendered field."""
         return ViewRecord(
             um_per_px_x=self.um_per_px_x,
             um_per_px_y=self.um_per_px_y,
@@ -178,6 +178,7 @@ class CanonicalView:
             veiling_glare=self.veiling_glare,
             round_field=None if self.round_field is None else self.round_field.as_tuple,
             ruler=self.ruler,
+            film_score=film_score,
         )
 
     @classmethod

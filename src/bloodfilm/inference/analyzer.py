@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import cv2
 import numpy as np
@@ -29,6 +29,7 @@ from bloodfilm.inference.classifier import (
     touches_edge,
 )
 from bloodfilm.inference.detector import DetectionParameters, Detector, OnnxBackend
+from bloodfilm.inference.film_score import DENSE, MIN_FILM_SCORE, FilmScore, film_score
 from bloodfilm.inference.fusion import ScoreFusion
 from bloodfilm.inference.graph_run import run_graph
 from bloodfilm.inference.nms import best_of_each, cross_class_nms
@@ -149,11 +150,33 @@ class Analyzer:
         listed = self._cells(view, found, contrasts, readings, np.flatnonzero(keep))
         cells = with_ids(listed, ref.sha256)
         issues = [*source.issues, *issues, *field_issues(view, cells, sharpness)]
+        with clock("film"):
+            score = self._film_score(image, view, found.take(np.flatnonzero(keep)))
+        if score is not None and score.score < MIN_FILM_SCORE:
+            issues.append(not_a_film(score))
         if surplus:
             message = f"{surplus} detections that score least are left out"
             issues.append(issue(issue_codes.DETECTIONS_LIMITED, message, left_out=surplus))
-        record = view.record(_finite(round(sharpness, 2)))
+        record = view.record(
+            _finite(round(sharpness, 2)), None if score is None else round(score.score, 3)
+        )
         return FieldResult(ref, record, cells, tuple(issues), dict(clock.seconds))
+
+    def _film_score(
+        self, image: Pixels, view: CanonicalView, found: Detections
+    ) -> FilmScore | None:
+        """What speaks for a blood film; `None` for bare glass, and where red cells are unknown."""
+        ruler = self.bundle.manifest.roles.ruler
+        if ruler is None:
+            return None
+        # Whatever thresholds are asked for, the bundle's own decide.
+        least = np.array([self.spec.thresholds[kind] for kind in self.kinds])
+        found = found.take(np.flatnonzero(found.scores >= least[found.type_ids]))
+        red = found.type_ids == self._kind(ruler)
+        nucleated = found.type_ids == self._kind(self.classified)
+        boxes = found.boxes
+        score = film_score(image, view, boxes[red], boxes[nucleated], boxes[~red & ~nucleated])
+        return None if score.empty else score
 
     def measure_again(self, image: Pixels, measurement: Measurement) -> Measurement:
         """A measurement in which outlines told no scale, told by red cells that are detected.
@@ -403,6 +426,18 @@ def _cell_issues(
         message = "low probability of being a nucleated cell"
         fact = round(reading.nucleated, 4)
         yield issue(issue_codes.LOW_NUCLEATED_PROBABILITY, message, nucleated_probability=fact)
+
+
+def not_a_film(score: FilmScore) -> Issue:
+    """The issue of a field that shows something else than a blood film."""
+    message = (
+        f"this does not look like a blood film (score {score.score:.2f}, {MIN_FILM_SCORE:g} is "
+        f"needed): the cells found account for {score.explained:.0%} of what is in the picture, "
+        f"with {score.red_cells_per_area:.0f} red cells per 10,000 um2 (a film has {DENSE:g} or "
+        f"more); {score.red_share:.0%} of the red and nucleated cells are red cells"
+    )
+    facts = {name: round(value, 4) for name, value in asdict(score).items()}
+    return issue(issue_codes.NOT_A_FILM, message, score=round(score.score, 4), **facts)
 
 
 def field_issues(

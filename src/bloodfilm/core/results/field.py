@@ -11,7 +11,7 @@ from bloodfilm.core.boxes import centres
 from bloodfilm.core.domain import Domain
 from bloodfilm.core.errors import BloodfilmError, DataError, is_out_of_memory
 from bloodfilm.core.field import Cell, Field
-from bloodfilm.core.issues import Issue
+from bloodfilm.core.issues import Issue, codes
 from bloodfilm.core.pixels import ViewRecord
 from bloodfilm.core.polygons import Region
 from bloodfilm.core.results import interop
@@ -64,6 +64,11 @@ class FieldResult:
     def needs_attention(self) -> bool:
         """Whether an issue is a warning or an error."""
         return any(issue.severity != "info" for issue in self.issues)
+
+    @property
+    def countable(self) -> bool:
+        """Whether the field's cells may enter a count: its scale is known and it shows a film."""
+        return not (codes(self.issues) & issue_codes.UNCOUNTABLE)
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as plain data (without timings, which differ from run to run).

@@ -1,0 +1,103 @@
+"""Whether a field shows a blood film at all, by what the detector finds in it.
+
+On a blood film nearly everything is a red cell, and what is not is a nucleated cell or a platelet
+between them. Text, a landscape, a tissue section or bare glass may hold things that pass for a
+cell, but those neither account for what is in the picture, nor lie as close as red cells do, nor
+are red cells rather than nuclei. The score multiplies the three shares.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bloodfilm.core.arrays import BoxArray, Image
+from bloodfilm.imaging.canonical import CanonicalView
+from bloodfilm.imaging.resample import BACKGROUND
+
+SCORE_UM = 0.8
+"""Micrometres per pixel at which the field is looked at: a red cell is nine pixels wide."""
+DARKER = 20
+"""What differs from the background by less, of 255, is background."""
+SHARE_OF_DARK = 0.35
+"""What differs by less than this share of what the darkest tenth does is background as well."""
+DENSE = 50.0
+"""Red cells per 10,000 square micrometres from which on there are as many as on a film."""
+SPARSE = 180.0
+"""The same per 10,000 square micrometres of what is on the glass, for films with few cells."""
+EXPLAINED = 0.9
+"""A sparse film is one of which cells explain at least this share."""
+MIN_FILM_SCORE = 0.45
+"""Fields below are no blood film. Of 97 fields of nine cameras, each analysed for itself, 96 have
+0.57 or more; of 45 drawn pictures of other things the highest has 0.42."""
+MIN_COVERED = 0.01
+"""Share of a field that something must cover for the score to mean anything."""
+
+
+@dataclass(frozen=True)
+class FilmScore:
+    """What speaks for a blood film.
+
+    Attributes:
+        explained: share of what is not background that detected cells cover.
+        red_cells_per_area: red cells per 10,000 square micrometres.
+        red_share: share of red cells among red and nucleated ones.
+        covered: share of the field that is not background.
+    """
+
+    explained: float
+    red_cells_per_area: float
+    red_share: float
+    covered: float
+
+    @property
+    def score(self) -> float:
+        """In [0, 1]: their product, the density by how near it comes to that of a film."""
+        density = self.red_cells_per_area / DENSE
+        if self.explained >= EXPLAINED:
+            # At the edge of a film there are few cells, but nothing else either.
+            density = max(
+                density, self.red_cells_per_area / max(self.covered, MIN_COVERED) / SPARSE
+            )
+        return self.explained * min(1.0, density) * self.red_share
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is on the glass."""
+        return self.covered < MIN_COVERED
+
+
+def film_score(
+    image: Image, view: CanonicalView, red: BoxArray, nucleated: BoxArray, others: BoxArray
+) -> FilmScore:
+    """Score one field.
+
+    Args:
+        image: the field, RGB (H, W, 3).
+        view: its canonical view.
+        red, nucleated, others: boxes (n, 4) x, y, w, h in px of the cells found in it.
+    """
+    drawn = view.render(image, SCORE_UM)
+    depth = BACKGROUND - drawn.min(axis=2).astype(np.int16)
+    level = max(float(DARKER), SHARE_OF_DARK * float(np.percentile(depth, 90)))
+    things = depth > level
+    boxes = np.concatenate([red, nucleated, others]).reshape(-1, 4)
+    inside = _drawn(view.to_canonical(boxes, SCORE_UM), things.shape)
+    area = things.size * SCORE_UM**2 / 1e4
+    cells = len(red) + len(nucleated)
+    return FilmScore(
+        explained=float((things & inside).sum() / max(int(things.sum()), 1)),
+        red_cells_per_area=len(red) / area,
+        red_share=len(red) / cells if cells else 0.0,
+        covered=float(things.mean()),
+    )
+
+
+def _drawn(boxes: BoxArray, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Which pixels lie in a box (n, 4), one pixel of margin included."""
+    mask = np.zeros(shape, dtype=bool)
+    low = np.clip(np.floor(boxes[:, :2] - 0.5), 0, None).astype(int)
+    high = np.clip(np.ceil(boxes[:, :2] + boxes[:, 2:] + 0.5), 0, None).astype(int)
+    for (left, top), (right, bottom) in zip(low, high, strict=True):
+        mask[top:bottom, left:right] = True
+    return mask

@@ -1,0 +1,101 @@
+"""The film score: high where cells account for the picture, low for anything else."""
+
+import numpy as np
+import pytest
+
+from bloodfilm.core import issue_codes
+from bloodfilm.core.issues import codes
+from bloodfilm.core.results import FieldResult, ImageRef
+from bloodfilm.imaging.canonical import CanonicalView, canonical_view
+from bloodfilm.inference.film_score import MIN_FILM_SCORE, FilmScore, film_score
+from bloodfilm.inference.model import load_model
+from imaging.drawing import ellipse
+from inference.other_pictures import PICTURES, gradient
+
+NONE = np.zeros((0, 4))
+
+
+def film(nucleated: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A drawn film, the boxes of its red cells and those of its nucleated ones."""
+    image = np.full((400, 500, 3), 235, np.uint8)
+    red, white = [], []
+    for number, (x, y) in enumerate((x, y) for x in range(30, 480, 48) for y in range(30, 380, 48)):
+        of, size, ink = (
+            (white, 44, (90, 40, 120)) if number < nucleated else (red, 38, (200, 140, 140))
+        )
+        ellipse(image, (x, y), (size, size), (1, 1, 0), ink)
+        of.append((x - size / 2, y - size / 2, size, size))
+    return image, np.array(red), np.array(white).reshape(-1, 4)
+
+
+def view_of_film(image: np.ndarray) -> CanonicalView:
+    height, width = image.shape[:2]
+    return CanonicalView(
+        0.2, 0.2, (235.0, 235.0, 235.0), 20, 0.9, "measured", "measured", width, height
+    )
+
+
+def test_a_film_is_explained_by_its_cells() -> None:
+    image, red, white = film()
+    score = film_score(image, view_of_film(image), red, white, NONE)
+    assert score.explained > 0.97
+    assert score.red_share == pytest.approx(len(red) / (len(red) + 1))
+    assert score.red_cells_per_area == pytest.approx(len(red) / (0.04 * 400 * 500 / 1e4), rel=0.03)
+    assert score.score > 0.9 and not score.empty
+
+
+def test_what_cells_do_not_explain_lowers_the_score() -> None:
+    image, red, white = film()
+    half = film_score(image, view_of_film(image), red[::2], white, NONE)
+    assert 0.4 < half.explained < 0.6
+    assert film_score(image, view_of_film(image), NONE, NONE, NONE).score == 0
+
+
+def test_few_cells_on_much_glass_are_a_film() -> None:
+    image, red, white = film()
+    wide = np.full((1600, 2000, 3), 235, np.uint8)
+    wide[:400, :500] = image
+    score = film_score(wide, view_of_film(wide), red, white, NONE)
+    assert score.red_cells_per_area < 15
+    assert score.score > 0.9
+
+
+def test_nuclei_without_red_cells_are_no_film() -> None:
+    image, red, white = film(nucleated=50)
+    assert film_score(image, view_of_film(image), red, white, NONE).score < MIN_FILM_SCORE
+
+
+def test_bare_glass_is_empty() -> None:
+    image = np.full((300, 300, 3), 235, np.uint8)
+    assert film_score(image, view_of_film(image), NONE, NONE, NONE).empty
+
+
+def test_the_score_is_a_product_in_its_range() -> None:
+    assert FilmScore(1.0, 500.0, 1.0, 0.5).score == 1
+    assert FilmScore(0.8, 25.0, 0.5, 0.5).score == pytest.approx(0.2)
+    assert FilmScore(0.96, 25.0, 0.5, 0.5).score == pytest.approx(0.24)
+
+
+def test_fields_without_scale_or_film_are_not_countable() -> None:
+    from bloodfilm.core.issue_codes import issue
+
+    record = canonical_view(film()[0]).record()
+    for code in (issue_codes.SCALE_ASSUMED, issue_codes.NOT_A_FILM):
+        result = FieldResult(ImageRef("x.png", 500, 400, "0" * 64), record, (), (issue(code, "x"),))
+        assert not result.countable
+    fine = FieldResult(ImageRef("x.png", 500, 400, "0" * 64), record, ())
+    assert fine.countable
+
+
+@pytest.mark.slow
+def test_the_shipped_model_refuses_other_pictures_by_name() -> None:
+    rng = np.random.default_rng(7)
+    with load_model(device="cpu") as model:
+        for name, draw in PICTURES.items():
+            result = model.analyze(draw(rng))
+            assert issue_codes.NOT_A_FILM in codes(result.issues), name
+            assert not result.countable
+            assert "does not look like a blood film" in " ".join(map(str, result.issues))
+        bare = model.analyze(gradient(rng))
+        assert issue_codes.NO_CELLS in codes(bare.issues)
+        assert bare.view.film_score is None
