@@ -8,6 +8,7 @@ from bloodfilm.core.issues import SEVERITIES
 CODES: Mapping[str, str] = {
     "patient-leak": "One patient's fields are in more than one split.",
     "identical-fields": "One image twice, whatever the files are called.",
+    "augmented-copy": "One field is another, mirrored or turned by 90 degrees.",
     "overlapping-fields": "Two fields show partly the same glass.",
     "same-cell-in-two-fields": "One physical cell is annotated in several fields.",
     "cell-named-differently": "One physical cell has another class in another field.",

@@ -17,6 +17,7 @@ from bloodfilm.core.issues import Severity
 from bloodfilm.core.progress import NoProgress, Progress
 from bloodfilm.duplicates.fingerprints import Fingerprints, fingerprint_fields
 from bloodfilm.duplicates.overlaps import FieldOverlap, alike_pairs, find_overlaps, verify
+from bloodfilm.duplicates.symmetric_copies import SymmetricCopy, find_symmetric_copies
 
 MAX_PAIRS = 60_000
 """Pairs of fields compared at all shifts; beyond it, only fields of one patient are."""
@@ -35,12 +36,20 @@ class ContentMatches:
         overlaps: pairs of fields, numbered as in the table.
         cells: (m,) number of each cell's physical cell.
         notes: what was not searched.
+        copies: fields that are mirrored or quarter-turned copies of others.
     """
 
     table: CellTable
     overlaps: list[FieldOverlap]
     cells: NDArray[np.int64]
     notes: list[Finding] = field(default_factory=list)
+    copies: list[SymmetricCopy] = field(default_factory=list)
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """Pairs of fields that show the same glass, in any way."""
+        overlapping = [(o.first, o.second) for o in self.overlaps]
+        return overlapping + [(c.first, c.second) for c in self.copies]
 
 
 def find_common_content(
@@ -66,7 +75,8 @@ def find_common_content(
         overlaps.setdefault((overlap.first, overlap.second), overlap)
     listed = [overlaps[key] for key in sorted(overlaps)]
     cells = physical_cells(prints.table, listed)
-    return ContentMatches(prints.table, listed, cells, notes)
+    copies = find_symmetric_copies({n: one.quarter for n, one in prints.fields.items()})
+    return ContentMatches(prints.table, listed, cells, notes, copies)
 
 
 def overlapping_fields(
@@ -74,8 +84,7 @@ def overlapping_fields(
 ) -> list[tuple[int, int]]:
     """Return pairs of fields that show common glass, numbered as in the table."""
     progress = progress or NoProgress()
-    found = find_common_content(fingerprint_fields(table, progress), progress, thorough)
-    return [(o.first, o.second) for o in found.overlaps]
+    return find_common_content(fingerprint_fields(table, progress), progress, thorough).pairs
 
 
 def _comparable(prints: Fingerprints, thorough: bool, notes: list[Finding]) -> Iterator[list[int]]:
@@ -175,6 +184,8 @@ def content_findings(content: ContentMatches) -> Iterator[Finding]:
         yield _common_glass(content.table, overlap)
         for seen in (overlap, overlap.swapped()):
             yield from _unmarked_in_first(content.table, seen)
+    for copy in content.copies:
+        yield _augmented_copy(content.table, copy)
     yield from _same_cell_findings(content)
     yield from content.notes
 
@@ -220,6 +231,27 @@ def _common_glass(table: CellTable, overlap: FieldOverlap) -> Finding:
         boxes=(here,),
         others=(two.path,),
         other_boxes=(there,),
+    )
+
+
+def _augmented_copy(table: CellTable, copy: SymmetricCopy) -> Finding:
+    one, two = table.rows[copy.first], table.rows[copy.second]
+    apart = one.split != two.split or one.patient != two.patient
+    return Finding(
+        "augmented-copy",
+        "error" if apart else "warning",
+        f"the same picture {copy.symmetry} (in {one.split or 'no split'} and "
+        f"{two.split or 'no split'}; correlation {copy.ncc:.3f})",
+        {
+            "symmetry": copy.symmetry,
+            "splits": [one.split, two.split],
+            "patients": [one.patient, two.patient],
+            "correlation": copy.ncc,
+        },
+        file=one.path,
+        advice="split the originals, and augment the training part only",
+        confidence=copy.ncc,
+        others=(two.path,),
     )
 
 

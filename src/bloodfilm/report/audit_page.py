@@ -158,7 +158,7 @@ class _Painter:
 
     def _picture(self, finding: Finding) -> Pixels | None:
         try:
-            if finding.code in ("identical-fields", "overlapping-fields"):
+            if finding.code in ("identical-fields", "overlapping-fields", "augmented-copy"):
                 return _beside([self._field(*place) for place in _places(finding)])
             if finding.boxes:
                 return _beside([self._crop(*place) for place in _places(finding)])

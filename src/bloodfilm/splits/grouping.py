@@ -1,6 +1,7 @@
 """Which fields belong together: of one patient, one file, one physical cell, one piece of glass."""
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -12,12 +13,23 @@ from bloodfilm.core.connected import connected_components
 from bloodfilm.duplicates.identical_files import identical_files
 
 Pairs = Sequence[tuple[int, int]]
+AUGMENTED = re.compile(r"\.rf\.[0-9A-Za-z]{6,}\.\w+$")
+"""How Roboflow names the augmented copies of one picture: NAME.rf.HASH.jpg."""
 
 
 def place_of(path: str | Path) -> str:
     """Return the key of an image in a split: its absolute path."""
     text = os.fspath(path)
     return os.path.normpath(text if text.startswith("/") else Path(text).absolute())
+
+
+def original_name(path: str) -> str:
+    """Return what the name of an augmented copy says of its original.
+
+    >>> original_name("train/images/f1_png.rf.0123456789ab.jpg")
+    'f1_png'
+    """
+    return AUGMENTED.sub("", os.path.basename(path))  # noqa: PTH119
 
 
 def group_fields(tables: Sequence[CellTable], pairs: Sequence[Pairs] = ()) -> NDArray[np.int64]:
@@ -54,6 +66,8 @@ def _keys(table: CellTable) -> Iterator[tuple[int, tuple[str, str]]]:
         yield number, ("path", place_of(row.path))
         if row.patient is not None:
             yield number, (table.name, row.patient)
+        if AUGMENTED.search(row.path):
+            yield number, (table.source or table.name, original_name(row.path))
     for cell, ident in enumerate(table.ids.tolist()):
         if ident.startswith(PHYSICAL):
             yield int(table.field[cell]), (table.source, ident)
