@@ -78,7 +78,7 @@ def open_dataset(path: Path | str, format: str | None = None, **options: Any) ->
     name = _key(format) if format else detect(where)
     if name not in READERS:
         raise DataError(f"no format {name!r}; formats: {', '.join(READERS)}")
-    return _call(READERS[name], where, name, options)
+    return _call(READERS[name], where, name, options, ReadOptions)
 
 
 def save_dataset(dataset: Dataset, path: Path | str, format: str, **options: Any) -> list[str]:
@@ -103,7 +103,7 @@ def save_dataset(dataset: Dataset, path: Path | str, format: str, **options: Any
         why = f" ({dataset.problems[-1]})" if dataset.problems else ""
         raise DataError(f"{dataset.source or dataset.name}: no field to write{why}")
     options.setdefault("source", dataset.source)
-    return _call(partial(WRITERS[format], dataset), where, format, options)
+    return _call(partial(WRITERS[format], dataset), where, format, options, WriteOptions)
 
 
 def _key(format: str) -> str:
@@ -111,10 +111,11 @@ def _key(format: str) -> str:
     return format.strip().lower().replace("-", "_")
 
 
-def _call(function: Callable[..., T], path: Path, format: str, options: dict[str, Any]) -> T:
+def _call(
+    function: Callable[..., T], path: Path, format: str, options: dict[str, Any], shared: type
+) -> T:
     """Call a reader or a writer; `DataError` for an option that it does not take."""
     given = function.func if isinstance(function, partial) else function
-    shared = ReadOptions if signature(given).return_annotation is Dataset else WriteOptions
     known = {*signature(given).parameters, *shared.__annotations__}
     for option in options:
         if option not in known:
