@@ -148,7 +148,7 @@ def test_what_cannot_be_exported_is_said_in_one_line(runs, root, tmp_path):
     out = tmp_path / "out"
     for arguments, said in (
         ((classifier, detector, "--out", out), "is wanted here"),
-        ((tmp_path / "none", classifier, "--out", out), "no such file"),
+        ((tmp_path / "none", classifier, "--out", out), "No such file"),
         ((detector, tmp_path / "mixed", "--out", out), "other weights"),
         ((detector, classifier, "--out", out, "--metrics", tmp_path / "list.json"), "no record"),
         ((detector, classifier, "--out", tmp_path / "full"), "is no bundle"),

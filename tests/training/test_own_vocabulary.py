@@ -176,7 +176,7 @@ def test_files_name_tree_and_schema(tmp_path: Path) -> None:
         ({"schemas": ["none.json"]}, "none.json: cannot be read"),
         ({"taxonomy": "none.json"}, "none.json: cannot be read"),
         ({"taxonomy": "bad.json"}, "bad.json: is no taxonomy"),
-        ({"taxonomy": "text.json"}, "text.json: is not JSON"),
+        ({"taxonomy": "text.json"}, "text.json: line 1, column 1: ill-formed JSON"),
         ({"schemas": ["bad.json"]}, "bad.json: is no attribute schema"),
     ],
 )

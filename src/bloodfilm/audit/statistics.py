@@ -1,5 +1,6 @@
 """A data set in figures: fields, classes, attributes, sizes, patients, domains."""
 
+import math
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ QUANTILES = (0.05, 0.5, 0.95)
 BINS_UM = np.arange(0, 31, 1.0)
 BINS_PX = np.arange(0, 310, 10.0)
 REGION_STRIDE = 8  # pixels: the known area is measured on a grid, not pixel by pixel
+MOST_POINTS = 1 << 22  # of that grid, however large a field is said to be
 SPLITS = ("train", "val", "test")
 
 
@@ -71,8 +73,9 @@ def _known_share(row: FieldRow) -> float | None:
         return 0.0
     if not row.width or not row.height:
         return None
-    across, down = (max(1, side // REGION_STRIDE) for side in (row.width, row.height))
-    return float(row.region.mask(across, down, REGION_STRIDE).mean())
+    stride = max(REGION_STRIDE, math.ceil(math.sqrt(row.width * row.height / MOST_POINTS)))
+    across, down = (max(1, side // stride) for side in (row.width, row.height))
+    return float(row.region.mask(across, down, stride).mean())
 
 
 def _known_values(table: CellTable, column: int, chosen: Bools) -> dict[str, Any]:

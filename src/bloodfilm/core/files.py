@@ -343,6 +343,57 @@ def _followed(path: Path) -> Path:
     return path.resolve() if path.is_symlink() else path
 
 
+# ---- files that are read ---------------------------------------------------------------------
+
+
+def regular_file(path: Path) -> Path:
+    """Return a path that leads to a regular file, which can be opened without waiting.
+
+    A named pipe would be waited for without end, a device may have none.
+
+    Raises:
+        DataError: for a folder, pipe, device or socket, for a name the system cannot have, and if
+            there is nothing, or nothing that may be looked at.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        reason = getattr(error, "strerror", None) or str(error)
+        raise DataError(f"{path}: cannot be read ({reason})") from None
+    if stat.S_ISREG(mode):
+        return path
+    if stat.S_ISDIR(mode):
+        raise DataError(f"{path}: is a folder, not a file; name the file in it")
+    raise DataError(f"{path}: is a pipe, a device or a socket, not a regular file; copy it to one")
+
+
+def read_regular_file(path: Path, most: int) -> bytes:
+    """Return the bytes of a regular file that is no larger than `most`.
+
+    Raises:
+        DataError: that names the file, if it is larger, no regular file, or cannot be read.
+    """
+    try:
+        with regular_file(path).open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > most:
+                raise DataError(
+                    f"{path}: {_binary_size(size)}, more than the {_binary_size(most)} that are "
+                    "read; split it, or check that it is the right file"
+                )
+            return file.read()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+def _binary_size(size: int) -> str:
+    """Return a number of bytes in a unit that suits it."""
+    for unit, width in (("GiB", 30), ("MiB", 20), ("KiB", 10)):
+        if size >= 1 << width:
+            return f"{size / (1 << width):.4g} {unit}"
+    return f"{size} bytes"
+
+
 # ---- what must not be written to -------------------------------------------------------------
 
 

@@ -50,7 +50,7 @@ class Issue:
             severity = cast(Severity, data["severity"])
             facts = dict(data.get("data", {}))
             return cls(str(data["code"]), severity, str(data["message"]), facts)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise DataError(f"issue: not a record of one ({error!r})") from None
 
 

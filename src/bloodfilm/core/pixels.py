@@ -105,5 +105,5 @@ class ViewRecord:
             if known.get("ruler", "outlines") not in get_args(Ruler):
                 raise ValueError(f"ruler {known['ruler']!r}")
             return cls(**known)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise DataError(f"view: not the record of one ({error!r})") from None

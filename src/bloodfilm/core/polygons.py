@@ -1,5 +1,6 @@
 """The part of a field whose cells are all known: everything, nothing, or some shapes."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ Point = tuple[float, float]
 
 _PAIRS = 1 << 17  # points x edges, or rows x edges, held at once: a few megabytes
 _PIXELS = 1 << 22  # pixels that `area` holds at once
+_MOST_PIXELS = 1 << 26  # pixels that `area` looks at
 
 
 def _edges(polygon: NDArray[np.float64]) -> tuple[Floats, Floats, Floats, Floats]:
@@ -180,17 +182,35 @@ class Region:
 
         Overlaps count once and what lies outside the field does not. For smooth outlines the
         figure differs from the area of the geometry by a small part of a pixel per pixel of
-        outline; rows are counted in blocks, so a slide needs no mask of its size.
+        outline. Only the rectangle around the polygons is looked at, in blocks of rows; where it
+        holds more than 2**26 pixels, every n-th pixel of every n-th row stands for n x n, so a
+        field of any stated size costs the same.
         """
         if self.polygons is None:
             return float(width * height)
+        left, top, right, bottom = self._bounds(width, height)
+        across, down = right - left, bottom - top
+        if across <= 0 or down <= 0:
+            return 0.0
+        stride = max(1, math.ceil(math.sqrt(across * down / _MOST_PIXELS)))
+        inner = Region(tuple(tuple((x - left, y - top) for x, y in p) for p in self.polygons or ()))
+        columns, lines = -(-across // stride), -(-down // stride)
         total = 0
-        rows = max(1, _PIXELS // max(1, width))
-        for top in range(0, height, rows):
-            known = np.zeros((min(rows, height - top), width), dtype=bool)
-            self._fill(known, top, 1.0)
+        rows = max(1, _PIXELS // columns)
+        for first in range(0, lines, rows):
+            known = np.zeros((min(rows, lines - first), columns), dtype=bool)
+            inner._fill(known, first, float(stride))
             total += int(np.count_nonzero(known))
-        return float(total)
+        return float(min(total * stride**2, across * down))
+
+    def _bounds(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """Return the smallest rectangle of pixels, within the field, that holds the polygons."""
+        if not self.polygons:
+            return 0, 0, 0, 0
+        points = np.concatenate([np.asarray(p, dtype=np.float64) for p in self.polygons])
+        (x1, y1), (x2, y2) = points.min(axis=0), points.max(axis=0)
+        left, top = max(0, math.floor(x1)), max(0, math.floor(y1))
+        return left, top, min(width, math.ceil(x2)), min(height, math.ceil(y2))
 
     def to_json(self) -> list[list[list[float]]] | None:
         """Return the polygons as plain lists, `None` for everything."""

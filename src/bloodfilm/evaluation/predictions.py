@@ -8,6 +8,7 @@ from pathlib import Path
 from bloodfilm.core.csv_text import unguard
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.field import Field
+from bloodfilm.core.files import regular_file
 from bloodfilm.core.results import AnalysisRun, AttributeResult, CellResult
 from bloodfilm.formats.shared.image_lookup import PathIndex
 
@@ -31,7 +32,9 @@ def read_predictions(path: Path) -> dict[str, list[CellResult]]:
         return cells
     try:
         # File names that are no UTF-8 stand there as the bytes they are.
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        with regular_file(path).open(
+            encoding="utf-8-sig", errors="surrogateescape", newline=""
+        ) as file:
             return _from_csv(path, csv.DictReader(file))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None

@@ -1,14 +1,14 @@
 """Two training runs to one bundle: load, calibrate on validation data, prove, write, describe."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from bloodfilm.core.errors import BundleError, ConfigError
+from bloodfilm.core.errors import BundleError, ConfigError, DataError
 from bloodfilm.core.files import write_text
+from bloodfilm.core.json_text import read_json_file
 from bloodfilm.export.card import model_card, summarize_evaluation
 from bloodfilm.export.manifest_writer import (
     CLASSIFIER_FILE,
@@ -166,11 +166,9 @@ def read_calibration(path: Path) -> ClassCalibration:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error})") from None
+        data: dict[str, Any] = read_json_file(path)
+    except DataError as error:
+        raise ConfigError(str(error)) from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: holds no record of results")
     return data

@@ -21,6 +21,7 @@ from bloodfilm.core import (
 )
 from bloodfilm.core.attributes import LLD_SCHEMA
 from bloodfilm.core.boxes import iou
+from bloodfilm.core.files import regular_file
 from bloodfilm.core.taxonomy import current_default
 from bloodfilm.formats.native.records import origin_from_json, origin_to_json
 from bloodfilm.formats.shared.class_names import name_of
@@ -121,11 +122,11 @@ def looks_like_coco(path: Path) -> bool:
 def ends(path: Path, size: int = 1 << 16) -> bytes:
     """Return a file's first and last bytes, to judge it by; none if it cannot be read."""
     try:
-        with path.open("rb") as file:
+        with regular_file(path).open("rb") as file:
             first = file.read(size)
             file.seek(max(len(first), path.stat().st_size - size))
             return first + file.read(size)
-    except OSError:
+    except (DataError, OSError):
         return b""
 
 

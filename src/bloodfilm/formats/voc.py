@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from bloodfilm.core import BloodfilmError, Cell, Dataset, Field, Region
+from bloodfilm.core.json_text import parse_json
 from bloodfilm.formats.native.records import origin_from_json, origin_to_json
 from bloodfilm.formats.shared.class_names import name_of
 from bloodfilm.formats.shared.context import ReadContext, ReadOptions
@@ -22,7 +23,7 @@ from bloodfilm.formats.shared.output import (
     size_for_writing,
     unique_names,
 )
-from bloodfilm.formats.shared.parsing import parse_json, peek, read_text, to_int
+from bloodfilm.formats.shared.parsing import peek, read_text, to_int
 from bloodfilm.formats.shared.paths import need_folder, split_of
 from bloodfilm.formats.shared.shapes import colours
 from bloodfilm.formats.shared.xml import element, number, parse

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bloodfilm.core.errors import DataError
+from bloodfilm.core.files import regular_file
 
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_BARE = frozenset({0x01, *range(0xD0, 0xDA)})
@@ -375,7 +376,7 @@ def image_size(path: Path) -> tuple[int, int]:
         DataError: if the file is missing or is no image that is read.
     """
     try:
-        with path.open("rb") as file:
+        with regular_file(path).open("rb") as file:
             data = file.read(HEAD_BYTES)
             try:
                 header = read_header(data)

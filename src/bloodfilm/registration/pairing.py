@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bloodfilm.core.errors import DataError
+from bloodfilm.core.files import regular_file
 from bloodfilm.formats.lld.names import parse_name
 
 Key = tuple[str, ...]
@@ -40,7 +41,7 @@ def from_file(
     of an entry that is nowhere, or that fits several images.
     """
     try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
+        with regular_file(table).open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{table}: cannot be read as a CSV file ({error})") from None

@@ -1,6 +1,5 @@
 """Split files: which field is in which split, written, read and applied to a data set."""
 
-import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bloodfilm.core import DataError, Dataset, Field
+from bloodfilm.core.json_text import read_json_file
 from bloodfilm.formats.parquet.index import FieldHeader, IndexFields
 from bloodfilm.formats.parquet.subset import ChosenFields, choose
 from bloodfilm.splits.grouping import place_of
@@ -70,7 +70,7 @@ def _seen_from(above: str, folder: Path) -> str:
 def read_split(file: Path) -> Split:
     """Read a split file; `DataError` if it is none."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json_file(file)
         if content["format"] != FORMAT or content["version"] != VERSION:
             raise DataError(f"{file}: not a split of version {VERSION}; write it anew")
         rows = [
@@ -78,7 +78,7 @@ def read_split(file: Path) -> Split:
             for r in content["fields"]
         ]
         notes = tuple(map(str, content["notes"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise DataError(
             f"{file}: no split file that can be read ({error}); write it anew"
         ) from None

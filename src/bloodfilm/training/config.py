@@ -14,9 +14,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bloodfilm.core.errors import ConfigError
+from bloodfilm.core.errors import ConfigError, DataError
+from bloodfilm.core.files import read_regular_file
 from bloodfilm.training.config_versions import upgrade_config
 
+MAX_CONFIG_BYTES = 1 << 20
 _log = logging.getLogger(__name__)
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -369,11 +371,11 @@ def load_config(path: Path) -> Config:
         if path.name == str(path) and not path.exists():
             text = _shipped_or_missing(path)
         else:
-            text = path.read_text(encoding="utf-8")
+            text = read_regular_file(path, MAX_CONFIG_BYTES).decode("utf-8")
         data = tomllib.loads(text)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except DataError as error:
+        raise ConfigError(str(error)) from None
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not a TOML file: {error}") from None
     config, notes = _validated(data, str(path))
     for note in notes:

@@ -4,7 +4,6 @@ Each task contributes its part (`Task.record`); the loop adds the version and th
 Records of older versions are brought to the form of today.
 """
 
-import json
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from bloodfilm.core.attributes import LLD_SCHEMA
 from bloodfilm.core.errors import ConfigError, DataError
+from bloodfilm.core.json_text import read_json_file
 from bloodfilm.core.taxonomy import DEFAULT_TAXONOMY
 from bloodfilm.inference.manifest import ColourSpec, UntrainedParts
 from bloodfilm.training.vocabulary import (
@@ -111,11 +111,9 @@ def read_record(run: Path, kind: type[Record]) -> Record:
     """
     path = run / RECORD
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error})") from None
+        data = read_json_file(path)
+    except DataError as error:
+        raise ConfigError(str(error)) from None
     try:
         return kind.model_validate(data)
     except ValidationError as error:

@@ -4,7 +4,6 @@ Nothing in training knows names of its own: a user's tree and attributes take th
 default ones everywhere. Only the defaults of the configuration are written here.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +13,7 @@ from typing import Any
 from bloodfilm.core.attributes import LLD_SCHEMA, SCHEMAS, Schema
 from bloodfilm.core.dataset import Dataset
 from bloodfilm.core.errors import ConfigError, DataError
+from bloodfilm.core.json_text import read_json_file
 from bloodfilm.core.taxonomy import (
     DEFAULT_TAXONOMY,
     NUCLEATED,
@@ -241,11 +241,9 @@ def _read_schema(path: Path) -> Schema:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise ConfigError(f"{path}: is not JSON ({error})") from None
+        return read_json_file(path)
+    except DataError as error:
+        raise ConfigError(str(error)) from None
 
 
 def merge_taxonomies(trees: Sequence[Taxonomy]) -> Taxonomy:

@@ -4,8 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bloodfilm.core.errors import ConfigError
+from bloodfilm.core.errors import ConfigError, DataError
+from bloodfilm.core.files import read_regular_file
 from bloodfilm.workflows.outputs import check_can_hold
+
+MAX_NOTES_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +79,8 @@ def export(job: ExportJob) -> ExportResult:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
+        return read_regular_file(path, MAX_NOTES_BYTES).decode("utf-8")
+    except DataError as error:
+        raise ConfigError(str(error)) from None
+    except ValueError as error:
         raise ConfigError(f"{path}: cannot be read as text ({error})") from None

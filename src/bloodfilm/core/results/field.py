@@ -106,7 +106,7 @@ class FieldResult:
                 if first
                 else tuple(Issue.from_json(item) for item in data["issues"]),
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise DataError(f"result: not the record of a field ({error!r})") from None
 
     def to_dataframe(self, attributes: Sequence[str] | None = None) -> Any:

@@ -98,5 +98,5 @@ class ModelInfo:
                 crop_um=float(data["crop_um"]),
                 metrics=dict(data["metrics"]),
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise DataError(f"model: not the record of one ({error!r})") from None

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, TextIO
 
 from bloodfilm.core import issue_codes
 from bloodfilm.core.errors import DataError
-from bloodfilm.core.files import atomic_write
+from bloodfilm.core.files import atomic_write, read_regular_file, regular_file
 from bloodfilm.core.issues import Issue
 from bloodfilm.core.results import interop
 from bloodfilm.core.results.field import FieldFailure, FieldOutcome, FieldResult
@@ -33,6 +33,8 @@ RESULT_FILE = "result.json"
 UNFINISHED_FILE = "results.part.jsonl"
 
 _PROGRAM = "bloodfilm "
+MAX_RESULT_BYTES = 2 << 30
+"""Of a document that another program laid out: it is read as a whole."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class AnalysisRun:
                 )
             place = place / RESULT_FILE
         try:
-            with place.open("rb") as file:
+            with regular_file(place).open("rb") as file:
                 document = _read_lines(place, file) or _read_whole(place)
         except OSError as error:
             raise DataError(f"{place}: cannot be read ({error.strerror})") from None
@@ -233,8 +235,8 @@ def _parsed(file: BinaryIO, offset: int) -> Any:
 def _read_whole(place: Path) -> dict[str, Any]:
     """Read a document in any layout, all of it at once."""
     try:
-        document = json.loads(place.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, ValueError, RecursionError) as error:
+        document = json.loads(read_regular_file(place, MAX_RESULT_BYTES))
+    except (ValueError, RecursionError) as error:
         where = f" at character {error.pos}" if isinstance(error, json.JSONDecodeError) else ""
         raise DataError(f"{place}: not JSON{where}; the file is damaged, analyse again") from None
     _check_version(place, document)

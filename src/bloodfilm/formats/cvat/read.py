@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from bloodfilm.core import BloodfilmError, Box, Cell, DataError, Dataset, Field, Region
+from bloodfilm.core.json_text import parse_json
 from bloodfilm.formats.cvat.write import (
     FILE_NAME,
     ID,
@@ -22,7 +23,7 @@ from bloodfilm.formats.cvat.write import (
 from bloodfilm.formats.native.records import origin_from_json
 from bloodfilm.formats.shared.context import ReadContext, ReadOptions
 from bloodfilm.formats.shared.masks import mask_outline, run_lengths
-from bloodfilm.formats.shared.parsing import parse_json, peek, to_int
+from bloodfilm.formats.shared.parsing import peek, to_int
 from bloodfilm.formats.shared.paths import image_folders, resolved, split_of
 from bloodfilm.formats.shared.shapes import FIELD, UNKNOWN, Drawn, Ellipse, is_region
 from bloodfilm.formats.shared.xml import number, parse

@@ -11,6 +11,7 @@ from bloodfilm.formats.lld import zipped
 from bloodfilm.formats.lld.names import parse_subset
 from bloodfilm.formats.shared.image_lookup import ImageIndex
 from bloodfilm.formats.shared.label_faults import LabelFault
+from bloodfilm.formats.shared.parsing import peek
 from bloodfilm.formats.shared.paths import split_of
 from bloodfilm.imaging.discovery import walk
 
@@ -135,7 +136,7 @@ def most_columns(folders: Sequence[Path]) -> Path:
 
 def _columns(folder: Path) -> int:
     for file, _ in text_files(folder):
-        words = file.read_bytes()[:4096].split(b"\n")[0].split()
+        words = peek(file, 4096).split(b"\n")[0].split()
         if words:
             return len(words)
     return 0

@@ -9,7 +9,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from bloodfilm.core import DataError
-from bloodfilm.formats.shared.parsing import decode, parse_json
+from bloodfilm.core.json_text import parse_json
+from bloodfilm.formats.shared.parsing import decode
 from bloodfilm.formats.shared.paths import split_of
 
 NAME = "labels.zip"
@@ -42,9 +43,15 @@ def zipped_labels(archive: Path) -> Iterator[tuple[Path, Any]]:
             for member in members:
                 where = archive / PurePosixPath(member.filename).name
                 _refuse_bomb(where, member)
-                yield where, parse_json(decode(zipped.read(member), where), where)
+                yield where, parse_json(decode(_unpacked(zipped, member), where), where)
     except _BROKEN as error:
         raise DataError(f"{archive}: cannot be unpacked ({error}); fetch it again") from None
+
+
+def _unpacked(zipped: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    """Return a member's bytes; no more are unpacked than the archive says there are."""
+    with zipped.open(member) as file:
+        return b"".join(iter(lambda: file.read(1 << 20), b""))
 
 
 def _is_labels(member: zipfile.ZipInfo) -> bool:

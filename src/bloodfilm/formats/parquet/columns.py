@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from bloodfilm.core import Dataset, Domain, Field, Schema
 from bloodfilm.core.cell_table import UNKNOWN, CellColumns, CellTable, FieldRow
-from bloodfilm.formats.parquet.index import FieldHeader, IndexFields
+from bloodfilm.formats.parquet.index import FieldHeader, IndexFields, naming_damage
 
 
 def table_of(dataset: Dataset) -> CellTable:
@@ -71,7 +71,8 @@ def cell_columns(fields: IndexFields, schema: Schema, ids: bool = False) -> Cell
     """Read the cells of all fields."""
     reader = _Reader(schema)
     for table in fields.tables(_LEAVES if ids else _LEAVES[:-1]):
-        reader.add(table)
+        with naming_damage(fields.path):
+            reader.add(table)
     return reader.columns()
 
 

@@ -5,6 +5,7 @@ group they lie in; a few row groups are kept. Opening reads the file's footer an
 Needs pyarrow: `pip install 'bloodfilm[index]'`.
 """
 
+import contextlib
 import json
 import os
 from bisect import bisect_right
@@ -26,6 +27,7 @@ from bloodfilm.core import (
     Schema,
     Taxonomy,
 )
+from bloodfilm.core.files import regular_file
 from bloodfilm.core.taxonomy import current_default
 from bloodfilm.formats.native.records import origin_from_json, origin_to_json
 from bloodfilm.formats.shared.context import ReadContext, ReadOptions
@@ -85,25 +87,96 @@ def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
                 Taxonomy.from_json(header["taxonomy"])
             )
             schema = Schema.from_json(header["schema"])
-    except (KeyError, ValueError, TypeError, BloodfilmError):
+            _check_columns(path, file.schema_arrow)
+    except _DamagedIndexError:
+        raise
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError, BloodfilmError):
         raise DataError(f"{path}: Parquet, but no bloodfilm index; write it anew") from None
     finally:
         file.close()
     if version != VERSION:
         raise DataError(f"{path}: index version {version!r}, not {VERSION}; update bloodfilm")
     fields = IndexFields(path, reading.images)
-    problems = tuple(str(line) for line in header.get("problems", ()))
+    problems = header.get("problems")
+    problems = tuple(map(str, problems)) if isinstance(problems, list) else ()
     name, licence = str(header.get("name", path.stem)), header.get("licence")
+    licence = None if licence is None else str(licence)
     return Dataset(name, fields, taxonomy, schema, licence, path, problems)
 
 
 def _open(path: Path) -> Any:
     pa = _pyarrow()
     try:
-        return pa.parquet.ParquetFile(path, memory_map=True)
-    except (pa.ArrowInvalid, OSError) as error:
-        reason = str(error).splitlines()[0]
+        return pa.parquet.ParquetFile(
+            regular_file(path), memory_map=True, page_checksum_verification=True
+        )
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"{path}: not a whole Parquet file ({reason}); write it anew") from None
+
+
+class _DamagedIndexError(DataError):
+    """The file is Parquet, but not as this module writes it."""
+
+
+@contextlib.contextmanager
+def naming_damage(path: Path, group: int | None = None) -> Iterator[None]:
+    """Turn whatever damaged columns or values raise into one line that names the file.
+
+    Args:
+        path: the index.
+        group: the row group that is read, if it is known.
+    """
+    pa = _pyarrow()
+    try:
+        yield
+    except MemoryError:
+        raise
+    except (
+        pa.ArrowException,
+        ArithmeticError,
+        AttributeError,
+        BloodfilmError,
+        LookupError,
+        OSError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
+        if isinstance(error, _DamagedIndexError):
+            raise
+        place = "" if group is None else f"row group {group}: "
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise _DamagedIndexError(
+            f"{path}: {place}the index is damaged ({reason}); write it anew"
+        ) from None
+
+
+def _check_columns(path: Path, found: "pa.Schema") -> None:
+    """Raise if a column is missing or of another type than `write` gives it."""
+    for column in _columns():
+        place = found.get_field_index(column.name)
+        if place < 0:
+            raise _DamagedIndexError(f"{path}: no column {column.name!r}; write the index anew")
+        if not _same_type(found.field(place).type, column.type):
+            kind = str(found.field(place).type)[:80]
+            raise _DamagedIndexError(
+                f"{path}: column {column.name!r} is {kind}; write the index anew"
+            )
+
+
+def _same_type(found: Any, wanted: Any) -> bool:
+    """Whether a column is of a type; cells may lack `LATER_COLUMNS`, and have others."""
+    types = _pyarrow().types
+    if types.is_list(wanted):
+        return types.is_list(found) and _same_type(found.value_type, wanted.value_type)
+    if not types.is_struct(wanted):
+        return bool(found.equals(wanted))
+    known = {field.name: field.type for field in found} if types.is_struct(found) else {}
+    return all(
+        known[field.name].equals(field.type) if field.name in known else field.name in LATER_COLUMNS
+        for field in wanted
+    )
 
 
 class IndexFields(Sequence[Field]):
@@ -152,25 +225,38 @@ class IndexFields(Sequence[Field]):
         if not 0 <= position < len(self):
             raise IndexError(f"field {index} of {len(self)}")
         group = self._group_of(position)
-        batch = self._group(group).slice(position - self._starts[group], 1)
-        return next(self._fields(batch))
+        with naming_damage(self.path, group):
+            batch = self._group(group).slice(position - self._starts[group], 1)
+            return next(self._fields(batch))
 
     def __iter__(self) -> Iterator[Field]:
         """Yield every field in order, one row group in memory at a time."""
         for group in range(len(self._starts) - 1):
-            yield from self._fields(self._read(group))
+            with naming_damage(self.path, group):
+                fields = self._fields(self._read(group))
+            while True:
+                with naming_damage(self.path, group):
+                    item = next(fields, None)
+                if item is None:
+                    break
+                yield item
 
     def heads(self) -> Iterator["FieldHeader"]:
         """Yield what is said of every field, in order, without its cells, which are not read."""
         for table in self.tables(PLAIN):
-            yield from self._heads(table)
+            with naming_damage(self.path):
+                heads = list(self._heads(table))
+            yield from heads
 
     def tables(self, columns: Sequence[str]) -> Iterator[Any]:
         """Yield some columns of all fields in order, as Arrow tables of several row groups."""
         count = len(self._starts) - 1
         for first in range(0, count, GROUPS_AT_ONCE):
             groups = list(range(first, min(count, first + GROUPS_AT_ONCE)))
-            yield self._file.read_row_groups(groups, columns=list(columns), use_threads=False)
+            with naming_damage(self.path):
+                table = self._file.read_row_groups(groups, columns=list(columns), use_threads=False)
+                table.validate(full=True)
+            yield table
 
     def group_sizes(self) -> list[int]:
         """Return the number of fields in each row group."""
@@ -188,7 +274,9 @@ class IndexFields(Sequence[Field]):
         return self._groups[group]
 
     def _read(self, group: int) -> Any:
-        return self._file.read_row_group(group, use_threads=False).combine_chunks()
+        table = self._file.read_row_group(group, use_threads=False).combine_chunks()
+        table.validate(full=True)  # before anything follows its offsets
+        return table
 
     def _fields(self, table: Any) -> Iterator[Field]:
         """Yield the fields of a table, its columns turned into Python objects one at a time."""
@@ -201,6 +289,10 @@ class IndexFields(Sequence[Field]):
     def _heads(self, table: Any) -> "Iterator[FieldHeader]":
         plain = [table.column(name).to_pylist() for name in PLAIN]
         for image, width, height, patient, split, diagnosis, origin in zip(*plain, strict=True):
+            if not isinstance(image, str) or not image or "\0" in image:
+                raise ValueError("a field has no image")
+            if any(side is not None and side < 1 for side in (width, height)):
+                raise ValueError(f"{image[:80]} is {width} x {height} px")
             known = origin_from_json(json.loads(origin) if origin else {})
             known |= {"patient": patient, "split": split, "diagnosis": diagnosis}
             yield FieldHeader(self._place(image), width, height, known)
@@ -333,7 +425,9 @@ def write_fields(
 def _write_rows(rows: Iterator[dict[str, Any]], file: Path, header: Header, size: int) -> None:
     pa = _pyarrow()
     schema = _columns().with_metadata({KEY: header.to_bytes()})
-    with pa.parquet.ParquetWriter(file, schema, compression="zstd") as writer:
+    with pa.parquet.ParquetWriter(
+        file, schema, compression="zstd", write_page_checksum=True
+    ) as writer:
         while batch := list(islice(rows, size)):
             writer.write_table(pa.Table.from_pylist(batch, schema=schema), row_group_size=size)
 

@@ -20,6 +20,7 @@ from bloodfilm.core import (
     Field,
     Region,
 )
+from bloodfilm.core.json_text import parse_json
 from bloodfilm.formats.native.records import origin_from_json
 from bloodfilm.formats.qupath.write import (
     CODES,
@@ -34,7 +35,7 @@ from bloodfilm.formats.qupath.write import (
 )
 from bloodfilm.formats.shared.context import ReadContext, ReadOptions
 from bloodfilm.formats.shared.frames import Frame
-from bloodfilm.formats.shared.parsing import parse_json, peek, read_json, to_floats, to_int
+from bloodfilm.formats.shared.parsing import peek, read_json, to_floats, to_int
 from bloodfilm.formats.shared.paths import resolved
 from bloodfilm.formats.shared.shapes import (
     FIELD,

@@ -2,34 +2,26 @@
 
 import csv
 import io
-import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from bloodfilm.core import DataError
+from bloodfilm.core.files import read_regular_file, regular_file
+from bloodfilm.core.json_text import parse_json
 
 MAX_TEXT_BYTES = 2 << 30
 
 
-def read_bytes(path: Path) -> bytes:
-    """Return a text file's bytes; `DataError` if it is no regular file, or too large."""
-    try:
-        if not path.is_file() and path.exists() and not path.is_dir():
-            raise DataError(f"{path}: is not a regular file; name a file of labels")
-        if path.stat().st_size > MAX_TEXT_BYTES:
-            raise DataError(f"{path}: larger than 2 GiB; split it, or convert it to an index")
-        return path.read_bytes()
-    except IsADirectoryError:
-        raise DataError(f"{path}: is a folder, not a file; name the file in it") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+def read_bytes(path: Path, most: int = MAX_TEXT_BYTES) -> bytes:
+    """Return a text file's bytes; `DataError` if it is no regular file, or larger than `most`."""
+    return read_regular_file(path, most)
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, most: int = MAX_TEXT_BYTES) -> str:
     """Return a text file's content, UTF-8 or UTF-16 with or without a byte order mark."""
-    return decode(read_bytes(path), path)
+    return decode(read_bytes(path, most), path)
 
 
 def decode(data: bytes, path: Path) -> str:
@@ -72,30 +64,15 @@ def _code_page(data: bytes) -> str:
 def peek(path: Path, size: int = 1 << 16) -> bytes:
     """Return a file's first bytes, to judge it by; none if it cannot be read."""
     try:
-        with path.open("rb") as file:
+        with regular_file(path).open("rb") as file:
             return file.read(size)
-    except OSError:
+    except (DataError, OSError):
         return b""
 
 
 def read_json(path: Path) -> Any:
     """Return a JSON file's content; `DataError` names the line where it is ill-formed."""
     return parse_json(read_text(path), path)
-
-
-def parse_json(text: str, path: Path | str) -> Any:
-    """Parse JSON text that came from `path`."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path}: line {error.lineno}, column {error.colno}: ill-formed JSON "
-            f"({error.msg}); mend it or export it again"
-        ) from None
-    except MemoryError:
-        raise DataError(f"{path}: does not fit into memory; split it") from None
-    except (RecursionError, ValueError) as error:
-        raise DataError(f"{path}: JSON that cannot be used ({error}); export it again") from None
 
 
 def read_csv(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:

@@ -13,11 +13,13 @@ from bloodfilm.formats.shared.image_lookup import fold
 from bloodfilm.formats.shared.output import NO_SPLIT
 from bloodfilm.formats.shared.parsing import peek, read_text, to_int
 from bloodfilm.formats.shared.paths import split_of
+from bloodfilm.formats.shared.yaml_text import MAX_YAML_BYTES, parse_yaml
 from bloodfilm.imaging.discovery import is_image, walk
 
 YAML_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 CLASS_FILES = ("classes.txt", "obj.names", "labels/classes.txt", "labels/train/classes.txt")
 SPLIT_KEYS = (NO_SPLIT, "train", "val", "valid", "test")
+_CLASS_ID = re.compile(r"[0-9]{1,9}")
 _NAMES_KEY = re.compile(rb"^\s*[\"']?names[\"']?\s*:", re.MULTILINE)
 _SPLIT_KEY = re.compile(rb"^\s*[\"']?(train|val|valid|test|path|nc)[\"']?\s*:", re.MULTILINE)
 
@@ -75,18 +77,7 @@ def read_layout(reading: ReadContext, yaml_file: Path | None = None) -> Layout:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return a YAML mapping; `DataError` names the line where it is ill-formed."""
-    import yaml
-
-    text = read_text(path)
-    try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise DataError(f"{path}: uses aliases, by which small files grow huge; write it out")
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"line {mark.line + 1}: " if mark else ""
-        what = getattr(error, "problem", None) or "ill-formed"
-        raise DataError(f"{path}: {place}not YAML ({what}); mend the line") from None
+    content = parse_yaml(read_text(path, MAX_YAML_BYTES), path)
     if not isinstance(content, dict):
         raise DataError(f"{path}: holds no `key: value` lines; it needs `names: [...]`")
     return content
@@ -108,7 +99,7 @@ def _names(reading: ReadContext, content: Mapping[str, Any], path: Path) -> dict
     value = content.get("names")
     if isinstance(value, list):
         return {i: str(name) for i, name in enumerate(value)}
-    if isinstance(value, dict) and all(str(k).isdigit() for k in value):
+    if isinstance(value, dict) and all(_CLASS_ID.fullmatch(str(k)) for k in value):
         return {int(k): str(name) for k, name in value.items()}
     if value is None and (found := _listed_classes(reading)):
         return found

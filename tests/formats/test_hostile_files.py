@@ -1,0 +1,230 @@
+"""Small files that would cost much, wait for ever or stop the program: refused in one line."""
+
+import json
+import os
+import struct
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bloodfilm.core import Cell, DataError, Dataset, Field, Region
+from bloodfilm.formats import open_dataset, save_dataset
+from bloodfilm.formats.lld.zipped import zipped_labels
+from bloodfilm.formats.shared import yaml_text
+from bloodfilm.formats.yolo.layout import read_yaml
+from bloodfilm.imaging.headers import image_size
+
+
+def refused(read, *arguments) -> str:
+    with pytest.raises(DataError) as said:
+        read(*arguments)
+    assert "\n" not in str(said.value)
+    return str(said.value)
+
+
+# ---- YAML --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("names: " + "[" * 20_000 + "]" * 20_000, "line 1: nested deeper than 64 levels"),
+        ("".join(" " * i + "a:\n" for i in range(3000)), "line 65: nested deeper"),
+        ("a: &a [x, x]\nnames: *a\n", "line 2: uses aliases"),
+        ("names: [a]\nx: !!int abc\n", "line 2: states a type"),
+        ("names: !!python/object/apply:os.system [ls]\n", "line 1: states a type"),
+        ("names: [a\x01]\n", "not YAML"),
+        ("? [a]\n: b\nnames: [a]\n", "not YAML"),
+        ("x: " + "1" * 5000 + "\n", "not YAML"),
+        ("names: [a\nb: {\n", "line 2: not YAML"),
+        ("- a\n", "holds no `key: value` lines"),
+    ],
+)
+def test_yaml_that_no_list_of_classes_is(tmp_path, text, words):
+    file = tmp_path / "data.yaml"
+    file.write_text(text)
+    assert words in refused(read_yaml, file)
+
+
+def test_a_class_may_look_like_a_date(tmp_path):
+    file = tmp_path / "data.yaml"
+    file.write_text("names: [2001-13-45, 2001-01-02, 1e3, off]\nnc: 4\n")
+    assert read_yaml(file) == {"names": ["2001-13-45", "2001-01-02", "1e3", False], "nc": 4}
+
+
+def test_large_yaml_is_refused_before_it_is_read(tmp_path):
+    file = tmp_path / "data.yaml"
+    file.touch()
+    os.truncate(file, yaml_text.MAX_YAML_BYTES + 1)
+    assert "16 MiB that are read" in refused(read_yaml, file)
+
+
+@pytest.mark.parametrize("key", ["²", "-1", "9" * 30])
+def test_classes_are_numbered_by_plain_digits(tmp_path, key):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "data.yaml").write_text(f'train: images\nnames: {{"{key}": lymphocyte}}\n')
+    assert "`names` must list the classes" in refused(open_dataset, tmp_path, "yolo")
+
+
+# ---- what is no regular file -------------------------------------------------------------------
+
+FORMATS = {
+    "coco.json": "coco",
+    "a.geojson": "qupath",
+    "bloodfilm.json": "bloodfilm",
+    "tasks.json": "label_studio",
+    "x.parquet": "index",
+}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_pipe_is_not_waited_for(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    refused(open_dataset, tmp_path)
+    refused(open_dataset, tmp_path / name, FORMATS[name])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_picture_that_is_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    assert "is a pipe, a device or a socket" in refused(image_size, tmp_path / "a.png")
+
+
+# ---- archives ----------------------------------------------------------------------------------
+
+
+def test_an_archive_that_lies_about_sizes_is_not_unpacked(tmp_path, monkeypatch):
+    archive, size = tmp_path / "labels.zip", 300 << 20
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as made:
+        made.writestr("WBC/train.json", b" " * size)
+    said, real = struct.pack("<I", 1000), struct.pack("<I", size)
+    archive.write_bytes(archive.read_bytes().replace(real, said))
+    unpacked = []
+    original = zipfile.ZipExtFile._read1
+
+    def counted(self, count):
+        data = original(self, count)
+        unpacked.append(len(data))
+        assert count <= 1 << 20
+        return data
+
+    monkeypatch.setattr(zipfile.ZipExtFile, "_read1", counted)
+    assert "cannot be unpacked" in refused(list, zipped_labels(archive))
+    assert sum(unpacked) <= 1000
+
+
+# ---- stated sizes ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("side", [2_000, 200_000, 10**12])
+def test_a_region_of_a_huge_field_costs_nothing(side):
+    small = Region.polygon([(10, 10), (20, 10), (20, 20), (10, 20)])
+    assert small.area(side, side) == 100
+    assert Region.rect(-5, -5, 10, 10).area(side, side) == 25
+    half = Region.polygon([(0, 0), (side, 0), (0, side)])
+    assert half.area(side, side) == pytest.approx(side**2 / 2, rel=1e-3)
+    everything = Region.rect(0, 0, 2 * side, 2 * side)
+    assert everything.area(side, side) == pytest.approx(side**2, rel=1e-9)
+
+
+def test_area_counts_pixels_as_the_mask_does():
+    random = np.random.default_rng(5)
+    for _ in range(20):
+        corners = random.uniform(-40, 160, (7, 2))
+        region = Region.union([Region.polygon(corners), Region.rect(3.2, 4.9, 30, 50)])
+        assert region.area(120, 90) == region.mask(120, 90).sum()
+    assert Region.rect(500, 500, 9, 9).area(120, 90) == 0
+
+
+# ---- a damaged index ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def table(tmp_path):
+    """An index of four fields, as a function that writes it anew, changed."""
+    pq = pytest.importorskip("pyarrow.parquet")
+    paths = [tmp_path / f"{i}.png" for i in range(4)]
+    for path in paths:
+        Image.new("RGB", (64, 48)).save(path)
+    cell = Cell((1, 2, 10, 12), "myeloblast", {"nuclear_shape": "regular"}, id="a")
+    fields = tuple(Field(path, 64, 48, (cell,), patient="7") for path in paths)
+    file = tmp_path / "index.parquet"
+    save_dataset(Dataset("x", fields), file, "index")
+    whole = pq.read_table(file)
+
+    def write(change):
+        changed = change(whole).replace_schema_metadata(whole.schema.metadata)
+        pq.write_table(changed, file)
+        return file
+
+    return write
+
+
+def everything(file):
+    return [cell for item in open_dataset(file) for cell in item.cells]
+
+
+def test_an_index_without_a_column(table):
+    for name in ("image", "width", "patient", "origin", "cells"):
+        file = table(lambda whole, name=name: whole.drop_columns([name]))
+        assert f"{file}: no column '{name}'" in refused(everything, file)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "words"),
+    [
+        ("image", [1] * 4, "column 'image' is int64"),
+        ("cells", [1] * 4, "column 'cells' is int64"),
+        ("image", ["a.png", None, "b.png", "c.png"], "row group 0: the index is damaged"),
+        ("image", ["a.png", "", "b.png", "c.png"], "a field has no image"),
+        ("origin", ["{not json"] * 4, "row group 0: the index is damaged"),
+        ("origin", ["[1]"] * 4, "row group 0: the index is damaged"),
+        ("origin", ["[" * 100_000] * 4, "row group 0: the index is damaged"),
+    ],
+)
+def test_an_index_with_other_columns_or_values(table, column, values, words):
+    pa = pytest.importorskip("pyarrow")
+    file = table(
+        lambda whole: whole.set_column(whole.column_names.index(column), column, pa.array(values))
+    )
+    assert words in refused(everything, file)
+
+
+def test_an_index_with_a_negative_size(table):
+    pa = pytest.importorskip("pyarrow")
+    file = table(lambda whole: whole.set_column(1, "width", pa.array([-1] * 4, pa.int32())))
+    assert "-1 x 48 px" in refused(everything, file)
+
+
+def test_a_changed_byte_of_a_column_is_noticed(table, tmp_path):
+    """Pages have checksums: a box cannot change silently."""
+    save_dataset(open_dataset(table(lambda whole: whole)), tmp_path / "again.parquet", "index")
+    file, data = tmp_path / "again.parquet", (tmp_path / "again.parquet").read_bytes()
+    whole = everything(file)
+    length = struct.unpack("<I", data[-8:-4])[0]
+    outcomes = set()
+    for at in range(4, len(data) - 8 - length, 7):
+        flipped = bytearray(data)
+        flipped[at] ^= 4
+        file.write_bytes(flipped)
+        try:
+            outcomes.add(everything(file) == whole)
+        except DataError as error:
+            assert "\n" not in str(error) and str(file) in str(error)
+            outcomes.add("refused")
+    assert outcomes == {"refused"} or outcomes == {"refused", True}
+
+
+# ---- results -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("side", ["width", "height"])
+def test_a_result_of_an_endless_picture(tmp_path, side):
+    from bloodfilm.core.results import FieldResult
+
+    record = {"image": "a", "width": 9, "height": 9, "view": {}, "cells": [], "problems": []}
+    text = json.dumps(record | {side: float("inf")})
+    assert "not the record of a field" in refused(FieldResult.from_json, json.loads(text))
