@@ -18,10 +18,10 @@ def test_the_detector_answers_on_a_grid_of_its_stride(size):
     with torch.no_grad():
         out = model(torch.rand(2, 3, *size) * 255)
     grid = tuple(side // CellDetector.stride for side in size)
-    assert out["kinds"].shape == (2, 3, *grid) and out["boxes"].shape == (2, 4, *grid)
+    assert out["types"].shape == (2, 3, *grid) and out["boxes"].shape == (2, 4, *grid)
     assert (out["boxes"] > 0).all()
     # Cells are rare: an untrained detector says so.
-    assert out["kinds"].sigmoid().mean() < 0.1
+    assert out["types"].sigmoid().mean() < 0.1
 
 
 def test_boxes_stay_positive_whatever_the_head_says():

@@ -292,6 +292,7 @@ def test_turned_views_are_brought_back_to_the_same_opinion() -> None:
         assert np.argwhere(found.highest > 0.5).min(axis=0).tolist() == [5, 9]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("teacher", ["average", "student", "none"])
 def test_a_stopped_run_goes_on_to_the_same_result(tmp_path: Path, teacher: str) -> None:
     settings = sparse_config(begin=0.0, patches=0.0, teacher=teacher, similarity=0.1)

@@ -214,6 +214,7 @@ def test_a_field_that_cannot_be_opened_is_passed_over(root, tmp_path, caplog):
 # ---- training ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["detector", "classifier"])
 def test_training_on_an_index_never_reads_it_whole_and_goes_on(root, tmp_path, monkeypatch, task):
     def never(self):
