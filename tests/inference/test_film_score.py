@@ -1,5 +1,7 @@
 """The film score: high where cells account for the picture, low for anything else."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from bloodfilm.core import issue_codes
 from bloodfilm.core.issues import codes
 from bloodfilm.core.results import FieldResult, ImageRef
 from bloodfilm.imaging.canonical import CanonicalView, canonical_view
+from bloodfilm.imaging.field_of_view import RoundField
 from bloodfilm.inference.film_score import MIN_FILM_SCORE, FilmScore, film_score
 from bloodfilm.inference.model import load_model
 from imaging.drawing import ellipse
@@ -58,6 +61,20 @@ def test_few_cells_on_much_glass_are_a_film() -> None:
     score = film_score(wide, view_of_film(wide), red, white, NONE)
     assert score.red_cells_per_area < 15
     assert score.score > 0.9
+
+
+def test_only_the_disc_of_a_round_field_counts() -> None:
+    image, red, white = film()
+    disc = RoundField(250, 200, 120)
+    centre = red[:, :2] + red[:, 2:] / 2
+    inside = red[np.hypot(*(centre - [250, 200]).T) < 120]
+    score = film_score(
+        image, replace(view_of_film(image), round_field=disc), inside, white[:0], NONE
+    )
+    whole = film_score(image, view_of_film(image), red, white, NONE)
+    assert score.red_cells_per_area == pytest.approx(whole.red_cells_per_area, rel=0.2)
+    assert score.covered == pytest.approx(whole.covered, rel=0.2)
+    assert score.explained > 0.85
 
 
 def test_nuclei_without_red_cells_are_no_film() -> None:

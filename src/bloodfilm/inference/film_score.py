@@ -42,7 +42,7 @@ class FilmScore:
         explained: share of what is not background that detected cells cover.
         red_cells_per_area: red cells per 10,000 square micrometres.
         red_share: share of red cells among red and nucleated ones.
-        covered: share of the field that is not background.
+        covered: share of the field of view that is not background.
     """
 
     explained: float
@@ -83,13 +83,19 @@ def film_score(
     things = depth > level
     boxes = np.concatenate([red, nucleated, others]).reshape(-1, 4)
     inside = _drawn(view.to_canonical(boxes, SCORE_UM), things.shape)
-    area = things.size * SCORE_UM**2 / 1e4
+    seen = things.size
+    if view.round_field is not None:
+        whole = (0.0, 0.0, float(view.width), float(view.height))
+        disc = view.round_field.mask_of(whole, things.shape[1], things.shape[0])
+        things &= disc
+        seen = max(int(disc.sum()), 1)
+    area = seen * SCORE_UM**2 / 1e4
     cells = len(red) + len(nucleated)
     return FilmScore(
         explained=float((things & inside).sum() / max(int(things.sum()), 1)),
         red_cells_per_area=len(red) / area,
         red_share=len(red) / cells if cells else 0.0,
-        covered=float(things.mean()),
+        covered=float(things.sum() / seen),
     )
 
 
