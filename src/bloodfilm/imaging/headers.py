@@ -382,6 +382,8 @@ def image_size(path: Path) -> tuple[int, int]:
                 header = read_header(data)
             except BrokenImageError:  # what is looked for may lie further on, in a TIFF at the end
                 header = read_header(data + file.read())
+            if header.truncated and len(data) < HEAD_BYTES:  # the whole file was looked at
+                raise BrokenImageError(header.truncated)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from None
     except (BrokenImageError, struct.error) as error:
