@@ -37,8 +37,8 @@ def build_optimizer(model: nn.Module, optim: OptimSection) -> torch.optim.Optimi
 def learning_rate_factor(step: int, total: int, warmup: float) -> float:
     """Return the factor on the peak rate: linear warm-up, then a cosine down to 1 %.
 
-    >>> [round(learning_rate_factor(step, 10, 0.2), 2) for step in (0, 1, 2, 6, 9)]
-    [0.5, 1.0, 1.0, 0.5, 0.05]
+    >>> [round(learning_rate_factor(step, 10, 0.2), 3) for step in (0, 1, 2, 6, 9)]
+    [0.5, 1.0, 1.0, 0.505, 0.048]
 
     Args:
         step: from 0.

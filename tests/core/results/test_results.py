@@ -154,7 +154,9 @@ def test_coco_counts_categories_by_the_labels_given():
     ],
 )
 def test_a_missing_package_is_named(monkeypatch, module, call, install):
-    monkeypatch.setitem(sys.modules, module, None)
+    loaded = [name for name in sys.modules if name.partition(".")[0] == module]
+    for name in {module, *loaded}:
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(BloodfilmError, match=f"{module}.*pip install '{re.escape(install)}'") as e:
         call(a_field())
     assert isinstance(e.value, ImportError)
