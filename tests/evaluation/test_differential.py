@@ -1,10 +1,11 @@
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bloodfilm.core.issue_codes import CUT_BY_EDGE, issue
+from bloodfilm.core.issue_codes import CUT_BY_EDGE, NOT_A_FILM, SCALE_ASSUMED, issue
 from bloodfilm.core.results import ModelInfo
 from bloodfilm.core.taxonomy import DEFAULT_TAXONOMY, Node, Taxonomy
 from bloodfilm.evaluation.differential import Proportion, differential
@@ -141,3 +142,17 @@ def test_a_run_brings_its_own_vocabulary(run, field):
     missing = {row.name for row in counted.rows if row.proportion is None}
     assert missing == set(made.model.untrained_classes)
     assert differential(made.fields[0]).nucleated < counted.nucleated
+
+
+def test_fields_without_a_scale_or_a_film_are_left_out_of_a_run_and_told(field, run):
+    plain = field("a.png", seed=1)
+    issues = (issue(SCALE_ASSUMED, "no scale"), issue(NOT_A_FILM, "no film"))
+    others = [replace(field(f"{n}.png", seed=2), issues=(found,)) for n, found in enumerate(issues)]
+    whole, alone = run([plain, *others]), run([plain])
+    counted = differential(whole)
+    assert counted.rows == differential(alone).rows
+    assert counted.nucleated == differential(alone).nucleated
+    assert counted.fields_left_out == 2
+    nucleated = [c for o in others for c in o.cells if c.object_type == "nucleated cell"]
+    assert counted.cells_left_out == len(nucleated) > 0
+    assert differential(alone).fields_left_out == 0

@@ -1,8 +1,8 @@
 """The differential count: white cells by class, with counting error, and what stays undecided."""
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from bloodfilm.core.results import AnalysisRun, CellResult, FieldResult, ModelInfo
@@ -76,6 +76,8 @@ class Differential:
         undecided: nucleated cells whose name is no leaf.
         with_issues: nucleated cells with an issue.
         other: cells without nucleus, by object type.
+        fields_left_out: fields that are not counted: their scale is assumed, or they show no film.
+        cells_left_out: nucleated cells found in those.
     """
 
     nucleated: int
@@ -89,6 +91,8 @@ class Differential:
     undecided: int
     with_issues: int
     other: dict[str, int]
+    fields_left_out: int = 0
+    cells_left_out: int = 0
 
     @property
     def erythroblasts_per_100(self) -> float | None:
@@ -107,6 +111,9 @@ def differential(
 ) -> Differential:
     """Count cells by class; the same cells give the same counts, whatever their order.
 
+    Of a run, only fields are counted whose scale is known and that show a film
+    (`FieldResult.countable`); how many are left out is told.
+
     Args:
         source: a run, a field, or cells.
         model: whose taxonomy the labels are nodes of and which classes it can name; the run's own,
@@ -122,10 +129,24 @@ def differential(
     ['monoblast']
     """
     if isinstance(source, AnalysisRun):
-        cells: Iterable[CellResult] = (cell for item in source for cell in item.cells)
-        return _count(cells, model or source.model)
+        return _count_run(source, model or source.model)
     cells = source.cells if isinstance(source, FieldResult) else source
     return _count(cells, model or ModelInfo({}))
+
+
+def _count_run(run: AnalysisRun, model: ModelInfo) -> Differential:
+    left_out: Counter[str] = Counter()
+
+    def counted() -> Iterator[CellResult]:
+        for item in run:
+            if item.countable:
+                yield from item.cells
+            else:
+                left_out["fields"] += 1
+                left_out["cells"] += sum(c.object_type == model.classified for c in item.cells)
+
+    count = _count(counted(), model)
+    return replace(count, fields_left_out=left_out["fields"], cells_left_out=left_out["cells"])
 
 
 def _count(cells: Iterable[CellResult], model: ModelInfo) -> Differential:
