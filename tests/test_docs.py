@@ -21,6 +21,7 @@ from bloodfilm.core import issue_codes
 from bloodfilm.core.attributes import LLD_SCHEMA
 from bloodfilm.core.results.tables import FIXED_COLUMNS, LAST_COLUMNS, describe_columns
 from bloodfilm.formats.registry import READERS, WRITERS
+from fixtures.made_up_results import make_failure, make_model
 from golden.running import draw_discs
 
 ROOT = Path(__file__).parents[1]
@@ -251,6 +252,21 @@ def test_every_code_is_listed():
     assert {code: (severity, meaning) for code, severity, meaning in rows} == {
         code: (issue_codes.SEVERITY[code], meaning) for code, meaning in issue_codes.MEANING.items()
     }
+
+
+def test_every_key_of_a_result_is_listed(field):
+    a_field = field()
+    row = {r.split("|")[1].strip(): r for r in GUIDE.splitlines() if r.startswith("| `")}
+    keys = {
+        "`fields[]`": a_field.to_json(),
+        "`fields[].view`": a_field.view.to_json(),
+        "`fields[].cells[]`": a_field.cells[0].to_json(),
+        "`failures[]`": make_failure("a", "b").to_json(),
+        "`model`": make_model().to_json(),
+    }
+    for name, record in keys.items():
+        missing = [key for key in record if f"`{key}`" not in row[name]]
+        assert not missing, f"{name}: {missing}"
 
 
 def test_every_column_is_listed():
