@@ -88,7 +88,7 @@ def test_a_whole_report(run, field, failure, written):
     assert "not trained to judge cytoplasmic vacuoles" in page.text
     assert "scale assumed, sizes are guesses" in page.text
     assert "Squeezed to 56 % of its width" in page.text.replace("\xa0", " ")
-    assert "Shown unsqueezed" in page.text
+    assert "Shown with square pixels" in page.text
     assert "made-up" in page.text and "Apache-2.0" in page.text and "bloodfilm 9.9" in page.text
 
 

@@ -35,7 +35,7 @@ def blob_evidence(paths: Sequence[Path]) -> Iterator[Gathered]:
 def bundle_evidence(paths: Sequence[Path], bundle: Bundle, prior: ScalePrior) -> Iterator[Gathered]:
     """Yield what a bundle finds on each field, and how unsure it is of it.
 
-    The doubt of a cell is the greater of the detector's (is it one?) and the reader's (which?).
+    The doubt of a cell is the greater of the detector's (is it one?) and the classifier's (which?).
     A field that opens but cannot be analysed gets no evidence.
     """
     model = Model(bundle, min_score=LOWEST_SCORE)

@@ -32,7 +32,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "bloodfilm data audit H_40X_C2 --bundle default --html audit.html",
     ),
     "data fix": (
-        "bloodfilm data fix LeukemiaAttri_Dataset --out mended --no slivers --no no-nucleus",
+        "bloodfilm data fix LeukemiaAttri_Dataset --out repaired --no slivers --no no-nucleus",
     ),
     "data split": (
         "bloodfilm data split LeukemiaAttri_Dataset --out split.json --content",

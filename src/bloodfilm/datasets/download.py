@@ -30,7 +30,7 @@ AGENT = f"bloodfilm/{__version__} (data fetch)"
 
 
 class BrokenConnectionError(Exception):
-    """The connection failed in a way that trying again may mend."""
+    """The connection failed in a way that trying again may cure."""
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The canonical view: every field at the same scale, unsqueezed, evenly lit, on the same white.
+"""The canonical view: each field at one scale, square pixels, evenly lit, on one white.
 
 The red cell is the ruler. Where a field holds too few, the view says so and uses, in this order,
 what other fields of its group show, what the user or metadata provide, and last an assumption.
@@ -103,7 +103,7 @@ class CanonicalView:
         return width, height
 
     def render(self, image: Pixels, um_per_px: float = DETECTOR_UM) -> Pixels:
-        """The whole field (H, W, 3) at a scale, unsqueezed, evenly lit, its background at 245."""
+        """The whole field (H, W, 3) at a scale: square pixels, evenly lit, background 245."""
         self._check(image)
         resampled = resize(image, *self.size_at(um_per_px))
         return self._drawn(resampled, (0.0, 0.0, float(self.width), float(self.height)))

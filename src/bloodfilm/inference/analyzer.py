@@ -323,7 +323,7 @@ class Analyzer:
     def _confirm(
         self, found: Detections, readings: dict[int, CellClassification]
     ) -> tuple[NDArray[np.bool_], Floats]:
-        """Weigh nucleated cells by the closer look, settle quarrels: which stay, and all scores."""
+        """Weigh nucleated cells by stain and classifier, settle conflicts: return kept, scores."""
         scores = found.scores.copy()
         for i, reading in readings.items():
             if reading.nucleated is not None:

@@ -1,4 +1,4 @@
-"""What the reader's numbers say of a cell: class as deep as it is sure, attributes, novelty."""
+"""Interpret the classifier's output: class as deep as it is sure, attributes, novelty."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace

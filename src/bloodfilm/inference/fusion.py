@@ -1,4 +1,4 @@
-"""What speaks for a nucleated cell beside the detector: its stain, and the reader's closer look."""
+"""Evidence for a nucleated cell beside the detector: its stain, and the classifier."""
 
 from dataclasses import dataclass
 
@@ -36,5 +36,5 @@ class ScoreFusion:
         return np.where(np.isnan(contrast), 1.0, share)
 
     def of_closer_look(self, probability: float) -> float:
-        """The share of a score that the reader's probability of a nucleated cell leaves."""
+        """The share of a score that the classifier's probability of a nucleated cell leaves."""
         return float(probability**self.closer_look)

@@ -219,4 +219,4 @@ def _field_of(line: Any) -> Any:
 
 def _trouble(path: Path, error: OSError) -> OutputError:
     why = (error.strerror or "writing failed").lower()
-    return OutputError(f"{path}: {why}; what is done is kept: mend that", ["resume"])
+    return OutputError(f"{path}: {why}; what is done is kept; correct that", ["resume"])

@@ -37,7 +37,7 @@ class Keypoints:
 
 @dataclass(frozen=True, eq=False)
 class RegisteredView:
-    """One field at `um_per_px`, unsqueezed.
+    """One field at `um_per_px`, with round cells round.
 
     Attributes:
         um_per_px: micrometres per pixel of `detail`.

@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
 
-# Below this a stretch would only blur: measured squeezes of unsqueezed fields stray as much.
+# Below this a stretch would only blur: measured aspect ratios of square pixels stray as much.
 NO_SQUEEZE = 0.03
 
 
 def true_size(
     width: int, height: int, squeeze: float = 1.0, longest: int | None = None
 ) -> tuple[int, int]:
-    """Return width and height that show a field unsqueezed, no side longer than `longest` px.
+    """Return width and height that show a field undistorted, no side longer than `longest` px.
 
     `squeeze` is width / height of a round cell in the file. The shorter-scaled side is stretched,
     never the other shrunk, so no detail is lost before `longest` applies.

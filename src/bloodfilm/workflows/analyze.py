@@ -495,7 +495,7 @@ def _naming(path: Path) -> Iterator[None]:
         if error.errno is None or isinstance(error, BrokenPipeError):
             raise
         raise OutputError(
-            f"{path}: {error.strerror}; what is done is kept: mend that", ["resume"]
+            f"{path}: {error.strerror}; what is done is kept; correct that", ["resume"]
         ) from None
 
 

@@ -92,7 +92,7 @@ class ReadContext:
         """Note a fault and what was done about it; raise it as `DataError` if strict."""
         where = f"{self.short(file)}: {place}" if place else self.short(file)
         if self.strict:
-            raise DataError(f"{where}: {what}; {remedy or 'mend it, or read with strict=False'}")
+            raise DataError(f"{where}: {what}; {remedy or 'correct it, or read with strict=False'}")
         self.problems.append(f"{where}: {what}")
 
     def report_fault(self, file: Path | str, fault: LabelFault) -> None:
@@ -125,7 +125,7 @@ class ReadContext:
         """
         fault = box_fault(box, size)
         if fault is not None:
-            self.report(file, place, f"{fault} and is left out", "mend or delete it")
+            self.report(file, place, f"{fault} and is left out", "correct or delete it")
             return None
         x, y, w, h = (float(v) for v in box)
         width, height = size or (math.inf, math.inf)
