@@ -287,3 +287,13 @@ def test_the_version_is_in_the_changelog() -> None:
     text = (ROOT / "CHANGELOG.md").read_text("utf-8")
     assert f"## [{bloodfilm.__version__}]" in text
     assert "## [Unreleased]" in text
+
+
+def test_a_term_that_has_a_better_word_is_reported(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    terms = str(ROOT / ".codespell" / "terms.txt")
+    command = [sys.executable, "-m", "codespell_lib", "-D", terms, str(page)]
+    for text, code in (("labels are mended", 65), ("labels are repaired", 0)):
+        page.write_text(text, "utf-8")
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+        assert done.returncode == code, done.stdout + done.stderr
