@@ -69,6 +69,12 @@ check: static ## static, then the fast tests
 coverage: $(VENV)/.dev-stamp ## every test, and which lines no test runs
 	$(PY) -m pytest --cov --cov-report=term:skip-covered
 
+FUZZ_EXAMPLES ?= 100000
+
+.PHONY: fuzz
+fuzz: $(VENV)/.dev-stamp ## read FUZZ_EXAMPLES changed files of every kind, drawn anew each time
+	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(PY) -m pytest tests/fuzz
+
 .PHONY: docs
 docs: $(VENV)/.docs-stamp ## build the documentation site into out/site; a broken link fails
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet

@@ -228,3 +228,54 @@ def test_a_result_of_an_endless_picture(tmp_path, side):
     record = {"image": "a", "width": 9, "height": 9, "view": {}, "cells": [], "problems": []}
     text = json.dumps(record | {side: float("inf")})
     assert "not the record of a field" in refused(FieldResult.from_json, json.loads(text))
+
+
+@pytest.mark.parametrize("key", ["score", "class_score", "box"])
+def test_a_cell_with_a_number_that_is_none(tmp_path, key):
+    from bloodfilm.evaluation.predictions import read_predictions
+
+    row = {"image": "a.png", "x": 1, "y": 2, "w": 3, "h": 4, "score": 0.9}
+    row |= {"object_type": "nucleated cell", "class": "lymphocyte", "class_score": 0.8}
+    row["w" if key == "box" else key] = "nan"
+    file = tmp_path / "cells.csv"
+    file.write_text(f"{','.join(row)}\n{','.join(map(str, row.values()))}\n")
+    assert "line 2: a number is missing or is none" in refused(read_predictions, file)
+
+
+def test_results_of_an_image_whose_name_is_no_path(tmp_path):
+    from bloodfilm.evaluation.predictions import align
+
+    fields = [Field(tmp_path / "a.png", 64, 48)]
+    for name in ("a\0", "n" * 5000):
+        assert "none of its 1 images is a field" in refused(align, fields, {name: []}, "r")
+
+
+def test_a_yolo_path_that_is_too_long(tmp_path):
+    (tmp_path / "data.yaml").write_text(f"train: {'a' * 5000}\nnames: [lymphocyte]\n")
+    assert "is not there" in refused(open_dataset, tmp_path, "yolo")
+
+
+def test_a_region_of_numbers_without_end():
+    refused(Region.from_json, [[[0, 0], [10**400, 1], [1, 1]]])
+
+
+def test_a_gif_whose_frame_is_larger_than_its_picture(tmp_path):
+    from bloodfilm.imaging.sources.image_file import open_image
+
+    file = tmp_path / "a.gif"
+    Image.new("L", (40, 40)).save(file)
+    data = bytearray(file.read_bytes())
+    frame = data.index(b"\x2c", 13 + 3 * 2 ** ((data[10] & 7) + 1))
+    for side in (5000, 60000):
+        data[frame + 5 : frame + 9] = struct.pack("<HH", side, side)
+        file.write_bytes(data)
+        assert "the GIF" in refused(open_image, file)
+
+
+def test_a_split_file_without_a_plan(tmp_path):
+    from bloodfilm.splits.split_file import read_split
+
+    file = tmp_path / "split.json"
+    content = {"format": "bloodfilm-split", "version": 1, "notes": [], "fields": []}
+    file.write_text(json.dumps(content))
+    assert "'plan'" in refused(read_split, file)

@@ -227,5 +227,5 @@ class Region:
             raise DataError("region: expected a list of polygons or null")
         try:
             return cls(tuple(tuple((float(x), float(y)) for x, y in poly) for poly in data))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise DataError("region: a polygon is a list of [x, y] corners") from None

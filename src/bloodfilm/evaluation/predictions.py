@@ -1,6 +1,7 @@
 """Read results of an analysis and assign them to the fields of a data set."""
 
 import csv
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ from bloodfilm.formats.shared.image_lookup import PathIndex
 _REQUIRED = ("image", "x", "y", "w", "h", "score", "class", "class_score")
 _OBJECT_TYPE = ("object_type", "kind")
 """The column's name, and what version 1 called it."""
+
+_NUMBERS = ("x", "y", "w", "h", "score", "class_score")
 
 ByImage = Mapping[str, Sequence[CellResult]]
 
@@ -62,7 +65,9 @@ def _from_csv(path: Path, rows: "csv.DictReader[str]") -> dict[str, list[CellRes
 
 
 def _csv_cell(row: Mapping[str, str], object_type: str, attributes: Iterable[str]) -> CellResult:
-    x, y, w, h = (float(row[key]) for key in ("x", "y", "w", "h"))
+    x, y, w, h, score, class_score = (float(row[key]) for key in _NUMBERS)
+    if not all(map(math.isfinite, (x, y, w, h, score, class_score))):
+        raise ValueError("a number is not finite")
     answers = {
         name: AttributeResult(unguard(row[name]) or None, float(row[f"{name}_probability"]), {})
         for name in attributes
@@ -70,10 +75,10 @@ def _csv_cell(row: Mapping[str, str], object_type: str, attributes: Iterable[str
     }
     return CellResult(
         box=(x, y, w, h),
-        confidence=float(row["score"]),
+        confidence=score,
         object_type=unguard(row[object_type]),
         label=unguard(row["class"]),
-        label_confidence=float(row["class_score"]),
+        label_confidence=class_score,
         attributes=answers,
         id=row.get("cell_id") or "",
     )
@@ -101,7 +106,7 @@ def align(fields: Sequence[Field], cells: ByImage, source: str) -> list[Sequence
     aligned: list[Sequence[CellResult]] = [()] * len(fields)
     taken: dict[Path, str] = {}
     for image, found in cells.items():
-        exact = resolved.get(str(Path(image).resolve()))
+        exact = resolved.get(_resolved(image))
         candidates = [exact] if exact is not None else index.candidates(image)
         if len(candidates) > 1:
             named = " and ".join(map(str, candidates[:2]))
@@ -120,6 +125,14 @@ def align(fields: Sequence[Field], cells: ByImage, source: str) -> list[Sequence
     if cells and fields and not taken:
         raise DataError(f"{source}: none of its {len(cells)} images is a field of the data set")
     return aligned
+
+
+def _resolved(image: str) -> str:
+    """Return the full path of a name in the results; the name where it can be no path here."""
+    try:
+        return str(Path(image).resolve())
+    except (OSError, RuntimeError, ValueError):  # too long, a link in a circle, a null byte
+        return image
 
 
 def _shared_folder(paths: Sequence[Path]) -> Path:

@@ -77,12 +77,12 @@ def read_split(file: Path) -> Split:
             (place_of(file.parent / r["image"]), r["split"], int(r["group"]))
             for r in content["fields"]
         ]
-        notes = tuple(map(str, content["notes"]))
+        notes, plan = tuple(map(str, content["notes"])), dict(content["plan"])
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise DataError(
             f"{file}: no split file that can be read ({error}); write it anew"
         ) from None
-    return Split({p: s for p, s, _ in rows}, {p: g for p, _, g in rows}, notes, content["plan"])
+    return Split({p: s for p, s, _ in rows}, {p: g for p, _, g in rows}, notes, plan)
 
 
 def apply_split(dataset: Dataset, split: Split) -> Dataset:

@@ -1,6 +1,7 @@
 """One detected cell: box, object type, label, attributes, confidences, issues."""
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -107,14 +108,14 @@ class CellResult:
     def from_json(cls, data: Mapping[str, Any]) -> "CellResult":
         """Read a cell of version 2 (`to_json`) or 1; KeyError, TypeError, ValueError if neither."""
         first = "kind" in data
-        x, y, w, h = (float(v) for v in data["box"])
+        x, y, w, h = (_finite(v) for v in data["box"])
         nucleated = data.get("confirmed") if first else data["nucleated_probability"]
         return cls(
             box=(x, y, w, h),
-            confidence=float(data["score"]),
+            confidence=_finite(data["score"]),
             object_type=str(data["kind" if first else "object_type"]),
             label=str(data["class"]),
-            label_confidence=float(data["class_score"]),
+            label_confidence=_finite(data["class_score"]),
             probabilities={str(k): float(v) for k, v in data["probabilities"].items()},
             attributes={
                 str(name): AttributeResult(
@@ -166,6 +167,13 @@ def _version_1_issues(flags: Iterable[str]) -> tuple[Issue, ...]:
 
 def _rounded(value: float | None, digits: int) -> float | None:
     return None if value is None else round(value, digits)
+
+
+def _finite(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{number} where a finite number must be")
+    return number
 
 
 def _number(value: Any) -> float | None:

@@ -318,7 +318,8 @@ def _below(folder: Path, name: str) -> Path:
     parts = Path(name).parts
     tails = (folder.joinpath(*parts[start:]) for start in range(int(name[:1] == "/"), len(parts)))
     inside = (tail for tail in tails if ".." not in tail.parts[len(folder.parts) :])
-    return next((tail for tail in inside if tail.is_file()), folder / parts[-1])
+    there = (tail for tail in inside if os.path.isfile(tail))  # noqa: PTH113, never raises
+    return next(there, folder / parts[-1])
 
 
 def _lists(array: Any, items_of: Callable[[Any], list[Any]]) -> list[list[Any]]:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from os.path import normpath
+from os.path import exists, normpath  # no name is too long for it
 from pathlib import Path
 from typing import Any
 
@@ -194,14 +194,14 @@ def _place(root: Path, stated: Any, item: str) -> Path | None:
     text = item.replace("\\", "/")
     bases = [root / str(stated), root] if stated else [root]
     for base in bases:
-        if (base / text).exists():
+        if exists(base / text):  # noqa: PTH110, never raises
             return Path(normpath(base / text))
     parts = [p for p in re.sub(r"^[A-Za-z]:", "", text).split("/") if p not in ("", ".", "..")]
     splits = [i for i, part in enumerate(parts) if split_of(part.rstrip("0123456789"))]
     last = splits[-1] if splits else len(parts) - 1
     for start in range(last + 1):
         for base in bases:
-            if (base.joinpath(*parts[start:])).exists():
+            if exists(base.joinpath(*parts[start:])):  # noqa: PTH110
                 return Path(normpath(base.joinpath(*parts[start:])))
     return None
 

@@ -16,6 +16,7 @@ import hashlib
 import io
 import os
 import re
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -257,8 +258,10 @@ def _gif(data: bytes, issues: list[Issue]) -> NDArray[np.generic]:
     try:
         with PIL.Image.open(io.BytesIO(data)) as image:
             frames = getattr(image, "n_frames", 1)
+            if image.size != struct.unpack("<HH", data[6:10]):  # a frame larger than the picture
+                raise BrokenImageError("the GIF has a frame larger than its picture")
             rgba = np.asarray(image.convert("RGBA"))
-    except (OSError, ValueError, SyntaxError, EOFError):
+    except (OSError, ValueError, SyntaxError, EOFError, PIL.Image.DecompressionBombError):
         raise BrokenImageError("the GIF cannot be decoded") from None
     if frames > 1:
         message = f"{frames} pictures in the file, only the first is read"
