@@ -13,6 +13,7 @@ from bloodfilm.evaluation.classification import (
     class_outcomes,
     confusion,
     label_scores,
+    macro_f1,
     majorities,
     majority_baseline,
     score,
@@ -168,3 +169,13 @@ def test_baselines():
     # The basophil was never seen: the overall majority answers for it.
     assert score(by_class).accuracy == pytest.approx(3 / 5)
     assert score(by_class).balanced_accuracy == pytest.approx((1 + 1 / 3) / 2)
+
+
+def test_macro_f1_equals_scikit_learn():
+    rng = np.random.default_rng(0)
+    truth, predicted = rng.integers(0, 3, 60), rng.integers(0, 4, 60)
+    over_all = metrics.f1_score(truth, predicted, average="macro")
+    over_true = metrics.f1_score(truth, predicted, labels=[0, 1, 2], average="macro")
+    assert macro_f1(truth, predicted, include_predicted=True) == pytest.approx(over_all)
+    assert macro_f1(truth, predicted) == pytest.approx(over_true)
+    assert over_all != pytest.approx(over_true)

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import f1_score
 
 from bloodfilm.core import DEFAULT_TAXONOMY, LLD_SCHEMA
 from bloodfilm.core.errors import ConfigError
@@ -20,7 +19,6 @@ from bloodfilm.training.data.crop_views import CropView
 from bloodfilm.training.data.sources import open_sources
 from bloodfilm.training.tasks.classifier import (
     ClassifierTask,
-    macro_f1,
     predict_crops,
     value_weights,
 )
@@ -213,12 +211,6 @@ def test_rare_values_weigh_more_and_the_mean_cell_weighs_one():
     assert rare / common == pytest.approx(2.0) and (8 * common + 2 * rare) / 10 == pytest.approx(1)
     assert weights[LLD_SCHEMA.names[0]][1] == 0  # never occurs
     assert value_weights(crops, LLD_SCHEMA, 0.0)[LLD_SCHEMA.names[1]].tolist() == [1, 1]
-
-
-def test_macro_f1_is_scikit_learns():
-    rng = np.random.default_rng(0)
-    truth, said = rng.integers(0, 3, 60), rng.integers(0, 4, 60)
-    assert macro_f1(truth, said) == pytest.approx(f1_score(truth, said, average="macro"))
 
 
 def test_a_run_can_start_from_another_of_the_same_network(root, tiny_task, tmp_path):

@@ -114,16 +114,42 @@ def _ratio(a: Floats, b: Floats) -> Floats:
     return np.divide(a, b, out=np.zeros_like(a), where=b > 0)
 
 
+def _f1(matrix: Floats) -> Floats:
+    """Return the F1 of every label of a confusion matrix, 0 for one that does not occur."""
+    return _ratio(2 * np.diag(matrix), matrix.sum(axis=1) + matrix.sum(axis=0))
+
+
+def macro_f1(truth: ArrayLike, predicted: ArrayLike, *, include_predicted: bool = False) -> float:
+    """Return the mean F1 over the labels that occur in the truth.
+
+    Args:
+        truth, predicted: (n,) one label per item, integers; at least one item.
+        include_predicted: average also over labels that occur only among the predictions, whose
+            F1 is 0; this is the default of scikit-learn.
+
+    >>> macro_f1([0, 0, 1, 1], [0, 0, 1, 2])
+    0.8333333333333333
+    >>> round(macro_f1([0, 0, 1, 1], [0, 0, 1, 2], include_predicted=True), 3)
+    0.556
+    """
+    labels, codes = np.unique([truth, predicted], return_inverse=True)
+    rows, columns = codes.reshape(2, -1)
+    k = len(labels)
+    matrix = np.bincount(rows * k + columns, minlength=k * k).reshape(k, k).astype(np.float64)
+    f1 = _f1(matrix)
+    return float((f1 if include_predicted else f1[matrix.sum(axis=1) > 0]).mean())
+
+
 def score(outcomes: ClassOutcomes, weights: NDArray[np.intp] | None = None) -> Scores:
     """Work out the figures; `weights` (n,) says how often each cell is in a resample."""
     matrix = confusion(outcomes, weights)
-    hits, true, given = np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
+    hits, true = np.diag(matrix), matrix.sum(axis=1)
     n = float(matrix.sum())
     if n == 0:
         nan = float("nan")
         return Scores(0, nan, nan, nan, nan, nan)
     occurs = true > 0
-    f1 = _ratio(2 * hits, true + given)
+    f1 = _f1(matrix)
     w = np.ones(len(outcomes)) if weights is None else weights.astype(np.float64)
     accepted = float((w * outcomes.accepted).sum())
     right = float((w * (outcomes.accepted & outcomes.accepted_right)).sum())
@@ -142,7 +168,7 @@ def label_scores(outcomes: ClassOutcomes) -> dict[str, LabelScores]:
     matrix = confusion(outcomes)
     hits, true, given = np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
     precision, recall = _ratio(hits, given), _ratio(hits, true)
-    f1 = _ratio(2 * hits, true + given)
+    f1 = _f1(matrix)
     return {
         name: LabelScores(float(precision[i]), float(recall[i]), float(f1[i]), int(true[i]))
         for i, name in enumerate(outcomes.labels)

@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from bloodfilm.core.detections import Detections
+from bloodfilm.evaluation.classification import macro_f1
 from bloodfilm.evaluation.matching import match
 from bloodfilm.imaging.tiles import pad
 from bloodfilm.models.detector import CellDetector
@@ -85,17 +86,9 @@ def attribute_f1(
     for name, where in schema.slices.items():
         known = right[:, where].sum(1) > 0
         if known.any():
-            scores[f"{name}_f1"] = _macro_f1(
+            scores[f"{name}_f1"] = macro_f1(
                 right[known, where].argmax(1), guess[known, where].argmax(1)
             )
     if scores:
         scores["attribute_f1"] = float(np.mean(list(scores.values())))
     return scores
-
-
-def _macro_f1(truth: NDArray[np.intp], guess: NDArray[np.intp]) -> float:
-    found = []
-    for value in np.unique(truth):
-        hit = float(((truth == value) & (guess == value)).sum())
-        found.append(2 * hit / float((truth == value).sum() + (guess == value).sum()))
-    return float(np.mean(found))

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from bloodfilm.core.attributes import Schema
 from bloodfilm.core.errors import ConfigError
+from bloodfilm.evaluation.classification import macro_f1
 from bloodfilm.imaging.canonical import CROP_SIZE, CROP_UM, DETECTOR_UM
 from bloodfilm.imaging.colour_normalisation import ColourStandard
 from bloodfilm.losses.classification import attribute_losses, tree_loss
@@ -372,7 +373,7 @@ class ClassifierTask:
             known = codes >= 0
             if known.any():
                 said = outputs["attributes"][known, where].argmax(1)
-                metrics[f"f1_{name}"] = macro_f1(codes[known], said)
+                metrics[f"f1_{name}"] = macro_f1(codes[known], said, include_predicted=True)
         f1 = [v for k, v in metrics.items() if k.startswith("f1_")]
         metrics["mean_f1"] = float(np.mean(f1)) if f1 else 0.0
         metrics["score"] = metrics["class_accuracy"] + metrics["mean_f1"]
@@ -465,12 +466,3 @@ def predict_images(
         batch = to_tensor(images).to(device, memory_format=torch.channels_last)
         parts.append({k: v.float().cpu() for k, v in model(batch).items()})
     return {k: torch.cat([p[k] for p in parts]).numpy() for k in parts[0]}
-
-
-def macro_f1(truth: NDArray[np.int64], said: NDArray[np.intp]) -> float:
-    """Return the mean F1 over the values that occur in the truth or the answers."""
-    scores = []
-    for value in np.union1d(truth, said):
-        hit = ((truth == value) & (said == value)).sum()
-        scores.append(2 * hit / ((truth == value).sum() + (said == value).sum()))
-    return float(np.mean(scores))
