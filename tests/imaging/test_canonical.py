@@ -62,7 +62,7 @@ def test_rendered_cells_are_round_and_of_their_size_on_245() -> None:
     assert drawn.shape == (view.size[1], view.size[0], 3)
     again = measure(drawn)
     assert again.diameter == pytest.approx(7.5 / DETECTOR_UM, rel=0.06)
-    assert again.squeeze == pytest.approx(1, abs=0.05)
+    assert again.pixel_aspect_ratio == pytest.approx(1, abs=0.05)
     assert again.white_point == pytest.approx((245, 245, 245), abs=2)
 
 
@@ -109,7 +109,7 @@ def test_field_that_disagrees_with_its_folder_keeps_its_own_measure() -> None:
     assert view.um_per_px_x == pytest.approx(7.5 / 25, rel=0.1)
 
 
-def test_a_few_cells_cannot_claim_a_slight_squeeze() -> None:
+def test_slight_aspect_ratio_of_few_cells_is_rounded_to_1() -> None:
     image = np.full((300, 400, 3), 230, np.uint8)
     for x, y in ((80, 80), (200, 200), (320, 90)):
         ellipse(image, (x, y), (74, 80), (1, 1, 0), (190, 130, 130))

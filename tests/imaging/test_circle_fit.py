@@ -1,4 +1,4 @@
-"""Arcs: cut and overlapping cells tell their diameter, squeezed ones stay silent."""
+"""Arcs: cut and overlapping cells give a diameter, anamorphic ones do not."""
 
 import numpy as np
 import pytest
@@ -41,5 +41,5 @@ def test_cells_in_part_tell_the_scale_less_surely() -> None:
     assert FEW_RED_CELLS in codes(view.issues)
 
 
-def test_squeezed_cells_in_part_are_no_circles() -> None:
-    assert not measure(close_up((56, 100))).speaks
+def test_parts_of_anamorphic_cells_are_not_circles() -> None:
+    assert not measure(close_up((56, 100))).is_measurable

@@ -43,7 +43,7 @@ def test_one_dark_cell_in_the_middle_is_no_field() -> None:
 def test_a_round_field_is_measured_and_its_surround_is_white() -> None:
     image = on_black(field(count=140, cell=(30, 30)), 320, 310, 300)
     m = measure(image)
-    assert m.speaks
+    assert m.is_measurable
     assert m.diameter / OUTLINE_TO_BOX == pytest.approx(30, rel=0.06)
     view = canonical_view(image)
     drawn = view.render(image)

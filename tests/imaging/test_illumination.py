@@ -55,7 +55,7 @@ def test_red_cells_under_a_vignette_are_measured() -> None:
     m = measure(image)
     assert m.cells >= 15
     assert m.diameter / OUTLINE_TO_BOX == pytest.approx(40, rel=0.05)
-    assert m.squeeze == pytest.approx(1, abs=0.05)
+    assert m.pixel_aspect_ratio == pytest.approx(1, abs=0.05)
 
 
 def test_pale_refractile_cells_under_a_vignette_are_measured() -> None:

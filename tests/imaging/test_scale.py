@@ -1,10 +1,10 @@
-"""Measuring: squeeze, scale and white point of drawn fields come back as drawn."""
+"""Measuring: aspect ratio, scale and white point of drawn fields come back as drawn."""
 
 import numpy as np
 import pytest
 
 from bloodfilm.imaging.corrections import Corrections
-from bloodfilm.imaging.scale import OUTLINE_TO_BOX, Measurement, measure, pool, squeeze_of
+from bloodfilm.imaging.scale import OUTLINE_TO_BOX, Measurement, aspect_ratio_of, measure, pool
 from imaging.drawing import ellipse, field
 
 WHITES = [(235, 228, 215), (163, 164, 155), (255, 229, 202)]
@@ -12,12 +12,12 @@ INKS = [(205, 150, 140), (70, 100, 130), (150, 105, 165), (138, 142, 140)]
 
 
 @pytest.mark.parametrize("cell", [(40, 40), (30, 52), (22, 22), (79, 79), (60, 45)])
-def test_scale_and_squeeze_of_a_field(cell: tuple[int, int]) -> None:
+def test_scale_and_aspect_ratio_of_a_field(cell: tuple[int, int]) -> None:
     m = measure(field(cell=cell, count=40))
-    assert m.speaks
+    assert m.is_measurable
     assert m.diameter_x / OUTLINE_TO_BOX == pytest.approx(cell[0], rel=0.05)
     assert m.diameter_y / OUTLINE_TO_BOX == pytest.approx(cell[1], rel=0.05)
-    assert m.squeeze == pytest.approx(cell[0] / cell[1], rel=0.04)
+    assert m.pixel_aspect_ratio == pytest.approx(cell[0] / cell[1], rel=0.04)
     assert m.confidence > 0.5
 
 
@@ -28,7 +28,7 @@ def test_stain_and_illumination_do_not_matter(
 ) -> None:
     m = measure(field(size=(480, 400), cell=(30, 52), white=white, ink=ink, count=30))
     assert m.white_point == pytest.approx(white, abs=3)
-    assert m.squeeze == pytest.approx(30 / 52, rel=0.05)
+    assert m.pixel_aspect_ratio == pytest.approx(30 / 52, rel=0.05)
 
 
 def test_dark_nuclei_platelets_and_clumps_are_not_the_ruler() -> None:
@@ -40,10 +40,10 @@ def test_dark_nuclei_platelets_and_clumps_are_not_the_ruler() -> None:
         ellipse(image, (x + 50, y), (9, 9), (1, 1, 0), (110, 80, 130))
     m = measure(image)
     assert m.diameter / OUTLINE_TO_BOX == pytest.approx(40, rel=0.07)
-    assert m.squeeze == pytest.approx(1, abs=0.06)
+    assert m.pixel_aspect_ratio == pytest.approx(1, abs=0.06)
 
 
-def test_elongated_cells_in_all_directions_do_not_bias_the_squeeze() -> None:
+def test_elongated_cells_in_all_directions_do_not_bias_the_aspect_ratio() -> None:
     rng = np.random.default_rng(0)
     angle = rng.uniform(0, np.pi, 4000)
     long, short = 100.0, 36.0
@@ -51,21 +51,23 @@ def test_elongated_cells_in_all_directions_do_not_bias_the_squeeze() -> None:
     yy = long * np.sin(angle) ** 2 + short * np.cos(angle) ** 2
     xy = (long - short) * np.sin(angle) * np.cos(angle)
     s = 0.562
-    assert squeeze_of(np.stack([s * s * xx, yy, s * xy], axis=1)) == pytest.approx(s, rel=0.02)
+    assert aspect_ratio_of(np.stack([s * s * xx, yy, s * xy], axis=1)) == pytest.approx(s, rel=0.02)
 
 
 @pytest.mark.parametrize("level", [0, 128, 255])
 def test_an_even_image_does_not_speak(level: int) -> None:
     m = measure(np.full((200, 300, 3), level, np.uint8))
-    assert not m.speaks
+    assert not m.is_measurable
     assert m.confidence == 0
-    assert (m.diameter, m.squeeze) == (0, 1)
+    assert (m.diameter, m.pixel_aspect_ratio) == (0, 1)
 
 
 def test_noise_does_not_speak() -> None:
     rng = np.random.default_rng(0)
-    assert not measure(rng.integers(0, 256, (300, 300, 3), dtype=np.uint8)).speaks
-    assert not measure(np.clip(rng.normal(200, 3, (300, 300, 3)), 0, 255).astype(np.uint8)).speaks
+    assert not measure(rng.integers(0, 256, (300, 300, 3), dtype=np.uint8)).is_measurable
+    assert not measure(
+        np.clip(rng.normal(200, 3, (300, 300, 3)), 0, 255).astype(np.uint8)
+    ).is_measurable
 
 
 def test_cells_cut_by_the_edge_are_not_counted() -> None:
@@ -84,11 +86,11 @@ def test_cells_that_touch_are_parted_in_close_ups() -> None:
     assert m.diameter / OUTLINE_TO_BOX == pytest.approx(78, rel=0.05)
 
 
-def drawn(diameter: float, squeeze: float, cells: int, seed: int, size: int = 640) -> Measurement:
+def drawn(diameter: float, aspect: float, cells: int, seed: int, size: int = 640) -> Measurement:
     """A measurement as `cells` red cells of a size would give it, without an image."""
     rng = np.random.default_rng(seed)
     across = diameter / OUTLINE_TO_BOX / 4 * rng.normal(1, 0.07, cells)
-    xx, yy = across**2 * squeeze, across**2 / squeeze
+    xx, yy = across**2 * aspect, across**2 / aspect
     moments = np.stack([xx, yy, np.zeros(cells)], axis=1)
     from bloodfilm.imaging.scale import confidence, summarise
 
@@ -111,15 +113,15 @@ def test_pooling_one_microscope_is_steadier_than_any_field() -> None:
     pooled = pool(fields)
     (group,) = pooled.groups
     assert group.diameter == pytest.approx(40, rel=0.02)
-    assert group.squeeze == pytest.approx(0.562, rel=0.01)
+    assert group.pixel_aspect_ratio == pytest.approx(0.562, rel=0.01)
     assert group.confidence > max(m.confidence for m in fields)
     assert pooled.note == ""
 
 
-@pytest.mark.parametrize(("other", "squeeze"), [(78, 0.562), (40, 1.0)])
-def test_a_mixed_folder_is_kept_apart(other: float, squeeze: float) -> None:
+@pytest.mark.parametrize(("other", "aspect"), [(78, 0.562), (40, 1.0)])
+def test_a_mixed_folder_is_kept_apart(other: float, aspect: float) -> None:
     ours = [drawn(40, 0.562, 9, seed) for seed in range(12)]
-    theirs = [drawn(other, squeeze, 9, seed, 360) for seed in range(5)]
+    theirs = [drawn(other, aspect, 9, seed, 360) for seed in range(5)]
     pooled = pool(ours + theirs)
     assert len(pooled.groups) == 2
     assert "kept apart" in pooled.note
@@ -152,22 +154,22 @@ def test_silent_fields_speak_together() -> None:
     assert "too few" in pool([drawn(40, 1, 1, 0)]).note
 
 
-def test_lld_squeeze_on_real_fields(real_data) -> None:  # type: ignore[no-untyped-def]
+def test_lld_aspect_ratio_on_real_fields(real_data) -> None:  # type: ignore[no-untyped-def]
     from bloodfilm.imaging.discovery import find_images
     from bloodfilm.imaging.sources.image_file import open_image
 
     images = find_images([real_data / "lld40x" / "H_40X_C2" / "Images"])[::9]
     measured = [measure(open_image(p)) for p in images]
     (group,) = pool(measured).groups
-    assert group.squeeze == pytest.approx(0.562, abs=0.02)
-    near = [m.speaks and abs(m.squeeze - 0.562) < 0.08 for m in measured]
+    assert group.pixel_aspect_ratio == pytest.approx(0.562, abs=0.02)
+    near = [m.is_measurable and abs(m.pixel_aspect_ratio - 0.562) < 0.08 for m in measured]
     assert np.mean(near) > 0.9
 
 
-def test_pbc_is_not_squeezed(real_data) -> None:  # type: ignore[no-untyped-def]
+def test_pbc_has_square_pixels(real_data) -> None:  # type: ignore[no-untyped-def]
     from bloodfilm.imaging.open import find_images, open_image
 
     images = find_images([real_data / "pbc" / "ig"])[::29]
     (group,) = pool([measure(open_image(p)) for p in images]).groups
-    assert group.squeeze == pytest.approx(1.0, abs=0.03)
+    assert group.pixel_aspect_ratio == pytest.approx(1.0, abs=0.03)
     assert group.diameter == pytest.approx(79, rel=0.07)

@@ -126,7 +126,7 @@ def test_a_wrong_scale_of_its_own_is_corrected_by_the_red_cells_found(analyzer):
     discs, image = field(0.25)
     finer = measure(field(0.193)[1])  # as if the contours of this one had been misread
     wrong = replace(finer, width=image.shape[1], height=image.shape[0])
-    assert wrong.speaks
+    assert wrong.is_measurable
     result = analyzer.analyze(image, measurement=wrong)
     assert SCALE_CORRECTED in codes(result.issues)
     assert result.view.scale_source == "measured"

@@ -61,7 +61,7 @@ def test_the_size_of_the_cells_is_found(cell: int) -> None:
     film = Film((500, 400), (cell, cell))
     found = search_scale(film.image, silent(film.image), film.detect)
     assert found.ruler == "detector"
-    assert found.speaks
+    assert found.is_measurable
     assert found.diameter == pytest.approx(cell, rel=0.02)
     view = view_of(found)
     assert view.scale_source == "measured"
@@ -70,13 +70,13 @@ def test_the_size_of_the_cells_is_found(cell: int) -> None:
     assert "detector" in view.issues[0].message
 
 
-def test_a_clear_squeeze_is_found_and_a_slight_one_is_the_detectors() -> None:
+def test_only_a_large_aspect_ratio_of_detected_boxes_is_kept() -> None:
     film = Film((400, 500), (26, 46))
     found = search_scale(film.image, silent(film.image), film.detect)
-    assert found.squeeze == pytest.approx(26 / 46, rel=0.02)
+    assert found.pixel_aspect_ratio == pytest.approx(26 / 46, rel=0.02)
     film = Film((400, 400), (36, 40))
     found = search_scale(film.image, silent(film.image), film.detect)
-    assert found.squeeze == pytest.approx(1, abs=1e-6)
+    assert found.pixel_aspect_ratio == pytest.approx(1, abs=1e-6)
     assert found.diameter == pytest.approx(np.sqrt(36 * 40), rel=0.02)
 
 

@@ -25,7 +25,7 @@ def confounded(survey: Survey) -> Iterator[Finding]:
     domains: dict[str, list[int]] = {}
     for number, field in survey:
         row = survey.table.rows[number]
-        if row.diagnosis and row.patient and field.measurement.speaks:
+        if row.diagnosis and row.patient and field.measurement.is_measurable:
             domains.setdefault(row.domain.name, []).append(number)
     for name, numbers in sorted(domains.items()):
         rows = [survey.table.rows[n] for n in numbers]

@@ -58,7 +58,7 @@ def _aspect_ratio_of(survey: Survey, name: str, numbers: list[int]) -> Iterator[
             advice="give each microscope its own subset, or state scale and squeeze by field",
             confidence=0.7,
         )
-    measured = pooled.groups[0].squeeze
+    measured = pooled.groups[0].pixel_aspect_ratio
     stated = survey.table.rows[numbers[0]].domain.squeeze
     cells = f"{pooled.groups[0].cells} red cells of {name} are {measured:.3f} times as wide as high"
     data: dict[str, Any] = {"domain": name, "measured": round(float(measured), 4), "stated": stated}

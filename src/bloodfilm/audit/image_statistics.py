@@ -55,7 +55,7 @@ class FieldStatistics:
         even = measured.corrections.apply(image)
         tone = -np.log(np.clip(1 - red_cell_tone(even, measured.white_point) / 255, 0.02, 1))
         sharpness = None
-        if measured.speaks:
+        if measured.is_measurable:
             sharpness = measure_sharpness(view_of(measured).render(image))
         return cls(
             Fingerprint.of_image(image),

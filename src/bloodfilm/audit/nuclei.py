@@ -87,7 +87,7 @@ def find_chromatin(survey: Survey) -> dict[int, Chromatin]:
 
 def _median_tone(fields: list[FieldStatistics]) -> Floats:
     """Return the red cells' optical density (3,): the median over fields that show whole ones."""
-    showing = [field for field in fields if field.measurement.speaks] or fields
+    showing = [field for field in fields if field.measurement.is_measurable] or fields
     return np.asarray(np.median([field.tone for field in showing], axis=0), dtype=np.float64)
 
 

@@ -1,6 +1,6 @@
 """The canonical view: each field at one scale, square pixels, evenly lit, on one white.
 
-The red cell is the ruler. Where a field holds too few, the view says so and uses, in this order,
+Red cells give the scale. With too few, the view reports an issue and uses, in this order,
 what other fields of its group show, what the user or metadata provide, and last an assumption.
 """
 
@@ -36,7 +36,7 @@ CROP_SIZE = 128
 ASSUMED_UM = 0.1
 DISAGREEMENT = 0.15
 MIN_REFINE = 5
-CELL_SQUEEZE_SPREAD = 0.17
+CELL_ASPECT_SPREAD = 0.17
 MAX_CANONICAL_PIXELS = 400_000_000
 
 
@@ -82,7 +82,7 @@ class CanonicalView:
 
     @property
     def pixel_aspect_ratio(self) -> float:
-        """Width / height, in original pixels, of what is round on the glass ("squeeze")."""
+        """Width / height, in original pixels, of what is round on the glass."""
         return self.um_per_px_y / self.um_per_px_x
 
     @property
@@ -210,7 +210,7 @@ _SETTLE_CODES = {
 def canonical_view(image: Pixels, prior: ScalePrior | None = None) -> CanonicalView:
     """Return the canonical view of one field, uint8 RGB (H, W, 3).
 
-    `prior` is what is known of its pixel size beforehand.
+    `prior` is the prior knowledge of its pixel size.
     """
     prior = prior or ScalePrior()
     return view_of(measure(image, prior.illumination), prior)
@@ -223,7 +223,7 @@ def view_of(measurement: Measurement, prior: ScalePrior | None = None) -> Canoni
     group = pooled.group_for(measurement) if pooled else None
     seen = _observed(measurement, group)
     issues: list[Issue] = []
-    if not measurement.speaks:
+    if not measurement.is_measurable:
         message = f"too few whole red cells in this field ({measurement.cells})"
         issues.append(issue(issue_codes.FEW_RED_CELLS, message, red_cells=measurement.cells))
     elif measurement.ruler == "detector":
@@ -239,18 +239,18 @@ def view_of(measurement: Measurement, prior: ScalePrior | None = None) -> Canoni
         )
         facts = {"red_cells": measurement.cells, "arcs": measurement.arcs}
         issues.append(issue(issue_codes.FEW_RED_CELLS, message, **facts))
-    seen_squeeze = _told_from_square(seen, issues) if seen else None
-    squeeze, aspect_source = _settle(
-        "squeeze", seen_squeeze, (prior.pixel_aspect_ratio, prior.source), 1.0, issues
+    seen_aspect = _significant_aspect(seen, issues) if seen else None
+    aspect, aspect_source = _settle(
+        "squeeze", seen_aspect, (prior.pixel_aspect_ratio, prior.source), 1.0, issues
     )
-    seen_um = RED_CELL_UM / seen.diameter * squeeze**0.5 if seen else None
+    seen_um = RED_CELL_UM / seen.diameter * aspect**0.5 if seen else None
     um_y, scale_source = _settle(
         "scale", seen_um, (prior.um_per_px, prior.source), ASSUMED_UM, issues
     )
     sources = [s or (seen.source if seen else "assumed") for s in (scale_source, aspect_source)]
     sure = min(_CONFIDENCE.get(s, seen.confidence if seen else 0.0) for s in sources)
     return CanonicalView(
-        um_per_px_x=um_y / squeeze,
+        um_per_px_x=um_y / aspect,
         um_per_px_y=um_y,
         white_point=measurement.white_point,
         red_cells=measurement.cells,
@@ -275,43 +275,45 @@ PROVIDED = ("user", "metadata")
 
 @dataclass(frozen=True)
 class _Seen:
-    """What red cells say, and whose."""
+    """Scale measured by red cells, and its source."""
 
     diameter: float
-    squeeze: float
+    pixel_aspect_ratio: float
     confidence: float
     cells: int
     source: ScaleSource
 
 
 def _observed(measurement: Measurement, group: Group | None) -> _Seen | None:
-    """What the folder's red cells say, else the field's own, else None.
+    """Return the scale pooled over the folder, else measured in the field, else None.
 
-    The folder comes first where the field agrees with it: the microscope is the same, and many
-    fields tell more than one.
+    The pooled scale takes precedence where the field agrees with it: the microscope is the same,
+    and many fields are more precise than one.
     """
-    if group and (group.fields > 1 or not measurement.speaks):
-        return _Seen(group.diameter, group.squeeze, group.confidence, group.cells, "pooled")
+    if group and (group.fields > 1 or not measurement.is_measurable):
+        g = group
+        return _Seen(g.diameter, g.pixel_aspect_ratio, g.confidence, g.cells, "pooled")
     m = measurement
     return (
-        _Seen(m.diameter, m.squeeze, m.confidence, max(m.cells, 1), "measured")
-        if m.speaks
+        _Seen(m.diameter, m.pixel_aspect_ratio, m.confidence, max(m.cells, 1), "measured")
+        if m.is_measurable
         else None
     )
 
 
-def _told_from_square(seen: _Seen, issues: list[Issue]) -> float:
-    """The squeeze that red cells show, or 1 where so few cells cannot tell it from 1.
+def _significant_aspect(seen: _Seen, issues: list[Issue]) -> float:
+    """Return the aspect ratio of the red cells, or 1 where it does not differ significantly.
 
     Nearly every camera has square pixels, and single red cells are not quite round: a few of
-    them show a squeeze off by 10 % where there is none.
+    them may deviate from 1 by 10 %.
     """
-    error = CELL_SQUEEZE_SPREAD / np.sqrt(seen.cells)
-    if abs(np.log(seen.squeeze)) > 2 * error:
-        return seen.squeeze
-    if abs(seen.squeeze - 1) > 0.05:
-        message = f"squeeze {seen.squeeze:.2f} of {seen.cells} red cells is taken for 1"
-        issues.append(issue(issue_codes.ASPECT_ROUNDED, message, measured=round(seen.squeeze, 3)))
+    error = CELL_ASPECT_SPREAD / np.sqrt(seen.cells)
+    if abs(np.log(seen.pixel_aspect_ratio)) > 2 * error:
+        return seen.pixel_aspect_ratio
+    if abs(seen.pixel_aspect_ratio - 1) > 0.05:
+        message = f"squeeze {seen.pixel_aspect_ratio:.2f} of {seen.cells} red cells is taken for 1"
+        measured = round(seen.pixel_aspect_ratio, 3)
+        issues.append(issue(issue_codes.ASPECT_ROUNDED, message, measured=measured))
     return 1.0
 
 
@@ -352,32 +354,32 @@ def refine(view: CanonicalView, red_cell_boxes: ArrayLike) -> CanonicalView:
         return view
     wide, high = np.exp(np.median(np.log(boxes[:, 2:]), axis=0))
     issues = list(view.issues)
-    squeeze, um_y = float(wide / high), float(RED_CELL_UM / high)
-    off_squeeze, off_scale = squeeze / view.pixel_aspect_ratio - 1, um_y / view.um_per_px_y - 1
+    aspect, um_y = float(wide / high), float(RED_CELL_UM / high)
+    off_aspect, off_scale = aspect / view.pixel_aspect_ratio - 1, um_y / view.um_per_px_y - 1
     spread = float(np.std(np.log(boxes[:, 2] * boxes[:, 3])) / 2)
-    keep_scale, keep_squeeze = (
+    keep_scale, keep_aspect = (
         source in PROVIDED for source in (view.scale_source, view.aspect_source)
     )
-    if max(abs(off_squeeze), abs(off_scale)) > 0.02:
-        verb = "contradict" if keep_scale or keep_squeeze else "change"
+    if max(abs(off_aspect), abs(off_scale)) > 0.02:
+        verb = "contradict" if keep_scale or keep_aspect else "change"
         message = (
             f"{len(boxes)} detected red cells {verb} scale by {off_scale:+.0%} and squeeze by "
-            f"{off_squeeze:+.0%}"
+            f"{off_aspect:+.0%}"
         )
-        facts = {"scale_off": round(off_scale, 3), "aspect_off": round(off_squeeze, 3)}
-        held = keep_scale or keep_squeeze
+        facts = {"scale_off": round(off_scale, 3), "aspect_off": round(off_aspect, 3)}
+        held = keep_scale or keep_aspect
         code = issue_codes.SCALE_CONFLICT if held else issue_codes.SCALE_CORRECTED
         issues.append(issue(code, message, **facts))
     um_y = view.um_per_px_y if keep_scale else um_y
-    squeeze = view.pixel_aspect_ratio if keep_squeeze else squeeze
+    aspect = view.pixel_aspect_ratio if keep_aspect else aspect
     return replace(
         view,
-        um_per_px_x=um_y / squeeze,
+        um_per_px_x=um_y / aspect,
         um_per_px_y=um_y,
         red_cells=max(view.red_cells, len(boxes)),
         confidence=max(view.confidence, round(confidence(len(boxes), spread), 3)),
         scale_source=view.scale_source if keep_scale else "measured",
-        aspect_source=view.aspect_source if keep_squeeze else "measured",
+        aspect_source=view.aspect_source if keep_aspect else "measured",
         issues=tuple(issues),
     )
 

@@ -1,8 +1,8 @@
-"""Measure scale and squeeze from the red cells of one field, and pool them over many.
+"""Measure scale and pixel aspect ratio from the red cells of a field, and pool over fields.
 
-A red cell is 7.5 um across and round, so the mean second moments of a field's red cells tell how
-the field was scaled along each axis. A single close-up may hold too few; fields of one microscope
-are pooled. A folder that mixes microscopes is split into groups, never averaged.
+A red cell is 7.5 um across and round, so the mean second moments of a field's red cells give
+its scale along each axis. A single close-up may hold too few; fields of one microscope are pooled.
+A folder that mixes microscopes is split into groups, never averaged.
 """
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
@@ -23,22 +23,22 @@ Floats = NDArray[np.float64]
 Key = TypeVar("Key", bound=Hashable)
 
 RED_CELL_UM = 7.5
-SILENT = 0.67
-"""With more than this share of a sample's fields silent, a detector measures some of them."""
+UNMEASURABLE_SHARE = 0.67
+"""If a larger share of the sampled fields is not measurable, a detector measures some of them."""
 DETECTED_SAMPLE = 8
 POOL_SAMPLE = 24
-"""Fields of a group that are measured: more would move its scale by less than its error."""
-# People draw boxes a little outside the half-way edge on which the outlines run: 7 % in PBC, 9 %
-# in Raabin, 11 % in BCCD. A detector learns their boxes, and a red cell's box must read 7.5 um.
+"""Measured fields per group: more would change its scale by less than its error."""
+# Annotators draw boxes slightly outside the half-maximum edge that the outlines follow: 7 % in PBC,
+# 9 % in Raabin, 11 % in BCCD. A detector learns such boxes; the box of a red cell must be 7.5 um.
 OUTLINE_TO_BOX = 1.06
 MIN_CELLS = 3
 TYPICAL_SPREAD = 0.08
 TRUSTED_ERROR = 0.05
 ARC_TRUST = 0.7
 DETECTED_TRUST = 0.8
-DETECTED_SQUEEZE = 0.25
-"""Natural logarithm of the squeeze up to which detected boxes show none: on square pixels the boxes
-of the shipped detector are 0 to 15 % higher than wide."""
+DETECTED_ASPECT = 0.25
+"""Largest |log(width / height)| of detected boxes that is taken for square pixels, on which the
+boxes of the shipped detector are 0 to 15 % higher than wide."""
 MIN_GAP = 0.3
 LONE_GAP = 0.5
 SIZE_GAP = 0.15
@@ -47,23 +47,23 @@ GLARE_QUANTILE = 0.5
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
-    """What the red cells of one field say.
+    """Measurement of one field by its red cells.
 
     Attributes:
         width, height: of the field, px.
-        corrections: what the camera did to the film; undone before red cells are looked for.
+        corrections: optical and colour corrections, applied before red cells are detected.
         cells: whole single red cells found.
-        arcs: circles through parts of cells, looked for only where `cells` is below `MIN_CELLS`;
-            if there are `MIN_CELLS` of them, they give the diameter. They are circles, so the
-            squeeze is 1 then.
+        arcs: circles fitted to parts of cells, searched only where `cells` is below `MIN_CELLS`;
+            if there are `MIN_CELLS` of them, they give the diameter, and the pixel aspect ratio
+            is 1.
         diameter: geometric mean of their diameters along x and y, px; 0 without cells.
-        squeeze: width / height of a round cell; 1 without cells.
+        pixel_aspect_ratio: width / height, in pixels, of a round cell; 1 without cells.
         spread: standard deviation of log diameter from cell to cell.
-        confidence: 0..1; 0 if the field does not speak.
+        confidence: 0..1; 0 if the field is not measurable.
         moments: (n, 3) second moments xx, yy, xy of each cell, px^2, for pooling.
         centres: (n, 2) of each cell, px.
-        ruler: what found the cells: their `outlines`, or a `detector` that has learnt them.
-        light: survey of the field's light, for the illumination that a folder has in common.
+        ruler: what found the cells: their `outlines`, or a trained `detector`.
+        light: illumination survey of the field, for the illumination shared by a folder.
     """
 
     width: int
@@ -71,7 +71,7 @@ class Measurement:
     corrections: Corrections
     cells: int
     diameter: float
-    squeeze: float
+    pixel_aspect_ratio: float
     spread: float
     confidence: float
     moments: Floats = field(repr=False)
@@ -86,27 +86,27 @@ class Measurement:
         return self.corrections.white_point
 
     @property
-    def speaks(self) -> bool:
-        """Whether red cells, whole or in part, tell scale and squeeze from this field alone."""
+    def is_measurable(self) -> bool:
+        """Whether whole or partial red cells give scale and aspect ratio from this field alone."""
         return self.cells >= MIN_CELLS or self.arcs >= MIN_CELLS
 
     @property
     def diameter_x(self) -> float:
         """Width of a round red cell, px."""
-        return self.diameter * self.squeeze**0.5
+        return self.diameter * self.pixel_aspect_ratio**0.5
 
     @property
     def diameter_y(self) -> float:
         """Height of a round red cell, px."""
-        return self.diameter / self.squeeze**0.5
+        return self.diameter / self.pixel_aspect_ratio**0.5
 
 
 @dataclass(frozen=True)
 class Group:
-    """Fields that agree in scale and squeeze: one microscope and camera, as far as cells tell."""
+    """Fields that agree in scale and aspect ratio, as from one microscope and camera."""
 
     diameter: float
-    squeeze: float
+    pixel_aspect_ratio: float
     spread: float
     cells: int
     fields: int
@@ -114,22 +114,23 @@ class Group:
     sizes: frozenset[tuple[int, int]]
 
     def accepts(self, measurement: Measurement) -> bool:
-        """Whether a field that speaks agrees with this group."""
+        """Whether a measurable field agrees with this group."""
         apart = abs(np.log(measurement.diameter / self.diameter))
-        return bool(apart < MIN_GAP and abs(np.log(measurement.squeeze / self.squeeze)) < MIN_GAP)
+        stretch = abs(np.log(measurement.pixel_aspect_ratio / self.pixel_aspect_ratio))
+        return bool(apart < MIN_GAP and stretch < MIN_GAP)
 
 
 @dataclass(frozen=True)
 class Pooled:
-    """What a folder's fields show together.
+    """Scale and illumination shared by the fields of a folder.
 
     Attributes:
         groups: fields of one scale each, largest first; more than one means that microscopes are
             mixed.
-        note: what the user should know of the groups.
-        illumination: what the fields have in common; `EVEN` if nothing.
-        max_veiling_glare: stray light of a field at most; hazier fields of the folder are held to
-            it, since a field whose nuclei are few or pale looks hazier than it is.
+        note: message for the user about the groups; empty if there is nothing to report.
+        illumination: illumination shared by the fields; `EVEN` if there is none.
+        max_veiling_glare: upper limit of the stray light of a field: the glare of fields with few
+            or pale nuclei is overestimated.
     """
 
     groups: tuple[Group, ...]
@@ -138,12 +139,12 @@ class Pooled:
     max_veiling_glare: float = MAX_VEILING_GLARE
 
     def group_for(self, measurement: Measurement) -> Group | None:
-        """The group a field belongs to; None if that cannot be told.
+        """The group a field belongs to; None if it is ambiguous.
 
-        A field that speaks joins the group it agrees with. One that does not joins the only
-        group, or the only group with images of its size.
+        A measurable field joins the group it agrees with. Any other joins the only group, or the
+        only group with images of its size.
         """
-        if measurement.speaks:
+        if measurement.is_measurable:
             fitting = [g for g in self.groups if g.accepts(measurement)]
             size = np.log(max(measurement.diameter, 1e-9))
             return min(fitting, key=lambda g: abs(np.log(g.diameter) - size), default=None)
@@ -159,10 +160,10 @@ class ScalePrior:
 
     Attributes:
         um_per_px: micrometres per pixel along y, provided by the user or by metadata.
-        pixel_aspect_ratio: width / height, in pixels, of what is round on the glass, likewise.
-        source: who provides them.
-        pooled: what the fields of a group (a folder, a case) show together. It is the better
-            measurement, but what is provided outranks whatever contradicts it.
+        pixel_aspect_ratio: width / height, in pixels, of what is round on the glass; same origin.
+        source: where both values come from.
+        pooled: measurement of a group of fields (a folder, a case). It is more precise, but
+            provided values take precedence over a contradicting measurement.
 
     >>> ScalePrior.of(PixelSize(0.2, 0.1, "user"))
     ScalePrior(um_per_px=0.1, pixel_aspect_ratio=0.5, source='user', pooled=None)
@@ -181,12 +182,12 @@ class ScalePrior:
 
     @property
     def is_provided(self) -> bool:
-        """Whether anything is known but for what was pooled."""
+        """Whether the scale or the aspect ratio is provided."""
         return self.um_per_px is not None or self.pixel_aspect_ratio is not None
 
     @property
     def illumination(self) -> Illumination:
-        """The light that the fields of the group have in common."""
+        """The illumination shared by the fields of the group."""
         return self.pooled.illumination if self.pooled else EVEN
 
     @classmethod
@@ -201,35 +202,35 @@ class ScalePrior:
     def of_domain(
         cls, domain: Domain, source: Literal["user", "metadata"] = "metadata"
     ) -> "ScalePrior":
-        """Return what a field's acquisition says of its scale."""
+        """Return the prior given by the acquisition metadata of a field."""
         return cls(domain.um_per_px, domain.squeeze, source)
 
 
 def measure(image: NDArray[np.uint8], folder: Illumination = EVEN) -> Measurement:
-    """Corrections, scale and squeeze of one field, uint8 RGB (H, W, 3).
+    """Measure corrections, scale and aspect ratio of one field, uint8 RGB (H, W, 3).
 
-    `folder` is the illumination that the fields of its folder have in common.
+    `folder` is the illumination shared by the fields of its folder.
     """
     corrections, light = estimate_corrections(image, folder)
     found = find_red_cells(corrections.apply(image), corrections.white_point)
     height, width = image.shape[:2]
     moments, arcs = found.moments, found.arcs
     cells = len(moments)
-    diameter, squeeze, spread = summarise(moments)
-    sure = confidence(cells, spread) if cells >= MIN_CELLS else 0.0
+    diameter, aspect, spread = summarise(moments)
+    certainty = confidence(cells, spread) if cells >= MIN_CELLS else 0.0
     if len(arcs) >= MIN_CELLS > cells:
-        diameter, squeeze = OUTLINE_TO_BOX * float(np.median(arcs)), 1.0
+        diameter, aspect = OUTLINE_TO_BOX * float(np.median(arcs)), 1.0
         spread = float(np.std(np.log(arcs)))
-        sure = ARC_TRUST * confidence(len(arcs), spread)
+        certainty = ARC_TRUST * confidence(len(arcs), spread)
     return Measurement(
         width=width,
         height=height,
         corrections=corrections,
         cells=cells,
         diameter=diameter,
-        squeeze=squeeze,
+        pixel_aspect_ratio=aspect,
         spread=spread,
-        confidence=sure,
+        confidence=certainty,
         moments=moments,
         centres=found.centres,
         arcs=len(arcs),
@@ -241,22 +242,22 @@ def with_detected(measurement: Measurement, boxes: ArrayLike) -> Measurement:
     """The measurement by red-cell boxes (n, 4), x, y, w, h in px, instead of outlines.
 
     The boxes are of whole red cells that a detector found; fewer than `MIN_CELLS` change nothing.
-    Detectors draw boxes a little higher than wide or the other way round, whatever the cells: a
-    squeeze within `DETECTED_SQUEEZE` of 1 is none.
+    Detected boxes are slightly higher than wide or vice versa, whatever the cells: an aspect ratio
+    within `DETECTED_ASPECT` of 1 (natural logarithm) counts as 1.
     """
     table = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
     if len(table) < MIN_CELLS:
         return measurement
     across, down = (table[:, 2:] / (4.0 * OUTLINE_TO_BOX)).T
-    if abs(np.median(np.log(across / down))) < DETECTED_SQUEEZE:
+    if abs(np.median(np.log(across / down))) < DETECTED_ASPECT:
         across = down = np.sqrt(across * down)
     moments = np.stack([across**2, down**2, np.zeros(len(table))], axis=1)
-    diameter, squeeze, spread = summarise(moments)
+    diameter, aspect, spread = summarise(moments)
     return replace(
         measurement,
         cells=len(table),
         diameter=diameter,
-        squeeze=squeeze,
+        pixel_aspect_ratio=aspect,
         spread=spread,
         confidence=DETECTED_TRUST * confidence(len(table), spread),
         moments=moments,
@@ -267,21 +268,21 @@ def with_detected(measurement: Measurement, boxes: ArrayLike) -> Measurement:
 
 
 def summarise(moments: Floats) -> tuple[float, float, float]:
-    """Diameter (geometric mean of both axes, px), squeeze, spread of log diameter of (n, 3)."""
+    """Diameter (geometric mean of both axes, px), aspect ratio, spread of log diameter."""
     if len(moments) == 0:
         return 0.0, 1.0, 0.0
     log_diameter = np.log(4.0 * OUTLINE_TO_BOX) + 0.25 * np.log(_determinant(moments))
     spread = float(np.std(log_diameter))
-    return float(np.exp(np.median(log_diameter))), squeeze_of(moments), spread
+    return float(np.exp(np.median(log_diameter))), aspect_ratio_of(moments), spread
 
 
-def squeeze_of(moments: Floats) -> float:
+def aspect_ratio_of(moments: Floats) -> float:
     """Width / height of a round cell, from second moments (n, 3) of cells that need not be round.
 
     Tyler's M-estimator of shape (Annals of Statistics 15, 1987, eq. 1.2-1.3), restricted to the
-    image axes: each cell's moments are scaled to unit determinant, and a cell counts the less the
-    more elongated it is once the squeeze is undone. If cells lie in all directions the estimate
-    has no bias, however elongated they are.
+    image axes: each cell's moments are scaled to unit determinant, and more elongated
+    cells, after correction of the aspect ratio, have less weight. If cells lie in all directions
+    the estimate is unbiased, however elongated they are.
     """
     unit = moments[:, :2] / np.sqrt(_determinant(moments))[:, None]
     shape = np.ones(2)
@@ -315,7 +316,7 @@ class GroupScale:
     """The scale of a group of fields, e.g. of a folder.
 
     Attributes:
-        pooled: what the fields show together; `None` of a single field.
+        pooled: their pooled measurement; `None` for a single field.
         measurements: of the fields that were measured for it, by key.
     """
 
@@ -324,7 +325,7 @@ class GroupScale:
 
 
 def pool_sample(keys: Sequence[Key]) -> list[Key]:
-    """Return the fields of a group that are measured for all, spread over it; none of one alone.
+    """Return an evenly spread sample of the fields of a group; empty for a single field.
 
     >>> pool_sample(["a"]), pool_sample(["a", "b"]), len(pool_sample(range(1000)))
     ([], ['a', 'b'], 24)
@@ -343,15 +344,15 @@ def pool_scale(
     without: Collection[Key] = (),
     map_: Callable[..., Iterable[Any]] = map,
 ) -> GroupScale:
-    """Measure a sample of a group's fields, spread over all of them; pool their light and scale.
+    """Measure a sample of a group's fields, spread over all of them; pool illumination and scale.
 
     Args:
         keys: the fields of the group.
         load: returns the pixels of one, uint8 RGB (H, W, 3); `None` or an error leaves it out.
-        remeasure: measures a field whose outlines tell no scale by the red cells of a detector;
-            asked for some of the fields where few tell it.
-        without: fields of the sample that are left out.
-        map_: `map`, or that of an executor.
+        remeasure: measures a field by the red cells of a detector; called for some of the fields
+            without measurable outlines if most fields have none.
+        without: fields to leave out of the sample.
+        map_: `map`, or the `map` of an executor.
     """
     if len(keys) < 2:
         return GroupScale()
@@ -360,14 +361,14 @@ def pool_scale(
         try:
             return load(key)
         except Exception:
-            return None  # when its own turn comes, it is said what is wrong with it
+            return None  # the error is reported when the field itself is analysed
 
     pooled, measured = measure_fields(
         [key for key in pool_sample(keys) if key not in without], readable, map_
     )
-    silent = [key for key, found in measured.items() if not found.speaks]
-    if remeasure is not None and len(silent) > SILENT * len(measured):
-        chosen = silent[:: -(-len(silent) // DETECTED_SAMPLE)]
+    unmeasured = [key for key, found in measured.items() if not found.is_measurable]
+    if remeasure is not None and len(unmeasured) > UNMEASURABLE_SHARE * len(measured):
+        chosen = unmeasured[:: -(-len(unmeasured) // DETECTED_SAMPLE)]
 
         def again(key: Key) -> Measurement:
             image = readable(key)
@@ -379,21 +380,21 @@ def pool_scale(
 
 
 def pool(measurements: Sequence[Measurement]) -> Pooled:
-    """Pool the fields of a folder into one group per microscope, as far as the cells tell.
+    """Pool the fields of a folder into groups of equal scale, one per microscope.
 
-    Only whole cells count here, arcs do not. Fields that have enough are split wherever their
-    diameters or squeezes fall into two clear clusters; the few cells of the others are added if
-    there is but one group.
+    Only whole cells count, not arcs. Fields with at least `MIN_CELLS` are split wherever their
+    diameters or aspect ratios form two distinct clusters; the cells of the other fields are added
+    if there is a single group.
     """
     groups, note = _groups(measurements)
     lights = [m.light for m in measurements if m.light is not None]
     glares = [m.corrections.veiling_glare for m in measurements]
-    most = float(np.quantile(glares, GLARE_QUANTILE)) if len(glares) > 1 else MAX_VEILING_GLARE
-    return Pooled(groups, note, of_folder(lights), round(most, 3))
+    glare = float(np.quantile(glares, GLARE_QUANTILE)) if len(glares) > 1 else MAX_VEILING_GLARE
+    return Pooled(groups, note, of_folder(lights), round(glare, 3))
 
 
 def regroup(pooled: Pooled, measurements: Sequence[Measurement]) -> Pooled:
-    """The folder's light as it is, with groups of scale by other measurements of its fields."""
+    """Return `pooled` with scale groups recomputed from other measurements of its fields."""
     groups, note = _groups(measurements)
     return replace(pooled, groups=groups, note=note)
 
@@ -403,12 +404,12 @@ def measure_fields(
     load: Callable[[Key], NDArray[np.uint8] | None],
     map_: Callable[..., Iterable[Any]] = map,
 ) -> tuple[Pooled, dict[Key, Measurement]]:
-    """Measure fields of one folder with the light that they have in common, and pool them.
+    """Measure fields of one folder with their shared illumination, and pool them.
 
     Args:
         keys: names of the fields.
-        load: gives the pixels of one, or `None` where it cannot be read; it is left out then.
-        map_: `map`, or that of an executor.
+        load: returns the pixels of one; `None` if it cannot be read, which leaves it out.
+        map_: `map`, or the `map` of an executor.
     """
 
     def first(key: Key) -> Measurement | None:
@@ -432,15 +433,15 @@ def measure_fields(
 
 
 def _groups(measurements: Sequence[Measurement]) -> tuple[tuple[Group, ...], str]:
-    speaking = [m for m in measurements if m.cells >= MIN_CELLS]
-    silent = [m for m in measurements if 0 < m.cells < MIN_CELLS]
-    if not speaking:
-        if sum(m.cells for m in silent) < MIN_CELLS:
+    measurable = [m for m in measurements if m.cells >= MIN_CELLS]
+    unmeasured = [m for m in measurements if 0 < m.cells < MIN_CELLS]
+    if not measurable:
+        if sum(m.cells for m in unmeasured) < MIN_CELLS:
             return (), "too few whole red cells in these images to tell their scale"
-        return (_group(silent),), "few whole red cells in any one image"
-    clusters = [c for part in _by_image_size(speaking) for c in _split(part)]
+        return (_group(unmeasured),), "few whole red cells in any one image"
+    clusters = [c for part in _by_image_size(measurable) for c in _split(part)]
     if len(clusters) == 1:
-        clusters = [speaking + silent]
+        clusters = [measurable + unmeasured]
     groups = sorted((_group(c) for c in clusters), key=lambda g: (-g.fields, g.diameter))
     note = ""
     if len(groups) > 1:
@@ -452,19 +453,19 @@ def _groups(measurements: Sequence[Measurement]) -> tuple[tuple[Group, ...], str
 def _group(fields: Sequence[Measurement]) -> Group:
     moments = np.vstack([m.moments for m in fields])
     middle = np.median(np.log(_determinant(moments)))
-    # A lone blob in a field without red cells may be a platelet or a white cell.
+    # An isolated blob in a field without red cells may be a platelet or a white cell.
     near = np.abs(np.log(_determinant(moments)) - middle) < 4 * MIN_GAP
-    diameter, squeeze, spread = summarise(moments[near])
+    diameter, aspect, spread = summarise(moments[near])
     sizes = frozenset((m.width, m.height) for m in fields)
     cells = int(near.sum())
-    return Group(diameter, squeeze, spread, cells, len(fields), confidence(cells, spread), sizes)
+    return Group(diameter, aspect, spread, cells, len(fields), confidence(cells, spread), sizes)
 
 
 def _by_image_size(fields: list[Measurement]) -> list[list[Measurement]]:
-    """Fields divided by image size, if red cells differ between sizes by more than `SIZE_GAP`.
+    """Split fields by image size if red cells differ between sizes by more than `SIZE_GAP`.
 
-    Images of another size with cells of another size come from another camera, so less of a gap
-    is asked for here. Sizes with fewer than three fields go with the size of the nearest scale.
+    Images of another size with cells of another size come from another camera, so a smaller gap
+    suffices. Sizes with fewer than three fields join the size of the nearest scale.
     """
     sizes: dict[tuple[int, int], list[Measurement]] = {}
     for m in fields:
@@ -486,8 +487,8 @@ def _by_image_size(fields: list[Measurement]) -> list[list[Measurement]]:
 
 
 def _split(fields: list[Measurement]) -> list[list[Measurement]]:
-    """Fields divided, again and again, where a clear gap parts two clusters."""
-    for key in ("diameter", "squeeze"):
+    """Split fields recursively where a gap separates two clusters."""
+    for key in ("diameter", "pixel_aspect_ratio"):
         fields = sorted(fields, key=lambda m: float(getattr(m, key)))
         at = _gap(np.log([float(getattr(m, key)) for m in fields]))
         if at:
@@ -496,11 +497,11 @@ def _split(fields: list[Measurement]) -> list[list[Measurement]]:
 
 
 def _gap(values: Floats) -> int:
-    """Where sorted values fall into two clear clusters; 0 if they do not.
+    """Return where sorted values split into two distinct clusters; 0 if they do not.
 
-    The split with the least squares inside its halves counts if the medians lie `MIN_GAP` apart
-    and four times the scatter inside; a cluster of fewer than three fields, which may be but a
-    mismeasured one, needs `LONE_GAP`.
+    The split with the smallest within-cluster sum of squares counts if the medians differ by
+    `MIN_GAP` and by four times the within-cluster scatter; a cluster of fewer than three fields,
+    which may be a mismeasurement, needs `LONE_GAP`.
     """
     n = len(values)
     if n < 2:
