@@ -279,3 +279,33 @@ def test_a_split_file_without_a_plan(tmp_path):
     content = {"format": "bloodfilm-split", "version": 1, "notes": [], "fields": []}
     file.write_text(json.dumps(content))
     assert "'plan'" in refused(read_split, file)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are Unicode here")
+@pytest.mark.parametrize(
+    "format", ["coco", "voc", "cvat", "label_studio", "qupath", "bloodfilm", "index"]
+)
+def test_a_name_that_is_not_utf_8_is_named_and_nothing_is_left(tmp_path, format):
+    if format == "index":
+        pytest.importorskip("pyarrow")
+    (tmp_path / "set").mkdir()
+    path = tmp_path / "set" / os.fsdecode(b"\xff\xfe.png")
+    try:
+        Image.new("RGB", (64, 48)).save(path)
+    except OSError:
+        pytest.skip("the file system takes UTF-8 only")
+    dataset = Dataset("x", (Field(path, 64, 48, (Cell((1, 2, 10, 12), "myeloblast"),)),))
+    (tmp_path / "out").mkdir()
+    said = refused(save_dataset, dataset, tmp_path / "out" / "x", format)
+    assert r"\xff\xfe.png" in said and "rename that file" in said
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_gif_that_ends_within_a_frame(tmp_path):
+    from bloodfilm.imaging.sources.image_file import open_image
+
+    file = tmp_path / "a.gif"
+    Image.new("L", (40, 40)).save(file)
+    data = file.read_bytes()
+    file.write_bytes(data[:-1] + b"," + data[-1:])
+    assert "the GIF cannot be decoded" in refused(open_image, file)

@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from bloodfilm.core import DataError, Dataset
+from bloodfilm.core.text import printable
 from bloodfilm.formats import coco, cvat, folder, label_studio, lld, native, qupath, voc, yolo
 from bloodfilm.formats.parquet import index
 from bloodfilm.formats.public import bccd, bcisc, chula, krd, lmu, pbc, pig_wbc, txl
@@ -93,7 +94,7 @@ def save_dataset(dataset: Dataset, path: Path | str, format: str, **options: Any
     Raises:
         DataError: if the set has no field, if something is in the way and `overwrite` is not set,
             or if an image to put in place lies outside of the set that was read and
-            `allow_outside` is not set.
+            `allow_outside` is not set, or if a name cannot be written as UTF-8.
     """
     format = _key(format)
     if format not in WRITERS:
@@ -103,7 +104,14 @@ def save_dataset(dataset: Dataset, path: Path | str, format: str, **options: Any
         why = f" ({dataset.problems[-1]})" if dataset.problems else ""
         raise DataError(f"{dataset.source or dataset.name}: no field to write{why}")
     options.setdefault("source", dataset.source)
-    return _call(partial(WRITERS[format], dataset), where, format, options, WriteOptions)
+    try:
+        return _call(partial(WRITERS[format], dataset), where, format, options, WriteOptions)
+    except UnicodeEncodeError as error:
+        near = error.object[max(0, error.start - 40) : error.end + 20]
+        raise DataError(
+            f"{where}: {format} is written as UTF-8, which a name is not: "
+            f"...{printable(near)}...; rename that file or class"
+        ) from None
 
 
 def _key(format: str) -> str:

@@ -254,6 +254,19 @@ def _unmultiplied(bgra: NDArray[np.generic]) -> NDArray[np.generic]:
     return np.asarray(np.rint(whole), dtype=bgra.dtype)
 
 
+_PILLOW_ERRORS = (
+    LookupError,
+    OSError,
+    PIL.Image.DecompressionBombError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    EOFError,
+    struct.error,
+)
+"""What Pillow raises for damaged files."""
+
+
 def _gif(data: bytes, issues: list[Issue]) -> NDArray[np.generic]:
     try:
         with PIL.Image.open(io.BytesIO(data)) as image:
@@ -261,7 +274,7 @@ def _gif(data: bytes, issues: list[Issue]) -> NDArray[np.generic]:
             if image.size != struct.unpack("<HH", data[6:10]):  # a frame larger than the picture
                 raise BrokenImageError("the GIF has a frame larger than its picture")
             rgba = np.asarray(image.convert("RGBA"))
-    except (OSError, ValueError, SyntaxError, EOFError, PIL.Image.DecompressionBombError):
+    except _PILLOW_ERRORS:
         raise BrokenImageError("the GIF cannot be decoded") from None
     if frames > 1:
         message = f"{frames} pictures in the file, only the first is read"
