@@ -130,8 +130,8 @@ def rendered(folder: Path, um: float) -> list[CanonicalField]:
     looks = [PROFILES[name] for name in NAMED] + [random_profile(rng) for _ in range(STRANGE)]
     fields, loader = [], FieldLoader(DEFAULT_VOCABULARY, um)
     for number, look in enumerate(looks):
-        recipe = replace(default_scene(look), platelet_density=PLATELETS)
-        plan = DatasetSpec(looks=(look,), patients=FIELDS // 2, recipe=recipe, small=True)
+        spec = replace(default_scene(look), platelet_density=PLATELETS)
+        plan = DatasetSpec(profiles=(look,), patients=FIELDS // 2, spec=spec, small=True)
         drawn = write_dataset(folder / str(number), FIELDS, plan, seed=100 + number)
         fields += [loader.load(SourcedField(f, drawn, 1.0)) for f in drawn]
     return fields

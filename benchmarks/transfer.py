@@ -153,15 +153,15 @@ def draw(first: str, second: str, k: int) -> tuple[RegisteredPair, ViewTransform
         degrees, (float(shift[0]), float(shift[1])), bool(rng.random() < 0.33)
     )
     area = looks[0].width * looks[0].um_x * looks[0].height * looks[0].um_per_px
-    recipe = SceneSpec(whites=int(np.clip(area / 1500, 2, 6)))
-    pair = render_pair(*looks, recipe=recipe, placement=placement, seed=k + 100)
+    spec = SceneSpec(whites=int(np.clip(area / 1500, 2, 6)))
+    pair = render_pair(*looks, spec=spec, placement=placement, seed=k + 100)
     return pair, placement
 
 
 def arrived(pair: RegisteredPair, alignment: Alignment) -> dict[str, int]:
     """Cells both pictures show, and those carried to an IoU of 0.5; `whole`: not cut in either."""
     truths = pair.first[1], pair.second[1]
-    there = {s.thing.id: s for s in truths[1].seen if not s.ignore}
+    there = {s.item.id: s for s in truths[1].visible if not s.ignore}
     sizes = [(t.width, t.height) for t in truths]
     counts = dict.fromkeys(("cells", "carried", "whole", "whole_carried", "ignored"), 0)
     carried = {}
@@ -169,10 +169,10 @@ def arrived(pair: RegisteredPair, alignment: Alignment) -> dict[str, int]:
         cells, _ = warp_cells(truths[0].cells, alignment.matrix, *sizes)
         carried = {c.id: c for c in cells}
     for seen in truths[0].of_kind("white", "erythroblast"):
-        other = there.get(seen.thing.id)
+        other = there.get(seen.item.id)
         if seen.ignore or other is None:
             continue
-        got = carried.get(seen.thing.id)
+        got = carried.get(seen.item.id)
         good = bool(got and got.box and iou([got.box], [other.box])[0, 0] >= 0.5)
         whole = not seen.cut and not other.cut
         counts["cells"] += 1

@@ -116,7 +116,7 @@ def test_the_command_lists_and_writes(overlapping, tmp_path):
 
 def test_a_cell_has_one_identity_over_subsets(tmp_path):
     looks = [get_profile("lld100x-like"), get_profile("lld40x-like")]
-    pair = render_pair(*looks, recipe=SceneSpec(whites=3), placement=ViewTransform(), seed=4)
+    pair = render_pair(*looks, spec=SceneSpec(whites=3), placement=ViewTransform(), seed=4)
     fields = []
     for (image, truth), domain in zip(
         (pair.first, pair.second), (Domain("H", 100, "C1"), Domain("H", 40, "C2")), strict=True

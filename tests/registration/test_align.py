@@ -37,7 +37,7 @@ def worst(pair, matrix):
 def mirrored():
     """One field in two cameras, the second turned by 35 degrees and in a mirror."""
     placement = ViewTransform(35.0, (4.0, -3.0), mirror=True)
-    return render_pair(FIRST, SECOND, recipe=SceneSpec(whites=3), placement=placement, seed=4)
+    return render_pair(FIRST, SECOND, spec=SceneSpec(whites=3), placement=placement, seed=4)
 
 
 @pytest.fixture(scope="module")

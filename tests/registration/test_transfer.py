@@ -27,7 +27,7 @@ def drawn(tmp_path_factory):
     fields, truths = [], {}
     for number, placement in ((3, ViewTransform(180.0, (6.0, 0.0))), (5, ViewTransform(12.0))):
         pair = render_pair(
-            FIRST, SECOND, recipe=SceneSpec(whites=4), placement=placement, seed=number
+            FIRST, SECOND, spec=SceneSpec(whites=4), placement=placement, seed=number
         )
         source = folder / "first" / f"9_{number}_1000_ALL.png"
         target = folder / "H_40X_C2" / f"9_{number}_{number + 1}_400_ALL.png"
@@ -65,7 +65,7 @@ def test_cells_arrive_where_they_are(drawn, done):
     assert carried.licence == "CC0-1.0"
     met = 0
     for field in carried:
-        there = {s.thing.id: s for s in truths[field.path.name].seen}
+        there = {s.item.id: s for s in truths[field.path.name].visible}
         for cell in field.cells:
             if cell.ignore or cell.id not in there or there[cell.id].cut:
                 continue

@@ -40,7 +40,7 @@ def test_a_drawn_artefact_is_labelled_where_it_lies(name: str) -> None:
 
 def test_the_same_seed_draws_the_same_artefacts_and_another_draws_others() -> None:
     spec = SceneSpec(whites=1, artefacts=dict.fromkeys(ARTEFACTS, 1), **QUIET)
-    first, again, other = (render_field(recipe=spec, seed=s)[0] for s in (4, 4, 5))
+    first, again, other = (render_field(spec=spec, seed=s)[0] for s in (4, 4, 5))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
 
@@ -57,10 +57,10 @@ def test_every_artefact_asked_for_is_in_the_truth_beside_the_white_cells() -> No
 def test_red_cells_take_the_forms_asked_for() -> None:
     spec = SceneSpec(whites=0, red_density=9.0, red_forms={"spherocyte": 0.5, "target cell": 0.5})
     _, truth = render_field("lld40x-like", spec, seed=2)
-    forms = {s.thing.form for s in truth.of_kind("red")}
+    forms = {s.item.form for s in truth.of_kind("red")}
     assert forms == {"spherocyte", "target cell"}
     _, plain = render_field("lld40x-like", SceneSpec(whites=0, red_density=9.0), seed=2)
-    assert {s.thing.form for s in plain.of_kind("red")} == {""}
+    assert {s.item.form for s in plain.of_kind("red")} == {""}
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -76,7 +76,7 @@ def test_fibres_and_crystals_are_drawn_and_are_no_cells() -> None:
     spec = SceneSpec(whites=0, debris_forms=dict.fromkeys(DEBRIS_FORMS, 3), **QUIET)
     image, truth = render_field("pbc-like", spec, seed=6)
     clean, _ = render_field("pbc-like", SceneSpec(whites=0, **QUIET), seed=6)
-    assert not truth.seen
+    assert not truth.visible
     assert np.abs(image.astype(int) - clean).max() > 20
 
 
@@ -91,4 +91,4 @@ def test_fibres_and_crystals_are_drawn_and_are_no_cells() -> None:
 )
 def test_what_cannot_be_drawn_is_refused_by_name(spec: SceneSpec) -> None:
     with pytest.raises(ConfigError, match="known"):
-        render_field(recipe=spec)
+        render_field(spec=spec)

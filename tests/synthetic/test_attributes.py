@@ -7,7 +7,7 @@ import pytest
 from bloodfilm.core import LLD_SCHEMA
 from bloodfilm.core.field import Cell
 from bloodfilm.synthetic import MORPHOLOGIES, SIZE_BINS, render_cell
-from bloodfilm.synthetic.morphology import typical_attributes, white_thing
+from bloodfilm.synthetic.morphology import typical_attributes, white_cell
 from bloodfilm.synthetic.profiles import CHROMATIN, EOSIN, RNA
 from bloodfilm.synthetic.rasterize_cells import paint_white
 
@@ -18,7 +18,7 @@ SEEDS = range(3)
 
 def patches(form, **attributes):
     """Painted cells of one class with some attributes fixed and the rest typical."""
-    return [paint_white(white_thing(Cell(None, form, attributes), seed)) for seed in SEEDS]
+    return [paint_white(white_cell(Cell(None, form, attributes), seed)) for seed in SEEDS]
 
 
 def mean(measure, form, **attributes):
@@ -136,7 +136,7 @@ def test_moderate_basophilia_is_darker_and_bluer_in_the_picture(form):
             size=256,
             um_per_px=None,
         )
-        plasma = truth.mask(truth.seen.index(truth.white[0])) & ~truth.nuclei
+        plasma = truth.mask(truth.visible.index(truth.white[0])) & ~truth.nuclei
         plasma = cv2.erode(plasma.astype(np.uint8), np.ones((5, 5))) > 0
         red[value] = np.median(image[plasma], axis=0)
     assert red["moderate"][0] < red["slight"][0] - 8  # blue stain takes the red light
@@ -164,6 +164,6 @@ def test_any_class_takes_any_attributes(form):
     rng = np.random.default_rng(len(form))
     for _ in range(2):
         values = {a.name: str(rng.choice(a.values)) for a in LLD_SCHEMA.attributes}
-        image, truth = render_cell(form, values, seed=1, look="lld40x-like", size=96)
+        image, truth = render_cell(form, values, seed=1, profile="lld40x-like", size=96)
         assert image.shape == (96, 96, 3)
         assert dict(truth.white[0].cell.attributes) == values

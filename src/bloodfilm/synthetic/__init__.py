@@ -1,4 +1,4 @@
-"""The synthetic film renderer: fields, cells, pairs, cases and data sets, with exact truth."""
+"""The synthetic film renderer: fields, cells, pairs, cases and data sets, with ground truth."""
 
 from bloodfilm.synthetic.dataset import (
     DatasetSpec,

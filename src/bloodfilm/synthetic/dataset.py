@@ -1,4 +1,4 @@
-"""Whole data sets of rendered fields: images on disk and a `Dataset` that says what is on them."""
+"""Data sets of rendered fields: images on disk and a `Dataset` with their annotations."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,25 +24,26 @@ CLOSE_UP_UM = 60.0
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """What a rendered data set is made of.
+    """Specification of a rendered data set.
 
     Attributes:
-        looks: names in `PROFILES`, or `AcquisitionProfile`s; patients take them in turn.
-        patients: how many; each has one look, varied as another slide, and one class mix.
-        diagnoses: names in `MIXES`; patients take them in turn.
-        recipe: of every field; its mix is replaced by the patient's diagnosis.
+        profiles: names in `PROFILES`, or `AcquisitionProfile`s; assigned to patients in turn.
+        patients: number of patients; each has one profile, varied as a separate slide, and one
+            class mix.
+        diagnoses: names in `MIXES`; assigned to patients in turn.
+        spec: the scene of every field; its mix is replaced by the patient's diagnosis.
         splits: share of the patients in train, val and test.
         sparse: if set, share of a field's white cells that a single rectangle, the field's
             annotated region, holds; cells outside it are left out of the truth.
         small: whether red cells and platelets are annotated too.
-        size: (width, height) of the fields, or the looks' own.
+        size: (width, height) of the fields; `None` uses the profiles'.
         suffix: `.png` or `.jpg`.
     """
 
-    looks: Sequence[str | AcquisitionProfile] = ("pbc-like",)
+    profiles: Sequence[str | AcquisitionProfile] = ("pbc-like",)
     patients: int = 4
     diagnoses: Sequence[str] = ("normal",)
-    recipe: SceneSpec = SceneSpec()  # noqa: RUF009 - frozen
+    spec: SceneSpec = SceneSpec()  # noqa: RUF009 - frozen
     splits: tuple[float, float, float] = (0.5, 0.25, 0.25)
     sparse: float | None = None
     small: bool = False
@@ -50,12 +51,14 @@ class DatasetSpec:
     suffix: str = ".png"
 
 
-def default_scene(look: AcquisitionProfile, mix: str | Mapping[str, float] = "normal") -> SceneSpec:
-    """Return what a photographer would take with such a camera.
+def default_scene(
+    profile: AcquisitionProfile, mix: str | Mapping[str, float] = "normal"
+) -> SceneSpec:
+    """Return a typical scene for a profile.
 
-    A close-up, under 60 um high, is of one whole cell; a wider field holds five, some of them cut.
+    A close-up, under 60 um high, holds one whole cell; a wider field holds five, some of them cut.
     """
-    close = look.height * look.um_per_px < CLOSE_UP_UM
+    close = profile.height * profile.um_per_px < CLOSE_UP_UM
     return SceneSpec(whites=1 if close else 5, mix=mix, cut=0.0 if close else 0.1)
 
 
@@ -64,8 +67,9 @@ def write_dataset(
 ) -> Dataset:
     """Render `n` fields into `folder` (made if missing) and return them as a `Dataset`.
 
-    Patients are dealt fields in turn and never fall into two splits. The same arguments write the
-    same bytes. Only images are written: hand the result to a writer of `formats/` for labels.
+    Fields are assigned to patients in turn; a patient is in one split only. The same arguments
+    write the same bytes. Only images are written: pass the result to a writer of `formats/` for
+    labels.
     """
     plan = plan or DatasetSpec()
     unknown = [d for d in plan.diagnoses if d not in MIXES]
@@ -81,12 +85,12 @@ def write_dataset(
 
 def _one(folder: Path, index: int, plan: DatasetSpec, seed: int) -> Field:
     patient = index % plan.patients
-    look = get_profile(plan.looks[patient % len(plan.looks)])
-    look = vary_profile(look, np.random.default_rng([seed, 4, patient]))
+    profile = get_profile(plan.profiles[patient % len(plan.profiles)])
+    profile = vary_profile(profile, np.random.default_rng([seed, 4, patient]))
     diagnosis = plan.diagnoses[patient % len(plan.diagnoses)]
-    recipe = plan.recipe if diagnosis == "normal" else replace(plan.recipe, mix=diagnosis)
+    spec = plan.spec if diagnosis == "normal" else replace(plan.spec, mix=diagnosis)
     own = seed * 1_000_003 + index
-    image, truth = render_field(look, recipe, seed=own, size=plan.size)
+    image, truth = render_field(profile, spec, seed=own, size=plan.size)
     if plan.sparse is not None:
         truth = truth.limited(sparse_region(truth, plan.sparse, own))
     path = folder / f"{patient + 1}_{index + 1}{plan.suffix}"
@@ -96,12 +100,12 @@ def _one(folder: Path, index: int, plan: DatasetSpec, seed: int) -> Field:
         patient=str(patient + 1),
         diagnosis=diagnosis,
         split=_split(patient, plan),
-        meta={"look": look.name},
+        meta={"look": profile.name},
     )
 
 
 def _split(patient: int, plan: DatasetSpec) -> str:
-    """Deal patients to splits so that the shares hold as early as they can."""
+    """Assign a patient to a split such that the shares are approximated for few patients too."""
     place = (patient + 0.5) / plan.patients
     train, val, _ = np.cumsum(plan.splits) / sum(plan.splits)
     return "train" if place < train else "val" if place < val else "test"
@@ -110,7 +114,7 @@ def _split(patient: int, plan: DatasetSpec) -> str:
 def sparse_region(truth: GroundTruth, share: float, seed: int) -> Region:
     """Return one rectangle that holds about `share` of the white cells, at least one.
 
-    It is grown around a randomly chosen white cell; without any cell it is the field's middle.
+    It is grown around a randomly chosen white cell; without any cell it is the centre of the field.
     """
     rng = np.random.default_rng([seed, 5])
     boxes = np.array([s.box for s in truth.white]).reshape(-1, 4)

@@ -1,4 +1,4 @@
-"""The exact truth about a rendered picture, and how it becomes a `Field`."""
+"""Ground truth of a rendered image, and its conversion to a `Field`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,60 +12,60 @@ from bloodfilm.core.field import Box, Cell, Field
 from bloodfilm.core.polygons import Region
 from bloodfilm.synthetic.morphology import CellObject
 
-LEAST_VISIBLE = 0.15
-"""Cut cells of which less than this share is in the picture are marked `ignore`."""
+MIN_VISIBLE_FRACTION = 0.15
+"""Cut cells with less than this fraction of their area in the image are marked `ignore`."""
 
 
 @dataclass(frozen=True)
 class VisibleObject:
-    """One object in the picture.
+    """One object in the image.
 
     Attributes:
-        thing: the physical object.
-        box: the tight box of what is in the picture, (x, y, w, h) in pixels.
-        full_box: the box it would have if the picture went on.
-        visible: share of its area inside the picture.
+        item: the physical object.
+        box: the tight box of the part in the image, (x, y, w, h) in pixels.
+        full_box: the box without the cut at the image edge.
+        visible_fraction: fraction of its area inside the image.
     """
 
-    thing: CellObject
+    item: CellObject
     box: Box
     full_box: Box
-    visible: float
+    visible_fraction: float
 
     @property
     def cut(self) -> bool:
-        """Whether the edge of the picture cuts it."""
-        return self.visible < 1
+        """Whether the image edge cuts it."""
+        return self.visible_fraction < 1
 
     @property
     def ignore(self) -> bool:
         """Whether it is neither a cell to find nor background: slivers at the edge."""
-        return self.visible < LEAST_VISIBLE
+        return self.visible_fraction < MIN_VISIBLE_FRACTION
 
     @property
     def cell(self) -> Cell:
         """The annotation."""
-        t = self.thing
+        t = self.item
         return Cell(self.box, t.label, t.values, self.ignore, t.id)
 
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """Everything that is in a rendered picture.
+    """All objects in a rendered image.
 
     Attributes:
         width, height: pixels.
-        seen: all objects but debris, cut ones too.
-        domain: scale and squeeze included.
+        visible: all objects except debris, cut ones included.
+        domain: scale and pixel aspect ratio included.
         matrix: 2x3, from um on the glass to pixels.
-        instances: (H, W) uint16, k where the k-th (from 1) of `seen` is a nucleated cell.
+        instances: (H, W) uint16, k where the k-th (from 1) of `visible` is a nucleated cell.
         nuclei: (H, W) bool, true in the nuclei.
-        region: where the annotation counts.
+        region: the annotated region.
     """
 
     width: int
     height: int
-    seen: tuple[VisibleObject, ...]
+    visible: tuple[VisibleObject, ...]
     domain: Domain
     matrix: NDArray[np.float64]
     instances: NDArray[np.uint16]
@@ -74,7 +74,7 @@ class GroundTruth:
 
     def of_kind(self, *kinds: str) -> tuple[VisibleObject, ...]:
         """Return the objects of some kinds: white, erythroblast, artefact, red, platelet."""
-        return tuple(s for s in self.seen if s.thing.kind in kinds)
+        return tuple(s for s in self.visible if s.item.kind in kinds)
 
     @property
     def white(self) -> tuple[VisibleObject, ...]:
@@ -97,26 +97,26 @@ class GroundTruth:
         return np.array([s.box for s in self.of_kind("platelet")]).reshape(-1, 4)
 
     def mask(self, index: int) -> NDArray[np.bool_]:
-        """The visible mask of `seen[index]`, a nucleated cell; (H, W) bool."""
+        """The visible mask of `visible[index]`, a nucleated cell; (H, W) bool."""
         return np.asarray(self.instances == index + 1)
 
     def limited(self, region: Region) -> "GroundTruth":
-        """Return the truth an annotator would give who marked only what is centred in `region`."""
+        """Return the ground truth restricted to objects centred in `region`."""
         kept = tuple(
             s
-            for s in self.seen
+            for s in self.visible
             if region.contains([[s.box[0] + s.box[2] / 2, s.box[1] + s.box[3] / 2]])[0]
         )
-        index = {id(s): k for k, s in enumerate(self.seen, start=1)}
-        lookup = np.zeros(len(self.seen) + 1, np.uint16)
+        index = {id(s): k for k, s in enumerate(self.visible, start=1)}
+        lookup = np.zeros(len(self.visible) + 1, np.uint16)
         for new, s in enumerate(kept, start=1):
             lookup[index[id(s)]] = new
-        return replace(self, seen=kept, instances=lookup[self.instances], region=region)
+        return replace(self, visible=kept, instances=lookup[self.instances], region=region)
 
     def field(
         self, path: Path, small: bool = False, meta: Mapping[str, str] | None = None
     ) -> Field:
-        """Return the picture as a `Field`; with `small`, red cells and platelets are in it too."""
+        """Return the image as a `Field`; with `small`, red cells and platelets are included."""
         cells = self.cells
         if small:
             cells += tuple(s.cell for s in self.of_kind("red", "platelet"))

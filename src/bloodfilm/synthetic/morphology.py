@@ -1,4 +1,4 @@
-"""What each class of white cell typically looks like, and how a cell to draw is chosen."""
+"""Typical morphology per white cell class, and sampling of cells to draw."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from bloodfilm.core.field import Cell
 from bloodfilm.core.taxonomy import DEFAULT_TAXONOMY
 
 SIZE_BINS = {"small": (8.6, 11.4), "medium": (11.6, 14.6), "large": (14.8, 18.5)}
-"""Cell diameters in um; what `cell_size` means in a rendered film, for every class alike."""
+"""Cell diameters in um; the meaning of `cell_size` in rendered films, for every class."""
 
 
 @dataclass(frozen=True)
@@ -248,9 +248,9 @@ class CellObject:
         kind: white, erythroblast, artefact, red, platelet or debris.
         x, y: centre on the glass, um.
         diameter: um.
-        seed: everything else about its look follows from it.
-        id: physical identity, the same in every picture of it.
-        label: what the truth calls it (may be an inner node such as "neutrophil").
+        seed: determines all other details of its appearance.
+        id: physical identity, the same in every image.
+        label: the annotated class (may be an inner node such as "neutrophil").
         form: the leaf of the taxonomy that is drawn; of red cells and debris the abnormal form, or
             empty.
         attributes: LLD attributes of a white cell.
@@ -315,7 +315,7 @@ def draw_diameter(form: str, size: str, rng: np.random.Generator) -> float:
     return float(rng.uniform(a, b))
 
 
-def white_thing(cell: str | Cell, seed: int, x: float = 0.0, y: float = 0.0) -> CellObject:
+def white_cell(cell: str | Cell, seed: int, x: float = 0.0, y: float = 0.0) -> CellObject:
     """Return a white cell to draw from a label, or from a `Cell` with label and attributes."""
     rng = np.random.default_rng(seed)
     label = cell if isinstance(cell, str) else cell.label

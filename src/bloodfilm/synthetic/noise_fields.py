@@ -1,7 +1,7 @@
-"""The pixel grid objects are painted on, and the noise and soft shapes they are painted with.
+"""The pixel grid on which objects are painted, with noise and soft-edged shapes.
 
-Every object is painted once, at a fixed physical resolution and from its own seed; cameras only
-resample it. So one physical cell looks the same in every field and domain that shows it.
+Every object is painted at a fixed physical resolution from its own seed and then resampled for
+each camera: a physical cell has the same texture in every field and domain.
 """
 
 from dataclasses import dataclass

@@ -209,7 +209,7 @@ def paint_nucleus(
     """Draw a nucleus of `kind` and about `area` um2 inside `room` (coverage); returns coverage.
 
     The shape is scaled until what lies inside the room has the wanted area, moved off centre as
-    far as the room allows times `eccentric`, and softened so that it looks grown, not drawn.
+    far as the room allows times `eccentric`, and softened to an organic outline.
     """
     add, cut = SHAPES[kind](rng)
     centre, reach = _extent(add)

@@ -1,4 +1,4 @@
-"""The camera: looks at a scene through a look, and says exactly what it saw."""
+"""Image formation: render a scene with a profile, together with its ground truth."""
 
 from dataclasses import dataclass
 
@@ -23,12 +23,12 @@ Image = NDArray[np.uint8]
 Matrix = NDArray[np.float64]
 
 SHARPEN_UM = 0.14
-"""Radius of the camera's unsharp mask; of the glass, so that a resized picture looks alike."""
+"""Radius of the camera's unsharp mask, um on the glass: independent of the image's resolution."""
 
 
 @dataclass(frozen=True)
 class CameraPose:
-    """Where a camera looks.
+    """Position and orientation of a camera.
 
     Attributes:
         width, height: pixels.
@@ -40,136 +40,136 @@ class CameraPose:
     matrix: Matrix
 
 
-def look_at(
-    look: AcquisitionProfile,
+def camera_pose(
+    profile: AcquisitionProfile,
     centre: tuple[float, float],
     degrees: float = 0.0,
     mirror: bool = False,
 ) -> CameraPose:
-    """Point the look's camera at a place (um), turned by `degrees`, or mirrored left to right.
+    """Return the pose centred on a point (um), rotated by `degrees`, or mirrored left to right.
 
-    The turn is on the glass, before the squeeze of the pixels, as with a turned slide.
+    The rotation is on the glass, before the pixel aspect ratio applies, as for a rotated slide.
     """
     c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     turn = np.array([[-c, s], [s, c]]) if mirror else np.array([[c, -s], [s, c]])
-    linear = np.diag([1 / look.um_x, 1 / look.um_per_px]) @ turn
-    shift = np.array([look.width / 2, look.height / 2]) - linear @ np.array(centre)
-    return CameraPose(look.width, look.height, np.column_stack([linear, shift]))
+    linear = np.diag([1 / profile.um_x, 1 / profile.um_per_px]) @ turn
+    shift = np.array([profile.width / 2, profile.height / 2]) - linear @ np.array(centre)
+    return CameraPose(profile.width, profile.height, np.column_stack([linear, shift]))
 
 
-def paint(thing: CellObject) -> PaintedObject:
+def paint(item: CellObject) -> PaintedObject:
     """Paint any object."""
-    if thing.kind == "white":
-        return paint_white(thing)
-    if thing.kind == "erythroblast":
-        return paint_erythroblast(thing)
-    if thing.kind == "red":
-        return paint_red(thing.seed, thing.diameter, thing.walls, thing.form)
-    if thing.kind == "artefact":
-        return ARTEFACTS[thing.form][0](thing.seed, thing.diameter)
-    if thing.kind == "platelet":
-        return paint_platelet(thing.seed, thing.diameter)
-    return paint_debris(thing.seed, thing.diameter, thing.form)
+    if item.kind == "white":
+        return paint_white(item)
+    if item.kind == "erythroblast":
+        return paint_erythroblast(item)
+    if item.kind == "red":
+        return paint_red(item.seed, item.diameter, item.walls, item.form)
+    if item.kind == "artefact":
+        return ARTEFACTS[item.form][0](item.seed, item.diameter)
+    if item.kind == "platelet":
+        return paint_platelet(item.seed, item.diameter)
+    return paint_debris(item.seed, item.diameter, item.form)
 
 
-def photograph(
-    scene: Scene, look: AcquisitionProfile, view: CameraPose, seed: int
+def render_view(
+    scene: Scene, profile: AcquisitionProfile, pose: CameraPose, seed: int
 ) -> tuple[Image, GroundTruth]:
-    """Photograph a scene: the image, uint8 RGB (H, W, 3), and its exact truth."""
-    film = _Film(look, view)
+    """Render a scene: the image, uint8 RGB (H, W, 3), and its ground truth."""
+    canvas = _Canvas(profile, pose)
     order = {"debris": 0, "red": 1, "artefact": 2, "platelet": 3, "erythroblast": 4, "white": 5}
-    things = sorted(scene.things, key=lambda t: order[t.kind])
-    for thing in (t for t in things if order[t.kind] < 2):
-        film.lay(thing)
-    film.soften(look.red_blur_um)
-    for thing in (t for t in things if order[t.kind] >= 2):
-        film.lay(thing)
-    image = develop(film.density, look, view, np.random.default_rng([seed, 2]))
-    return image, film.truth()
+    objects = sorted(scene.objects, key=lambda t: order[t.kind])
+    for item in (t for t in objects if order[t.kind] < 2):
+        canvas.draw(item)
+    canvas.blur_red_cells(profile.red_blur_um)
+    for item in (t for t in objects if order[t.kind] >= 2):
+        canvas.draw(item)
+    image = develop(canvas.density, profile, pose, np.random.default_rng([seed, 2]))
+    return image, canvas.truth()
 
 
-class _Film:
-    """Optical density gathered object by object, and the truth about it."""
+class _Canvas:
+    """Optical density accumulated object by object, with its ground truth."""
 
-    def __init__(self, look: AcquisitionProfile, view: CameraPose) -> None:
-        shape = view.height, view.width
-        self.look, self.view = look, view
+    def __init__(self, profile: AcquisitionProfile, pose: CameraPose) -> None:
+        shape = pose.height, pose.width
+        self.profile, self.pose = profile, pose
         self.density = np.zeros((*shape, 3), np.float32)
         self.reds = np.zeros(shape, np.float32)
         self.instances = np.zeros(shape, np.uint16)
         self.nuclei = np.zeros(shape, np.bool_)
-        self.seen: list[VisibleObject] = []
-        self.dyes = look.stain.matrix
+        self.visible: list[VisibleObject] = []
+        self.dyes = profile.stain.matrix
 
-    def lay(self, thing: CellObject) -> None:
+    def draw(self, item: CellObject) -> None:
         """Add one object, if any of it is in view."""
-        reach = thing.diameter * 0.95 + 1.5
-        span = reach * np.abs(self.view.matrix[:, :2]).sum(axis=1)
-        middle = self.view.matrix @ [thing.x, thing.y, 1.0]
-        if (middle + span < 0).any() or (middle - span > [self.view.width, self.view.height]).any():
+        reach = item.diameter * 0.95 + 1.5
+        span = reach * np.abs(self.pose.matrix[:, :2]).sum(axis=1)
+        middle = self.pose.matrix @ [item.x, item.y, 1.0]
+        if (middle + span < 0).any() or (middle - span > [self.pose.width, self.pose.height]).any():
             return
-        layers, (left, top) = _placed(paint(thing), self.dyes, thing, self.view)
+        layers, (left, top) = _placed(paint(item), self.dyes, item, self.pose)
         cover = layers[..., 3]
         full, solid = _extent(cover, left, top)
         h, w = cover.shape
         x0, y0 = max(left, 0), max(top, 0)
-        x1, y1 = min(left + w, self.view.width), min(top + h, self.view.height)
+        x1, y1 = min(left + w, self.pose.width), min(top + h, self.pose.height)
         if x0 >= x1 or y0 >= y1 or full is None:
             return
         inner = np.s_[y0 - top : y1 - top, x0 - left : x1 - left]
         outer = np.s_[y0:y1, x0:x1]
-        self._blend(thing, layers[inner], outer)
+        self._blend(item, layers[inner], outer)
         box, _ = _extent(cover[inner] * solid[inner], x0, y0)
-        if box is None or thing.kind == "debris":
+        if box is None or item.kind == "debris":
             return
-        visible = float(solid[inner].sum() / max(solid.sum(), 1))
-        self.seen.append(VisibleObject(thing, box, full, visible))
-        if thing.kind in ("white", "erythroblast", "artefact"):
-            self.instances[outer][solid[inner]] = len(self.seen)
+        fraction = float(solid[inner].sum() / max(solid.sum(), 1))
+        self.visible.append(VisibleObject(item, box, full, fraction))
+        if item.kind in ("white", "erythroblast", "artefact"):
+            self.instances[outer][solid[inner]] = len(self.visible)
             self.nuclei[outer][solid[inner]] = False
             self.nuclei[outer] |= layers[inner][..., 4] > 0.5
 
-    def _blend(self, thing: CellObject, layers: Floats, where: tuple[slice, slice]) -> None:
+    def _blend(self, item: CellObject, layers: Floats, where: tuple[slice, slice]) -> None:
         colour, cover = layers[..., :3], layers[..., 3]
-        if thing.kind == "red":
+        if item.kind == "red":
             under = self.reds[where]
-            lost = 1 - (1 - self.look.pile) * under
+            lost = 1 - (1 - self.profile.pile) * under
             self.density[where] += colour * lost[..., None]
             self.reds[where] = np.maximum(under, cover)
-        elif thing.kind in ("white", "erythroblast"):
+        elif item.kind in ("white", "erythroblast"):
             self.density[where] *= (1 - cover)[..., None]
             self.density[where] += colour
         else:
             self.density[where] += colour
 
-    def soften(self, sigma_um: float) -> None:
+    def blur_red_cells(self, sigma_um: float) -> None:
         """Blur what has been laid so far."""
         if sigma_um > 0:
             self.density = np.asarray(
                 cv2.GaussianBlur(
                     self.density,
                     (0, 0),
-                    sigmaX=sigma_um / self.look.um_x,
-                    sigmaY=sigma_um / self.look.um_per_px,
+                    sigmaX=sigma_um / self.profile.um_x,
+                    sigmaY=sigma_um / self.profile.um_per_px,
                 ),
                 dtype=np.float32,
             )
 
     def truth(self) -> GroundTruth:
-        """What is in view, sorted by kind and then as laid."""
+        """The objects in view, sorted by kind and then in drawing order."""
         return GroundTruth(
-            self.view.width,
-            self.view.height,
-            tuple(self.seen),
-            self.look.stated(),
-            self.view.matrix,
+            self.pose.width,
+            self.pose.height,
+            tuple(self.visible),
+            self.profile.acquisition_domain(),
+            self.pose.matrix,
             self.instances,
             self.nuclei,
         )
 
 
 def _placed(
-    patch: PaintedObject, dyes: Floats, thing: CellObject, view: CameraPose
+    patch: PaintedObject, dyes: Floats, item: CellObject, pose: CameraPose
 ) -> tuple[Floats, tuple[int, int]]:
     """Resample a patch onto the camera's pixels: (h, w, R G B density, cover, nucleus), corner."""
     n = patch.cover.shape[0]
@@ -178,9 +178,9 @@ def _placed(
     colour = patch.dyes if plain else np.asarray(cv2.transform(patch.dyes, mixing.T))
     parts = [colour, patch.cover] if plain else [colour, patch.cover, patch.nucleus]
     layers = np.asarray(cv2.merge(parts))
-    linear = view.matrix[:, :2] * PAINT_UM
+    linear = pose.matrix[:, :2] * PAINT_UM
     centre = np.full(2, (n - 1) / 2)
-    shift = view.matrix @ [thing.x, thing.y, 1.0] - 0.5 - linear @ centre
+    shift = pose.matrix @ [item.x, item.y, 1.0] - 0.5 - linear @ centre
     corners = np.array([[0, 0], [n, 0], [0, n], [n, n]]) @ linear.T + shift
     left, top = (int(v) for v in np.floor(corners.min(axis=0)))
     right, bottom = (int(v) + 1 for v in np.ceil(corners.max(axis=0)))
@@ -217,42 +217,45 @@ def _extent(
 
 
 def develop(
-    density: Floats, look: AcquisitionProfile, view: CameraPose, rng: np.random.Generator
+    density: Floats, profile: AcquisitionProfile, pose: CameraPose, rng: np.random.Generator
 ) -> Image:
     """Turn optical density into what the camera saves: light, blur, sharpening, noise, JPEG."""
     height, width = density.shape[:2]
-    white = np.array(look.white, np.float32)
+    white = np.array(profile.white, np.float32)
     light = np.asarray(cv2.exp(density * np.float32(-np.log(10.0))), dtype=np.float32)
-    light *= np.float32(1 - look.glare)
-    light += np.float32(look.glare)
-    light *= white * _shading(height, width, look, rng)[..., None]
-    sigma = float(np.hypot(look.blur_um, look.focus_um))
-    sx, sy = max(sigma / look.um_x, 0.2), max(sigma / look.um_per_px, 0.2)
+    light *= np.float32(1 - profile.glare)
+    light += np.float32(profile.glare)
+    light *= white * _shading(height, width, profile, rng)[..., None]
+    sigma = float(np.hypot(profile.blur_um, profile.focus_um))
+    sx, sy = max(sigma / profile.um_x, 0.2), max(sigma / profile.um_per_px, 0.2)
     light = np.asarray(cv2.GaussianBlur(light, (0, 0), sigmaX=sx, sigmaY=sy))
-    if look.sharpen > 0:
-        rx, ry = max(SHARPEN_UM / look.um_x, 0.5), max(SHARPEN_UM / look.um_per_px, 0.5)
+    if profile.sharpen > 0:
+        rx, ry = max(SHARPEN_UM / profile.um_x, 0.5), max(SHARPEN_UM / profile.um_per_px, 0.5)
         soft = np.asarray(cv2.GaussianBlur(light, (0, 0), sigmaX=rx, sigmaY=ry))
         light = np.asarray(
-            cv2.addWeighted(light, 1 + look.sharpen, soft, -look.sharpen, 0.0), dtype=np.float32
+            cv2.addWeighted(light, 1 + profile.sharpen, soft, -profile.sharpen, 0.0),
+            dtype=np.float32,
         )
-    if look.noise > 0:
+    if profile.noise > 0:
         grain = rng.standard_normal((height, width, 3), dtype=np.float32)
-        grain *= np.float32(look.noise)
+        grain *= np.float32(profile.noise)
         light += grain
     light += np.float32(0.5)
     image = np.clip(light, 0, 255, out=light).astype(np.uint8)
-    if look.jpeg is not None:
-        _, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, look.jpeg])
+    if profile.jpeg is not None:
+        _, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, profile.jpeg])
         image = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)[..., ::-1]
     return np.ascontiguousarray(image)
 
 
-def _shading(height: int, width: int, look: AcquisitionProfile, rng: np.random.Generator) -> Floats:
+def _shading(
+    height: int, width: int, profile: AcquisitionProfile, rng: np.random.Generator
+) -> Floats:
     """The illumination, about 1: vignette, a tilt in a random direction, a faint cloudiness."""
     y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
     x = np.linspace(-1, 1, width, dtype=np.float32)[None, :]
     turn = rng.uniform(0, 2 * np.pi)
-    tilt = look.tilt * (x * np.float32(np.cos(turn)) + y * np.float32(np.sin(turn)))
+    tilt = profile.tilt * (x * np.float32(np.cos(turn)) + y * np.float32(np.sin(turn)))
     cloud = noise(rng, 64, 64 * PAINT_UM / 4) * 0.002
     cloud = np.asarray(cv2.resize(cloud, (width, height)), dtype=np.float32)
-    return np.asarray(1 + tilt - look.vignette * 0.5 * (x * x + y * y) + cloud, dtype=np.float32)
+    return np.asarray(1 + tilt - profile.vignette * 0.5 * (x * x + y * y) + cloud, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""How a film looks: the stain's dyes, the camera and the optics; named presets and random ones.
+"""Acquisition profiles: stain, optics and camera; named presets and random profiles.
 
 A dye absorbs as Beer and Lambert say: pixel = white point * 10 ** -(sum of amount * OD), with one
 optical density per colour channel (Ruifrok & Johnston 2001, eq. 1, in display values).
@@ -22,7 +22,7 @@ DYES = 7
 
 @dataclass(frozen=True)
 class Stain:
-    """Optical density (R, G, B) of a unit amount of each thing that stains.
+    """Optical density (R, G, B) of a unit amount of each stained component.
 
     Attributes:
         haemoglobin: the rim of a red cell.
@@ -119,21 +119,21 @@ class AcquisitionProfile:
     """One acquisition domain: stain, optics, camera, and how the film was spread.
 
     Attributes:
-        name: what a person calls it.
+        name: of the profile.
         width, height: pixels of a field.
-        um_per_px: micrometres per pixel along y; along x it is `um_per_px / squeeze`.
-        squeeze: width / height in pixels of what is round on the glass.
+        um_per_px: micrometres per pixel along y; along x it is `um_per_px / pixel_aspect_ratio`.
+        pixel_aspect_ratio: width / height in pixels of a circle on the glass.
         white: the empty background's RGB.
         blur_um: standard deviation of the optics' blur, about 0.13 / NA (0.55 um light).
         focus_um: further blur of this field.
-        red_blur_um: further blur of the red cells, which lie flatter than the white ones.
+        red_blur_um: further blur of the red cells, which are flatter than the white ones.
         vignette: loss of light at the corners; tilt: change of light from edge to edge.
         sharpen: amount of the camera's unsharp mask.
         noise: deviation of the sensor noise, in grey levels, in the background.
         jpeg: quality, or `None` for no compression.
         glare: stray light, as a share of the white point, that lifts the darkest parts.
-        red_density: red cells per 1000 um2; clumping: share of them stuck to another.
-        pile: what of a red cell's density adds up where it lies on another (0 none, 1 all).
+        red_density: red cells per 1000 um2; clumping: share of them that overlap another.
+        pile: fraction of a red cell's density that adds up where it overlaps another (0..1).
         platelet_density, debris_density: per 1000 um2.
     """
 
@@ -142,7 +142,7 @@ class AcquisitionProfile:
     width: int = 640
     height: int = 640
     um_per_px: float = 0.095
-    squeeze: float = 1.0
+    pixel_aspect_ratio: float = 1.0
     white: Colour = (250.0, 245.0, 240.0)
     blur_um: float = 0.1
     focus_um: float = 0.0
@@ -163,12 +163,15 @@ class AcquisitionProfile:
     @property
     def um_x(self) -> float:
         """Micrometres per pixel along x."""
-        return self.um_per_px / self.squeeze
+        return self.um_per_px / self.pixel_aspect_ratio
 
-    def stated(self) -> Domain:
-        """Return the domain with its scale and squeeze filled in."""
+    def acquisition_domain(self) -> Domain:
+        """Return the domain with its scale, pixel aspect ratio and stain filled in."""
         return replace(
-            self.domain, um_per_px=self.um_per_px, squeeze=self.squeeze, stain=self.stain.name
+            self.domain,
+            um_per_px=self.um_per_px,
+            squeeze=self.pixel_aspect_ratio,
+            stain=self.stain.name,
         )
 
 
@@ -178,7 +181,7 @@ def _lld(name: str, magnification: int, **changes: object) -> AcquisitionProfile
         name,
         STAINS["slate"],
         um_per_px=0.1442,
-        squeeze=0.5625,
+        pixel_aspect_ratio=0.5625,
         white=(163.0, 163.0, 155.0),
         blur_um=0.24,
         sharpen=0.5,
@@ -195,8 +198,8 @@ def _lld(name: str, magnification: int, **changes: object) -> AcquisitionProfile
 
 
 PROFILES = {
-    look.name: look
-    for look in (
+    profile.name: profile
+    for profile in (
         AcquisitionProfile(
             "pbc-like",
             STAINS["mgg"],
@@ -256,7 +259,9 @@ PROFILES = {
             pile=0.5,
         ),
         _lld("lld40x-pale", 40, stain=STAINS["pale"], white=(157.0, 159.0, 153.0), pile=0.4),
-        _lld("lld100x-like", 100, um_per_px=0.145, squeeze=0.6, blur_um=0.11, sharpen=0.8),
+        _lld(
+            "lld100x-like", 100, um_per_px=0.145, pixel_aspect_ratio=0.6, blur_um=0.11, sharpen=0.8
+        ),
         _lld("lld10x-like", 10, um_per_px=0.58, blur_um=0.5),
         AcquisitionProfile(
             "phone",
@@ -275,45 +280,45 @@ PROFILES = {
         ),
     )
 }
-"""Named looks, after what was measured on real films."""
+"""Named profiles, with values measured on real films."""
 
 
-def get_profile(look: str | AcquisitionProfile) -> AcquisitionProfile:
-    """Return a named look, or the look itself; `ConfigError` on an unknown name."""
-    if isinstance(look, AcquisitionProfile):
-        return look
-    if look not in PROFILES:
-        raise ConfigError(f"films: no look {look!r}; known looks: {', '.join(PROFILES)}")
-    return PROFILES[look]
+def get_profile(profile: str | AcquisitionProfile) -> AcquisitionProfile:
+    """Return a profile by name, or the given profile; `ConfigError` on an unknown name."""
+    if isinstance(profile, AcquisitionProfile):
+        return profile
+    if profile not in PROFILES:
+        raise ConfigError(f"films: no look {profile!r}; known looks: {', '.join(PROFILES)}")
+    return PROFILES[profile]
 
 
 def vary_profile(
-    look: AcquisitionProfile, rng: np.random.Generator, by: float = 1.0
+    profile: AcquisitionProfile, rng: np.random.Generator, by: float = 1.0
 ) -> AcquisitionProfile:
-    """Return the look as another slide on another day: stain batch, light, focus, density."""
-    white = np.clip(np.array(look.white) * np.exp(rng.normal(0, 0.02 * by, 3)), 60, 255)
+    """Return the profile varied as for another slide: stain batch, light, focus, density."""
+    white = np.clip(np.array(profile.white) * np.exp(rng.normal(0, 0.02 * by, 3)), 60, 255)
     return replace(
-        look,
-        stain=look.stain.varied(rng, 0.1 * by),
+        profile,
+        stain=profile.stain.varied(rng, 0.1 * by),
         white=(float(white[0]), float(white[1]), float(white[2])),
-        focus_um=look.focus_um + abs(float(rng.normal(0, 0.07 * by))),
-        tilt=look.tilt + abs(float(rng.normal(0, 0.02 * by))),
-        vignette=look.vignette + abs(float(rng.normal(0, 0.02 * by))),
-        red_density=look.red_density * float(np.exp(rng.normal(0, 0.15 * by))),
-        clumping=float(np.clip(look.clumping * np.exp(rng.normal(0, 0.3 * by)), 0, 0.9)),
+        focus_um=profile.focus_um + abs(float(rng.normal(0, 0.07 * by))),
+        tilt=profile.tilt + abs(float(rng.normal(0, 0.02 * by))),
+        vignette=profile.vignette + abs(float(rng.normal(0, 0.02 * by))),
+        red_density=profile.red_density * float(np.exp(rng.normal(0, 0.15 * by))),
+        clumping=float(np.clip(profile.clumping * np.exp(rng.normal(0, 0.3 * by)), 0, 0.9)),
     )
 
 
 def random_profile(
     rng: np.random.Generator, width: int = 640, height: int = 640
 ) -> AcquisitionProfile:
-    """Draw a domain nobody photographed: any stain, light, scale, squeeze, camera."""
+    """Draw a random profile: stain, illumination, scale, pixel aspect ratio and camera."""
     stain = STAINS[str(rng.choice(list(STAINS)))].varied(rng, 0.15)
     warmth = rng.normal(0, 0.05)
     bright = float(rng.uniform(150, 250))
     white = np.clip(bright * np.array([1 + warmth, 1.0, 1 - warmth]), 90, 255)
     magnification = int(rng.choice([40, 100]))
-    squeeze = float(rng.choice([1.0, 1.0, 0.75, 0.5625]))
+    pixel_aspect_ratio = float(rng.choice([1.0, 1.0, 0.75, 0.5625]))
     scale = float(rng.uniform(0.13, 0.24) if magnification == 40 else rng.uniform(0.055, 0.11))
     return AcquisitionProfile(
         "random",
@@ -321,7 +326,7 @@ def random_profile(
         width,
         height,
         scale,
-        squeeze,
+        pixel_aspect_ratio,
         (float(white[0]), float(white[1]), float(white[2])),
         blur_um=0.2 if magnification == 40 else 0.1,
         focus_um=float(rng.exponential(0.06)),

@@ -1,7 +1,7 @@
 """What is no intact white cell but may pass for one, painted as amounts of dye.
 
 Smudge (basket) cells, squashed nuclei, giant platelets, platelet clumps, stain deposits and
-overlapping red cells. Their look follows the descriptions in haematology (Bain, Blood Cells,
+overlapping red cells. Their appearance follows the descriptions in haematology (Bain, Blood Cells,
 chapter 3; Palmer et al., ICSH recommendations, Int J Lab Hematol 2015).
 """
 

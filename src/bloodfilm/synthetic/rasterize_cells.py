@@ -38,14 +38,14 @@ class PaintedObject:
     which: tuple[int, ...] = tuple(range(DYES))
 
 
-def paint_white(thing: CellObject) -> PaintedObject:
+def paint_white(item: CellObject) -> PaintedObject:
     """Paint a white cell so that each of its attributes shows."""
-    rng = np.random.default_rng(thing.seed)
-    traits, values = MORPHOLOGIES[thing.form], thing.values
-    radius = thing.diameter / 2
+    rng = np.random.default_rng(item.seed)
+    traits, values = MORPHOLOGIES[item.form], item.values
+    radius = item.diameter / 2
     grid = grid_for(radius * 1.3 + 0.8)
     table = outline(rng, radius, traits.rough, stretch=abs(rng.normal(0, traits.rough)))
-    signed = grid.rho - press(table, thing.walls)[grid.turn]
+    signed = grid.rho - press(table, item.walls)[grid.turn]
     signed += traits.ragged * noise(rng, grid.n, 0.8)
     cover = ramp(signed, 0.3)
     room = ramp(signed + 0.38, 0.2)
@@ -53,11 +53,11 @@ def paint_white(thing: CellObject) -> PaintedObject:
     kind = str(rng.choice(traits.irregular if irregular else traits.regular))
     share = traits.share[int(values["cytoplasm"] == "abundant")] * float(rng.uniform(0.95, 1.05))
     area = share * np.pi * radius**2
-    if thing.form.endswith(("neutrophil", "eosinophil")) and irregular:
+    if item.form.endswith(("neutrophil", "eosinophil")) and irregular:
         room = ramp(signed + 0.7, 0.2)
     nucleus = paint_nucleus(grid, rng, kind, room, area, traits.eccentric)
     dyes = np.zeros((grid.n, grid.n, DYES), np.float32)
-    _cytoplasm(dyes, grid, rng, thing, (signed, cover, nucleus))
+    _cytoplasm(dyes, grid, rng, item, (signed, cover, nucleus))
     _chromatin(dyes, rng, traits, values, nucleus)
     plasma = np.maximum(cover - nucleus, 0)
     paint_granules(dyes, grid, rng, traits.granules, (cover, nucleus))
@@ -70,20 +70,20 @@ def _cytoplasm(
     dyes: Floats,
     grid: Grid,
     rng: np.random.Generator,
-    thing: CellObject,
+    item: CellObject,
     parts: tuple[Floats, Floats, Floats],
 ) -> None:
     """Fill the cell: basophilic (RNA) with a deeper edge and a pale hof, and the pink ground."""
     signed, cover, nucleus = parts
-    traits, values = MORPHOLOGIES[thing.form], thing.values
+    traits, values = MORPHOLOGIES[item.form], item.values
     moderate = values["cytoplasmic_basophilia"] == "moderate"
     rna = traits.rna[int(moderate)] * float(rng.uniform(0.9, 1.1))
     cloud = 1 + 0.16 * noise(rng, grid.n, 1.6, 3) + 0.16 * noise(rng, grid.n, 0.3)
-    edge = np.exp(np.minimum(signed, 0) / (0.14 * thing.diameter / 2))
+    edge = np.exp(np.minimum(signed, 0) / (0.14 * item.diameter / 2))
     plasma = cover * (1 - 0.75 * nucleus)
     amount = rna * (0.82 + 0.5 * edge) * cloud
     if traits.granules in ("azurophil", "mixed", "hypergranular"):
-        amount *= 1 - 0.55 * _hof(grid, rng, nucleus, cover, thing.diameter)
+        amount *= 1 - 0.55 * _hof(grid, rng, nucleus, cover, item.diameter)
     dyes[..., RNA] += plasma * np.maximum(amount, 0)
     ground = traits.ground * (
         1 + 0.2 * noise(rng, grid.n, 1.5, 3) + 0.12 * noise(rng, grid.n, 0.25)
@@ -147,7 +147,7 @@ def _nucleoli(dyes: Floats, rng: np.random.Generator, nucleus: Floats, body: Flo
 
 
 def _vacuoles(dyes: Floats, rng: np.random.Generator, room: Floats, plasma: Floats) -> None:
-    """Punch clear round holes into the cytoplasm; a few, large enough to be seen at 40x."""
+    """Punch clear round holes into the cytoplasm; a few, large enough to be visible at 40x."""
     where = room if (room > 0.5).any() else plasma
     count = int(np.clip(where.sum() / 700, 4, 14))
     small = dots(rng, where, count, 0.32, 0.3)
@@ -156,12 +156,12 @@ def _vacuoles(dyes: Floats, rng: np.random.Generator, room: Floats, plasma: Floa
     dyes *= (1 - 0.92 * hole)[..., None]
 
 
-def paint_erythroblast(thing: CellObject) -> PaintedObject:
+def paint_erythroblast(item: CellObject) -> PaintedObject:
     """Paint a nucleated red cell: round, dense nucleus in grey-blue to pink cytoplasm."""
-    rng = np.random.default_rng(thing.seed)
-    radius = thing.diameter / 2
+    rng = np.random.default_rng(item.seed)
+    radius = item.diameter / 2
     grid = grid_for(radius * 1.3 + 0.8)
-    signed = grid.rho - press(outline(rng, radius, 0.035), thing.walls)[grid.turn]
+    signed = grid.rho - press(outline(rng, radius, 0.035), item.walls)[grid.turn]
     cover, room = ramp(signed, 0.35), ramp(signed + 0.4, 0.2)
     area = float(rng.uniform(18, 34))
     nucleus = paint_nucleus(grid, rng, "round", room, area, 0.6)

@@ -34,7 +34,7 @@ def paint_red(
 ) -> PaintedObject:
     """Paint a red cell: biconcave, its pallor of any depth, its outline mildly varied.
 
-    `form` is a key of `RED_FORMS`, or empty for a red cell as most are.
+    `form` is a key of `RED_FORMS`, or empty for a normal red cell.
     """
     rng = np.random.default_rng(seed)
     radius = diameter / 2
@@ -51,7 +51,7 @@ def paint_red(
     cover = ramp(signed, 0.3)
     place = grid.rho / edge
     depth, width = float(rng.uniform(0.35, 0.95)), float(rng.uniform(0.22, 0.5))
-    if mood > 0.8:  # no pallor seen
+    if mood > 0.8:  # no visible pallor
         depth = 0.15
     if form in ("spherocyte", "polychromatic cell"):
         depth = 0.04

@@ -1,4 +1,4 @@
-"""Draw fields, single cells, pairs and cases: the renderer's front door."""
+"""Render fields, single cells, registered pairs and cases."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -9,42 +9,42 @@ from numpy.typing import NDArray
 from bloodfilm.core.field import Cell
 from bloodfilm.imaging.canonical import CROP_SIZE, CROP_UM
 from bloodfilm.synthetic.ground_truth import GroundTruth
-from bloodfilm.synthetic.optics import Image, look_at, photograph
+from bloodfilm.synthetic.optics import Image, camera_pose, render_view
 from bloodfilm.synthetic.profiles import AcquisitionProfile, get_profile
 from bloodfilm.synthetic.rasterize_artefacts import ARTEFACTS
 from bloodfilm.synthetic.scene import MARGIN_UM, Scene, SceneSpec, build_scene
 
 
-def _sized(look: str | AcquisitionProfile, size: tuple[int, int] | None) -> AcquisitionProfile:
-    found = get_profile(look)
+def _sized(profile: str | AcquisitionProfile, size: tuple[int, int] | None) -> AcquisitionProfile:
+    found = get_profile(profile)
     return found if size is None else replace(found, width=size[0], height=size[1])
 
 
-def _extent(look: AcquisitionProfile) -> tuple[float, float]:
-    return look.width * look.um_x, look.height * look.um_per_px
+def _extent(profile: AcquisitionProfile) -> tuple[float, float]:
+    return profile.width * profile.um_x, profile.height * profile.um_per_px
 
 
 def render_field(
-    look: str | AcquisitionProfile = "pbc-like",
-    recipe: SceneSpec | None = None,
+    profile: str | AcquisitionProfile = "pbc-like",
+    spec: SceneSpec | None = None,
     *,
     seed: int = 0,
     size: tuple[int, int] | None = None,
 ) -> tuple[Image, GroundTruth]:
     """Draw one field of a film.
 
-    `look` is a name in `PROFILES` or an `AcquisitionProfile`; `recipe` says what is on the glass;
+    `profile` is a name in `PROFILES` or an `AcquisitionProfile`; `spec` lists what is on the glass;
     `size` (width, height) replaces the profile's. Returns the image, uint8 RGB (H, W, 3),
-    and its exact truth.
-    Every white cell asked for has its centre in the picture; the edge may cut it.
+    and its ground truth.
+    Every white cell has its centre in the image; the edge may cut it.
     """
-    look = _sized(look, size)
-    width, height = _extent(look)
+    profile = _sized(profile, size)
+    width, height = _extent(profile)
     inside = (MARGIN_UM, MARGIN_UM, width, height)
-    filled = (recipe or SceneSpec()).filled(look)
+    filled = (spec or SceneSpec()).filled(profile)
     scene = build_scene(width + 2 * MARGIN_UM, height + 2 * MARGIN_UM, filled, seed, inside)
-    view = look_at(look, (scene.width / 2, scene.height / 2))
-    return photograph(scene, look, view, seed)
+    pose = camera_pose(profile, (scene.width / 2, scene.height / 2))
+    return render_view(scene, profile, pose, seed)
 
 
 def render_cell(
@@ -52,7 +52,7 @@ def render_cell(
     attributes: Mapping[str, str] | None = None,
     *,
     seed: int = 0,
-    look: str | AcquisitionProfile = "pbc-like",
+    profile: str | AcquisitionProfile = "pbc-like",
     size: int = CROP_SIZE,
     um_per_px: float | None = CROP_UM,
 ) -> tuple[Image, GroundTruth]:
@@ -62,26 +62,26 @@ def render_cell(
     `um_per_px=None` keeps the profile's own scale. The first of `truth.white`, or of
     `truth.of_kind("artefact")`, is the cell; attributes not given are drawn as its class has them.
     """
-    look = _sized(look, (size, size))
+    profile = _sized(profile, (size, size))
     if um_per_px is not None:
-        look = replace(look, um_per_px=um_per_px)
-    width, height = _extent(look)
+        profile = replace(profile, um_per_px=um_per_px)
+    width, height = _extent(profile)
     if label in ARTEFACTS:
-        recipe = SceneSpec(whites=0, artefacts={label: 1}).filled(look)
+        spec = SceneSpec(whites=0, artefacts={label: 1}).filled(profile)
     else:
-        recipe = SceneSpec(whites=[Cell(None, label, dict(attributes or {}))]).filled(look)
+        spec = SceneSpec(whites=[Cell(None, label, dict(attributes or {}))]).filled(profile)
     wide, high = width + 10.0, height + 10.0
-    scene = build_scene(wide, high, recipe, seed, (wide / 2, high / 2, 0.0, 0.0))
-    return photograph(scene, look, look_at(look, (wide / 2, high / 2)), seed)
+    scene = build_scene(wide, high, spec, seed, (wide / 2, high / 2, 0.0, 0.0))
+    return render_view(scene, profile, camera_pose(profile, (wide / 2, high / 2)), seed)
 
 
 @dataclass(frozen=True)
 class RegisteredPair:
-    """One scene photographed twice.
+    """One scene imaged twice.
 
     Attributes:
         first, second: (image, truth) each.
-        matrix: 2x3, from the first picture's pixels to the second's.
+        matrix: 2x3, from the first image's pixels to the second's.
     """
 
     first: tuple[Image, GroundTruth]
@@ -91,7 +91,7 @@ class RegisteredPair:
 
 @dataclass(frozen=True)
 class ViewTransform:
-    """How the second camera stands to the first: turn (degrees), shift (um), mirror."""
+    """Pose of the second camera relative to the first: rotation (degrees), shift (um), mirror."""
 
     degrees: float = 0.0
     shift: tuple[float, float] = (0.0, 0.0)
@@ -102,79 +102,79 @@ def render_pair(
     first: str | AcquisitionProfile = "lld100x-like",
     second: str | AcquisitionProfile = "lld40x-like",
     *,
-    recipe: SceneSpec | None = None,
+    spec: SceneSpec | None = None,
     placement: ViewTransform | None = None,
     seed: int = 0,
 ) -> RegisteredPair:
-    """Photograph one scene in two domains; a cell keeps its `id` and texture in both."""
-    looks = get_profile(first), get_profile(second)
+    """Render one scene in two domains; a cell keeps its `id` and texture in both."""
+    profiles = get_profile(first), get_profile(second)
     placement = placement or ViewTransform()
-    reach = [float(np.hypot(*_extent(look))) for look in looks]
+    reach = [float(np.hypot(*_extent(profile))) for profile in profiles]
     side = max(reach[0], reach[1] + 2 * max(abs(v) for v in placement.shift)) + 2 * MARGIN_UM
     middle = (side / 2, side / 2)
-    width, height = _extent(looks[0])
+    width, height = _extent(profiles[0])
     inside = (side / 2 - width / 2, side / 2 - height / 2, width, height)
-    scene = build_scene(side, side, (recipe or SceneSpec()).filled(looks[0]), seed, inside)
-    where = middle[0] + placement.shift[0], middle[1] + placement.shift[1]
-    views = (
-        look_at(looks[0], middle),
-        look_at(looks[1], where, placement.degrees, placement.mirror),
+    scene = build_scene(side, side, (spec or SceneSpec()).filled(profiles[0]), seed, inside)
+    centre = middle[0] + placement.shift[0], middle[1] + placement.shift[1]
+    poses = (
+        camera_pose(profiles[0], middle),
+        camera_pose(profiles[1], centre, placement.degrees, placement.mirror),
     )
-    pictures = [photograph(scene, looks[k], views[k], seed + k) for k in (0, 1)]
-    return RegisteredPair(
-        pictures[0], pictures[1], transform_between(pictures[0][1], pictures[1][1])
-    )
+    renders = [render_view(scene, profiles[k], poses[k], seed + k) for k in (0, 1)]
+    return RegisteredPair(renders[0], renders[1], transform_between(renders[0][1], renders[1][1]))
 
 
 def transform_between(first: GroundTruth, second: GroundTruth) -> NDArray[np.float64]:
-    """The 2x3 matrix from one picture's pixels to another's, of the same scene."""
+    """The 2x3 matrix from one image's pixels to another's, of the same scene."""
     a, b = (np.vstack([t.matrix, [0.0, 0.0, 1.0]]) for t in (first, second))
     return np.asarray((b @ np.linalg.inv(a))[:2], dtype=np.float64)
 
 
 def render_case(
-    look: str | AcquisitionProfile = "lld40x-like",
+    profile: str | AcquisitionProfile = "lld40x-like",
     fields: int = 4,
     *,
-    recipe: SceneSpec | None = None,
+    spec: SceneSpec | None = None,
     overlap: float = 0.3,
     turned: float = 0.1,
     seed: int = 0,
 ) -> list[tuple[Image, GroundTruth]]:
-    """Photograph one large scene in several fields that overlap.
+    """Render one large scene as several overlapping fields.
 
     Neighbours along a wandering path share about `overlap` of their width; a share `turned` of
     them is rotated by 180 degrees, as happens in LLD. One physical cell has the same `id` in every
-    field; the recipe's white cells are per field.
+    field; the specification's number of white cells is per field.
     """
-    look = get_profile(look)
+    profile = get_profile(profile)
     rng = np.random.default_rng([seed, 3])
-    scene, centres = _case_scene(look, fields, recipe or SceneSpec(), overlap, rng)
-    pictures = []
+    scene, centres = _case_scene(profile, fields, spec or SceneSpec(), overlap, rng)
+    renders = []
     for index, centre in enumerate(centres):
         degrees = 180.0 if index and rng.random() < turned else 0.0
-        pictures.append(photograph(scene, look, look_at(look, centre, degrees), seed + index))
-    return pictures
+        renders.append(
+            render_view(scene, profile, camera_pose(profile, centre, degrees), seed + index)
+        )
+    return renders
 
 
 def _case_scene(
-    look: AcquisitionProfile,
+    profile: AcquisitionProfile,
     fields: int,
-    recipe: SceneSpec,
+    spec: SceneSpec,
     overlap: float,
     rng: np.random.Generator,
 ) -> tuple[Scene, list[tuple[float, float]]]:
-    width, height = _extent(look)
+    width, height = _extent(profile)
     columns = int(np.ceil(np.sqrt(fields)))
     rows = int(np.ceil(fields / columns))
     step = (1 - overlap) * width, (1 - overlap) * height
     wide = width + (columns - 1) * step[0] + 2 * MARGIN_UM
     high = height + (rows - 1) * step[1] + 2 * MARGIN_UM
-    if isinstance(recipe.whites, int):
+    if isinstance(spec.whites, int):
         share = wide * high / (width * height)
-        recipe = replace(recipe, whites=round(recipe.whites * share))
+        spec = replace(spec, whites=round(spec.whites * share))
     seed = int(rng.integers(2**31))
-    scene = build_scene(wide, high, recipe.filled(look), seed)
+    scene = build_scene(wide, high, spec.filled(profile), seed)
     start = np.array([MARGIN_UM + width / 2, MARGIN_UM + height / 2])
     centres = []
     for index in range(fields):

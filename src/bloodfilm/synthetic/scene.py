@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.core.field import Cell
-from bloodfilm.synthetic.morphology import MIXES, CellObject, draw_seed, white_thing
+from bloodfilm.synthetic.morphology import MIXES, CellObject, draw_seed, white_cell
 from bloodfilm.synthetic.profiles import AcquisitionProfile
 from bloodfilm.synthetic.rasterize_artefacts import ARTEFACTS
 from bloodfilm.synthetic.rasterize_small_objects import DEBRIS_FORMS, RED_FORMS
@@ -18,35 +18,36 @@ Rect = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Scene:
-    """What lies on a piece of glass.
+    """The objects on a piece of glass.
 
     Attributes:
         width, height: um.
-        things: the objects, in the order in which they lie on each other.
-        seed: of everything that is not an object's own.
+        objects: bottom to top.
+        seed: for every random choice that belongs to no single object.
     """
 
     width: float
     height: float
-    things: tuple[CellObject, ...]
+    objects: tuple[CellObject, ...]
     seed: int
 
 
 @dataclass(frozen=True)
 class SceneSpec:
-    """What to put on the glass.
+    """What to place on the glass.
 
     Attributes:
-        whites: how many white cells, or which: labels, or `Cell`s with label and attributes.
+        whites: number of white cells, or a list of them: labels, or `Cell`s with label and
+            attributes.
         mix: class weights where `whites` is a number: a name in `MIXES`, or label -> weight.
-        erythroblasts: how many.
-        artefacts: how many of each class that is no intact white cell, see `ARTEFACTS`.
-        red_density, platelet_density, debris_density: per 1000 um2; `None` takes the look's.
-        clumping: share of red cells stuck to another; `None` takes the look's.
-        red_diameter: mean of the red cells, um; their deviation is 7 %.
-        red_forms: share of the red cells that have an abnormal form, see `RED_FORMS`.
-        debris_forms: how many fibres and crystals, see `DEBRIS_FORMS`.
-        cut: chance that a nucleated cell may lie across the edge of the picture.
+        erythroblasts: number of erythroblasts.
+        artefacts: number of objects per class in `ARTEFACTS`.
+        red_density, platelet_density, debris_density: per 1000 um2; `None` uses the profile's.
+        clumping: share of red cells that overlap another; `None` uses the profile's.
+        red_diameter: mean diameter of the red cells, um; the standard deviation is 7 %.
+        red_forms: share of the red cells per abnormal form in `RED_FORMS`.
+        debris_forms: number of fibres and crystals, see `DEBRIS_FORMS`.
+        cut: probability that a nucleated cell may cross the edge of the image.
     """
 
     whites: int | Sequence[str | Cell] = 5
@@ -62,39 +63,40 @@ class SceneSpec:
     debris_forms: Mapping[str, int] = field(default_factory=dict)
     cut: float = 0.12
 
-    def filled(self, look: AcquisitionProfile) -> "SceneSpec":
-        """Return the recipe with what was left open taken from the look."""
+    def filled(self, profile: AcquisitionProfile) -> "SceneSpec":
+        """Return the specification with unset densities taken from a profile."""
         names = ("red_density", "platelet_density", "debris_density", "clumping")
         return replace(
             self,
             **{
-                n: getattr(look, n) if getattr(self, n) is None else getattr(self, n) for n in names
+                n: getattr(profile, n) if getattr(self, n) is None else getattr(self, n)
+                for n in names
             },
         )
 
 
 MARGIN_UM = 9.0
-"""How far a scene reaches beyond what a single camera sees, so that cells straddle the edge."""
+"""Margin of a scene beyond the field of view, so that cells can cross the image edge."""
 
 
 def build_scene(
-    width: float, height: float, recipe: SceneSpec, seed: int, inside: Rect | None = None
+    width: float, height: float, spec: SceneSpec, seed: int, inside: Rect | None = None
 ) -> Scene:
     """Lay out a scene of `width` by `height` um.
 
     Centres of white cells and artefacts fall inside `inside` (x, y, w, h), by default the whole
-    scene, and at the very place given if one is asked for and `inside` has no area. A `SceneSpec`
-    with open densities must be filled from a profile first.
+    scene; a single cell is placed exactly at (x, y) if `inside` has no area. Unset densities of
+    the specification must be filled from a profile first.
     """
     rng = np.random.default_rng([seed, 1])
     area = inside or (0.0, 0.0, width, height)
-    nucleated = _nucleated(recipe, rng, area)
-    count = _number(recipe.red_density) * width * height / 1000
-    reds = _reds(rng, (width, height), nucleated, count, recipe)
+    nucleated = _nucleated(spec, rng, area)
+    count = _number(spec.red_density) * width * height / 1000
+    reds = _reds(rng, (width, height), nucleated, count, spec)
     small: list[CellObject] = []
     for kind, density, low, high in (
-        ("debris", _number(recipe.debris_density), 0.4, 1.8),
-        ("platelet", _number(recipe.platelet_density), 1.8, 3.1),
+        ("debris", _number(spec.debris_density), 0.4, 1.8),
+        ("platelet", _number(spec.platelet_density), 1.8, 3.1),
     ):
         spots = [(t.x, t.y, t.diameter / 2) for t in (*nucleated, *reds)]
         for index in range(int(rng.poisson(density * width * height / 1000))):
@@ -102,7 +104,7 @@ def build_scene(
             x, y = _free_spot(rng, (0, 0, width, height), size / 2, spots, 12)
             label = "platelet" if kind == "platelet" else None
             small.append(CellObject(kind, x, y, size, draw_seed(rng), f"{kind}-{index + 1}", label))
-    small.extend(_large_debris(recipe, rng, (width, height)))
+    small.extend(_large_debris(spec, rng, (width, height)))
     debris = [t for t in small if t.kind == "debris"]
     platelets = [t for t in small if t.kind == "platelet"]
     return Scene(width, height, (*debris, *reds, *platelets, *nucleated), seed)
@@ -110,45 +112,45 @@ def build_scene(
 
 def _number(value: float | None) -> float:
     if value is None:
-        raise ConfigError("films: a recipe has open densities; fill it from a look first")
+        raise ConfigError("films: the scene specification has unset densities; call `filled` first")
     return value
 
 
-def _labels(recipe: SceneSpec, rng: np.random.Generator) -> list[str | Cell]:
-    if not isinstance(recipe.whites, int):
-        return list(recipe.whites)
-    if isinstance(recipe.mix, str) and recipe.mix not in MIXES:
-        raise ConfigError(f"films: no mix {recipe.mix!r}; known mixes: {', '.join(MIXES)}")
-    mix = MIXES[recipe.mix] if isinstance(recipe.mix, str) else dict(recipe.mix)
+def _labels(spec: SceneSpec, rng: np.random.Generator) -> list[str | Cell]:
+    if not isinstance(spec.whites, int):
+        return list(spec.whites)
+    if isinstance(spec.mix, str) and spec.mix not in MIXES:
+        raise ConfigError(f"films: no mix {spec.mix!r}; known mixes: {', '.join(MIXES)}")
+    mix = MIXES[spec.mix] if isinstance(spec.mix, str) else dict(spec.mix)
     weights = np.array(list(mix.values()), dtype=float)
-    drawn = rng.choice(len(mix), recipe.whites, p=weights / weights.sum())
+    drawn = rng.choice(len(mix), spec.whites, p=weights / weights.sum())
     return [list(mix)[int(i)] for i in drawn]
 
 
-def _nucleated(recipe: SceneSpec, rng: np.random.Generator, area: Rect) -> list[CellObject]:
+def _nucleated(spec: SceneSpec, rng: np.random.Generator, area: Rect) -> list[CellObject]:
     """Place white cells, erythroblasts and artefacts without overlap."""
     placed: list[CellObject] = []
-    things = [white_thing(cell, draw_seed(rng)) for cell in _labels(recipe, rng)]
-    for _ in range(recipe.erythroblasts):
+    objects = [white_cell(cell, draw_seed(rng)) for cell in _labels(spec, rng)]
+    for _ in range(spec.erythroblasts):
         size = float(rng.uniform(8.5, 11.5))
-        things.append(CellObject("erythroblast", 0, 0, size, draw_seed(rng), label="erythroblast"))
-    for name, number in recipe.artefacts.items():
-        things.extend(_artefact(name, rng) for _ in range(number))
-    for index, thing in enumerate(things):
+        objects.append(CellObject("erythroblast", 0, 0, size, draw_seed(rng), label="erythroblast"))
+    for name, number in spec.artefacts.items():
+        objects.extend(_artefact(name, rng) for _ in range(number))
+    for index, item in enumerate(objects):
         spots = [(t.x, t.y, t.diameter / 2 * 1.06) for t in placed]
-        where = area if rng.random() < recipe.cut else _inset(area, thing.diameter * 0.54)
-        x, y = _free_spot(rng, where, thing.diameter / 2, spots, 80)
-        prefix = "cell" if thing.kind == "white" else thing.kind
-        placed.append(replace(thing, x=x, y=y, id=f"{prefix}-{index + 1}"))
+        where = area if rng.random() < spec.cut else _inset(area, item.diameter * 0.54)
+        x, y = _free_spot(rng, where, item.diameter / 2, spots, 80)
+        prefix = "cell" if item.kind == "white" else item.kind
+        placed.append(replace(item, x=x, y=y, id=f"{prefix}-{index + 1}"))
     return placed
 
 
 def _large_debris(
-    recipe: SceneSpec, rng: np.random.Generator, size: tuple[float, float]
+    spec: SceneSpec, rng: np.random.Generator, size: tuple[float, float]
 ) -> list[CellObject]:
-    """Fibres and crystals, anywhere."""
+    """Fibres and crystals at random positions."""
     found = []
-    for form, number in recipe.debris_forms.items():
+    for form, number in spec.debris_forms.items():
         if form not in DEBRIS_FORMS:
             raise ConfigError(f"films: no debris {form!r}; known: {', '.join(DEBRIS_FORMS)}")
         for index in range(number):
@@ -161,18 +163,18 @@ def _large_debris(
     return found
 
 
-def _red_forms(recipe: SceneSpec, rng: np.random.Generator, count: int) -> list[str]:
-    """The form of each red cell: abnormal with the shares asked for."""
-    unknown = sorted(set(recipe.red_forms) - set(RED_FORMS))
-    if unknown or sum(recipe.red_forms.values()) > 1:
+def _red_forms(spec: SceneSpec, rng: np.random.Generator, count: int) -> list[str]:
+    """The form of each red cell, drawn with the given shares."""
+    unknown = sorted(set(spec.red_forms) - set(RED_FORMS))
+    if unknown or sum(spec.red_forms.values()) > 1:
         raise ConfigError(
-            f"films: red forms {dict(recipe.red_forms)}; known: {', '.join(RED_FORMS)}, "
+            f"films: red forms {dict(spec.red_forms)}; known: {', '.join(RED_FORMS)}, "
             "their shares add up to 1 at most"
         )
-    if not recipe.red_forms:
+    if not spec.red_forms:
         return [""] * count
-    names = [*recipe.red_forms, ""]
-    shares = [*recipe.red_forms.values(), 1 - sum(recipe.red_forms.values())]
+    names = [*spec.red_forms, ""]
+    shares = [*spec.red_forms.values(), 1 - sum(spec.red_forms.values())]
     return [names[int(i)] for i in rng.choice(len(names), count, p=shares)]
 
 
@@ -198,7 +200,7 @@ def _free_spot(
     spots: Sequence[tuple[float, float, float]],
     tries: int,
 ) -> tuple[float, float]:
-    """Return a random place at which a disc touches none of `spots`, or the best one tried."""
+    """Return a random position at which a disc touches none of `spots`, or the best one tried."""
     x0, y0, w, h = area
     points = np.array([x0, y0]) + rng.random((tries, 2)) * [w, h]
     if not spots:
@@ -216,18 +218,18 @@ def _reds(
     size: tuple[float, float],
     nucleated: Sequence[CellObject],
     count: float,
-    recipe: SceneSpec,
+    spec: SceneSpec,
 ) -> list[CellObject]:
-    """Scatter red cells between the others, some stuck to each other in clumps and rouleaux."""
+    """Scatter red cells between the nucleated ones, some in clumps and rouleaux."""
     width, height = size
     goal = int(rng.poisson(count))
     solid = [t for t in nucleated if t.form != "smudge cell"]
     white = np.array([(t.x, t.y, t.diameter / 2) for t in solid]).reshape(-1, 3)
     done = np.zeros((goal, 3))
-    stuck = np.arange(goal) >= goal * (1 - _number(recipe.clumping))
+    stuck = np.arange(goal) >= goal * (1 - _number(spec.clumping))
     n = 0
     for index in range(goal):
-        radius = recipe.red_diameter / 2 * float(np.clip(1 + rng.normal(0, 0.07), 0.78, 1.25))
+        radius = spec.red_diameter / 2 * float(np.clip(1 + rng.normal(0, 0.07), 0.78, 1.25))
         for _ in range(14):
             if stuck[index] and n:
                 host = done[int(rng.integers(n))]
@@ -241,7 +243,7 @@ def _reds(
                 done[n] = x, y, radius
                 n += 1
                 break
-    forms = _red_forms(recipe, rng, n)
+    forms = _red_forms(spec, rng, n)
     return [
         CellObject(
             "red",

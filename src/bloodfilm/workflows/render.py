@@ -85,8 +85,8 @@ def render(job: RenderJob, progress: Progress | None = None) -> Dataset:
     fields = []
     profiles = track(job.profiles, progress or NoProgress(), "profiles", len(job.profiles))
     for number, name in enumerate(profiles):
-        recipe = default_scene(PROFILES[name], classes)
-        plan = DatasetSpec(looks=(name,), recipe=recipe, small=job.small)
+        spec = default_scene(PROFILES[name], classes)
+        plan = DatasetSpec(profiles=(name,), spec=spec, small=job.small)
         drawn = write_dataset(job.out / name, job.fields, plan, seed=job.seed + number)
         fields += [replace(f, patient=f"{name} {f.patient}") for f in drawn]
     whole = replace(drawn, fields=tuple(fields), source=job.out)

@@ -36,7 +36,7 @@ Edit = Callable[[list[str]], list[str]]
 Json = dict[str, Any]
 _IDS = {name: ident for ident, name in sorted(CLASSES.items(), reverse=True)}
 DIAGNOSES = ("AML", "ALL", "AML", "CLL", "CML", "APML")
-LOOK_OF = {"100X": "lld100x-like", "40X": "lld40x-like", "10X": "lld10x-like"}
+PROFILE_OF = {"100X": "lld100x-like", "40X": "lld40x-like", "10X": "lld10x-like"}
 _CODE = {"100X": "1000", "40X": "400", "10X": "100"}
 ZIPPED = frozenset({"L_100X_C2"})
 """Subsets whose JSON labels come in `labels.zip`."""
@@ -162,11 +162,13 @@ def render_patient(
 ) -> None:
     """Cut a patient's fields, without overlap, from one strip of film."""
     power = subset.split("_")[1].upper()
-    look = vary_profile(get_profile(LOOK_OF[power]), np.random.default_rng([seed, 6, patient]), 0.5)
-    look = replace(look, focus_um=0.0)
-    recipe = scene_of(plan.whites * plan.fields, patient)
+    profile = vary_profile(
+        get_profile(PROFILE_OF[power]), np.random.default_rng([seed, 6, patient]), 0.5
+    )
+    profile = replace(profile, focus_um=0.0)
+    spec = scene_of(plan.whites * plan.fields, patient)
     height = plan.side * plan.fields
-    strip, truth = render_field(look, recipe, seed=seed * 1009 + patient, size=(plan.side, height))
+    strip, truth = render_field(profile, spec, seed=seed * 1009 + patient, size=(plan.side, height))
     split = split_of(patient, plan)
     for number in range(plan.fields):
         top = number * plan.side
@@ -217,13 +219,13 @@ def add_field(
     x1, y1, x2, y2 = window
     pixels = strip[y1:y2, x1:x2]
     boxes = []
-    for seen in truth.of_kind("white"):
-        x, y, w, h = seen.box
+    for visible in truth.of_kind("white"):
+        x, y, w, h = visible.box
         if x >= x1 and y >= y1 and x + w <= x2 and y + h <= y2:
             box = (x - x1, y - y1, w, h)
             if turned:
                 box = (x2 - x1 - box[0] - w, y2 - y1 - box[1] - h, w, h)
-            boxes.append((box, seen.cell))
+            boxes.append((box, visible.cell))
     path = builder.root / subset / "Images" / split / name
     builder.pixels[path] = np.ascontiguousarray(pixels[::-1, ::-1] if turned else pixels)
     list_field(builder, (subset, split), path, boxes)

@@ -13,7 +13,7 @@ from bloodfilm.formats.lld.codes import CLASSES
 from bloodfilm.formats.lld.names import parse_subset
 from bloodfilm.synthetic.lld_fixture.builder import (
     EDGE,
-    LOOK_OF,
+    PROFILE_OF,
     FaultPlan,
     FaultyDatasetBuilder,
     InjectedFault,
@@ -203,10 +203,10 @@ def _overlap(turned: bool) -> Callable[[FaultyDatasetBuilder, FaultPlan], None]:
         """Two more fields of one patient, cut from one photograph with common glass."""
         subset, split = _key(builder)
         power = subset.split("_")[1].upper()
-        look = get_profile(LOOK_OF[power])
+        profile = get_profile(PROFILE_OF[power])
         side = plan.side
-        recipe = scene_of(plan.whites * 3, 0)
-        picture = render_field(look, recipe, seed=77 + turned, size=(side + 60, int(side * 1.45)))
+        spec = scene_of(plan.whites * 3, 0)
+        picture = render_field(profile, spec, seed=77 + turned, size=(side + 60, int(side * 1.45)))
         number = 50 + 10 * turned
         names = [file_name(0, number + k, number, power) for k in (0, 1)]
         first = add_field(builder, (subset, split, names[0]), picture, (0, 0, side, side))
