@@ -9,13 +9,11 @@ import pytest
 from typer.testing import CliRunner
 
 from bloodfilm.cli.app import app
-from bloodfilm.core.errors import OutputError
 from bloodfilm.core.files import write_bytes
 from bloodfilm.duplicates.overlaps import reduced
 from bloodfilm.duplicates.symmetric_copies import SYMMETRIES, find_symmetric_copies, symmetric
 from bloodfilm.splits.grouping import original_name
 from bloodfilm.synthetic import SceneSpec, render_field
-from bloodfilm.workflows.outputs import keep_apart
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +77,3 @@ def test_a_mirrored_copy_in_another_split_is_a_leak(
 def test_roboflow_names_tell_the_original() -> None:
     assert original_name("a/f1_png.rf.3f2a9c0d.jpg") == original_name("b/f1_png.rf.77aa00ff.png")
     assert original_name("a/f1.rf.jpg") == "f1.rf.jpg"
-
-
-def test_pictures_are_not_drawn_among_the_fields(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="taken for fields"):
-        keep_apart(tmp_path / "plan", tmp_path)
-    keep_apart(tmp_path.parent / "plan", tmp_path)

@@ -123,7 +123,7 @@ def test_the_splits_must_be_named(data):
 
 
 def test_a_file_of_another_set_or_none_is_one_line(data):
-    with pytest.raises(DataError, match=r"nowhere\.json: no split file"):
+    with pytest.raises(DataError, match=r"nowhere\.json: cannot be read \(No such file"):
         open_sources(
             [DatasetConfig(path="discs", splits=("train",), split_file="nowhere.json")], data
         )

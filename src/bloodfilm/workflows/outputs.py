@@ -29,19 +29,6 @@ def refuse_inputs(outputs: Iterable[Path | None], inputs: Iterable[Path]) -> Non
     files.refuse_inputs(named, inputs)
 
 
-def keep_apart(out: Path, fields: Path) -> None:
-    """Raise if pictures drawn into `out` would lie among the fields, and be taken for some.
-
-    Raises:
-        OutputError: if `out` is the folder of the fields or lies in it.
-    """
-    if fields.is_dir() and out.resolve().is_relative_to(fields.resolve()):
-        raise OutputError(
-            f"{out}: lies in {fields}, where its pictures would be taken for fields",
-            ["other-output"],
-        )
-
-
 def check_can_hold(folder: Path) -> None:
     """Raise if a file cannot be made in a folder, or the folder itself cannot be made.
 

@@ -18,7 +18,7 @@ from bloodfilm.imaging.discovery import find_images
 from bloodfilm.imaging.scale import ScalePrior
 from bloodfilm.inference.bundle import default_bundle, load_bundle
 from bloodfilm.workflows.analyze import failed
-from bloodfilm.workflows.outputs import check_can_hold, keep_apart, make_folder
+from bloodfilm.workflows.outputs import check_can_hold, make_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +81,6 @@ def plan(job: PlanJob, progress: Progress | None = None) -> PlanResult:
         raise ConfigError(f"planner {job.by}: choose from {', '.join(PLANNERS)}")
     if (job.out / NATIVE).exists() and not job.overwrite:
         raise OutputError(f"{job.out}: holds a plan", ["other-output", "overwrite"])
-    keep_apart(job.out, job.folder)
     budget, provided = (
         Budget.parse(job.budget),
         ScalePrior(job.um_per_px, job.squeeze),

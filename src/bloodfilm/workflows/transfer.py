@@ -117,7 +117,12 @@ def transfer(job: TransferJob, progress: Progress | None = None) -> TransferResu
             if job.pictures is not None and record.source is not None:
                 draw(record, cells[record.source], job.pictures)
         how: Literal["copy"] | None = "copy" if job.copy_images else None
-        losses = save_dataset(work.dataset, job.out, job.to, overwrite=job.overwrite, images=how)
+        if len(work.dataset):
+            losses = save_dataset(
+                work.dataset, job.out, job.to, overwrite=job.overwrite, images=how
+            )
+        else:
+            losses = ["nothing could be transferred: no data set is written"]
         result = TransferResult(work.records, job.min_confidence, losses, job.out / RECORD)
         write_json(result.path, result.to_json())
     return result
