@@ -24,7 +24,7 @@ from bloodfilm.formats.native.records import origin_from_json
 from bloodfilm.formats.shared.context import ReadContext, ReadOptions
 from bloodfilm.formats.shared.masks import mask_outline, run_lengths
 from bloodfilm.formats.shared.parsing import peek, to_int
-from bloodfilm.formats.shared.paths import image_folders, resolved, split_of
+from bloodfilm.formats.shared.paths import image_folders, is_file, resolved, split_of
 from bloodfilm.formats.shared.shapes import FIELD, UNKNOWN, Drawn, Ellipse, is_region
 from bloodfilm.formats.shared.xml import number, parse
 
@@ -123,7 +123,7 @@ def _said_place(file: Path, item: "Element") -> Path | None:
     said = next((words[IMAGE] for words in tags if IMAGE in words), None)
     found = None if said is None else resolved(said.replace("\0", ""), file.parent)
     same = found is not None and found.name == Path(item.get("name", "")).name
-    return found if found is not None and same and found.is_file() else None
+    return found if found is not None and same and is_file(found) else None
 
 
 class _Image:

@@ -30,7 +30,7 @@ from bloodfilm.formats.native.records import origin_from_json
 from bloodfilm.formats.shared.context import ReadContext, ReadOptions
 from bloodfilm.formats.shared.frames import Frame
 from bloodfilm.formats.shared.parsing import peek, read_json, to_floats, to_int
-from bloodfilm.formats.shared.paths import image_folders
+from bloodfilm.formats.shared.paths import image_folders, is_file
 from bloodfilm.formats.shared.shapes import NOTHING, SHAPES, UNNAMED, Drawn, Ellipse, is_region
 from bloodfilm.imaging.discovery import is_image
 
@@ -428,12 +428,12 @@ def _locate(reading: ReadContext, file: Path, names: Iterable[str]) -> dict[str,
     served: dict[str, Path] = {}
     for name in names:
         path = _path_of(name).replace("\0", "").lstrip("/")
-        if LOCAL in name and Path("/" + path).is_file():
+        if LOCAL in name and is_file(Path("/" + path)):
             served[name] = Path("/" + path)
             continue
         folder, _, base = path.rpartition("/")
         plain = _UPLOAD.sub("", base)
-        stored = any((b / base).is_file() or (b / path).is_file() for b in bases)
+        stored = any(is_file(b / base) or is_file(b / path) for b in bases)
         if plain != base and not stored and reading.index.find(base, file) is None:
             folder, base = ("" if _UPLOADED.search(folder) else folder), plain
         elif _UPLOADED.search(folder):

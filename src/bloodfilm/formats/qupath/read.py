@@ -36,7 +36,7 @@ from bloodfilm.formats.qupath.write import (
 from bloodfilm.formats.shared.context import ReadContext, ReadOptions
 from bloodfilm.formats.shared.frames import Frame
 from bloodfilm.formats.shared.parsing import peek, read_json, to_floats, to_int
-from bloodfilm.formats.shared.paths import resolved
+from bloodfilm.formats.shared.paths import is_file, resolved
 from bloodfilm.formats.shared.shapes import (
     FIELD,
     NOTHING,
@@ -176,7 +176,7 @@ class _Objects:
         folder = self.file.parent
         if stated:
             there = resolved(stated.replace("\0", ""), folder)
-            if there.is_file():
+            if is_file(there):
                 return there
         for base in (self.reading.images, folder, folder / "images"):
             if base is not None and is_image(name) and (base / name).is_file():

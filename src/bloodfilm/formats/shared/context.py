@@ -25,6 +25,7 @@ from bloodfilm.core import (
     Schema,
     Taxonomy,
 )
+from bloodfilm.core.text import printable
 from bloodfilm.formats.shared.class_names import (
     IGNORE_NAMES,
     UNNAMED_NAMES,
@@ -36,7 +37,7 @@ from bloodfilm.formats.shared.class_names import (
 from bloodfilm.formats.shared.frames import Frame, Size, same_shape
 from bloodfilm.formats.shared.image_lookup import ImageIndex, common_tail, folders_of, parts_of
 from bloodfilm.formats.shared.label_faults import LabelFault
-from bloodfilm.formats.shared.paths import LABEL_FOLDERS, need_folder, resolved
+from bloodfilm.formats.shared.paths import LABEL_FOLDERS, is_file, need_folder, resolved
 from bloodfilm.imaging.headers import image_size
 
 ROUNDING_PX = 0.05  # labels are written with three to six digits: that is no fault of a box
@@ -205,7 +206,7 @@ class ReadContext:
         claims: dict[Path, list[tuple[int, str]]] = {}
         for name in dict.fromkeys(names):
             clean = name.replace("\\", "/").replace("\0", "")
-            exact = next((base / clean for base in bases if (base / clean).is_file()), None)
+            exact = next((base / clean for base in bases if is_file(base / clean)), None)
             found = exact or self.find(clean, near=file, split=split)
             missing = resolved(clean.lstrip("/"), file.parent)
             places[name] = missing if found is None else Path(normpath(found))
@@ -268,7 +269,7 @@ class ReadContext:
         """
         across, down = stated
         said = (across, down) if across and down and across > 0 and down > 0 else None
-        actual = self.size(image) if image.is_file() else None
+        actual = self.size(image) if is_file(image) else None
         if said is None or actual is None or said == actual:
             return Frame(actual or said)
         self._resized.setdefault((said, actual), []).append(self.short(image))
@@ -308,11 +309,11 @@ class ReadContext:
         self._report_sizes()
         for (what, unit), count in self._unread.items():
             self.note(f"not kept: {what} of {count} {unit}")
-        problems = tuple(self.problems)
+        problems = tuple(map(printable, self.problems))
         return Dataset(name, kept, self.taxonomy, schema, licence, self.root, problems)
 
     def _with_images(self, fields: list[Field]) -> list[Field]:
-        missing = [f for f in fields if not f.path.is_file()]
+        missing = [f for f in fields if not is_file(f.path)]
         if not missing:
             return fields
         gone = {id(f) for f in missing}

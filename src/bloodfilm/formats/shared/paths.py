@@ -55,3 +55,8 @@ def image_folders(file: Path, split: str | None = None, images: Path | None = No
     names = [name for name, meant in SPLIT_NAMES.items() if meant == split] if split else []
     within = [base / name for base in bases for name in names]
     return [*within, *bases, *(homes if images is None else [])]
+
+
+def is_file(path: Path) -> bool:
+    """Whether a path that a label states is a file here; never raises, however long it is."""
+    return os.path.isfile(path)  # noqa: PTH113
