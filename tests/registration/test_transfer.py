@@ -13,7 +13,7 @@ from bloodfilm.core import Dataset, Domain, Region
 from bloodfilm.core.boxes import iou
 from bloodfilm.formats import open_dataset, save_dataset
 from bloodfilm.imaging.discovery import find_images
-from bloodfilm.registration.transfer import Transfer, stated_domain
+from bloodfilm.registration.transfer import Transfer, domain_from_path
 from bloodfilm.synthetic import PROFILES, SceneSpec, ViewTransform, render_pair, save_image
 
 FIRST = replace(PROFILES["lld40x-like"], width=330, height=400)
@@ -152,6 +152,6 @@ def test_mistakes_are_told_before_the_work(drawn, tmp_path):
 
 
 def test_folders_and_names_say_the_domain(tmp_path):
-    assert stated_domain(tmp_path / "L_100x_C1" / "Images" / "x.png").microscope == "L"
-    assert stated_domain(tmp_path / "4_15_23_400_ALL.png") == Domain(magnification=40)
-    assert stated_domain(tmp_path / "x.png") == Domain()
+    assert domain_from_path(tmp_path / "L_100x_C1" / "Images" / "x.png").microscope == "L"
+    assert domain_from_path(tmp_path / "4_15_23_400_ALL.png") == Domain(magnification=40)
+    assert domain_from_path(tmp_path / "x.png") == Domain()

@@ -1,1 +1,1 @@
-"""Carry annotations from one photograph of a field to another of the same cells."""
+"""Transfer annotations between images of the same field by registration."""

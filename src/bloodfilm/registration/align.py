@@ -1,4 +1,4 @@
-"""Say how one photograph of a field maps onto another, and how sure that is."""
+"""Estimate the affine map between two images of a field, with a confidence."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -8,22 +8,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodfilm.registration.matching import plausible, propose_alignments
-from bloodfilm.registration.verify import AlignmentEvidence, refine, weigh
+from bloodfilm.registration.verify import AlignmentEvidence, refine, verify
 from bloodfilm.registration.view import ImageCandidate, RegisteredView, common_scales
 
 Floats = NDArray[np.float64]
 
 MIN_CONFIDENCE = 0.5
 SURE = 0.95
-# Measured (benchmarks/transfer.py): of 72 pairs of one field, rendered in every two looks, no share
+# Measured (benchmarks/transfer.py): of 72 pairs of one field, in two profiles each, no share
 # is below 0.76; of 220 unrelated pairs, rendered and real, none is above 0.04, and the best of the
 # wrong maps between related fields had 0.21. The curve is as steep as that gap allows.
 MIDDLE_SHARE = 0.5
 SHARE_WIDTH = 0.06
-SQUEEZES = (0.5625, 0.75)
-"""Squeezes to try where the red cells do not tell: 16:9 and 4:3 frames made square."""
+ASPECT_RATIOS = (0.5625, 0.75)
+"""Pixel aspect ratios to try where it is only assumed: 16:9 and 4:3 frames made square."""
 SCALE_FACTORS = (0.55, 1.8)
-"""What an assumed scale may be off by: close-ups have 0.055, 40x fields 0.2 um per px."""
+"""Factors to try on an assumed scale: close-ups have 0.055, 40x fields 0.2 um per px."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,16 +32,16 @@ class Alignment:
 
     Attributes:
         verdict: `aligned` or `refused`.
-        reason: in plain words.
-        confidence: 0..1, that the map is right.
+        reason: why, for display.
+        confidence: 0..1, that the map is correct.
         matrix: 2x3, from the source's original pixels to the target's (edges at whole numbers);
-            `None` if there was not even a guess.
-        evidence: what it rests on; `None` likewise.
-        residual_px: median distance, in target pixels, by which patches miss their place.
-        degrees: how far the target is turned, counter-clockwise as seen.
+            `None` without a candidate.
+        evidence: patch agreement that supports it; `None` without a candidate.
+        residual_px: median residual of the patches, target pixels.
+        degrees: rotation of the target, counter-clockwise as displayed.
         scale: target pixels per source pixel (geometric mean of both axes).
-        mirrored: whether one of the two is in a mirror.
-        matches: feature matches that agree with the guess.
+        mirrored: whether one of the two is mirrored.
+        matches: feature matches that agree with the candidate.
     """
 
     verdict: Literal["aligned", "refused"]
@@ -61,7 +61,7 @@ class Alignment:
         return self.verdict == "aligned"
 
     def to_json(self) -> dict[str, Any]:
-        """Return all of it as plain data."""
+        """Return the alignment as JSON-compatible data."""
         data: dict[str, Any] = {
             "verdict": self.verdict,
             "reason": self.reason,
@@ -86,14 +86,14 @@ class Alignment:
 def register(
     source: ImageCandidate, target: ImageCandidate, min_confidence: float = MIN_CONFIDENCE
 ) -> Alignment:
-    """Find the map from one photograph to another of the same cells, or refuse.
+    """Estimate the map between two images of the same cells, or refuse.
 
-    Scale, squeeze and white point are taken out by the canonical view; SIFT features and MAGSAC++
-    guess what is left (rotation, shift, mirror, a few per cent of stretch), ECC refines the guess,
-    and patches that had no part in either say whether it is right.
+    The canonical view normalises scale, pixel aspect ratio and white point; SIFT features and
+    MAGSAC++ estimate the rest (rotation, shift, mirror, a few per cent of stretch), ECC refines
+    the estimate, and patches used by neither step verify it.
     """
     best = Alignment("refused", "no cells of one are found again in the other")
-    for first, second in _readings(source, target):
+    for first, second in _hypotheses(source, target):
         for um_per_px in common_scales(first.view, second.view):
             for found in _attempts(first.at(um_per_px), second.at(um_per_px), min_confidence):
                 if found.confidence > best.confidence or best.matrix is None:
@@ -103,30 +103,32 @@ def register(
     return best
 
 
-def _readings(
+def _hypotheses(
     source: ImageCandidate, target: ImageCandidate
 ) -> Iterator[tuple[ImageCandidate, ImageCandidate]]:
-    """The pair as measured, then with another squeeze or scale where that is only assumed."""
+    """The pair as measured, then with other aspect ratios or scales where only assumed."""
     yield source, target
     yield from ((other, target) for other in _others(source))
     yield from ((source, other) for other in _others(target))
 
 
-def _others(photograph: ImageCandidate) -> Iterator[ImageCandidate]:
-    if photograph.view.aspect_source == "assumed":
-        yield from map(photograph.squeezed, SQUEEZES)
-    if photograph.view.scale_source == "assumed":
-        yield from map(photograph.scaled, SCALE_FACTORS)
+def _others(candidate: ImageCandidate) -> Iterator[ImageCandidate]:
+    if candidate.view.aspect_source == "assumed":
+        yield from map(candidate.with_aspect_ratio, ASPECT_RATIOS)
+    if candidate.view.scale_source == "assumed":
+        yield from map(candidate.scaled, SCALE_FACTORS)
 
 
-def _attempts(first: RegisteredView, second: RegisteredView, least: float) -> Iterator[Alignment]:
-    for guess in propose_alignments(first, second):
-        matrix = refine(first.detail, second.detail, guess.matrix)
+def _attempts(
+    first: RegisteredView, second: RegisteredView, min_confidence: float
+) -> Iterator[Alignment]:
+    for candidate in propose_alignments(first, second):
+        matrix = refine(first.detail, second.detail, candidate.matrix)
         if not plausible(matrix, first, second):
-            matrix = guess.matrix
-        evidence = weigh(first.detail, second.detail, matrix, first.um_per_px)
-        alignment = _judge(matrix, evidence, first, second, least)
-        yield replace(alignment, matches=guess.inliers)
+            matrix = candidate.matrix
+        evidence = verify(first.detail, second.detail, matrix, first.um_per_px)
+        alignment = _judge(matrix, evidence, first, second, min_confidence)
+        yield replace(alignment, matches=candidate.inliers)
 
 
 def _judge(
@@ -134,20 +136,20 @@ def _judge(
     evidence: AlignmentEvidence,
     source: RegisteredView,
     target: RegisteredView,
-    least: float,
+    min_confidence: float,
 ) -> Alignment:
     """Confidence and verdict from the evidence, and the map in original pixels."""
     confidence = confidence_of(evidence)
-    said = f"{evidence.agree} of {evidence.patches} patches agree"
-    aligned = confidence >= least
+    reason = f"{evidence.agree} of {evidence.patches} patches agree"
+    aligned = confidence >= min_confidence
     if evidence.patches == 0:
-        said = "they share too small an area to judge"
+        reason = "they share too small an area to judge"
     original = to_original(matrix, source, target)
     step = np.sqrt(abs(np.linalg.det(np.linalg.inv(target.from_original)[:2, :2])))
     turn = matrix[:, :2] * [np.sign(np.linalg.det(matrix[:, :2])), 1.0]
     return Alignment(
         verdict="aligned" if aligned else "refused",
-        reason=said if aligned else f"{said}, too few to trust" if evidence.patches else said,
+        reason=reason if aligned or not evidence.patches else f"{reason}, too few to trust",
         confidence=confidence,
         matrix=original,
         evidence=evidence,
@@ -164,7 +166,7 @@ def confidence_of(evidence: AlignmentEvidence) -> float:
 
 
 def to_original(matrix: Floats, source: RegisteredView, target: RegisteredView) -> Floats:
-    """A map between sights' pixel indices as one between the originals' pixel edges."""
+    """Convert a map of views' pixel indices to one of the original images' pixel edges."""
     half = np.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]])
     edges = half @ np.vstack([matrix, [0.0, 0.0, 1.0]]) @ np.linalg.inv(half)
     whole = np.linalg.inv(target.from_original) @ edges @ source.from_original

@@ -1,4 +1,4 @@
-"""Guess how one field lies in another: feature matches and a robust affine fit."""
+"""Propose alignments of two fields: feature matches and a robust affine fit."""
 
 from dataclasses import dataclass
 
@@ -11,10 +11,10 @@ from bloodfilm.registration.view import Keypoints, RegisteredView
 Floats = NDArray[np.float64]
 
 RATIO = 0.85
-REACH_PX = 3.0
-FEWEST = 6
-PLENTY = 40
-TRIES = 5000
+MAX_REPROJECTION_PX = 3.0
+MIN_MATCHES = 6
+ENOUGH_INLIERS = 40
+MAX_ITERATIONS = 5000
 MAX_STRETCH = 1.5
 MAX_SCALE = 1.7
 MAX_SCALE_UNKNOWN = 4.0
@@ -22,12 +22,12 @@ MAX_SCALE_UNKNOWN = 4.0
 
 @dataclass(frozen=True, eq=False)
 class AlignmentCandidate:
-    """A guess: 2x3, from the source sight's pixel indices to the target sight's.
+    """A proposed 2x3 map from the source view's pixel indices to the target view's.
 
     Attributes:
         matrix: the map; its determinant is negative for a mirrored pair.
         inliers: feature matches that agree with it.
-        matches: feature matches there were.
+        matches: number of feature matches.
     """
 
     matrix: Floats
@@ -36,20 +36,20 @@ class AlignmentCandidate:
 
     @property
     def mirrored(self) -> bool:
-        """Whether one of the two fields is in a mirror."""
+        """Whether one of the two fields is mirrored."""
         return bool(np.linalg.det(self.matrix[:, :2]) < 0)
 
 
 def match(first: Keypoints, second: Keypoints, ratio: float = RATIO) -> NDArray[np.intp]:
     """Pairs of indices (n, 2) whose best match is clearly better than the second best.
 
-    The field with fewer features asks: most of what the larger one shows is not in the smaller.
+    Matching runs from the field with fewer features: most of the larger one is not in the smaller.
     """
     if len(first.points) > len(second.points):
         return match(second, first, ratio)[:, ::-1]
     if len(first.points) < 2:
         return np.zeros((0, 2), dtype=np.intp)
-    # Unit vectors: the largest product is the smallest distance, and one product does it all.
+    # Unit vectors: the largest product is the smallest distance, so one matrix product suffices.
     near = first.descriptors @ second.descriptors.T
     best = np.argpartition(-near, 1, axis=1)[:, :2]
     values = np.take_along_axis(near, best, axis=1)
@@ -61,12 +61,12 @@ def match(first: Keypoints, second: Keypoints, ratio: float = RATIO) -> NDArray[
 
 
 def propose_alignments(source: RegisteredView, target: RegisteredView) -> list[AlignmentCandidate]:
-    """Guesses from feature matches, best first; the mirror is tried where the plain way fails."""
+    """Candidates from feature matches, best first; mirrored ones where the direct fit is weak."""
     found = []
     plain = _fit(source.features, target.features)
     if plain and plausible(plain.matrix, source, target):
         found.append(plain)
-    if not plain or plain.inliers < PLENTY:
+    if not plain or plain.inliers < ENOUGH_INLIERS:
         mirrored = _fit(source.features, target.mirrored_features)
         if mirrored and plausible(mirrored.matrix, source, target):
             matrix = unmirror(mirrored.matrix, target.size[0])
@@ -75,7 +75,7 @@ def propose_alignments(source: RegisteredView, target: RegisteredView) -> list[A
 
 
 def unmirror(matrix: Floats, width: int) -> Floats:
-    """A map into a mirrored picture of that width, as a map into the plain one."""
+    """Convert a map into a mirrored image of that width to one into the original."""
     flip = np.array([[-1.0, 0.0, width - 1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
     return np.asarray((flip @ np.vstack([matrix, [0.0, 0.0, 1.0]]))[:2])
 
@@ -83,14 +83,14 @@ def unmirror(matrix: Floats, width: int) -> Floats:
 def _fit(first: Keypoints, second: Keypoints) -> AlignmentCandidate | None:
     """Affine map by MAGSAC++ (Barath et al., CVPR 2020) over the matches."""
     pairs = match(first, second)
-    if len(pairs) < FEWEST:
+    if len(pairs) < MIN_MATCHES:
         return None
     matrix, inliers = cv2.estimateAffine2D(
         first.points[pairs[:, 0]],
         second.points[pairs[:, 1]],
         method=cv2.USAC_MAGSAC,
-        ransacReprojThreshold=REACH_PX,
-        maxIters=TRIES,
+        ransacReprojThreshold=MAX_REPROJECTION_PX,
+        maxIters=MAX_ITERATIONS,
         confidence=0.999,
     )
     if matrix is None or not np.isfinite(matrix).all():
@@ -101,9 +101,10 @@ def _fit(first: Keypoints, second: Keypoints) -> AlignmentCandidate | None:
 
 
 def plausible(matrix: Floats, source: RegisteredView, target: RegisteredView) -> bool:
-    """Whether the map is near enough to a rotation and shift, both fields being canonical.
+    """Whether the map of two canonical fields is close enough to a rotation and shift.
 
-    Red cells tell scale and squeeze to some 15 % a field; what is assumed may be off by more.
+    Scale and pixel aspect ratio measured on red cells are within some 15 % per field; assumed
+    ones may be off by more.
     """
     large, small = np.linalg.svd(matrix[:, :2], compute_uv=False)
     known = source.known_scale and target.known_scale

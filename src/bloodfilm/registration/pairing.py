@@ -1,4 +1,4 @@
-"""Which photograph shows the same field as which: by name, by a list, or by what is on them."""
+"""Pair images of the same field by file name or by a list."""
 
 import csv
 import re
@@ -14,9 +14,9 @@ Key = tuple[str, ...]
 
 
 def name_key(path: Path) -> Key:
-    """What two photographs of one field have in common in their names.
+    """Key that the names of two images of one field share.
 
-    LLD's names: patient and field number; any other: the stem, whatever its case.
+    LLD's names: patient and field number; others: the stem, case-insensitive.
     """
     parts = parse_name(path.name)
     if parts is not None:
@@ -25,7 +25,7 @@ def name_key(path: Path) -> Key:
 
 
 def by_name(sources: Sequence[Path], targets: Sequence[Path]) -> list[tuple[int, int]]:
-    """Pairs (source index, target index) whose names say that they show the same field."""
+    """Pairs (source index, target index) of images with the same name key."""
     known: defaultdict[Key, list[int]] = defaultdict(list)
     for index, path in enumerate(sources):
         known[name_key(path)].append(index)
@@ -38,7 +38,7 @@ def from_file(
     """Pairs that a CSV file lists in its columns `source` and `target`.
 
     An entry is a path, or its last parts, with or without the suffix. `DataError` names the line
-    of an entry that is nowhere, or that fits several images.
+    of an entry that matches no image or several.
     """
     try:
         with regular_file(table).open(newline="", encoding="utf-8-sig") as file:
@@ -56,8 +56,8 @@ def from_file(
             parts = tuple(Path(entry).parts)
             fitting = lookup.get(parts, [])
             if len(fitting) != 1:
-                what = "fits several images, give more of its path" if fitting else "is no image"
-                raise DataError(f"{table}: line {line}: {column} {entry!r} {what}")
+                message = "fits several images, give more of its path" if fitting else "is no image"
+                raise DataError(f"{table}: line {line}: {column} {entry!r} {message}")
             found.append(fitting[0])
         pairs.append((found[0], found[1]))
     return list(dict.fromkeys(pairs))

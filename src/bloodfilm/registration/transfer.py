@@ -1,4 +1,4 @@
-"""Carry a whole data set's annotations over to other photographs of its fields."""
+"""Transfer a data set's annotations to other images of its fields."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -25,19 +25,19 @@ from bloodfilm.registration.warp import TransferCounts, warp_cells, warp_region
 SHORTLIST = 3
 INDEX_UM = 0.25
 INDEX_FEATURES = 500
-KEPT_PHOTOGRAPHS = 4
+CACHED_IMAGES = 4
 
 
 @dataclass(frozen=True)
 class TransferRecord:
-    """What was made of one pair, or of a target without one.
+    """Outcome of one pair, or of a target without a source.
 
     Attributes:
-        source: the annotated photograph; `None` if none was found for the target.
-        target: the photograph to annotate.
+        source: the annotated image; `None` if none was found for the target.
+        target: the image to annotate.
         alignment: how one maps onto the other.
-        counts: what became of the source's cells; `None` unless they were carried over.
-        field: the target with its annotations; `None` likewise.
+        counts: outcomes of the source's cells; `None` unless they were transferred.
+        field: the target with its annotations; `None` unless they were transferred.
     """
 
     source: Path | None
@@ -57,19 +57,19 @@ class TransferRecord:
 
 
 class ImageCollection:
-    """Photographs of one folder or data set: measured together, opened when looked at."""
+    """Images of one folder or data set: scale measured jointly, pixels opened on demand."""
 
     def __init__(self, paths: Sequence[Path], domains: Sequence[Domain]) -> None:
         self.paths = paths
         self.domains = domains
         self._measured: dict[int, Measurement | str] = {}
         self._pooled: Pooled | None = None
-        self._open = lru_cache(KEPT_PHOTOGRAPHS)(self._photograph)
+        self._open = lru_cache(CACHED_IMAGES)(self._load)
 
     def measure(
         self, wanted: Sequence[int], progress: Progress | None = None, stage: str = "measuring"
     ) -> None:
-        """Measure the scale of photographs and pool it; those that cannot be opened are noted."""
+        """Measure the scale of images and pool it; errors on opening are recorded."""
         order = list(dict.fromkeys(wanted))
         for index in track(order, progress or NoProgress(), stage, len(order)):
             try:
@@ -79,31 +79,31 @@ class ImageCollection:
         self._pooled = pool([m for m in self._measured.values() if isinstance(m, Measurement)])
 
     def fault(self, index: int) -> str | None:
-        """Why a photograph cannot be used; `None` if it can."""
+        """Why an image cannot be used; `None` if it can."""
         found = self._measured[index]
         return found if isinstance(found, str) else None
 
     def view(self, index: int) -> CanonicalView:
-        """The canonical view of a measured photograph."""
+        """The canonical view of a measured image."""
         found = self._measured[index]
         if isinstance(found, str):
             raise DataError(found)
         prior = replace(ScalePrior.of_domain(self.domains[index]), pooled=self._pooled)
         return view_of(found, prior)
 
-    def photograph(self, index: int) -> ImageCandidate:
-        """The photograph; the last few are kept."""
+    def candidate(self, index: int) -> ImageCandidate:
+        """The image with its view; the last few are cached."""
         return self._open(index)
 
-    def _photograph(self, index: int) -> ImageCandidate:
+    def _load(self, index: int) -> ImageCandidate:
         return ImageCandidate(open_image(self.paths[index]), self.view(index))
 
 
 class Transfer:
-    """A data set's annotations on their way to other photographs.
+    """Transfer of a data set's annotations to other images.
 
     Iterating yields one `TransferRecord` per target, in the order of the targets, so that a caller
-    may draw pictures or show progress meanwhile; `dataset` is complete when the iteration is.
+    may draw images or show progress meanwhile; `dataset` is complete after the iteration.
     """
 
     def __init__(
@@ -113,17 +113,17 @@ class Transfer:
         pairs: Sequence[tuple[int, int]] | None,
         min_confidence: float = MIN_CONFIDENCE,
     ) -> None:
-        """Prepare; `pairs` are (field, target) indices, `None` finds them by content."""
+        """Prepare the transfer; `pairs` are (field, target) indices; `None`: search by content."""
         self.source = source
         self.fields = tuple(source)
         self.targets = targets
         self.pairs = pairs
         self.min_confidence = min_confidence
         self.records: list[TransferRecord] = []
-        self.sources = ImageCollection(
+        self.source_images = ImageCollection(
             [f.path for f in self.fields], [f.domain for f in self.fields]
         )
-        self.photographs = ImageCollection(targets, [stated_domain(t) for t in targets])
+        self.target_images = ImageCollection(targets, [domain_from_path(t) for t in targets])
 
     def _wanted(self) -> tuple[list[int], list[int]]:
         if self.pairs is None:
@@ -131,20 +131,20 @@ class Transfer:
         return sorted({s for s, _ in self.pairs}), sorted({t for _, t in self.pairs})
 
     def measure(self, progress: Progress | None = None) -> None:
-        """Measure every photograph that takes part: scale and squeeze are told by all together."""
+        """Measure every image involved: scale and pixel aspect ratio are pooled over all."""
         first, second = self._wanted()
-        self.sources.measure(first, progress, "measuring annotated images")
-        self.photographs.measure(second, progress, "measuring target images")
+        self.source_images.measure(first, progress, "measuring annotated images")
+        self.target_images.measure(second, progress, "measuring target images")
 
     def __iter__(self) -> Iterator[TransferRecord]:
-        index = None if self.pairs is not None else _Index(self.sources, len(self.fields))
+        index = None if self.pairs is not None else _Index(self.source_images, len(self.fields))
         for target in range(len(self.targets)):
             if self.pairs is not None:
                 candidates = [s for s, t in self.pairs if t == target]
-            elif index is None or self.photographs.fault(target):
+            elif index is None or self.target_images.fault(target):
                 candidates = []
             else:
-                candidates = index.nearest(self.photographs.photograph(target))
+                candidates = index.nearest(self.target_images.candidate(target))
             record = self._one(target, candidates)
             self.records.append(record)
             yield record
@@ -152,12 +152,12 @@ class Transfer:
     def _one(self, target: int, candidates: Sequence[int]) -> TransferRecord:
         path = self.targets[target]
         if self.pairs is None or candidates:
-            fault = self.photographs.fault(target)
+            fault = self.target_images.fault(target)
             if fault:
                 return TransferRecord(None, path, Alignment("refused", fault))
         if not candidates:
             return TransferRecord(
-                None, path, Alignment("refused", "no annotated photograph of this field")
+                None, path, Alignment("refused", "no annotated image of this field")
             )
         best: tuple[int, Alignment] | None = None
         for index in candidates:
@@ -172,10 +172,10 @@ class Transfer:
         return self._carried(field, target, alignment)
 
     def _align(self, index: int, target: int) -> Alignment:
-        fault = self.sources.fault(index)
+        fault = self.source_images.fault(index)
         if fault:
             return Alignment("refused", fault)
-        first, second = self.sources.photograph(index), self.photographs.photograph(target)
+        first, second = self.source_images.candidate(index), self.target_images.candidate(target)
         return register(first, second, self.min_confidence)
 
     def _carried(self, field: Field, target: int, alignment: Alignment) -> TransferRecord:
@@ -183,8 +183,8 @@ class Transfer:
         sizes = [
             (view.width, view.height)
             for view in (
-                self.sources.view(self.fields.index(field)),
-                self.photographs.view(target),
+                self.source_images.view(self.fields.index(field)),
+                self.target_images.view(target),
             )
         ]
         matrix = np.asarray(alignment.matrix)
@@ -194,7 +194,7 @@ class Transfer:
             *sizes[1],
             cells,
             warp_region(field.region, matrix, *sizes),
-            self.photographs.domains[target],
+            self.target_images.domains[target],
             field.patient,
             field.split,
             field.diagnosis,
@@ -208,7 +208,7 @@ class Transfer:
 
     @property
     def dataset(self) -> Dataset:
-        """The targets that could be aligned, with what was carried over to them."""
+        """The aligned targets with the transferred annotations."""
         refused = tuple(
             f"{r.target.name}: left out: {r.alignment.reason}" for r in self.records if not r.field
         )
@@ -222,21 +222,26 @@ class Transfer:
 
 
 class _Index:
-    """The strongest features of every source, to find the few that may show a target's field."""
+    """Index of the strongest features per source, to shortlist candidates for a target."""
 
-    def __init__(self, album: ImageCollection, count: int) -> None:
+    def __init__(self, collection: ImageCollection, count: int) -> None:
         self.features: dict[int, Keypoints] = {}
         for index in range(count):
-            if album.fault(index) is None:
-                # Not through the album: its photographs would be thrown out again at once.
-                view = album.view(index)
-                sight = ImageCandidate(open_image(album.paths[index]), view).at(INDEX_UM)
-                self.features[index] = _strongest(sight.features)
+            if collection.fault(index) is None:
+                # Not through the collection: its cache would evict the images at once.
+                view = collection.view(index)
+                view_at_scale = ImageCandidate(open_image(collection.paths[index]), view).at(
+                    INDEX_UM
+                )
+                self.features[index] = _strongest(view_at_scale.features)
 
     def nearest(self, target: ImageCandidate) -> list[int]:
-        """Indices of the sources with most feature matches, best first."""
-        sight = target.at(INDEX_UM)
-        plain, mirrored = _strongest(sight.features), _strongest(sight.mirrored_features)
+        """Indices of the sources with the most feature matches, best first."""
+        view_at_scale = target.at(INDEX_UM)
+        plain, mirrored = (
+            _strongest(view_at_scale.features),
+            _strongest(view_at_scale.mirrored_features),
+        )
         votes = {
             index: max(len(match(features, plain)), len(match(features, mirrored)))
             for index, features in self.features.items()
@@ -248,8 +253,8 @@ def _strongest(features: Keypoints) -> Keypoints:
     return Keypoints(features.points[:INDEX_FEATURES], features.descriptors[:INDEX_FEATURES])
 
 
-def stated_domain(path: Path) -> Domain:
-    """What the folders and the name of a photograph say of its acquisition."""
+def domain_from_path(path: Path) -> Domain:
+    """The acquisition domain from the folder names and the file name of an image."""
     for folder in path.parents:
         domain = parse_subset(folder.name)
         if domain is not None:

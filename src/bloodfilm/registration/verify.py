@@ -1,4 +1,4 @@
-"""Judge an alignment by patches that had no say in it, and refine it by ECC."""
+"""Verify an alignment by patches not used to estimate it, and refine it by ECC."""
 
 from dataclasses import dataclass
 
@@ -18,21 +18,21 @@ AGREE_UM = 0.75
 FINEST_STEP_UM = 2.0
 STEPS = 12
 TEXTURE = 14.0
-LEAST_PEAK = 0.35
+MIN_PEAK = 0.35
 ECC_STEPS = 40
 ECC_BLUR = 5
 
 
 @dataclass(frozen=True)
 class AlignmentEvidence:
-    """What patches of the overlap say of an alignment.
+    """Agreement of the patches in the overlap with an alignment.
 
     Attributes:
-        patches: textured patches there were to ask.
-        agree: patches found within `AGREE_UM` of where they should be.
-        offset_um: median distance from there of those that agree.
-        correlation: of the two details over the overlap, -1..1.
-        overlap_um2: area both fields show.
+        patches: number of textured patches.
+        agree: patches found within `AGREE_UM` of their predicted position.
+        offset_um: median offset of those that agree.
+        correlation: of the two detail images over the overlap, -1..1.
+        overlap_um2: area shared by both fields.
     """
 
     patches: int
@@ -43,26 +43,26 @@ class AlignmentEvidence:
 
     @property
     def share(self) -> float:
-        """Lower end of the 95 % interval of the share that agrees (Wilson 1927)."""
+        """Lower bound of the 95 % interval of the share that agrees (Wilson 1927)."""
         if not self.patches:
             return 0.0
-        # Patches that overlap are not independent: count what the overlap could hold side by side.
+        # Patches that overlap are not independent: count at most as many as fit side by side.
         n = min(self.patches, self.overlap_um2 / PATCH_UM**2)
         return wilson_interval(self.agree / self.patches * n, n)[0]
 
 
 def refine(source: Pixels, target: Pixels, matrix: Floats) -> Floats:
-    """Turn a 2x3 map of pixel indices into the one of best correlation (ECC); or leave it.
+    """Refine a 2x3 map of pixel indices by correlation (ECC); unchanged if that fails.
 
-    Evangelidis & Psarakis, IEEE TPAMI 30 (2008). It may not wander further than a cell.
+    Evangelidis & Psarakis, IEEE TPAMI 30 (2008). Larger displacements are rejected.
     """
     width, height = target.shape[1], target.shape[0]
     inverse = cv2.invertAffineTransform(matrix).astype(np.float32)
-    seen = np.full(source.shape, 255, np.uint8)
+    mask = np.full(source.shape, 255, np.uint8)
     criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, ECC_STEPS, 1e-5)
     try:
         _, found = cv2.findTransformECC(
-            target, source, inverse, cv2.MOTION_AFFINE, criteria, seen, ECC_BLUR
+            target, source, inverse, cv2.MOTION_AFFINE, criteria, mask, ECC_BLUR
         )
         refined = cv2.invertAffineTransform(found.astype(np.float64)).astype(np.float64)
     except cv2.error:
@@ -75,8 +75,8 @@ def refine(source: Pixels, target: Pixels, matrix: Floats) -> Floats:
     return refined
 
 
-def weigh(source: Pixels, target: Pixels, matrix: Floats, um_per_px: float) -> AlignmentEvidence:
-    """Warp the source's detail onto the target's and ask every textured patch where it belongs."""
+def verify(source: Pixels, target: Pixels, matrix: Floats, um_per_px: float) -> AlignmentEvidence:
+    """Warp the source's detail onto the target's and locate every textured patch in it."""
     height, width = target.shape
     warped = _pixels(cv2.warpAffine(source, matrix, (width, height), flags=cv2.INTER_LINEAR))
     frame = cv2.warpAffine(np.full_like(source, 255), matrix, (width, height))
@@ -102,12 +102,12 @@ def _pixels(array: object) -> Pixels:
 
 
 def _offsets(warped: Pixels, target: Pixels, shared: Pixels, um_per_px: float) -> Floats:
-    """How far from its place each patch fits best, um; infinite where it fits nowhere."""
+    """Offset of the best match of each patch, um; infinite without a match."""
     side, reach = round(PATCH_UM / um_per_px), max(3, round(SEARCH_UM / um_per_px))
     extent = float(np.sqrt(shared.sum())) * um_per_px
     step = max(1, round(float(np.clip(extent / STEPS, FINEST_STEP_UM, STEP_UM)) / um_per_px))
     height, width = target.shape
-    # Sums tell at once whether a window is in the overlap.
+    # The integral image tests in constant time whether a window is in the overlap.
     table = cv2.integral(shared)
     size = side + 2 * reach
     found = []
@@ -125,16 +125,20 @@ def _offsets(warped: Pixels, target: Pixels, shared: Pixels, um_per_px: float) -
 
 
 def _offset(window: Pixels, patch: Pixels, reach: int) -> float:
-    """Distance in px from the middle of the window to where the patch fits best."""
+    """Distance in px from the centre of the window to the best match of the patch."""
     scores = np.asarray(cv2.matchTemplate(window, patch, cv2.TM_CCOEFF_NORMED))
     _, peak, _, (x, y) = cv2.minMaxLoc(scores)
-    if peak < LEAST_PEAK:
+    if peak < MIN_PEAK:
         return float("inf")
-    return float(np.hypot(x + _top(scores[y], x) - reach, y + _top(scores[:, x], y) - reach))
+    return float(
+        np.hypot(
+            x + _subpixel_peak(scores[y], x) - reach, y + _subpixel_peak(scores[:, x], y) - reach
+        )
+    )
 
 
-def _top(scores: NDArray[np.generic], at: int) -> float:
-    """Where between its neighbours a peak has its top, -0.5..0.5: a parabola through three."""
+def _subpixel_peak(scores: NDArray[np.generic], at: int) -> float:
+    """Sub-pixel position of a peak, -0.5..0.5, by a parabola through three values."""
     if not 0 < at < len(scores) - 1:
         return 0.0
     before, peak, after = (float(v) for v in scores[at - 1 : at + 2])

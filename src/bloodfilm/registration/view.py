@@ -1,4 +1,4 @@
-"""A field made ready for registration: canonical scale, stain taken out, features found."""
+"""A field prepared for registration: canonical scale, normalised stain, features."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,7 +14,7 @@ Floats = NDArray[np.float64]
 Pixels = NDArray[np.uint8]
 
 SCALES = (0.2, 0.25, 0.32, 0.4, 0.5, 0.64, 0.8, 1.0)
-"""Micrometres per pixel to register at; few of them, so that features are found once a field."""
+"""Scales of registration, um per pixel; few, so that features are computed once per field."""
 MAX_SIDE = 1000
 MAX_FEATURES = 1500
 FEW_PIXELS = 160
@@ -26,7 +26,7 @@ CONTRAST = 48.0
 
 @dataclass(frozen=True, eq=False)
 class Keypoints:
-    """Key points (n, 2), x and y of pixel indices, and their RootSIFT descriptors (n, 128).
+    """Keypoints (n, 2), x and y of pixel indices, and their RootSIFT descriptors (n, 128).
 
     The strongest come first. RootSIFT: Arandjelovic & Zisserman, CVPR 2012, section 2.
     """
@@ -37,13 +37,13 @@ class Keypoints:
 
 @dataclass(frozen=True, eq=False)
 class RegisteredView:
-    """One field at `um_per_px`, with round cells round.
+    """One field at `um_per_px`, with square pixels.
 
     Attributes:
         um_per_px: micrometres per pixel of `detail`.
         view: how the field maps to it.
-        detail: (H, W) uint8, optical density with its local mean and contrast evened out, 128
-            where nothing is: what different stains and cameras show alike.
+        detail: (H, W) uint8, optical density with normalised local mean and contrast, 128 in
+            the empty background: comparable across stains and cameras.
     """
 
     um_per_px: float
@@ -57,13 +57,13 @@ class RegisteredView:
 
     @property
     def from_original(self) -> Floats:
-        """3x3, from the original's pixels to this picture's (edges at whole numbers)."""
+        """3x3, from the original's pixels to this view's (edges at whole numbers)."""
         width, height = self.size
         return np.diag([width / self.view.width, height / self.view.height, 1.0])
 
     @property
     def known_scale(self) -> bool:
-        """Whether the scale is more than assumed."""
+        """Whether the scale is known rather than assumed."""
         return self.view.scale_source != "assumed"
 
     @cached_property
@@ -73,12 +73,12 @@ class RegisteredView:
 
     @cached_property
     def mirrored_features(self) -> Keypoints:
-        """SIFT features of the detail in a left-right mirror."""
+        """SIFT features of the detail, mirrored left to right."""
         return find_features(np.ascontiguousarray(self.detail[:, ::-1]))
 
 
 def find_features(detail: Pixels) -> Keypoints:
-    """SIFT key points with RootSIFT descriptors (Lowe, IJCV 2004)."""
+    """SIFT keypoints with RootSIFT descriptors (Lowe, IJCV 2004)."""
     sift = cv2.SIFT.create(nfeatures=MAX_FEATURES, contrastThreshold=0.03)
     points, found = sift.detectAndCompute(detail, np.ones_like(detail))
     if found is None or not len(points):
@@ -86,49 +86,49 @@ def find_features(detail: Pixels) -> Keypoints:
     order = np.argsort([-p.response for p in points], kind="stable")
     descriptors = np.asarray(found, dtype=np.float32)[order]
     descriptors /= descriptors.sum(axis=1, keepdims=True) + 1e-7
-    where = np.array([points[i].pt for i in order], dtype=np.float32).reshape(-1, 2)
-    return Keypoints(where, np.sqrt(descriptors))
+    positions = np.array([points[i].pt for i in order], dtype=np.float32).reshape(-1, 2)
+    return Keypoints(positions, np.sqrt(descriptors))
 
 
-def look(image: Pixels, view: CanonicalView, um_per_px: float) -> RegisteredView:
-    """Make a field (H, W, 3) ready for registration at a scale."""
+def prepare_view(image: Pixels, view: CanonicalView, um_per_px: float) -> RegisteredView:
+    """Prepare a field (H, W, 3) for registration at a scale."""
     rendered = view.render(image, um_per_px)
     density = np.log(BACKGROUND) - np.log(np.clip(rendered, 4, BACKGROUND).astype(np.float32))
     total = density.sum(axis=2)
     sigma = LOCAL_UM / um_per_px
     centred = total - cv2.GaussianBlur(total, (0, 0), sigma)
     spread = np.sqrt(cv2.GaussianBlur(centred * centred, (0, 0), sigma))
-    # Evened out fully, the noise of the empty background would speak as loud as cells do.
+    # Full normalisation would amplify background noise to the contrast of cells.
     floor = max(FLAT, 0.35 * float(np.percentile(spread, 90)))
-    evened = 128 + CONTRAST * centred / (spread + floor)
-    return RegisteredView(um_per_px, view, np.clip(np.rint(evened), 0, 255).astype(np.uint8))
+    normalised = 128 + CONTRAST * centred / (spread + floor)
+    return RegisteredView(um_per_px, view, np.clip(np.rint(normalised), 0, 255).astype(np.uint8))
 
 
 class ImageCandidate:
-    """One field with its canonical view; its sights are made when asked for, and kept."""
+    """One field with its canonical view; registered views are computed on demand and cached."""
 
     def __init__(self, image: Pixels, view: CanonicalView) -> None:
         self.image = image
         self.view = view
-        self._sights: dict[float, RegisteredView] = {}
+        self._views: dict[float, RegisteredView] = {}
         self._others: dict[tuple[float, float], ImageCandidate] = {}
 
     def at(self, um_per_px: float) -> RegisteredView:
         """The field at a scale."""
-        if um_per_px not in self._sights:
-            self._sights[um_per_px] = look(self.image, self.view, um_per_px)
-        return self._sights[um_per_px]
+        if um_per_px not in self._views:
+            self._views[um_per_px] = prepare_view(self.image, self.view, um_per_px)
+        return self._views[um_per_px]
 
-    def squeezed(self, squeeze: float) -> "ImageCandidate":
-        """The same field under another squeeze; its scale along y stays."""
-        return self._other(self.view.um_per_px_y / squeeze, self.view.um_per_px_y)
+    def with_aspect_ratio(self, pixel_aspect_ratio: float) -> "ImageCandidate":
+        """The same field with another pixel aspect ratio; its scale along y stays."""
+        return self._other(self.view.um_per_px_y / pixel_aspect_ratio, self.view.um_per_px_y)
 
     def scaled(self, factor: float) -> "ImageCandidate":
-        """The same field taken for larger or smaller; its squeeze stays."""
+        """The same field at another scale; its pixel aspect ratio stays."""
         return self._other(self.view.um_per_px_x * factor, self.view.um_per_px_y * factor)
 
     def _other(self, across: float, down: float) -> "ImageCandidate":
-        """The same field at other micrometres per pixel; kept, like the sights."""
+        """The same field at other micrometres per pixel; cached."""
         if (across, down) not in self._others:
             view = replace(self.view, um_per_px_x=across, um_per_px_y=down)
             self._others[across, down] = ImageCandidate(self.image, view)
@@ -138,8 +138,8 @@ class ImageCandidate:
 def common_scales(first: CanonicalView, second: CanonicalView) -> list[float]:
     """Scales at which to register two fields, of `SCALES`, the best one first.
 
-    Nothing is to be seen below the pixels of the coarser one; large fields are taken coarser.
-    Where a field has few pixels so, finer scales follow: key points need room around them.
+    The coarser field limits the resolution; large fields use coarser scales. Finer scales follow
+    for a field of few pixels: keypoints need a neighbourhood.
     """
     extents = [(v.width * v.um_per_px_x, v.height * v.um_per_px_y) for v in (first, second)]
     longest, shortest = max(max(e) for e in extents), min(min(e) for e in extents)

@@ -1,4 +1,4 @@
-"""Pictures of pairs for people: source, target with what was carried over, both laid together."""
+"""Images of registered pairs: source, target with transferred cells, and overlay."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,11 +27,11 @@ BLUE, ORANGE, GREY, BLACK, WHITE = (
 )
 
 
-def draw(record: TransferRecord, cells: Sequence[Cell], place: Path) -> Path | None:
-    """Write a PNG of one pair into a folder; return where, or `None` if there is no source.
+def draw(record: TransferRecord, cells: Sequence[Cell], folder: Path) -> Path | None:
+    """Write a PNG of one pair into a folder; return its path, or `None` without a source.
 
-    Left the source with its boxes, in the middle the target with the carried ones (orange: whole;
-    grey: to ignore), right the target in cyan under the source in red: grey where they agree.
+    Left: the source with its boxes; centre: the target with the transferred ones (orange: whole;
+    grey: ignored); right: overlay of the target (cyan) and the source (red), grey where they agree.
     """
     if record.source is None:
         return None
@@ -39,13 +39,13 @@ def draw(record: TransferRecord, cells: Sequence[Cell], place: Path) -> Path | N
     panels = [_boxed(source, cells, BLUE)]
     panels.append(_boxed(target, record.field.cells if record.field else (), ORANGE))
     if record.alignment.matrix is not None:
-        panels.append(_together(source, target, record.alignment.matrix))
+        panels.append(_overlay(source, target, record.alignment.matrix))
     sheet = _captioned(np.hstack([_fitted(p) for p in panels]), record)
     name = f"{record.source.stem}__{record.target.stem}.png"
     _, data = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
-    write_bytes(place / name, data.tobytes(), sync=False)
-    mark_drawings(place, (name,))
-    return place / name
+    write_bytes(folder / name, data.tobytes(), sync=False)
+    mark_drawings(folder, (name,))
+    return folder / name
 
 
 def _boxed(image: Pixels, cells: Sequence[Cell], colour: Colour) -> Pixels:
@@ -60,8 +60,8 @@ def _boxed(image: Pixels, cells: Sequence[Cell], colour: Colour) -> Pixels:
     return shown
 
 
-def _together(source: Pixels, target: Pixels, matrix: NDArray[np.float64]) -> Pixels:
-    """The target in green and blue under the source in red, where both are."""
+def _overlay(source: Pixels, target: Pixels, matrix: NDArray[np.float64]) -> Pixels:
+    """Overlay: the source in the red channel, the target in green and blue."""
     size = target.shape[1], target.shape[0]
     shift = np.array([[1, 0, -0.5], [0, 1, -0.5], [0, 0, 1.0]])
     index = shift @ np.vstack([matrix, [0, 0, 1]]) @ np.linalg.inv(shift)
@@ -71,7 +71,7 @@ def _together(source: Pixels, target: Pixels, matrix: NDArray[np.float64]) -> Pi
 
 
 def _grey(image: Pixels) -> Pixels:
-    """Green channel stretched to the same white and black, so that stains compare."""
+    """Green channel with normalised white and black points, comparable across stains."""
     green = image[..., 1].astype(np.float32)
     low, high = np.percentile(green, [0.5, 90])
     return np.clip(255 * (green - low) / max(high - low, 1.0), 0, 255).astype(np.uint8)
@@ -86,12 +86,12 @@ def _fitted(panel: Pixels) -> Pixels:
 def _captioned(sheet: Pixels, record: TransferRecord) -> Pixels:
     alignment = record.alignment
     names = f"{record.source.name if record.source else '-'}  ->  {record.target.name}"
-    said = f"{alignment.verdict}, confidence {alignment.confidence:.2f}: {alignment.reason}"
+    verdict = f"{alignment.verdict}, confidence {alignment.confidence:.2f}: {alignment.reason}"
     framed = cv2.copyMakeBorder(sheet, CAPTION, 0, 0, 0, cv2.BORDER_CONSTANT, value=WHITE)
     colour = BLACK if alignment.aligned else ORANGE
-    for line, text in enumerate((names, said)):
-        where = (6, 18 + 20 * line)
-        # OpenCV's own letters know ASCII only.
+    for line, text in enumerate((names, verdict)):
+        origin = (6, 18 + 20 * line)
+        # OpenCV's built-in fonts support ASCII only.
         plain = text.encode("ascii", "replace").decode()
-        cv2.putText(framed, plain, where, cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, 1, cv2.LINE_AA)
+        cv2.putText(framed, plain, origin, cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, 1, cv2.LINE_AA)
     return np.asarray(framed, dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Carry a field's boxes and region through an affine map into another photograph of it."""
+"""Warp a field's boxes and region by an affine map into another image of it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,21 +13,21 @@ from bloodfilm.core.polygons import Point, Region
 Floats = NDArray[np.float64]
 
 EDGE_SHARE = 0.004
-"""A box that comes as near to the edge as this share of the image's side is of a cut cell."""
-LEAST_VISIBLE = 0.15
-LEAST_AREA_PX = 1.0
+"""A box within this share of the image's shorter side from the edge belongs to a cut cell."""
+MIN_VISIBLE_FRACTION = 0.15
+MIN_AREA_PX = 1.0
 
 
 @dataclass(frozen=True)
 class TransferCounts:
-    """What became of a field's cells.
+    """Numbers of a field's cells by outcome of the transfer.
 
     Attributes:
-        carried: into the target, whole.
-        clipped: into the target, cut at its edge (not counted as `carried`).
-        cut: into the target as `ignore`: the source's edge cuts them, so their box is not whole.
-        left: outside the target, or all but a sliver.
-        without_box: nothing to carry.
+        carried: transferred, whole.
+        clipped: transferred, cut at the target's edge (not counted as `carried`).
+        cut: transferred as `ignore`: the source's edge cuts them, so their box is incomplete.
+        left: outside the target, or nearly so.
+        without_box: cells without a box.
     """
 
     carried: int = 0
@@ -38,10 +38,10 @@ class TransferCounts:
 
 
 def warp_boxes(boxes: ArrayLike, matrix: ArrayLike) -> Floats:
-    """Boxes (n, 4) x, y, w, h through a 2x3 map: the box of the ellipse that fills each of them.
+    """Warp boxes (n, 4) x, y, w, h by a 2x3 map: the box of the inscribed ellipse of each.
 
-    Cells are round, so the ellipse is nearer to what the box holds than its corners: a turn by
-    45 degrees would blow the box of the corners up to twice its area.
+    Cells are round, so the ellipse is closer to the cell than the corners: after a rotation by
+    45 degrees the box of the corners has twice the area.
     """
     b, m = geometry.as_boxes(boxes), np.asarray(matrix, dtype=np.float64)
     centres = geometry.centres(b) @ m[:, :2].T + m[:, 2]
@@ -52,20 +52,20 @@ def warp_boxes(boxes: ArrayLike, matrix: ArrayLike) -> Floats:
 def warp_cells(
     cells: Sequence[Cell], matrix: ArrayLike, source: tuple[int, int], target: tuple[int, int]
 ) -> tuple[tuple[Cell, ...], TransferCounts]:
-    """Cells of a source image in a target image, and what became of each.
+    """Warp cells of a source image into a target image, and count the outcomes.
 
     `source` and `target` are (width, height). Classes, attributes and identities stay.
     """
     boxed = [c for c in cells if c.box is not None]
     given = geometry.as_boxes([c.box for c in boxed if c.box is not None])
     full = warp_boxes(given, matrix)
-    seen = geometry.clip(full, *target)
-    visible = geometry.area(seen) / np.maximum(geometry.area(full), 1e-9)
+    clipped = geometry.clip(full, *target)
+    visible = geometry.area(clipped) / np.maximum(geometry.area(full), 1e-9)
     cut = _cut(given, np.asarray(matrix, dtype=np.float64), source, target)
     kept: list[Cell] = []
     tally = dict.fromkeys(("carried", "clipped", "cut", "left"), 0)
-    for cell, box, share, is_cut in zip(boxed, seen, visible, cut, strict=True):
-        if share < LEAST_VISIBLE or box[2] * box[3] < LEAST_AREA_PX:
+    for cell, box, share, is_cut in zip(boxed, clipped, visible, cut, strict=True):
+        if share < MIN_VISIBLE_FRACTION or box[2] * box[3] < MIN_AREA_PX:
             tally["left"] += 1
             continue
         x, y, w, h = (float(v) for v in box)
@@ -100,7 +100,7 @@ def _cut(
 def warp_region(
     region: Region, matrix: ArrayLike, source: tuple[int, int], target: tuple[int, int]
 ) -> Region:
-    """The part of the target of which everything is known: what the source knew and both show."""
+    """The annotated part of the target: the source's region, warped and clipped to both images."""
     frame = _frame(*source)
     known = [frame] if region.polygons is None else [_clip(p, *source) for p in region.polygons]
     m = np.asarray(matrix, dtype=np.float64)
@@ -110,7 +110,7 @@ def warp_region(
             continue
         points = np.asarray(polygon) @ m[:, :2].T + m[:, 2]
         inside = _clip([(float(x), float(y)) for x, y in points], *target)
-        if len(inside) >= 3 and _area(inside) > LEAST_AREA_PX:
+        if len(inside) >= 3 and _area(inside) > MIN_AREA_PX:
             carried.append(tuple(inside))
     if any(_area(p) >= (1 - 1e-9) * target[0] * target[1] for p in carried):
         return Region.everything()
@@ -138,7 +138,7 @@ def _clip(polygon: Sequence[Point], width: float, height: float) -> list[Point]:
             if (a > 0 > b) or (a < 0 < b):
                 t = a / (a - b)
                 x, y = (float(h + t * (n - h)) for h, n in zip(here, after, strict=True))
-                # Exactly on the edge, or rounding would leave it a hair outside.
+                # Exactly on the edge: rounding could place it slightly outside.
                 kept.append((limit, y) if axis == 0 else (x, limit))
         points = kept
     return points
