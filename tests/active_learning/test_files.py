@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from bloodfilm.active_learning.budget import LEAST_SHARE, Budget, expected, plan_within
+from bloodfilm.active_learning.budget import MIN_SHARE, Budget, expected, plan_within
 from bloodfilm.active_learning.costs import Rates, cost_of
-from bloodfilm.active_learning.fields import bundle_evidence
+from bloodfilm.active_learning.fields import bundle_scores
 from bloodfilm.active_learning.plan_files import draw_region
 from bloodfilm.active_learning.planning import Planner, RegionScores
 from bloodfilm.active_learning.region_scores import from_detections
@@ -58,7 +58,7 @@ def test_a_time_is_spent_on_boxes_and_fields() -> None:
     assert shares == pytest.approx([0.2] * 10)
     assert Budget(minutes=999).shares([item] * 10, rates) == [1.0] * 10
     poor = Budget(minutes=0.5).shares([item] * 10, rates)
-    assert set(poor) == {0.0, LEAST_SHARE}
+    assert set(poor) == {0.0, MIN_SHARE}
     assert sum(s > 0 for s in poor) == 3
     assert Budget(minutes=1).shares([], rates) == []
     assert len(Budget(minutes=1).shares([RegionScores(9, 9)], rates)) == 1
@@ -162,7 +162,7 @@ def test_the_shipped_model_is_asked_where_none_is_named(tmp_path: Path) -> None:
     said = run("plan", str(path.parent), "--out", str(tmp_path / "plan"))
     assert "chosen by uncertainty" in said
     # Dark spots would be far fewer than the red cells that a model expects, too.
-    (field,) = bundle_evidence([path], default_bundle(), ScalePrior())
+    (field,) = bundle_scores([path], default_bundle(), ScalePrior())
     assert isinstance(field, RegionScores)
     assert f"of about {field.cells.sum():.0f} cells" in said and field.cells.sum() > 5
 

@@ -25,23 +25,23 @@ def test_every_plan_keeps_its_budget_inside_the_field(
     assert np.prod(np.ptp(corners, axis=0)) == pytest.approx(share * width * height)
 
 
-def test_cells_are_marked_where_they_are_and_doubts_where_they_lie() -> None:
+def test_planners_choose_cells_or_uncertain_cells() -> None:
     boxes = [[80, 80, 10, 10], [84, 84, 10, 10], [10, 10, 10, 10]]
     item = from_detections(100, 100, boxes, [1.0, 0.98, 0.5], [0, 0, 1])
     (cells,) = plan_regions([item], [0.1], "cells")
     assert cells.contains([[85, 85], [89, 89]]).all()
-    (doubts,) = plan_regions([item], [0.1], "uncertainty")
-    assert doubts.contains([[15, 15]]).all()
+    (uncertain,) = plan_regions([item], [0.1], "uncertainty")
+    assert uncertain.contains([[15, 15]]).all()
 
 
-def test_doubts_about_what_was_seen_often_count_less() -> None:
+def test_uncertainty_of_a_frequent_group_counts_less() -> None:
     common = from_detections(100, 100, [[10, 10, 4, 4]], [0.5], [0])
     both = from_detections(100, 100, [[10, 10, 4, 4], [80, 80, 4, 4]], [0.5, 0.52], [0, 1])
     *_, last = plan_regions([common] * 5 + [both], [0.1] * 6, "uncertainty")
     assert last.contains([[82, 82]]).all()
 
 
-def test_a_crowd_of_doubtful_red_cells_does_not_outweigh_a_doubtful_rare_one() -> None:
+def test_many_uncertain_red_cells_do_not_outweigh_a_rare_uncertain_cell() -> None:
     crowd = [[5.0 + 3 * i, 5, 4, 4] for i in range(8)]
     sure = [[2.0 * i, 60, 4, 4] for i in range(40)]
     boxes = [*crowd, *sure, [80, 80, 10, 10]]

@@ -1,4 +1,4 @@
-"""Which part of each field a person should mark, and what marking parts only saves."""
+"""Selection of the regions to annotate, and estimates of the annotation cost."""
 
 from bloodfilm.active_learning.planning import RegionScores, keep_marked, plan_regions
 

@@ -1,4 +1,4 @@
-"""What annotating costs: boxes, clicks and minutes at stated rates, and what regions save."""
+"""Annotation cost: boxes, clicks and minutes at given rates, and savings by regions."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -9,12 +9,12 @@ from bloodfilm.core import Field
 
 @dataclass(frozen=True)
 class Rates:
-    """How long a person takes. The defaults are assumptions: measure your own.
+    """Annotation times per box and field. The defaults are assumptions: measure your own.
 
     Attributes:
         box_seconds: to draw one box and choose its class.
         field_seconds: to open a field, find the region and check it.
-        box_clicks: a box's two corners and its class.
+        box_clicks: clicks per box: two corners and the class.
     """
 
     box_seconds: float = 7.0
@@ -22,21 +22,20 @@ class Rates:
     box_clicks: int = 3
 
     def minutes(self, boxes: float, fields: float) -> float:
-        """Return the minutes that so many boxes on so many fields take."""
+        """Return the minutes for a number of boxes and fields."""
         return (boxes * self.box_seconds + fields * self.field_seconds) / 60
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a data set's annotation took, and what all of it would have taken.
+    """Cost of a data set's annotation, and of its full annotation.
 
     Attributes:
-        fields: opened and at least partly marked; unmarked: fields with no region.
-        area_share: marked share of the area of all fields; `None` if sizes are unknown.
-        boxes, clicks, minutes: of what was marked.
-        full_boxes, full_clicks, full_minutes: of marking everything; estimated where
-            `estimated`: each field's boxes divided by its marked share, and the mean of the others
-            for a field nobody marked.
+        fields: with an annotated region; unmarked: fields with no region.
+        area_share: annotated share of the area of all fields; `None` if sizes are unknown.
+        boxes, clicks, minutes: of the annotated regions.
+        full_boxes, full_clicks, full_minutes: of a full annotation; estimated where
+            `estimated`: from the density of boxes in all annotated regions together.
     """
 
     fields: int
@@ -51,17 +50,17 @@ class Cost:
     estimated: bool
 
     def to_json(self) -> dict[str, Any]:
-        """Return the figures as plain data."""
+        """Return the figures as JSON-compatible data."""
         return asdict(self)
 
 
 def cost_of(fields: Iterable[Field], rates: Rates, full: Iterable[Field] | None = None) -> Cost:
-    """Add up a data set's cost.
+    """Return a data set's annotation cost.
 
     Args:
         fields: with their regions; sizes must be known for the share of the area.
-        rates: of a person.
-        full: the same fields annotated in full, if there are: nothing is estimated then.
+        rates: of an annotator.
+        full: the same fields annotated in full, if available: nothing is estimated then.
     """
     items = list(fields)
     shares = [marked_share(item) for item in items]
@@ -91,7 +90,7 @@ def cost_of(fields: Iterable[Field], rates: Rates, full: Iterable[Field] | None 
 
 
 def marked_share(item: Field) -> float | None:
-    """Return the marked share of a field's area; `None` if its size is unknown and it matters."""
+    """Return the annotated share of a field's area; `None` if that needs its unknown size."""
     if item.region.is_everything or item.region.is_nothing:
         return float(item.region.is_everything)
     if not item.width or not item.height:
@@ -103,6 +102,6 @@ def _extrapolated(boxes: list[int], shares: list[float | None]) -> float:
     pairs = [(b, s) for b, s in zip(boxes, shares, strict=True) if s]
     if not pairs:
         return float(sum(boxes))
-    # Together, not field by field: one lucky box in a sliver must not stand for a hundred.
+    # Pooled over fields: a single box in a tiny region must not be extrapolated on its own.
     density = sum(b for b, _ in pairs) / sum(s for _, s in pairs)
     return density * len(boxes)

@@ -1,6 +1,7 @@
-"""Evidence for a folder of unlabelled fields: from a bundle, or without one from dark spots."""
+"""Region scores of unlabelled fields: from a bundle, or without a model from dark blobs."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +18,14 @@ from bloodfilm.inference.model import Model
 from bloodfilm.inference.runner import analyze_many
 
 LOWEST_SCORE = 0.1
-"""What a model half believes counts too: those are its doubts."""
+"""Minimum score of a detection: uncertain ones are needed."""
 
-Gathered = RegionScores | FieldFailure
-"""What speaks for the regions of a field, or why its file cannot be opened."""
+FieldScores = RegionScores | FieldFailure
+"""Region scores of a field, or the reason why its file cannot be opened."""
 
 
-def blob_evidence(paths: Sequence[Path]) -> Iterator[Gathered]:
-    """Yield each field's dark spots, in the order of `paths`."""
+def blob_scores(paths: Sequence[Path]) -> Iterator[FieldScores]:
+    """Yield scores from each field's dark blobs, in the order of `paths`."""
     for path in paths:
         try:
             yield dark_blobs(open_image(path))
@@ -32,11 +33,13 @@ def blob_evidence(paths: Sequence[Path]) -> Iterator[Gathered]:
             yield FieldFailure.from_error(path, error)
 
 
-def bundle_evidence(paths: Sequence[Path], bundle: Bundle, prior: ScalePrior) -> Iterator[Gathered]:
-    """Yield what a bundle finds on each field, and how unsure it is of it.
+def bundle_scores(
+    paths: Sequence[Path], bundle: Bundle, prior: ScalePrior
+) -> Iterator[FieldScores]:
+    """Yield scores from a bundle's detections on each field, with their uncertainty.
 
-    The doubt of a cell is the greater of the detector's (is it one?) and the classifier's (which?).
-    A field that opens but cannot be analysed gets no evidence.
+    The uncertainty of a cell is the greater of the detector's and the classifier's.
+    A field that opens but cannot be analysed gets no scores.
     """
     model = Model(bundle, min_score=LOWEST_SCORE)
     names: dict[str, int] = {}
@@ -57,17 +60,17 @@ def _from_result(result: FieldResult, names: dict[str, int]) -> RegionScores:
     groups = [names.setdefault(c.label, len(names)) for c in cells]
     size = result.image.width, result.image.height
     found = from_detections(*size, boxes, [c.confidence for c in cells], groups)
-    sure = np.array([max(c.probabilities.values(), default=1.0) for c in cells])
-    doubt = np.maximum(found.doubt, 1 - sure)
-    return RegionScores(found.width, found.height, found.points, found.cells, doubt, found.groups)
+    confidence = np.array([max(c.probabilities.values(), default=1.0) for c in cells])
+    uncertainty = np.maximum(found.uncertainty, 1 - confidence)
+    return replace(found, uncertainty=uncertainty)
 
 
 def plan_dataset(
-    paths: Sequence[Path], evidence: Sequence[RegionScores], regions: Sequence[Region], name: str
+    paths: Sequence[Path], scores: Sequence[RegionScores], regions: Sequence[Region], name: str
 ) -> Dataset:
-    """Return the plan as a data set: every field with the region to mark and no cell yet."""
+    """Return the plan as a data set: fields with the region to annotate and no cells."""
     fields = tuple(
         Field(path.resolve(), item.width, item.height, (), region)
-        for path, item, region in zip(paths, evidence, regions, strict=True)
+        for path, item, region in zip(paths, scores, regions, strict=True)
     )
     return Dataset(name, fields)

@@ -1,4 +1,4 @@
-"""A plan on disk: in our format, as COCO, for Label Studio, and as pictures to look at."""
+"""Annotation plans on disk: native format, COCO, Label Studio tasks and preview images."""
 
 import json
 import os
@@ -21,20 +21,20 @@ NATIVE, COCO, STUDIO, PICTURES = "bloodfilm.json", "coco.json", "label-studio.js
 SHEET = "plan.jpg"
 CATEGORY = "region to mark"
 LONGEST = 900
-SHEET_COLUMNS, SHEET_SIDE, SHEET_MOST = 5, 260, 40
+SHEET_COLUMNS, SHEET_SIDE, SHEET_MAX = 5, 260, 40
 GUTTER = 8
 OUTLINE = (20, 120, 60)
 
 
 def write_plan(dataset: Dataset, out: Path, overwrite: bool = False) -> list[Path]:
-    """Write a plan, fields with a region and no cells, in every form; return the files.
+    """Write a plan, fields with a region and no cells, in every format; return the files.
 
-    Label Studio's tasks come with the labelling set-up for the project (`.config.xml`). The
-    regions are predictions there: a field nobody has marked yet reads as one without a region.
-    COCO's file names are seen from the folder that holds all images, as annotation tools want them.
+    Label Studio's tasks come with the labelling configuration of the project (`.config.xml`). The
+    regions are predictions there: a field not annotated yet is read as one without a region.
+    COCO's file names are relative to the common folder of all images.
 
     Raises:
-        DataError: if something is in the way and `overwrite` is not set.
+        DataError: if a file exists and `overwrite` is not set.
     """
     out.mkdir(parents=True, exist_ok=True)
     files = [out / name for name in (NATIVE, COCO, STUDIO)]
@@ -94,7 +94,7 @@ def propose(tasks: Path) -> None:
 
 
 def _polygons(item: Field) -> tuple[tuple[tuple[float, float], ...], ...]:
-    """Return a field's regions; everything is its own outline."""
+    """Return a field's region polygons; the whole field is its outline."""
     if item.region.polygons is not None:
         return item.region.polygons
     w, h = float(item.width or 0), float(item.height or 0)
@@ -102,7 +102,7 @@ def _polygons(item: Field) -> tuple[tuple[tuple[float, float], ...], ...]:
 
 
 def draw_plan(fields: Sequence[Field], folder: Path) -> list[Path]:
-    """Write a picture of each field, dimmed where nothing is to be marked, and a sheet of them."""
+    """Write a preview per field, faded outside the region, and a contact sheet."""
     written: list[Path] = []
     thumbnails: list[NDArray[np.uint8]] = []
     for number, item in enumerate(fields, 1):
@@ -110,7 +110,7 @@ def draw_plan(fields: Sequence[Field], folder: Path) -> list[Path]:
         path = folder / _picture_name(number, item)
         _save(path, picture)
         written.append(path)
-        if len(thumbnails) < SHEET_MOST:
+        if len(thumbnails) < SHEET_MAX:
             thumbnails.append(_fit(picture, SHEET_SIDE))
     if thumbnails:
         _save(folder.parent / SHEET, _sheet(thumbnails))
@@ -123,7 +123,7 @@ def _picture_name(number: int, item: Field) -> str:
 
 
 def draw_region(image: NDArray[np.uint8], item: Field) -> NDArray[np.uint8]:
-    """Return the field with what is not to be marked faded, and the region outlined."""
+    """Return the field faded outside the region, with the region outlined."""
     height, width = image.shape[:2]
     factor = min(1.0, LONGEST / max(width, height))
     size = (max(1, round(width * factor)), max(1, round(height * factor)))

@@ -1,4 +1,4 @@
-"""Choosing regions to mark: at random, by expected cells, or by what a model is unsure of."""
+"""Selection of regions to annotate: at random, by expected cells, or by model uncertainty."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -13,43 +13,43 @@ from bloodfilm.core.errors import ConfigError
 Planner = Literal["random", "cells", "uncertainty"]
 PLANNERS: tuple[Planner, ...] = ("random", "cells", "uncertainty")
 STEPS = 24
-"""Places tried along each axis of a field."""
+"""Positions tried along each axis of a field."""
 NOVELTY = 1.0
-"""How much a group of cells that few regions hold so far counts more than one they hold often."""
+"""Additional weight of a group of cells that is rare in the regions chosen so far."""
 
 
 @dataclass(frozen=True)
 class RegionScores:
-    """What is expected on one field.
+    """Expected cells on one field and the uncertainty about them.
 
     Attributes:
         width, height: of the field, pixels.
-        points: (n, 2) centres x, y of what may be cells.
-        cells: (n,) how many cells are expected at each, in [0, 1].
-        doubt: (n,) how unsure the model is of each, in [0, 1].
-        groups: (n,) which group of alike cells each belongs to, from 0.
+        points: (n, 2) centres x, y of possible cells.
+        cells: (n,) expected number of cells at each, in [0, 1].
+        uncertainty: (n,) uncertainty of the model about each, in [0, 1].
+        groups: (n,) index of the group of similar cells, from 0.
     """
 
     width: int
     height: int
     points: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
     cells: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
-    doubt: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    uncertainty: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     groups: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
 
 def plan_regions(
-    evidence: Sequence[RegionScores], shares: Sequence[float], by: Planner, seed: int = 0
+    scores: Sequence[RegionScores], shares: Sequence[float], by: Planner, seed: int = 0
 ) -> list[Region]:
     """Return one rectangle per field, of the field's shape and of the given share of its area.
 
-    `random` places it so that the edges of a field are marked as often as its middle (cells that
-    an edge cuts have to be learnt, too); `cells` where most cells are expected; `uncertainty`
-    where the model's doubts add up to most. A doubt counts less the more cells of its group there
-    are, so that all groups together count alike, and the more of its group earlier regions hold.
+    `random` covers the edges of a field as often as its centre (cells cut by an edge are needed
+    for training, too); `cells` maximises the expected number of cells; `uncertainty` the sum of
+    uncertainties. An uncertainty is divided by the size of its group, so that all groups have the
+    same total weight, and counts less the more of its group earlier regions hold.
 
-    Fields are planned in the order given; equal places are drawn by chance. A share of 0 marks
-    nothing, of 1 everything.
+    Fields are planned in the given order; ties are broken at random. A share of 0 selects
+    nothing, of 1 the whole field.
 
     Raises:
         ConfigError: if a share is not in [0, 1] or the planner is unknown.
@@ -58,9 +58,9 @@ def plan_regions(
         raise ConfigError(f"--by {by}: choose from {', '.join(PLANNERS)}")
     rng = np.random.default_rng([seed, 7])
     held: dict[int, float] = {}
-    common = _sizes(evidence)
+    common = _sizes(scores)
     regions = []
-    for item, share in zip(evidence, shares, strict=True):
+    for item, share in zip(scores, shares, strict=True):
         if not 0 <= share <= 1:
             raise ConfigError(f"a share of a field lies between 0 and 1, not {share:g}")
         values = _values(item, by, held, common)
@@ -71,10 +71,10 @@ def plan_regions(
     return regions
 
 
-def _sizes(evidence: Sequence[RegionScores]) -> dict[int, float]:
-    """Return how many cells of each group are expected on all fields."""
+def _sizes(scores: Sequence[RegionScores]) -> dict[int, float]:
+    """Return the expected number of cells per group over all fields."""
     sizes: dict[int, float] = {}
-    for item in evidence:
+    for item in scores:
         for group, cells in zip(item.groups, item.cells, strict=True):
             sizes[int(group)] = sizes.get(int(group), 0.0) + float(cells)
     return sizes
@@ -83,7 +83,7 @@ def _sizes(evidence: Sequence[RegionScores]) -> dict[int, float]:
 def _values(
     item: RegionScores, by: Planner, held: dict[int, float], common: dict[int, float]
 ) -> NDArray[np.float64]:
-    """Return what each point is worth to a planner."""
+    """Return the value of each point to a planner."""
     if by == "random":
         return np.zeros(len(item.points))
     if by == "cells":
@@ -93,21 +93,21 @@ def _values(
         (1 + NOVELTY * (1 - held.get(int(group), 0.0) / total)) / max(common[int(group)], 1.0)
         for group in item.groups
     ]
-    return np.asarray(item.doubt * np.array(rare).reshape(-1))
+    return np.asarray(item.uncertainty * np.array(rare).reshape(-1))
 
 
 def _place(
     item: RegionScores, share: float, values: NDArray[np.float64], rng: np.random.Generator
 ) -> tuple[Region, NDArray[np.bool_]]:
-    """Return the most valuable rectangle and which points it holds."""
+    """Return the rectangle of highest value and a mask of the points inside."""
     if share in (0, 1):
         region = Region.nothing() if share == 0 else Region.everything()
         return region, region.contains(item.points)
     extent = np.array([item.width, item.height], dtype=np.float64)
     size = extent * share**0.5
     room = extent - size
-    # Thrown anywhere that touches the field, then pushed inside: thrown inside at once, next to
-    # none would reach the edges.
+    # Sampled anywhere that touches the field, then clipped to it: sampled inside only, hardly any
+    # rectangle would reach the edges.
     free = np.clip(rng.uniform(-size, extent), 0, room)
     if not values.any():
         corners = free[None]
@@ -115,7 +115,7 @@ def _place(
         axes = [np.linspace(0, room[i], STEPS) for i in (0, 1)]
         corners = np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 2)
         corners = corners[rng.permutation(len(corners))]
-    # A point near the middle of a rectangle is worth a little more: whole cells are marked.
+    # Points near the centre of a rectangle count slightly more: prefer whole cells.
     away = np.abs(item.points[None] - corners[:, None] - size / 2) / (size / 2)
     worth = ((away < 1).all(axis=2) * (1.05 - 0.1 * away.max(axis=2, initial=0)) * values).sum(1)
     x, y = corners[int(worth.argmax())]
@@ -124,10 +124,10 @@ def _place(
 
 
 def keep_marked(item: Field, region: Region) -> Field:
-    """Return the field as if only a region of it had been annotated.
+    """Restrict the annotation of a field to a region.
 
-    The rule: a cell is marked if and only if the centre of its box lies in the region. A cell
-    without a box is the image's centred one.
+    A cell is kept if and only if the centre of its box lies in the region. A cell without a box
+    is taken to be at the centre of the image.
     """
     middle = ((item.width or 0) / 2, (item.height or 0) / 2)
     at = [

@@ -1,4 +1,4 @@
-"""What to expect on an unlabelled field: from a detector's findings, or from dark spots alone."""
+"""Region scores of an unlabelled field: from detections, or from dark blobs without a model."""
 
 import cv2
 import numpy as np
@@ -8,16 +8,16 @@ from bloodfilm.active_learning.planning import RegionScores
 from bloodfilm.core.boxes import as_boxes, centres
 
 PURPLE = 2.0
-LEAST_SHARE = 2e-4
-"""A dark spot smaller than this share of a field is dirt."""
+MIN_AREA_SHARE = 2e-4
+"""Dark blobs below this share of the field are discarded as dirt."""
 
 
 def from_detections(
     width: int, height: int, boxes: ArrayLike, scores: ArrayLike, groups: ArrayLike
 ) -> RegionScores:
-    """Return the evidence of detections, also poor ones, on a field of a given size.
+    """Return the scores of detections, including low-confidence ones, on a field.
 
-    A score p expects p cells and leaves a doubt of 4 p (1 - p): most at even odds.
+    A score p stands for p expected cells and an uncertainty of 4 p (1 - p), maximal at 0.5.
 
     Args:
         width, height: of the field, pixels.
@@ -35,12 +35,12 @@ def from_detections(
 
 
 def dark_blobs(image: NDArray[np.uint8]) -> RegionScores:
-    """Return the dark, saturated spots of a field (nuclei) as evidence, without any model.
+    """Return scores from the dark, saturated blobs of a field (nuclei), without a model.
 
     Nuclei are purple: they absorb green more than red and blue light, whatever the stain, while red
     cells absorb blue (pink ones) or red (slate ones) as much. Otsu's threshold on the density in
-    green, against the background's, plus `PURPLE` times how far it exceeds the others; spots are
-    the connected pieces. The doubt about each is 1.
+    green, against the background's, plus `PURPLE` times how far it exceeds the others; blobs are
+    the connected components. The uncertainty of each is 1.
     """
     height, width = image.shape[:2]
     red, green, blue = np.moveaxis(_density(image), -1, 0)
@@ -54,7 +54,7 @@ def dark_blobs(image: NDArray[np.uint8]) -> RegionScores:
         return RegionScores(width, height)
     second, _ = cv2.threshold(cells.reshape(-1, 1), 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
     _, _, stats, middle = cv2.connectedComponentsWithStats((scaled > second).astype(np.uint8))
-    keep = np.flatnonzero(stats[:, cv2.CC_STAT_AREA] > LEAST_SHARE * width * height)
+    keep = np.flatnonzero(stats[:, cv2.CC_STAT_AREA] > MIN_AREA_SHARE * width * height)
     keep = keep[keep > 0]
     one = np.ones(len(keep))
     return RegionScores(

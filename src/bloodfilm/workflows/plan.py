@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bloodfilm.active_learning.budget import Budget, expected, plan_within
 from bloodfilm.active_learning.costs import Cost, Rates, cost_of
-from bloodfilm.active_learning.fields import blob_evidence, bundle_evidence, plan_dataset
+from bloodfilm.active_learning.fields import blob_scores, bundle_scores, plan_dataset
 from bloodfilm.active_learning.plan_files import NATIVE, write_plan
 from bloodfilm.active_learning.planning import PLANNERS, RegionScores
 from bloodfilm.core.errors import ConfigError, DataError, OutputError
@@ -87,10 +87,10 @@ def plan(job: PlanJob, progress: Progress | None = None) -> PlanResult:
     )
     paths = find_images([job.folder])
     if job.bundle is None and planner != "uncertainty":
-        gathered = blob_evidence(paths)
+        gathered = blob_scores(paths)
     else:
         asked = default_bundle() if job.bundle is None else load_bundle(job.bundle)
-        gathered = bundle_evidence(paths, asked, provided)
+        gathered = bundle_scores(paths, asked, provided)
     check_can_hold(job.out)
     opened: dict[Path, RegionScores] = {}
     failures: list[FieldFailure] = []
@@ -103,19 +103,19 @@ def plan(job: PlanJob, progress: Progress | None = None) -> PlanResult:
             progress.report(failed(outcome))
     if not opened:
         raise DataError(f"{job.folder}: none of its {len(paths)} files could be opened; see above")
-    evidence = list(opened.values())
-    shares, regions = plan_within(evidence, budget, job.rates, planner, job.seed)
-    dataset = plan_dataset(list(opened), evidence, regions, job.folder.name)
+    scores = list(opened.values())
+    shares, regions = plan_within(scores, budget, job.rates, planner, job.seed)
+    dataset = plan_dataset(list(opened), scores, regions, job.folder.name)
     make_folder(job.out)
     with lock_folder(job.out, "annotation plan"):
         write_plan(dataset, job.out, job.overwrite)
-    cells, marked = expected(evidence, regions), sum(s > 0 for s in shares)
+    cells, marked = expected(scores, regions), sum(s > 0 for s in shares)
     return PlanResult(
         len(opened),
         marked,
         sum(shares) / max(len(shares), 1),
         cells,
-        float(sum(e.cells.sum() for e in evidence)),
+        float(sum(e.cells.sum() for e in scores)),
         job.rates.minutes(cells, marked),
         failures,
     )
