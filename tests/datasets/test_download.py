@@ -23,7 +23,7 @@ def no_proxy(monkeypatch):
 
 
 def get(server, folder, **options):
-    options = {"sha256": SHA256, "size": len(CONTENT), "patience": QUICK} | options
+    options = {"sha256": SHA256, "size": len(CONTENT), "retry_policy": QUICK} | options
     return download(server.url, folder / "file", **options)
 
 
@@ -69,10 +69,10 @@ def test_lasting_trouble_ends_in_one_line(tmp_path, trouble):
 
 
 def test_a_later_call_goes_on(tmp_path):
-    patience = RetryPolicy(timeout=0.3, tries=1, pause=0.01)
+    policy = RetryPolicy(timeout=0.3, tries=1, pause=0.01)
     with serving(CONTENT, "cut", "hang_up", "well") as server:
         with pytest.raises(DataError, match="bytes are kept"):
-            get(server, tmp_path, patience=patience)
+            get(server, tmp_path, retry_policy=policy)
         kept = (tmp_path / "file.part").stat().st_size
         assert kept == len(CONTENT) // 2
         get(server, tmp_path)
@@ -100,7 +100,7 @@ def test_a_file_that_changed_meanwhile_starts_again(tmp_path):
     other = CONTENT[::-1]
     with serving(CONTENT, "cut", "hang_up", "well") as server:
         with pytest.raises(DataError):
-            get(server, tmp_path, sha256=None, patience=RetryPolicy(0.3, 1, 0.01))
+            get(server, tmp_path, sha256=None, retry_policy=RetryPolicy(0.3, 1, 0.01))
         server.content, server.tag = other, '"two"'
         get(server, tmp_path, sha256=None)
     assert (tmp_path / "file").read_bytes() == other

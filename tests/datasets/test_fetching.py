@@ -39,7 +39,7 @@ def source(*parts):
 
 
 def bring(parts, out, **options):
-    options = {"accept_licence": True, "patience": QUICK} | options
+    options = {"accept_licence": True, "retry_policy": QUICK} | options
     return fetch(source(*parts), out, **options)
 
 
@@ -76,7 +76,7 @@ def test_plain_files_are_checked_and_not_overwritten(tmp_path):
 def test_a_damaged_archive_is_thrown_away(tmp_path):
     with serving(b"<html>", "well") as server:
         part = ArchivePart(server.url, "set.zip", archive=True)
-        with pytest.raises(DataError, match="no sound zip"):
+        with pytest.raises(DataError, match="not a valid zip"):
             bring([part], tmp_path)
         server.content = zipped(a="1")
         bring([part], tmp_path)

@@ -147,7 +147,7 @@ def test_damage_is_told_in_one_line_and_leaves_nothing(tmp_path, damage):
         "empty": b"",
     }
     archive.write_bytes(spoilt[damage])
-    with pytest.raises(DataError, match="no sound zip") as error:
+    with pytest.raises(DataError, match="not a valid zip") as error:
         unpack(archive, tmp_path / "out")
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out").exists() or everything(tmp_path / "out") == []

@@ -1,4 +1,4 @@
-"""Unpack a zip so that nothing lands outside its folder and nothing explodes."""
+"""Unpack zip archives safely: no paths outside the folder, no decompression bombs."""
 
 import hashlib
 import os
@@ -17,7 +17,7 @@ MAX_FILES = 200_000
 MAX_BYTES = 64 << 30
 MAX_RATIO = 200
 SMALL = 16 << 20
-"""Archives of less than this, unpacked, may be packed as tightly as they like."""
+"""Below this unpacked size the compression ratio is not limited."""
 JUNK = frozenset({"__MACOSX", ".DS_Store"})
 BLOCK = 1 << 18
 
@@ -26,10 +26,10 @@ Member = tuple[zipfile.ZipInfo, PurePosixPath]
 
 
 class OccupiedError(DataError):
-    """Something has the name of what was to be put in place; the archive itself is sound.
+    """The target path of an archive exists already; the archive itself is intact.
 
     Attributes:
-        path: what is in the way.
+        path: the existing path.
     """
 
     def __init__(self, path: Path) -> None:
@@ -45,22 +45,22 @@ def unpack(
     tree: str | None = None,
     progress: Progress | None = None,
 ) -> int:
-    """Unpack a zip into a folder; return how many files there were.
+    """Unpack a zip into a folder; return the number of files.
 
-    All or nothing: files are unpacked beside, and moved into `folder` when all are sound. Nothing
-    that is there already is touched.
+    Atomic: files are unpacked into a staging folder and moved into `folder` when all are intact.
+    Existing files are not touched.
 
     Args:
         archive: the zip.
-        folder: where to; made if missing.
-        strip: leading folders to take off every name.
-        tree: the git tree id (SHA-1) that the files, so stripped, must make up.
-        progress: follows the bytes unpacked.
+        folder: the destination; created if missing.
+        strip: number of leading path components to remove from every name.
+        tree: the expected git tree id (SHA-1) of the files, after stripping.
+        progress: receives the number of bytes unpacked.
 
     Raises:
         DataError: if a name leads outside, is a link, a device or comes twice; if it would unpack
             to far more than it holds; if it is damaged, encrypted, or not the tree it should be.
-        OccupiedError: if something is in the way.
+        OccupiedError: if a target path exists.
     """
     try:
         with zipfile.ZipFile(archive) as opened:
@@ -81,9 +81,9 @@ def unpack_together(
     *,
     progress: Progress | None = None,
 ) -> int:
-    """Unpack zips that are parts of one folder into another; return how many files there were.
+    """Unpack zips that are parts of one folder; return the number of files.
 
-    All or nothing, over all zips: one that is damaged loses no file in silence. A file that is in
+    Atomic over all zips: a damaged one is an error. A file that is in
     several must be the same in each.
 
     Raises:
@@ -109,11 +109,11 @@ def unpack_together(
 def _stage(
     opened: zipfile.ZipFile, archive: Path, staging: Path, seen: dict[str, tuple[int, int, Path]]
 ) -> None:
-    """Unpack what is new of one of several zips; note names, lengths and checksums."""
+    """Unpack the new files of one of several zips; record names, lengths and checksums."""
     for info, name in _members(opened, archive, 0):
-        mine = info.file_size, info.CRC
-        known = seen.setdefault(str(name).lower(), (*mine, archive))
-        if known[:2] != mine:
+        own = info.file_size, info.CRC
+        known = seen.setdefault(str(name).lower(), (*own, archive))
+        if known[:2] != own:
             raise DataError(
                 f"{archive.name}: {str(name)!r} differs from that of {known[2].name}: keep zips of "
                 "one download together, and no others"
@@ -125,7 +125,7 @@ def _stage(
 
 
 def _reveal(staging: Path, folder: Path) -> None:
-    """Move what lies topmost into the folder; `OccupiedError` if something is in the way."""
+    """Move the top-level entries into the folder; `OccupiedError` if a target path exists."""
     tops = sorted(staging.iterdir())
     for top in tops:
         if os.path.lexists(folder / top.name):
@@ -135,7 +135,7 @@ def _reveal(staging: Path, folder: Path) -> None:
 
 
 def _damaged(archive: Path, error: Exception) -> str:
-    return f"{archive.name}: is no sound zip ({error}); remove it and fetch it again"
+    return f"{archive.name}: is not a valid zip ({error}); remove it and fetch it again"
 
 
 def _members(opened: zipfile.ZipFile, archive: Path, strip: int) -> list[Member]:
@@ -143,7 +143,7 @@ def _members(opened: zipfile.ZipFile, archive: Path, strip: int) -> list[Member]
     infos = opened.infolist()
     total = sum(info.file_size for info in infos)
     if len(infos) > MAX_FILES or total > MAX_BYTES:
-        raise DataError(f"{archive.name}: {len(infos)} files, {total} bytes: too large to be true")
+        raise DataError(f"{archive.name}: {len(infos)} files, {total} bytes: too large")
     packed = archive.stat().st_size
     if total > SMALL and total > MAX_RATIO * packed:
         raise DataError(f"{archive.name}: {packed} bytes claim to hold {total}: not unpacked")
@@ -186,7 +186,7 @@ def _place(
     folder: Path,
     progress: Progress,
 ) -> int:
-    """Unpack beside, then move what lies topmost into the folder."""
+    """Unpack into a staging folder, then move the top-level entries into the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     tops = list(dict.fromkeys(name.parts[0] for _, name in members))
     for top in tops:

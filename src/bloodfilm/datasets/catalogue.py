@@ -1,7 +1,6 @@
-"""What can be fetched: where it lies, under which licence, and how it is checked.
+"""Catalogue of public data sets: addresses, licences and checksums.
 
-Addresses name a fixed version wherever the publisher has such addresses, so that what comes is
-what was meant, or nothing.
+Addresses name a fixed version wherever the publisher provides such addresses.
 """
 
 from dataclasses import dataclass
@@ -13,14 +12,14 @@ class ArchivePart:
 
     Attributes:
         url: its address.
-        name: what to call it: the file itself, or the archive that is unpacked and thrown away.
+        name: file name; an archive is deleted after unpacking.
         sha256: its checksum, where the publisher gives one or the address fixes the content.
         size: its length in bytes, where that is known.
         archive: whether it is a zip to unpack.
-        strip: leading folders to take off the names in the archive.
-        tree: the git tree that the archive must hold, file for file (a checksum of contents, for
-            archives that are packed anew on every download).
-        listing: the address of Mendeley's list of files, which gives the rest for `name`.
+        strip: number of leading path components to remove from names in the archive.
+        tree: the git tree id of the contents (for archives that are packed anew on every
+            download).
+        listing: the address of Mendeley's list of files, which provides the rest for `name`.
     """
 
     url: str
@@ -38,14 +37,14 @@ class DownloadSource:
     """A public data set.
 
     Attributes:
-        name: what the command calls it.
+        name: on the command line.
         title: its full name.
-        page: where people read about it.
+        page: its web page.
         licence: as its publisher states it.
         cite: what to cite.
-        parts: what to download; none where only a person can.
-        instructions: for that case, how.
-        afterwards: what to do with it once it is there.
+        parts: files to download; empty where it has to be downloaded by hand.
+        instructions: for downloading by hand.
+        afterwards: next steps after the download.
     """
 
     name: str
@@ -182,4 +181,4 @@ CATALOGUE: dict[str, DownloadSource] = {
         ),
     )
 }
-"""Data sets by the name the command knows them by."""
+"""Data sets by their name on the command line."""

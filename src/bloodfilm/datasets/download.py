@@ -1,4 +1,4 @@
-"""Download one file: resumable, bounded in time and size, checked before it gets its name."""
+"""Download one file: resumable, bounded in time and size, verified before it is renamed."""
 
 import errno
 import http.client
@@ -30,16 +30,16 @@ AGENT = f"bloodfilm/{__version__} (data fetch)"
 
 
 class BrokenConnectionError(Exception):
-    """The connection failed in a way that trying again may cure."""
+    """A connection error that a retry may resolve."""
 
 
 @dataclass
 class RetryPolicy:
-    """How long to wait, and how often to try again.
+    """Timeout, number of attempts and back-off.
 
     Attributes:
-        timeout: seconds without a single byte before a connection is given up.
-        tries: attempts without any progress before the download is.
+        timeout: seconds without data before a connection is abandoned.
+        tries: attempts without progress before the download fails.
         pause: seconds before the second attempt, doubled before each further one.
     """
 
@@ -50,9 +50,9 @@ class RetryPolicy:
 
 @dataclass
 class _Download:
-    """A file on its way: where it comes from, what is known of it, what is there already.
+    """State of one download.
 
-    `identity` is its checksum where that is known: addresses may be made anew on every visit.
+    `identity` is the checksum where known: addresses may change on every visit.
     """
 
     url: str
@@ -60,20 +60,20 @@ class _Download:
     size: int | None
     identity: str
     progress: Progress
-    patience: RetryPolicy
+    retry_policy: RetryPolicy
 
     @property
     def name(self) -> str:
-        """Of the file."""
+        """Name of the file."""
         return self.part.name.removesuffix(".part")
 
     @property
     def note(self) -> Path:
-        """Beside the part: which version of which file it is a part of."""
+        """Path of the metadata file that identifies the partial file."""
         return self.part.with_name(self.part.name + ".json")
 
     def have(self) -> int:
-        """Bytes there already, of this very file; others are thrown away."""
+        """Bytes of this file received so far; a partial file of another version is deleted."""
         if self.part.is_symlink() or not self.part.exists():
             return 0
         if self.mark().get("identity") != self.identity:
@@ -82,7 +82,7 @@ class _Download:
         return self.part.stat().st_size
 
     def mark(self) -> dict[str, Any]:
-        """The note, empty if there is none that can be read."""
+        """The metadata of the partial file, empty if missing or unreadable."""
         try:
             content = json.loads(self.note.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -90,7 +90,7 @@ class _Download:
         return content if isinstance(content, dict) else {}
 
     def restart(self) -> None:
-        """Forget what is there."""
+        """Delete the partial file and its metadata."""
         self.part.unlink(missing_ok=True)
         self.note.unlink(missing_ok=True)
 
@@ -102,20 +102,20 @@ def download(
     sha256: str | None = None,
     size: int | None = None,
     progress: Progress | None = None,
-    patience: RetryPolicy | None = None,
+    retry_policy: RetryPolicy | None = None,
 ) -> str:
     """Download a file to `target`; return its SHA-256.
 
-    What arrives is kept in `target` + `.part`; a later call goes on from there if the server lets
-    it and still has the same file. `target` appears only when length and checksum are right.
+    Received data is kept in `target` + `.part`; a later call resumes if the server supports it and
+    has the same file. `target` is created only after length and checksum are verified.
 
     Raises:
-        DataError: in one line; `.part` stays where going on makes sense.
+        DataError: if it fails; `.part` is kept where it can be resumed.
     """
     check_address(url)
     part = target.with_name(target.name + ".part")
     job = _Download(
-        url, part, size, sha256 or url, progress or NoProgress(), patience or RetryPolicy()
+        url, part, size, sha256 or url, progress or NoProgress(), retry_policy or RetryPolicy()
     )
     job.part.parent.mkdir(parents=True, exist_ok=True)
     tries = 0
@@ -126,12 +126,12 @@ def download(
             break
         except BrokenConnectionError as error:
             tries = 1 if job.have() > before else tries + 1
-            if tries >= job.patience.tries:
+            if tries >= job.retry_policy.tries:
                 raise DataError(
                     f"{url}: {error}; gave up after {tries} tries without progress; "
                     f"{job.have()} bytes are kept, run the command again to go on"
                 ) from None
-            time.sleep(job.patience.pause * 2 ** (tries - 1))
+            time.sleep(job.retry_policy.pause * 2 ** (tries - 1))
     return _finish(job, target, sha256)
 
 
@@ -156,7 +156,7 @@ def _finish(job: _Download, target: Path, sha256: str | None) -> str:
 
 
 def _attempt(job: _Download, have: int) -> None:
-    """Ask for what is missing and append it; `BrokenConnectionError` if asking again may help."""
+    """Request and append the missing bytes; `BrokenConnectionError` if a retry may help."""
     if have and job.size is not None and have == job.size:
         return
     headers = {"Accept-Encoding": "identity", "User-Agent": AGENT}
@@ -166,7 +166,7 @@ def _attempt(job: _Download, have: int) -> None:
         if mark.get("tag"):
             headers["If-Range"] = str(mark["tag"])
     try:
-        with _open(job.url, headers, job.patience.timeout) as response:
+        with _open(job.url, headers, job.retry_policy.timeout) as response:
             _receive(job, response, have)
     except urllib.error.HTTPError as error:
         _refused(job, error, have)
@@ -177,25 +177,25 @@ def _attempt(job: _Download, have: int) -> None:
 
 
 def _refused(job: _Download, error: urllib.error.HTTPError, have: int) -> None:
-    """Deal with an HTTP status that is no success."""
+    """Handle an HTTP error status."""
     total = _total(error.headers.get("Content-Range", ""))
     error.close()
     if error.code == 416 and have:
         if total == have:
             return
         job.restart()
-        raise BrokenConnectionError("the server has another version of the file by now")
+        raise BrokenConnectionError("the file on the server has changed")
     if error.code in AGAIN:
-        raise BrokenConnectionError(f"the server says {error.code}")
+        raise BrokenConnectionError(f"the server answered {error.code}")
     raise DataError(
-        f"{job.url}: the server says {error.code} {sanitize(str(error.reason))}; the address may "
-        "have moved, see the set's own page"
+        f"{job.url}: the server answered {error.code} {sanitize(str(error.reason))}; the address "
+        "may have moved, see the set's own page"
     )
 
 
 def _receive(job: _Download, response: Any, have: int) -> None:
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise DataError(f"{job.url}: the server re-packs the file; it cannot be checked so")
+        raise DataError(f"{job.url}: the server re-packs the file; it cannot be verified")
     length = response.headers.get("Content-Length", "")
     announced = int(length) if length.isdigit() else None
     start = have if response.status == 206 else 0
@@ -203,11 +203,11 @@ def _receive(job: _Download, response: Any, have: int) -> None:
         given = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
         if given is None or int(given[1]) != have:
             job.restart()
-            raise BrokenConnectionError("the server sent another part than was asked for")
+            raise BrokenConnectionError("the server sent another byte range than requested")
     total = None if announced is None else start + announced
     _check_length(job, total, start)
     if start == 0:
-        job.part.unlink(missing_ok=True)  # a link is not written through
+        job.part.unlink(missing_ok=True)  # never write through a link
         # A server that ignores ranges sends everything again, from the first byte.
         tag = response.headers.get("ETag") or response.headers.get("Last-Modified")
         strong = tag if tag and not tag.startswith("W/") else None
@@ -220,7 +220,7 @@ def _receive(job: _Download, response: Any, have: int) -> None:
 
 
 def _check_length(job: _Download, total: int | None, start: int) -> None:
-    """Refuse a length that cannot be right, or that the disk cannot hold."""
+    """Refuse an implausible length, or one that exceeds the free disk space."""
     if job.size is not None and total is not None and total != job.size:
         job.restart()
         raise DataError(
@@ -229,7 +229,7 @@ def _check_length(job: _Download, total: int | None, start: int) -> None:
         )
     expected = total or job.size or 0
     if expected > MAX_BYTES:
-        raise DataError(f"{job.url}: {expected} bytes are more than any of these sets has")
+        raise DataError(f"{job.url}: {expected} bytes exceed the limit for these sets")
     free = shutil.disk_usage(job.part.parent).free
     if expected - start > free:
         raise DataError(
@@ -239,7 +239,7 @@ def _check_length(job: _Download, total: int | None, start: int) -> None:
 
 
 def _copy(job: _Download, response: Any, file: BinaryIO, start: int, total: int | None) -> int:
-    """Append what comes; returns the length there is then."""
+    """Append the response to a file; return the resulting length."""
     got, limit = start, total or job.size or MAX_BYTES
     while block := response.read1(BLOCK):
         got += len(block)
@@ -251,17 +251,17 @@ def _copy(job: _Download, response: Any, file: BinaryIO, start: int, total: int 
     return got
 
 
-def read_small(url: str, patience: RetryPolicy | None = None) -> bytes:
+def read_small(url: str, retry_policy: RetryPolicy | None = None) -> bytes:
     """Return a small file (a listing), at most `MAX_LISTING` bytes; `DataError` if it fails."""
     check_address(url)
-    patience = patience or RetryPolicy()
+    retry_policy = retry_policy or RetryPolicy()
     try:
-        with _open(url, {"User-Agent": AGENT, "Accept": "*/*"}, patience.timeout) as response:
+        with _open(url, {"User-Agent": AGENT, "Accept": "*/*"}, retry_policy.timeout) as response:
             data: bytes = response.read(MAX_LISTING + 1)
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise DataError(f"{url}: {_reason(error)}") from None
     if len(data) > MAX_LISTING:
-        raise DataError(f"{url}: is larger than a list of files can be")
+        raise DataError(f"{url}: is larger than the limit for a list of files")
     return data
 
 
@@ -269,7 +269,7 @@ def read_small(url: str, patience: RetryPolicy | None = None) -> bytes:
 
 
 def check_address(url: str) -> None:
-    """Only https, but for this very machine; `DataError` otherwise."""
+    """Accept https, and http on this machine only; `DataError` otherwise."""
     parts = urlsplit(url)
     if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOCAL):
         return
@@ -277,10 +277,10 @@ def check_address(url: str) -> None:
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follow redirects, but never to an address that would not be fetched itself."""
+    """Follow redirects to addresses that pass `check_address` only."""
 
     def redirect_request(self, req, fp, code, msg, headers, newurl):  # type: ignore[no-untyped-def]
-        """Check the new address, then do as usual."""
+        """Check the new address, then follow it."""
         check_address(newurl)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
@@ -291,15 +291,15 @@ def _open(url: str, headers: dict[str, str], timeout: float) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong with a connection, in a few words."""
+    """Short description of a connection error."""
     cause = error.reason if isinstance(error, urllib.error.URLError) else error
     if isinstance(cause, TimeoutError) or "timed out" in str(cause):
-        return "the server fell silent"
+        return "the server stopped responding"
     return f"the connection failed ({sanitize(str(cause)) or type(cause).__name__})"
 
 
 def sanitize(text: str) -> str:
-    """What a server said, short and harmless to a terminal."""
+    """Text from a server, shortened and safe for a terminal."""
     plain = "".join(c if c.isprintable() else " " for c in text)
     return " ".join(plain.split())[:100]
 

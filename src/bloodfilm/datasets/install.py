@@ -22,15 +22,15 @@ def fetch(
     *,
     accept_licence: bool,
     progress: Progress | None = None,
-    patience: RetryPolicy | None = None,
+    retry_policy: RetryPolicy | None = None,
 ) -> dict[str, Any]:
-    """Fetch a data set; return what came, which is also added to `fetched.json` in the folder.
+    """Fetch a data set; return its record, which is also added to `fetched.json` in the folder.
 
-    Parts that are there already are not fetched again; a download that was stopped goes on.
+    Parts already present are not fetched again; an interrupted download is resumed.
 
     Raises:
-        ConfigError: if the licence is not accepted, or only a person can fetch the set.
-        DataError: if something could not be fetched, is not what was published, or is in the way.
+        ConfigError: if the licence is not accepted, or the set has to be downloaded by hand.
+        DataError: if a part cannot be fetched, fails its checksum, or its path is occupied.
     """
     if not source.parts:
         raise ConfigError(f"{source.name}: cannot be fetched by a program; see {source.page}")
@@ -42,19 +42,19 @@ def fetch(
     progress = progress or NoProgress()
     folder.mkdir(parents=True, exist_ok=True)
     record = read_record(folder)
-    came = record.setdefault(source.name, {"page": source.page, "licence": source.licence})
-    parts = came.setdefault("parts", {})
+    entry = record.setdefault(source.name, {"page": source.page, "licence": source.licence})
+    parts = entry.setdefault("parts", {})
     for part in source.parts:
-        if _is_there(part, folder, parts.get(part.name)):
+        if _is_installed(part, folder, parts.get(part.name)):
             progress.update(part.name, 1, 1)
             continue
-        parts[part.name] = _fetch_part(part, folder, progress, patience)
+        parts[part.name] = _fetch_part(part, folder, progress, retry_policy)
         _write_record(folder, record)
-    return dict(came)
+    return dict(entry)
 
 
-def _is_there(part: ArchivePart, folder: Path, known: Any) -> bool:
-    """Whether an earlier run has brought this very part, and what it brought is still there."""
+def _is_installed(part: ArchivePart, folder: Path, known: Any) -> bool:
+    """Whether an earlier run fetched this part and its files still exist."""
     if not isinstance(known, dict) or known.get("url") != part.url:
         return False
     if part.archive:
@@ -64,37 +64,37 @@ def _is_there(part: ArchivePart, folder: Path, known: Any) -> bool:
 
 
 def _fetch_part(
-    part: ArchivePart, folder: Path, progress: Progress, patience: RetryPolicy | None
+    part: ArchivePart, folder: Path, progress: Progress, retry_policy: RetryPolicy | None
 ) -> dict[str, Any]:
     url = part.url
     if part.listing is not None:
-        part = look_up(part, patience)
-    place = folder / DOWNLOADS / part.name if part.archive else folder / part.name
-    if not part.archive and place.exists():
-        raise OccupiedError(place)
+        part = resolve_part(part, retry_policy)
+    target = folder / DOWNLOADS / part.name if part.archive else folder / part.name
+    if not part.archive and target.exists():
+        raise OccupiedError(target)
     found: dict[str, Any] = {"url": url}
-    if part.archive and place.exists():
-        # Fetched whole before, but not unpacked then.
-        found["sha256"] = sha256_of(place)
+    if part.archive and target.exists():
+        # Downloaded completely by an earlier run, but not unpacked.
+        found["sha256"] = sha256_of(target)
     if found.get("sha256") is None or part.sha256 not in (None, found["sha256"]):
         found["sha256"] = download(
             part.url,
-            place,
+            target,
             sha256=part.sha256,
             size=part.size,
             progress=progress,
-            patience=patience,
+            retry_policy=retry_policy,
         )
     found["checked_against"] = _checks(part)
     if part.archive:
         before = {p.name for p in folder.iterdir()}
-        found["files"] = _unpacked(part, place, folder, progress)
+        found["files"] = _unpacked(part, target, folder, progress)
         found["holds"] = sorted({p.name for p in folder.iterdir()} - before)
     return found
 
 
 def _unpacked(part: ArchivePart, archive: Path, folder: Path, progress: Progress) -> int:
-    """Unpack an archive and throw it away; a damaged one is thrown away, too."""
+    """Unpack an archive and delete it; a damaged one is deleted, too."""
     try:
         count = unpack(
             archive,
@@ -104,7 +104,7 @@ def _unpacked(part: ArchivePart, archive: Path, folder: Path, progress: Progress
             progress=progress,
         )
     except OccupiedError:
-        raise  # the archive is sound, and is kept for the next try
+        raise  # the archive is intact, and is kept for the next attempt
     except DataError:
         archive.unlink(missing_ok=True)
         raise
@@ -115,17 +115,17 @@ def _unpacked(part: ArchivePart, archive: Path, folder: Path, progress: Progress
 
 
 def _checks(part: ArchivePart) -> str:
-    """What vouches for a part."""
+    """Name of the check that a part has passed."""
     if part.sha256:
         return "SHA-256"
     return f"git tree {part.tree}" if part.tree else "nothing: no checksum is published"
 
 
-def look_up(part: ArchivePart, patience: RetryPolicy | None) -> ArchivePart:
-    """The part with length, checksum and address as Mendeley's list of files gives them."""
+def resolve_part(part: ArchivePart, retry_policy: RetryPolicy | None) -> ArchivePart:
+    """Return the part with length, checksum and address from Mendeley's list of files."""
     assert part.listing is not None
     try:
-        rows = json.loads(read_small(part.listing, patience))
+        rows = json.loads(read_small(part.listing, retry_policy))
         row = next(r for r in rows if r["filename"] == part.name)
         details = row["content_details"]
         sha256, size = str(details["sha256_hash"]).lower(), int(details["size"])
@@ -136,12 +136,12 @@ def look_up(part: ArchivePart, patience: RetryPolicy | None) -> ArchivePart:
             "interface has changed, fetch the file by hand"
         ) from None
     if len(sha256) != 64 or size <= 0:
-        raise DataError(f"{part.listing}: lists a checksum or a length that cannot be")
+        raise DataError(f"{part.listing}: lists an invalid checksum or length")
     return replace(part, sha256=sha256, size=size, url=address)
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """What earlier runs fetched into a folder; empty if nothing, or if nobody can read it."""
+    """Return the record of earlier runs in a folder; empty if missing or unreadable."""
     try:
         content = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -37,7 +37,7 @@ def download(
         raise ConfigError(_unaccepted(source))
     make_folder(folder)
     with lock_folder(folder, "download"):
-        return fetch(source, folder, accept_licence=True, progress=progress, patience=retries)
+        return fetch(source, folder, accept_licence=True, progress=progress, retry_policy=retries)
 
 
 @dataclass(frozen=True)
