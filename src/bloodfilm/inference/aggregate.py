@@ -1,4 +1,4 @@
-"""Detections of tiles to detections of the whole image: every cell once, wherever the seams run."""
+"""Merge detections of tiles into detections of the whole image, each cell once."""
 
 from collections.abc import Iterator, Sequence
 
@@ -13,7 +13,7 @@ from bloodfilm.inference.nms import nms
 
 MARGIN = 8.0
 SEAM_IOU = 0.2
-"""Two tiles that place a 10 px platelet 4 px apart along both axes still overlap by this much."""
+"""IoU of two boxes of a 10 px platelet that are 4 px apart along both axes."""
 
 
 def aggregate(
@@ -23,7 +23,7 @@ def aggregate(
     certain: Sequence[float] | None = None,
     margin: float = MARGIN,
 ) -> Detections:
-    """Join the detections of all tiles of an image; see `TileAggregator`.
+    """Merge the detections of all tiles of an image; see `TileAggregator`.
 
     Args:
         tiles: the plan, in reading order.
@@ -46,24 +46,24 @@ def aggregate(
 
 
 class TileAggregator:
-    """Joins detections tile by tile, and hands over what no later tile can change.
+    """Merges detections tile by tile and yields those that no later tile can change.
 
     A tile owns the cells whose centre lies in its core. The two tiles at a seam may place the same
-    cell's centre a little apart, each in the other's core (then nobody would own it) or each in
-    its own (then it would count twice). So a tile also contributes what lies within `margin` beyond
-    its core, and what several tiles found of one cell is brought together first: one to one,
-    nearest first. What one tile found apart stays apart, so this rule can be far looser than a
-    suppression's, and two cells that touch at a seam stay two.
+    cell's centre slightly apart, each in the other's core (the cell would be lost) or each in
+    its own (it would count twice). So a tile also contributes what lies within `margin` beyond
+    its core, and detections of one cell by several tiles are matched first: one to one, nearest
+    first. Detections of the same tile are never merged, so this rule can be far looser than NMS,
+    and two cells that touch at a seam stay two.
 
-    Detections that overlap each other, however many in a chain, are settled together, as soon as a
-    row of tiles is complete and none of them reaches into the next. So an image of any height
-    needs the memory of two rows of tiles, and the result does not depend on when it is asked for.
+    Connected components of overlapping detections are resolved together, as soon as a row of tiles
+    is complete and none of them reaches into the next. So an image of any height needs the memory
+    of two rows of tiles, and the result does not depend on when it is read.
 
     Args:
         tiles: the plan, in reading order.
         nms_iou: as in `decode`.
         certain: per type, the score from which detections are joined before others are, so that
-            those below never change them; all are equal, if left out.
+            those below never change them; without it all are equal.
         margin: pixels; a few times less than the tiles' overlap.
     """
 
@@ -84,7 +84,7 @@ class TileAggregator:
         self._source: Ints = np.zeros(0, dtype=np.intp)
 
     def add(self, tile: Tile, found: Detections) -> Iterator[Detections]:
-        """Take the next tile's detections, in its own pixels; yield what is settled by it."""
+        """Add a tile's detections, in its own pixels; yield the detections that are final."""
         if tile != self._tiles[self._number]:
             raise ValueError(f"aggregate: tile {self._number} is not the next of the plan")
         boxes = found.boxes + np.array([tile.x, tile.y, 0.0, 0.0])
@@ -160,7 +160,7 @@ def _of_one_cell(found: Detections, source: Ints, certain: Bools) -> list[list[i
     for at in np.lexsort((second, first, -overlap, -lesser, ~sure)):
         i, j = int(first[at]), int(second[at])
         one, other = groups[i], groups[j]
-        # What is uncertain joins a group, but never brings two together.
+        # An uncertain detection joins a group, but never links two groups.
         if not sure[at] and len(groups[min(i, j, key=lambda k: float(found.scores[k]))]) > 1:
             continue
         if set(source[one]).isdisjoint(source[other]):

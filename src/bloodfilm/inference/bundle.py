@@ -1,7 +1,7 @@
 """A model bundle: a manifest and two ONNX graphs in a folder, verified before use.
 
 Loading reads data only: JSON and ONNX graphs made of standard operators. No code of the bundle
-ever runs, no custom operator library is registered, and no file but the bundle's own is opened.
+is executed, no custom operator library is registered, and no file outside the bundle is opened.
 """
 
 import hashlib
@@ -36,11 +36,11 @@ Shape = list[int | None]
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """A verified bundle; its graphs are opened when first asked for.
+    """A verified bundle; its graphs are opened on first use.
 
     Attributes:
         path: the folder.
-        manifest: what it says of itself.
+        manifest: its parsed manifest.
         sha256: of the manifest, which holds the graphs' own: the identity of the whole bundle.
     """
 
@@ -70,13 +70,13 @@ class Bundle:
         return self._session("classifier", device, threads)
 
     def close(self) -> None:
-        """Free the networks' memory; they are opened again when next asked for."""
+        """Free the networks' memory; they are reopened on the next use."""
         with self._lock:
             self._sessions.clear()
             self._graphs.clear()
 
     def identity(self) -> dict[str, str]:
-        """Return what a result records to say which model made it."""
+        """Return the model information that results record."""
         m = self.manifest
         return {
             "name": m.name,
@@ -167,7 +167,7 @@ def default_bundle() -> Bundle:
 def _read(path: Path) -> bytes:
     try:
         status = path.stat()
-        # A pipe could be waited for, and a device read, without end.
+        # Reading a pipe could block and reading a device could never end.
         if not stat.S_ISREG(status.st_mode):
             raise BundleError(f"{path}: is not a regular file; the bundle is damaged, get it again")
         if status.st_size > MAX_BYTES:
@@ -192,7 +192,7 @@ def _verified(path: Path, sha256: str) -> bytes:
 def open_session(graph: bytes, place: Path, device: str, threads: int) -> Any:
     """An ONNX Runtime session for the bytes of a graph; `place` is for messages.
 
-    Raises `ConfigError` if `device` is not to be had, `BundleError` if the graph cannot be loaded
+    Raises `ConfigError` if `device` is not available, `BundleError` if the graph cannot be loaded
     or keeps tensors in other files.
     """
     import onnxruntime as ort

@@ -1,4 +1,4 @@
-"""`SHA256SUMS` of a bundle: what its manifest and graphs must be, in the form of `sha256sum`.
+"""`SHA256SUMS` of a bundle: checksums of its manifest and graphs, in the format of `sha256sum`.
 
 The manifest holds the graphs' checksums; nothing else holds the manifest's own. Bundles of format
 version 2 and later must have the file; where an older one has it, it is verified as well.
@@ -40,7 +40,7 @@ def read_sums(text: bytes, place: Path) -> dict[str, str]:
 
 
 def check_sum(sums: dict[str, str], path: Path, sha256: str) -> None:
-    """Hold a file's checksum against the list; `BundleError` if it differs or is not listed."""
+    """Verify a file's checksum; `BundleError` if it differs or is not listed."""
     if sums.get(path.name) != sha256:
         how = "is not the one in" if path.name in sums else "is missing from"
         raise BundleError(

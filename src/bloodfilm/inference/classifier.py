@@ -1,4 +1,4 @@
-"""Interpret the classifier's output: class as deep as it is sure, attributes, novelty."""
+"""Interpret the classifier's output: class at the deepest confident level, attributes, novelty."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,11 +22,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class CellClassification:
-    """One cell as the reader sees it; the fields are those of `CellResult`.
+    """The classification of one cell; the fields are those of `CellResult`.
 
     Attributes:
-        nucleated: the probability that it is a nucleated cell at all; `None` if the reader cannot
-            say.
+        nucleated: the probability that it is a nucleated cell at all; `None` if the
+            classifier has no verification head.
     """
 
     label: str
@@ -53,10 +53,10 @@ def leaf_probabilities(
 
 
 class CellClassifier:
-    """Turns the reader graph's outputs into readings, by what the manifest says.
+    """Interprets the outputs of the classifier graph according to the manifest.
 
     Attributes:
-        outputs: names of the outputs to ask the graph for, in the order `read` wants them.
+        outputs: names of the graph outputs to compute, in the order that `read` expects.
     """
 
     def __init__(self, manifest: Manifest) -> None:
@@ -76,7 +76,7 @@ class CellClassifier:
         }
 
     def crops(self, view: CanonicalView, image: Pixels, centres_xy: ArrayLike) -> Pixels:
-        """Return the crops (n, size, size, 3) that the graph wants of points (n, 2) of an image."""
+        """Return crops (n, size, size, 3) for the graph at points (n, 2) of an image."""
         spec = self.spec
         standard = spec.colour_standard
         if standard is None:
@@ -87,7 +87,7 @@ class CellClassifier:
         return crops
 
     def shapes(self, n: int) -> dict[str, tuple[int, ...]]:
-        """The shape of each output for n crops, in the order `read` wants them."""
+        """The shape of each output for n crops, in the order that `read` expects."""
         widths = {"classes": (len(self.leaves),), "attributes": (self.schema.width,)}
         return {name: (n, *widths.get(name, ())) for name in self.outputs}
 
@@ -98,12 +98,12 @@ class CellClassifier:
         novelty: ArrayLike,
         nucleated: ArrayLike | None = None,
     ) -> list[CellClassification]:
-        """Readings of n cells.
+        """Classify n cells.
 
         Args:
             classes: (n, leaves) logits.
             attributes: (n, schema.width) logits.
-            novelty: (n,) larger is less like anything learnt.
+            novelty: (n,) larger is less similar to the training data.
             nucleated: (n,) logits of there being a nucleated cell.
         """
         spec, logits = self.spec, np.asarray(attributes, dtype=np.float64)
@@ -145,9 +145,9 @@ class CellClassifier:
         )
 
     def deepest_sure(self, leaves: Floats) -> tuple[str, float]:
-        """The deepest node, going down the likeliest child each time, that is still sure enough.
+        """Return the deepest confident node on the path of most probable children.
 
-        Sure enough: the summed probability of its leaves reaches `class_confidence`. The top,
+        Confident: the summed probability of its leaves reaches `class_confidence`. The top,
         a nucleated cell, always is.
         """
         node, score = self.root, float(leaves.sum())

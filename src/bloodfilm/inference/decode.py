@@ -27,8 +27,8 @@ class DecodeParameters:
         nms_iou: of two boxes of one type that overlap more, the better stays.
         vote_thresholds: (K,) the lowest scores of candidates that vote on where a box lies;
             `thresholds`, if left out.
-        pre_nms_top_k: of what scores below `vote_thresholds`, so many candidates of each type are
-            looked at, the best first: elsewhere than on cells low scores are everywhere.
+        pre_nms_top_k: maximum number of candidates of each type below `vote_thresholds`, best
+            first: low scores are common in the background.
         max_detections: keep that many of the best; `None` keeps all.
         cross_iou: as `nms_iou`, of two boxes of different types; `None` keeps both.
     """
@@ -45,25 +45,25 @@ class DecodeParameters:
 def decode(scores: ArrayLike, boxes: ArrayLike, parameters: DecodeParameters) -> Detections:
     """Turn one image's dense outputs into detections.
 
-    Candidates are suppressed, the survivors' boxes are placed by the vote of all candidates above
-    `vote_thresholds`, and suppressed again. No box and no score depends on `thresholds`: a lower
-    one adds detections, as long as `max_detections` allows it, and changes none.
+    Candidates are suppressed, the remaining boxes are refined by box voting over all candidates
+    above `vote_thresholds`, and suppressed again. No box and no score depends on `thresholds`:
+    a lower one adds detections, as long as `max_detections` allows it, and changes none.
 
     Args:
         scores: (K, h, w) in [0, 1], one map per object type.
         boxes: (4, h, w) distances left, top, right, bottom in pixels from each location's centre,
             which lies at ((j + 0.5) * stride, (i + 0.5) * stride).
-        parameters: see there.
+        parameters: of the decoding.
 
     Returns:
         Detections, best first; equal scores in order of type, then row, then column.
     """
     p = parameters
     s, d = np.asarray(scores), np.asarray(boxes)
-    asked = p.thresholds if p.vote_thresholds is None else p.vote_thresholds
+    vote_thresholds = p.thresholds if p.vote_thresholds is None else p.vote_thresholds
     # In the precision of the scores: a score that equals its threshold meets it.
     lowest, voting = (
-        np.asarray(t, dtype=s.dtype).astype(np.float64) for t in (p.thresholds, asked)
+        np.asarray(t, dtype=s.dtype).astype(np.float64) for t in (p.thresholds, vote_thresholds)
     )
     if s.ndim != 3 or d.shape != (4, *s.shape[1:]) or not len(lowest) == len(voting) == len(s):
         raise ValueError(

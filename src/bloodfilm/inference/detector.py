@@ -1,4 +1,4 @@
-"""The detector on canonical images: cut, pad, run, decode, join. For ONNX and torch alike."""
+"""The detector on canonical images: cut, pad, run, decode, join. For ONNX and torch."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -17,14 +17,14 @@ from bloodfilm.inference.graph_run import check_probabilities, run_graph
 from bloodfilm.inference.manifest import DetectorSpec
 
 LOWEST_SCORE = 0.02
-"""What scores less is never looked at: there is some of it everywhere, and nearly all is wrong."""
+"""Lower scores are never considered: they occur everywhere, and nearly all are false."""
 
 Dense = tuple[NDArray[np.float32], NDArray[np.float32]]
 Timer = Callable[[str], AbstractContextManager[None]]
 
 
 class DetectorBackend(Protocol):
-    """A detector network in whatever runs it."""
+    """A detector network, independent of the runtime."""
 
     def __call__(self, image: Image) -> Dense:
         """Return scores (K, h, w) and distances (4, h, w) of one padded image (H, W, 3)."""
@@ -45,7 +45,7 @@ class OnnxBackend:
         self._types = types
 
     def __call__(self, image: Image) -> Dense:
-        """Return scores (K, h, w) and distances (4, h, w); `BundleError` for senseless ones."""
+        """Return scores (K, h, w) and distances (4, h, w); `BundleError` for invalid ones."""
         rows, columns = (n // self._spec.stride for n in image.shape[:2])
         shapes = {"scores": (1, self._types, rows, columns), "boxes": (1, 4, rows, columns)}
         scores, boxes = run_graph(self._session, self._spec.file, {"image": image[None]}, shapes)
@@ -58,7 +58,7 @@ class DetectionParameters:
     """How an image is cut and dense outputs are decoded: see `DetectorSpec`.
 
     Attributes:
-        decoding: of the outputs; below `LOWEST_SCORE` nothing is found, whatever it asks for.
+        decoding: of the outputs; nothing below `LOWEST_SCORE` is returned, whatever its thresholds.
         multiple: images are padded to whole multiples of it.
         tile, overlap: side of the crops, canonical pixels; `None` takes every image whole.
     """

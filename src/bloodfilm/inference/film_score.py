@@ -36,7 +36,7 @@ MIN_COVERED = 0.01
 
 @dataclass(frozen=True)
 class FilmScore:
-    """What speaks for a blood film.
+    """Evidence that a field shows a blood film.
 
     Attributes:
         explained: share of what is not background that detected cells cover.

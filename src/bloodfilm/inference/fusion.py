@@ -12,10 +12,10 @@ Floats = NDArray[np.float64]
 class ScoreFusion:
     """How much each piece of evidence counts in the score of a nucleated cell.
 
-    The defaults were chosen on TXL's validation fields, as they are, redrawn in looks nobody
-    photographed, and paled (`benchmarks/closer_look.py`). Contrasts from 0.03 to 0.06 score alike
-    there (within 0.001 in the mean), better than none; of these the highest is taken, because red
-    cells as dark as nuclei are commoner than films without colour.
+    The defaults were chosen on TXL's validation fields: original, with simulated acquisitions, and
+    with pale stain (`benchmarks/closer_look.py`). Contrasts from 0.03 to 0.06 score equally there
+    (within 0.001 in the mean), better than none; the highest of these is used, because red cells as
+    dark as nuclei are commoner than films without colour.
 
     Attributes:
         contrast: the stain contrast (see `imaging.stain`) at which a score is halved; 0 leaves

@@ -5,7 +5,7 @@ Format versions:
 - 1: the first.
 - 2: a bundle must have `SHA256SUMS`.
 - 3: `classifier`, `object_types` and `untrained` are what used to be called `reader`, `kinds` and
-  `unlearnt`; `roles` says what each object type is for, so that no program needs to know names.
+  `unlearnt`; `roles` gives the function of each object type, so that code depends on no name.
 
 Older versions are brought to the newest form when they are read, and written as the newest.
 """
@@ -190,7 +190,7 @@ class Manifest(_Strict):
     Attributes:
         taxonomy: the tree that object types and classes are nodes of.
         attributes: the schema of the attributes that the classifier answers.
-        object_types: what the detector tells apart, in the order of its outputs.
+        object_types: types that the detector distinguishes, in the order of its outputs.
         roles: what the object types are for.
         leaves: the classes, in the order of the classifier's outputs.
         untrained: classes and attributes that cannot be answered.

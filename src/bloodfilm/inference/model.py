@@ -89,7 +89,7 @@ class Model:
                 from 0 to 1; a PIL image; or an `ImageSource`, which stays open.
             prior: what is known of the pixel size beforehand.
             measurement: of this image, if it has been measured before.
-            name: what the result calls an image that has no name of its own.
+            name: name in the result of an image without a name.
 
         Raises:
             DataError: in one line, if this is no image of a field.
@@ -105,7 +105,7 @@ class Model:
         return replace(result, timings={**clock.seconds, **result.timings})
 
     def measure_again(self, image: Image, measurement: Measurement) -> Measurement:
-        """Measure a field whose outlines tell no scale by the red cells that are detected."""
+        """Measure a field without measurable outlines by detected red cells."""
         return self._open().measure_again(image, measurement)
 
     def close(self) -> None:

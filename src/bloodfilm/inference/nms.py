@@ -36,7 +36,7 @@ def box_voting(found: Detections, voters: Detections, iou: float = VOTE_IOU) -> 
         found: detections to place.
         voters: detections, in an order of their own that does not depend on `found`; those of the
             same type vote on the boxes that they overlap.
-        iou: the least overlap of a voter. Where nobody votes, the box stays.
+        iou: minimum IoU of a voting box. Without votes the box is unchanged.
     """
     at, by = geometry.overlapping_pairs(found.boxes, iou, voters.boxes)
     same = found.type_ids[at] == voters.type_ids[by]

@@ -1,4 +1,4 @@
-"""Images that occur more than once in a run: marked, and their cells told apart."""
+"""Images that occur more than once in a run: marked, with distinct cell identifiers."""
 
 from collections import Counter
 from dataclasses import replace

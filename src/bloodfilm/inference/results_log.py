@@ -2,7 +2,7 @@
 
 One line per record. Every line is a JSON object with the record (`entry`) and a checksum of its
 text (`check`); a record carries its own number, so a line that was changed, doubled, lost or moved
-is found and named. The first record says what the run is. The others are, by the number of the
+is found and named. The first record describes the run. The others are, by the number of the
 file in the run: the SHA-256 of files that bear on others (`inputs`), results (`field`) and files
 without one (`failure`). A line counts once its newline is written.
 """
@@ -45,7 +45,7 @@ class ResultsLog:
 
         Args:
             path: the file.
-            run: plain data that says what is analysed with what.
+            run: plain data that describes the inputs and settings.
             resume: whether to go on with a log that is there. Whether it is of the same run is
                 for the caller to see, by `run`.
 
@@ -101,7 +101,7 @@ class ResultsLog:
 
     @property
     def fields(self) -> Sequence[FieldResult]:
-        """The results so far, in the order of the files, read as they are asked for."""
+        """The results so far, in the order of the files, read lazily."""
         offsets = (offset for _, offset in sorted(self._offsets.items()))
         return StoredFields(self.path, tuple(offsets), _field_of)
 

@@ -83,11 +83,11 @@ def analyze_many(
         scale_group: names the group whose fields share their scale; `None` takes each field for
             itself.
         prior: what is known of the pixel size beforehand: one for all images, or one for each.
-        progress: follows the images that are finished; asked whether to go on.
+        progress: reports finished images; can request a stop.
         remaining: of a run that is resumed; everything, if left out.
 
     Yields:
-        `FieldResult`, or `FieldFailure` for an image that cannot be analysed: the others go on.
+        `FieldResult`, or `FieldFailure` for an image that cannot be analysed; the others continue.
     """
     items = list(images)
     if isinstance(prior, Sequence) and len(prior) != len(items):

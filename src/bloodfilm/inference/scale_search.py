@@ -1,4 +1,4 @@
-"""The scale of a field whose red cells' outlines tell nothing, by the detector's own red cells.
+"""Find the scale of a field without measurable outlines by the detector's red cells.
 
 A detector of red cells finds them, less well, at scales it was not trained for, and its boxes then
 still have the size of the cells. So one window of the field is looked at in a few coarse scales,
@@ -38,11 +38,11 @@ AGREED = 0.08
 
 
 def search_scale(image: Pixels, measurement: Measurement, detect: Detect) -> Measurement:
-    """The measurement, told by detected red cells; unchanged where no scale shows any.
+    """Return the measurement by detected red cells; unchanged if none are found at any scale.
 
     Args:
         image: the field, RGB (H, W, 3).
-        measurement: of its outlines, which tell no scale.
+        measurement: by its outlines, not measurable.
         detect: gives the boxes (n, 4), x, y, w, h in px, of the red cells that are sure in an
             image that is evenly lit, by a view of it.
     """
