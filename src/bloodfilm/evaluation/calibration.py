@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say, and what abstaining buys."""
+"""Calibration of probabilities, and accuracy under abstention."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _COLDEST, _HOTTEST = 0.05, 20.0
 
 @dataclass(frozen=True)
 class Bin:
-    """Cells of like confidence: how sure the reader was and how often it was right."""
+    """A bin of cells of similar confidence: mean confidence and accuracy."""
 
     low: float
     high: float
@@ -25,7 +25,7 @@ class Bin:
 
 
 def reliability(confidence: ArrayLike, correct: ArrayLike, bins: int = BINS) -> tuple[Bin, ...]:
-    """Sort answers into bins of equal mass by confidence; equal confidences stay together."""
+    """Sort predictions into bins of equal mass by confidence; equal confidences stay together."""
     p = np.asarray(confidence, dtype=np.float64)
     right = np.asarray(correct, dtype=np.float64)
     if len(p) == 0:
@@ -49,7 +49,7 @@ def expected_calibration_error(
     """Return the mean gap between confidence and accuracy over bins of equal mass.
 
     Source: Guo et al., On calibration of modern neural networks, 2017, eq. 3; with bins of equal
-    mass (Nixon et al., Measuring calibration in deep learning, 2019), because confident readers
+    mass (Nixon et al., Measuring calibration in deep learning, 2019), because confident classifiers
     leave most bins of equal width empty.
     """
     table = reliability(confidence, correct, bins)
@@ -70,7 +70,7 @@ def brier(probabilities: ArrayLike, labels: ArrayLike) -> float:
 
 
 def as_mask(labels: ArrayLike, k: int) -> NDArray[np.bool_]:
-    """Turn (n,) indices into an (n, k) mask; a mask stays as it is."""
+    """Convert (n,) indices to an (n, k) mask; a mask is returned unchanged."""
     given = np.asarray(labels)
     if given.ndim == 2:
         return given.astype(bool)
@@ -134,25 +134,25 @@ def _golden(loss: Callable[[float], float], low: float, high: float) -> float:
 
 @dataclass(frozen=True)
 class Curve:
-    """Accuracy over the answers whose confidence reaches a threshold, by falling threshold."""
+    """Accuracy over the predictions whose confidence reaches a threshold, by falling threshold."""
 
     thresholds: Floats
     coverage: Floats
     accuracy: Floats
 
     def at_coverage(self, coverage: float) -> tuple[float, float]:
-        """Return (threshold, accuracy) of the least share of answers that is at least this."""
+        """Return (threshold, accuracy) of the smallest share of predictions of at least this."""
         i = min(int(np.searchsorted(self.coverage, coverage - 1e-12)), len(self.coverage) - 1)
         return float(self.thresholds[i]), float(self.accuracy[i])
 
     def threshold_for(self, accuracy: float) -> float | None:
-        """Return the lowest threshold whose accepted answers are at least this accurate."""
+        """Return the lowest threshold whose accepted predictions are at least this accurate."""
         good = np.flatnonzero(self.accuracy >= accuracy)
         return float(self.thresholds[good[-1]]) if len(good) else None
 
 
 def coverage_accuracy(confidence: ArrayLike, correct: ArrayLike) -> Curve:
-    """Return what abstaining below every possible threshold would give."""
+    """Return the accuracy under abstention at every possible threshold."""
     p = np.asarray(confidence, dtype=np.float64)
     right = np.asarray(correct, dtype=np.float64)
     if len(p) == 0:

@@ -1,4 +1,4 @@
-"""Which found cell is to be held against which true one, for classes and attributes."""
+"""Pair found cells with true ones, to score classes and attributes."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from bloodfilm.evaluation.matching import match
 
 @dataclass(frozen=True)
 class Pair:
-    """A true cell, what was read of it, and the index of its field."""
+    """A true cell, its classification, and the index of its field."""
 
     field: int
     cell: Cell
@@ -29,9 +29,9 @@ class MatchedCells:
 
 
 def is_readable(cell: Cell, taxonomy: Taxonomy, classified: str = NUCLEATED) -> bool:
-    """Whether a true cell is one that a classifier should name, and something is known of it.
+    """Whether a true cell is of the classified type and has a label or attributes.
 
-    `classified` is the object type whose cells are named.
+    `classified` is the object type whose cells are classified.
     """
     if cell.ignore:
         return False
@@ -64,8 +64,8 @@ def pair_fields(
 ) -> MatchedCells:
     """Pair true cells of the classified object type with found ones, one to one, best score first.
 
-    A true cell without a box is its image's centred one: it is paired with the surest found cell
-    whose box holds the image's centre.
+    A true cell without a box is its image's centred one: it is paired with the found cell of
+    highest score whose box holds the image's centre.
     """
     pairs: list[Pair] = []
     wanted = 0

@@ -1,4 +1,4 @@
-"""The depth of the taxonomy at which an evaluation tells cells apart."""
+"""The depth of the taxonomy at which an evaluation distinguishes cells."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -41,7 +41,7 @@ class ClassGranularity:
                     )
 
     def of_truth(self, label: str | None) -> tuple[tuple[str, ...], bool]:
-        """Say which classes an annotated cell may be of, and whether that is certain.
+        """Return the possible classes of an annotated cell, and whether it is certain.
 
         A label at or below a class is of that class for certain. One above some classes
         ("white cell" where leaves are evaluated), or none at all, may be any of those below it.
@@ -86,7 +86,7 @@ def parse_granularity(text: str, taxonomy: Taxonomy) -> ClassGranularity:
     """Read a level: `white-cell`, `detector`, `three`, `five`, `leaves`, or nodes and commas.
 
     Raises:
-        ConfigError: where a name is no node of the taxonomy.
+        ConfigError: if a name is not a node of the taxonomy.
     """
     if text == "leaves":
         return ClassGranularity(text, taxonomy.leaves, taxonomy)

@@ -1,10 +1,10 @@
-"""How well cells are named and described, given pairs of a true cell and what was read of it.
+"""Score classes and attributes, given pairs of true cells and classifications.
 
 Labels at different depths of the tree are compared as follows. A prediction under the true label
-is right ("band neutrophil" where the truth says "neutrophil"). A reader may also stop at an
-ancestor of the true label: that is an abstention, neither right nor wrong. So three figures go
-together: the accuracy of the best guess over all cells (`accuracy`), the share of cells the reader
-committed itself on (`coverage`), and the accuracy over those (`accepted_accuracy`).
+is right ("band neutrophil" where the truth says "neutrophil"). A classifier may also stop at
+an ancestor of the true label: that is an abstention, neither right nor wrong. So three figures
+belong together: the accuracy of the best guess over all cells (`accuracy`), the share of cells
+without abstention (`coverage`), and the accuracy over those (`accepted_accuracy`).
 """
 
 from collections import Counter
@@ -26,16 +26,16 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class ClassOutcomes:
-    """Answers to one question about n cells.
+    """Predictions of the class or of one attribute for n cells.
 
     Attributes:
-        labels: every answer that is true or was given.
+        labels: every label that is true or was predicted.
         truth, predicted: (n,) indices into `labels`; `predicted` is the best guess.
         confidence: (n,) the probability of the best guess.
-        accepted: (n,) whether the reader committed itself.
-        accepted_right: (n,) whether what it committed itself to is right.
+        accepted: (n,) whether the classifier did not abstain.
+        accepted_right: (n,) whether the accepted prediction is right.
         squared_error: (n,) sum of squared errors of the probabilities (Brier), or not-a-number.
-        cells: (n,) which of the cells asked about each row is.
+        cells: (n,) index of the cell of each row.
     """
 
     labels: tuple[str, ...]
@@ -56,7 +56,7 @@ class ClassOutcomes:
         return np.asarray(self.truth == self.predicted)
 
     def guessing(self, predicted: Ints) -> "ClassOutcomes":
-        """Return the same cells answered otherwise, committed on all (for baselines)."""
+        """Return the same cells with other predictions, none abstained (for baselines)."""
         yes = np.ones(len(self), dtype=bool)
         nothing = np.full(len(self), np.nan)
         return replace(
@@ -86,8 +86,8 @@ class Scores:
     Attributes:
         n: number of cells.
         accuracy: of the best guess, over all cells.
-        macro_f1, balanced_accuracy: mean F1 and mean recall over the labels that truly occur.
-        coverage: share of cells the reader committed itself on.
+        macro_f1, balanced_accuracy: mean F1 and mean recall over the labels in the truth.
+        coverage: share of cells without abstention.
         accepted_accuracy: accuracy over those; not-a-number if there are none.
     """
 
@@ -141,7 +141,7 @@ def macro_f1(truth: ArrayLike, predicted: ArrayLike, *, include_predicted: bool 
 
 
 def score(outcomes: ClassOutcomes, weights: NDArray[np.intp] | None = None) -> Scores:
-    """Work out the figures; `weights` (n,) says how often each cell is in a resample."""
+    """Compute the figures; `weights` (n,) counts each cell in a resample."""
     matrix = confusion(outcomes, weights)
     hits, true = np.diag(matrix), matrix.sum(axis=1)
     n = float(matrix.sum())
@@ -164,7 +164,7 @@ def score(outcomes: ClassOutcomes, weights: NDArray[np.intp] | None = None) -> S
 
 
 def label_scores(outcomes: ClassOutcomes) -> dict[str, LabelScores]:
-    """Return precision, recall and F1 of every label that truly occurs."""
+    """Return precision, recall and F1 of every label in the truth."""
     matrix = confusion(outcomes)
     hits, true, given = np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
     precision, recall = _ratio(hits, given), _ratio(hits, true)
@@ -182,11 +182,11 @@ def class_outcomes(
     taxonomy: Taxonomy,
     closed: bool = False,
 ) -> ClassOutcomes:
-    """Compare true labels (any nodes) with what was read.
+    """Compare true labels (any nodes) with classifications.
 
     The best guess is the class with most probability: of the data set's own deepest classes, whose
-    leaves are summed, and every other leaf the reader knows; `closed` leaves those others out, as
-    if the reader had been told which classes the set has. Where a result has no probabilities its
+    leaves are summed, and every other leaf of the classifier; `closed` leaves those others out, as
+    if the classifier were given the classes of the set. Where a result has no probabilities its
     label is the guess.
     """
     vocabulary = tuple(dict.fromkeys(truths))
@@ -256,9 +256,9 @@ def _counts_as(guess: str, truth: str, vocabulary: Sequence[str], taxonomy: Taxo
 def attribute_outcomes(
     attribute: Attribute, truths: Sequence[str | None], results: Sequence[CellResult]
 ) -> ClassOutcomes:
-    """Compare one attribute's true values (`None` is unknown: left out) with what was read.
+    """Compare one attribute's true values (`None` is unknown: left out) with predictions.
 
-    Cells of which the reader knows nothing about this attribute are left out too.
+    Cells without a prediction of this attribute are left out too.
     """
     rows = [
         (i, attribute.index(value), result.attributes[attribute.name])
@@ -297,7 +297,7 @@ def _said(result: CellResult, attribute: Attribute) -> bool:
 
 @dataclass(frozen=True)
 class MajorityBaseline:
-    """What a reader that sees no pixels would answer about one attribute.
+    """Baseline predictions of one attribute that use no pixels.
 
     Attributes:
         overall: the commonest value.
@@ -337,7 +337,7 @@ def known_pairs(cells: Iterable[Cell], attribute: Attribute) -> list[tuple[str |
 
 
 def majority_baseline(outcomes: ClassOutcomes, learnt: MajorityBaseline) -> ClassOutcomes:
-    """Answer every cell with the commonest value."""
+    """Predict the commonest value for every cell."""
     answer = outcomes.labels.index(learnt.overall)
     return outcomes.guessing(np.full(len(outcomes), answer, dtype=np.intp))
 
@@ -345,7 +345,7 @@ def majority_baseline(outcomes: ClassOutcomes, learnt: MajorityBaseline) -> Clas
 def class_only_baseline(
     outcomes: ClassOutcomes, classes: Sequence[str | None], learnt: MajorityBaseline
 ) -> ClassOutcomes:
-    """Answer every cell with the commonest value of its true class; `classes` is row by row."""
+    """Predict the commonest value of its true class for every cell; `classes` is by row."""
     answers = [learnt.by_class.get(c or "", learnt.overall) for c in classes]
     codes = np.asarray([outcomes.labels.index(a) for a in answers], dtype=np.intp)
     return outcomes.guessing(codes)

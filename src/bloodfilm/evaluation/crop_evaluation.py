@@ -39,8 +39,8 @@ def read_true_cells(
     """Classify every true nucleated cell; also returns the fields that failed, and why.
 
     Scale and white point come from each field's own red cells and, as in an analysis, from those
-    of a sample of its folder; `prior` returns what is known of a field beforehand. `progress`
-    follows the fields that hold such cells.
+    of a sample of its folder; `prior` returns the prior of a field. `progress` reports the
+    fields that hold such cells.
     """
     session = bundle.classifier(device, threads)
     reader = CellClassifier(bundle.manifest)

@@ -1,13 +1,13 @@
-"""Detection measured the COCO way, with what is doubtful or unknown left out of the count.
+"""COCO detection metrics that exclude ambiguous and unannotated regions.
 
 The rule, at each IoU threshold: true cells are matched first, best score first. A found box left
 over is dropped if half or more of its area lies on an `ignore` box (which every box with IoU >= 0.5
 to one does) or if its centre lies outside the field's annotated region; any other is a false
-positive. True cells whose centre lies outside the region, and cells whose label is too shallow to
-tell their class, may be found or missed at no price.
+positive. True cells whose centre lies outside the region, and cells whose label is too shallow for
+a class, are neither true positives nor misses.
 
 The COCO evaluator computes this itself: it drops unmatched detections, and forgives true boxes,
-whose `area` lies outside its area range, so `area` is where each verdict is written.
+whose `area` lies outside its area range, so each verdict is encoded in `area`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,7 +37,7 @@ class DetectionTable:
 
     Attributes:
         truth: (n, 4) cells to find.
-        optional: (m, 4) cells that may be found or missed at no price.
+        optional: (m, 4) cells that count neither as found nor as missed.
         found: (k, 4) detections, and their scores (k,).
         excused: (k,) whether an unmatched detection is dropped instead of being a false positive.
     """
@@ -56,12 +56,12 @@ class DetectionTable:
 
 @dataclass(frozen=True)
 class PreparedFields:
-    """Every field's entries by class, in the order of the fields, and what was set aside.
+    """Every field's entries by class, in the order of the fields, and what was excluded.
 
     Attributes:
         level: the classes.
         fields: one mapping from class to entries per field.
-        notes: counts of what does not take part, in plain words.
+        notes: messages with counts of excluded items.
     """
 
     level: ClassGranularity
@@ -75,7 +75,7 @@ class PreparedFields:
 
 @dataclass(frozen=True)
 class DetectionScores:
-    """What COCO's evaluator says; not-a-number where a class has no true cell.
+    """Scores of the COCO evaluator; not-a-number where a class has no true cell.
 
     Attributes:
         ap: mean over classes of AP averaged over IoU 0.50 to 0.95.
@@ -96,7 +96,7 @@ class DetectionScores:
 def prepare(
     fields: Sequence[Field], results: Sequence[Sequence[CellResult]], level: ClassGranularity
 ) -> PreparedFields:
-    """Sort truth and results of each field into classes, and decide what takes part.
+    """Sort truth and results of each field into classes, and decide what is included.
 
     Raises:
         DataError: if there are not as many results as fields.
@@ -178,7 +178,7 @@ def _add(notes: dict[str, int], what: str, n: int) -> None:
 def excused(
     found: NDArray[np.float64], ignored: NDArray[np.float64], item: Field
 ) -> NDArray[np.bool_]:
-    """Say of each found box (n, 4) whether it is dropped if no true cell claims it."""
+    """Return for each found box (n, 4) whether it is dropped if unmatched."""
     own = np.maximum(geometry.area(found), np.finfo(float).tiny)
     on_ignored = geometry.intersection(found, ignored) >= IGNORE_OVERLAP * own[:, None]
     outside = ~item.region.contains(geometry.centres(found))
@@ -284,13 +284,13 @@ class OperatingPoint:
 
     @property
     def precision(self) -> float:
-        """Of what was reported, how much is right; not-a-number if nothing was."""
+        """Precision; not-a-number if nothing was reported."""
         reported = self.true_positives + self.false_positives
         return self.true_positives / reported if reported else float("nan")
 
     @property
     def recall(self) -> float:
-        """Of the cells to find, how many were; not-a-number if there are none."""
+        """Recall; not-a-number if there are no cells to find."""
         cells = self.true_positives + self.missed
         return self.true_positives / cells if cells else float("nan")
 
@@ -309,8 +309,8 @@ def recall_of_known(
 ) -> tuple[int, int]:
     """Return how many boxed cells of the level were found, and how many there are.
 
-    Counts cells inside and outside the annotated region: what is boxed is known. Needs no complete
-    annotation, so it holds for sparse labels, of which precision cannot be told.
+    Counts boxed cells inside and outside the annotated region. Needs no complete annotation, so it
+    is valid for sparse labels, for which precision is undefined.
     """
     from bloodfilm.evaluation.matching import match
 

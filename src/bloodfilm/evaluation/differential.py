@@ -1,4 +1,4 @@
-"""The differential count: white cells by class, with counting error, and what stays undecided."""
+"""The differential count: white cells by class, with counting error and undecided cells."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -69,11 +69,11 @@ class Differential:
         blasts: cells named as a blast or blast equivalent, among white cells; `None` where the
             model can name no blast at all.
         untrained_blasts: kinds of blast the model cannot name; with any, `blasts` is a lower limit.
-        possible_blasts: undecided nucleated cells whose name leaves room for a blast.
+        possible_blasts: undecided nucleated cells whose label includes blasts.
         erythroblasts: nucleated red cells, which are no part of the differential; `None` where the
             model cannot name them.
         unplaced: nucleated cells not decided to be white cell or erythroblast.
-        undecided: nucleated cells whose name is no leaf.
+        undecided: nucleated cells whose label is not a leaf.
         with_issues: nucleated cells with an issue.
         other: cells without nucleus, by object type.
         fields_left_out: fields that are not counted: their scale is assumed, or they show no film.
@@ -112,7 +112,7 @@ def differential(
     """Count cells by class; the same cells give the same counts, whatever their order.
 
     Of a run, only fields are counted whose scale is known and that show a film
-    (`FieldResult.countable`); how many are left out is told.
+    (`FieldResult.countable`); the number of excluded fields is reported.
 
     Args:
         source: a run, a field, or cells.

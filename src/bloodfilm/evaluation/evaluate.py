@@ -1,4 +1,4 @@
-"""From fields and what was found in them to one record of figures."""
+"""Compute the evaluation figures from fields and results."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -45,7 +45,7 @@ SAME_CELLS = "the evaluated cells themselves (the most any class-only reader cou
 
 @dataclass(frozen=True)
 class Resampling:
-    """How intervals are made."""
+    """How intervals are computed."""
 
     n: int = 1000
     seed: int = 0
@@ -54,15 +54,15 @@ class Resampling:
 
 @dataclass(frozen=True)
 class DetectionReport:
-    """What detection scored.
+    """Scores of detection.
 
     Attributes:
-        level: the classes told apart.
+        level: the classes that are distinguished.
         scores: of the COCO evaluator.
         intervals: by figure.
         operating: counts among the detections a user would see, at `operating.iou`.
         known: (found, boxed) cells of these classes wherever they lie.
-        notes: counts of what took no part.
+        notes: counts of excluded items.
         resampled: what a group is, and how many there are.
     """
 
@@ -77,7 +77,7 @@ class DetectionReport:
 
 @dataclass(frozen=True)
 class QuestionReport:
-    """What the reader scored on one question: the class, or one attribute.
+    """Scores of the class, or of one attribute.
 
     Attributes:
         name: `class`, or the attribute's.
@@ -86,7 +86,7 @@ class QuestionReport:
         names, matrix: the confusion matrix, true label by row.
         calibration_error, brier: of the best guess, of all probabilities; `None` without those.
         reliability: bins of equal mass.
-        abstaining: (coverage, threshold, accuracy) if only the surest answers were given.
+        abstaining: (coverage, threshold, accuracy) over the most confident predictions.
         baselines: by name.
     """
 
@@ -105,14 +105,14 @@ class QuestionReport:
 
 @dataclass(frozen=True)
 class ReadingReport:
-    """What the reader scored.
+    """Scores of classification.
 
     Attributes:
-        rule: how true and read cells were paired.
-        wanted, paired: true cells that could have been read, and those that were.
-        questions: the class first, if there is anything to tell apart.
-        learnt_from: what the attribute baselines were learnt from.
-        notes: what took no part, in plain words.
+        rule: how true and found cells were paired.
+        wanted, paired: true cells that could have been paired, and those that were.
+        questions: the class first, if there are at least two.
+        learnt_from: source of the attribute baselines.
+        notes: messages about excluded items.
         resampled: what a group is, and how many there are.
     """
 
@@ -133,7 +133,7 @@ def evaluate_detection(
     iou: float = 0.5,
     resampling: Resampling = Resampling(),
 ) -> DetectionReport:
-    """Score detection; `visible` says which results a user would be shown (for the counts).
+    """Score detection; `visible` marks the results shown to a user (for the counts).
 
     Raises:
         DataError: if there is no boxed cell of these classes.
@@ -169,7 +169,7 @@ def evaluate_reading(
     reference: tuple[str, Sequence[Field]] | None = None,
     resampling: Resampling = Resampling(),
 ) -> ReadingReport:
-    """Score classes and attributes over pairs of true and read cells.
+    """Score classes and attributes over pairs of true and found cells.
 
     Args:
         fields: the evaluated fields.
@@ -224,7 +224,7 @@ def _attribute_questions(
     resampling: Resampling,
     notes: list[str],
 ) -> list[QuestionReport]:
-    """Score each attribute of which anything is known; `sources` are groups and the reference."""
+    """Score each annotated attribute; `sources` are groups and the reference."""
     groups, reference = sources
     results = [p.result for p in pairs.pairs]
     questions: list[QuestionReport] = []
@@ -261,7 +261,7 @@ def _reference(
 
 
 def _unanswered(attribute: Attribute, results: Sequence[CellResult]) -> str:
-    """Say why an attribute cannot be scored; empty if it can."""
+    """Return why an attribute cannot be scored; empty if it can."""
     answers = [r.attributes[attribute.name] for r in results if attribute.name in r.attributes]
     if not answers:
         return "the model does not answer"

@@ -1,4 +1,4 @@
-"""Pair found boxes with true ones, one to one, the way COCO's evaluator does: best score first."""
+"""Pair found boxes with true ones, one to one, as COCO's evaluator does: best score first."""
 
 from dataclasses import dataclass
 
@@ -14,8 +14,8 @@ class Matches:
 
     Attributes:
         pairs: (index of the true box, index of the found box), by true index.
-        missed: true boxes nobody found.
-        extra: found boxes that lie on no true one.
+        missed: unmatched true boxes.
+        extra: unmatched found boxes.
     """
 
     pairs: tuple[tuple[int, int], ...]
@@ -26,8 +26,8 @@ class Matches:
 def match(truth: ArrayLike, found: ArrayLike, scores: ArrayLike, threshold: float = 0.5) -> Matches:
     """Pair found boxes with true ones at an IoU; boxes are (x, y, w, h) rows of one field.
 
-    Best score first, each taking the free true box it overlaps most; classes play no part, so that
-    a cell found but misnamed is scored as misnamed. Equal scores keep their order.
+    Best score first, each taking the free true box it overlaps most; classes are ignored, so that
+    a misclassified cell is scored as misclassified. Equal scores keep their order.
     """
     order = np.argsort(-np.asarray(scores, dtype=np.float64), kind="stable")
     ious = geometry.iou(geometry.as_boxes(found)[order], truth)

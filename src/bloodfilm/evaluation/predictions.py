@@ -15,7 +15,7 @@ from bloodfilm.formats.shared.image_lookup import PathIndex
 
 _REQUIRED = ("image", "x", "y", "w", "h", "score", "class", "class_score")
 _OBJECT_TYPE = ("object_type", "kind")
-"""The column's name, and what version 1 called it."""
+"""The column's name, and its name in version 1."""
 
 _NUMBERS = ("x", "y", "w", "h", "score", "class_score")
 
@@ -26,7 +26,7 @@ def read_predictions(path: Path) -> dict[str, list[CellResult]]:
     """Read `cells.csv` or `result.json` of an analysis: cells by image, as it names them.
 
     Raises:
-        DataError: where the file is missing or is neither.
+        DataError: if the file is missing or has another format.
     """
     if path.suffix.lower() != ".csv":
         cells: dict[str, list[CellResult]] = {}
@@ -34,7 +34,7 @@ def read_predictions(path: Path) -> dict[str, list[CellResult]]:
             cells.setdefault(result.path, []).extend(result.cells)
         return cells
     try:
-        # File names that are no UTF-8 stand there as the bytes they are.
+        # File names that are not UTF-8 are stored as raw bytes.
         with regular_file(path).open(
             encoding="utf-8-sig", errors="surrogateescape", newline=""
         ) as file:
@@ -85,10 +85,10 @@ def _csv_cell(row: Mapping[str, str], object_type: str, attributes: Iterable[str
 
 
 def align(fields: Sequence[Field], cells: ByImage, source: str) -> list[Sequence[CellResult]]:
-    """Return the cells of each field; an image of the results is found by the end of its path.
+    """Return the cells of each field; images are matched by the end of their path.
 
-    The rule is that of labels (`formats.shared.image_lookup`): a folder that contradicts a field's
-    own means another image, never the nearest name.
+    The rule is that of labels (`formats.shared.image_lookup`): if the folder differs from that of
+    the field, it is another image; similar names are never matched.
 
     Args:
         fields: of the data set.
@@ -96,7 +96,7 @@ def align(fields: Sequence[Field], cells: ByImage, source: str) -> list[Sequence
         source: the results, for messages.
 
     Raises:
-        DataError: if no result is of any field, or it cannot be told of which.
+        DataError: if no result belongs to any field, or the assignment is ambiguous.
     """
     numbers: dict[Path, list[int]] = {}
     for number, item in enumerate(fields):

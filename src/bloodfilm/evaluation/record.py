@@ -28,16 +28,16 @@ TREATMENT = (
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Everything an evaluation found, and how it was done.
+    """Results and settings of an evaluation.
 
     Attributes:
         subject: what was evaluated: data set, split, model or file of results.
-        settings: what the user chose.
+        settings: options of the user.
         fields: number of fields.
         resampling: of the intervals.
-        detection, reading: the figures; `None` where that was not asked or not possible.
-        notes: what a reader should know, one line each.
-        failures: fields that gave no result, and why.
+        detection, reading: the figures; `None` if not requested or not possible.
+        notes: messages, one line each.
+        failures: fields that failed, and why.
     """
 
     subject: Mapping[str, Any]
@@ -135,11 +135,11 @@ def _question(q: QuestionReport) -> dict[str, Any]:
     }
 
 
-# ---- for people ------------------------------------------------------------------------------
+# ---- tables ----------------------------------------------------------------------------------
 
 
 def show(evaluation: Evaluation) -> RenderableType:
-    """Return the evaluation as tables with the words needed to read them."""
+    """Return the evaluation as tables with explanations."""
     parts: list[RenderableType] = []
     subject = ", ".join(f"{k} {v}" for k, v in evaluation.subject.items() if _is_word(v))
     parts.append(Text(f"{subject}: {evaluation.fields} fields", style="bold"))

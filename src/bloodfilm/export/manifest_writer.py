@@ -31,7 +31,7 @@ DETECTOR_FILE, CLASSIFIER_FILE = "detector.onnx", "classifier.onnx"
 
 @dataclass(frozen=True)
 class BundleInfo:
-    """What a bundle's makers say of it.
+    """Metadata of a bundle, given by its authors.
 
     Attributes:
         name: shown in results.

@@ -226,7 +226,7 @@ def detection_agreement(
 
 
 def answer_agreement(first: Answers, second: Answers, values: Sequence[slice]) -> dict[str, float]:
-    """Return the share of classes and attributes both answer alike, and how novelty moved.
+    """Return the share of equal classes and attributes, and the change of novelty.
 
     Args:
         first, second: logits `classes` (n, leaves) and `attributes` (n, values), `novelty` (n,).

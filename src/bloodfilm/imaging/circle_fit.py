@@ -1,9 +1,9 @@
-"""Circles through parts of outlines: the ruler of close-ups in which hardly a red cell is whole.
+"""Fit circles to parts of outlines: the scale of close-ups with few whole red cells.
 
-A cell that the edge cuts or a neighbour overlaps still shows a good part of its rim. Outlines are
-cut where they turn inwards or sharply and at the image's edge; the arcs between are parts of one
-cell each. An arc that a circle fits well over at least 150 degrees tells the cell's diameter.
-Squeezed cells are no circles and give no arcs: then this finds nothing, which is as it should be.
+A cell cut by the edge or overlapped by a neighbour still shows much of its rim. Outlines are split
+at concave or sharp turns and at the image's edge; the arcs between are parts of one
+cell each. An arc that a circle fits well over at least 150 degrees gives the cell's diameter.
+With non-square pixels cells are not circular and give no arcs: the result is then empty.
 """
 
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ def find_arcs(
 def fit_circle(points: Floats) -> tuple[float, float, float, float, float]:
     """Centre x, y, radius, angle covered (radians) and residual (share of the radius).
 
-    Algebraic least squares (Kasa, IEEE Trans. Instrum. Meas. 1976), ample for long arcs.
+    Algebraic least squares (Kasa, IEEE Trans. Instrum. Meas. 1976), sufficient for long arcs.
     """
     middle = points.mean(axis=0)
     x, y = (points - middle).T

@@ -34,10 +34,10 @@ STRONGEST = 0.93
 NUCLEUS = 0.15
 """Share of a crop's middle, the darkest pixels, that is taken for the nucleus."""
 EDGE = 0.2
-"""What lies nearer to the edge than this share of a crop's side is not its middle."""
+"""Width of the margin around the middle, as a share of a crop's side."""
 GAIN_LIGHT = (0.5, 3.5)
 GAIN_COLOUR = (0.4, 3.5)
-"""Least and greatest factors: noise is not to be blown up."""
+"""Limits of the factors, so that noise is not amplified."""
 MOST_TURN = 0.8
 """Radians."""
 GREY = 0.25
@@ -45,13 +45,13 @@ GREY = 0.25
 STEP = 3
 """Every third pixel, each way, is measured."""
 DARK_WHITE = 8.0
-"""What is darker than this is no glass, whatever is around it."""
+"""Pixels darker than this are never glass."""
 _L_SCALE, _AB_ZERO = 255 / 100, 128
 
 
 @dataclass(frozen=True)
 class ColourStandard:
-    """What every crop is brought to.
+    """Target colours of the normalisation.
 
     Attributes:
         white: brightness of clear glass in every channel, 0 to 255.
@@ -85,7 +85,7 @@ class ColourStandard:
 
 @dataclass(frozen=True)
 class Jitter:
-    """How far a normalisation is off, for training; the default is exact.
+    """Deviation of a normalisation, for training; the default is exact.
 
     Attributes:
         white: factors on the measured white, RGB.
@@ -123,8 +123,8 @@ def standardised(lab: Pixels, standard: ColourStandard, jitter: Jitter = EXACT) 
 
     Args:
         lab: (H, W, 3).
-        standard: what to bring it to.
-        jitter: what to be off by.
+        standard: the target.
+        jitter: deviation from it.
     """
     sampled = lab[::STEP, ::STEP].astype(np.float32)
     light, colours = sampled[..., 0] / np.float32(_L_SCALE), sampled[..., 1:] - _AB_ZERO
@@ -160,7 +160,7 @@ def normalise(crop: Pixels, standard: ColourStandard) -> Pixels:
 
 
 def _turn(light: Any, colours: Any, goal: Floats) -> float:
-    """Return by how many radians hues have to turn for the nucleus to be of the standard's."""
+    """Return the hue rotation (radians) that maps the nucleus to the standard's hue."""
     rows, columns = (round(n * EDGE) for n in light.shape)
     middle = np.s_[rows : light.shape[0] - rows, columns : light.shape[1] - columns]
     dark = light[middle] <= _quantile(light[middle], NUCLEUS)

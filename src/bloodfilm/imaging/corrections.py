@@ -1,10 +1,10 @@
-"""What a camera makes of the film: round field, uneven light, stray light, colour of the glass.
+"""Correct images for round field, uneven light, stray light and colour of the glass.
 
-Four things that are undone in this order, before anything is measured or found:
+Four corrections in this order, before any measurement or detection:
 
-1. what lies outside a round field of view is no film (`field_of_view`);
+1. what lies outside a round field of view is masked (`field_of_view`);
 2. uneven light is divided out (`illumination`);
-3. stray light is subtracted: a haze that lies over the whole field makes nuclei pale;
+3. stray light is subtracted: a haze over the whole field makes nuclei pale;
 4. the colour of empty glass becomes the same white everywhere.
 """
 
@@ -22,24 +22,24 @@ Pixels = NDArray[np.uint8]
 White = tuple[float, float, float]
 
 DARKEST = 0.1
-"""Percentile of the field that is taken for its darkest thing: less than one nucleus covers."""
+"""Percentile of the field taken as its darkest object: a smaller share than one nucleus."""
 CLEAR = 0.33
 """Share of the glass's light that the darkest channel of the darkest thing lets through, at most,
 in a picture without stray light. Sharp fields of PBC, Raabin, LLD, BCISC and KRD have 0.02 to
 0.39, hazy ones of a Raspberry Pi camera 0.55 to 0.73."""
 STRONG_TONE = 0.35
-"""Red cells that absorb this share are not pale; with them there is no stray light to take away."""
+"""Red cells that absorb this share are not pale; with them no stray light is subtracted."""
 DARKER = 0.85
 """A nucleus lets through less than this share of the light that red cells do."""
 MIN_TONE = 0.04
-"""Of glass without a film nothing can be told."""
+"""Corrections of glass without a film."""
 MAX_VEILING_GLARE = 0.5
 SEARCH_SIDE = 720
 
 
 @dataclass(frozen=True)
 class Corrections:
-    """What a camera did to the film, to be undone.
+    """The corrections of one image.
 
     Attributes:
         white_point: colour of empty glass in even light, RGB.
@@ -98,9 +98,9 @@ def lift(pixels: Pixels, white: White, veiling_glare: float, target: White) -> P
 
 
 def estimate_corrections(image: Pixels, folder: Illumination = EVEN) -> tuple[Corrections, Survey]:
-    """How the camera shows one field (H, W, 3), and the survey of its light.
+    """Estimate the corrections of one field (H, W, 3), and survey its illumination.
 
-    `folder` is the illumination that the fields of its folder have in common.
+    `folder` is the illumination shared by the fields of its folder.
     """
     height, width = image.shape[:2]
     disc = find_round_field(image)
@@ -115,8 +115,8 @@ def estimate_corrections(image: Pixels, folder: Illumination = EVEN) -> tuple[Co
 def stray_light(even: Pixels, white: White, mask: Mask | None = None) -> float:
     """Share of the glass's light that lies over a whole field (H, W, 3) in even light.
 
-    Nuclei tell how dark dark is. 0 where they or the red cells are as dark as in a clear picture,
-    and where nothing is darker than red cells: then nothing can be told.
+    Estimated from nuclei, the darkest objects. 0 where they or the red cells are as dark as in a
+    clear picture, and where nothing is darker than red cells.
     """
     step = max(1, max(even.shape[:2]) // SEARCH_SIDE)
     small = cv2.blur(np.ascontiguousarray(even[::step, ::step]), (3, 3))

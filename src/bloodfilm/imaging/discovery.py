@@ -17,7 +17,7 @@ SUFFIXES = frozenset(
         ".tiff", ".webp",
     }
 )  # fmt: skip
-"""How the names of pictures end that are read."""
+"""Suffixes of images that are read."""
 UNREAD_SUFFIXES = frozenset(
     {
         ".arw", ".cr2", ".cr3", ".czi", ".dng", ".emf", ".exr", ".heic", ".heif", ".hif", ".jxl",
@@ -25,10 +25,10 @@ UNREAD_SUFFIXES = frozenset(
         ".rw2", ".tga", ".vsi", ".zvi",
     }
 )  # fmt: skip
-"""How the names of other pictures end: in a folder of fields each is named, not passed over."""
+"""Suffixes of unsupported images: in a folder of fields they are reported."""
 
 DRAWINGS = ".bloodfilm-drawings"
-"""File beside pictures that bloodfilm drew: names of files, and of folders of them, one a line."""
+"""File beside pictures that bloodfilm drew: file and folder names, one per line."""
 _MOST_BYTES = 1 << 20
 
 
@@ -59,7 +59,7 @@ def is_image(path: Path | str) -> bool:
 def walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
     """Yield (folder, sorted file names) below a root, following links but never in circles.
 
-    Hidden folders and files (`.git`, `._x.png`) are passed over, and so are our own drawings.
+    Hidden folders and files (`.git`, `._x.png`) are skipped, and so are drawings by bloodfilm.
     """
     seen: set[tuple[int, int]] = set()
     for folder, folders, files in os.walk(root, followlinks=True):
@@ -80,7 +80,7 @@ def find_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     outright is kept whatever its suffix; in folders hidden files and other suffixes are skipped.
     One file reached twice, also through links, counts once; see `discover`. A folder that cannot
     be listed and what only has the name of an image (a pipe, a device) are in the list: opening
-    them says what is wrong.
+    them reports the problem.
 
     Raises:
         DataError: for a path that does not exist and for a folder or pattern without images.
@@ -104,7 +104,7 @@ class Discovery:
 
 
 def discover(paths: Iterable[str | os.PathLike[str]]) -> Discovery:
-    """Find image files as `find_images` does; also tell which were reached more than once."""
+    """Find image files as `find_images` does; also return which were reached more than once."""
     if isinstance(paths, str | os.PathLike):
         paths = [paths]
     found: dict[str, Path] = {}
@@ -155,7 +155,7 @@ def _walk(folder: Path, drawings: dict[Path, None]) -> Iterator[tuple[Path, bool
     """Images under a folder, and whether their own folder was entered before; follows links.
 
     What only looks like an image (a link to nothing, a pipe) is among them, and so is a folder
-    that cannot be listed: who reads it says so, instead of passing fields over.
+    that cannot be listed: reading it reports the problem, and no field is skipped silently.
     """
     seen = set()
     closed: list[Path] = []

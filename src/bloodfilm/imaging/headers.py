@@ -27,12 +27,12 @@ READABLE = "PNG, JPEG, TIFF, BMP, WebP, JPEG 2000, GIF and AVIF are read"
 
 
 class BrokenImageError(Exception):
-    """The bytes are not a whole image; the message says what is wrong with them."""
+    """The bytes are not a whole image; the message gives the defect."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a header says: pixel size before rotation, EXIF orientation 1..8, depth hints.
+    """Contents of a header: pixel size before rotation, EXIF orientation 1..8, depth hints.
 
     `significant_bits` is the real depth of a 16-bit container where the file states it (PNG sBIT,
     TIFF MaxSampleValue), else None. `pages` is the number of images in the file (TIFF without its
@@ -187,7 +187,7 @@ def _jp2(data: bytes) -> Header:
 
 
 def exif_orientation(block: bytes) -> int:
-    """EXIF orientation 1..8 of a TIFF-style EXIF block; 1 where it says nothing sensible."""
+    """EXIF orientation 1..8 of a TIFF-style EXIF block; 1 if missing or invalid."""
     try:
         tags, _, _ = _ifd(block, first=True, wanted=frozenset({274}))
     except (BrokenImageError, struct.error, IndexError):

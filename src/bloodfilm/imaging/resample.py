@@ -13,7 +13,7 @@ def resize(image: Pixels, width: int, height: int) -> Pixels:
     """Image (H, W, 3) resampled to width x height without aliasing.
 
     OpenCV's area filter silently turns into plain linear interpolation when one axis grows while
-    the other shrinks, which is just what a squeezed field needs; so the axes that shrink go
+    the other shrinks, as non-square pixels require; so the axes that shrink go
     first (area), the axes that grow second (linear).
     """
     rows, columns = image.shape[:2]
@@ -31,7 +31,7 @@ def window(
     """Pixels of a size x size window and where in it they belong.
 
     `centre` is in image pixels, `step` is image pixels per window pixel, along x and y. What lies
-    outside the image is left out: the returned slices (rows, columns) say which part is filled.
+    outside the image is left out: the returned slices (rows, columns) give the filled part.
     """
     if max(step) <= 1.0:
         return _enlarged(image, centre, step, size)

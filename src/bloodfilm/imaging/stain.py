@@ -1,8 +1,8 @@
-"""What a cell absorbs that the red cells of its field do not.
+"""Absorbance of a cell apart from the colour of the red cells of its field.
 
 Red cells change colour from film to film, from salmon to slate blue, and a dark slate one is easily
 taken for a nucleus. But within one film they all absorb the same colour, more or less of it, while
-a nucleus takes up a dye of its own. So every object is held against the red cells around it: the
+a nucleus takes up a dye of its own. So every object is compared with the red cells around it: the
 part of its absorbance (Beer-Lambert) that is not along theirs is what it has beyond them.
 """
 
@@ -13,9 +13,9 @@ Floats = NDArray[np.float64]
 Pixels = NDArray[np.uint8]
 
 GRID = 9
-"""Points a side that a box is looked at in."""
+"""Sampling points per side of a box."""
 MIDDLE = 0.6
-"""Share of a box's width and height that is looked at: clear of its edge and its neighbours."""
+"""Sampled share of a box's width and height, away from its edge and neighbours."""
 MIN_RED_CELLS = 5
 COLOURLESS = 0.03
 """Where 95 of 100 points differ less than this from channel to channel, the picture is grey."""
@@ -38,11 +38,11 @@ def stain_contrast(
         image: the field, RGB (H, W, 3).
         white: its background colour, RGB.
         boxes: (n, 4) of the objects, x, y, w, h in pixels.
-        red_cells: (m, 4) boxes of red cells that are sure.
+        red_cells: (m, 4) boxes of certain red cells.
 
     Returns:
         (n,) absorbances, natural logarithm, at least 0: the length of what is left once the part
-        along the red cells' colour is taken away. `None` where that cannot be told: fewer than
+        along the red cells' colour is removed. `None` where it is undefined: fewer than
         `MIN_RED_CELLS` red cells, or a picture without colour.
     """
     if len(np.asarray(red_cells).reshape(-1, 4)) < MIN_RED_CELLS:

@@ -5,7 +5,7 @@ Read are
 - photometric interpretation: white or black is zero, RGB, palette, YCbCr in JPEG, CMYK;
 - bits per sample: 1, 2, 4, 8, 10, 12, 14, 16, 32 unsigned; 16, 32, 64 floating-point;
 - planes interleaved or separate;
-- extra samples: alpha only where tag 338 says so; unspecified samples are left out;
+- extra samples: alpha only where tag 338 declares it; unspecified samples are left out;
 - pages: the first that is no thumbnail or mask.
 
 Everything else is refused by name: other compressions, CIELAB, raw sensor data, mixed depths,
@@ -79,7 +79,7 @@ class TiffSamples:
 
 
 def decode_tiff(data: bytes) -> TiffSamples:
-    """Decode the page that shows the field; `BrokenImageError` says why one cannot."""
+    """Decode the page that shows the field; `BrokenImageError` if it cannot be decoded."""
     index = tiff_pages(data).main
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:

@@ -1,4 +1,4 @@
-"""Losses of attribute values that a person or a teacher gave, attribute by attribute."""
+"""Losses of attribute values from annotations or a teacher, by attribute."""
 
 import torch
 from torch import Tensor
@@ -8,18 +8,18 @@ from torch.nn import functional
 def attribute_loss(
     logits: Tensor, goal: Tensor, weights: Tensor, slices: dict[str, slice], asymmetric: bool
 ) -> Tensor:
-    """Return the mean over attributes of how far cells' logits are from what is said of them.
+    """Return the mean over attributes of the loss between logits and targets.
 
-    A cell of which an attribute is not known takes no part in that attribute, and in all others.
+    A cell contributes to every attribute that is known of it, and to no other.
 
     Args:
         logits: (n, sum of values).
-        goal: likewise, each attribute's part adding up to 1 (one value, or a teacher's shares), or
-            all zero where it is not known.
+        goal: same shape; each attribute's part adds up to 1 (one value, or a teacher's shares), or
+            is all zero where it is not known.
         weights: (n,) how much each cell counts.
         slices: where each attribute lies.
         asymmetric: judge every value on its own by the asymmetric loss, instead of one cross
-            entropy an attribute.
+            entropy per attribute.
     """
     terms = []
     for where in slices.values():

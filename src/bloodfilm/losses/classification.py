@@ -11,9 +11,9 @@ def tree_loss(logits: Tensor, allowed: Tensor, smoothing: float = 0.0) -> Tensor
     Args:
         logits: (N, leaves).
         allowed: (N, leaves) boolean: the leaves below the label; a row without any is unknown and
-            takes no part.
-        smoothing: share of the loss that asks for an even spread over all leaves (label
-            smoothing), 0 for none.
+            ignored.
+        smoothing: label smoothing, the share of the loss with a uniform target over all
+            leaves, 0 for none.
 
     Returns:
         the mean over the rows that are known, shape ().

@@ -12,7 +12,7 @@ _EPS = 1e-7
 ALIGNMENT_POWER = 4
 BONUS = 1e-12
 LEAST_SHARE = 0.2
-"""A box counts at least this much, so that cells nothing overlaps yet are learnt too."""
+"""Minimum weight of a box, so that cells without overlapping predictions are learnt too."""
 
 
 def locations(height: int, width: int, stride: int, device: torch.device) -> Tensor:
@@ -25,7 +25,7 @@ def locations(height: int, width: int, stride: int, device: torch.device) -> Ten
 
 
 def boxes_at(distances: Tensor, points: Tensor) -> Tensor:
-    """Turn distances left, top, right, bottom (..., L, 4) at points (L, 2) into x1, y1, x2, y2."""
+    """Convert distances left, top, right, bottom (..., L, 4) at points (L, 2) to x1, y1, x2, y2."""
     return torch.cat([points - distances[..., :2], points + distances[..., 2:]], dim=-1)
 
 
@@ -44,11 +44,11 @@ def giou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Assignment:
-    """Which location learns which cell.
+    """Assignment of cells to locations.
 
     Attributes:
         index: (B, L) the cell's index in its image, 0 where there is none.
-        positive: (B, L) whether the location learns a cell.
+        positive: (B, L) whether a cell is assigned to the location.
         quality: (B, L) the classification target in [0, 1].
     """
 
@@ -64,31 +64,31 @@ def assign(
     """Give every cell its best locations (task alignment, TOOD, arXiv 2108.07755, eq. 1 and 4).
 
     A location may learn a cell if it lies inside the cell's box and is known. Alignment is
-    score^0.5 * IoU^4; a cell takes its `top_k` best-aligned locations; a location that several
-    cells want goes to the one it overlaps most.
+    score^0.5 * IoU^4; a cell takes its `top_k` best-aligned locations; a location assigned to
+    several cells goes to the one it overlaps most.
 
     Args:
         scores: (B, L, kinds) probabilities; boxes: (B, L, 4) x1, y1, x2, y2; points: (L, 2).
         target: the truth.
-        top_k: locations a cell.
+        top_k: locations per cell.
     """
     batch, cells = target.type_ids.shape
     length = len(points)
     valid = _inside(target.corners, points) & target.known.flatten(1)[:, None]
     valid &= (target.weights > 0)[:, :, None]
-    # Few locations lie in a cell: overlaps are worked out for those pairs only.
+    # Few locations lie in a cell: overlaps are computed for those pairs only.
     b, n, at = valid.nonzero(as_tuple=True)
     pair_overlap = giou(target.corners[b, n], boxes[b, at])[0].clamp(0)
     pair_align = scores[b, at, target.type_ids[b, n]].clamp_min(0).sqrt()
     pair_align = pair_align * pair_overlap.pow(ALIGNMENT_POWER)
     align = scores.new_zeros(batch, cells, length)
     overlap = scores.new_zeros(batch, cells, length)
-    # The small bonus lets a cell nothing overlaps yet still take locations, early in training.
+    # The small bonus assigns locations to cells without overlapping predictions, early in training.
     align[b, n, at] = pair_align.to(align.dtype) + BONUS
     overlap[b, n, at] = pair_overlap.to(overlap.dtype)
     rank, index = torch.topk(align, min(top_k, length), dim=2)
     chosen = torch.zeros_like(valid).scatter_(2, index, rank > 0)
-    # A location wanted by several cells belongs to the one it overlaps most.
+    # A location assigned to several cells goes to the one it overlaps most.
     wanted = torch.where(chosen, overlap, -1.0)
     most, owner = wanted.max(1)
     positive = most >= 0
@@ -101,7 +101,7 @@ def assign(
 
 
 def _inside(boxes: Tensor, points: Tensor) -> Tensor:
-    """Say which points (L, 2) lie in which x1, y1, x2, y2 boxes (B, N, 4): (B, N, L)."""
+    """Return which points (L, 2) lie in which x1, y1, x2, y2 boxes (B, N, 4): (B, N, L)."""
     x, y = points[:, 0], points[:, 1]
     within_x = (x > boxes[..., :1]) & (x < boxes[..., 2:3])
     return within_x & (y > boxes[..., 1:2]) & (y < boxes[..., 3:])
@@ -112,14 +112,14 @@ def detection_loss(
 ) -> dict[str, Tensor]:
     """Return the terms `object_type`, `box` and `edge`, each a mean over the batch's cells.
 
-    `object_type` asks the score to be the box's quality, `box` is 1 - GIoU, `edge` the distance of
-    the box's four edges from where they belong, in units of the cell's size. Locations that are not
+    `object_type` fits the score to the box's quality, `box` is 1 - GIoU, `edge` the error of the
+    box's four edges in units of the cell's size. Locations that are not
     known contribute to no term, so their gradient is exactly zero.
 
     Args:
         outputs: of `CellDetector`.
         target: the truth.
-        stride: pixels a grid step.
+        stride: pixels per grid step.
 
     Source of `object_type`: the varifocal loss, arXiv 2008.13367, eq. 2.
     """

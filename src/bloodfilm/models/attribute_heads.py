@@ -1,4 +1,4 @@
-"""Attributes of cells a detector found, read from the features it already has."""
+"""Attributes of detected cells, predicted from the detector's features."""
 
 from collections.abc import Sequence
 
@@ -8,17 +8,17 @@ from torch.nn import functional
 
 
 class AttributeBranch(nn.Module):
-    """Reads attributes from a detector's early feature levels at given boxes.
+    """Predicts attributes from a detector's early feature levels at given boxes.
 
     Each box is sampled on a grid, bilinearly, from every level; the samples are described by one
     hidden layer. This is AttriDet's attribute branch (RoI features of two early levels, arXiv
     2405.10803) on our levels.
 
     Args:
-        channels: of each level; strides: pixels of the image a step of each level.
+        channels: of each level; strides: pixels of the image per step of each level.
         values: how many values all attributes have together.
         width: of the hidden layer.
-        grid: places a side.
+        grid: places per side.
     """
 
     def __init__(

@@ -121,7 +121,7 @@ class _Folded:
 def load_folded(backbone: Backbone, path: Path) -> int:
     """Start a backbone from published weights, every batch norm folded into its convolution.
 
-    The file is one of these, its convolutions in forward order; a backbone cut short takes the
+    The file is one of these, its convolutions in forward order; a truncated backbone takes the
     first ones:
 
     - an npz whose batch norms are folded already: `NN_conv_w` (out, kh, kw, in) or `NN_dw_w`

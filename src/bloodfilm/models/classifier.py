@@ -12,9 +12,9 @@ from bloodfilm.models.backbone import Backbone
 
 
 class CellClassifierNet(nn.Module):
-    """Reads a crop: is it a nucleated cell, of which leaf of the taxonomy, with which attributes.
+    """Classifies a crop: nucleated or not, leaf of the taxonomy, attributes.
 
-    All heads see the same description of the cell: the means of an early, a middle and a late
+    All heads share the same description of the cell: the means of an early, a middle and a late
     feature level. Early levels carry texture (chromatin, granules, vacuoles), late ones shape.
 
     With a `grid` the description is instead the centre of the levels, pooled to grid x grid: on
@@ -28,7 +28,7 @@ class CellClassifierNet(nn.Module):
         levels: the backbone levels that are described.
         width: hidden width of each head.
         dropout: on the description, in training.
-        grid: pool the centre to this many places a side; 0 takes means.
+        grid: pool the centre to this many places per side; 0 takes means.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class CellClassifierNet(nn.Module):
         self.get_buffer("spread").copy_(torch.from_numpy(spread))
 
     def novelty(self, description: Tensor) -> Tensor:
-        """Return how unlike every learnt class a description is, shape (N,), 0 = like one.
+        """Return the distance of a description from every learnt class, shape (N,), 0 = equal.
 
         The mean squared distance to the nearest class mean, each dimension in units of its spread
         within classes (the Mahalanobis score of Lee et al., NeurIPS 2018, with a diagonal

@@ -96,7 +96,7 @@ class CellDetector(nn.Module):
         """Return the outputs of `forward` for the map of `features`."""
         types = self.kind_head(self.kind_branch(features))
         # Distances grow like the exponential near zero and linearly beyond: small and large boxes
-        # alike get gradients of use.
+        # both get useful gradients.
         reach = functional.softplus(self.box_head(self.box_branch(features)).float())
         return {"types": types, "boxes": reach * (2 * self.stride)}
 

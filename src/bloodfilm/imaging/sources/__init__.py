@@ -1,4 +1,4 @@
-"""Images as sources of pixels: `open_source` turns a path, an array or a PIL image into one."""
+"""Images as sources of pixels: `open_source` makes one of a path, an array or a PIL image."""
 
 import os
 from typing import Any
@@ -30,7 +30,7 @@ def open_source(image: ImageInput, name: str = "image") -> ImageSource:
 
     Args:
         image: a path, an array, a PIL image or a source.
-        name: what results call an image without a name of its own.
+        name: name in results of an image without a name.
 
     Raises:
         DataError: in one line, if it is none of these, or no image of a field.

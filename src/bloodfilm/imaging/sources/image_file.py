@@ -3,13 +3,13 @@
 What is done on the way, always the same way:
 - EXIF orientation (all eight) is applied.
 - Transparent pixels are laid over white, which is what empty glass looks like. A fourth sample is
-  transparency only where the file says so, and where it is not 0 everywhere.
+  transparency only where the file declares it, and where it is not 0 everywhere.
 - Damage inside a JPEG or TIFF is an error, not a grey stripe.
 - Grey and palette images become RGB; CMYK is converted.
 - 16-bit pixels are scaled by the depth the file states (PNG sBIT, TIFF MaxSampleValue, JPEG 2000),
-  else by the smallest of 8, 10, 12, 14, 16 bits that holds the brightest pixel (an issue says so).
+  else by the smallest of 8, 10, 12, 14, 16 bits that holds the brightest pixel (with an issue).
 - Floating-point pixels are read as 0..1 where none exceeds 1, else like integers.
-- Only the first page of a multi-page file is read, past thumbnails, and an issue says so.
+- Only the first page of a multi-page file is read, past thumbnails, which is reported as an issue.
 """
 
 import hashlib
@@ -211,7 +211,7 @@ def _opencv(
 
 
 def _jpeg(data: bytes, issues: list[Issue]) -> NDArray[np.generic]:
-    """Decode strictly: libjpeg goes on past damage with grey blocks, and would not tell."""
+    """Decode strictly: libjpeg goes on past damage with grey blocks, and reports no error."""
     try:
         return np.asarray(simplejpeg.decode_jpeg(data, colorspace="BGR", strict=True))
     except ValueError as error:
