@@ -1,1 +1,1 @@
-"""Drawn data sets in LLD's layout with known faults injected."""
+"""Rendered data sets in LLD's layout with known injected faults."""

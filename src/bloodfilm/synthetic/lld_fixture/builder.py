@@ -1,4 +1,4 @@
-"""LLD-shaped sets of rendered cells, on their way to disk: what faults are injected into.
+"""In-memory data sets in LLD's layout, the target of fault injection.
 
 A set is a folder in LLD's own layout: `H_40X_C2/Images/train`, `json_labels/train.json`,
 `txt_labels/AttriDet/train`, rendered cells, LLD's class ids and attribute codes; `L_100X_C2` has
@@ -63,7 +63,7 @@ class InjectedFault:
     fault: str = ""
 
     def to_json(self, root: Path) -> Json:
-        """Return plain data, files named as seen from the builder."""
+        """Return JSON-compatible data, with file names relative to the data set."""
         other = None if self.other is None else self.other.relative_to(root).as_posix()
         whole = not self.image.is_relative_to(root)
         image = self.image if whole else self.image.relative_to(root)
@@ -73,7 +73,7 @@ class InjectedFault:
 
 @dataclass(frozen=True)
 class FaultPlan:
-    """What a set is made of.
+    """Specification of a faulty data set.
 
     Attributes:
         subsets: folder names such as `H_40X_C2`.
@@ -98,7 +98,7 @@ class FaultPlan:
 
 @dataclass
 class FaultyDatasetBuilder:
-    """A set on its way to disk, and what was injected in it."""
+    """A data set in memory, with the list of injected faults."""
 
     root: Path
     pixels: dict[Path, Pixels] = field(default_factory=dict)
@@ -110,11 +110,11 @@ class FaultyDatasetBuilder:
     silent: set[Path] = field(default_factory=set)
     """Images that labels refer to but that are not written."""
     cut: set[Path] = field(default_factory=set)
-    """Images that are written cut short."""
+    """Images that are written truncated."""
     patches: dict[Path, tuple[int, int, int, int]] = field(default_factory=dict)
     """The marked rectangle (x1, y1, x2, y2) of images that have sparse text labels."""
     edits: dict[tuple[str, Path], Edit] = field(default_factory=dict)
-    """Text folder and image -> what becomes of the lines of its text labels."""
+    """Text folder and image -> edit applied to the lines of its text labels."""
 
     def annotations(self, subset: str, split: str) -> list[Json]:
         """Return the annotations of a label file."""
@@ -122,18 +122,18 @@ class FaultyDatasetBuilder:
         return listed
 
     def label_file(self, subset: str, split: str) -> Path:
-        """Return where a subset's JSON labels lie, in an archive or not."""
+        """Return the path of a subset's JSON labels, inside an archive or not."""
         folder = "labels.zip" if subset in ZIPPED else "json_labels"
         return self.root / subset / folder / f"{split}.json"
 
     def image_of(self, subset: str, split: str, annotation: Json) -> Path:
-        """Return the image an annotation is of."""
+        """Return the image of an annotation."""
         images = self.labels[subset, split]["images"]
         name = next(i["file_name"] for i in images if i["id"] == annotation["image_id"])
         return self.root / subset / "Images" / split / str(name)
 
     def fresh(self, subset: str, split: str) -> Json:
-        """Return an annotation, well inside its image, that no fault has touched yet."""
+        """Return an annotation, well inside its image, that no fault has changed yet."""
         for item in self.annotations(subset, split):
             x, y, w, h = item["bbox"]
             height, width = self.pixels[self.image_of(subset, split, item)].shape[:2]
@@ -144,7 +144,7 @@ class FaultyDatasetBuilder:
         raise ConfigError(f"films: too few cells in {subset} {split} to inject another fault")
 
     def copy(self, subset: str, split: str, annotation: Json, **changes: Any) -> Json:
-        """Append a changed copy of an annotation, with an id of its own."""
+        """Append a changed copy of an annotation, with a new id."""
         listed = self.annotations(subset, split)
         new = annotation | {"id": max(int(a["id"]) for a in listed) + 1} | changes
         self.used.add(new["id"])
@@ -152,7 +152,7 @@ class FaultyDatasetBuilder:
         return new
 
     def note(self, code: str, image: Path, *items: Json, other: Path | None = None) -> None:
-        """List a injected fault."""
+        """Record an injected fault."""
         idents = tuple(str(i["id"]) for i in items)
         self.injected.append(InjectedFault(code, image, idents, other, self.fault))
 
@@ -179,12 +179,12 @@ def render_patient(
 
 
 def scene_of(whites: int, patient: int) -> SceneSpec:
-    """So many white cells of the patient's kind among plenty of red ones, as films have them."""
+    """Return a scene of white cells by the patient's diagnosis among many red cells."""
     return SceneSpec(whites=whites, mix=mix_of(patient), cut=0.0, red_density=8.5, clumping=0.2)
 
 
 def mix_of(patient: int) -> dict[str, float]:
-    """Cells of a diagnosis, all of classes that LLD has."""
+    """Return the class mix of a diagnosis, restricted to classes of LLD."""
     mixes = {
         "ALL": {"lymphoblast": 8.0, "lymphocyte": 2.0},
         "AML": {"myeloblast": 5.0, "monoblast": 3.0, "neutrophil": 2.0},
@@ -201,7 +201,7 @@ def split_of(patient: int, plan: FaultPlan) -> str:
 
 
 def file_name(patient: int, number: int, photograph: int, power: str) -> str:
-    """Return a file name as LLD has them."""
+    """Return a file name in LLD's pattern."""
     middle = f"{number}" if power == "100X" else f"{number}_{photograph}"
     return f"{patient + 1}_{middle}_{_CODE[power]}_{DIAGNOSES[patient % len(DIAGNOSES)]}.png"
 
@@ -213,7 +213,7 @@ def add_field(
     window: tuple[int, int, int, int],
     turned: bool = False,
 ) -> Path:
-    """Cut a window (x1, y1, x2, y2) of a picture as a field, its whole white cells annotated."""
+    """Cut a window (x1, y1, x2, y2) of an image as a field, its whole white cells annotated."""
     subset, split, name = place
     strip, truth = picture
     x1, y1, x2, y2 = window
@@ -265,7 +265,7 @@ def list_field(
 
 
 def _class_id(cell: Cell) -> int:
-    """Return LLD's class of a cell: that of the nearest node above it which LLD has."""
+    """Return LLD's class of a cell: the nearest ancestor in the taxonomy that LLD has."""
     for name in reversed(DEFAULT_TAXONOMY.path(cell.label or "cell")):
         if name in _IDS:
             return _IDS[name]
@@ -305,7 +305,7 @@ def _write_json(subset: Path, split: str, content: Json) -> None:
 
 
 def _write_texts(builder: FaultyDatasetBuilder, key: tuple[str, str], kind: str) -> None:
-    """Write a label file an image; of sparse ones the cells in the patch, and the patch."""
+    """Write one label file per image; sparse ones hold the patch and the cells in it."""
     subset, split = key
     content = builder.labels[key]
     folder = builder.root / subset / "txt_labels" / kind / split
@@ -352,7 +352,7 @@ def _marked(
 
 
 def _sparse_line(item: Json, size: tuple[int, int], patch: tuple[int, int, int, int]) -> str:
-    """One cell in LLD's sixteen columns: the patch, at 640 scale, stands before the codes."""
+    """One cell in LLD's sixteen columns: the patch, at 640 scale, precedes the codes."""
     words = _line(item, size).split()
     x1, y1, x2, y2 = patch
     across, down = 640 / size[0], 640 / size[1]

@@ -96,7 +96,7 @@ def _two_classes(builder: FaultyDatasetBuilder, _: FaultPlan) -> None:
 
 
 def _over_red_cell(builder: FaultyDatasetBuilder, _: FaultPlan) -> None:
-    """Move a copy of a box to the place in its field with least chromatin but with red cells."""
+    """Move a copy of a box to the position in its field with least chromatin but with red cells."""
     key = _key(builder)
     item = builder.fresh(*key)
     image = builder.image_of(*key, item)
@@ -131,7 +131,7 @@ def _red_place(
 def _moved(
     code: str, box: Callable[[Json, int, int], list[float]]
 ) -> Callable[[FaultyDatasetBuilder, FaultPlan], None]:
-    """A fault that adds a box at a wrong place or of a wrong size."""
+    """Return a fault that adds a misplaced or missized box."""
 
     def inject(builder: FaultyDatasetBuilder, _: FaultPlan) -> None:
         key = _key(builder)
@@ -167,7 +167,7 @@ def _id_and_name(builder: FaultyDatasetBuilder, _: FaultPlan) -> None:
 
 
 def _category_swap(builder: FaultyDatasetBuilder, _: FaultPlan) -> None:
-    """In the last label file two categories have changed names."""
+    """Swap the names of two categories in the last label file."""
     subset, split = key = list(builder.labels)[-1]
     categories = [dict(c) for c in builder.labels[key]["categories"]]
     categories[12]["name"], categories[13]["name"] = "basophil", "eosinophil"
@@ -200,7 +200,7 @@ def _unmarked(builder: FaultyDatasetBuilder, _: FaultPlan) -> None:
 
 def _overlap(turned: bool) -> Callable[[FaultyDatasetBuilder, FaultPlan], None]:
     def inject(builder: FaultyDatasetBuilder, plan: FaultPlan) -> None:
-        """Two more fields of one patient, cut from one photograph with common glass."""
+        """Add two overlapping fields of one patient, cut from one image."""
         subset, split = _key(builder)
         power = subset.split("_")[1].upper()
         profile = get_profile(PROFILE_OF[power])
@@ -222,7 +222,7 @@ def _overlap(turned: bool) -> Callable[[FaultyDatasetBuilder, FaultPlan], None]:
 def _note_common(
     builder: FaultyDatasetBuilder, key: tuple[str, str], first: Path, second: Path
 ) -> None:
-    """List the cells of the first field that are in the second too: equal sizes, equal codes."""
+    """Record the cells of the first field that are also in the second: equal sizes, equal codes."""
     mine, theirs = (
         [a for a in builder.annotations(*key) if builder.image_of(*key, a) == p]
         for p in (first, second)
@@ -236,7 +236,7 @@ def _note_common(
 
 
 def _duplicate(builder: FaultyDatasetBuilder, plan: FaultPlan) -> None:
-    """One field twice under two numbers."""
+    """Add one field twice under two numbers."""
     subset, split = key = _key(builder)
     power = subset.split("_")[1].upper()
     source = next(p for p in builder.pixels if p.parent.parent.parent.name == subset)
@@ -244,7 +244,7 @@ def _duplicate(builder: FaultyDatasetBuilder, plan: FaultPlan) -> None:
 
 
 def _renamed_into_test(builder: FaultyDatasetBuilder, plan: FaultPlan) -> None:
-    """A train field again in test, under another patient's name."""
+    """Repeat a train field in test, under another patient's name."""
     key = _key(builder)
     subset, other = next(k for k in builder.labels if k[0] == key[0] and k[1] == "test")
     power = subset.split("_")[1].upper()

@@ -24,7 +24,7 @@ BLUR = 3.0  # px
 WIDER = 0.8
 TINTS = {"ALL": (1.0, 0.96, 0.9), "AML": (0.92, 0.97, 1.0), "CLL": (1.0, 0.9, 1.0)}
 EVERYTHING = Path("LLD")
-"""What the audit calls the whole data set."""
+"""Name of the whole data set in audit findings."""
 
 
 def last_key(builder: FaultyDatasetBuilder) -> tuple[str, str]:
@@ -95,7 +95,7 @@ def _narrow(pixels: Pixels) -> Pixels:
 
 
 def _confounded(builder: FaultyDatasetBuilder, _: FaultPlan) -> None:
-    """Every diagnosis has a stain of its own."""
+    """Give every diagnosis a different stain."""
     subset = next(iter(builder.labels))[0]
     for path in images_of(builder, subset):
         tint = TINTS.get(path.stem.rsplit("_", 1)[-1], (1.0, 1.0, 1.0))
@@ -157,7 +157,7 @@ def _leak_within(builder: FaultyDatasetBuilder, _: FaultPlan) -> None:
 
 
 def _named_none(builder: FaultyDatasetBuilder, _: FaultPlan) -> None:
-    """A white cell that anybody would know is named `none`."""
+    """Label an unambiguous white cell `none`."""
     builder.fresh(*last_key(builder))["category_id"] = 0
     builder.note("to-ignore", EVERYTHING)
 
@@ -169,7 +169,7 @@ def _orphan(builder: FaultyDatasetBuilder, _: FaultPlan) -> None:
 
 
 def _text(code: str, folder: str, place: str, edit: Edit) -> Injection:
-    """A fault in the text labels of a field that no other fault has touched yet."""
+    """A fault in the text labels of a field that no other fault has changed yet."""
 
     def inject(builder: FaultyDatasetBuilder, plan: FaultPlan) -> None:
         if folder == SPARSE and not plan.sparse:
