@@ -209,20 +209,20 @@ def test_reliability_is_what_marked_ground_proves() -> None:
 def test_similarity_falls_as_cells_of_a_kind_come_together() -> None:
     places = torch.tensor([[0, 0, 0], [0, 0, 1]])
     kinds = torch.tensor([0, 1])
-    taught, taught_kinds = torch.tensor([[0, 1, 0], [0, 1, 1]]), torch.tensor([0, 1])
+    pseudo, pseudo_kinds = torch.tensor([[0, 1, 0], [0, 1, 1]]), torch.tensor([0, 1])
     features = torch.tensor([[[[1.0, 0.0], [0.2, 0.8]], [[0.0, 1.0], [0.8, 0.2]]]])
     features.requires_grad_()
-    bad = similarity_loss(features, places, kinds, taught, taught_kinds)
+    bad = similarity_loss(features, places, kinds, pseudo, pseudo_kinds)
     bad.backward()
     assert features.grad is not None
     with torch.no_grad():
         better = similarity_loss(
-            features - 0.1 * features.grad, places, kinds, taught, taught_kinds
+            features - 0.1 * features.grad, places, kinds, pseudo, pseudo_kinds
         )
     assert better < bad
     swapped = torch.tensor([[[[1.0, 0.0], [0.8, 0.2]], [[0.0, 1.0], [0.2, 0.8]]]])
-    assert similarity_loss(swapped, places, kinds, taught, taught_kinds) < bad
-    assert similarity_loss(features, places[:0], kinds[:0], taught, taught_kinds) == 0
+    assert similarity_loss(swapped, places, kinds, pseudo, pseudo_kinds) < bad
+    assert similarity_loss(features, places[:0], kinds[:0], pseudo, pseudo_kinds) == 0
 
 
 def test_patches_keep_their_cells_and_their_unknown_surroundings() -> None:

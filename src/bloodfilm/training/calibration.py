@@ -41,20 +41,20 @@ MOST_CAUTIOUS = 0.9
 NOVEL_SHARE = 0.995
 MATCH_IOU = 0.5
 CELLS_VARIED = 31
-"""Stream of chance by which validation cells are varied."""
+"""Random-stream id of the augmentation of validation cells."""
 PLAIN = CropView()
 CPU = torch.device("cpu")
-"""Where calibration runs: as the bundle will."""
+"""Device of calibration: that of the bundle."""
 
 
 @dataclass(frozen=True)
 class ClassCalibration:
-    """When a class is to be believed.
+    """Calibration of the class.
 
     Attributes:
         temperature: what class logits are divided by.
-        confidence: the deepest node whose summed probability reaches it is given.
-        metrics: calibration error before and after, and what the confidence gives.
+        confidence: the deepest node whose summed probability reaches it is predicted.
+        metrics: calibration error before and after, and figures at this confidence.
     """
 
     temperature: float
@@ -64,7 +64,7 @@ class ClassCalibration:
 
 @dataclass(frozen=True)
 class ClassifierCalibration:
-    """What a bundle needs beside the classifier's weights.
+    """Parameters of a bundle's classifier besides its weights.
 
     Attributes:
         temperatures: for `class` and each learnt attribute.
@@ -73,7 +73,7 @@ class ClassifierCalibration:
         attribute_confidence: likewise over all attributes, `ATTRIBUTE_ACCURACY`.
         novelty_threshold: what `NOVEL_SHARE` of the validation cells stay below; `None` if the
             classifier has no class prototypes to measure against.
-        metrics: calibration errors before and after, and what the thresholds give.
+        metrics: calibration errors before and after, and figures at the thresholds.
     """
 
     temperatures: dict[str, float]
@@ -101,7 +101,7 @@ def detector_thresholds(
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Return, per object type, the score with the best F1 at IoU 0.5, and that F1.
 
-    What lies outside a field's region or on an ignore box counts neither way, as in evaluation.
+    What lies outside a field's region or on an ignore box is ignored, as in evaluation.
     """
     found = [detect(model, f.image, device, LOWEST_SCORE) for f in fields]
     thresholds, f1 = {}, {}
@@ -123,8 +123,8 @@ def best_threshold(
         found: detections in the same pixels.
         type_id: index of the object type.
         slack: take the middle between the score of the best F1 and the lowest whose F1 is worse by
-            no more than this: where F1 hardly changes on validation fields, a cell missed on a film
-            nobody has seen weighs more.
+            no more than this: where F1 hardly changes on validation fields, sensitivity on unseen
+            films matters more.
     """
     scores, hits, cells = [], [], 0
     for item, detections in zip(fields, found, strict=True):
@@ -169,7 +169,7 @@ def calibrate_classifier(
         untrained: leaves and attributes without a training example; their outputs mean nothing.
         odds: (leaves,) how much commoner each is where the classifier will be used: probabilities
             are shifted by that, and the validation cells are weighted by it.
-        view: how the classifier sees the crops.
+        view: preprocessing of the crops.
     """
     out = _outputs(model, crops, view)
     even = np.ones(len(vocabulary.leaves)) if odds is None else odds
@@ -201,8 +201,8 @@ def _outputs(
 ) -> dict[str, NDArray[np.float32]]:
     """Return the classifier's outputs on validation cells.
 
-    One that is to travel sees them as films nobody has seen might show them: on films of the sets
-    it learnt from it is surer than it may be elsewhere.
+    With augmentation for transfer, the cells are augmented too: on films of the training sets the
+    classifier is more confident than on unseen ones.
     """
     if view.standard is None:
         return predict_crops(model, crops, CPU, view)
@@ -255,7 +255,7 @@ def calibrate_class(
         trained: per leaf, whether training named it; cells of other classes are left out.
         odds: (leaves,) factor on each leaf's odds in use.
         vocabulary: the tree and its leaves.
-        accuracy: how many of the nodes that are given shall be right.
+        accuracy: required share of correct predicted nodes.
     """
     named = (allowed & np.asarray(trained)).any(1)
     if not named.any():
@@ -320,7 +320,7 @@ def node_threshold(
     accuracy: float,
     counts: NDArray[np.float64] | None = None,
 ) -> float:
-    """Return the least confidence at which the deepest sure enough nodes are accurate enough.
+    """Return the lowest confidence at which the deepest confident nodes are accurate enough.
 
     Between even odds and `MOST_CAUTIOUS`, in steps of 0.01; `sums` and `right` as `walk_down`
     returns them, `counts` (n,) how much each cell counts.
@@ -362,7 +362,7 @@ def _answers(
 def _said(
     probabilities: NDArray[np.float64], allowed: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return how sure the likeliest leaf is, and whether the label allows it."""
+    """Return the probability of the likeliest leaf, and whether the label allows it."""
     best = probabilities.argmax(1)
     rows = np.arange(len(best))
     return probabilities[rows, best], allowed[rows, best]

@@ -1,4 +1,4 @@
-"""Which process of a training this is. One process today; every place that must know asks here.
+"""Which process of a training this is. One process today; all code gets it from here.
 
 A run on several GPUs needs four things of the loop: each process draws other samples, gradients are
 averaged, one process writes files, and all wait for one another. The first, third and fourth go

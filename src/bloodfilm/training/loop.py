@@ -303,7 +303,7 @@ def weigh(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> dict[str
 
 
 def _number(value: float) -> float | None:
-    """Return a number as JSON knows it."""
+    """Return a number as a JSON value."""
     return value if math.isfinite(value) else None
 
 
@@ -312,7 +312,7 @@ def _refuse_another_split(path: Path, record: dict[str, Any]) -> None:
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return  # the checkpoint tells whether the run is the same
+        return  # the checkpoint shows whether the run is the same
     if not same_splits(before, record):
         raise ConfigError(
             f"{path.parent}: the split file has changed since this run began; choose another "

@@ -11,7 +11,7 @@ _log = logging.getLogger(__name__)
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the device a user asked for: `cpu`, `cuda`, `mps` or `auto`.
+    """Return the selected device: `cpu`, `cuda`, `mps` or `auto`.
 
     Raises:
         ConfigError: if this machine does not have it.

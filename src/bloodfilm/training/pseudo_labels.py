@@ -1,4 +1,4 @@
-"""A teacher's detections as targets: which count, how much, and what is confirmed background."""
+"""A teacher's detections as targets: selection, weights and confirmed background."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,35 +18,35 @@ from bloodfilm.training.data.augment import transform_boxes
 BINS = 20
 MATCH_IOU = 0.5
 PRIOR_CELLS = 4.0
-"""A score bin is believed to be as precise as its score until about so many cells were seen."""
+"""Prior count of a score bin, whose precision is its score until about so many were counted."""
 LEAST_SCORE = 0.1
-"""Detections below it are never looked at."""
+"""Detections below it are ignored."""
 FORGET = 0.98
-"""The share of the counts that stays from one step to the next: the teacher gets better."""
+"""Decay of the counts per step, because the teacher improves."""
 
 
 class Augmentation:
-    """One of the square's eight symmetries, for a square image and for what was found on it.
+    """One of the square's eight symmetries, for a square image and for detections on it.
 
     Args:
-        code: 0 to 7; 0 leaves everything as it is.
+        code: 0 to 7; 0 is the identity.
     """
 
     def __init__(self, code: int) -> None:
         self.quarters, self.mirrored = code % 4, code >= 4
 
     def image(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Mirror left to right if asked to, then turn counter-clockwise."""
+        """Mirror left to right where the code requires it, then rotate counter-clockwise."""
         mirrored = image[:, ::-1] if self.mirrored else image
         return np.ascontiguousarray(np.rot90(mirrored, self.quarters))
 
     def map_back(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Bring a map (h, w) of the turned image to the image as it was."""
+        """Map a map (h, w) of the augmented image back to the original image."""
         back = np.rot90(values, -self.quarters)
         return np.ascontiguousarray(back[:, ::-1] if self.mirrored else back)
 
     def boxes_back(self, boxes: NDArray[np.float64], size: float) -> NDArray[np.float64]:
-        """Bring boxes (n, 4) x, y, w, h to the image, `size` pixels a side, as it was."""
+        """Map boxes (n, 4) x, y, w, h back to the original image, `size` pixels per side."""
         for _ in range(self.quarters):  # undo one quarter: (x, y) was (size - y, x)
             boxes = transform_boxes(boxes, np.array([[0, -1, size], [1, 0, 0.0]]))
         if self.mirrored:
@@ -56,13 +56,13 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class TeacherPrediction:
-    """What a teacher thinks of one image.
+    """A teacher's prediction on one image.
 
     Attributes:
         found: its detections.
         highest: (h, w) per location the highest score of any kind.
-        values: (n, values) probability of each attribute value of each detection, 0 where it does
-            not say; `None` if it reads none.
+        values: (n, values) probability of each attribute value of each detection, 0 without a
+            prediction; `None` if it predicts no attributes.
     """
 
     found: Detections
@@ -70,16 +70,16 @@ class TeacherPrediction:
     values: NDArray[np.float32] | None = None
 
     def take(self, which: NDArray[np.bool_]) -> "TeacherPrediction":
-        """Return the opinion with some of its detections."""
+        """Return the prediction with some of its detections."""
         values = None if self.values is None else self.values[which]
         return TeacherPrediction(self.found.take(which), self.highest, values)
 
 
 class PrecisionCalibrator:
-    """How often the teacher is right, by kind and score, counted where people marked.
+    """Precision of the teacher by kind and score, counted in annotated regions.
 
-    Counts fade, so that they follow the teacher. Like a checkpoint's other parts they are kept as
-    a tensor (2, kinds, bins): right and wrong.
+    Counts decay, so that they follow the teacher. In a checkpoint they are a tensor
+    (2, kinds, bins): right and wrong.
     """
 
     def __init__(self, kinds: int) -> None:
@@ -88,7 +88,7 @@ class PrecisionCalibrator:
     def learn(
         self, opinions: Sequence[TeacherPrediction], marked: Sequence[Target], stride: int
     ) -> None:
-        """Compare detections on marked ground with the marked cells."""
+        """Compare detections in annotated regions with the annotated cells."""
         counts = np.zeros(self.counts.shape, np.float32)
         for opinion, target in zip(opinions, marked, strict=True):
             found = opinion.found.take(centred_on(target.known, opinion.found.boxes, stride))
@@ -104,7 +104,7 @@ class PrecisionCalibrator:
         self.counts = self.counts * FORGET + torch.from_numpy(counts)
 
     def precision(self, found: Detections) -> NDArray[np.float64]:
-        """Return how likely each detection is right; without evidence, what its score says."""
+        """Return the estimated precision of each detection; without counts, its score."""
         right, wrong = self.counts.double().numpy()
         middle = (np.arange(BINS) + 0.5) / BINS
         proven = (right + PRIOR_CELLS * middle) / (right + wrong + PRIOR_CELLS)
@@ -118,7 +118,7 @@ def _bins(scores: NDArray[np.float64]) -> NDArray[np.intp]:
 def centred_on(
     area: NDArray[np.bool_], boxes: NDArray[np.float64], stride: int
 ) -> NDArray[np.bool_]:
-    """Say which boxes (n, 4) are centred on locations where `area` (h, w) is true."""
+    """Return which boxes (n, 4) are centred on locations where `area` (h, w) is true."""
     if not len(boxes):
         return np.zeros(0, dtype=bool)
     at = np.floor(centres(boxes) / stride).astype(int)
@@ -133,11 +133,11 @@ def pseudo_target(
     reliability: PrecisionCalibrator | None,
     stride: int,
 ) -> Target:
-    """Return what a teacher's opinion says about the locations nobody marked.
+    """Return the targets that a teacher's prediction gives for unannotated locations.
 
-    Counted cells are those centred on unmarked ground whose score (with `reliability`: whose
-    proven precision, which is then their weight) reaches `rules.confidence`. Their boxes are
-    known; so are locations whose highest score stays below `rules.background`.
+    Pseudo labels are detections centred on unannotated locations whose score (with `reliability`:
+    whose estimated precision, which is then their weight) reaches `rules.confidence`. Their boxes
+    are supervised; so are locations whose highest score is below `rules.background`.
     """
     opinion = opinion.take(centred_on(unmarked, opinion.found.boxes, stride))
     found = opinion.found
@@ -170,18 +170,18 @@ def _covered(boxes: NDArray[np.float64], shape: tuple[int, ...], stride: int) ->
 
 
 def similarity_loss(
-    features: Tensor, marked: Tensor, marked_kinds: Tensor, taught: Tensor, taught_kinds: Tensor
+    features: Tensor, marked: Tensor, marked_kinds: Tensor, pseudo: Tensor, pseudo_kinds: Tensor
 ) -> Tensor:
-    """Draw features of a teacher's cells to marked cells of their kind, away from other kinds.
+    """Contrastive loss: pull features of pseudo-labelled cells to annotated cells of their kind.
 
     Hinge on cosine similarities: max(0, 0.5 - nearest same kind's mean + nearest other kind's
     mean), so a better embedding lowers it.
 
     Args:
         features: (B, C, h, w).
-        marked, taught: (n, 3) rows of image, row, column of cells' centres; kinds: (n,).
+        marked, pseudo: (n, 3) rows of image, row, column of cells' centres; kinds: (n,).
     """
-    if not len(marked) or not len(taught):
+    if not len(marked) or not len(pseudo):
         return features.sum() * 0.0
 
     def at(places: Tensor) -> Tensor:
@@ -190,8 +190,8 @@ def similarity_loss(
 
     kinds = marked_kinds.unique()
     means = torch.stack([at(marked[marked_kinds == k]).mean(0) for k in kinds])
-    likeness = at(taught) @ torch.nn.functional.normalize(means, dim=1).T
-    same = taught_kinds[:, None] == kinds[None]
+    likeness = at(pseudo) @ torch.nn.functional.normalize(means, dim=1).T
+    same = pseudo_kinds[:, None] == kinds[None]
     comparable = same.any(1)
     if not comparable.any():
         return features.sum() * 0.0

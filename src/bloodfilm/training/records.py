@@ -1,4 +1,4 @@
-"""What `run.json` says of a finished or running training: typed, for the export.
+"""Typed content of `run.json` of a training run, for the export.
 
 Each task contributes its part (`Task.record`); the loop adds the version and the configuration.
 Records of older versions are brought to the form of today.
@@ -77,7 +77,7 @@ class DetectorRecord(RunRecord):
     """The record of a detector, also of one trained by task `sparse`.
 
     Attributes:
-        um_per_px: of the images that the network sees.
+        um_per_px: of the network's input.
     """
 
     um_per_px: float
@@ -89,7 +89,7 @@ class ClassifierRecord(RunRecord):
     Attributes:
         untrained: leaves and attributes without a training example.
         verifies: whether the verification head was trained.
-        size, um_per_px: of the crops that the network sees.
+        size, um_per_px: of the network's input crops.
         colours: what their colours are normalised to; `None`: balanced by the field's white point.
     """
 

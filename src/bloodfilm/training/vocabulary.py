@@ -1,6 +1,6 @@
 """What a run names: classes, attributes and object types, from the configuration and the data.
 
-Nothing in training knows names of its own: a user's tree and attributes take the place of the
+No names are hard-coded in training: a user's tree and attributes take the place of the
 default ones everywhere. Only the defaults of the configuration are written here.
 """
 
@@ -36,8 +36,8 @@ class Vocabulary:
     Attributes:
         taxonomy: the tree of classes.
         schema: the attributes, in the order of a network's outputs.
-        object_types: what the detector tells apart, in the order of its outputs: nodes of the tree,
-            none above another.
+        object_types: types that the detector distinguishes, in the order of its outputs: nodes of
+            the tree, none above another.
         roles: which type the classifier names, and which is the ruler of the scale.
 
     Raises:
@@ -72,7 +72,7 @@ class Vocabulary:
 
     @cached_property
     def leaves(self) -> tuple[str, ...]:
-        """The classes that the classifier tells apart: leaves under the classified type."""
+        """The classes that the classifier distinguishes: leaves under the classified type."""
         return self.taxonomy.leaves_under(self.roles.classified)
 
     @cached_property
@@ -87,7 +87,7 @@ class Vocabulary:
 
     @property
     def stain_types(self) -> tuple[int, int] | None:
-        """Places of the classified type and the ruler, whose stains can be told apart."""
+        """Places of the classified type and the ruler, whose stains can be separated."""
         return None if self.ruler_id is None else (self.classified_id, self.ruler_id)
 
     def resolve(self, label: str | None, tree: Taxonomy) -> str | None:

@@ -98,7 +98,7 @@ def test_boxes_lie_on_the_canvas_and_are_of_their_kind(size):
 
 
 def test_every_visible_cell_is_in_the_truth_or_unknown():
-    """No cell's pixels are taught as background."""
+    """No cell's pixels are labelled as background."""
     for number in range(6):
         image, target = Mosaics([scattered(2)], 128, STILL, 4)[0, number]
         centres = (np.stack(np.meshgrid(np.arange(32), np.arange(32)), -1) + 0.5) * 4

@@ -184,7 +184,7 @@ def test_a_pool_opens_fields_as_they_are_drawn_and_forgets_them(root, monkeypatc
     for number in range(20):
         pieces = pool.pieces((0, number), rng)
         first = next(pieces).field
-        wanted = LOADER.load(stream[pool.turns[number]])
+        wanted = LOADER.load(stream[pool.epoch_order[number]])
         assert np.array_equal(first.image, wanted.image)
         next(pieces)
     assert len(pool._kept) == 4

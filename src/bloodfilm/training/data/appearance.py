@@ -84,7 +84,7 @@ def _to_pixels(image: Float32s) -> Pixels:
 
 
 def vary_stain(image: Float32s, rng: Rng, strength: float) -> Float32s:
-    """Return an image whose dyes absorb otherwise (Beer-Lambert); clear glass stays as it is.
+    """Return an image with changed absorption of the dyes (Beer-Lambert); clear glass is unchanged.
 
     Absorbance is raised to a power, its dyes weighed anew (Tellez et al., Medical Image Analysis
     2019), and its channels mixed.
@@ -105,7 +105,7 @@ def vary_stain(image: Float32s, rng: Rng, strength: float) -> Float32s:
 
 
 def measure_white(image: Float32s) -> Float32s:
-    """Return the mean RGB of the brightest tenth of an image, every second pixel looked at."""
+    """Return the mean RGB of the brightest tenth of an image, sampled at every second pixel."""
     sampled = image[::2, ::2]
     brightness = sampled.sum(axis=2)
     place = int(brightness.size * 0.9)
@@ -115,7 +115,7 @@ def measure_white(image: Float32s) -> Float32s:
 
 
 def vary_optics(image: Float32s, rng: Rng, strength: float) -> Float32s:
-    """Return an image as another lens, lamp and camera might have taken it, in [0, 255].
+    """Return an image with simulated lens, lamp and camera changes, in [0, 255].
 
     Fewer pixels, defocus with and without bright or dark halos, chromatic fringes, coloured
     shading, haze, the camera's curve and white balance, noise fine and coarse, sharpening, and

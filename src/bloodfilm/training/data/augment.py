@@ -90,10 +90,10 @@ def random_orientation(rng: Rng) -> NDArray[np.float64]:
 
 
 def random_stretch(rng: Rng, strength: AugmentSection) -> NDArray[np.float64]:
-    """Return a scale and squeeze as a 2x2 diagonal matrix."""
+    """Return a random scale and aspect ratio as a 2x2 diagonal matrix."""
     scale = rng.uniform(-strength.scale, strength.scale) - strength.shrink
-    squeeze = rng.uniform(-strength.aspect, strength.aspect) / 2
-    return np.diag(np.exp([scale + squeeze, scale - squeeze]))
+    aspect = rng.uniform(-strength.aspect, strength.aspect) / 2
+    return np.diag(np.exp([scale + aspect, scale - aspect]))
 
 
 def transform_boxes(boxes: NDArray[np.float64], matrix: NDArray[np.float64]) -> NDArray[np.float64]:

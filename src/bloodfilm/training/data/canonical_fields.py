@@ -43,14 +43,14 @@ def training_view(field: Field, image: NDArray[np.uint8], ruler: str | None) -> 
         & (boxes[:, 0] + boxes[:, 2] < width - 2)
         & (boxes[:, 1] + boxes[:, 3] < height - 2)
     )
-    stated = field.domain.um_per_px
+    um_per_px = field.domain.um_per_px
     if whole.sum() >= 5:
         across, down = np.median(boxes[whole, 2:], axis=0)
         if abs(np.log(across / down)) < 0.08:  # round pixels: the two axes are one measurement
             across = down = float(np.sqrt(across * down))
         size = RED_CELL_UM / across, RED_CELL_UM / down
-    elif stated is not None:
-        size = stated / (field.domain.squeeze or 1.0), stated
+    elif um_per_px is not None:
+        size = um_per_px / (field.domain.squeeze or 1.0), um_per_px
     else:
         return canonical_view(image, ScalePrior.of_domain(field.domain))
     look, _ = estimate_corrections(image)

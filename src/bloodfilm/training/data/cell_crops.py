@@ -44,13 +44,13 @@ class CellCrops:
 
     Attributes:
         images: (n, 224, 224, 3) at 0.14 um/px, centred on the cell; white-balanced by their
-            field, or in the picture's own colours, as they were asked for.
+            field, or in the original colours.
         allowed: (n, leaves) boolean: the leaves each label stands for.
         codes: (n, attributes) value index, -1 where unknown.
         weights: (n,) how often an epoch draws each.
-        sizes: (n, 2) width and height of the cell's box in um, 0 where nobody drew one.
+        sizes: (n, 2) width and height of the cell's box in um, 0 without a box.
         sources: (n,) number of the data set each is from, in the order they are listed.
-        patients: (n,) number of its patient or, where none is named, of nobody: 0.
+        patients: (n,) number of its patient, 0 if unknown.
         domains: (n,) index of the domain each is from, in the run's `DomainTable`; -1: unknown.
     """
 
@@ -81,11 +81,11 @@ class CellCrops:
 
 
 def label_groups(allowed: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the sets of leaves (groups, leaves) that cells teach, larger ones first.
+    """Return the groups of leaves (groups, leaves) that labels supervise, larger ones first.
 
-    A leaf that some cell names for certain is a group of its own. A label at a node above, none of
-    whose leaves any cell names, teaches its leaves together: they are one group. A leaf in no group
-    was never learnt.
+    A leaf that is the label of some cell is a group of its own. A label at an inner node without
+    labelled leaves supervises its leaves together, as one group. A leaf in no group is never
+    learnt.
 
     Args:
         allowed: (n, leaves) as in `CellCrops`.
@@ -105,7 +105,7 @@ def load_crops(
     balanced: bool = True,
     domains: DomainTable = NO_DOMAINS,
 ) -> CellCrops:
-    """Open every field and cut out its classified cells, white-balanced or in own colours.
+    """Open every field and cut out its classified cells, white-balanced or in original colours.
 
     Cells that are ignored, unnamed or of another object type are left out; so is a field that
     cannot be opened (reported).
@@ -192,11 +192,11 @@ def cut_cell_crops(
 
 
 class StreamedImages:
-    """The crops of a stream's cells, cut out when they are asked for; the last few fields' stay.
+    """The crops of a stream's cells, cut out on access; those of the last fields are cached.
 
     Args:
         stream: the fields.
-        vocabulary: decides which of their cells count.
+        vocabulary: defines which of their cells count.
         field_of: (n,) number of each cell's field.
         nth: (n,) which of the field's cells that count it is.
         balanced: white-balance the crops.
@@ -317,25 +317,27 @@ def stream_crops(
 
 @dataclass(frozen=True)
 class CellSampler:
-    """In which order a turn draws the cells of a stream, and places beside them.
+    """The order in which an epoch draws the cells of a stream and additional items.
 
-    The cells of a few fields are mixed, so that each field is opened once and soon forgotten.
+    The cells of a few fields are mixed, so that each field is opened once and cached briefly.
 
     Attributes:
         stream: the fields; field_of: (n,) number of each cell's field.
-        weights: (n + others,) how often a turn draws each cell, then each other item.
+        weights: (n + others,) how often an epoch draws each cell, then each other item.
     """
 
     stream: FieldStream
     field_of: NDArray[np.int64]
     weights: NDArray[np.float64]
 
-    def order(self, seed: int, turn: int) -> NDArray[np.int64]:
-        """Return the numbers of cells, and of other items after them, as a turn draws them."""
-        rng = np.random.default_rng([seed, CELLS, turn])
+    def order(self, seed: int, epoch: int) -> NDArray[np.int64]:
+        """Return the numbers of cells, then of other items, in the drawing order of an epoch."""
+        rng = np.random.default_rng([seed, CELLS, epoch])
         once = np.ones(len(self.stream), np.int64)
         place = np.empty(len(self.stream), np.int64)
-        place[shuffled_order(self.stream.shards, once, [seed, CELLS, turn])] = np.arange(len(place))
+        place[shuffled_order(self.stream.shards, once, [seed, CELLS, epoch])] = np.arange(
+            len(place)
+        )
         hands = -(-len(place) // MIXED_FIELDS)
         others = rng.integers(0, hands, len(self.weights) - len(self.field_of))
         hand = np.concatenate([place[self.field_of] // MIXED_FIELDS, others])
@@ -344,7 +346,7 @@ class CellSampler:
 
 
 def sample_per_label(crops: CellCrops, most: int, seed: int) -> CellCrops:
-    """Return a stream's crops, no more than `most` of each label; crops in memory as they are."""
+    """Return a stream's crops, at most `most` of each label; crops in memory unchanged."""
     if not isinstance(crops.images, StreamedImages):
         return crops
     rng = np.random.default_rng([seed, CELLS])
@@ -364,7 +366,7 @@ def warp_centred(
 ) -> NDArray[np.uint8]:
     """Warp a stored crop about its middle: `matrix` (2, 3) maps middle-relative stored pixels.
 
-    What lies outside is empty glass, or what OpenCV's `border` says.
+    What lies outside is empty glass, or as OpenCV's `border` defines.
     """
     middle = (image.shape[1] - 1) / 2
     goal = (size - 1) / 2
@@ -403,7 +405,7 @@ def augmented_crop(
     augment: AugmentSection,
     um_per_px: float = CROP_UM,
 ) -> NDArray[np.uint8]:
-    """Return a stored crop turned, stretched, shifted and in another light."""
+    """Return a stored crop with random rotation, stretch, shift and illumination."""
     linear = random_orientation(rng) @ random_stretch(rng, augment) * (STORE_UM / um_per_px)
     shift = rng.uniform(-1, 1, 2) * augment.shift * SIZE
     warped = warp_centred(image, np.column_stack([linear, shift]))

@@ -1,4 +1,4 @@
-"""Copies of marked cells, put where nobody marked one.
+"""Copy-paste augmentation: annotated cells pasted where none is annotated.
 
 Source: Ghiasi et al., Simple Copy-Paste is a Strong Data Augmentation Method for Instance
 Segmentation, arXiv 2012.07177; here with boxes, so what is copied is the ellipse in the box.
@@ -17,22 +17,21 @@ from bloodfilm.training.data.keys import Key
 from bloodfilm.training.data.samplers import FieldCrop, Sampler
 
 RIM = 0.2
-"""A copy fades out from the ellipse in the cell's box to one larger by this share."""
+"""A copy is blended from the ellipse in the cell's box to one larger by this share."""
 TRIES = 5
-"""Places looked at for a copy before it is left out."""
+"""Positions tried for a copy before it is skipped."""
 
 
 class CopyPasteSampler:
-    """Fields of another pool, each with some marked cells of other fields copied into it.
+    """Fields of another pool, with annotated cells of other fields pasted into them.
 
-    Every kind that is marked is copied equally often, turned and mirrored by chance. A copy hides
-    no marked cell and no box to ignore. Inside its box everything is then known; around it nothing
-    changes.
+    Every annotated type is copied equally often, rotated and mirrored at random. A copy covers no
+    annotated cell and no ignore box. The inside of its box is supervised; nothing else changes.
 
     Args:
         fields: where the cells are taken from.
-        pool: where they are put.
-        copies: how many a field gets, on average.
+        pool: fields to paste into.
+        copies: mean number per field.
     """
 
     def __init__(self, fields: Sequence[CanonicalField], pool: Sampler, copies: float) -> None:
@@ -65,7 +64,7 @@ class CopyPasteSampler:
 
 
 def _whole(field: CanonicalField) -> NDArray[np.bool_]:
-    """Say which boxes lie in the picture with their rim."""
+    """Return which boxes lie in the image with their rim."""
     height, width = field.image.shape[:2]
     rim = np.ceil(field.boxes[:, 2:] * RIM / 2)
     low, high = field.boxes[:, :2] - rim, field.boxes[:, :2] + field.boxes[:, 2:] + rim
@@ -76,7 +75,7 @@ def _whole(field: CanonicalField) -> NDArray[np.bool_]:
 def _cut(
     field: CanonicalField, cell: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    """Cut a cell with its rim out, in one of the square's eight symmetries.
+    """Crop a cell with its rim, in one of the square's eight symmetries.
 
     Returns:
         pixels (h, w, 3), and how much of them, left and top, is rim.
@@ -95,7 +94,7 @@ def _cut(
 def _place(
     field: CanonicalField, size: tuple[int, int], rng: np.random.Generator
 ) -> tuple[int, int] | None:
-    """Return a corner (x, y) where a patch of that size hides nothing that is marked."""
+    """Return a corner (x, y) where a patch of that size covers nothing annotated."""
     height, width = field.image.shape[:2]
     if size[0] > height or size[1] > width:
         return None
@@ -129,7 +128,7 @@ def _paste(
 def _inner(
     patch: NDArray[np.uint8], rim: tuple[int, int], corner: tuple[int, int]
 ) -> tuple[float, float, float, float]:
-    """Return the cell's box x, y, w, h where the patch was put."""
+    """Return the cell's box x, y, w, h of the pasted patch."""
     height, width = patch.shape[:2]
     (x, y), (across, down) = corner, rim
     return float(x + across), float(y + down), width - 2.0 * across, height - 2.0 * down
@@ -141,7 +140,7 @@ def _with_cell(
     cell: int,
     box: tuple[float, float, float, float],
 ) -> CanonicalField:
-    """Return the field with one more marked cell, and its box among what is known."""
+    """Return the field with one more annotated cell, its box supervised."""
     values = field.values
     if values is not None or giver.values is not None:
         width = (values if values is not None else giver.values).shape[1]  # type: ignore[union-attr]

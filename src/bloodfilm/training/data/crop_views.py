@@ -1,4 +1,4 @@
-"""How a stored crop becomes what a classifier sees: plain, or varied for training."""
+"""Preprocessing of stored crops for a classifier: plain, or augmented for training."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ DEFAULT_APPEARANCE, DEFAULT_AUGMENT = AppearanceSection(), AugmentSection()
 
 @dataclass(frozen=True)
 class CropView:
-    """What a classifier sees of a stored crop.
+    """The view of a stored crop that a classifier gets.
 
     Attributes:
         um_per_px: its scale.

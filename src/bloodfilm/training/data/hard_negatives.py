@@ -1,7 +1,7 @@
-"""Crops that teach the classifier what is no nucleated cell: red cells, platelets, empty places.
+"""Hard negatives for the classifier: crops of red cells, platelets and background.
 
-A detector sees cells at its own coarse scale and now and then boxes a dark red cell as a nucleated
-one. The classifier sees the same place closer; from these crops it learns to say no.
+A detector works at a coarser scale and sometimes detects a dark red cell as a nucleated one. The
+classifier gets a crop of higher resolution; from these crops it learns to reject such detections.
 """
 
 import logging
@@ -22,7 +22,7 @@ from bloodfilm.training.data.stain_augment import recolour, stain_vectors
 from bloodfilm.training.vocabulary import Vocabulary
 
 EMPTY_UM = 2.5
-"""An empty place is at least so far from the middle of every box."""
+"""Minimum distance of a background place from the centre of every box."""
 _TRIES = 20
 _log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class HardNegatives:
         section: HardNegativeSection,
         view: CropView,
     ) -> NDArray[np.uint8]:
-        """Return one place as another film might have shown it, as the classifier sees it."""
+        """Return one place, augmented, as input of the classifier."""
         image, dyes = self.images[i], self.dyes[i]
         if np.isfinite(dyes).all() and rng.random() < section.augment.recolour:
             image = recolour(image, dyes, rng)

@@ -1,4 +1,4 @@
-"""Training images for the detector: pieces of varied fields side by side on one canvas."""
+"""Mosaic training images for the detector: augmented field crops on one canvas."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,12 +25,12 @@ from bloodfilm.training.data.samplers import FieldCrop, InMemorySampler, Sampler
 from bloodfilm.training.data.stain_augment import recolour
 
 MIN_VISIBLE = 0.3
-"""A box cut to less than this share of itself is no longer a cell to find, but not background."""
+"""A box cut to less than this share of its area is neither a positive nor background."""
 
 
 @dataclass
 class _MosaicCanvas:
-    """A picture in the making and its truth, in pixels of the canvas; `known` by location."""
+    """An image under construction and its truth, in pixels of the canvas; `known` by location."""
 
     image: NDArray[np.uint8]
     plain: NDArray[np.uint8]
@@ -47,9 +47,9 @@ class MosaicSample:
     """One training image.
 
     Attributes:
-        image: (size, size, 3) with its look varied; plain: the same without.
+        image: (size, size, 3) augmented in colour; plain: the same without.
         target: what is known of it.
-        unmarked: (h, w) locations nobody marked: neither known nor on an ignore box.
+        unmarked: (h, w) unannotated locations: neither known nor on an ignore box.
     """
 
     image: NDArray[np.uint8]
@@ -64,8 +64,8 @@ class Mosaics:
     Args:
         fields: at `oversampling` times the training scale; in memory, or a pool that opens them.
         size: side of a training image, pixels; stride: of the output grid.
-        augment: how hard to vary.
-        seed: with epoch and number, decides everything.
+        augment: strength of the augmentation.
+        seed: with epoch and number, determines the image.
         border: a location inside a region but nearer to its border than this, in pixels of the
             training image, is unknown unless it lies in a marked box: a cell whose centre is
             outside is unmarked, and may reach in.
@@ -98,7 +98,7 @@ class Mosaics:
         return drawn.image, drawn.target
 
     def draw(self, key: tuple[int, int]) -> MosaicSample:
-        """Return all there is of number `key[1]` of epoch `key[0]`."""
+        """Return image, target and unannotated locations of number `key[1]` of epoch `key[0]`."""
         rng = np.random.default_rng([self.seed, *key])
         size, grid = self.size, self.size // self.stride
         canvas = _MosaicCanvas(
@@ -194,7 +194,7 @@ class Mosaics:
         return int(ends[0]), int(ends[1])
 
     def _target(self, canvas: _MosaicCanvas) -> tuple[Target, NDArray[np.bool_]]:
-        """Return what is known, and which locations nobody marked."""
+        """Return the target, and the unannotated locations."""
         stride = self.stride
         ignored = np.zeros_like(canvas.known)
         for box in np.concatenate(canvas.ignore):
@@ -216,7 +216,7 @@ class Mosaics:
 def _joined(
     values: Sequence[NDArray[np.float32] | None], counts: Sequence[int]
 ) -> NDArray[np.float32] | None:
-    """Stack the pieces' attribute values; a piece without any says nothing of its cells."""
+    """Stack the pieces' attribute values; unknown for pieces without any."""
     width = next((v.shape[1] for v in values if v is not None), None)
     if width is None:
         return None
@@ -234,7 +234,7 @@ def known_points(
     border: float,
     boxes: NDArray[np.float64],
 ) -> NDArray[np.bool_]:
-    """Say which points (n, 2) may be learnt from, all in pixels of one picture of a given size.
+    """Return which points (n, 2) are supervised, in pixels of an image of a given size.
 
     A point must lie in the region, and `border` away from where the region ends within the picture
     or in one of the marked boxes (m, 4) x, y, w, h. The picture's own edge is no such border: what

@@ -15,17 +15,17 @@ from bloodfilm.training.data.sharded import EpochOrder, FieldStream
 from bloodfilm.training.data.stain_augment import StainVectors, stain_vectors
 
 SPACING = 12
-"""Places between the fields of one image, so that images that follow one another differ."""
+"""Distance in the stream between the fields of one image, so that consecutive images differ."""
 KEPT_FIELDS = 64
-"""Fields kept open: a field comes up again in the images `SPACING` places before."""
+"""Fields kept open: a field is used again by the images `SPACING` places before."""
 MEASURED_FIELDS = 32
-"""Fields by which the mean area of all is judged."""
+"""Fields from which the mean area is estimated."""
 MOST_FAILURES = 200
 _log = logging.getLogger(__name__)
 
 
 class FieldCrop(NamedTuple):
-    """A field to cut from, and its stain vectors, where they are to be varied and are known."""
+    """A field to cut from, and its stain vectors, if needed and known."""
 
     field: CanonicalField
     dyes: StainVectors | None
@@ -59,9 +59,9 @@ class InMemorySampler:
 
 
 class ShardedSampler:
-    """Fields of a stream, opened in its order; every training image goes on where the last began.
+    """Fields of a stream, opened in its order; every training image continues where the last began.
 
-    A field that cannot be opened is reported once and passed over.
+    A field that cannot be opened is reported once and skipped.
 
     Args:
         stream: the fields.
@@ -86,16 +86,18 @@ class ShardedSampler:
         stains: tuple[int, int] | None = None,
     ) -> None:
         self.stream, self.loader, self.stains = stream, loader, stains
-        self.turns = EpochOrder(stream, seed)
+        self.epoch_order = EpochOrder(stream, seed)
         self.failed: set[int] = set()
         self._kept: OrderedDict[int, FieldCrop] = OrderedDict()
-        first = (self._opened(self.turns[i]) for i in range(min(MEASURED_FIELDS, len(stream))))
+        first = (
+            self._opened(self.epoch_order[i]) for i in range(min(MEASURED_FIELDS, len(stream)))
+        )
         sizes = [p.field.image.shape for p in first if p is not None]
         if not sizes:
             raise ConfigError("data: none of the first fields could be opened")
         mean = float(np.mean([height * width for height, width, _ in sizes]))
         self.fields_an_image = area / mean
-        self.samples = samples or max(1, round(self.turns.length / self.fields_an_image))
+        self.samples = samples or max(1, round(self.epoch_order.length / self.fields_an_image))
 
     def pieces(self, key: Key, rng: np.random.Generator) -> Iterator[FieldCrop]:
         """Yield fields from the place of this image in the stream on, some places apart."""
@@ -103,7 +105,7 @@ class ShardedSampler:
         start = int((epoch * self.samples + number) * self.fields_an_image)
         failures = 0
         for place in count(start, SPACING):
-            piece = self._opened(self.turns[place])
+            piece = self._opened(self.epoch_order[place])
             if piece is not None:
                 yield piece
                 continue

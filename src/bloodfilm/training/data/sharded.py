@@ -1,9 +1,9 @@
-"""Fields of an index, drawn for training without being held: shard by shard, in a seeded order.
+"""Stream the fields of an index for training, shard by shard, in a seeded order.
 
-A turn takes every field once (or as often as its source is repeated). The shards, the row groups
-of the index, are shuffled; a few that follow one another are mixed; fields are read, and pictures
-opened, only when they are drawn. The order is made of numbers alone: it depends on the seed and
-the turn, so any place in it can be gone on from, by any number of workers.
+An epoch takes every field once (or as often as its source is repeated). The shards, the row groups
+of the index, are shuffled; consecutive ones are mixed in small groups; fields are read, and images
+opened, only when they are drawn. The order depends on the seed and the epoch only, so training
+can resume at any place, with any number of workers.
 """
 
 import logging
@@ -29,7 +29,7 @@ Numbers = NDArray[np.int64]
 
 MIXED_SHARDS = 4
 SHARD = 256
-"""Fields of a source that is no index, and so lies in memory, are dealt in shards of this size."""
+"""Shard size of fields of a source in memory (not an index)."""
 ORDER, PORTION = 21, 22
 """Random-stream ids, different from those of the tasks."""
 _log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class DatasetShard:
         return isinstance(self.fields, ChosenFields)
 
     def at(self, place: int, field: Field) -> SourcedField:
-        """Return a field with what its source says of it."""
+        """Return a field with the properties of its source."""
         group = self.groups[place] if self.groups else ""
         return SourcedField(field, self.dataset, self.repeat, group, self.split_file)
 
@@ -73,8 +73,8 @@ class DatasetShard:
 def fields_in(dataset: Dataset, splits: Sequence[str]) -> ChosenFields | list[Field]:
     """Return a data set's fields of some splits, or of all.
 
-    Fields of an index stay there. Those whose image is not on disk are left out and counted: a
-    million cannot be opened beforehand to find out.
+    Fields of an index are not loaded. Those whose image is not on disk are left out and counted;
+    images are not opened.
     """
     if not isinstance(dataset.fields, IndexFields | ChosenFields):
         return [f for f in dataset if not splits or f.split in splits]
@@ -106,7 +106,7 @@ def _files_of(folder: str) -> frozenset[str]:
 
 
 class FieldStream(Sequence[SourcedField]):
-    """The fields of several sources, one of them an index or more; none is held."""
+    """The fields of several sources, one of them an index or more; none is loaded."""
 
     def __init__(self, parts: Sequence[DatasetShard]) -> None:
         self.parts = tuple(parts)
@@ -135,12 +135,12 @@ class FieldStream(Sequence[SourcedField]):
             yield from (part.at(i, f) for i, f in enumerate(part.fields))
 
     def heads(self) -> Iterator[SourcedField]:
-        """Yield all fields without their cells: what a check of patients and files needs."""
+        """Yield all fields without their cells, to check patients and files."""
         for part in self.parts:
             yield from (part.at(i, f) for i, f in enumerate(part.heads()))
 
     def where(self, keep: Callable[[Field], bool]) -> "FieldStream":
-        """Return the fields for which `keep` is true; it is shown them without their cells."""
+        """Return the fields for which `keep` is true; it gets them without their cells."""
         return FieldStream([_kept(part, keep) for part in self.parts])
 
     @cached_property
@@ -158,12 +158,12 @@ class FieldStream(Sequence[SourcedField]):
 
     @cached_property
     def repeats(self) -> NDArray[np.float64]:
-        """How often a turn draws each field, (n,)."""
+        """How often an epoch draws each field, (n,)."""
         return np.repeat([p.repeat for p in self.parts], np.diff(self.starts))
 
-    def order(self, seed: int, turn: int) -> Numbers:
-        """Return the numbers of a turn's fields in the order they are drawn."""
-        return shuffled_order(self.shards, repeat_counts(self.repeats, seed), [seed, ORDER, turn])
+    def order(self, seed: int, epoch: int) -> Numbers:
+        """Return the numbers of an epoch's fields in drawing order."""
+        return shuffled_order(self.shards, repeat_counts(self.repeats, seed), [seed, ORDER, epoch])
 
 
 def _kept(part: DatasetShard, keep: Callable[[Field], bool]) -> DatasetShard:
@@ -189,14 +189,14 @@ def field_of(head: FieldHeader) -> Field:
 
 
 def with_annotation(sourced: Sequence[SourcedField]) -> Sequence[SourcedField]:
-    """Return the fields of which somebody has marked a region, or all."""
+    """Return the fields with an annotated region, or all."""
     if isinstance(sourced, FieldStream):
         return sourced.where(lambda field: not field.region.is_nothing)
     return [s for s in sourced if not s.field.region.is_nothing]
 
 
 class FieldHeaders(Sequence[SourcedField]):
-    """Fields of a stream or a list as often as needed, without cells where those are not held."""
+    """Fields of a stream or a list, repeated; those of a stream without cells."""
 
     def __init__(self, *sourced: Sequence[SourcedField]) -> None:
         self.sourced = sourced
@@ -218,8 +218,8 @@ class FieldHeaders(Sequence[SourcedField]):
 def repeat_counts(weights: NDArray[np.float64], seed: int) -> NDArray[np.int64]:
     """Return the draws per item and epoch: floor(weight) plus one with probability frac(weight).
 
-    They are the same in every epoch, so all are of one length, and a place in the stream is an
-    epoch and a place in it.
+    They are the same in every epoch, so all have equal length, and a place in the stream is
+    an epoch and a place in it.
     """
     whole, part = np.divmod(weights, 1)
     luck = np.random.default_rng([seed, PORTION]).random(len(weights))
@@ -229,7 +229,7 @@ def repeat_counts(weights: NDArray[np.float64], seed: int) -> NDArray[np.int64]:
 def shuffled_order(
     shards: NDArray[np.int32], often: NDArray[np.int64], seed: Sequence[int]
 ) -> Numbers:
-    """Return items' numbers, each as often as asked, shards shuffled and mixed a few at a time."""
+    """Return item numbers repeated by count; shards are shuffled and mixed in small groups."""
     rng = np.random.default_rng(list(seed))
     count = int(shards.max(initial=-1)) + 1
     block = rng.permutation(count)[shards] // MIXED_SHARDS
@@ -238,44 +238,44 @@ def shuffled_order(
 
 
 class HasEpochOrder(Protocol):
-    """What has an order for every turn, all of one length."""
+    """An object with an order for every epoch, all of one length."""
 
-    def order(self, seed: int, turn: int) -> Numbers:
-        """Return a turn's numbers in the order they are drawn."""
+    def order(self, seed: int, epoch: int) -> Numbers:
+        """Return an epoch's numbers in drawing order."""
         ...
 
 
 class EpochOrder:
-    """An endless sequence of numbers, turn after turn; no more than two turns are kept."""
+    """An endless sequence of numbers, epoch by epoch; at most two epochs are kept."""
 
     def __init__(self, source: HasEpochOrder, seed: int) -> None:
         self.source, self.seed = source, seed
         self._kept: dict[int, Numbers] = {}
-        self.length = len(self._turn(0))
+        self.length = len(self._epoch(0))
 
-    def _turn(self, turn: int) -> Numbers:
-        if turn not in self._kept:
-            before = {t: numbers for t, numbers in self._kept.items() if t == turn - 1}
-            self._kept = before | {turn: self.source.order(self.seed, turn)}
-        return self._kept[turn]
+    def _epoch(self, epoch: int) -> Numbers:
+        if epoch not in self._kept:
+            before = {e: numbers for e, numbers in self._kept.items() if e == epoch - 1}
+            self._kept = before | {epoch: self.source.order(self.seed, epoch)}
+        return self._kept[epoch]
 
     def __getitem__(self, place: int) -> int:
-        turn, rest = divmod(place, self.length)
-        return int(self._turn(turn)[rest])
+        epoch, rest = divmod(place, self.length)
+        return int(self._epoch(epoch)[rest])
 
     def window(self, start: int, count: int) -> Numbers:
         """Return `count` numbers from a place on."""
         parts = [np.zeros(0, np.int64)]
         while count > 0:
-            turn, rest = divmod(start, self.length)
-            part = self._turn(turn)[rest : rest + count]
+            epoch, rest = divmod(start, self.length)
+            part = self._epoch(epoch)[rest : rest + count]
             parts.append(part)
             start, count = start + len(part), count - len(part)
         return np.concatenate(parts)
 
 
 class EpochKeys(Sequence[Key]):
-    """The keys (epoch, number) of an epoch, made when they are asked for."""
+    """The keys (epoch, number) of an epoch, computed on access."""
 
     def __init__(self, epoch: int, numbers: Numbers) -> None:
         self.epoch, self.numbers = epoch, numbers

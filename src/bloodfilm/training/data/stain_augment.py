@@ -24,7 +24,7 @@ def stain_vectors(field: CanonicalField, types: tuple[int, int]) -> StainVectors
     """Return the absorbance of nuclei and red cells of a field, (2, 3) natural-log RGB densities.
 
     Nuclei are the darkest quarter of the nucleated cells' boxes, red cells the middle of theirs.
-    `None` where a field lacks one of them, or they absorb alike.
+    `None` where a field lacks one of them, or they absorb equally.
 
     Args:
         field: with its boxes.

@@ -1,4 +1,4 @@
-"""What the loop asks of a task."""
+"""Protocols of a task, as the training loop uses them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable

@@ -53,12 +53,12 @@ PROTOTYPE_CELLS = 200
 
 
 def crop_scale(config: Config) -> float:
-    """Return um/px of what the classifier sees: a crop of its own, or the detector's view."""
+    """Return um/px of the classifier's input: a crop of its own, or the detector's view."""
     return DETECTOR_UM if config.model.input == "roi" else CROP_UM
 
 
 def crop_view(config: Config) -> CropView:
-    """Return how the classifier of a configuration sees stored crops."""
+    """Return the preprocessing of stored crops of a configuration."""
     standard = ColourStandard(nucleus=None) if config.appearance.normalise else None
     return CropView(crop_scale(config), standard, config.appearance, config.augment)
 
@@ -68,7 +68,7 @@ class CellSample:
     """One training crop.
 
     Attributes:
-        crop: (S, S, 3) as the classifier sees it.
+        crop: (S, S, 3) the classifier's input.
         allowed: (leaves,) the leaves that its label stands for; none if its class is unknown.
         codes: (attributes,) index of each value, -1 if unknown.
         nucleated: whether it shows a cell of the classified type.
@@ -359,7 +359,7 @@ class ClassifierTask:
     def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
         """Return class accuracy, each attribute's macro-F1, their mean, and `score`, their sum.
 
-        With hard negatives also the balanced accuracy of telling nucleated cells from them.
+        With hard negatives also the balanced accuracy of nucleated cells against them.
         """
         assert isinstance(model, CellClassifierNet)
         outputs = predict_crops(model, self.validation, device, self.view)
@@ -459,7 +459,7 @@ def predict_nucleated(
 def predict_images(
     model: CellClassifierNet, crops: Iterable[NDArray[np.uint8]], device: torch.device
 ) -> dict[str, NDArray[np.float32]]:
-    """Return the classifier's outputs on crops as it sees them, rows in their order."""
+    """Return the classifier's outputs on preprocessed crops, rows in their order."""
     parts: list[dict[str, Tensor]] = []
     left = iter(crops)
     while images := list(itertools.islice(left, EVALUATION_BATCH)):

@@ -40,7 +40,7 @@ from bloodfilm.training.vocabulary import Vocabulary
 MULTIPLE = 32
 NMS_IOU = 0.6
 VOTE_THRESHOLD = 0.3
-"""Scores from which boxes vote, as long as no thresholds have been chosen."""
+"""Lowest scores for box voting before thresholds are calibrated."""
 START_IMAGES = 24
 """Training images by which the batch statistics of pretrained weights are measured."""
 LOSS_TERMS = ("object_type", "box", "edge")

@@ -58,7 +58,7 @@ class SparseSample:
 
     Attributes:
         drawn: the image and its targets.
-        turn: the symmetry that the teacher sees it in, see `Augmentation`.
+        turn: the symmetry of the teacher's input, see `Augmentation`.
         progress: how far the run is, in [0, 1].
     """
 
@@ -72,9 +72,9 @@ class SparseBatch:
     """Several samples.
 
     Attributes:
-        images: (B, 3, S, S) as the student sees them; plain: as the teacher does, or `None`.
+        images: (B, 3, S, S) the student's input; plain: the teacher's input, or `None`.
         annotated: the annotations.
-        samples: what all this was made of.
+        samples: the samples of the batch.
     """
 
     images: Tensor
@@ -94,7 +94,7 @@ class SparseBatch:
 
 
 class SparseSamples:
-    """Training images from cut-outs of annotated regions, and from whole fields.
+    """Training images from crops of annotated regions, and from whole fields.
 
     Args:
         config: of the run.
@@ -112,7 +112,7 @@ class SparseSamples:
         rules, size, augment = self.rules, config.data.size, config.augment
         if rules.unmarked == "background":
             fields = [replace(f, region=Region.everything()) for f in fields]
-        # A field without annotation teaches nothing without a teacher.
+        # A field without annotation is of no use without a teacher.
         whole = [f for f in fields if uses_teacher(rules) or not f.region.is_nothing]
         regions = [p for f in fields for p in cut_regions(f, rules.context)]
         if not regions:
@@ -135,7 +135,7 @@ class SparseSamples:
         self.count = config.optim.samples or max(1, round(area / size**2))
 
     def keys(self, epoch: int) -> Sequence[Key]:
-        """Return the numbers of an epoch's images; there is nothing to shuffle."""
+        """Return the numbers of an epoch's images, in order."""
         return [(epoch, i) for i in range(self.count)]
 
     def sample(self, key: Key) -> SparseSample:
@@ -196,7 +196,7 @@ class SparseTask(DetectionTaskBase):
         """Open and load the data of a configuration, and the weights it starts from.
 
         Raises:
-            ConfigError: where the data are missing, leak, or hold nothing to learn or to judge by.
+            ConfigError: if the data are missing, leak, or lack training or validation annotations.
         """
         train = open_sources(config.data.train, root)
         held = open_sources(config.data.validation, root)
@@ -230,7 +230,7 @@ class SparseTask(DetectionTaskBase):
     # ---- the loop's hooks ---------------------------------------------------------------------
 
     def set_teacher(self, average: nn.Module) -> None:
-        """Take the averaged weights as teacher."""
+        """Set the averaged weights as teacher."""
         assert isinstance(average, CellDetector)
         self.teacher = average
 
@@ -290,7 +290,7 @@ class SparseTask(DetectionTaskBase):
         return attribute_loss(logits, goal, weights, self.schema.slices, self.rules.asymmetric)
 
     def judge(self, model: CellDetector, found: Sequence[Detections]) -> dict[str, float]:
-        """Return the metrics of what a model found, and of the attributes it predicts."""
+        """Return the metrics of a model's detections and predicted attributes."""
         attributes = score_attributes(model, self.validation, found, self.run.vocabulary)
         return super().judge(model, found) | attributes
 
@@ -348,7 +348,7 @@ def teacher_predictions(
     size: float,
     values: Sequence[NDArray[np.float32]] | None = None,
 ) -> list[TeacherPrediction]:
-    """Bring detections on rotated images back to the images as they were."""
+    """Map detections on augmented images back to the original images."""
     highest = outputs["types"].float().sigmoid().amax(1).cpu().numpy()
     said = [None] * len(seen) if values is None else values
     return [
@@ -387,11 +387,11 @@ def _attribute_rows(targets: Sequence[Target], width: int) -> tuple[Tensor, Tens
     for number, target in enumerate(targets):
         if target.values is None:
             continue
-        told = target.values.any(1)
-        images.append(np.full(int(told.sum()), number))
-        boxes.append(target.boxes[told])
-        goals.append(target.values[told])
-        weights.append(target.weights[told])
+        annotated = target.values.any(1)
+        images.append(np.full(int(annotated.sum()), number))
+        boxes.append(target.boxes[annotated])
+        goals.append(target.values[annotated])
+        weights.append(target.weights[annotated])
     joined = [np.concatenate(part) for part in (images, boxes, goals, weights)]
     return (
         torch.from_numpy(joined[0]),
