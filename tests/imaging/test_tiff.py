@@ -72,14 +72,13 @@ def test_byte_order_big_files_and_predictors(
     assert np.array_equal(open_image(path), picture())
 
 
-@pytest.mark.parametrize("compression", LOSSLESS)
+@pytest.mark.parametrize("compression", ["none", "lzw", "deflate", "packbits"])
 def test_a_second_decoder_sees_the_same(tmp_path: Path, compression: str) -> None:
     path = write(tmp_path / "a.tif", picture(), compression=compression)
     ours = open_image(path)
     with PIL.Image.open(path) as image:
         assert np.array_equal(ours, np.asarray(image.convert("RGB")))
-    if compression in ("none", "lzw", "deflate", "packbits"):
-        assert np.array_equal(ours, cv2.imread(str(path))[..., ::-1])
+    assert np.array_equal(ours, cv2.imread(str(path))[..., ::-1])
 
 
 @pytest.mark.parametrize("compression", ["jpeg", "jpeg2000", "webp", "jpegxl"])
