@@ -51,7 +51,7 @@ class CanonicalView:
         confidence: 0..1 in scale and aspect ratio; 0 where they are assumed.
         scale_source, aspect_source: where scale and pixel aspect ratio come from.
         width, height: of the original, px.
-        issues: what to know of scale and aspect ratio; empty if all is well.
+        issues: about scale and aspect ratio; empty if there are none.
         illumination: uneven light, which is divided out.
         veiling_glare: stray light as a share of the glass's light, which is subtracted.
         round_field: the field of view where it is a disc on black; the rest is painted white.
@@ -75,7 +75,7 @@ class CanonicalView:
 
     @property
     def corrections(self) -> Corrections:
-        """What the camera made of the film, which the view undoes."""
+        """The image corrections that the view applies."""
         return Corrections(
             self.white_point, self.illumination, self.veiling_glare, self.round_field
         )
@@ -151,7 +151,7 @@ class CanonicalView:
         return np.asarray(boxes, dtype=np.float64).reshape(-1, 4) / self._factors(um_per_px)
 
     def _factors(self, um_per_px: float) -> NDArray[np.float64]:
-        # The rendered size is rounded to whole pixels; boxes follow what was really drawn.
+        # The rendered size is rounded to whole pixels; boxes follow the actual size.
         width, height = self.size_at(um_per_px)
         return np.tile([width / self.width, height / self.height], 2)
 
@@ -324,7 +324,7 @@ def _settle(
     assumed: float,
     issues: list[Issue],
 ) -> tuple[float, ScaleSource | None]:
-    """Value of one quantity, and its source unless it was seen; adds issues on conflicts."""
+    """Value of one quantity, and its source unless it was measured; adds issues on conflicts."""
     unit = " um per px" if name == "scale" else ""
     missing, conflict = _SETTLE_CODES[name]
     given, source = provided

@@ -1,7 +1,7 @@
 """The round field of an eyepiece, as phones photograph it: a bright disc on black.
 
-What lies outside the disc is no part of the film. It is left out of every measurement and painted
-in the colour of empty glass before anything looks for cells.
+The area outside the disc is not film. It is excluded from every measurement and painted in the
+colour of empty glass before cells are detected.
 """
 
 from dataclasses import dataclass
@@ -28,9 +28,9 @@ MAX_RESIDUAL = 0.03
 MIN_RIM = 24
 """Fewest pixels of rim, at `SEARCH_SIDE`, that a circle is fitted to."""
 MIN_FILL = 0.85
-"""Share of the disc that is bright: cells are dark, but not that many."""
+"""Minimum share of the disc that is bright: cells are dark, but cover less."""
 RIM = 0.02
-"""Share of the radius by which the disc is drawn in: its rim is out of focus and coloured."""
+"""Share of the radius by which the disc is shrunk: its rim is out of focus and coloured."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class RoundField:
 def find_round_field(image: Pixels) -> RoundField | None:
     """The bright disc on black that an image (H, W, 3) shows; `None` for an ordinary field.
 
-    Otsu's threshold (IEEE Trans. SMC 1979) parts surround and disc. The largest bright component
+    Otsu's threshold (IEEE Trans. SMC 1979) separates surround and disc. The largest bright region
     must have a circular rim wherever it does not leave the image, fill that circle, and leave at
     least `MIN_CORNERS` corners dark.
     """

@@ -1,14 +1,14 @@
-"""How unevenly a field is lit, by a smooth map that is divided out.
+"""Estimate uneven illumination as a smooth map that is divided out.
 
 The light of a microscope falls off to the corners, sensors and cheap lenses colour it, and a
-reflex adds a bright spot. One smooth gain a channel describes it. Where several fields of one
-camera are at hand the map is estimated over all of them (retrospective shading correction, as in
-BaSiC, Peng et al., Nature Communications 2017): what stays in place from field to field is the
-light, what moves is the film. For a single field a polynomial is fitted to what is bright in it,
-by a robust fit that cells, which only absorb, hardly draw down.
+reflex adds a bright spot. One smooth gain per channel describes it. With several fields of one
+camera the map is estimated over all of them (retrospective shading correction, as in
+BaSiC, Peng et al., Nature Communications 2017): the pattern common to the fields is the
+illumination. For a single field a polynomial is fitted to its bright parts, by a robust fit that is
+hardly biased by cells, which only absorb.
 
-A map that explains too little, or that too little of empty glass supports, is not applied: a
-white cell that fills a close-up is no shading.
+A map that explains too little variance, or rests on too little empty glass, is not applied: a white
+cell that fills a close-up is not shading.
 """
 
 import base64
@@ -33,9 +33,9 @@ Region = tuple[float, float, float, float]
 GRID = 24
 """Blocks along the longer side."""
 BLOCK = 12
-"""Pixels a side of a block, once the image is reduced for the estimate."""
+"""Pixels per side of a block of the reduced image."""
 QUANTILE = 75.0
-"""Percentile of a block's pixels that is taken for its glass."""
+"""Percentile of a block's pixels taken as its glass."""
 BRIGHTEST = 95.0
 PLATEAU = 0.12
 """A block counts half where its `BRIGHTEST` pixels are this much brighter than its glass, natural
@@ -52,11 +52,11 @@ ZONES = 4
 MIN_ZONES = 0.75
 """Share of `ZONES` x `ZONES` zones in which glass must be seen."""
 MIN_FIELDS = 6
-"""Fewest fields whose common map is trusted."""
+"""Minimum number of fields for a common map."""
 RIDGE = 0.3
 MIN_SPREAD = 0.01
 TILE = 2048
-"""Pixels a side that are divided at a time, to bound memory."""
+"""Pixels per side that are divided at a time, to bound memory."""
 STEP = 0.01
 """Step in which the logarithm of the map is kept; the map ends at 127 steps either way."""
 
@@ -67,7 +67,7 @@ class Survey:
 
     Attributes:
         light: (rows, columns, 3) natural logarithm of a high percentile of each block.
-        weight: (rows, columns) 0..1, how sure it is that this is glass; 0 outside the field.
+        weight: (rows, columns) 0..1, confidence that it is glass; 0 outside the field.
         width, height: of the image, px.
     """
 
@@ -187,16 +187,16 @@ def survey(image: Pixels, mask: Mask | None = None) -> Survey:
 
 
 def of_field(seen: Survey) -> Illumination:
-    """The illumination of one field by itself."""
+    """The illumination of one field, from this field alone."""
     fitted = _fit(seen.light, seen.weight)
     return EVEN if fitted is None else _pack(fitted[0], seen.valid, "field", 1)
 
 
 def of_folder(seen: Sequence[Survey]) -> Illumination:
-    """The illumination that fields of one camera have in common; even if they show none.
+    """The illumination shared by fields of one camera; even if there is none.
 
-    Fields of another size than most are left out. Whatever the order of the fields, the map is
-    the same.
+    Fields of another size than most are left out. The map does not depend on the order of the
+    fields.
     """
     sizes = sorted({(s.width, s.height) for s in seen})
     groups = [[s for s in seen if (s.width, s.height) == size] for size in sizes]
@@ -220,7 +220,7 @@ def of_folder(seen: Sequence[Survey]) -> Illumination:
 
 
 def better(own: Survey, folder: Illumination) -> Illumination:
-    """The folder's illumination where it evens a field as well as the field's own, else that."""
+    """The folder's illumination where it corrects a field as well as the field's own, else that."""
     if folder.method == "none":
         return of_field(own)
     rows, columns = own.light.shape[:2]
@@ -234,7 +234,7 @@ def better(own: Survey, folder: Illumination) -> Illumination:
 def _fit(light: Floats, sure: Floats) -> tuple[Floats, float] | None:
     """A smooth surface (rows, columns, 3) through the glass, and the spread of glass about it.
 
-    `None` where the field is even, or where what was found is no light. The weights of the fit
+    `None` if the field is even or the result is not illumination. The weights of the fit
     fall off fast below the surface (cells absorb) and slowly above it; Huber (1964) calls that
     iteratively reweighted least squares.
     """

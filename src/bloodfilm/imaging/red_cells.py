@@ -1,6 +1,6 @@
-"""Find whole, single red cells by their outline: the ruler of a field.
+"""Find whole, single red cells by their outline: the size reference of a field.
 
-No learning and no colour rule: whatever absorbs light is foreground; blobs that stand alone, are
+No learning and no colour rule: everything that absorbs light is foreground; isolated blobs that are
 convex and fill their ellipse of inertia are candidates; the commonest size and darkness among
 them, weighted by area, are the red cells. White cells, platelets, dust and clumps fall outside.
 """
@@ -50,7 +50,7 @@ class RedCells:
 
     `centres` (n, 2); `moments` (n, 3): second central moments xx, yy, xy of the filled outline
     (a disc of diameter d has xx = yy = d^2 / 16). `arcs` (n,): diameters of circles through parts
-    of outlines, looked for only where whole cells are too few.
+    of outlines, searched only where whole cells are too few.
     """
 
     centres: Floats
@@ -63,10 +63,10 @@ def background_colour(
 ) -> tuple[float, float, float]:
     """RGB of empty glass: the commonest colour of the bright part of the image (H, W, 3).
 
-    Only what `mask` (H, W) holds is looked at.
+    Only pixels inside `mask` (H, W) count.
 
     Blood only absorbs, so empty glass is the bright peak of the sum of channels. The bright part
-    is what Otsu's threshold (IEEE Trans. SMC 1979) splits off.
+    is separated by Otsu's threshold (IEEE Trans. SMC 1979).
     """
     step = max(1, max(image.shape) // (2 * SAMPLE_SIDE))
     image = np.ascontiguousarray(image[::step, ::step])
@@ -121,7 +121,7 @@ def absorption(image: Pixels, white: tuple[float, float, float]) -> Pixels:
 def find_red_cells(image: Pixels, white: tuple[float, float, float]) -> RedCells:
     """Whole single red cells of a field (H, W, 3), given its background colour.
 
-    Only where they are too few, arcs of cut or overlapping cells are looked for as well.
+    Arcs of cut or overlapping cells are searched only where whole cells are too few.
     """
     scale = min(1.0, WORK_SIDE / max(image.shape[:2]))
     small = image
@@ -134,7 +134,7 @@ def find_red_cells(image: Pixels, white: tuple[float, float, float]) -> RedCells
     best, arcs = np.zeros((0, 6)), np.zeros(0)
     if scene.level >= MIN_LEVEL:
         found = _commonest(_search(scene))
-        # Specks of dust may be all that is single and round; red cells are more of the field.
+        # The only single round blobs may be dust; red cells cover more of the field.
         covered = 4 * np.pi * float((_sizes(found) ** 2).sum())
         if covered > MIN_COVER * np.count_nonzero(scene.mask):
             best = found
@@ -146,7 +146,7 @@ def find_red_cells(image: Pixels, white: tuple[float, float, float]) -> RedCells
 
 @dataclass(frozen=True, eq=False)
 class _Scene:
-    """A field made ready: absorption per channel, threshold, tone of red cells, foreground."""
+    """A preprocessed field: absorption per channel, threshold, tone of red cells, foreground."""
 
     colours: Pixels
     level: float
@@ -162,7 +162,7 @@ class _Scene:
 
 
 def _look(image: Pixels, white: tuple[float, float, float]) -> _Scene:
-    """Background and foreground parted, at half the red cells' tone."""
+    """Foreground mask, by a threshold at half the red cells' tone."""
     colours = absorption(np.asarray(cv2.blur(image, (3, 3)), dtype=np.uint8), white)
     red, green, blue = cv2.split(colours)
     dark = np.asarray(cv2.max(cv2.max(red, green), blue), dtype=np.uint8)
@@ -207,7 +207,7 @@ def _valley(histogram: Floats) -> int:
 def _main_tone(colours: Pixels, mask: NDArray[np.bool_]) -> Floats:
     """The commonest absorption (3,) among the chosen pixels, by a coarse smoothed histogram.
 
-    Bins are even in the square root, so that pale tones are kept apart as well as dark ones.
+    Bins are even in the square root, so that pale tones are resolved as well as dark ones.
     """
     chosen = colours[mask]
     if len(chosen) == 0:
@@ -251,7 +251,7 @@ def _search(scene: _Scene) -> Floats:
 
 
 def _rough_radius(depth: NDArray[np.float32]) -> float:
-    """About the radius of a cell, from how thick the foreground is; 0 without any."""
+    """Approximate radius of a cell, from the thickness of the foreground; 0 without any."""
     sample = depth[::2, ::2]
     inside = sample[sample > 0]
     return float(np.percentile(inside, 95)) if len(inside) else 0.0
@@ -304,7 +304,7 @@ def _blobs(scene: _Scene, outlines: Sequence[cv2.typing.MatLike], peel: float) -
 
 
 def _likeness(colour: Floats, tone: Floats) -> float:
-    """0..1: whether a blob absorbs about as much as the tone, and in about the same hue."""
+    """0..1: similarity of a blob to the tone, in absorption and hue."""
     strength, expected = float(np.linalg.norm(colour)), float(np.linalg.norm(tone))
     angle = np.arccos(min(1.0, float(colour @ tone) / max(strength * expected, 1e-9)))
     ratio = np.log(max(strength, 1e-9) / expected)

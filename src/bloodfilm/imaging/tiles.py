@@ -1,6 +1,6 @@
 """Cut a large image into overlapping crops, each owning a core; the cores partition the image.
 
-A cell belongs to the tile whose core holds its centre, and every tile sees at least `overlap`
+A cell belongs to the tile whose core holds its centre, and every tile includes at least `overlap`
 pixels around its core (or the image's edge), so no cell is lost or counted twice at a seam.
 """
 
@@ -31,7 +31,7 @@ class Tile:
     def owns(self, points: ArrayLike) -> NDArray[np.bool_]:
         """Which of the points (n, 2) this tile owns.
 
-        Cores at the image's edge reach outwards without end, so that a box centre on or beyond
+        Cores at the image's edge extend outwards without limit, so that a box centre on or beyond
         the edge also has exactly one owner.
         """
         xy = np.asarray(points, dtype=np.float64).reshape(-1, 2)
@@ -53,7 +53,7 @@ def plan_tiles(width: int, height: int, tile: int, overlap: int) -> list[Tile]:
     """Tiles that cover a width x height image, in reading order.
 
     Every crop is `tile` pixels wide and high, or the whole image along an axis that is no longer
-    than a tile. Raises ValueError for sizes that make no sense.
+    than a tile. Raises ValueError for invalid sizes.
     """
     if width < 1 or height < 1:
         raise ValueError(f"an image of {width} x {height} pixels cannot be tiled")
@@ -75,7 +75,7 @@ def _spans(length: int, tile: int, overlap: int) -> list[tuple[int, int, int]]:
     core = tile - 2 * overlap
     count = -(-(length - 2 * overlap) // core)
     starts = [i * (length - tile) // (count - 1) for i in range(count)]
-    # The seam lies in the middle of what two neighbours share, which is never below 2 x overlap.
+    # The seam lies in the middle of the shared region, which is never below 2 x overlap.
     seams = [(a + tile + b) // 2 for a, b in pairwise(starts)]
     return list(zip(starts, [0, *seams], [*seams, length], strict=True))
 

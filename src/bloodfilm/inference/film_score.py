@@ -1,9 +1,9 @@
-"""Whether a field shows a blood film at all, by what the detector finds in it.
+"""Score whether a field shows a blood film, from the detections in it.
 
 On a blood film nearly everything is a red cell, and what is not is a nucleated cell or a platelet
-between them. Text, a landscape, a tissue section or bare glass may hold things that pass for a
-cell, but those neither account for what is in the picture, nor lie as close as red cells do, nor
-are red cells rather than nuclei. The score multiplies the three shares.
+between them. Text, a landscape, a tissue section or bare glass may contain objects that are
+detected as cells, but these neither cover the foreground, nor are as dense as red cells, nor are
+mostly red cells rather than nuclei. The score multiplies the three shares.
 """
 
 from dataclasses import dataclass
@@ -16,22 +16,22 @@ from bloodfilm.imaging.canonical import CanonicalView
 from bloodfilm.imaging.resample import BACKGROUND
 
 SCORE_UM = 0.8
-"""Micrometres per pixel at which the field is looked at: a red cell is nine pixels wide."""
+"""Micrometres per pixel of the scored image: a red cell is nine pixels wide."""
 DARKER = 20
-"""What differs from the background by less, of 255, is background."""
+"""Pixels that differ from the background by less, of 255, are background."""
 SHARE_OF_DARK = 0.35
-"""What differs by less than this share of what the darkest tenth does is background as well."""
+"""So are pixels that differ by less than this share of the difference of the darkest tenth."""
 DENSE = 50.0
-"""Red cells per 10,000 square micrometres from which on there are as many as on a film."""
+"""Minimum density of red cells on a film, per 10,000 square micrometres."""
 SPARSE = 180.0
-"""The same per 10,000 square micrometres of what is on the glass, for films with few cells."""
+"""The same per 10,000 square micrometres of foreground, for films with few cells."""
 EXPLAINED = 0.9
 """A sparse film is one of which cells explain at least this share."""
 MIN_FILM_SCORE = 0.45
 """Fields below are no blood film. Of 97 fields of nine cameras, each analysed for itself, 96 have
 0.57 or more; of 45 drawn pictures of other things the highest has 0.42."""
 MIN_COVERED = 0.01
-"""Share of a field that something must cover for the score to mean anything."""
+"""Minimum foreground share of a field for a valid score."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class FilmScore:
     """Evidence that a field shows a blood film.
 
     Attributes:
-        explained: share of what is not background that detected cells cover.
+        explained: share of the foreground that detected cells cover.
         red_cells_per_area: red cells per 10,000 square micrometres.
         red_share: share of red cells among red and nucleated ones.
         covered: share of the field of view that is not background.
@@ -52,7 +52,7 @@ class FilmScore:
 
     @property
     def score(self) -> float:
-        """In [0, 1]: their product, the density by how near it comes to that of a film."""
+        """In [0, 1]: their product, with the density relative to that of a film."""
         density = self.red_cells_per_area / DENSE
         if self.explained >= EXPLAINED:
             # At the edge of a film there are few cells, but nothing else either.
@@ -63,7 +63,7 @@ class FilmScore:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing is on the glass."""
+        """Whether the glass is empty."""
         return self.covered < MIN_COVERED
 
 

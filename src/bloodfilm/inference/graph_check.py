@@ -1,4 +1,4 @@
-"""Check the bytes of an ONNX graph before ONNX Runtime sees them.
+"""Check the bytes of an ONNX graph before ONNX Runtime loads them.
 
 A tensor of an ONNX graph may keep its values in another file ("external data"). ONNX Runtime opens
 that file, whatever it is, and no checksum of a bundle covers it; so a graph with such a tensor is
@@ -8,7 +8,7 @@ tensors.
 Analysis is installed without the `onnx` package, so the serialised form is walked here: protocol
 buffers (https://protobuf.dev/programming-guides/encoding/) of the messages in `onnx.proto`, up to
 ONNX 1.23. Whatever is not of that form, or of a field that is not listed, is refused: what this
-module cannot see through it cannot answer for.
+module cannot parse it cannot verify.
 """
 
 from collections.abc import Iterator
@@ -136,7 +136,7 @@ def _fields(data: bytes, at: int, stop: int) -> Iterator[tuple[int, int, int, in
 
 
 def _varint(data: bytes, at: int, stop: int) -> tuple[int, int]:
-    """Return a number of seven bits a byte, least first, and where it ends."""
+    """Return a varint (seven bits per byte, least significant first), and where it ends."""
     value = 0
     for shift in range(0, 70, 7):
         if at >= stop:

@@ -1,4 +1,4 @@
-"""Run a graph, and take nothing from it that is not what the bundle's format promises."""
+"""Run a graph and validate its outputs against the bundle's format."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from bloodfilm.core.errors import BundleError
 
 ROUNDING = 1e-3
-"""How far beyond 0 and 1 a probability may lie by the arithmetic of eight-bit graphs."""
+"""Tolerance of probabilities beyond 0 and 1, for eight-bit arithmetic."""
 
 Outputs = list[NDArray[np.float32]]
 
@@ -29,8 +29,8 @@ def run_graph(
         shapes: what each output must have for these inputs, by name.
 
     Raises:
-        BundleError: for another shape, and for a value that is no finite number. Further on, such
-            a value would drop cells without a word, or make results that JSON cannot hold.
+        BundleError: for another shape, and for a non-finite value, which would silently drop cells
+            or produce results that JSON cannot represent.
     """
     outputs: Outputs = session.run(list(shapes), inputs)
     for (name, shape), values in zip(shapes.items(), outputs, strict=True):

@@ -7,7 +7,7 @@ Format versions:
 - 3: `classifier`, `object_types` and `untrained` are what used to be called `reader`, `kinds` and
   `unlearnt`; `roles` gives the function of each object type, so that code depends on no name.
 
-Older versions are brought to the newest form when they are read, and written as the newest.
+Older versions are converted to the newest form when they are read, and written as the newest.
 """
 
 import hashlib
@@ -84,11 +84,11 @@ class DetectorSpec(_Strict):
         multiple: height and width must be multiples of it; pad right and bottom with `background`.
         thresholds: lowest score that is reported, by object type.
         vote_thresholds: lowest score, by object type, from which a detection takes part in box
-            voting and serves as context of others. Fixed, so that no threshold a user asks for
-            moves a box or changes a score. The thresholds, where left out.
+            voting and serves as context of others. Fixed, so that no threshold of the user moves
+            a box or changes a score. Defaults to the thresholds.
         nms_iou: of two boxes of one type that overlap more, the better stays.
-        pre_nms_top_k: of what lies below `vote_thresholds`, so many of the best are considered,
-            by tile and object type.
+        pre_nms_top_k: of what lies below `vote_thresholds`, the number of best candidates
+            considered per tile and object type.
         tile, overlap: how larger fields are cut, canonical pixels.
     """
 
@@ -142,7 +142,7 @@ class ClassifierSpec(_Strict):
         temperatures: what the logits of `class`, of `nucleated` and of each attribute are divided
             by; 1 if absent.
         class_confidence: a cell gets the deepest node whose summed probability reaches it.
-        attribute_confidence: an attribute's value below it is not given.
+        attribute_confidence: an attribute's value below it is not reported.
         novelty_threshold: a cell above it is unlike the training data; `None`: never.
     """
 
@@ -160,12 +160,12 @@ class ClassifierSpec(_Strict):
 
     @property
     def colour_standard(self) -> ColourStandard | None:
-        """What to normalise every crop to, if to anything."""
+        """The target colours of crops, if they are normalised."""
         return None if self.colours is None else ColourStandard(**self.colours.model_dump())
 
 
 class ObjectRoles(_Strict):
-    """What the object types of a bundle are for.
+    """The functions of the object types of a bundle.
 
     Attributes:
         classified: detections of this type are named by the classifier.
@@ -189,13 +189,13 @@ class Manifest(_Strict):
 
     Attributes:
         taxonomy: the tree that object types and classes are nodes of.
-        attributes: the schema of the attributes that the classifier answers.
+        attributes: the schema of the attributes that the classifier predicts.
         object_types: types that the detector distinguishes, in the order of its outputs.
-        roles: what the object types are for.
+        roles: functions of the object types.
         leaves: the classes, in the order of the classifier's outputs.
-        untrained: classes and attributes that cannot be answered.
+        untrained: classes and attributes that cannot be predicted.
         training: how the networks were trained, as plain data.
-        metrics: how good they are, as plain data.
+        metrics: their performance, as plain data.
     """
 
     format: Literal["bloodfilm-bundle"]
@@ -249,7 +249,7 @@ class Manifest(_Strict):
         return tuple(leaf for leaf in self.leaves if leaf not in self.untrained.classes)
 
     def with_threshold(self, object_type: str, score: float) -> "Manifest":
-        """Return a manifest with another reporting threshold; box voting stays as it is."""
+        """Return a manifest with another reporting threshold; box voting is unchanged."""
         thresholds = {**self.detector.thresholds, object_type: score}
         return self._with(detector={**self.detector.model_dump(), "thresholds": thresholds})
 
@@ -290,7 +290,7 @@ class Manifest(_Strict):
 
 
 def _upgraded(data: dict[str, Any]) -> dict[str, Any]:
-    """Bring a manifest of version 1 or 2 to the newest form; leave others as they are."""
+    """Convert a manifest of version 1 or 2 to the newest form; others are unchanged."""
     if data.get("version") not in (1, 2) or not _OLD_KEYS.keys() & data.keys():
         return data
     new = {_OLD_KEYS.get(key, key): value for key, value in data.items()}

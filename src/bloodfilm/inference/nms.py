@@ -14,12 +14,12 @@ VOTE_IOU = 0.65
 def nms(found: Detections, iou: float, cross_iou: float | None = CROSS_TYPE_IOU) -> Detections:
     """Greedy non-maximum suppression within each object type, then between types; best first.
 
-    What a detection does to others depends on none with a lower score, so a lower threshold adds
+    The effect of a detection on others does not depend on lower scores, so a lower threshold adds
     detections and changes none.
 
     Args:
         found: detections.
-        iou: of two boxes of one type that overlap more, the better stays.
+        iou: of two boxes of one type that overlap more, the better one is kept.
         cross_iou: the same for boxes of different types; `None` keeps both.
     """
     found = found.take(geometry.nms(found.boxes, found.scores, iou, found.type_ids))
@@ -29,11 +29,11 @@ def nms(found: Detections, iou: float, cross_iou: float | None = CROSS_TYPE_IOU)
 def box_voting(found: Detections, voters: Detections, iou: float = VOTE_IOU) -> Detections:
     """Move every box to the mean of its voters' boxes, weighted by their squared scores.
 
-    A cell is found from several locations; together they place it better than the best one alone
-    (box voting, Gidaris and Komodakis, ICCV 2015). Scores and order stay.
+    A cell is found from several locations; their mean localises it better than the best one alone
+    (box voting, Gidaris and Komodakis, ICCV 2015). Scores and order are unchanged.
 
     Args:
-        found: detections to place.
+        found: detections to refine.
         voters: detections, in an order of their own that does not depend on `found`; those of the
             same type vote on the boxes that they overlap.
         iou: minimum IoU of a voting box. Without votes the box is unchanged.
@@ -58,7 +58,7 @@ def box_voting(found: Detections, voters: Detections, iou: float = VOTE_IOU) -> 
 def cross_class_nms(
     found: Detections, preferred: int, precedence: Bools, iou: float = CROSS_TYPE_IOU
 ) -> Bools:
-    """Return which detections stay where one object was found as several types.
+    """Return which detections are kept where one object was found as several types.
 
     A detection of the preferred type always stays: a blast that is missed costs more than a false
     one, which a reviewer sees and removes. Where it has precedence, it removes what it overlaps.

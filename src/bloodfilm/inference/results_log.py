@@ -1,9 +1,9 @@
-"""Results kept on disk as they come, so that a run that stops loses nothing and can be resumed.
+"""Append-only log of results, so that an interrupted run loses nothing and can be resumed.
 
 One line per record. Every line is a JSON object with the record (`entry`) and a checksum of its
-text (`check`); a record carries its own number, so a line that was changed, doubled, lost or moved
-is found and named. The first record describes the run. The others are, by the number of the
-file in the run: the SHA-256 of files that bear on others (`inputs`), results (`field`) and files
+text (`check`); a record carries its number, so changed, duplicated, missing or moved lines are
+detected. The first record describes the run. The others are, by the number of the
+file in the run: the SHA-256 of files that affect others (`inputs`), results (`field`) and files
 without one (`failure`). A line counts once its newline is written.
 """
 
@@ -31,23 +31,23 @@ _DIGITS = 16
 
 
 class ResultsLog:
-    """The results of a run in a file that only ever grows.
+    """The results of a run in an append-only file.
 
     Attributes:
         path: the file.
-        run: what the run is: the record that was given, or that of the log that is resumed.
+        run: description of the run: the given record, or that of the resumed log.
         failures: files without a result, by number.
         inputs: SHA-256 of files, by number, as they were when they were used.
     """
 
     def __init__(self, path: Path, run: Mapping[str, Any], resume: bool = False) -> None:
-        """Start a new log, or with `resume` go on with the one that is there, if any.
+        """Start a new log, or with `resume` continue an existing one, if any.
 
         Args:
             path: the file.
             run: plain data that describes the inputs and settings.
-            resume: whether to go on with a log that is there. Whether it is of the same run is
-                for the caller to see, by `run`.
+            resume: whether to continue an existing log. The caller checks by `run` whether it
+                is of the same run.
 
         Raises:
             OutputError: if the log is of another version.
@@ -75,7 +75,7 @@ class ResultsLog:
         return len(self._offsets) + len(self.failures)
 
     def append(self, number: int, outcome: FieldOutcome) -> None:
-        """Add what came of a file; it is with the operating system when this returns."""
+        """Add the outcome of a file; it is written to the operating system on return."""
         start = self._end
         if isinstance(outcome, FieldFailure):
             self._write({"file": number, "failure": outcome.to_json()})
@@ -87,7 +87,7 @@ class ResultsLog:
             self.failures.pop(number, None)
 
     def add_inputs(self, inputs: Mapping[int, str]) -> None:
-        """Add the SHA-256 of files that bear on the results of others, by number."""
+        """Add the SHA-256 of files that affect the results of others, by number."""
         self._write({"inputs": {str(number): digest for number, digest in inputs.items()}})
         self.inputs |= inputs
 
@@ -106,7 +106,7 @@ class ResultsLog:
         return StoredFields(self.path, tuple(offsets), _field_of)
 
     def close(self) -> None:
-        """Bring everything to the disk and close the file."""
+        """Flush everything to disk and close the file."""
         if not self._file.closed:
             try:
                 os.fsync(self._file.fileno())
@@ -126,7 +126,7 @@ class ResultsLog:
         entry = json_line({"line": self._lines, **record}).encode()
         line = _START + _check(entry) + _MIDDLE + entry + _END
         try:
-            # Unbuffered, so that closing after a failure has nothing left to write.
+            # Unbuffered, so that nothing is left to write on closing after a failure.
             left = memoryview(line)
             while left:
                 left = left[self._file.write(left) :]
@@ -137,7 +137,7 @@ class ResultsLog:
     # ---- resuming ----------------------------------------------------------------------------
 
     def _read(self) -> int:
-        """Read what is there; return where its last whole line ends."""
+        """Read the existing log; return the end of its last complete line."""
         end = 0
         with self.path.open("rb") as file:
             for line in file:

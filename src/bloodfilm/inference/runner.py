@@ -1,4 +1,4 @@
-"""Many images, one after another: a few at work at a time, results in order, memory flat."""
+"""Analyse many images in parallel, with results in order and constant memory."""
 
 import os
 from collections import deque
@@ -34,13 +34,12 @@ ScaleGroup = Callable[[ImageInput], Hashable]
 
 @dataclass(frozen=True)
 class Remaining:
-    """What is left of a run that is resumed.
+    """The remaining part of a resumed run.
 
     Attributes:
         todo: numbers of the images to analyse, rising. The sample whose scale is pooled is still
             drawn from all images, so that the run comes to the same results.
-        unpooled: numbers of images that do not bear on the pooled scale, although they are in the
-            sample.
+        unpooled: numbers of images of the sample that are excluded from the pooled scale.
     """
 
     todo: Sequence[int]
@@ -48,7 +47,7 @@ class Remaining:
 
 
 def default_workers() -> int:
-    """How many fields to work on at a time: the cores this process may use, 8 at most."""
+    """Default number of workers: the cores available to this process, at most 8."""
     try:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:
@@ -57,7 +56,7 @@ def default_workers() -> int:
 
 
 def by_folder(image: ImageInput) -> Hashable:
-    """Group image files by folder, and whatever is in memory into one group."""
+    """Group image files by folder, and images in memory into one group."""
     return Path(image).parent if isinstance(image, str | os.PathLike) else None
 
 
@@ -79,10 +78,10 @@ def analyze_many(
     Args:
         images: paths, arrays, PIL images, sources: see `Model.analyze`.
         model: the model; it stays open.
-        workers: how many fields to work on at a time; one per core, at most 8, if left out.
-        scale_group: names the group whose fields share their scale; `None` takes each field for
-            itself.
-        prior: what is known of the pixel size beforehand: one for all images, or one for each.
+        workers: number of fields in parallel; by default one per core, at most 8.
+        scale_group: how fields that share a scale are grouped; `None` measures each field
+            alone.
+        prior: prior of the pixel size: one for all images, or one for each.
         progress: reports finished images; can request a stop.
         remaining: of a run that is resumed; everything, if left out.
 
@@ -133,7 +132,7 @@ def analyze_many(
             while waiting:
                 yield finished()
         finally:
-            # Also when the caller stops early (Ctrl-C, disk full): drop what has not begun.
+            # Also when the caller stops early (Ctrl-C, disk full): cancel pending fields.
             executor.shutdown(wait=True, cancel_futures=True)
 
 
@@ -161,7 +160,7 @@ class _Groups:
 def pooled_images(
     images: Sequence[ImageInput], scale_group: ScaleGroup | None = by_folder
 ) -> list[int]:
-    """Return the numbers of the images that bear on the scale of others."""
+    """Return the numbers of the images that affect the scale of others."""
     members = _Groups(images, scale_group).members.values()
     return sorted(number for group in members for number in pool_sample(group))
 
@@ -183,7 +182,7 @@ def _one_field(
 
 @contextmanager
 def _one_opencv_thread() -> Iterator[None]:
-    """Fields run side by side already; OpenCV's own threads would only fight over the cores."""
+    """Fields run side by side already; OpenCV's own threads would oversubscribe the cores."""
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:

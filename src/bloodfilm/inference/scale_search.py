@@ -1,9 +1,9 @@
 """Find the scale of a field without measurable outlines by the detector's red cells.
 
 A detector of red cells finds them, less well, at scales it was not trained for, and its boxes then
-still have the size of the cells. So one window of the field is looked at in a few coarse scales,
-the one in which red cells cover most of it is taken, and the size of their boxes is followed until
-it agrees with 7.5 um.
+still have the size of the cells. So one window of the field is analysed at a few coarse scales,
+the one with the largest area of red cells is chosen, and the scale is iterated until the size of
+their boxes agrees with 7.5 um.
 """
 
 from collections.abc import Callable
@@ -21,18 +21,18 @@ Floats = NDArray[np.float64]
 Detect = Callable[[Pixels, CanonicalView], Floats]
 
 DIAMETERS = (9.0, 18.0, 36.0, 72.0, 144.0, 288.0)
-"""Red cells that are tried, px: what lies between two is found at both."""
+"""Red-cell diameters that are tried, px: those between two are found at both."""
 WINDOW = 17.0
 """Side of the window, in red cells: a tile of the detector."""
 MIN_WINDOW = 2.5
-"""Side of the smallest field that is looked at, in red cells."""
+"""Side of the smallest field that is searched, in red cells."""
 COVERED = 0.4
-"""Share of the window that red cells best cover: enough of them, few on top of each other."""
+"""Optimal share of the window covered by red cells: enough of them, with little overlap."""
 MIN_FOUND = 3
 MIN_COVER = 0.08
 MAX_SPREAD = 0.3
 SIZE_RANGE = 2.0
-"""Boxes more than this larger or smaller than a red cell is expected are something else."""
+"""Boxes that deviate more than this from the expected size are not red cells."""
 STEPS = 4
 AGREED = 0.08
 
@@ -43,8 +43,8 @@ def search_scale(image: Pixels, measurement: Measurement, detect: Detect) -> Mea
     Args:
         image: the field, RGB (H, W, 3).
         measurement: by its outlines, not measurable.
-        detect: gives the boxes (n, 4), x, y, w, h in px, of the red cells that are sure in an
-            image that is evenly lit, by a view of it.
+        detect: returns the boxes (n, 4), x, y, w, h in px, of certain red cells in an evenly lit
+            image, given a view of it.
     """
     even = measurement.corrections.apply(image)
     cover = _cover(even, measurement.white_point)
@@ -109,7 +109,7 @@ def _look(
 
 
 def _cover(even: Pixels, white: tuple[float, float, float]) -> Floats:
-    """Where things are on the glass: a coarse grid of 0 and 1, summed from the corner."""
+    """Integral image of the foreground on a coarse grid."""
     small = np.asarray(cv2.resize(even, (128, 128), interpolation=cv2.INTER_AREA), dtype=np.uint8)
     dark = np.asarray(absorption(small, white).max(axis=2), dtype=np.uint8)
     level, _ = cv2.threshold(dark, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
@@ -119,7 +119,7 @@ def _cover(even: Pixels, white: tuple[float, float, float]) -> Floats:
 def _window(
     cover: Floats, field: tuple[int, int], size: tuple[float, float]
 ) -> tuple[int, int, int, int]:
-    """Window x, y, w, h, px, of a field (width, height) of which things cover about `COVERED`."""
+    """Window x, y, w, h, px, of a field (width, height), with about `COVERED` of foreground."""
     sides = [min(n, max(32, round(WINDOW * d))) for n, d in zip(field, size, strict=True)]
     grid = cover.shape[0] - 1
     best, chosen = np.inf, (0, 0)
@@ -130,7 +130,7 @@ def _window(
             top, bottom = (round(v / field[1] * grid) for v in (y, y + sides[1]))
             held = cover[bottom, right] - cover[top, right] - cover[bottom, left] + cover[top, left]
             away = abs(held / max((right - left) * (bottom - top), 1) - COVERED)
-            # The middle of a field is sharpest: it wins where others are hardly better.
+            # The middle of a field is sharpest: it is preferred where others are hardly better.
             away += 0.02 * (abs(row - 2) + abs(column - 2))
             if away < best:
                 best, chosen = away, (x, y)
