@@ -1,4 +1,4 @@
-"""What may be done while a run goes on, without a change to the loop."""
+"""Callbacks that follow a training run, independent of the loop."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ class StepInfo:
 
     Attributes:
         epoch: number of the epoch, from 1.
-        step: number within the epoch, from 1; `steps` is how many it has.
+        step: number within the epoch, from 1; of `steps`.
         losses: mean of each weighted term over the epoch so far, and of their sum, `total`.
     """
 
@@ -27,7 +27,7 @@ class EpochInfo:
     """One epoch.
 
     Attributes:
-        epoch: its number, from 1; `epochs` is how many the run has.
+        epoch: its number, from 1; of `epochs`.
         losses: mean of each weighted term, and of their sum, `total`.
         metrics: of the averaged weights on validation data; `None` where they were not validated.
         improved: whether these weights are the best so far.
@@ -44,13 +44,13 @@ class Callback(Protocol):
     """Follows a run. Whatever a method raises stops the run; it can be resumed."""
 
     def on_step(self, info: StepInfo) -> None:
-        """Take note of an optimiser step."""
+        """Called after an optimiser step."""
 
     def on_epoch_end(self, info: EpochInfo) -> None:
-        """Take note of an epoch; its checkpoint is not written yet."""
+        """Called after an epoch, before its checkpoint is written."""
 
     def on_train_end(self, out: Path) -> None:
-        """Take note that the run is complete; its files are in `out`."""
+        """Called when the run is complete; its files are in `out`."""
 
 
 class BaseCallback:

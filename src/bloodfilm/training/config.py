@@ -65,7 +65,7 @@ class ModelSection(Section):
             relative to the data root, or `package:NAME/FILE` of an installed package.
         width: channels of neck and heads (detector), hidden width of each head (classifier).
         dropout: on the classifier's feature vector.
-        input: what the classifier sees of a cell: `crop` (the cell at a resolution of its own) or
+        input: the classifier's input: `crop` (the cell at a resolution of its own) or
             `roi` (early features of a wide view pooled over the box, the AttriDet baseline).
     """
 
@@ -86,11 +86,11 @@ class DataSection(Section):
             trees of the data sets.
         schemas: attribute schemas, joined in order. Each is the name of a built-in schema, a JSON
             file (`*.json`) relative to the data root, or `data`: those of the data sets.
-        object_types: what the detector tells apart: nodes of the tree, none above another; `None`
-            takes nucleated cell, red cell and platelet, as far as the tree has them.
+        object_types: types that the detector distinguishes: nodes of the tree, none above another;
+            `None` takes nucleated cell, red cell and platelet, as far as the tree has them.
         classified: the object type that the classifier names; `None` takes nucleated cell, or the
             first type where there is none.
-        ruler: the object type that is 7.5 um across and round and so tells the scale; `None` takes
+        ruler: the object type that is 7.5 um across and round and so gives the scale; `None` takes
             red cell, if the detector finds these.
         size: side of a training image in canonical pixels (detector).
     """
@@ -151,7 +151,7 @@ class AugmentSection(Section):
         noise: largest standard deviation of sensor noise, grey levels.
         scale: the scale varies by a factor of up to `exp(scale)` either way.
         shrink: the centre of that range is `exp(-shrink)`: cells appear smaller than they are.
-        aspect: likewise, width against height.
+        aspect: the same for width against height.
         shift: the classifier's crop is off centre by up to this share of its side.
         mild: share of images that get a quarter of all this.
     """
@@ -204,7 +204,7 @@ class SamplingSection(Section):
     Attributes:
         sets: a data set is drawn in proportion to its number of cells raised to this; 0 draws all
             sets equally often. `repeat` of the set is a factor on it.
-        labels: likewise a label within its set; where patients are known, each label of each.
+        labels: the same for a label within its set; where patients are known, each label of each.
     """
 
     sets: Share = 1.0

@@ -1,4 +1,4 @@
-"""Which process of a training this is. One process today; all code gets it from here.
+"""The process's rank in distributed training. One process today; all code gets it from here.
 
 A run on several GPUs needs four things of the loop: each process draws other samples, gradients are
 averaged, one process writes files, and all wait for one another. The first, third and fourth go
@@ -55,8 +55,8 @@ class DistributedContext:
     def shard(self, keys: Sequence[Any]) -> Sequence[Any]:
         """Return this process's part of an epoch's keys; all parts are of one length.
 
-        Keys are dealt in turn, so that processes that each take batches of b see together what
-        one process with batches of b times their number sees. Left-over keys are dropped.
+        Keys are distributed round-robin, so that n processes with batches of b together get the
+        samples of one process with batches of n * b. Left-over keys are dropped.
 
         >>> [DistributedContext(rank, 2).shard([0, 1, 2, 3, 4]) for rank in (0, 1)]
         [[0, 2], [1, 3]]
@@ -67,7 +67,7 @@ class DistributedContext:
         return keys[self.rank : each * self.world_size : self.world_size]
 
     def barrier(self) -> None:
-        """Wait until every process has come here."""
+        """Wait for every process (barrier)."""
         if self.world_size > 1:
             torch.distributed.barrier()
 

@@ -12,7 +12,7 @@ from bloodfilm.training.tasks.base import SampleSource
 
 
 def worker_count(workers: int | None) -> int:
-    """Return how many loading processes to use: as configured, else by the cores there are."""
+    """Return the number of loading processes: as configured, else by the number of cores."""
     if workers is not None:
         return workers
     cores = os.cpu_count() or 1
@@ -28,7 +28,7 @@ def init_worker(_number: int) -> None:
 
 
 class BatchLoader:
-    """Makes the batches of one epoch after another.
+    """Loads the batches of successive epochs.
 
     Workers are started once and get keys, not samples: what they need (images, no network) is
     pickled to them once, also where processes are spawned instead of forked.
@@ -65,7 +65,7 @@ class BatchLoader:
         )
 
     def epoch(self, keys: Sequence[Key]) -> Iterator[Any]:
-        """Yield whole batches in the order of the keys; what fills no batch is left out."""
+        """Yield whole batches in the order of the keys; an incomplete last batch is dropped."""
         self._batches.set(keys, min(self._size, len(keys)))
         yield from self._loader
 

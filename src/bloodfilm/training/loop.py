@@ -1,4 +1,4 @@
-"""The one training loop: steps, averaged weights, validation, checkpoints, a log to plot."""
+"""The training loop: steps, averaged weights, validation, checkpoints, a log to plot."""
 
 import json
 import logging
@@ -35,13 +35,13 @@ LOG = "log.jsonl"
 LAST = "last.pt"
 BEST = "best.pt"
 RUN_FILES = (LAST, BEST, LOG, RECORD)
-"""What a run leaves in its folder."""
+"""The files of a run's folder."""
 _log = logging.getLogger(__name__)
 
 
 @dataclass
 class TrainingState:
-    """What changes while training, and what a checkpoint holds.
+    """The mutable state of a training, as a checkpoint holds it.
 
     Attributes:
         model: in training.
@@ -85,7 +85,7 @@ def train(
         the validation metrics of the best epoch.
 
     Raises:
-        ConfigError: if `out` holds a run of another configuration, or a loss is no number.
+        ConfigError: if `out` holds a run of another configuration, or a loss is not finite.
     """
     trainer = _Trainer(task, config, device, Callbacks(callbacks), distributed)
     return trainer.run(out)
@@ -167,7 +167,7 @@ class _Trainer:
             self._step()
             means = {k: v / number for k, v in sums.items()}
             self.callbacks.on_step(StepInfo(state.epoch + 1, number, steps, means))
-        for _ in loaded:  # lets loading processes come to the end of the epoch
+        for _ in loaded:  # lets loading processes finish the epoch
             pass
         return {k: v / steps for k, v in sums.items()}
 
@@ -177,7 +177,7 @@ class _Trainer:
             terms = self.task.losses(self.wrapped, batch, self.device)
         weighted = weigh(terms, self.task.loss_weights)
         loss = torch.stack(list(weighted.values())).sum()
-        # One copy from the device for all of them; nothing is changed by a loss that is no number.
+        # One copy from the device for all of them; a non-finite loss changes nothing.
         values = torch.stack([*weighted.values(), loss]).detach().float().tolist()
         named = dict(zip([*weighted, "total"], values, strict=True))
         if not math.isfinite(named["total"]):
@@ -190,7 +190,7 @@ class _Trainer:
         return named
 
     def _step(self) -> None:
-        """Update weights and their average, unless a gradient is no number."""
+        """Update weights and their average, unless a gradient is not finite."""
         state, optim = self.state, self.config.optim
         norm = nn.utils.clip_grad_norm_(state.model.parameters(), optim.clip)
         if not math.isfinite(float(norm)):
@@ -204,7 +204,7 @@ class _Trainer:
         state.ema.update(state.model, state.step)
 
     def _close_epoch(self, out: Path, losses: Mapping[str, float], seconds: float) -> None:
-        """Validate if it is time to, log, keep the best weights, write the checkpoint."""
+        """Validate if due, log, keep the best weights, write the checkpoint."""
         state, optim = self.state, self.config.optim
         entry: dict[str, Any] = {"epoch": state.epoch, "step": state.step, "loss": dict(losses)}
         entry["seconds"] = round(seconds, 2)
@@ -222,7 +222,7 @@ class _Trainer:
         save_checkpoint(out / LAST, self._pack())
 
     def _is_best(self, score: float) -> bool:
-        """Whether to keep these weights; the first are kept, so that a run always leaves some."""
+        """Whether to keep these weights; the first are always kept."""
         state = self.state
         if math.isnan(score):
             _log.warning(
@@ -297,7 +297,7 @@ def weigh(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> dict[str
     """Return every loss term times its weight.
 
     Raises:
-        KeyError: for a term without a weight, which is a fault of the task.
+        KeyError: for a term without a weight (a programming error in the task).
     """
     return {name: term * weights[name] for name, term in terms.items()}
 
@@ -308,7 +308,7 @@ def _number(value: float) -> float | None:
 
 
 def _refuse_another_split(path: Path, record: dict[str, Any]) -> None:
-    """Raise `ConfigError` if a run's split file was written anew since it was stopped."""
+    """Raise `ConfigError` if a run's split file was changed since it was stopped."""
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -321,14 +321,14 @@ def _refuse_another_split(path: Path, record: dict[str, Any]) -> None:
 
 
 def _trim_log(path: Path, epochs: int) -> None:
-    """Drop what a stopped run logged after its last checkpoint: it will happen again."""
+    """Drop log lines after the last checkpoint of a stopped run: those steps are repeated."""
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     kept = []
     for line in text.splitlines(keepends=True):
         try:
             done = int(json.loads(line)["epoch"])
         except (ValueError, KeyError, TypeError):
-            continue  # a line cut short
+            continue  # a truncated line
         if done <= epochs:
             kept.append(line)
     write_text(path, "".join(kept))

@@ -1,4 +1,4 @@
-"""Untrained networks, as a configuration and a vocabulary describe them."""
+"""Build untrained networks from a configuration and a vocabulary."""
 
 from bloodfilm.models.classifier import CellClassifierNet
 from bloodfilm.models.detector import CellDetector

@@ -1,4 +1,4 @@
-"""Facts of a run's data: vocabulary, domains, sources, proof of the split."""
+"""Metadata of a run's data: vocabulary, domains, sources, check of the split."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -18,13 +18,13 @@ Sourced = Sequence[SourcedField]
 
 @dataclass(frozen=True)
 class RunData:
-    """Facts of a run's data.
+    """Metadata of a run's data.
 
     Attributes:
         vocabulary: classes, attributes and object types.
         domains: of the training fields; batches carry places in it.
         sources: per side, data sets with licence and field counts.
-        split: the proof that training and validation are disjoint.
+        split: record of the check that training and validation are disjoint.
     """
 
     vocabulary: Vocabulary

@@ -1,10 +1,9 @@
-"""Another stain, lens and camera for a training crop, then standard colours.
+"""Augment stain, optics and camera of a training crop, then normalise its colours.
 
-A classifier that is to name cells on a microscope it has never seen must not learn one microscope's
-looks. Here a crop goes, in the order in which light does, through stain, lens, lamp and sensor,
-each varied at random; then its colours are given the distribution of a crop from another data set
-(`transfer`), and last it is brought to standard colours as every crop is when a film is analysed
-(`imaging.colour_normalisation`), a little inexactly.
+A classifier for unseen microscopes must not learn the appearance of one microscope. The
+augmentation varies stain, lens, lamp and sensor at random, in the order of the optical path; then
+the colours get the distribution of a crop from another data set (`transfer`), and last they are
+normalised as in analysis (`imaging.colour_normalisation`), with a small random deviation.
 """
 
 from typing import TYPE_CHECKING
@@ -32,13 +31,13 @@ REFERENCE_SIDE = 128
 """Side of a crop, px, that the widths of blurs are given for; they scale with it."""
 _HED = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
 _HED /= np.linalg.norm(_HED, axis=1, keepdims=True)
-"""Absorption of haematoxylin, eosin and a rest (Ruifrok and Johnston 2001), rows, RGB."""
+"""Absorption of haematoxylin, eosin and a residual (Ruifrok and Johnston 2001), rows, RGB."""
 _TO_HED = np.linalg.inv(_HED)
 LEVELS = 33
 """Quantiles of a colour profile."""
 PROFILE_SIDE = 64
 MILD = 0.3
-"""What a mildly varied crop gets of everything."""
+"""Strength factor of mildly augmented crops."""
 
 
 def vary_crop(
@@ -48,14 +47,14 @@ def vary_crop(
     standard: ColourStandard,
     profile: Float32s | None = None,
 ) -> Pixels:
-    """Return a crop as another film and microscope might have shown it, in standard colours.
+    """Return a crop with augmented stain and optics, in standard colours.
 
     Args:
-        crop: (S, S, 3), colours as they are in the picture.
-        rng: source of all chance.
-        strength: how far stain and optics may go.
+        crop: (S, S, 3), in original colours.
+        rng: random generator.
+        strength: of the stain and optics augmentation.
         standard: the colours of the result.
-        profile: colour profile of another crop to take over in part, see `colour_profile`.
+        profile: colour profile of another crop to transfer in part, see `colour_profile`.
     """
     factor = MILD if rng.random() < strength.mild else 1.0
     varied = crop.astype(np.float32)
@@ -71,7 +70,7 @@ def vary_crop(
 
 
 def _random_jitter(rng: Rng, standard: ColourStandard) -> Jitter:
-    """Return how far one training crop's normalisation is off: no measurement is exact."""
+    """Return the random deviation of a training crop's normalisation."""
     red, green, blue = 1 + rng.normal(0, 0.012, 3)
     light, colour, turn = rng.normal(0, (0.08, 0.12, 0.12))
     turn = turn if standard.nucleus is not None else 0.0
@@ -231,7 +230,7 @@ def _jpeg(image: Float32s, rng: Rng) -> Float32s:
 def colour_profile(crop: Pixels, standard: ColourStandard) -> Float32s:
     """Return the distribution of a crop's colours: (3, 33) quantiles of its CIELAB channels.
 
-    White-balanced, so that profiles of different lamps are of one kind.
+    White-balanced, so that profiles of different lamps are comparable.
     """
     small = cv2.resize(crop, (PROFILE_SIDE, PROFILE_SIDE), interpolation=cv2.INTER_AREA)
     lab = balanced_lab(np.asarray(small, dtype=np.uint8), standard, EXACT)
@@ -248,7 +247,7 @@ def transfer_colours(lab: Pixels, profile: Float32s, share: float) -> Pixels:
     Args:
         lab: (H, W, 3) from `balanced_lab`.
         profile: of the other crop.
-        share: how much of the other's; 1 takes over all.
+        share: of the other's distribution; 1 replaces it.
     """
     values = np.arange(256.0)
     table = np.empty((1, 256, 3), np.uint8)

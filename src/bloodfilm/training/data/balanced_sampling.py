@@ -1,4 +1,4 @@
-"""Draw cells so that no data set and no class drowns the others."""
+"""Sampling weights that balance data sets and classes."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ Floats = NDArray[np.float64]
 
 
 def draw_weights(crops: CellCrops, sampling: SamplingSection) -> Floats:
-    """Return how likely each cell is to be drawn, (n,), in sum 1.
+    """Return the sampling probability of each cell, (n,), in sum 1.
 
     A data set of n cells weighs n ** sets (times its `repeat`), a label of m cells within it
     m ** labels; labels of different patients are different ones.
@@ -28,7 +28,7 @@ def draw_weights(crops: CellCrops, sampling: SamplingSection) -> Floats:
 def lone_labels(crops: CellCrops) -> NDArray[np.bool_]:
     """Return which cells (n,) are of a class that no other data set has.
 
-    A label that could stand for more than half of the leaves names no class.
+    A label that stands for more than half of the leaves is not a class.
     """
     named = crops.allowed & (crops.allowed.sum(1) * 2 <= crops.allowed.shape[1])[:, None]
     sets = np.unique(crops.sources)

@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 def training_view(field: Field, image: NDArray[np.uint8], ruler: str | None) -> CanonicalView:
     """Return a field's canonical view, from its labels where these are better than its pixels.
 
-    Boxes of the ruler (red cells) that no edge cuts give scale and pixel aspect ratio; else the
+    Boxes of the ruler (red cells) not cut by the edge give scale and pixel aspect ratio; else the
     metadata of the data set; else a measurement on the image.
 
     Args:
@@ -108,7 +108,7 @@ class FieldTargets:
 def field_targets(sourced: SourcedField, vocabulary: Vocabulary) -> FieldTargets:
     """Return a field's boxes by object type, and their attributes.
 
-    Boxes that are ignored, or could be of several types, are apart.
+    Boxes that are ignored, or could be of several types, are returned separately.
     """
     tree, schema = sourced.dataset.taxonomy, vocabulary.schema
     boxes, type_ids, ignore = [], [], []
@@ -146,7 +146,7 @@ def one_hot(schema: Schema, values: dict[str, str]) -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class FieldLoader:
-    """Opens fields and brings image and labels to one scale.
+    """Opens fields and rescales image and labels to one scale.
 
     Attributes:
         vocabulary: of the run.
@@ -200,7 +200,7 @@ class FieldLoader:
 
 
 def refuse_empty_validation(fields: Sequence[CanonicalField]) -> None:
-    """Raise `ConfigError` if no validation field has a box to judge a detector by."""
+    """Raise `ConfigError` if no validation field has a box to evaluate a detector."""
     if not any(len(f.boxes) for f in fields):
         raise ConfigError(
             "data.validation: no field has an annotated box of an object type; average precision "

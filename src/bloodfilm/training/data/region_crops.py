@@ -1,4 +1,4 @@
-"""Marked regions cut out of their fields, to be learnt from on their own."""
+"""Crop annotated regions of fields, as training samples of their own."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,10 +13,10 @@ from bloodfilm.training.data.mosaics import Mosaics
 
 
 def cut_regions(field: CanonicalField, context: float) -> list[CanonicalField]:
-    """Cut the marked regions out of a field, each with its cells and `context` (canonical px).
+    """Crop the annotated regions of a field, each with its cells and `context` (canonical px).
 
-    No marked cell is cut: a patch holds the region and the boxes marked in it. A field that is
-    known everywhere is one patch. What is around a region stays unknown.
+    No annotated cell is cut: a patch holds the region and the boxes in it. A completely annotated
+    field is one patch. The surroundings of a region stay unknown.
     """
     if field.region.polygons is None:
         return [field]
@@ -36,7 +36,7 @@ def cut_regions(field: CanonicalField, context: float) -> list[CanonicalField]:
 
 
 def repeat_rare_types(patches: Sequence[CanonicalField], power: float) -> list[CanonicalField]:
-    """Return the patches (or whole fields), those with rare annotated types to be drawn more often.
+    """Return the patches (or whole fields), those with rare annotated types repeated more often.
 
     Source: repeat factor sampling, LVIS, arXiv 1908.03195, section 4, with the most common kind's
     frequency as threshold.

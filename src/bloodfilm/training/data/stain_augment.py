@@ -1,9 +1,9 @@
-"""Red cells in another colour beside nuclei in their own.
+"""Augment the colour of red cells, independent of that of nuclei.
 
 What differs most between films is the colour of the red cells, from salmon over grey to slate
 blue, pale or nearly as dark as nuclei; nuclei stay purple. Shuffling all colours at once would
-teach a model to overlook exactly that. So a picture is taken apart into what nuclei absorb and
-what red cells absorb (Beer-Lambert; Ruifrok and Johnston 2001), and only the second is changed.
+train a model to ignore that difference. So an image is separated into the absorption of nuclei and
+that of red cells (Beer-Lambert; Ruifrok and Johnston 2001), and only the second is changed.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ StainVectors = NDArray[np.float64]
 _RIDGE = 0.02
 _MIN_ANGLE = 0.12
 FAINTEST, DARKEST = 0.12, 1.3
-"""Least and greatest absorbance (natural logarithm) of a red cell in its strongest channel."""
+"""Minimum and maximum absorbance (natural logarithm) of a red cell in its strongest channel."""
 
 
 def stain_vectors(field: CanonicalField, types: tuple[int, int]) -> StainVectors | None:
@@ -61,8 +61,8 @@ def recolour(
 
     Args:
         image: (H, W, 3) canonical pixels.
-        dyes: what its nuclei and red cells absorb, see `stain_vectors`.
-        rng: source of all chance.
+        dyes: absorbance of its nuclei and red cells, see `stain_vectors`.
+        rng: random generator.
     """
     density = absorbance(image, BACKGROUND).astype(np.float32)
     gram = dyes @ dyes.T + _RIDGE * np.eye(2)
