@@ -63,7 +63,7 @@ def test_temperature_is_recovered(temperature, seed):
     assert fit_temperature(logits * temperature, labels) == pytest.approx(temperature, rel=0.1)
 
 
-def test_temperature_is_an_optimum_and_knows_inner_labels():
+def test_temperature_is_an_optimum_and_accepts_inner_labels():
     rng = np.random.default_rng(1)
     logits = rng.normal(0, 3, (500, 4))
     labels = (logits + rng.gumbel(size=logits.shape) * 2).argmax(axis=1)

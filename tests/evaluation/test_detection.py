@@ -135,7 +135,7 @@ def test_recall_of_known_cells_needs_no_region():
         coco_scores(prepare([item], [[white(A)]], WHITE))
 
 
-def test_shallow_labels_are_optional_where_leaves_are_told_apart():
+def test_shallow_labels_are_optional_where_leaves_are_evaluated():
     cells = [true(A, "lymphocyte"), true(B, "neutrophil")]
     results = [
         white(A, 0.9, "lymphocyte"),

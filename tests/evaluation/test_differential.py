@@ -144,7 +144,7 @@ def test_a_run_brings_its_own_vocabulary(run, field):
     assert differential(made.fields[0]).nucleated < counted.nucleated
 
 
-def test_fields_without_a_scale_or_a_film_are_left_out_of_a_run_and_told(field, run):
+def test_differential_excludes_and_reports_fields_without_scale_or_film(field, run):
     plain = field("a.png", seed=1)
     issues = (issue(SCALE_ASSUMED, "no scale"), issue(NOT_A_FILM, "no film"))
     others = [replace(field(f"{n}.png", seed=2), issues=(found,)) for n, found in enumerate(issues)]

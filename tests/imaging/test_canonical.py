@@ -75,7 +75,7 @@ def test_nothing_known_is_assumed_aloud() -> None:
     assert view.white_point == pytest.approx((200, 190, 180), abs=1)
 
 
-def test_stated_values_are_used_where_cells_are_silent() -> None:
+def test_provided_values_are_used_where_cells_are_not_measurable() -> None:
     view = canonical_view(BLANK, ScalePrior(0.14, 0.56))
     assert sources(view) == ("user", "user")
     assert view.um_per_px_y == pytest.approx(0.14)
@@ -85,14 +85,14 @@ def test_stated_values_are_used_where_cells_are_silent() -> None:
     assert sources(half) == ("user", "assumed")
 
 
-def test_folder_comes_before_what_is_stated_and_fills_silence() -> None:
+def test_pooled_scale_precedes_provided_values_and_fills_gaps() -> None:
     pooled = pool([measure(field(cell=(40, 40), seed=s)) for s in range(3)])
     view = canonical_view(BLANK, ScalePrior(0.18, pooled=pooled))
     assert sources(view) == ("pooled", "pooled")
     assert view.um_per_px_y == pytest.approx(7.5 / 40, rel=0.08)
 
 
-def test_stated_wins_a_clear_contradiction_and_is_an_issue() -> None:
+def test_provided_value_wins_a_clear_contradiction_with_an_issue() -> None:
     image = field(cell=(40, 40))
     close = canonical_view(image, ScalePrior(0.18, 0.95))
     assert sources(close) == ("measured", "measured")
@@ -223,7 +223,7 @@ def test_refine_keeps_what_it_cannot_better() -> None:
     assert agreed.issues == ()
 
 
-def test_refine_checks_a_stated_scale_but_keeps_it() -> None:
+def test_refine_checks_a_provided_scale_but_keeps_it() -> None:
     stated = canonical_view(BLANK, ScalePrior(0.1, 1.0))
     boxes = boxes_of(stated, 50.0, 50.0)[:, :] * [0.5, 0.5, 1, 1]
     checked = refine(stated, boxes)

@@ -124,7 +124,7 @@ def test_shallow_data_in_16_bit_files_is_scaled_by_its_depth(
     assert "brightest pixel" in opened.issues[0].message
 
 
-def test_stated_depth_beats_a_dark_image(tmp_path: Path, picture: np.ndarray) -> None:
+def test_declared_depth_overrides_a_dark_image(tmp_path: Path, picture: np.ndarray) -> None:
     # 12-bit data so dark that its brightest pixel would pass for 10-bit data.
     deep = picture.astype(np.uint16) * 4
     data = encode(deep, ".png")

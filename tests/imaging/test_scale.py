@@ -132,7 +132,7 @@ def test_a_mixed_folder_is_kept_apart(other: float, aspect: float) -> None:
     assert pooled.group_for(drawn(40, 0.562, 1, 99, 500)) is None
 
 
-def test_two_cameras_of_like_scale_are_told_apart_by_their_image_sizes() -> None:
+def test_two_cameras_of_similar_scale_are_separated_by_image_size() -> None:
     ours = [drawn(100, 1, 6, seed, 640) for seed in range(6)]
     theirs = [drawn(80, 1, 6, seed, 360) for seed in range(8)]
     assert [g.fields for g in pool(ours + theirs).groups] == [8, 6]

@@ -121,7 +121,7 @@ def test_palettes_and_cmyk_become_rgb(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bits", [10, 12, 14])
-def test_packed_depths_are_scaled_by_the_depth_that_is_stated(tmp_path: Path, bits: int) -> None:
+def test_packed_depths_are_scaled_by_the_declared_depth(tmp_path: Path, bits: int) -> None:
     stored = (picture().astype(np.uint32) * (2**bits - 1) // 255).astype(np.uint16)
     path = write(tmp_path / "a.tif", stored[..., 0], photometric="minisblack", bitspersample=bits)
     assert np.abs(open_image(path)[..., 0].astype(int) - picture()[..., 0]).max() <= 1
@@ -183,7 +183,7 @@ def test_the_field_is_read_and_not_its_thumbnail(tmp_path: Path) -> None:
     assert image_size(path) == (WIDTH, HEIGHT)
 
 
-def test_pages_that_are_left_out_are_told(tmp_path: Path) -> None:
+def test_skipped_pages_are_reported(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tif", np.stack([picture(), picture()]))
     assert FIRST_PAGE_ONLY in codes(open_with_notes(path).issues)
 

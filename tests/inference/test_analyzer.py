@@ -48,7 +48,7 @@ def boxes(result):
     ("um_per_px", "squeeze"), [(0.25, 1.0), (0.1442, 0.5625), (0.09, 1.0), (0.3, 1.2)]
 )
 @pytest.mark.parametrize("stated", [True, False])
-def test_boxes_come_back_through_scale_and_squeeze(analyzer, um_per_px, squeeze, stated):
+def test_boxes_are_mapped_back_through_scale_and_aspect_ratio(analyzer, um_per_px, squeeze, stated):
     discs, image = field(um_per_px, squeeze)
     domain = ScalePrior(um_per_px, squeeze) if stated else None
     result = analyzer.analyze(image, prior=domain)
@@ -145,7 +145,7 @@ def test_a_pooled_scale_is_doubted_but_used(analyzer):
     assert result.view.um_per_px_y == pytest.approx(7.5 / 21, rel=0.05)
 
 
-def test_a_stated_scale_is_doubted_but_used(analyzer):
+def test_a_contradicted_provided_scale_is_used_with_an_issue(analyzer):
     _, image = field(0.25)
     result = analyzer.analyze(image, prior=ScalePrior(0.33, 1.0))
     assert result.view.um_per_px_y == 0.33
@@ -359,7 +359,7 @@ def test_a_low_threshold_does_not_have_every_speck_classified(careful, monkeypat
     assert 0 < sum(read) <= 10 + 150e-6 * pixels
 
 
-def test_detections_that_are_left_out_for_their_number_are_told(careful, monkeypatch):
+def test_detections_beyond_the_maximum_number_are_reported(careful, monkeypatch):
     from bloodfilm.inference import analyzer as module
 
     image = crowded()

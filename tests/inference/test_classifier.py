@@ -115,7 +115,7 @@ def test_an_attribute_never_learnt_says_nothing():
     assert (answer.value, answer.probability, dict(answer.probabilities)) == (None, 0.0, {})
 
 
-def test_novelty_is_told_above_its_threshold_and_never_without_one():
+def test_novelty_is_reported_above_its_threshold_and_never_without_one():
     cell = logits(basophil=0.9)
     assert not read_one(make_reader(novelty_threshold=2.0), cell, novelty=2.0).novel
     assert read_one(make_reader(novelty_threshold=2.0), cell, novelty=2.1).novel

@@ -62,7 +62,7 @@ def test_bad_input_is_one_line(model, tmp_path):
         assert "\n" not in str(caught.value)
 
 
-def test_a_source_stays_open_and_its_metadata_count_unless_the_user_knows_better(model, image):
+def test_a_source_stays_open_and_its_metadata_count_unless_the_user_provides_a_scale(model, image):
     source = ArraySource(image, pixel_size=PixelSize(0.3, 0.3, "metadata"))
     read = model.analyze(source)
     assert (read.view.scale_source, read.view.um_per_px_y) == ("metadata", 0.3)

@@ -8,7 +8,7 @@ from bloodfilm.core.detections import Detections
 from bloodfilm.inference.nms import below, best_of_each, box_voting, cross_class_nms, nms
 
 
-def test_what_loses_to_another_type_removes_nobody():
+def test_a_suppressed_detection_suppresses_no_other():
     # b loses to a (another type), so c, which only b overlaps enough, must stay.
     boxes = np.array([(0, 0, 40, 40), (8, 0, 40, 40), (16, 0, 40, 40)], dtype=float)
     found = Detections(boxes, np.array([0.9, 0.8, 0.7]), np.array([0, 1, 2]))

@@ -84,7 +84,7 @@ def test_giou_by_hand(a, b, iou, generalised):
     assert [float(v) for v in found] == pytest.approx([iou, generalised], abs=1e-5)
 
 
-def test_the_truth_costs_next_to_nothing_and_every_term_knows_better_from_worse():
+def test_the_loss_of_the_truth_is_near_zero_and_every_term_ranks_better_outputs_lower():
     truth = TargetBatch.collate([target(BOXES, NAMES)])
     best = detection_loss(perfect(BOXES, NAMES), truth, STRIDE)
     assert float(total(best)) < 0.02

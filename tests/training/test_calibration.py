@@ -72,7 +72,7 @@ def test_kinds_are_chosen_apart(monkeypatch):
     assert limits["nucleated cell"] == 0.7 and f1["nucleated cell"] == pytest.approx(2 / 3)
 
 
-def test_what_nobody_marked_is_no_false_alarm(monkeypatch):
+def test_unannotated_area_gives_no_false_positives(monkeypatch):
     """Outside the region and on ignore boxes; cells outside need not be found either."""
     cells = [(0, 0, 10, 10), (50, 50, 10, 10)]
     half = Region.rect(0, 0, 64, 32)

@@ -44,7 +44,7 @@ def learnt(*labels):
     return {n for n, s in zip(LEAVES, groups.any(0), strict=True) if s}
 
 
-def test_leaves_taught_through_the_label_above_count_as_learnt():
+def test_leaves_supervised_by_an_inner_label_count_as_learnt():
     assert learnt("monocyte", "basophil", "monocyte") == {"monocyte", "basophil"}
     # LLD's neutrophils: neither band nor segmented ones are named anywhere.
     assert learnt("neutrophil", "monocyte") == {

@@ -97,7 +97,7 @@ def test_only_marked_cells_teach_attributes(asymmetric: bool) -> None:
     assert gradient(np.stack([row(cell_size=0), row(nuclear_shape=1)])) > 0
 
 
-def test_the_teacher_gives_attributes_to_cells_nobody_marked() -> None:
+def test_the_teacher_gives_attributes_to_unannotated_cells() -> None:
     class Sure(CellDetector):
         def heads(self, features: torch.Tensor) -> dict[str, torch.Tensor]:
             out = super().heads(features)

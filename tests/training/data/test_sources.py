@@ -82,7 +82,7 @@ def test_nearly_round_cells_are_round():
     assert view.um_per_px_x == view.um_per_px_y == pytest.approx(7.5 / np.sqrt(30 * 31))
 
 
-def test_without_boxes_what_is_stated_counts():
+def test_without_boxes_the_metadata_scale_is_used():
     image, _ = squeezed()
     domain = Domain(um_per_px=0.3, squeeze=0.5)
     view = training_view(Field(Path("a"), domain=domain), image, RULER)
