@@ -1,10 +1,10 @@
-"""How well the red cells tell scale, squeeze and white point, on the real data sets.
+"""How well the red cells give scale, pixel aspect ratio and white point, on the real data sets.
 
     python benchmarks/canonical.py [--data FOLDER] [--json FILE] [--every N] [--half 1|2]
     python benchmarks/canonical.py --detect [--single] [--sets chula krd ...] ...
 
 Prints a table, one line per set (each LLD patient by itself), and writes the same as JSON. The
-reference squeeze is 0.562 for LLD 40x and 1 elsewhere; the reference scale is the set's median
+reference aspect ratio is 0.562 for LLD 40x and 1 elsewhere; the reference scale is the set's median
 red-cell box that does not touch the edge, or what the data's description says. Nothing is tuned
 here; what was chosen on one half of the slides or fields is confirmed on the other (`--half`).
 
@@ -47,14 +47,14 @@ Boxes = np.ndarray[Any, np.dtype[np.float64]]
 
 @dataclass
 class Set:
-    """Images of one source, with the true squeeze and, where there are any, red-cell boxes.
+    """Images of one source, with the true pixel aspect ratio and red-cell boxes, if any.
 
     `diameter` is that of a red cell, px, where the set's description states it; `cells` are the
     boxed white cells, `groups` the slides of fields that are not independent.
     """
 
     name: str
-    squeeze: float
+    aspect: float
     background: tuple[int, int, int] | None = None
     images: list[Path] = field(default_factory=list)
     boxes: Callable[[Path, int, int], Boxes] | None = None
@@ -182,20 +182,22 @@ def evaluate(one: Set, every: int) -> dict[str, Any]:
             reference.append(b[whole])
     pooled = pool(measured)
     main = pooled.groups[0] if pooled.groups else NOTHING
-    speaking = [m for m in measured if m.speaks]
+    measurable = [m for m in measured if m.is_measurable]
     result: dict[str, Any] = {
         "set": one.name,
         "fields": len(measured),
         "groups": len(pooled.groups),
-        "pooled_squeeze": round(main.squeeze, 4),
-        "squeeze_error": round(main.squeeze - one.squeeze, 4),
+        "pooled_squeeze": round(main.pixel_aspect_ratio, 4),
+        "squeeze_error": round(main.pixel_aspect_ratio - one.aspect, 4),
         "pooled_diameter_px": round(main.diameter, 1),
         "cells_per_field": float(np.median([m.cells for m in measured])),
-        "speak": share([m.speaks for m in measured]),
+        "speak": share([m.is_measurable for m in measured]),
         "by_arcs": share([m.arcs >= MIN_CELLS for m in measured]),
-        "squeeze_within_0.08": share([abs(m.squeeze - one.squeeze) < 0.08 for m in speaking]),
+        "squeeze_within_0.08": share(
+            [abs(m.pixel_aspect_ratio - one.aspect) < 0.08 for m in measurable]
+        ),
         "scale_within_10%_of_pooled": share(
-            [abs(m.diameter / main.diameter - 1) < 0.1 for m in speaking]
+            [abs(m.diameter / main.diameter - 1) < 0.1 for m in measurable]
         ),
         "white_point": [
             round(float(np.median(c))) for c in zip(*(m.white_point for m in measured), strict=True)
@@ -207,20 +209,20 @@ def evaluate(one: Set, every: int) -> dict[str, Any]:
     if one.diameter is not None:
         result["box_diameter_px"] = one.diameter
         result["pooled_over_box"] = round(main.diameter / one.diameter, 3)
-        near = [abs(m.diameter / one.diameter - 1) < 0.15 for m in speaking]
+        near = [abs(m.diameter / one.diameter - 1) < 0.15 for m in measurable]
         result["scale_within_15%_of_description"] = share(near)
     if one.boxes:
         boxes = np.vstack(reference)
         size = float(np.sqrt(np.median(boxes[:, 2] * boxes[:, 3])))
         result["box_diameter_px"] = round(size, 1)
         result["pooled_over_box"] = round(main.diameter / size, 3)
-        near = [abs(m.diameter / size - 1) < 0.1 for m in speaking]
+        near = [abs(m.diameter / size - 1) < 0.1 for m in measurable]
         result["scale_within_10%_of_boxes"] = share(near)
         sides = np.median(boxes[:, 2:], axis=0)
-        result["view_axes_within_10%_of_boxes"] = share([axes_right(m, sides) for m in speaking])
-        arcs = [m for m in speaking if m.cells < MIN_CELLS]
+        result["view_axes_within_10%_of_boxes"] = share([axes_right(m, sides) for m in measurable])
+        arcs = [m for m in measurable if m.cells < MIN_CELLS]
         result["arcs_within_10%_of_boxes"] = share([abs(m.diameter / size - 1) < 0.1 for m in arcs])
-        sure = [m for m in speaking if m.confidence >= 0.6]
+        sure = [m for m in measurable if m.confidence >= 0.6]
         result["speak_confidence_0.6"] = round(len(sure) / len(measured), 3)
         result["sure_within_10%_of_boxes"] = share([abs(m.diameter / size - 1) < 0.1 for m in sure])
     return result
