@@ -60,7 +60,7 @@ def test_a_bad_box_is_left_out_and_reported(tmp_path, what, box):
 
 @pytest.mark.parametrize(("what", "box"), BAD_BOXES.items())
 def test_strict_stops_at_a_bad_box(tmp_path, what, box):
-    with pytest.raises(DataError, match=r"labels.json: annotation 10: .*; mend") as caught:
+    with pytest.raises(DataError, match=r"labels.json: annotation 10: .*; correct") as caught:
         open_dataset(coco(tmp_path, [box]), strict=True)
     assert what in str(caught.value) and "\n" not in str(caught.value)
 

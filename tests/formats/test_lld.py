@@ -242,3 +242,9 @@ def test_the_richest_text_labels_are_read_unless_others_are_named(tmp_path):
     assert len(open_dataset(tmp_path)[0].cells[0].attributes) == 6
     assert len(open_dataset(tmp_path, labels="WBC_Detection")[0].cells) == 2
     assert any("no json labels" in p for p in open_dataset(tmp_path, labels="json").problems)
+
+
+def test_a_name_of_any_length_is_a_missing_image(tmp_path):
+    json_set(tmp_path, [{}], images=("n" * 5000 + ".png",))
+    dataset = open_dataset(tmp_path)
+    assert any("missing" in str(p) or "not found" in str(p) for p in dataset.problems)

@@ -12,7 +12,7 @@ from bloodfilm.formats.lld.names import parse_subset
 from bloodfilm.formats.shared.image_lookup import ImageIndex
 from bloodfilm.formats.shared.label_faults import LabelFault
 from bloodfilm.formats.shared.parsing import peek
-from bloodfilm.formats.shared.paths import split_of
+from bloodfilm.formats.shared.paths import is_file, split_of
 from bloodfilm.imaging.discovery import walk
 
 JSON_FOLDERS = frozenset({"json_labels", "wbc_detection"})
@@ -54,10 +54,10 @@ class Subset:
     def find_image(self, name: str, split: str | None) -> Path:
         """Return the image of that name; where it should lie if it is nowhere."""
         place = self.image_place(name, split)
-        if place.is_file():
+        if is_file(place):
             return place
         for folder in self.image_folders(split):
-            if (folder / name).is_file():
+            if is_file(folder / name):
                 return folder / name
         return self.index.find(name, near=place) or place
 

@@ -15,6 +15,7 @@ from bloodfilm.formats.lld.codes import CLASSES, Decoded, attributes_from_text, 
 from bloodfilm.formats.lld.layout import Subset, text_files
 from bloodfilm.formats.shared.label_faults import LabelFault
 from bloodfilm.formats.shared.parsing import read_text
+from bloodfilm.formats.shared.paths import is_file
 from bloodfilm.formats.shared.yolo_rows import Row, parse_rows
 from bloodfilm.imaging.headers import image_size
 
@@ -109,7 +110,7 @@ def read_folder(subset: Subset, folder: Path) -> list[TextLabels]:
 
 def _size_of(image: Path) -> tuple[int, int] | None:
     try:
-        return image_size(image) if image.is_file() else None
+        return image_size(image) if is_file(image) else None
     except DataError:
         return None  # whoever opens it will find out why
 

@@ -16,7 +16,7 @@ from bloodfilm.formats.lld.names import parse_name
 from bloodfilm.formats.shared.context import ReadContext, ReadOptions
 from bloodfilm.formats.shared.image_lookup import ImageIndex
 from bloodfilm.formats.shared.parsing import read_json, to_floats
-from bloodfilm.formats.shared.paths import split_of
+from bloodfilm.formats.shared.paths import is_file, split_of
 from bloodfilm.formats.shared.yolo_rows import Row
 from bloodfilm.imaging.discovery import is_image
 
@@ -111,8 +111,8 @@ def _find(reading: ReadContext, subset: Subset, split: str | None, name: str) ->
     else:
         given, index = reading.images / name, reading.index
         place = subset.image_place(name, split)
-        found = given if given.is_file() else index.find(name, near=place) or place
-    return found if found.is_file() else _alike(reading, index, name) or found
+        found = given if is_file(given) else index.find(name, near=place) or place
+    return found if is_file(found) else _alike(reading, index, name) or found
 
 
 def _alike(reading: ReadContext, index: ImageIndex, name: str) -> Path | None:
