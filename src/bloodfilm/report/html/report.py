@@ -4,7 +4,6 @@ import base64
 import hashlib
 from collections.abc import Mapping
 from datetime import datetime
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from bloodfilm.report.html.gallery import crops_of, gallery, script_json, wanted
 from bloodfilm.report.html.images import BUDGET, Embedder
 from bloodfilm.report.html.palette import legend
 from bloodfilm.report.html.sections import FieldSection, ReportMetadata
+from bloodfilm.report.html.static_pages import TEMPLATES, render
 
 
 def write_report(
@@ -98,26 +98,9 @@ def _context(
 
 
 def _render(context: Mapping[str, Any]) -> str:
-    import jinja2
     from markupsafe import Markup
 
-    folder = resources.files("bloodfilm.report") / "templates"
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(lambda name: (folder / name).read_text(encoding="utf-8")),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        percent=formatting.percent, number=formatting.number, clean=formatting.clean
-    )
-    environment.globals.update(many=formatting.many, interval=formatting.interval)
-    script = "\n" + (folder / "report.js").read_text(encoding="utf-8")
+    script = "\n" + (TEMPLATES / "report.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-    return environment.get_template("report.html").render(
-        **{k: Markup(v) if k.endswith("_json") else v for k, v in context.items()},
-        script=Markup(script),
-        script_hash=digest,
-        style=Markup((folder / "report.css").read_text(encoding="utf-8")),
-    )
+    page = {**context, "script": Markup(script), "script_hash": digest}
+    return render("report.html", page, unescaped="_json")

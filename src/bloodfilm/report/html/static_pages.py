@@ -1,4 +1,4 @@
-"""Pages without a script: a template, the report's style, nothing from elsewhere."""
+"""Every page: a template, the report's style and filters, nothing from elsewhere."""
 
 from collections.abc import Mapping
 from importlib import resources
@@ -6,15 +6,16 @@ from typing import Any
 
 from bloodfilm.report.html import formatting
 
+TEMPLATES = resources.files("bloodfilm.report") / "templates"
 
-def render(template: str, context: Mapping[str, Any]) -> str:
-    """Return a page; everything in the context is escaped but values named `*_chart` or `chart`."""
+
+def render(template: str, context: Mapping[str, Any], unescaped: str = "_chart") -> str:
+    """Return a page; everything is escaped but `Markup` and what is named `*` + `unescaped`."""
     import jinja2
     from markupsafe import Markup
 
-    folder = resources.files("bloodfilm.report") / "templates"
     environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(lambda name: (folder / name).read_text(encoding="utf-8")),
+        loader=jinja2.FunctionLoader(lambda name: (TEMPLATES / name).read_text(encoding="utf-8")),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -23,8 +24,8 @@ def render(template: str, context: Mapping[str, Any]) -> str:
     environment.filters.update(
         percent=formatting.percent, number=formatting.number, clean=formatting.clean
     )
-    environment.globals.update(many=formatting.many)
+    environment.globals.update(many=formatting.many, interval=formatting.interval)
     return environment.get_template(template).render(
-        **{k: Markup(v) if k.endswith("_chart") else v for k, v in context.items()},
-        style=Markup((folder / "report.css").read_text(encoding="utf-8")),
+        **{k: Markup(v) if k.endswith(unescaped) else v for k, v in context.items()},
+        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
     )
