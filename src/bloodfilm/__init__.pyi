@@ -26,8 +26,11 @@ from .core.progress import CancelledError as CancelledError
 from .core.progress import Progress as Progress
 from .core.results import AnalysisRun as AnalysisRun
 from .core.results import AttributeResult as AttributeResult
+from .core.results import CaseCell as CaseCell
+from .core.results import CaseResult as CaseResult
 from .core.results import CellResult as CellResult
 from .core.results import FieldFailure as FieldFailure
+from .core.results import FieldPlacement as FieldPlacement
 from .core.results import FieldResult as FieldResult
 from .core.results import ImageRef as ImageRef
 from .core.results import ModelInfo as ModelInfo

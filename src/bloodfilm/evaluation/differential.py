@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from bloodfilm.core.results import AnalysisRun, CellResult, FieldResult, ModelInfo
+from bloodfilm.core.results import AnalysisRun, CaseResult, CellResult, FieldResult, ModelInfo
 from bloodfilm.core.taxonomy import Taxonomy
 from bloodfilm.evaluation.intervals import wilson_interval
 
@@ -107,15 +107,16 @@ class Differential:
 
 
 def differential(
-    source: AnalysisRun | FieldResult | Iterable[CellResult], model: ModelInfo | None = None
+    source: AnalysisRun | CaseResult | FieldResult | Iterable[CellResult],
+    model: ModelInfo | None = None,
 ) -> Differential:
     """Count cells by class; the same cells give the same counts, whatever their order.
 
-    Of a run, only fields are counted whose scale is known and that show a film
-    (`FieldResult.countable`); the number of excluded fields is reported.
+    Of a case, every physical cell counts once. Of a run, only fields are counted whose scale is
+    known and that show a film (`FieldResult.countable`); the number of excluded fields is reported.
 
     Args:
-        source: a run, a field, or cells.
+        source: a case, a run, a field, or cells.
         model: whose taxonomy the labels are nodes of and which classes it can name; the run's own,
             else one with the default taxonomy that can name every class.
 
@@ -130,6 +131,8 @@ def differential(
     """
     if isinstance(source, AnalysisRun):
         return _count_run(source, model or source.model)
+    if isinstance(source, CaseResult):
+        return _count_case(source, model or source.model)
     cells = source.cells if isinstance(source, FieldResult) else source
     return _count(cells, model or ModelInfo({}))
 
@@ -147,6 +150,16 @@ def _count_run(run: AnalysisRun, model: ModelInfo) -> Differential:
 
     count = _count(counted(), model)
     return replace(count, fields_left_out=left_out["fields"], cells_left_out=left_out["cells"])
+
+
+def _count_case(case: CaseResult, model: ModelInfo) -> Differential:
+    count = _count(case.counted_cells(), model)
+    return replace(
+        count,
+        other=dict(sorted(case.other.items())),
+        fields_left_out=len(case.set_aside),
+        cells_left_out=sum(not cell.counted for cell in case.cells),
+    )
 
 
 def _count(cells: Iterable[CellResult], model: ModelInfo) -> Differential:

@@ -267,7 +267,7 @@ def test_a_damaged_field_is_named_by_its_place(run, tmp_path):
     [
         ("[]", "not a result of an analysis"),
         ('{"format": "bloodfilm-dataset"}', "not a result of an analysis"),
-        ('{"format": "bloodfilm-result", "version": 3, "fields": []}', "reads versions 1 to 2"),
+        ('{"format": "bloodfilm-result", "version": 4, "fields": []}', "reads versions 1 to 3"),
         ('{"format": "bloodfilm-result", "version": 1}', 'no list "fields"'),
         ('{"format": "bloodfilm-result", "version": 2, "fields": []}', "model is damaged"),
         ("\ufeff", "not JSON"),

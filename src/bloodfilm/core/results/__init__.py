@@ -1,5 +1,6 @@
-"""The results of an analysis: cells, fields, runs; reading and writing `result.json`."""
+"""The results of an analysis: cells, fields, cases, runs; reading and writing `result.json`."""
 
+from bloodfilm.core.results.case import CaseCell, CaseResult, CellView, FieldPlacement
 from bloodfilm.core.results.cell import AttributeResult, CellResult, with_ids
 from bloodfilm.core.results.field import FieldFailure, FieldOutcome, FieldResult, ImageRef
 from bloodfilm.core.results.model import ModelInfo
@@ -11,9 +12,13 @@ __all__ = [
     "UNFINISHED_FILE",
     "AnalysisRun",
     "AttributeResult",
+    "CaseCell",
+    "CaseResult",
     "CellResult",
+    "CellView",
     "FieldFailure",
     "FieldOutcome",
+    "FieldPlacement",
     "FieldResult",
     "ImageRef",
     "ModelInfo",

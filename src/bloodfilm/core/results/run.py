@@ -2,13 +2,14 @@
 
 `result.json` is one JSON document, written with one field per line:
 
-- `format` ("bloodfilm-result"), `version` (2), `program`;
+- `format` ("bloodfilm-result"), `version` (3), `program`;
 - `bundle`: identity of the model; `model`: its vocabulary and thresholds (`ModelInfo`);
 - `settings`: what the user chose;
 - `fields`: per image `image`, `sha256`, `width`, `height`, `view`, `cells`, `issues`, `problems`;
-- `failures`: per file without a result `image`, `reason`, `issue`.
+- `failures`: per file without a result `image`, `reason`, `issue`;
+- `cases`: per case its fields and physical cells, by their numbers and ids (`CaseResult`).
 
-Version 1 (without `model`, ids, checksums and codes) is still read.
+Versions 1 (without `model`, ids, checksums and codes) and 2 (without `cases`) are still read.
 """
 
 import json
@@ -22,13 +23,14 @@ from bloodfilm.core.errors import DataError
 from bloodfilm.core.files import atomic_write, read_regular_file, regular_file
 from bloodfilm.core.issues import Issue
 from bloodfilm.core.results import interop
+from bloodfilm.core.results.case import CaseResult
 from bloodfilm.core.results.field import FieldFailure, FieldOutcome, FieldResult
 from bloodfilm.core.results.model import ModelInfo
 from bloodfilm.core.results.stored import StoredFields, json_line
 from bloodfilm.core.results.tables import data_frame
 
 RESULT_FORMAT = "bloodfilm-result"
-RESULT_VERSION = 2
+RESULT_VERSION = 3
 RESULT_FILE = "result.json"
 UNFINISHED_FILE = "results.part.jsonl"
 
@@ -48,6 +50,8 @@ class AnalysisRun:
         fields: results in the order of the files.
         failures: files without a result, in order.
         issues: what to know of the run as a whole.
+        cases: the fields by film or patient, every physical cell once; empty in files of versions
+            1 and 2.
     """
 
     version: str
@@ -56,6 +60,7 @@ class AnalysisRun:
     fields: Sequence[FieldResult]
     failures: Sequence[FieldFailure] = field(default=())
     issues: tuple[Issue, ...] = ()
+    cases: Sequence[CaseResult] = ()
 
     def __len__(self) -> int:
         return len(self.fields)
@@ -67,7 +72,7 @@ class AnalysisRun:
 
     @classmethod
     def read(cls, path: str | Path) -> "AnalysisRun":
-        """Open `result.json`, or the folder that holds it; version 1 or 2.
+        """Open `result.json`, or the folder that holds it; of any version up to this one.
 
         A file as `write` makes it is not loaded: its fields are read as they are asked for.
 
@@ -116,6 +121,8 @@ class AnalysisRun:
         _write_items(file, self.fields)
         file.write('],\n"failures": [')
         _write_items(file, self.failures)
+        file.write('],\n"cases": [')
+        _write_items(file, self.cases)
         file.write("]\n}\n")
 
     # ---- other forms -------------------------------------------------------------------------
@@ -134,7 +141,7 @@ class AnalysisRun:
         return interop.coco_document(images, self.model.taxonomy.names)
 
 
-def _write_items(file: TextIO, items: Iterable[FieldOutcome]) -> None:
+def _write_items(file: TextIO, items: Iterable[FieldOutcome | CaseResult]) -> None:
     separator = "\n"
     for item in items:
         file.write(separator + json_line(item.to_json()))
@@ -158,13 +165,18 @@ def _from_document(cls: type[AnalysisRun], place: Path, document: dict[str, Any]
     settings = document.get("settings", {})
     try:
         failures = tuple(FieldFailure.from_json(item) for item in document.get("failures", ()))
+        fields: Sequence[FieldResult] = document["fields"]
+        cases = tuple(
+            CaseResult.from_json(item, fields, model) for item in document.get("cases", ())
+        )
         return cls(
             version=str(document.get("program", "")).removeprefix(_PROGRAM),
             model=model,
             settings=dict(settings),
-            fields=document["fields"],
+            fields=fields,
             failures=failures,
             issues=issues,
+            cases=cases,
         )
     except (DataError, TypeError, ValueError) as error:
         raise DataError(f"{place}: {error}") from None
@@ -191,9 +203,13 @@ def _read_lines(place: Path, file: BinaryIO) -> dict[str, Any] | None:
         _check_version(place, document)
         document["fields"] = StoredFields(place, _offsets_of_items(file, line, b'"fields": ['))
         places = _offsets_of_items(file, file.readline(), b'"failures": [')
-        if file.read() != b"}\n":
+        end = file.readline()
+        found = () if document["version"] < 3 else _offsets_of_items(file, end, b'"cases": [')
+        end = end if document["version"] < 3 else file.readline()
+        if end != b"}\n" or file.read():
             return None
         document["failures"] = [_parsed(file, offset) for offset in places]
+        document["cases"] = [_parsed(file, offset) for offset in found]
     except (_OtherLayoutError, ValueError, TypeError, RecursionError):
         return None
     return document

@@ -52,6 +52,10 @@ class StoredFields(Sequence[FieldResult]):
         with self._path.open("rb") as file:
             return self._read(file, self._offsets[index])
 
+    def pick(self, numbers: Sequence[int]) -> "StoredFields":
+        """Return some of the results, by their numbers, without reading them."""
+        return StoredFields(self._path, tuple(self._offsets[n] for n in numbers), self._unwrap)
+
     def _read(self, file: BinaryIO, offset: int) -> FieldResult:
         file.seek(offset)
         line = file.readline().rstrip().rstrip(b",")
