@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from bloodfilm.core import DEFAULT_TAXONOMY, LLD_SCHEMA, Cell, DataError, Dataset, Field, Region
-from bloodfilm.formats import detect, open_dataset
+from bloodfilm.formats import detect, open_dataset, save_dataset
 from bloodfilm.formats.parquet import index
+from bloodfilm.formats.parquet.columns import table_of
 
 pytest.importorskip("pyarrow")
 
@@ -148,3 +149,91 @@ def test_without_pyarrow_it_says_what_to_install(tmp_path):
     run = [sys.executable, "-c", code, str(file)]
     said = subprocess.run(run, capture_output=True, text=True, check=True).stdout
     assert "pip install 'bloodfilm[index]'" in said
+
+
+# ---- damage ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> Path:
+    """An index of 40 fields in five row groups."""
+    file = tmp_path_factory.mktemp("small") / "small.parquet"
+    index.write_fields(many(40), file, HEADER, rows=8)
+    return file
+
+
+def content(file: Path) -> tuple:
+    """Return all that an index says, read field by field."""
+    dataset = open_dataset(file, "index")
+    schema = dataset.schema.to_json()
+    return list(dataset), dataset.taxonomy.to_json(), schema, dataset.name, dataset.problems
+
+
+def test_no_flipped_bit_goes_unnoticed(small, tmp_path):
+    data = small.read_bytes()
+    file = tmp_path / "flipped.parquet"
+    footer = len(data) - int.from_bytes(data[-8:-4], "little") - 600
+    places = [*range(0, footer, 89), *range(footer, len(data), 2)]
+    for number, place in enumerate(places):
+        changed = bytearray(data)
+        changed[place] ^= 1 << number % 8
+        file.write_bytes(changed)
+        with pytest.raises(DataError, match=r"flipped\.parquet: [^\n]*$"):
+            content(file)
+
+
+def test_no_flipped_bit_of_a_column_goes_unnoticed(small, tmp_path):
+    data = small.read_bytes()
+    file = tmp_path / "flipped.parquet"
+    footer = len(data) - int.from_bytes(data[-8:-4], "little") - 600
+    for place in range(4, footer, 499):
+        file.write_bytes(data[:place] + bytes([data[place] ^ 16]) + data[place + 1 :])
+        dataset = open_dataset(file, "index")
+        with pytest.raises(DataError, match=r"row group \d has changed since"):
+            list(dataset.fields.heads())
+        with pytest.raises(DataError, match=r"row group \d has changed since"):
+            table_of(dataset)
+
+
+def test_only_what_is_read_is_verified(small, tmp_path):
+    data = bytearray(small.read_bytes())
+    data[len(data) // 40] ^= 1  # in the first row group
+    file = tmp_path / "first.parquet"
+    file.write_bytes(data)
+    fields = open_dataset(file, "index").fields
+    assert fields[39] == list(many(40))[39]
+    with pytest.raises(DataError, match="row group 0 has changed"):
+        fields[0]
+
+
+def test_other_readers_of_parquet_read_a_sealed_file(small):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    assert parquet.read_table(small).num_rows == 40
+    assert parquet.ParquetFile(small).metadata.num_row_groups == 5
+
+
+def test_an_index_without_checksums_opens_with_a_word(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(index, "seal", lambda source, *_: source.close())
+    old = index.Header.to_bytes
+    monkeypatch.setattr(
+        index.Header, "to_bytes", lambda self: old(self).replace(b'"sealed": true, ', b"")
+    )
+    file = tmp_path / "old.parquet"
+    index.write_fields(many(40), file, HEADER, rows=8)
+    monkeypatch.undo()
+    found, *_, problems = content(file)
+    assert found == list(many(40))
+    assert len(problems) == 1 and "old.parquet: has no checksums" in problems[0]
+    again = tmp_path / "again.parquet"
+    save_dataset(open_dataset(file), again, "index")
+    assert content(again)[-1] == ()
+    assert content(small)[-1] == ()
+
+
+def test_an_index_that_lost_its_checksums_is_refused(small, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    file = tmp_path / "copied.parquet"
+    table = parquet.read_table(small)
+    parquet.write_table(table, file)
+    with pytest.raises(DataError, match="its checksums are lost"):
+        open_dataset(file)

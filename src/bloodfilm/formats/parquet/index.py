@@ -30,6 +30,7 @@ from bloodfilm.core import (
 from bloodfilm.core.files import regular_file
 from bloodfilm.core.taxonomy import current_default
 from bloodfilm.formats.native.records import origin_from_json, origin_to_json
+from bloodfilm.formats.parquet.seal import DamagedIndexError, Seal, seal
 from bloodfilm.formats.shared.context import ReadContext, ReadOptions
 from bloodfilm.formats.shared.output import Losses, WriteOptions, finish, output_file, unique_names
 from bloodfilm.formats.shared.parsing import peek
@@ -50,6 +51,7 @@ PLAIN = ("image", "width", "height", "patient", "split", "diagnosis", "origin")
 """The columns that are not lists, in the file's order."""
 LATER_COLUMNS = ("source_class", "outline")
 """Columns of a cell that the first files lack: its class where no taxonomy knows it, its shape."""
+UNSEALED = "has no checksums, as older versions wrote it: damage may go unnoticed; write it anew"
 
 
 def _pyarrow() -> Any:
@@ -78,7 +80,7 @@ def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
     """
     path = Path(path)
     reading = ReadContext(path, **options)
-    file = _open(path)
+    file, sealed = _open(path)
     try:
         header = json.loads((file.schema_arrow.metadata or {})[KEY])
         version = header["version"]
@@ -88,35 +90,48 @@ def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
             )
             schema = Schema.from_json(header["schema"])
             _check_columns(path, file.schema_arrow)
-    except _DamagedIndexError:
+        if header.get("sealed") and sealed is None:
+            raise DamagedIndexError(f"{path}: its checksums are lost; copy it again")
+    except DamagedIndexError:
         raise
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError, BloodfilmError):
         raise DataError(f"{path}: Parquet, but no bloodfilm index; write it anew") from None
     finally:
-        file.close()
+        file.close(force=True)
     if version != VERSION:
         raise DataError(f"{path}: index version {version!r}, not {VERSION}; update bloodfilm")
     fields = IndexFields(path, reading.images)
     problems = header.get("problems")
     problems = tuple(map(str, problems)) if isinstance(problems, list) else ()
+    if sealed is None:
+        problems += (f"{path}: {UNSEALED}",)
     name, licence = str(header.get("name", path.stem)), header.get("licence")
     licence = None if licence is None else str(licence)
     return Dataset(name, fields, taxonomy, schema, licence, path, problems)
 
 
-def _open(path: Path) -> Any:
+def _open(path: Path) -> tuple[Any, Seal | None]:
+    """Open the Parquet file; return its checksums, too, if it has any."""
     pa = _pyarrow()
     try:
-        return pa.parquet.ParquetFile(
-            regular_file(path), memory_map=True, page_checksum_verification=True
-        )
+        source = pa.memory_map(str(regular_file(path)))
+        sealed = Seal.of_file(source, path)
+        file = pa.parquet.ParquetFile(source, page_checksum_verification=True)
+        if sealed is not None:
+            sealed.locate(_group_starts(file.metadata))
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"{path}: not a whole Parquet file ({reason}); write it anew") from None
+    return file, sealed
 
 
-class _DamagedIndexError(DataError):
-    """The file is Parquet, but not as this module writes it."""
+def _group_starts(metadata: Any) -> list[int]:
+    """Return the first byte of each row group; its first column is what was written first."""
+    firsts = (metadata.row_group(group).column(0) for group in range(metadata.num_row_groups))
+    return [
+        min(at for at in (c.dictionary_page_offset, c.data_page_offset) if at is not None)
+        for c in firsts
+    ]
 
 
 @contextlib.contextmanager
@@ -143,11 +158,11 @@ def naming_damage(path: Path, group: int | None = None) -> Iterator[None]:
         TypeError,
         ValueError,
     ) as error:
-        if isinstance(error, _DamagedIndexError):
+        if isinstance(error, DamagedIndexError):
             raise
         place = "" if group is None else f"row group {group}: "
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise _DamagedIndexError(
+        raise DamagedIndexError(
             f"{path}: {place}the index is damaged ({reason}); write it anew"
         ) from None
 
@@ -157,10 +172,10 @@ def _check_columns(path: Path, found: "pa.Schema") -> None:
     for column in _columns():
         place = found.get_field_index(column.name)
         if place < 0:
-            raise _DamagedIndexError(f"{path}: no column {column.name!r}; write the index anew")
+            raise DamagedIndexError(f"{path}: no column {column.name!r}; write the index anew")
         if not _same_type(found.field(place).type, column.type):
             kind = str(found.field(place).type)[:80]
-            raise _DamagedIndexError(
+            raise DamagedIndexError(
                 f"{path}: column {column.name!r} is {kind}; write the index anew"
             )
 
@@ -188,7 +203,7 @@ class IndexFields(Sequence[Field]):
         self._connect()
 
     def _connect(self) -> None:
-        self._file = _open(self.path)
+        self._file, self._seal = _open(self.path)
         self._folder = str(self.path.parent)
         meta = self._file.metadata
         self._starts = [0]
@@ -253,6 +268,7 @@ class IndexFields(Sequence[Field]):
         count = len(self._starts) - 1
         for first in range(0, count, GROUPS_AT_ONCE):
             groups = list(range(first, min(count, first + GROUPS_AT_ONCE)))
+            self._verify(groups)
             with naming_damage(self.path):
                 table = self._file.read_row_groups(groups, columns=list(columns), use_threads=False)
                 table.validate(full=True)
@@ -273,7 +289,13 @@ class IndexFields(Sequence[Field]):
         self._groups.move_to_end(group)
         return self._groups[group]
 
+    def _verify(self, groups: Iterable[int]) -> None:
+        if self._seal is not None:
+            for group in groups:
+                self._seal.verify(group)
+
     def _read(self, group: int) -> Any:
+        self._verify([group])
         table = self._file.read_row_group(group, use_threads=False).combine_chunks()
         table.validate(full=True)  # before anything follows its offsets
         return table
@@ -392,12 +414,14 @@ class Header:
     def of(cls, dataset: Dataset) -> "Header":
         """Take the header of a data set."""
         d = dataset
-        return cls(d.name, d.taxonomy, d.schema, d.licence, d.problems)
+        problems = tuple(line for line in d.problems if not line.endswith(UNSEALED))
+        return cls(d.name, d.taxonomy, d.schema, d.licence, problems)
 
     def to_bytes(self) -> bytes:
         """Return the header as it stands in the file's metadata."""
         content = {
             "version": VERSION,
+            "sealed": True,
             "name": self.name,
             "taxonomy": self.taxonomy.to_json(),
             "schema": self.schema.to_json(),
@@ -431,6 +455,8 @@ def _write_rows(rows: Iterator[dict[str, Any]], file: Path, header: Header, size
     ) as writer:
         while batch := list(islice(rows, size)):
             writer.write_table(pa.Table.from_pylist(batch, schema=schema), row_group_size=size)
+    source = pa.memory_map(str(file))
+    seal(source, file, _group_starts(pa.parquet.read_metadata(file)))
 
 
 def _columns() -> "pa.Schema":
