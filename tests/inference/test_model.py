@@ -1,14 +1,17 @@
 """A model takes what a program has at hand, from several threads, until it is closed."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from bloodfilm.core.errors import BundleError, ConfigError, DataError
+from bloodfilm.core.issue_codes import METADATA_CONFLICT, SCALE_CORRECTED
+from bloodfilm.core.issues import codes
 from bloodfilm.core.pixels import PixelSize
-from bloodfilm.imaging.scale import ScalePrior
+from bloodfilm.imaging.scale import ScalePrior, measure
 from bloodfilm.imaging.sources import ArraySource
 from bloodfilm.inference.model import Model, load_model
 from fake_bundle import draw, lay_out, save, write_bundle
@@ -62,12 +65,35 @@ def test_bad_input_is_one_line(model, tmp_path):
         assert "\n" not in str(caught.value)
 
 
-def test_a_source_stays_open_and_its_metadata_count_unless_the_user_provides_a_scale(model, image):
-    source = ArraySource(image, pixel_size=PixelSize(0.3, 0.3, "metadata"))
+def test_a_source_stays_open_and_its_size_counts_unless_the_user_provides_a_scale(model, image):
+    source = ArraySource(image, pixel_size=PixelSize(0.3, 0.3, "user"))
     read = model.analyze(source)
-    assert (read.view.scale_source, read.view.um_per_px_y) == ("metadata", 0.3)
+    assert (read.view.scale_source, read.view.um_per_px_y) == ("user", 0.3)
     known = model.analyze(source, prior=ScalePrior(0.15, 1.0))
     assert (known.view.scale_source, known.view.um_per_px_y) == ("user", 0.15)
+
+
+def test_red_cells_come_before_the_metadata_of_a_file(model, image):
+    read = model.analyze(ArraySource(image, pixel_size=PixelSize(0.5, 0.5, "metadata")))
+    assert read.view.scale_source == "measured"
+    assert read.view.metadata_um_per_px == (0.5, 0.5)
+    assert codes(read.issues) & {METADATA_CONFLICT, SCALE_CORRECTED} == {METADATA_CONFLICT}
+
+
+def test_red_cells_that_are_detected_correct_the_metadata_of_a_file(model, image):
+    unmeasured = replace(measure(image), cells=0, arcs=0, confidence=0.0)
+
+    def read(um):
+        source = ArraySource(image, pixel_size=PixelSize(um, um, "metadata"))
+        return model.analyze(source, measurement=unmeasured)
+
+    right = read(0.25)
+    assert (right.view.scale_source, right.view.um_per_px_y) == ("metadata", 0.25)
+    assert not codes(right.issues) & {METADATA_CONFLICT, SCALE_CORRECTED}
+    wrong = read(0.35)
+    assert wrong.view.scale_source == "measured"
+    assert wrong.view.um_per_px_y == pytest.approx(0.25, rel=0.15)
+    assert {METADATA_CONFLICT, SCALE_CORRECTED} <= codes(wrong.issues)
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])

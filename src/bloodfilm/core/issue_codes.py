@@ -17,6 +17,8 @@ SCALE_ASSUMED = "scale-assumed"
 ASPECT_ASSUMED = "aspect-assumed"
 SCALE_CONFLICT = "scale-conflict"
 ASPECT_CONFLICT = "aspect-conflict"
+METADATA_CONFLICT = "metadata-conflict"
+METADATA_IGNORED = "metadata-ignored"
 SCALE_CORRECTED = "scale-corrected"
 SCALE_UNCERTAIN = "scale-uncertain"
 ASPECT_ROUNDED = "aspect-rounded"
@@ -51,6 +53,8 @@ _LIST: dict[str, tuple[Severity, str]] = {
     ASPECT_ASSUMED: ("warning", "no pixel aspect ratio was provided or measured; 1 is used"),
     SCALE_CONFLICT: ("warning", "red cells contradict the pixel size that is used"),
     ASPECT_CONFLICT: ("warning", "red cells contradict the pixel aspect ratio that is used"),
+    METADATA_CONFLICT: ("warning", "the file's metadata contradict the pixel size that is used"),
+    METADATA_IGNORED: ("info", "the file's metadata state a pixel size no blood film has"),
     SCALE_CORRECTED: ("warning", "the pixel size was corrected by the red cells detected"),
     SCALE_UNCERTAIN: ("warning", "the pixel size rests on weak evidence"),
     ASPECT_ROUNDED: ("info", "the measured aspect ratio is within its error of 1; 1 is used"),

@@ -1,7 +1,7 @@
 """The physical size of pixels: what is known beforehand, and what an analysis used."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from bloodfilm.core.errors import DataError
@@ -43,6 +43,14 @@ class PixelSize:
         """Width / height, in pixels, of what is round on the glass ("squeeze")."""
         return self.um_per_px_y / self.um_per_px_x
 
+    def transposed(self) -> "PixelSize":
+        """Return the size of the pixels of the picture turned by a quarter.
+
+        >>> PixelSize(0.2, 0.1, "metadata").transposed().um_per_px_y
+        0.2
+        """
+        return replace(self, um_per_px_x=self.um_per_px_y, um_per_px_y=self.um_per_px_x)
+
 
 @dataclass(frozen=True, slots=True)
 class ViewRecord:
@@ -82,6 +90,7 @@ class ViewRecord:
     round_field: tuple[float, float, float] | None = None
     ruler: Ruler = "outlines"
     film_score: float | None = None
+    metadata_um_per_px: tuple[float, float] | None = None
 
     @property
     def pixel_aspect_ratio(self) -> float:
@@ -91,7 +100,9 @@ class ViewRecord:
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain data."""
         disc = None if self.round_field is None else list(self.round_field)
-        return {**asdict(self), "white_point": list(self.white_point), "round_field": disc}
+        plain = {**asdict(self), "white_point": list(self.white_point), "round_field": disc}
+        stated = plain.pop("metadata_um_per_px")
+        return plain if stated is None else {**plain, "metadata_um_per_px": list(stated)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "ViewRecord":
@@ -102,6 +113,9 @@ class ViewRecord:
             if known.get("round_field") is not None:
                 x, y, radius = (float(v) for v in known["round_field"])
                 known["round_field"] = (x, y, radius)
+            if known.get("metadata_um_per_px") is not None:
+                um_x, um_y = (float(v) for v in known["metadata_um_per_px"])
+                known["metadata_um_per_px"] = (um_x, um_y)
             if known.get("ruler", "outlines") not in get_args(Ruler):
                 raise ValueError(f"ruler {known['ruler']!r}")
             return cls(**known)

@@ -1,7 +1,9 @@
 """The canonical view: each field at one scale, square pixels, evenly lit, on one white.
 
-Red cells give the scale. With too few, the view reports an issue and uses, in this order,
-what other fields of its group show, what the user or metadata provide, and last an assumption.
+Red cells give the scale. With too few, the view reports an issue and uses, in this order, what
+other fields of its group show, what the user or the data set provides, what the file's metadata
+state, and last an assumption. Where they contradict each other, what the user or the data set
+provides comes before the red cells, and red cells before the file's metadata.
 """
 
 from dataclasses import dataclass, replace
@@ -56,6 +58,7 @@ class CanonicalView:
         veiling_glare: stray light as a share of the glass's light, which is subtracted.
         round_field: the field of view where it is a disc on black; the rest is painted white.
         ruler: what found the red cells of this field: their `outlines`, or the `detector`.
+        metadata_um_per_px: along x and y, according to the file's metadata, if they state it.
     """
 
     um_per_px_x: float
@@ -72,6 +75,7 @@ class CanonicalView:
     veiling_glare: float = 0.0
     round_field: RoundField | None = None
     ruler: Ruler = "outlines"
+    metadata_um_per_px: tuple[float, float] | None = None
 
     @property
     def corrections(self) -> Corrections:
@@ -179,6 +183,7 @@ class CanonicalView:
             round_field=None if self.round_field is None else self.round_field.as_tuple,
             ruler=self.ruler,
             film_score=film_score,
+            metadata_um_per_px=self.metadata_um_per_px,
         )
 
     @classmethod
@@ -198,12 +203,13 @@ class CanonicalView:
             veiling_glare=record.veiling_glare,
             round_field=None if record.round_field is None else RoundField(*record.round_field),
             ruler=record.ruler,
+            metadata_um_per_px=record.metadata_um_per_px,
         )
 
 
 _SETTLE_CODES = {
     "scale": (issue_codes.SCALE_ASSUMED, issue_codes.SCALE_CONFLICT),
-    "squeeze": (issue_codes.ASPECT_ASSUMED, issue_codes.ASPECT_CONFLICT),
+    "pixel aspect ratio": (issue_codes.ASPECT_ASSUMED, issue_codes.ASPECT_CONFLICT),
 }
 
 
@@ -239,14 +245,24 @@ def view_of(measurement: Measurement, prior: ScalePrior | None = None) -> Canoni
         )
         facts = {"red_cells": measurement.cells, "arcs": measurement.arcs}
         issues.append(issue(issue_codes.FEW_RED_CELLS, message, **facts))
+    stated = prior.file_metadata
     seen_aspect = _significant_aspect(seen, issues) if seen else None
     aspect, aspect_source = _settle(
-        "squeeze", seen_aspect, (prior.pixel_aspect_ratio, prior.source), 1.0, issues
+        "pixel aspect ratio",
+        seen_aspect,
+        _Provided(prior.pixel_aspect_ratio, prior.source, stated.aspect_ratio if stated else None),
+        1.0,
+        issues,
     )
     seen_um = RED_CELL_UM / seen.diameter * aspect**0.5 if seen else None
     um_y, scale_source = _settle(
-        "scale", seen_um, (prior.um_per_px, prior.source), ASSUMED_UM, issues
+        "scale",
+        seen_um,
+        _Provided(prior.um_per_px, prior.source, stated.um_per_px_y if stated else None),
+        ASSUMED_UM,
+        issues,
     )
+    issues += metadata_conflict(prior, um_y, aspect)
     sources = [s or (seen.source if seen else "assumed") for s in (scale_source, aspect_source)]
     sure = min(_CONFIDENCE.get(s, seen.confidence if seen else 0.0) for s in sources)
     return CanonicalView(
@@ -266,6 +282,7 @@ def view_of(measurement: Measurement, prior: ScalePrior | None = None) -> Canoni
         ),
         round_field=measurement.corrections.round_field,
         ruler=measurement.ruler,
+        metadata_um_per_px=(stated.um_per_px_x, stated.um_per_px_y) if stated else None,
     )
 
 
@@ -311,35 +328,75 @@ def _significant_aspect(seen: _Seen, issues: list[Issue]) -> float:
     if abs(np.log(seen.pixel_aspect_ratio)) > 2 * error:
         return seen.pixel_aspect_ratio
     if abs(seen.pixel_aspect_ratio - 1) > 0.05:
-        message = f"squeeze {seen.pixel_aspect_ratio:.2f} of {seen.cells} red cells is taken for 1"
+        message = (
+            f"pixel aspect ratio {seen.pixel_aspect_ratio:.2f} of {seen.cells} red cells is within "
+            "its error of 1, which is used"
+        )
         measured = round(seen.pixel_aspect_ratio, 3)
         issues.append(issue(issue_codes.ASPECT_ROUNDED, message, measured=measured))
     return 1.0
 
 
+@dataclass(frozen=True)
+class _Provided:
+    """One quantity as it is known beforehand.
+
+    Attributes:
+        value: provided by the user or the data set, with its source; red cells do not replace it.
+        source: of `value`.
+        fallback: according to the file's metadata; used where there are no red cells.
+    """
+
+    value: float | None
+    source: ScaleSource
+    fallback: float | None
+
+
 def _settle(
-    name: str,
-    seen: float | None,
-    provided: tuple[float | None, ScaleSource],
-    assumed: float,
-    issues: list[Issue],
+    name: str, seen: float | None, provided: _Provided, assumed: float, issues: list[Issue]
 ) -> tuple[float, ScaleSource | None]:
     """Value of one quantity, and its source unless it was measured; adds issues on conflicts."""
     unit = " um per px" if name == "scale" else ""
     missing, conflict = _SETTLE_CODES[name]
-    given, source = provided
+    given = provided.value
     if seen is None:
         if given is not None:
-            return given, source
+            return given, provided.source
+        if provided.fallback is not None:
+            return provided.fallback, "metadata"
         message = f"{name} is not known: {assumed:g}{unit} is assumed, provide the true value"
         issues.append(issue(missing, message, assumed=assumed))
         return assumed, "assumed"
-    if given is not None and abs(np.log(seen / given)) > np.log1p(DISAGREEMENT):
+    if given is not None and _disagree(seen, given):
         message = f"red cells measure {name} {seen:.3g}{unit}, {given:.3g} was provided and is used"
         facts = {"measured": round(seen, 4), "used": given}
         issues.append(issue(conflict, message, **facts))
-        return given, source
+        return given, provided.source
     return seen, None
+
+
+def _disagree(one: float, other: float) -> bool:
+    return bool(abs(np.log(one / other)) > np.log1p(DISAGREEMENT))
+
+
+def metadata_conflict(prior: ScalePrior, um_y: float, aspect: float) -> list[Issue]:
+    """Return the issue of a file whose metadata state another pixel size than is used."""
+    stated = prior.file_metadata
+    if stated is None:
+        return []
+    um_x = um_y / aspect
+    pairs = ((stated.um_per_px_x, um_x), (stated.um_per_px_y, um_y))
+    if not any(_disagree(said, used) for said, used in pairs):
+        return []
+    message = (
+        f"the file's metadata state {_sides(stated.um_per_px_x, stated.um_per_px_y)} um per px, "
+        f"{_sides(um_x, um_y)} is used"
+    )
+    facts = {
+        "metadata": [stated.um_per_px_x, stated.um_per_px_y],
+        "used": [round(um_x, 4), round(um_y, 4)],
+    }
+    return [issue(issue_codes.METADATA_CONFLICT, message, **facts)]
 
 
 def refine(view: CanonicalView, red_cell_boxes: ArrayLike) -> CanonicalView:
@@ -363,8 +420,8 @@ def refine(view: CanonicalView, red_cell_boxes: ArrayLike) -> CanonicalView:
     if max(abs(off_aspect), abs(off_scale)) > 0.02:
         verb = "contradict" if keep_scale or keep_aspect else "change"
         message = (
-            f"{len(boxes)} detected red cells {verb} scale by {off_scale:+.0%} and squeeze by "
-            f"{off_aspect:+.0%}"
+            f"{len(boxes)} detected red cells {verb} scale by {off_scale:+.0%} and pixel aspect "
+            f"ratio by {off_aspect:+.0%}"
         )
         facts = {"scale_off": round(off_scale, 3), "aspect_off": round(off_aspect, 3)}
         held = keep_scale or keep_aspect

@@ -65,36 +65,46 @@ def _png(data: bytes) -> Header:
         raise BrokenImageError("the PNG header is cut off")
     width, height, depth = struct.unpack(">IIB", data[16:25])
     channels = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}.get(data[25], 4)
-    orientation, bits, pages, at = 1, None, 1, 8
+    orientation, bits, pages = 1, None, 1
     truncated: str | None = "the PNG ends before its end marker"
-    view = memoryview(data)
-    while at + 12 <= len(data):
-        length = int.from_bytes(data[at : at + 4], "big")
-        name = data[at + 4 : at + 8]
-        end = at + 12 + length
-        if end > len(data):
-            break
-        stored = int.from_bytes(data[end - 4 : end], "big")
-        if zlib.crc32(view[at + 4 : end - 4]) != stored:
+    for name, body, crc in _png_chunks(data):
+        if zlib.crc32(body, zlib.crc32(name)) != crc:
             truncated = f"the PNG is corrupt (checksum of its {name.decode('latin-1')!r} chunk)"
             break
         if name == b"eXIf":
-            orientation = exif_orientation(data[at + 8 : end - 4])
-        elif name == b"sBIT" and depth == 16 and length:
-            bits = max(data[at + 8 : end - 4])
-        elif name == b"acTL" and length >= 4:
-            pages = max(1, int.from_bytes(data[at + 8 : at + 12], "big"))
+            orientation = exif_orientation(bytes(body))
+        elif name == b"sBIT" and depth == 16 and len(body):
+            bits = max(body)
+        elif name == b"acTL" and len(body) >= 4:
+            pages = max(1, int.from_bytes(body[:4], "big"))
         elif name == b"IEND":
             truncated = None
             break
-        at = end
     needed = channels * (2 if depth == 16 else 1)
     return Header("PNG", width, height, orientation, bits, pages, truncated, needed)
 
 
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, int]]:
+    """Name, body and stored checksum of each whole chunk."""
+    view, at = memoryview(data), 8
+    while at + 12 <= len(data):
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        if end > len(data):
+            break
+        yield data[at + 4 : at + 8], view[at + 8 : end - 4], int.from_bytes(view[end - 4 : end])
+        at = end
+
+
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Name and body of each whole chunk before the pixels, and of those after them."""
+    for name, body, _ in _png_chunks(data):
+        if name != b"IDAT":
+            yield name, bytes(body)
+
+
 def _jpeg(data: bytes) -> Header:
     orientation, size, at = 1, None, 2
-    for marker, body, end in _jpeg_segments(data):
+    for marker, body, end in jpeg_segments(data):
         at = end
         if marker == 0xE1 and body[:6] == b"Exif\0\0":
             orientation = exif_orientation(body[6:])
@@ -112,7 +122,7 @@ def _jpeg(data: bytes) -> Header:
     return Header("JPEG", size[0], size[1], orientation, truncated=truncated)
 
 
-def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
     """Marker, body and end of each segment up to the start of the first scan."""
     at, marker = 2, 0
     while at + 4 <= len(data) and marker != _JPEG_SCAN:

@@ -159,20 +159,24 @@ class ScalePrior:
     """What is known of a field's pixel size before its own red cells are measured.
 
     Attributes:
-        um_per_px: micrometres per pixel along y, provided by the user or by metadata.
+        um_per_px: micrometres per pixel along y, provided by the user or by a data set's metadata.
         pixel_aspect_ratio: width / height, in pixels, of what is round on the glass; same origin.
         source: where both values come from.
         pooled: measurement of a group of fields (a folder, a case). It is more precise, but
             provided values take precedence over a contradicting measurement.
+        file_metadata: what the image file itself states. Files keep it when a picture is resized,
+            and programs write it for another objective, so red cells take precedence over it.
 
-    >>> ScalePrior.of(PixelSize(0.2, 0.1, "user"))
-    ScalePrior(um_per_px=0.1, pixel_aspect_ratio=0.5, source='user', pooled=None)
+    >>> prior = ScalePrior.of(PixelSize(0.2, 0.1, "user"))
+    >>> prior.um_per_px, prior.pixel_aspect_ratio, prior.source
+    (0.1, 0.5, 'user')
     """
 
     um_per_px: float | None = None
     pixel_aspect_ratio: float | None = None
     source: Literal["user", "metadata"] = "user"
     pooled: Pooled | None = None
+    file_metadata: PixelSize | None = None
 
     def __post_init__(self) -> None:
         for name in ("um_per_px", "pixel_aspect_ratio"):
@@ -189,6 +193,17 @@ class ScalePrior:
     def illumination(self) -> Illumination:
         """The illumination shared by the fields of the group."""
         return self.pooled.illumination if self.pooled else EVEN
+
+    def with_image(self, pixel_size: PixelSize | None) -> "ScalePrior":
+        """Return the prior with what an image states of its own pixels.
+
+        A size whose source is `metadata` is the file's; any other is provided, where nothing is.
+        """
+        if pixel_size is None:
+            return self
+        if pixel_size.source == "metadata":
+            return replace(self, file_metadata=pixel_size)
+        return self if self.is_provided else replace(self.of(pixel_size), pooled=self.pooled)
 
     @classmethod
     def of(cls, pixel_size: PixelSize) -> "ScalePrior":

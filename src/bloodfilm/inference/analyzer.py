@@ -17,7 +17,13 @@ from bloodfilm.core.issue_codes import issue
 from bloodfilm.core.issues import Issue
 from bloodfilm.core.results import CellResult, FieldResult, ImageRef, with_ids
 from bloodfilm.core.text import below
-from bloodfilm.imaging.canonical import PROVIDED, CanonicalView, refine, view_of
+from bloodfilm.imaging.canonical import (
+    PROVIDED,
+    CanonicalView,
+    metadata_conflict,
+    refine,
+    view_of,
+)
 from bloodfilm.imaging.resample import BACKGROUND
 from bloodfilm.imaging.scale import Measurement, ScalePrior, measure
 from bloodfilm.imaging.sources.base import ImageSource, read_whole
@@ -128,7 +134,7 @@ class Analyzer:
         """
         clock = StageTimer()
         image = read_whole(source)
-        prior = _with_metadata(prior or ScalePrior(), source)
+        prior = (prior or ScalePrior()).with_image(source.pixel_size)
         with clock("view"):
             measurement = measurement or measure(image, prior.illumination)
             view = view_of(measurement, prior)
@@ -136,7 +142,7 @@ class Analyzer:
             with clock("scale"):
                 view = view_of(self.measure_again(image, measurement), prior)
         found, sharpness, surplus = self._detect(image, view, clock)
-        view, issues, again = self._check_scale(view, found)
+        view, issues, again = self._check_scale(view, found, prior)
         if again:
             found, sharpness, surplus = self._detect(image, view, clock)
         found = _in_order(found)
@@ -216,7 +222,7 @@ class Analyzer:
         return best_of_each(found, uncertain, max(1, round(UNCERTAIN_PER_PIXEL * pixels)))
 
     def _check_scale(
-        self, view: CanonicalView, found: Detections
+        self, view: CanonicalView, found: Detections, prior: ScalePrior
     ) -> tuple[CanonicalView, list[Issue], bool]:
         """Check the scale of the view against the detected red cells.
 
@@ -231,24 +237,27 @@ class Analyzer:
         if max(abs(np.log1p(v)) for v in off) <= np.log1p(SCALE_TOLERANCE):
             return view, [], False
         finding = f"the {len(red)} red cells detected measure {seen.um_per_px_y:.3g} um per px "
-        finding += f"(squeeze {seen.pixel_aspect_ratio:.3g})"
+        finding += f"(pixel aspect ratio {seen.pixel_aspect_ratio:.3g})"
         facts = {
             "red_cells": len(red),
             "measured_um_per_px": round(seen.um_per_px_y, 4),
             "used_um_per_px": round(view.um_per_px_y, 4),
         }
         # A folder's scale rests on hundreds of cells; one field of rouleaux must not move it.
-        if view.scale_source in (*PROVIDED, "pooled"):
+        # What a file states of itself may be of another objective, or of the size before.
+        of_file = view.scale_source == "metadata" and prior.um_per_px is None
+        if view.scale_source in (*PROVIDED, "pooled") and not of_file:
             kept = f"the {_KEPT[view.scale_source]} {view.um_per_px_y:.3g}"
             conflict = issue(issue_codes.SCALE_CONFLICT, f"{finding}, {kept} is used", **facts)
             return view, [conflict], False
-        used = refine(view, red)
+        used = refine(free if of_file else view, red)
         was = f"instead of {view.um_per_px_y:.3g} ({view.pixel_aspect_ratio:.3g})"
         message = f"{finding} {was}: the field was analysed again at that scale"
         facts["used_um_per_px"] = round(used.um_per_px_y, 4)
         corrected = issue(issue_codes.SCALE_CORRECTED, message, **facts)
         # This supersedes issues about the scale from outlines.
-        return replace(used, issues=(), ruler="detector"), [corrected], True
+        stated = metadata_conflict(prior, used.um_per_px_y, used.pixel_aspect_ratio)
+        return replace(used, issues=(), ruler="detector"), [corrected, *stated], True
 
     def _kind(self, name: str) -> int:
         """The place of an object type in the graph's output."""
@@ -371,13 +380,6 @@ class Analyzer:
 _KEPT = {"user": "provided", "metadata": "image metadata's", "pooled": "pooled"}
 
 
-def _with_metadata(prior: ScalePrior, source: ImageSource) -> ScalePrior:
-    """Return the prior, completed from the metadata of the image."""
-    if prior.is_provided or source.pixel_size is None:
-        return prior
-    return replace(ScalePrior.of(source.pixel_size), pooled=prior.pooled)
-
-
 class StageTimer:
     """Sums seconds by stage: `with clock("detect"): ...`."""
 
@@ -446,7 +448,9 @@ def field_issues(
     # With a reliable scale from the folder, few red cells in this field do not matter.
     sources = {view.scale_source, view.aspect_source}
     settled = sources == {"pooled"} and view.confidence >= SURE_VIEW
-    issues = [] if settled else list(view.issues)
+    issues = [
+        found for found in view.issues if not settled or found.code == issue_codes.METADATA_CONFLICT
+    ]
     if view.confidence < SURE_VIEW and not view.issues:
         message = f"the scale is uncertain (confidence {view.confidence:.2f})"
         issues.append(issue(issue_codes.SCALE_UNCERTAIN, message, confidence=view.confidence))

@@ -37,7 +37,9 @@ def open_source(image: ImageInput, name: str = "image") -> ImageSource:
     """
     if isinstance(image, str | os.PathLike):
         opened = open_with_notes(image)
-        return ArraySource(opened.pixels, os.fspath(image), opened.sha256, issues=opened.issues)
+        return ArraySource(
+            opened.pixels, os.fspath(image), opened.sha256, opened.pixel_size, opened.issues
+        )
     if isinstance(image, np.ndarray):
         return ArraySource.from_pixels(image, name)
     if isinstance(image, ImageSource):

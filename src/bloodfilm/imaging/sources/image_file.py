@@ -9,6 +9,7 @@ What is done on the way, always the same way:
 - 16-bit pixels are scaled by the depth the file states (PNG sBIT, TIFF MaxSampleValue, JPEG 2000),
   else by the smallest of 8, 10, 12, 14, 16 bits that holds the brightest pixel (with an issue).
 - Floating-point pixels are read as 0..1 where none exceeds 1, else like integers.
+- The pixel size that the metadata state is kept, where a blood film can have it.
 - Only the first page of a multi-page file is read, past thumbnails, which is reported as an issue.
 """
 
@@ -33,7 +34,9 @@ from bloodfilm.core import issue_codes
 from bloodfilm.core.errors import DataError, is_out_of_memory
 from bloodfilm.core.issue_codes import issue
 from bloodfilm.core.issues import Issue
+from bloodfilm.core.pixels import PixelSize
 from bloodfilm.imaging.headers import READABLE, BrokenImageError, Header, read_header
+from bloodfilm.imaging.pixel_size import read_pixel_size
 from bloodfilm.imaging.sources.base import MAX_PIXELS, MIN_SIDE
 from bloodfilm.imaging.sources.depth import to_8_bits
 from bloodfilm.imaging.tiff import decode_tiff
@@ -52,11 +55,13 @@ class OpenedImage:
         pixels: uint8 RGB (H, W, 3).
         issues: decisions taken on the way: depth, pages and the like.
         sha256: of the file's bytes.
+        pixel_size: physical size of a pixel according to the file's metadata, if they state it.
     """
 
     pixels: NDArray[np.uint8]
     issues: tuple[Issue, ...] = ()
     sha256: str = ""
+    pixel_size: PixelSize | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -90,7 +95,11 @@ def open_with_notes(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) 
         issues.append(issue(issue_codes.FIRST_PAGE_ONLY, message, pages=header.pages))
     pixels = _to_rgb(to_8_bits(raw, issues, header.significant_bits), issues)
     digest = hashlib.sha256(data).hexdigest()
-    return OpenedImage(_orient(pixels, header.orientation), tuple(issues), digest)
+    pixel_size, ignored = read_pixel_size(data, header.kind)
+    if pixel_size is not None and header.orientation >= 5:
+        pixel_size = pixel_size.transposed()
+    upright = _orient(pixels, header.orientation)
+    return OpenedImage(upright, (*issues, *ignored), digest, pixel_size)
 
 
 def _read(path: Path, max_pixels: int) -> bytes:
