@@ -111,3 +111,36 @@ def test_an_earlier_default_tree_becomes_the_current_one_and_any_other_stays() -
     assert current_default(own) is own
     few = Taxonomy(TREE.nodes[:4])
     assert current_default(few) is few
+
+
+# ---- blasts, which cut across the lineages -------------------------------------------------------
+
+KINDS = ("myeloblast", "abnormal promyelocyte", "monoblast", "promonocyte", "lymphoblast")
+
+
+def test_a_blast_of_no_lineage_stands_for_every_kind_of_blast() -> None:
+    assert "blast" in TREE and "blast" not in TREE.names and "blast" not in TREE.leaves
+    assert TREE.leaves_under("blast") == KINDS
+    assert TREE.leaf_mask("blast", ("monocyte", "monoblast")) == (False, True)
+    assert TREE.blasts == {*KINDS, "blast"}
+    assert TREE.find("Blasts") == TREE.find("blast cell") == "blast"
+
+
+def test_it_is_a_white_cell_of_no_lineage() -> None:
+    assert TREE.parent("blast") == "white cell" and TREE.children("blast") == ()
+    assert TREE.path("blast") == ("cell", "nucleated cell", "white cell", "blast")
+    assert not TREE.is_under("blast", "granulocyte lineage")
+    assert [n for n in TREE.names if TREE.is_under(n, "blast")] == [
+        n for n in TREE.names if n in KINDS
+    ]
+    assert TREE.node("blast").blast
+
+
+def test_a_tree_without_blasts_or_with_a_class_of_that_name_is_left_as_it_is() -> None:
+    plain = Taxonomy((Node("cell"), Node("lymphocyte", "cell")))
+    assert "blast" not in plain and plain.find("blast") is None and plain.blasts == frozenset()
+    with pytest.raises(DataError, match="no class 'blast'"):
+        plain.leaves_under("blast")
+    own = Taxonomy((Node("cell"), Node("blast", "cell", blast=True), Node("other", "cell")))
+    assert own.path("blast") == ("cell", "blast") and own.leaves_under("blast") == ("blast",)
+    assert "blast" in own.names

@@ -156,3 +156,27 @@ def test_differential_excludes_and_reports_fields_without_scale_or_film(field, r
     nucleated = [c for o in others for c in o.cells if c.object_type == "nucleated cell"]
     assert counted.cells_left_out == len(nucleated) > 0
     assert differential(alone).fields_left_out == 0
+
+
+def test_blasts_are_one_group_with_its_parts(cell):
+    labels = ["blast"] * 2 + ["monoblast"] * 3 + ["myeloblast"] + ["lymphocyte"] * 4
+    counted = differential([cell(label) for label in labels])
+    assert counted.white == 10 and counted.blasts == Proportion.of(6, 10)
+    assert counted.blasts_by_kind == {"myeloblast": 1, "monoblast": 3, "blast": 2}
+    assert list(counted.blasts_by_kind) == ["myeloblast", "monoblast", "blast"]
+    rows = {row.name: row for row in counted.rows}
+    assert rows["blast"].depth == 1 and rows["blast"].blast
+    assert rows["blast"].proportion == Proportion.of(2, 10)
+    assert sum(r.proportion.count for r in counted.rows if r.leaf) == 10
+    assert counted.undecided == 2 and counted.possible_blasts == 0
+    assert counted.to_json()["blasts_by_kind"]["blast"] == 2
+
+
+def test_what_is_no_white_cell_is_counted_beside_the_differential(cell):
+    labels = ["lymphocyte"] * 4 + ["smudge cell"] * 2 + ["other object", "giant platelet"]
+    counted = differential([cell(label) for label in labels])
+    assert (counted.nucleated, counted.white, counted.unplaced, counted.undecided) == (4, 4, 0, 0)
+    assert counted.artefacts == {"other object": 1, "smudge cell": 2, "giant platelet": 1}
+    assert counted.smudge_cells_per_100 == pytest.approx(50.0)
+    assert not {"smudge cell", "other object"} & {row.name for row in counted.rows}
+    assert differential([cell("smudge cell")]).smudge_cells_per_100 is None

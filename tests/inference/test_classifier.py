@@ -154,3 +154,61 @@ def test_crops_come_in_the_colours_the_bundle_asks_for():
 def test_a_bundle_with_senseless_colours_is_refused(change):
     with pytest.raises(ValueError, match="colours"):
         make_reader(colours=STANDARD | change)
+
+
+# ---- blasts, and what is no white cell -----------------------------------------------------------
+
+
+def test_a_sure_blast_of_unsure_lineage_is_named_a_blast():
+    unsure = logits(myeloblast=0.3, monoblast=0.3, lymphoblast=0.3)
+    reading = read_one(make_reader(class_confidence=0.7), unsure)
+    assert reading.label == "blast"
+    kinds = DEFAULT_TAXONOMY.leaves_under("blast")
+    assert reading.label_score == pytest.approx(sum(reading.probabilities[n] for n in kinds))
+    assert reading.label_score > 0.9
+    # Of one lineage, but which of its blasts?
+    reading = read_one(make_reader(class_confidence=0.7), logits(monoblast=0.45, promonocyte=0.45))
+    assert reading.label == "blast"
+
+
+def test_who_learnt_one_kind_of_blast_cannot_tell_the_kinds():
+    others = [n for n in DEFAULT_TAXONOMY.leaves_under("blast") if n != "myeloblast"]
+    one = make_reader(unlearnt={"classes": others, "attributes": []}, class_confidence=0.7)
+    reading = read_one(one, logits(myeloblast=0.9))
+    assert reading.label == "blast" and reading.probabilities["myeloblast"] > 0.89
+    two = make_reader(unlearnt={"classes": others[1:], "attributes": []}, class_confidence=0.7)
+    assert read_one(two, logits(myeloblast=0.9)).label == "myeloblast"
+
+
+def test_a_blast_that_is_as_likely_none_is_not_named_one():
+    unsure = logits(myeloblast=0.3, monoblast=0.3, monocyte=0.35)
+    assert read_one(make_reader(class_confidence=0.7), unsure).label == "white cell"
+    sure = logits(monoblast=0.8, myeloblast=0.15)
+    assert read_one(make_reader(class_confidence=0.7), sure).label == "monoblast"
+
+
+OTHERS = DEFAULT_TAXONOMY.leaves_under("other object")
+
+
+def reader_of_objects() -> CellClassifier:
+    data = manifest({"detector.onnx": b"", "reader.onnx": b""})
+    data["leaves"] = [*LEAVES, *OTHERS]
+    data["unlearnt"] = {"classes": [], "attributes": []}
+    data["reader"]["class_confidence"] = 0.7
+    return CellClassifier(Manifest.model_validate(data))
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "label"),
+    [
+        ({"smudge cell": 0.9, "lymphocyte": 0.1}, "smudge cell"),
+        ({"smudge cell": 0.4, "squashed nucleus": 0.4, "lymphocyte": 0.2}, "other object"),
+        ({"smudge cell": 0.45, "lymphocyte": 0.55}, "nucleated cell"),
+        ({"smudge cell": 0.2, "lymphocyte": 0.8}, "lymphocyte"),
+        ({"smudge cell": 0.55, "lymphocyte": 0.45}, "other object"),
+    ],
+)
+def test_what_is_more_probably_no_cell_is_named_so(probabilities, label):
+    reader = reader_of_objects()
+    p = np.array([probabilities.get(leaf, 0.0) for leaf in (*LEAVES, *OTHERS)])
+    assert reader.deepest_sure(p)[0] == label

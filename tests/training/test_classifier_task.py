@@ -281,3 +281,101 @@ def test_colours_of_both_sets_are_lent(two_sets):
 
 def test_the_record_of_a_plain_classifier_names_no_colours(tiny_task):
     assert tiny_task.record()["colours"] is None and tiny_task.samples.profiles == []
+
+
+# ---- what is no cell -----------------------------------------------------------------------------
+
+
+OBJECTS = DEFAULT_TAXONOMY.leaves_under("other object")
+
+
+@pytest.fixture(scope="module")
+def with_objects(root):
+    return task(
+        root,
+        data={"other": "other object"},
+        rendered={"objects": 2, "cells": 6, "validation": 1, "share": 0.4},
+        hard_negatives={
+            "train": [{"path": "discs", "splits": ["train"]}],
+            "validation": [{"path": "discs", "splits": ["val"]}],
+            "share": 0.2,
+        },
+        sampling={"sets": 0.5, "labels": 0.5},
+        appearance=NORMALISED,
+        optim={"samples": 4000},
+    )
+
+
+def test_objects_are_learnt_beside_the_classes_of_cells(with_objects):
+    assert with_objects.leaves == LEAVES + OBJECTS
+    untrained = set(with_objects.record()["untrained"]["classes"])
+    # Of the rendered cells no class is learnt.
+    assert set(with_objects.leaves) - untrained == {"lymphocyte", "monocyte", "basophil", *OBJECTS}
+    assert with_objects.record()["vocabulary"]["other"] == "other object"
+
+
+def test_rendered_crops_are_drawn_as_often_as_configured(with_objects):
+    samples = with_objects.samples
+    drawn = np.array([i for _, i in samples.keys(0)])
+    labelled, every = samples.labelled, len(samples.train)
+    assert every == labelled + 2 * len(OBJECTS) + 6
+    assert (drawn >= every).mean() == pytest.approx(0.2, abs=0.03)
+    assert ((drawn >= labelled) & (drawn < every)).mean() == pytest.approx(0.32, abs=0.03)
+
+
+def test_whether_a_rendered_object_is_a_cell_is_left_to_its_class(with_objects):
+    samples = with_objects.samples
+    real, drawn = samples.sample((0, 0)), samples.sample((0, samples.labelled))
+    assert real.nucleated is True and drawn.nucleated is None
+    batch = samples.collate([real, drawn])
+    assert batch.nucleated[0] == 1 and batch.nucleated[1].isnan()
+    network = with_objects.network.train()
+    losses = with_objects.losses(network, batch, CPU)
+    losses["nucleated"].backward()
+    assert torch.isfinite(losses["nucleated"])
+    assert all(p.grad is None or p.grad.isfinite().all() for p in network.parameters())
+
+
+def test_a_hard_negative_is_one_of_the_objects_and_a_cell_is_none(with_objects):
+    samples = with_objects.samples
+    cells = np.array([leaf not in OBJECTS for leaf in with_objects.leaves])
+    for i, nucleated in enumerate(samples.negatives.nucleated):
+        sample = samples.sample((0, len(samples.train) + i))
+        assert sample.nucleated == nucleated
+        assert np.array_equal(sample.allowed, cells if nucleated else ~cells)
+
+
+def test_it_is_judged_on_rendered_crops_too(with_objects):
+    metrics = with_objects.validate(with_objects.network.eval(), CPU)
+    assert {"rendered_objects", "rendered_cells"} <= metrics.keys()
+
+
+def test_without_sampling_rendered_crops_are_refused(root):
+    with pytest.raises(ConfigError, match="rendered crops are drawn by sampling"):
+        task(
+            root,
+            data={"other": "other object"},
+            rendered={"objects": 2, "cells": 2, "validation": 1},
+        )
+
+
+def test_a_network_goes_on_with_more_classes(root, tiny_task, with_objects, tmp_path):
+    import json
+
+    save_checkpoint(tmp_path / "best.pt", {"model": tiny_task.network.state_dict()})
+    record = {"version": "0", "config": {}, **tiny_task.record()}
+    (tmp_path / "run.json").write_text(json.dumps(record, default=list))
+    more = task(
+        root,
+        model={"start": str(tmp_path / "best.pt")},
+        data={"other": "other object", "schemas": ["lld", "wbcatt"]},
+        rendered={"objects": 2, "cells": 2, "validation": 1},
+        sampling={"sets": 0.5},
+    )
+    before, after = tiny_task.network.state_dict(), more.network.state_dict()
+    assert after["class_head.2.weight"].shape[0] == len(LEAVES) + len(OBJECTS)
+    for name in ("class_head.2.weight", "class_head.2.bias"):
+        assert torch.equal(after[name][: len(LEAVES)], before[name])
+    for name, value in before.items():
+        if not name.startswith(("class_head.2.", "prototypes")):
+            assert torch.equal(after[name], value)

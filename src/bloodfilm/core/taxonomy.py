@@ -3,6 +3,9 @@
 One set says "WBC", another "immature granulocyte", a third "myelocyte". A label at any node stands
 for the sum of the leaves below it, so sets with different vocabularies can train one model, and a
 prediction can stop at the depth it is sure of.
+
+"Blast" cuts across the lineages: it is no node, but a label that stands for the sum of the blast
+leaves, wherever they are (`BLAST`).
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,6 +16,10 @@ from typing import Any
 from bloodfilm.core.errors import DataError
 
 Json = Mapping[str, Any]
+
+BLAST = "blast"
+"""The label of a blast whose lineage is not decided, in every tree that marks leaves as blasts."""
+SMUDGE_CELL = "smudge cell"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +86,17 @@ class Taxonomy:
 
     @cached_property
     def blasts(self) -> frozenset[str]:
-        """Names of the blasts and blast equivalents."""
-        return frozenset(node.name for node in self.nodes if node.blast)
+        """Names of the blasts and blast equivalents, `BLAST` included."""
+        marked = frozenset(node.name for node in self.nodes if node.blast)
+        return marked | {BLAST} if marked else marked
+
+    @cached_property
+    def _blast(self) -> Node | None:
+        """What `BLAST` stands for, unless a node has that name or no leaf is a blast."""
+        kinds = [leaf for leaf in self.leaves if self._index[leaf].blast]
+        if BLAST in self._index or not kinds:
+            return None
+        return Node(BLAST, self.common(kinds), ("blasts", "blast cell"), blast=True)
 
     @cached_property
     def _spellings(self) -> dict[str, str]:
@@ -88,13 +104,21 @@ class Taxonomy:
         for node in self.nodes:
             for spelling in (node.name, *node.aliases):
                 spellings.setdefault(_key(spelling), node.name)
+        if self._blast is not None:
+            for spelling in (BLAST, *self._blast.aliases):
+                spellings.setdefault(_key(spelling), BLAST)
         return spellings
 
     def __contains__(self, name: object) -> bool:
-        return name in self._index
+        return name in self._index or (name == BLAST and self._blast is not None)
 
     def node(self, name: str) -> Node:
-        """Return the node of that exact name; `DataError` if there is none."""
+        """Return the node of that exact name; `DataError` if there is none.
+
+        `BLAST` is one below the deepest node that all kinds of blast share, without children.
+        """
+        if name == BLAST and self._blast is not None:
+            return self._blast
         try:
             return self._index[name]
         except KeyError:
@@ -121,11 +145,21 @@ class Taxonomy:
         return tuple(reversed(path))
 
     def is_under(self, name: str, ancestor: str) -> bool:
-        """Whether a node is the ancestor or lies below it."""
+        """Whether a node is the ancestor or lies below it.
+
+        >>> DEFAULT_TAXONOMY.is_under("monoblast", "blast")
+        True
+        """
+        if ancestor == BLAST and self._blast is not None:
+            return name in self.blasts
         return ancestor in self.path(name)
 
     def leaves_under(self, name: str) -> tuple[str, ...]:
-        """Return the leaves a label at this node stands for."""
+        """Return the leaves a label at this node stands for.
+
+        >>> DEFAULT_TAXONOMY.leaves_under("blast")
+        ('myeloblast', 'abnormal promyelocyte', 'monoblast', 'promonocyte', 'lymphoblast')
+        """
         self.node(name)
         return tuple(leaf for leaf in self.leaves if self.is_under(leaf, name))
 
@@ -300,7 +334,7 @@ DEFAULT_TAXONOMY = Taxonomy(
         Node(RED_CELL, "cell", ("RBC", "red blood cell", "erythrocyte")),
         Node(PLATELET, "cell", ("PLT", "thrombocyte")),
         Node("other object", "cell", ("non-WBC", "no intact white cell")),
-        Node("smudge cell", "other object", ("smudge", "basket cell", "Gumprecht shadow", "KSC")),
+        Node(SMUDGE_CELL, "other object", ("smudge", "basket cell", "Gumprecht shadow", "KSC")),
         Node("squashed nucleus", "other object", ("bare nucleus", "crushed cell")),
         Node("giant platelet", "other object", ("large platelet", "PLG", "giant thrombocyte")),
         Node("platelet clump", "other object", ("platelet aggregate", "platelet aggregation")),

@@ -2,11 +2,11 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from bloodfilm.core.results import AnalysisRun, CaseResult, CellResult, FieldResult, ModelInfo
-from bloodfilm.core.taxonomy import Taxonomy
+from bloodfilm.core.taxonomy import BLAST, SMUDGE_CELL, Taxonomy
 from bloodfilm.evaluation.intervals import wilson_interval
 
 
@@ -66,8 +66,10 @@ class Differential:
         white: those among them that are white cells: the total of every share.
         rows: in tree order the white cell, the classes below it that cells were named by, and the
             leaves that the model cannot name.
-        blasts: cells named as a blast or blast equivalent, among white cells; `None` where the
-            model can name no blast at all.
+        blasts: cells named as a blast or blast equivalent, of a kind or of none, among white
+            cells; `None` where the model can name no blast at all.
+        blasts_by_kind: what `blasts` adds up, by label, in tree order; `blast` are those whose
+            lineage was not decided.
         untrained_blasts: kinds of blast the model cannot name; with any, `blasts` is a lower limit.
         possible_blasts: undecided nucleated cells whose label includes blasts.
         erythroblasts: nucleated red cells, which are no part of the differential; `None` where the
@@ -76,6 +78,8 @@ class Differential:
         undecided: nucleated cells whose label is not a leaf.
         with_issues: nucleated cells with an issue.
         other: cells without nucleus, by object type.
+        artefacts: objects found as nucleated cells and named as none, by class: smudge cells,
+            clumps of platelets and the like. They are in no other count.
         fields_left_out: fields that are not counted: their scale is assumed, or they show no film.
         cells_left_out: nucleated cells found in those.
     """
@@ -93,6 +97,17 @@ class Differential:
     other: dict[str, int]
     fields_left_out: int = 0
     cells_left_out: int = 0
+    blasts_by_kind: dict[str, int] = field(default_factory=dict)
+    artefacts: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def smudge_cells_per_100(self) -> float | None:
+        """Smudge cells per 100 white cells, as they are reported beside the count; `None` if 0/0.
+
+        ICSH asks for them in chronic lymphocytic leukaemia (Palmer et al., Int J Lab Hematol 2015).
+        """
+        count = self.artefacts.get(SMUDGE_CELL, 0)
+        return 100 * count / self.white if self.white else None
 
     @property
     def erythroblasts_per_100(self) -> float | None:
@@ -103,7 +118,10 @@ class Differential:
 
     def to_json(self) -> dict[str, Any]:
         """Return the count as plain data."""
-        return asdict(self) | {"erythroblasts_per_100": self.erythroblasts_per_100}
+        return asdict(self) | {
+            "erythroblasts_per_100": self.erythroblasts_per_100,
+            "smudge_cells_per_100": self.smudge_cells_per_100,
+        }
 
 
 def differential(
@@ -166,9 +184,13 @@ def _count(cells: Iterable[CellResult], model: ModelInfo) -> Differential:
     taxonomy, untrained = model.taxonomy, frozenset(model.untrained_classes)
     labels: Counter[str] = Counter()
     other: Counter[str] = Counter()
+    artefacts: Counter[str] = Counter()
     with_issues = 0
     for cell in cells:
         if cell.object_type == model.classified:
+            if _is_artefact(cell.label, model):
+                artefacts[cell.label] += 1
+                continue
             labels[cell.label] += 1
             with_issues += bool(cell.issues)
         else:
@@ -179,7 +201,8 @@ def _count(cells: Iterable[CellResult], model: ModelInfo) -> Differential:
     top = taxonomy.find("white cell") or taxonomy.nodes[0].name
     white, total = _below(known, taxonomy, top), sum(labels.values())
     erythroblasts = _erythroblasts(known, taxonomy, top, untrained)
-    blasts = sum(n for name, n in known.items() if name in taxonomy.blasts)
+    by_kind = {n: known[n] for n in (*taxonomy.names, BLAST) if n in known and n in taxonomy.blasts}
+    blasts = sum(by_kind.values())
     blast_leaves = [name for name in taxonomy.leaves if name in taxonomy.blasts]
     untrained_blasts = tuple(name for name in blast_leaves if name in untrained)
     undecided = {name: n for name, n in known.items() if name not in leaves}
@@ -200,6 +223,16 @@ def _count(cells: Iterable[CellResult], model: ModelInfo) -> Differential:
         undecided=sum(undecided.values()) + total - sum(known.values()),
         with_issues=with_issues,
         other=dict(sorted(other.items())),
+        blasts_by_kind=by_kind,
+        artefacts={n: artefacts[n] for n in taxonomy.names if n in artefacts},
+    )
+
+
+def _is_artefact(label: str, model: ModelInfo) -> bool:
+    """Whether an object found as a cell of the classified type was named as none."""
+    tree = model.taxonomy
+    return label in tree and not (
+        tree.is_under(label, model.classified) or tree.is_under(model.classified, label)
     )
 
 
@@ -243,5 +276,8 @@ def _rows(
                 untrained=missing,
             )
         )
+        if BLAST in taxonomy and taxonomy.parent(BLAST) == name and known.get(BLAST):
+            share = Proportion.of(known[BLAST], white)
+            rows.append(DifferentialRow(BLAST, depth + 1, True, True, share, known[BLAST]))
         waiting += [(child, depth + 1) for child in reversed(taxonomy.children(name))]
     return tuple(rows)

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from bloodfilm.core.attributes import Attribute, Schema
 from bloodfilm.core.field import Box
 from bloodfilm.core.results import AttributeResult
-from bloodfilm.core.taxonomy import Taxonomy
+from bloodfilm.core.taxonomy import BLAST, Taxonomy
 from bloodfilm.imaging.canonical import CanonicalView
 from bloodfilm.imaging.colour_normalisation import normalise
 from bloodfilm.inference.manifest import Manifest
@@ -69,11 +69,24 @@ class CellClassifier:
         self.outputs = ["classes", "attributes", "novelty"]
         self.outputs += ["nucleated"] if self.spec.verifies else []
         self.learnt = [leaf in manifest.trained_leaves for leaf in self.leaves]
-        nodes = [n for n in self.taxonomy.names if self.taxonomy.is_under(n, self.root)]
+        nodes = [n for n in self.taxonomy.names if self._is_named(n)]
         self._masks = {n: np.array(self.taxonomy.leaf_mask(n, self.leaves)) for n in nodes}
         self._children = {
             n: tuple(c for c in self.taxonomy.children(n) if c in self._masks) for n in nodes
         }
+        self._others = [n for n in nodes if self.taxonomy.parent(n) not in self._masks]
+        self._others.remove(self.root)
+        if BLAST in self.taxonomy:
+            self._masks[BLAST] = np.array(self.taxonomy.leaf_mask(BLAST, self.leaves))
+        kinds = [n for n in self.leaves if self.taxonomy.is_under(n, BLAST)]
+        learnt = [n for n in kinds if n in manifest.trained_leaves]
+        self._lone_blast = learnt[0] if len(learnt) == 1 < len(kinds) else None
+
+    def _is_named(self, node: str) -> bool:
+        """Whether the classifier gives a name at or below a node, and none outside it."""
+        if self.taxonomy.is_under(self.root, node):
+            return node == self.root
+        return set(self.taxonomy.leaves_under(node)) <= set(self.leaves)
 
     def crops(self, view: CanonicalView, image: Pixels, centres_xy: ArrayLike) -> Pixels:
         """Return crops (n, size, size, 3) for the graph at points (n, 2) of an image."""
@@ -148,15 +161,25 @@ class CellClassifier:
         """Return the deepest confident node on the path of most probable children.
 
         Confident: the summed probability of its leaves reaches `class_confidence`. The top,
-        a nucleated cell, always is.
+        a nucleated cell, always is; what is more probably an object that is none, is named below
+        that. Where no leaf is confident but that it is a blast, whichever kind, it is named that;
+        so is every blast where the classifier has learnt one kind of several: to it all are alike.
         """
-        node, score = self.root, float(leaves.sum())
+        tops = [self.root, *self._others]
+        node = max(tops, key=lambda n: float(leaves[self._masks[n]].sum()))
+        score = float(leaves[self._masks[node]].sum())
         while self._children[node]:
             sums = [(float(leaves[self._masks[c]].sum()), c) for c in self._children[node]]
             best, child = max(sums, key=lambda pair: pair[0])
             if best < self.spec.class_confidence:
                 break
             node, score = child, best
+        if self._children[node] and BLAST in self._masks:
+            blast = float(leaves[self._masks[BLAST]].sum())
+            if blast >= self.spec.class_confidence:
+                node, score = BLAST, blast
+        if node == self._lone_blast:
+            node = BLAST
         return node, min(score, 1.0)
 
     def _answer(self, attribute: Attribute, probabilities: Floats) -> AttributeResult:

@@ -192,7 +192,8 @@ class Manifest(_Strict):
         attributes: the schema of the attributes that the classifier predicts.
         object_types: types that the detector distinguishes, in the order of its outputs.
         roles: functions of the object types.
-        leaves: the classes, in the order of the classifier's outputs.
+        leaves: the classes, in the order of the classifier's outputs: all leaves under the
+            classified type, and those of objects that are no cells of it but may pass for one.
         untrained: classes and attributes that cannot be predicted.
         training: how the networks were trained, as plain data.
         metrics: their performance, as plain data.
@@ -230,8 +231,13 @@ class Manifest(_Strict):
         if self.roles.ruler == classified:
             raise ValueError("roles: the ruler cannot be the classified type")
         under = self.taxonomy.leaves_under(classified)
-        if set(self.leaves) != set(under) or len(self.leaves) != len(set(self.leaves)):
-            raise ValueError(f"leaves must be the taxonomy's leaves under {classified!r}")
+        if not set(under) <= set(self.leaves) or len(self.leaves) != len(set(self.leaves)):
+            raise ValueError(f"leaves must be the taxonomy's leaves under {classified!r}, and more")
+        _only(self.leaves, self.taxonomy.leaves, "leaves", "the taxonomy's leaves")
+        for name in set(self.leaves) - set(under):
+            above = [t for t in types if self.taxonomy.is_under(name, t)]
+            if above:
+                raise ValueError(f"leaves: {name!r} is a {above[0]}, which the detector finds")
         for name in ("thresholds", "vote_thresholds"):
             if set(getattr(self.detector, name)) != set(types):
                 raise ValueError(f"detector.{name} needs exactly one score per object type")

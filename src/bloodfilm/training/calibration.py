@@ -284,6 +284,8 @@ def walk_down(
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Follow the likeliest child from the classified type down to a leaf, for every cell.
 
+    What is more probably an object that is no such cell is followed down from there.
+
     Args:
         probabilities: (n, leaves) in the classifier's order.
         allowed: (n, leaves) the leaves each label stands for.
@@ -295,11 +297,16 @@ def walk_down(
         one lies under the other.
     """
     tree, leaves, root = vocabulary.taxonomy, vocabulary.leaves, vocabulary.roles.classified
-    masks = {n: np.array(tree.leaf_mask(n, leaves)) for n in tree.names if tree.is_under(n, root)}
+    tops = [root] if vocabulary.other is None else [root, vocabulary.other]
+    masks = {
+        n: np.array(tree.leaf_mask(n, leaves))
+        for n in tree.names
+        if any(tree.is_under(n, top) for top in tops)
+    }
     deepest = max(len(tree.path(leaf)) for leaf in leaves) - len(tree.path(root)) + 1
     sums, right = [], []
     for p, label in zip(probabilities, allowed, strict=True):
-        node = root
+        node = max(tops, key=lambda top: float(p[masks[top]].sum()))
         path: list[float] = []
         agrees: list[bool] = []
         while len(path) < deepest:

@@ -92,6 +92,8 @@ class DataSection(Section):
             first type where there is none.
         ruler: the object type that is 7.5 um across and round and so gives the scale; `None` takes
             red cell, if the detector finds these.
+        other: node of the tree whose leaves the classifier names too: objects that are no intact
+            cell but pass for one. They are learnt from `rendered`.
         size: side of a training image in canonical pixels (detector).
     """
 
@@ -102,6 +104,7 @@ class DataSection(Section):
     object_types: tuple[str, ...] | None = None
     classified: str | None = None
     ruler: str | None = None
+    other: str | None = None
     size: Annotated[int, Field(ge=64, multiple_of=32)] = 320
 
 
@@ -256,6 +259,25 @@ class HardNegativeSection(Section):
     augment: AugmentSection = AugmentSection()
 
 
+class RenderedSection(Section):
+    """Rendered crops from which the classifier learns the classes of `data.other`.
+
+    They are objects that no data set labels. Beside them rendered white cells are shown, of which
+    only that they are cells is learnt, so that a rendered picture does not mean an artefact.
+
+    Attributes:
+        objects: rendered crops per class of `data.other`.
+        cells: rendered white cells, of all classes in equal parts.
+        validation: crops of every class, and as many cells, to judge by.
+        share: of the crops drawn with `sampling` that are rendered, half of them cells.
+    """
+
+    objects: Annotated[int, Field(ge=2)] = 400
+    cells: Annotated[int, Field(ge=2)] = 1600
+    validation: Annotated[int, Field(ge=1)] = 40
+    share: Share = 0.15
+
+
 class SparseSection(Section):
     """How task `sparse` learns from fields of which only regions are annotated.
 
@@ -332,6 +354,7 @@ class Config(Section):
     sampling: SamplingSection = SamplingSection()
     loss: LossSection = LossSection()
     hard_negatives: HardNegativeSection = HardNegativeSection()
+    rendered: RenderedSection = RenderedSection()
     sparse: SparseSection = SparseSection()
 
 

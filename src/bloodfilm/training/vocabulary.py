@@ -39,6 +39,8 @@ class Vocabulary:
         object_types: types that the detector distinguishes, in the order of its outputs: nodes of
             the tree, none above another.
         roles: which type the classifier names, and which is the ruler of the scale.
+        other: node of the tree whose leaves the classifier names too, although they are no cells
+            of that type but may pass for one (smudge cells, clumps of platelets).
 
     Raises:
         ConfigError: if the types are not such nodes.
@@ -48,6 +50,7 @@ class Vocabulary:
     schema: Schema
     object_types: tuple[str, ...]
     roles: ObjectRoles
+    other: str | None = None
 
     def __post_init__(self) -> None:
         if not self.object_types or len(set(self.object_types)) != len(self.object_types):
@@ -69,11 +72,24 @@ class Vocabulary:
                     f"data.{role}: {name!r} is not among data.object_types "
                     f"({', '.join(self.object_types)})"
                 )
+        if self.other is not None:
+            self._check_other(self.other)
+
+    def _check_other(self, other: str) -> None:
+        if other not in self.taxonomy:
+            raise ConfigError(
+                f"data.other: {other!r} is not in the taxonomy, which has "
+                f"{', '.join(self.taxonomy.names)}"
+            )
+        for name in self.object_types:
+            if self.taxonomy.is_under(other, name) or self.taxonomy.is_under(name, other):
+                raise ConfigError(f"data.other: {other!r} and the object type {name!r} overlap")
 
     @cached_property
     def leaves(self) -> tuple[str, ...]:
-        """The classes that the classifier distinguishes: leaves under the classified type."""
-        return self.taxonomy.leaves_under(self.roles.classified)
+        """The classes that the classifier distinguishes: those of the classified type first."""
+        cells = self.taxonomy.leaves_under(self.roles.classified)
+        return cells if self.other is None else cells + self.taxonomy.leaves_under(self.other)
 
     @cached_property
     def classified_id(self) -> int:
@@ -129,6 +145,7 @@ class Vocabulary:
             "schema": self.schema.to_json(),
             "object_types": list(self.object_types),
             "roles": self.roles.model_dump(),
+            **({} if self.other is None else {"other": self.other}),
         }
 
     @classmethod
@@ -139,6 +156,7 @@ class Vocabulary:
             Schema.from_json(data["schema"]),
             tuple(data["object_types"]),
             ObjectRoles(**data["roles"]),
+            data.get("other"),
         )
 
 
@@ -182,7 +200,7 @@ def read_vocabulary(data: DataSection, root: Path, datasets: Iterable[Dataset]) 
         classified=classified,
         ruler=data.ruler or (None if ruler == classified else ruler),
     )
-    return Vocabulary(tree, schema, tuple(types), roles)
+    return Vocabulary(tree, schema, tuple(types), roles, data.other)
 
 
 def read_taxonomy(path: Path) -> Taxonomy:

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from bloodfilm.core import issue_codes
 from bloodfilm.core.pixels import ScaleSource, ViewRecord
+from bloodfilm.core.taxonomy import BLAST
 
 # Control characters and the marks that turn the direction of text: in a file name they only
 # mislead, so they are shown by their number instead.
@@ -95,6 +96,15 @@ def a(name: str) -> str:
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
+def class_title(name: str) -> str:
+    """Return a class as reports show it.
+
+    >>> class_title("blast")
+    'blast, lineage not decided'
+    """
+    return "blast, lineage not decided" if name == BLAST else name
+
+
 def untrained_classes(names: Sequence[str], blasts: frozenset[str]) -> list[str]:
     """Return what becomes of cells of classes without training examples."""
     said = []
@@ -102,8 +112,8 @@ def untrained_classes(names: Sequence[str], blasts: frozenset[str]) -> list[str]
     rest = [n for n in names if n not in blasts]
     if feared:
         said.append(
-            f"This model was not trained on {listed(map(a, feared), 'or')}. Such a blast will get "
-            "another name or an issue; it will not appear in the count of blasts."
+            f"This model was not trained on {listed(map(a, feared), 'or')}. Such a blast may "
+            "get another name or an issue, and be missing from the count of blasts."
         )
     if rest:
         also = "also " if feared else ""

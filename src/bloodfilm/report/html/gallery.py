@@ -35,7 +35,7 @@ def gallery(facts: ReportMetadata) -> dict[str, Any]:
     return {
         "names": [
             {
-                "name": formatting.clean(name),
+                "name": formatting.clean(formatting.class_title(name)),
                 "path": [index[n] for n in taxonomy.path(name)]
                 if name in taxonomy
                 else [index[name]],

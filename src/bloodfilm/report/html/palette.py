@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from bloodfilm.core.taxonomy import PLATELET, RED_CELL, Taxonomy
+from bloodfilm.core.taxonomy import BLAST, PLATELET, RED_CELL, Taxonomy
 
 # Okabe and Ito, "Color Universal Design" (2008), plus Tol's wine for the erythroblast. The first
 # family that a node belongs to gives its colour.
@@ -38,7 +38,7 @@ def cell_style(label: str, taxonomy: Taxonomy) -> CellStyle:
     """Return how cells of this name are drawn; a name outside the tree is drawn as undecided."""
     if label not in taxonomy:
         return CellStyle(_OTHER.get(label, NEUTRAL), label not in _OTHER)
-    dashed = bool(taxonomy.children(label))
+    dashed = label not in taxonomy.leaves
     if label in taxonomy.blasts:
         return CellStyle(_BLAST, dashed)
     path = taxonomy.path(label)
@@ -51,7 +51,7 @@ def cell_style(label: str, taxonomy: Taxonomy) -> CellStyle:
 def legend(labels: set[str], taxonomy: Taxonomy) -> tuple[tuple[str, CellStyle], ...]:
     """Return name and drawing of the colours in use, in tree order."""
     entries: dict[str, CellStyle] = {}
-    for name in taxonomy.names:
+    for name in (*taxonomy.names, BLAST):
         if name not in labels:
             continue
         drawn = cell_style(name, taxonomy)

@@ -89,7 +89,7 @@ class ReportMetadata:
     def undecided(self, cell: CellResult) -> bool:
         """Whether a cell's name is no leaf."""
         taxonomy = self.run.model.taxonomy
-        return cell.label not in taxonomy or bool(taxonomy.children(cell.label))
+        return cell.label not in taxonomy.leaves
 
     def style(self, label: str) -> CellStyle:
         """How cells of that name are drawn."""
@@ -152,7 +152,7 @@ def _bar(row: DifferentialRow, kind: str, colour: str, share: Proportion, end: f
         return round(100 * min(value / end, 1.0), 2)
 
     return BarRow(
-        name=row.name,
+        name=formatting.class_title(row.name),
         depth=row.depth,
         kind=kind,
         colour=colour,

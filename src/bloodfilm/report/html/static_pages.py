@@ -24,7 +24,9 @@ def render(template: str, context: Mapping[str, Any], unescaped: str = "_chart")
     environment.filters.update(
         percent=formatting.percent, number=formatting.number, clean=formatting.clean
     )
-    environment.globals.update(many=formatting.many, interval=formatting.interval)
+    environment.globals.update(
+        many=formatting.many, interval=formatting.interval, class_title=formatting.class_title
+    )
     return environment.get_template(template).render(
         **{k: Markup(v) if k.endswith(unescaped) else v for k, v in context.items()},
         style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),

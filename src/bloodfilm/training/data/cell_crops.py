@@ -66,6 +66,28 @@ class CellCrops:
     def __len__(self) -> int:
         return len(self.images)
 
+    def join(self, other: "CellCrops") -> "CellCrops":
+        """Return the cells of both; those of the other count as of one more data set.
+
+        Raises:
+            ConfigError: if the crops are those of a stream.
+        """
+        if isinstance(self.images, StreamedImages) or isinstance(other.images, StreamedImages):
+            raise ConfigError(
+                "data: cells of an index cannot be joined with others; list the data set itself"
+            )
+        source = int(self.sources.max(initial=-1)) + 1
+        return CellCrops(
+            np.concatenate([self.images, other.images]),
+            np.concatenate([self.allowed, other.allowed]),
+            np.concatenate([self.codes, other.codes]),
+            np.concatenate([self.weights, other.weights]),
+            np.concatenate([self.sizes, other.sizes]),
+            np.concatenate([self.sources, np.full(len(other), source)]),
+            np.concatenate([self.patients, other.patients]),
+            np.concatenate([self.domains, other.domains]),
+        )
+
     def take(self, numbers: NDArray[np.int64]) -> "CellCrops":
         """Return some of the cells."""
         return CellCrops(

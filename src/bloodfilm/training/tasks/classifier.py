@@ -34,6 +34,11 @@ from bloodfilm.training.data.crop_views import CropView
 from bloodfilm.training.data.domains import UNKNOWN_DOMAIN
 from bloodfilm.training.data.hard_negatives import HardNegatives, load_hard_negatives
 from bloodfilm.training.data.keys import Key
+from bloodfilm.training.data.rendered_crops import (
+    render_training_crops,
+    render_validation_crops,
+    rendered_weights,
+)
 from bloodfilm.training.data.sharded import EpochKeys, EpochOrder
 from bloodfilm.training.data.sourced import Progress, SourcedField
 from bloodfilm.training.data.sources import open_sources
@@ -71,14 +76,14 @@ class CellSample:
         crop: (S, S, 3) the classifier's input.
         allowed: (leaves,) the leaves that its label stands for; none if its class is unknown.
         codes: (attributes,) index of each value, -1 if unknown.
-        nucleated: whether it shows a cell of the classified type.
+        nucleated: whether it shows a cell of the classified type; `None`: not for its score to say.
         domain: index of its domain, -1 if unknown.
     """
 
     crop: NDArray[np.uint8]
     allowed: NDArray[np.bool_]
     codes: NDArray[np.int64]
-    nucleated: bool
+    nucleated: bool | None
     domain: int
 
 
@@ -104,13 +109,26 @@ class ClassifierSamples:
         config: of the run.
         train: the cells.
         negatives: hard negatives, if any.
+        rendered: rendered crops of the classes that are no cells, if any. They follow the cells in
+            `train`.
 
     Raises:
         ConfigError: if a setting does not suit the data.
     """
 
-    def __init__(self, config: Config, train: CellCrops, negatives: HardNegatives | None) -> None:
-        self.config, self.train, self.negatives = config, train, negatives
+    def __init__(
+        self,
+        config: Config,
+        train: CellCrops,
+        negatives: HardNegatives | None,
+        rendered: CellCrops | None = None,
+    ) -> None:
+        self.config, self.negatives, self.rendered = config, negatives, rendered
+        self.labelled = len(train)
+        self.train = train = train if rendered is None else train.join(rendered)
+        if rendered is not None:
+            # The label of the rendered cells: a cell, whatever its class.
+            self.is_cell = rendered.allowed[rendered.allowed.sum(1) > 1][0]
         self.view = crop_view(config)
         if min(config.optim.batch, len(train)) < 2:
             raise ConfigError(
@@ -134,13 +152,21 @@ class ClassifierSamples:
         `None` where every one comes up as often as its source says.
         """
         if self.config.sampling.even:
+            if self.rendered is not None:
+                raise ConfigError(
+                    "data.other: rendered crops are drawn by sampling; set sampling.sets or "
+                    "sampling.labels below 1"
+                )
             return None
         if self.order is not None:
             raise ConfigError(
                 "sampling: cells of an index are drawn in its order; list the data set itself, or "
                 "leave sampling.sets and sampling.labels at 1"
             )
-        cells = draw_weights(self.train, self.config.sampling)
+        cells = draw_weights(self.train.take(np.arange(self.labelled)), self.config.sampling)
+        if self.rendered is not None:
+            share = self.config.rendered.share
+            cells = np.concatenate([cells * (1 - share), rendered_weights(self.rendered) * share])
         if self.negatives is None:
             return cells
         share = self.config.hard_negatives.share
@@ -229,14 +255,19 @@ class ClassifierSamples:
         profile = self._profile(i, rng)
         crop = self.view.varied(self.train.images[i], rng, profile)
         domain = int(self.train.domains[i])
-        return CellSample(crop, self.train.allowed[i], self.train.codes[i], True, domain)
+        # Whether a rendered object is one is a matter of its class alone: it is to be named.
+        nucleated = True if i < self.labelled else None
+        return CellSample(crop, self.train.allowed[i], self.train.codes[i], nucleated, domain)
 
     def _negative_sample(self, negatives: HardNegatives, epoch: int, i: int) -> CellSample:
-        """Augment one place; class and attributes are unknown."""
+        """Augment one place; attributes are unknown, of the class whether it is a cell."""
         rng = np.random.default_rng([self.config.seed, HARD_NEGATIVES, epoch, i])
         crop = negatives.varied(i, rng, self.config.hard_negatives, self.view)
-        allowed, codes = np.zeros_like(self.train.allowed[0]), np.full_like(self.train.codes[0], -1)
-        return CellSample(crop, allowed, codes, bool(negatives.nucleated[i]), UNKNOWN_DOMAIN)
+        nucleated, codes = bool(negatives.nucleated[i]), np.full_like(self.train.codes[0], -1)
+        allowed = np.zeros_like(self.train.allowed[0])
+        if self.rendered is not None:
+            allowed = self.is_cell if nucleated else ~self.is_cell
+        return CellSample(crop, allowed, codes, nucleated, UNKNOWN_DOMAIN)
 
     def collate(self, samples: Sequence[CellSample]) -> ClassifierBatch:
         """Stack crops and targets."""
@@ -244,7 +275,10 @@ class ClassifierSamples:
             to_tensor([s.crop for s in samples]),
             torch.from_numpy(np.stack([s.allowed for s in samples])),
             torch.from_numpy(np.stack([s.codes for s in samples])),
-            torch.tensor([s.nucleated for s in samples], dtype=torch.float32),
+            torch.tensor(
+                [float("nan") if s.nucleated is None else float(s.nucleated) for s in samples],
+                dtype=torch.float32,
+            ),
             torch.tensor([s.domain for s in samples], dtype=torch.long),
         )
 
@@ -260,6 +294,7 @@ class ClassifierTask:
         validation: cells to judge by.
         run: vocabulary and record of the data.
         validation_negatives: hard negatives to judge by, if any.
+        validation_rendered: rendered crops to judge by, if any.
 
     Raises:
         ConfigError: if no validation cell has a class.
@@ -274,10 +309,12 @@ class ClassifierTask:
         validation: CellCrops,
         run: RunData,
         validation_negatives: HardNegatives | None = None,
+        validation_rendered: CellCrops | None = None,
     ) -> None:
         self.config, self.samples, self.run = config, samples, run
         self.train, self.validation = samples.train, validation
         self.negatives, self.validation_negatives = samples.negatives, validation_negatives
+        self.validation_rendered = validation_rendered
         self.schema, self.leaves, self.view = (
             run.vocabulary.schema,
             run.vocabulary.leaves,
@@ -318,11 +355,14 @@ class ClassifierTask:
                 return None
             return load_hard_negatives(sourced, words, section, config.seed, progress)
 
-        samples = ClassifierSamples(config, crops, load(negatives))
-        task = cls(config, samples, held, run, load(held_negatives))
+        drawn, seed = config.rendered, config.seed
+        rendered = render_training_crops(words, drawn, seed, progress)
+        held_rendered = render_validation_crops(words, drawn, seed, progress)
+        samples = ClassifierSamples(config, crops, load(negatives), rendered)
+        task = cls(config, samples, held, run, load(held_negatives), held_rendered)
         cells = samples.start_cells(np.random.default_rng(config.seed))
         images = (samples.view.plain(crops.images[samples.openable(i)]) for i in cells)
-        start_network(task.network, config, root, images)
+        start_network(task.network, config, root, images, words)
         return task
 
     @property
@@ -351,8 +391,9 @@ class ClassifierTask:
         terms = {name: every[name] for name in weights}
         terms["class"] = tree_loss(outputs["classes"], batch.allowed, self.config.loss.smoothing)
         if self.negatives is not None:
+            known = ~batch.nucleated.isnan()
             terms["nucleated"] = functional.binary_cross_entropy_with_logits(
-                outputs["nucleated"], batch.nucleated
+                outputs["nucleated"], batch.nucleated.nan_to_num(), known.float()
             )
         return terms
 
@@ -385,7 +426,21 @@ class ClassifierTask:
                 right[~self.validation_negatives.nucleated],
             )
             metrics["nucleated_accuracy"] = float(np.mean([side.mean() for side in sides]))
+        if self.validation_rendered is not None:
+            metrics |= self._rendered_accuracy(model, self.validation_rendered, device)
         return metrics
+
+    def _rendered_accuracy(
+        self, model: CellClassifierNet, crops: CellCrops, device: torch.device
+    ) -> dict[str, float]:
+        """Return how many rendered objects get their class, and how many cells that of a cell."""
+        said = predict_crops(model, crops, device, self.view)["classes"].argmax(1)
+        right = crops.allowed[np.arange(len(crops)), said]
+        is_object = crops.allowed.sum(1) == 1
+        return {
+            "rendered_objects": float(right[is_object].mean()),
+            "rendered_cells": float(right[~is_object].mean()),
+        }
 
     @torch.no_grad()
     def finish(self, model: nn.Module, device: torch.device) -> None:

@@ -1,6 +1,6 @@
 """What tasks share: starting weights and the conversion of images."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,17 +13,24 @@ from bloodfilm.core.errors import ConfigError
 from bloodfilm.models.backbone import Backbone, load_folded, unfold_batch_norm
 from bloodfilm.training.checkpoint import load_checkpoint
 from bloodfilm.training.config import Config
+from bloodfilm.training.records import RECORD, RunRecord, read_record
+from bloodfilm.training.vocabulary import Vocabulary
 
 PACKAGE = "package:"
 
 
 def start_network(
-    network: nn.Module, config: Config, root: Path, images: Iterable[NDArray[np.uint8]]
+    network: nn.Module,
+    config: Config,
+    root: Path,
+    images: Iterable[NDArray[np.uint8]],
+    vocabulary: Vocabulary | None = None,
 ) -> None:
     """Load the starting weights the configuration names, if any.
 
     `start` fills the whole network from another run; `weights` fills the backbone, whose batch
-    statistics are then recovered from `images`.
+    statistics are then recovered from `images`. With a `vocabulary` the other run may have had
+    other classes and attributes: outputs of the same name are taken over, new ones begin anew.
 
     Raises:
         ConfigError: if the weights cannot be read or are of another network.
@@ -31,6 +38,10 @@ def start_network(
     section = config.model
     if section.start is not None:
         kept = load_checkpoint(section.start)
+        record = section.start.parent / RECORD
+        if vocabulary is not None and record.is_file() and "model" in kept:
+            before = read_record(section.start.parent, RunRecord).read_vocabulary()
+            kept["model"] = matched_outputs(kept["model"], before, network, vocabulary)
         try:
             absent, unknown = network.load_state_dict(kept["model"], strict=False)
         except (KeyError, RuntimeError):
@@ -43,6 +54,42 @@ def start_network(
         assert isinstance(backbone, Backbone)
         load_folded(backbone, find_weights(section.weights, root))
         unfold_batch_norm(backbone, (to_tensor([image]) for image in images))
+
+
+def matched_outputs(
+    weights: Mapping[str, Tensor],
+    before: Vocabulary,
+    network: nn.Module,
+    vocabulary: Vocabulary,
+) -> dict[str, Tensor]:
+    """Return a classifier's weights with its outputs in the order of another vocabulary.
+
+    Args:
+        weights: of the trained classifier.
+        before: its vocabulary.
+        network: the new classifier, whose own weights new outputs keep.
+        vocabulary: of the new classifier.
+    """
+    if before.leaves == vocabulary.leaves and before.schema == vocabulary.schema:
+        return dict(weights)
+    own = network.state_dict()
+    places = {name: i for i, name in enumerate(before.leaves)}
+    known = [(i, places[name]) for i, name in enumerate(vocabulary.leaves) if name in places]
+    new, old = (list(side) for side in zip(*known, strict=True)) if known else ([], [])
+    head = network.get_submodule("class_head")
+    assert isinstance(head, nn.Sequential)
+    last = f"class_head.{len(head) - 1}"
+    adopted = {k: v for k, v in weights.items() if not k.startswith("attribute_heads.")}
+    for name in (f"{last}.weight", f"{last}.bias", "prototypes"):
+        adopted[name] = own[name].clone()
+        adopted[name][new] = weights[name][old]
+    heads = {attribute: i for i, attribute in enumerate(before.schema.attributes)}
+    for i, attribute in enumerate(vocabulary.schema.attributes):
+        start = f"attribute_heads.{i}."
+        for name in (key for key in own if key.startswith(start)):
+            source = f"attribute_heads.{heads.get(attribute)}.{name.removeprefix(start)}"
+            adopted[name] = weights.get(source, own[name])
+    return adopted
 
 
 def find_weights(named: str, root: Path) -> Path:
