@@ -37,6 +37,15 @@ SAMPLES_LEFT_OUT = "samples-left-out"
 ALPHA_UNUSED = "alpha-unused"
 DUPLICATE_IMAGE = "duplicate-image"
 
+PIXEL_SIZE_MISSING = "pixel-size-missing"
+PIXEL_SIZE_IMPLAUSIBLE = "pixel-size-implausible"
+LEVELS_MISSING = "levels-missing"
+LEVELS_LEFT_OUT = "levels-left-out"
+AREA_UNREADABLE = "area-unreadable"
+TILES_FAILED = "tiles-failed"
+ZONE_UNCERTAIN = "zone-uncertain"
+SAMPLE_REDUCED = "sample-reduced"
+
 UNREADABLE_IMAGE = "unreadable-image"
 OUT_OF_MEMORY = "out-of-memory"
 INTERNAL_ERROR = "internal-error"
@@ -74,6 +83,14 @@ _LIST: dict[str, tuple[Severity, str]] = {
     SAMPLES_LEFT_OUT: ("info", "samples beyond the colours were left out"),
     ALPHA_UNUSED: ("info", "an alpha channel that is 0 everywhere was not used"),
     DUPLICATE_IMAGE: ("warning", "the same file was analysed before in this run"),
+    PIXEL_SIZE_MISSING: ("info", "the slide states no pixel size"),
+    PIXEL_SIZE_IMPLAUSIBLE: ("warning", "the pixel size that the slide states is not used"),
+    LEVELS_MISSING: ("info", "the slide has no reduced levels; overviews take longer"),
+    LEVELS_LEFT_OUT: ("info", "pages of the slide show something else and were not used"),
+    AREA_UNREADABLE: ("warning", "parts of the slide cannot be decoded and hold no cells"),
+    TILES_FAILED: ("error", "parts of the slide could not be analysed"),
+    ZONE_UNCERTAIN: ("warning", "no part of the slide is clearly a monolayer; the best was used"),
+    SAMPLE_REDUCED: ("info", "the zone is smaller than the sample asked for; all of it was used"),
     UNREADABLE_IMAGE: ("error", "the file cannot be analysed"),
     OUT_OF_MEMORY: ("error", "the field needs more memory than there is"),
     INTERNAL_ERROR: ("error", "a fault of the program"),

@@ -59,8 +59,8 @@ _PHOTOMETRICS = {
     34892: "linear raw data",
 }
 ASSOCIATED, UNASSOCIATED = 1, 2
-_DEFLATE = (8, 32946)
-_JPEG = 7
+DEFLATE = (8, 32946)
+JPEG = 7
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +85,7 @@ def decode_tiff(data: bytes) -> TiffSamples:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             _refuse_composites(file)
             page: Any = file.pages[index]
-            _check_kind(page)
+            check_kind(page)
             _check_segments(page, data)
             samples = page.asarray(maxworkers=1)
             return _colours(page, np.asarray(samples))
@@ -107,7 +107,8 @@ def _refuse_composites(file: Any) -> None:
         )
 
 
-def _check_kind(page: Any) -> None:
+def check_kind(page: Any) -> None:
+    """Refuse a page of a kind that is not read; `BrokenImageError` names it."""
     if int(page.compression) not in COMPRESSIONS:
         raise BrokenImageError(
             f"its pixels are compressed by a method that is not read ({int(page.compression)}); "
@@ -117,11 +118,7 @@ def _check_kind(page: Any) -> None:
     if photometric not in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR):
         kind = _PHOTOMETRICS.get(photometric, f"colour space {photometric}")
         raise BrokenImageError(f"its pixels are {kind}, which is not read; save it as RGB")
-    if (
-        photometric == YCBCR
-        and int(page.compression) != _JPEG
-        and max(page.subsampling or (1,)) > 1
-    ):
+    if photometric == YCBCR and int(page.compression) != JPEG and max(page.subsampling or (1,)) > 1:
         raise BrokenImageError("its colours are subsampled YCbCr; save it as RGB")
     depths = page.tags.get(258)
     if depths is not None and isinstance(depths.value, tuple) and len(set(depths.value)) > 1:
@@ -139,10 +136,10 @@ def _check_segments(page: Any, data: bytes) -> None:
         if count == 0 or offset == 0 or offset + count > len(data):
             raise BrokenImageError(f"{kind[:-1]} {number + 1} of {len(offsets)} is missing")
         segment = data[offset : offset + count]
-        if int(page.compression) in _DEFLATE:
-            _check_deflate(segment, f"{kind[:-1]} {number + 1} of {len(offsets)}")
-        elif int(page.compression) == _JPEG:
-            _check_jpeg(segment, page.jpegtables, f"{kind[:-1]} {number + 1} of {len(offsets)}")
+        if int(page.compression) in DEFLATE:
+            check_deflate(segment, f"{kind[:-1]} {number + 1} of {len(offsets)}")
+        elif int(page.compression) == JPEG:
+            check_jpeg(segment, page.jpegtables, f"{kind[:-1]} {number + 1} of {len(offsets)}")
     if int(page.compression) == 1 and not page.is_tiled:
         bits = page.bitspersample * (1 if page.planarconfig == 2 else page.samplesperpixel)
         row = (page.imagewidth * bits + 7) // 8
@@ -151,7 +148,8 @@ def _check_segments(page: Any, data: bytes) -> None:
             raise BrokenImageError("the TIFF's strips are shorter than its picture")
 
 
-def _check_deflate(segment: bytes, name: str) -> None:
+def check_deflate(segment: bytes, name: str) -> None:
+    """Refuse a strip or tile of Deflate that is damaged or cut off."""
     try:
         unpacker = zlib.decompressobj()
         while segment:
@@ -164,7 +162,8 @@ def _check_deflate(segment: bytes, name: str) -> None:
     raise BrokenImageError(f"the TIFF is damaged: {name} ends too early")
 
 
-def _check_jpeg(segment: bytes, tables: bytes | None, name: str) -> None:
+def check_jpeg(segment: bytes, tables: bytes | None, name: str) -> None:
+    """Refuse a strip or tile of JPEG that is damaged: decoders fill it in."""
     whole = tables[:-2] + segment[2:] if tables else segment
     try:
         simplejpeg.decode_jpeg(whole, colorspace="GRAY", strict=True)
@@ -177,7 +176,15 @@ def _check_jpeg(segment: bytes, tables: bytes | None, name: str) -> None:
 def _colours(page: Any, samples: NDArray[np.generic]) -> TiffSamples:
     if page.planarconfig == 2 and samples.ndim == 3:
         samples = np.moveaxis(samples, 0, -1)
-    samples = samples.reshape(page.imagelength, page.imagewidth, -1)
+    return colours_of(page, samples.reshape(page.imagelength, page.imagewidth, -1))
+
+
+def colours_of(page: Any, samples: NDArray[np.generic]) -> TiffSamples:
+    """Return samples (H, W, samples per pixel) of a page, or of a part of it, as colours.
+
+    Raises:
+        BrokenImageError: if the page's colours are not read.
+    """
     photometric = int(page.photometric)
     colours = {RGB: 3, YCBCR: 3, CMYK: 4}.get(photometric, 1)
     if samples.shape[2] < colours:

@@ -108,9 +108,9 @@ class _Canvas:
         middle = self.pose.matrix @ [item.x, item.y, 1.0]
         if (middle + span < 0).any() or (middle - span > [self.pose.width, self.pose.height]).any():
             return
-        layers, (left, top) = _placed(paint(item), self.dyes, item, self.pose)
+        layers, (left, top) = placed_layers(paint(item), self.dyes, item, self.pose)
         cover = layers[..., 3]
-        full, solid = _extent(cover, left, top)
+        full, solid = visible_extent(cover, left, top)
         h, w = cover.shape
         x0, y0 = max(left, 0), max(top, 0)
         x1, y1 = min(left + w, self.pose.width), min(top + h, self.pose.height)
@@ -119,7 +119,7 @@ class _Canvas:
         inner = np.s_[y0 - top : y1 - top, x0 - left : x1 - left]
         outer = np.s_[y0:y1, x0:x1]
         self._blend(item, layers[inner], outer)
-        box, _ = _extent(cover[inner] * solid[inner], x0, y0)
+        box, _ = visible_extent(cover[inner] * solid[inner], x0, y0)
         if box is None or item.kind == "debris":
             return
         fraction = float(solid[inner].sum() / max(solid.sum(), 1))
@@ -168,7 +168,7 @@ class _Canvas:
         )
 
 
-def _placed(
+def placed_layers(
     patch: PaintedObject, dyes: Floats, item: CellObject, pose: CameraPose
 ) -> tuple[Floats, tuple[int, int]]:
     """Resample a patch onto the camera's pixels: (h, w, R G B density, cover, nucleus), corner."""
@@ -197,7 +197,7 @@ def _placed(
     return np.asarray(warped, dtype=np.float32), (left, top)
 
 
-def _extent(
+def visible_extent(
     cover: Floats, left: int, top: int
 ) -> tuple[tuple[float, float, float, float] | None, NDArray[np.bool_]]:
     """The tight box of coverage 0.5, and the mask; no box if nothing is covered."""

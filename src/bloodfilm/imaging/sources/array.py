@@ -62,15 +62,7 @@ class ArraySource:
         array = np.asarray(array)
         _check(array, name)
         issues: list[Issue] = []
-        eight = to_8_bits(array, issues)
-        if eight.ndim == 2:
-            eight = eight[..., None]
-        if eight.shape[2] == 4:
-            alpha = eight[..., 3:].astype(np.uint16)
-            eight = ((eight[..., :3] * alpha + (255 - alpha) * 255 + 127) // 255).astype(np.uint8)
-        if eight.shape[2] == 1:
-            eight = np.repeat(eight, 3, axis=2)
-        return cls(np.ascontiguousarray(eight), name, issues=tuple(issues))
+        return cls(rgb_over_white(to_8_bits(array, issues)), name, issues=tuple(issues))
 
     @property
     def name(self) -> str:
@@ -124,6 +116,30 @@ class ArraySource:
         if self._pixels is None:
             raise ValueError(f"{self._name}: is closed")
         return self._pixels
+
+
+def rgb_over_white(eight: Image, premultiplied: bool = False) -> Image:
+    """Return grey (H, W), (H, W, 1), RGB or RGBA pixels as RGB; transparency is laid over white.
+
+    Args:
+        eight: uint8.
+        premultiplied: whether the colours of RGBA are multiplied by alpha already.
+    """
+    if eight.ndim == 2:
+        eight = eight[..., None]
+    if eight.shape[2] == 4:
+        alpha = eight[..., 3:].astype(np.uint16)
+        colours = eight[..., :3].astype(np.uint16)
+        glass = (255 - alpha) * 255
+        over = (
+            (colours * 255 + glass + 127) // 255
+            if premultiplied
+            else (colours * alpha + glass + 127) // 255
+        )
+        eight = np.minimum(over, 255).astype(np.uint8)
+    if eight.shape[2] == 1:
+        eight = np.repeat(eight, 3, axis=2)
+    return np.ascontiguousarray(eight)
 
 
 def _check(array: NDArray[np.generic], name: str) -> None:
