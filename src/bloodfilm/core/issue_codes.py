@@ -38,7 +38,6 @@ ALPHA_UNUSED = "alpha-unused"
 DUPLICATE_IMAGE = "duplicate-image"
 
 PIXEL_SIZE_MISSING = "pixel-size-missing"
-PIXEL_SIZE_IMPLAUSIBLE = "pixel-size-implausible"
 LEVELS_MISSING = "levels-missing"
 LEVELS_LEFT_OUT = "levels-left-out"
 AREA_UNREADABLE = "area-unreadable"
@@ -83,8 +82,7 @@ _LIST: dict[str, tuple[Severity, str]] = {
     SAMPLES_LEFT_OUT: ("info", "samples beyond the colours were left out"),
     ALPHA_UNUSED: ("info", "an alpha channel that is 0 everywhere was not used"),
     DUPLICATE_IMAGE: ("warning", "the same file was analysed before in this run"),
-    PIXEL_SIZE_MISSING: ("info", "the slide states no pixel size"),
-    PIXEL_SIZE_IMPLAUSIBLE: ("warning", "the pixel size that the slide states is not used"),
+    PIXEL_SIZE_MISSING: ("info", "the slide states no believable pixel size"),
     LEVELS_MISSING: ("info", "the slide has no reduced levels; overviews take longer"),
     LEVELS_LEFT_OUT: ("info", "pages of the slide show something else and were not used"),
     AREA_UNREADABLE: ("warning", "parts of the slide cannot be decoded and hold no cells"),

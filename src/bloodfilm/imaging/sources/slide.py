@@ -27,6 +27,7 @@ from bloodfilm.core.issue_codes import issue
 from bloodfilm.core.issues import Issue
 from bloodfilm.core.pixels import PixelSize
 from bloodfilm.imaging.headers import BrokenImageError
+from bloodfilm.imaging.pixel_size import StatedSize, chosen
 from bloodfilm.imaging.resample import resize
 from bloodfilm.imaging.sources.base import check_region
 
@@ -39,9 +40,6 @@ CHUNK_BYTES = 48 << 20
 BLOCK = 512
 """Side, px, of what is read at a time through a library."""
 MAX_SIDE = 1 << 20
-PLAUSIBLE_UM = (0.03, 3.0)
-"""Micrometres per pixel that a microscope's slide may have, from 100x oil to 4x objectives."""
-MAX_ASPECT = 1.25
 LEVEL_ASPECT = 0.02
 """Levels whose sides differ in their reduction by a larger share show something else."""
 
@@ -81,7 +79,7 @@ class SlideSource(ABC):
     Args:
         path: the file, or the folder of files, as the user named it.
         levels: sizes (width, height) of the levels, largest first.
-        pixel_size: of level 0, if the file states a plausible one; see `plausible_pixel_size`.
+        pixel_size: of level 0, if the file states a plausible one; see `slide_pixel_size`.
         issues: what was decided when the slide was opened.
     """
 
@@ -236,28 +234,14 @@ def _scaled(start: int, length: int, factor: float, limit: int) -> tuple[int, in
     return first, last
 
 
-def plausible_pixel_size(
-    path: str, um_x: float | None, um_y: float | None
-) -> tuple[PixelSize | None, list[Issue]]:
-    """Return the pixel size that a slide states, `None` with an issue if it cannot be true.
-
-    Args:
-        path: of the slide, for the message.
-        um_x, um_y: micrometres per pixel as stated; `None` where not stated.
-    """
-    if um_x is None or um_y is None:
-        message = "the slide states no micrometres per pixel; red cells give the scale"
-        return None, [issue(issue_codes.PIXEL_SIZE_MISSING, message)]
-    low, high = PLAUSIBLE_UM
-    fits = low <= um_x <= high and low <= um_y <= high
-    if not fits or not 1 / MAX_ASPECT <= um_x / um_y <= MAX_ASPECT:
-        message = (
-            f"the slide states {um_x:.4g} x {um_y:.4g} um per px, which no slide scanner has; it "
-            "is not used, red cells give the scale"
-        )
-        facts = {"um_per_px_x": str(um_x), "um_per_px_y": str(um_y)}
-        return None, [issue(issue_codes.PIXEL_SIZE_IMPLAUSIBLE, message, **facts)]
-    return PixelSize(um_x, um_y, "metadata", 0.9), []
+def slide_pixel_size(stated: Sequence[StatedSize]) -> tuple[PixelSize | None, list[Issue]]:
+    """Return the pixel size of level 0 that a slide states, and issues if none can be believed."""
+    size, found = chosen(list(stated))
+    issues = list(found)
+    if size is None:
+        message = "the slide states no believable micrometres per pixel; red cells give the scale"
+        issues.append(issue(issue_codes.PIXEL_SIZE_MISSING, message))
+    return size, issues
 
 
 def usable_levels(

@@ -15,10 +15,11 @@ from bloodfilm.core.errors import DataError
 from bloodfilm.core.issue_codes import issue
 from bloodfilm.core.optional import optional
 from bloodfilm.imaging.headers import BrokenImageError
+from bloodfilm.imaging.pixel_size import StatedSize
 from bloodfilm.imaging.sources.array import rgb_over_white
 from bloodfilm.imaging.sources.slide import (
     BlockSource,
-    plausible_pixel_size,
+    slide_pixel_size,
     usable_levels,
 )
 from bloodfilm.imaging.sources.slide_openslide import EXTRA
@@ -71,7 +72,7 @@ class DicomSlide(BlockSource):
             ) from None
         kept, _ = usable_levels(sizes)
         self._numbers = [numbers[n] for n in kept]
-        size, issues = plausible_pixel_size(path, *mpp)
+        size, issues = slide_pixel_size([StatedSize(*mpp, "PixelSpacing", True)])
         if numbers[0] != 0:
             message = "the level of full resolution is missing: the largest that is there is used"
             issues.append(issue(issue_codes.LEVELS_MISSING, message))

@@ -14,10 +14,11 @@ from bloodfilm.core.arrays import Image
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.optional import optional
 from bloodfilm.imaging.headers import BrokenImageError
+from bloodfilm.imaging.pixel_size import StatedSize
 from bloodfilm.imaging.sources.array import rgb_over_white
 from bloodfilm.imaging.sources.slide import (
     BlockSource,
-    plausible_pixel_size,
+    slide_pixel_size,
     usable_levels,
 )
 
@@ -50,8 +51,9 @@ class OpenSlideSource(BlockSource):
             ) from None
         kept, _ = usable_levels(sizes)
         self._numbers = kept
-        stated = [_number(properties.get(f"openslide.mpp-{axis}")) for axis in "xy"]
-        size, issues = plausible_pixel_size(path, stated[0], stated[1])
+        sides = [_number(properties.get(f"openslide.mpp-{axis}")) for axis in "xy"]
+        stated = [StatedSize(sides[0], sides[1], "properties", True)] if all(sides) else []
+        size, issues = slide_pixel_size(stated)
         super().__init__(path, [sizes[n] for n in kept], size, issues)
         self.kind = f"{properties.get('openslide.vendor', 'OpenSlide')} slide"
 
@@ -84,8 +86,8 @@ class OpenSlideSource(BlockSource):
                 self._slide = self._module.OpenSlide(self._path)
 
 
-def _number(text: str | None) -> float | None:
+def _number(text: str | None) -> float:
     try:
-        return None if text is None else float(text)
+        return 0.0 if text is None else float(text)
     except ValueError:
-        return None
+        return 0.0

@@ -20,6 +20,7 @@ import numpy as np
 from bloodfilm.core.arrays import Image
 from bloodfilm.core.errors import DataError
 from bloodfilm.imaging.headers import BrokenImageError, read_header
+from bloodfilm.imaging.pixel_size import stated_sizes
 from bloodfilm.imaging.sources.array import rgb_over_white
 from bloodfilm.imaging.sources.depth import to_8_bits
 from bloodfilm.imaging.sources.slide import (
@@ -28,7 +29,7 @@ from bloodfilm.imaging.sources.slide import (
     SegmentCache,
     SlideSource,
     paste,
-    plausible_pixel_size,
+    slide_pixel_size,
 )
 from bloodfilm.imaging.sources.slide_tiff import SHRINK
 
@@ -58,7 +59,7 @@ class PngSlide(SlideSource):
             self._bytes.close()
             raise DataError(f"{path}: {error}; or convert it: {SHRINK}") from None
         layout = self._layout
-        size, issues = plausible_pixel_size(path, *layout.um_per_px)
+        size, issues = slide_pixel_size(stated_sizes(self._bytes.read(0, _INPUT), "PNG"))
         super().__init__(path, [(layout.width, layout.height)], size, issues)
         self.band_rows = BAND_ROWS
         self._cache = SegmentCache()
@@ -123,7 +124,6 @@ class _PngLayout:
         head: depth, colour type, compression, filter and interlace method, as in IHDR.
         colours: chunks PLTE and tRNS, whole.
         data: offset and length of every IDAT chunk's content.
-        um_per_px: by pHYs, if it is there.
     """
 
     width: int
@@ -131,7 +131,6 @@ class _PngLayout:
     head: bytes
     colours: bytes
     data: list[tuple[int, int]]
-    um_per_px: tuple[float | None, float | None]
 
     @property
     def row_bytes(self) -> int:
@@ -153,30 +152,23 @@ def _png_layout(data: ByteReader) -> _PngLayout:
             parts.append((at + 8, length))
         elif name == b"IEND":
             break
-        elif name in (b"IHDR", b"PLTE", b"tRNS", b"pHYs") and length < 1 << 16:
+        elif name in (b"IHDR", b"PLTE", b"tRNS") and length < 1 << 16:
             content[name] = data.read(at + 8, length)
         at += 12 + length
     header = content.get(b"IHDR", b"")
-    size, head = struct.unpack(">II", header[:8].rjust(8, b"\0")), header[8:13]
-    um = _um_of_phys(content.get(b"pHYs", b""))
+    width, height = struct.unpack(">II", header[:8].rjust(8, b"\0"))
+    head = header[8:13]
     colours = b"".join(_chunk(n, content[n]) for n in (b"PLTE", b"tRNS") if n in content)
-    if len(head) != 5 or head[1] not in _SAMPLES or min(size) < 1 or not parts:
+    if len(head) != 5 or head[1] not in _SAMPLES or min(width, height) < 1 or not parts:
         raise BrokenImageError("the PNG has no valid header or no pixels")
     if head[4]:
         raise BrokenImageError(
             "the PNG is interlaced and cannot be read in bands; save it without interlacing"
         )
-    layout = _PngLayout(size[0], size[1], head, colours, parts, um)
+    layout = _PngLayout(width, height, head, colours, parts)
     if layout.row_bytes > MAX_ROW_BYTES:
         raise BrokenImageError("the PNG is too wide; save it as a tiled TIFF")
     return layout
-
-
-def _um_of_phys(content: bytes) -> tuple[float | None, float | None]:
-    if len(content) < 9:
-        return None, None
-    x, y, unit = struct.unpack(">IIB", content[:9])
-    return (1e6 / x, 1e6 / y) if unit == 1 and x and y else (None, None)
 
 
 def _chunk(name: bytes, content: bytes) -> bytes:
@@ -190,7 +182,9 @@ class _Scanlines:
 
     Attributes:
         number: of the IDAT chunk to read next; `offset`: where in it.
+        crc: of what was read of that chunk.
         before: the row above, unfiltered, as bytes.
+        broken: why nothing can be read from here on; empty where it can.
     """
 
     data: ByteReader
@@ -199,6 +193,8 @@ class _Scanlines:
     offset: int = 0
     pending: bytes = b""
     before: bytes = b""
+    crc: int = zlib.crc32(b"IDAT")
+    broken: str = ""
     unpacker: "zlib._Decompress" = field(default_factory=zlib.decompressobj)
 
     def copy(self) -> "_Scanlines":
@@ -210,11 +206,21 @@ class _Scanlines:
             self.offset,
             self.pending,
             self.before,
+            self.crc,
+            self.broken,
             self.unpacker.copy(),
         )
 
     def band(self, rows: int) -> Image:
-        """Return the next rows; `BrokenImageError` if the stream ends or is damaged."""
+        """Return the next rows; `BrokenImageError` from the first damaged ones on."""
+        try:
+            if not self.broken:
+                return self._next(rows)
+        except BrokenImageError as error:
+            self.broken = str(error)
+        raise BrokenImageError(self.broken)
+
+    def _next(self, rows: int) -> Image:
         layout = self.layout
         wanted = rows * layout.row_bytes
         lines = self._unpacked(wanted)
@@ -268,16 +274,18 @@ class _Scanlines:
         return b"".join(parts)
 
     def _input(self) -> bytes:
-        parts, got = [], 0
-        while got < _INPUT and self.number < len(self.layout.data):
-            start, length = self.layout.data[self.number]
-            count = min(length - self.offset, _INPUT - got)
-            parts.append(self.data.read(start + self.offset, count))
-            got += count
-            self.offset += count
-            if self.offset >= length:
-                self.number, self.offset = self.number + 1, 0
-        return b"".join(parts)
+        """Return more of the stream, of one chunk at most; nothing of a small damaged chunk."""
+        if self.number >= len(self.layout.data):
+            return b""
+        start, length = self.layout.data[self.number]
+        part = self.data.read(start + self.offset, min(length - self.offset, _INPUT))
+        self.crc = zlib.crc32(part, self.crc)
+        self.offset += len(part)
+        if self.offset >= length:
+            if self.data.read(start + length, 4) != struct.pack(">I", self.crc):
+                raise BrokenImageError("its pixels are damaged (wrong checksum)")
+            self.number, self.offset, self.crc = self.number + 1, 0, zlib.crc32(b"IDAT")
+        return part or self._input()
 
 
 def _unfiltered_last_row(lines: bytes, before: bytes, layout: _PngLayout) -> bytes:
@@ -334,7 +342,7 @@ class JpegSlide(SlideSource):
                 f"{path}: a JPEG of {header.width} x {header.height} px can only be decoded whole, "
                 f"which takes {needed / 1e9:.1f} GB; convert it to a tiled TIFF: {SHRINK}"
             )
-        size, issues = plausible_pixel_size(path, None, None)
+        size, issues = slide_pixel_size(stated_sizes(data[:_INPUT], "JPEG"))
         super().__init__(path, [(header.width, header.height)], size, issues)
         self._lock = threading.Lock()
         self._pixels: Image | None = None

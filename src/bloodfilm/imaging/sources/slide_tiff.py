@@ -7,8 +7,6 @@ recorded as damage. Uncompressed images in a single strip are read by rows.
 """
 
 import itertools
-import math
-import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +22,7 @@ from bloodfilm.core.errors import DataError
 from bloodfilm.core.issue_codes import issue
 from bloodfilm.core.issues import Issue
 from bloodfilm.imaging.headers import BrokenImageError
+from bloodfilm.imaging.pixel_size import StatedSize, tiff_sizes
 from bloodfilm.imaging.sources.array import rgb_over_white
 from bloodfilm.imaging.sources.depth import to_8_bits
 from bloodfilm.imaging.sources.slide import (
@@ -32,7 +31,7 @@ from bloodfilm.imaging.sources.slide import (
     SegmentCache,
     SlideSource,
     paste,
-    plausible_pixel_size,
+    slide_pixel_size,
     usable_levels,
 )
 from bloodfilm.imaging.tiff import DEFLATE, JPEG, check_deflate, check_jpeg, check_kind, colours_of
@@ -66,7 +65,7 @@ class TiffSlide(SlideSource):
             pages = _pages(self._file)
             kept, rest = usable_levels([(p.imagewidth, p.imagelength) for p in pages])
             self._pages = [_Page(pages[n], self._bytes) for n in kept]
-            stated = _stated_um(self._file, pages[0])
+            stated = _stated(self._file, pages[0])
         except (BrokenImageError, DataError) as error:
             self.close()
             raise DataError(_with_remedy(path, str(error))) from None
@@ -79,7 +78,7 @@ class TiffSlide(SlideSource):
                 f"{path}: the TIFF is damaged or not read here ({why}); copy it again from its "
                 "source"
             ) from None
-        size, issues = plausible_pixel_size(path, *stated)
+        size, issues = slide_pixel_size(stated)
         issues += _level_issues(self._pages, rest)
         sizes = [(p.width, p.height) for p in self._pages]
         super().__init__(path, sizes, size, issues)
@@ -362,61 +361,19 @@ def _kind(file: tifffile.TiffFile) -> str:
     return "TIFF slide"
 
 
-_MPP = re.compile(r"\bMPP\s*=\s*([0-9.eE+-]+)")
-_OME_UM = {
-    "": 1.0,
-    "µm": 1.0,
-    "um": 1.0,
-    "&#181;m": 1.0,
-    "&#xB5;m": 1.0,
-    "nm": 1e-3,
-    "mm": 1e3,
-    "cm": 1e4,
-    "m": 1e6,
-}
+def _stated(file: tifffile.TiffFile, page: Any) -> list[StatedSize]:
+    """Return the pixel sizes that a file states of a page."""
+    x, y = (_ratio(page.tags.valueof(tag)) for tag in (282, 283))
+    description = str(file.pages.first.description)
+    return list(tiff_sizes(description, (x, y), int(page.tags.valueof(296, 2))))
 
 
-def _stated_um(file: tifffile.TiffFile, page: Any) -> tuple[float | None, float | None]:
-    """Return micrometres per pixel that the file states, in the way of its format."""
-    if file.is_svs:
-        found = _MPP.search(str(file.pages.first.description))
-        if found:
-            value = _number(found[1])
-            return value, value
-    if file.is_ome:
-        head = (file.ome_metadata or "")[: 1 << 20]
-        sides = [_ome(head, axis) for axis in "XY"]
-        if None not in sides:
-            return sides[0], sides[1]
-    return _by_resolution(page, 282), _by_resolution(page, 283)
-
-
-def _number(text: str) -> float | None:
+def _ratio(value: Any) -> float:
+    """Return a TIFF's fraction; 0 where it is missing or none."""
     try:
-        return float(text)
-    except ValueError:
-        return None
-
-
-def _ome(text: str, axis: str) -> float | None:
-    size = re.search(rf'\bPhysicalSize{axis}="([^"]+)"', text)
-    unit = re.search(rf'\bPhysicalSize{axis}Unit="([^"]+)"', text)
-    factor = _OME_UM.get(unit[1] if unit else "")
-    value = _number(size[1]) if size else None
-    return None if value is None or factor is None else value * factor
-
-
-def _by_resolution(page: Any, tag: int) -> float | None:
-    """Micrometres per pixel by XResolution (282) or YResolution (283)."""
-    value, unit = page.tags.valueof(tag), page.tags.valueof(296, 2)
-    length = {2: 25_400.0, 3: 10_000.0}.get(int(unit))
-    if value is None or length is None:
-        return None
-    try:
-        dots = value[0] / value[1]
-        return length / dots if dots > 0 and math.isfinite(dots) else None
+        return float(value[0]) / float(value[1])
     except (TypeError, ZeroDivisionError, IndexError):
-        return None
+        return 0.0
 
 
 def looks_like_slide(path: Path, most_pixels: int) -> bool:
