@@ -52,6 +52,7 @@ from .imaging.sources import open_source as open_source
 from .imaging.sources.image_file import open_image as open_image
 from .inference.bundle import default_bundle as default_bundle
 from .inference.bundle import load_bundle as load_bundle
+from .inference.bundle import shipped_bundles as shipped_bundles
 from .inference.model import Model as Model
 from .inference.model import load_model as load_model
 from .inference.runner import analyze_many as analyze_many

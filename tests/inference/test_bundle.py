@@ -11,7 +11,12 @@ import pytest
 
 from bloodfilm.core.errors import BundleError, ConfigError
 from bloodfilm.inference import bundle as bundle_module
-from bloodfilm.inference.bundle import choose_providers, default_bundle, load_bundle
+from bloodfilm.inference.bundle import (
+    choose_providers,
+    default_bundle,
+    load_bundle,
+    shipped_bundles,
+)
 from bloodfilm.inference.checksums import SUMS, sums_of
 from bloodfilm.inference.manifest import VERSION, read_manifest
 from fake_bundle import reader, write_bundle
@@ -39,6 +44,24 @@ def test_a_whole_bundle_loads_and_its_graphs_open_once(tmp_path):
 def test_the_manifest_itself_may_be_named(tmp_path):
     folder = write_bundle(tmp_path / "b")
     assert load_bundle(folder / "manifest.json").path == folder
+
+
+def test_a_shipped_bundle_goes_by_its_name_wherever_one_works(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert shipped_bundles()[0] == "default"
+    for name in shipped_bundles():
+        loaded = load_bundle(name)
+        assert loaded.path.name == name and (loaded.path / "MODEL_CARD.md").is_file()
+    assert load_bundle("default").sha256 == default_bundle().sha256
+
+
+def test_a_folder_is_taken_before_a_shipped_bundle_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_bundle(tmp_path / "default")
+    assert load_bundle("default").manifest.name == "fake"
+    refused("./no-such", "default")  # what could be meant is listed
+    monkeypatch.chdir("/")
+    refused("somewhere/default", "no such bundle")
 
 
 def test_what_is_no_bundle_is_refused(tmp_path):
@@ -79,6 +102,13 @@ def test_a_missing_and_a_damaged_graph_are_named(tmp_path):
         (lambda m: m["leaves"].pop(), "leaves must be"),
         (lambda m: m["unlearnt"].update(classes=["no such"]), "'no such' is not in leaves"),
         (lambda m: m["unlearnt"].update(classes=m["leaves"]), "names every leaf"),
+        (lambda m: m["unlearnt"].update(values={"colour": ["red"]}), "'colour' is not in schema"),
+        (lambda m: m["unlearnt"].update(values={"cell_size": ["huge"]}), "'huge' is not in"),
+        (
+            lambda m: m["unlearnt"].update(values={"nucleolus": ["inconspicuous", "prominent"]}),
+            "names every value of 'nucleolus'",
+        ),
+        (lambda m: m["leaves"].append("red cell"), "which the detector finds"),
         (lambda m: m["reader"]["temperatures"].update(hat=1.0), "'hat' is not in the schema"),
         (lambda m: m.update(taxonomy=[{"name": "a", "parent": "b"}]), "taxonomy"),
         (lambda m: m.update(kinds=["red cell"]), "'nucleated cell' is not in object_types"),

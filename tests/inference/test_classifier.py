@@ -212,3 +212,13 @@ def test_what_is_more_probably_no_cell_is_named_so(probabilities, label):
     reader = reader_of_objects()
     p = np.array([probabilities.get(leaf, 0.0) for leaf in (*LEAVES, *OTHERS)])
     assert reader.deepest_sure(p)[0] == label
+
+
+def test_a_value_never_learnt_is_not_offered():
+    absent = {"classes": [], "attributes": [], "values": {"cell_size": ["medium"]}}
+    reader = make_reader(unlearnt=absent)
+    attributes = np.zeros((1, LLD_SCHEMA.width))
+    attributes[0, LLD_SCHEMA.slices["cell_size"]] = [1.0, 50.0, 2.0]
+    answer = read_one(reader, logits(eosinophil=0.9), attributes).attributes["cell_size"]
+    assert answer.probabilities == pytest.approx({"small": 0.2689, "large": 0.7311}, abs=1e-4)
+    assert answer.value == "large"

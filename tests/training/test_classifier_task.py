@@ -117,6 +117,7 @@ def test_the_record_names_what_was_never_seen(tiny_task):
     }  # fmt: skip
     # Marked with two values: size. With one: nucleolus. The others never.
     assert set(LLD_SCHEMA.names) - set(record["untrained"]["attributes"]) == {"cell_size"}
+    assert record["untrained"]["values"] == {"cell_size": ["medium"]}
     (source,) = record["sources"]["train"]
     assert (source["name"], source["licence"], source["fields"]) == ("discs", "CC0-1.0", 4)
 

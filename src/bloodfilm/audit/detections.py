@@ -35,15 +35,14 @@ def unmarked_by_model(
 
     Args:
         table: the fields to analyse.
-        bundle: a folder; `default` is the shipped bundle, unless there is a folder of that name.
+        bundle: a folder, or the name of a shipped bundle, unless there is a folder of that name.
         chromatin: of the fields in which colour separates nuclei from red cells.
         progress: follows the fields that are analysed.
 
     Raises:
         BundleError: if the bundle cannot be used.
     """
-    shipped = bundle == Path("default") and not bundle.exists()
-    model = load_model(None if shipped else bundle)
+    model = load_model(bundle)
     classified = model.classified_type
     outcomes = _analysed(table, model)
     total = sum(row.is_on_disk for row in table.rows)

@@ -20,7 +20,10 @@ def analyze(
     ],
     bundle: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Model bundle; the shipped one if left out."),
+        typer.Option(
+            metavar="FOLDER|NAME",
+            help="Model bundle: a folder, or a shipped one by name (default, leukaemia-research).",
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     min_score: Annotated[

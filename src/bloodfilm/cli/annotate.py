@@ -29,8 +29,9 @@ def plan(
     bundle: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR",
-            help="Model that is asked; the shipped one if left out, for cells dark spots.",
+            metavar="FOLDER|NAME",
+            help="Model that is asked: a folder, or a shipped one by name; left out: the default "
+            "one, for cells dark spots.",
         ),
     ] = None,
     um_per_px: Annotated[

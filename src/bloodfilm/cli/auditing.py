@@ -38,7 +38,9 @@ def audit(
     roots: Roots,
     bundle: Annotated[
         Path | None,
-        typer.Option(help="A model bundle, or `default`, to find unmarked cells with."),
+        typer.Option(
+            help="A model bundle or the name of a shipped one (`default`): finds unmarked cells."
+        ),
     ] = None,
     as_json: AsJson = None,
     html: AsHtml = None,

@@ -12,7 +12,10 @@ def demo(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for everything.")],
     bundle: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Model bundle; the shipped one if left out."),
+        typer.Option(
+            metavar="FOLDER|NAME",
+            help="Model bundle: a folder, or a shipped one by name (default, leukaemia-research).",
+        ),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the results in DIR.")

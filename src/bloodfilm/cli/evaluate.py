@@ -16,7 +16,10 @@ def evaluate(
     ] = None,
     bundle: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Model bundle; the shipped one if left out."),
+        typer.Option(
+            metavar="FOLDER|NAME",
+            help="Model bundle: a folder, or a shipped one by name (default, leukaemia-research).",
+        ),
     ] = None,
     predictions: Annotated[
         Path | None,

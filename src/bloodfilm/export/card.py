@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from bloodfilm.core.attributes import Attribute
 from bloodfilm.inference.manifest import Manifest
 
 WARNING = "**Research use only. Not a medical device; not for diagnosis.**"
@@ -59,9 +60,14 @@ def _abilities(m: Manifest) -> str:
         f"Names each {m.roles.classified}: {', '.join(learnt)}; where it is not sure, a group of "
         "these.",
         f"Describes each {m.roles.classified}:",
-        *(f"- {a.title}: {', '.join(a.values)}" for a in attributes),
+        *(f"- {a.title}: {', '.join(_offered(m, a))}" for a in attributes),
     ]
     return "\n".join(lines[:2]) + "\n\n" + "\n".join(lines[2:])
+
+
+def _offered(m: Manifest, attribute: Attribute) -> list[str]:
+    absent = m.untrained.values.get(attribute.name, ())
+    return [value for value in attribute.values if value not in absent]
 
 
 def _gaps(m: Manifest) -> str:
@@ -73,6 +79,8 @@ def _gaps(m: Manifest) -> str:
         )
     if m.untrained.attributes:
         lines.append(f"- Attributes nobody marked: {', '.join(m.untrained.attributes)}.")
+    for name, values in m.untrained.values.items():
+        lines.append(f"- Values of {name} that no training cell has: {', '.join(values)}.")
     return "\n".join(lines) or "Every class and attribute of its vocabulary was in training."
 
 

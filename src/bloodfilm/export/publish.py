@@ -151,17 +151,20 @@ def read_calibration(path: Path) -> ClassCalibration:
         assert isinstance(said, dict)
         metrics = {str(k): float(v) for k, v in said["metrics"].items()}
         temperature, confidence = float(said["temperature"]), float(said["confidence"])
+        attributes = {str(k): float(v) for k, v in said.get("attribute_temperatures", {}).items()}
+        least = said.get("attribute_confidence")
+        least = None if least is None else float(least)
     except (AssertionError, KeyError, TypeError, ValueError, AttributeError):
         raise ConfigError(
             f"{path}: holds no calibration (temperature, confidence, metrics); the benchmark that "
             "leaves sites out writes one"
         ) from None
-    if not (temperature > 0 and 0 <= confidence <= 1):
-        raise ConfigError(
-            f"{path}: temperature {temperature:g} must be above 0, confidence {confidence:g} "
-            "between 0 and 1"
-        )
-    return ClassCalibration(temperature, confidence, metrics)
+    for t, c in ((temperature, confidence), *((t, least or 0.0) for t in attributes.values())):
+        if not (t > 0 and 0 <= c <= 1):
+            raise ConfigError(
+                f"{path}: temperature {t:g} must be above 0, confidence {c:g} between 0 and 1"
+            )
+    return ClassCalibration(temperature, confidence, metrics, attributes, least)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

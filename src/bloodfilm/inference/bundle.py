@@ -128,14 +128,39 @@ def _spec(manifest: Manifest, part: str) -> DetectorSpec | ClassifierSpec:
 def load_bundle(path: str | Path) -> Bundle:
     """Read and verify a bundle folder: format, version, keys, and all checksums.
 
-    The graphs' inputs and outputs are checked when a graph is first opened. Raises `BundleError`
-    (one line) where anything is missing, damaged or of another version.
+    A bare name that is no folder in the working folder is that of a shipped bundle, see
+    `shipped_bundles`. The graphs' inputs and outputs are checked when a graph is first opened.
+    Raises `BundleError` (one line) where anything is missing, damaged or of another version.
     """
     folder = Path(path)
+    if not folder.exists() and str(path) == folder.name and folder.name in shipped_bundles():
+        with as_file(files("bloodfilm") / "bundles" / folder.name) as shipped:
+            return _load(shipped)
+    return _load(folder)
+
+
+def shipped_bundles() -> tuple[str, ...]:
+    """Return the names of the bundles that come with the program; the default one is first.
+
+    >>> shipped_bundles()[0]
+    'default'
+    """
+    folder = files("bloodfilm") / "bundles"
+    if not folder.is_dir():
+        return ()
+    found = sorted(place.name for place in folder.iterdir() if (place / MANIFEST).is_file())
+    return tuple(sorted(found, key=lambda name: name != DEFAULT_BUNDLE))
+
+
+def _load(folder: Path) -> Bundle:
+    """Read and verify a bundle folder."""
     if folder.name == MANIFEST and folder.is_file():
         folder = folder.parent
     if not folder.exists():
-        raise BundleError(f"{folder}: no such bundle; give the folder that holds {MANIFEST}")
+        raise BundleError(
+            f"{folder}: no such bundle; give the folder that holds {MANIFEST}, or the name of a "
+            f"shipped one ({', '.join(shipped_bundles()) or 'there is none'})"
+        )
     place = folder / MANIFEST
     if not place.is_file():
         raise BundleError(f"{folder}: not a bloodfilm bundle (it holds no {MANIFEST})")
@@ -156,12 +181,12 @@ def load_bundle(path: str | Path) -> Bundle:
 
 def default_bundle() -> Bundle:
     """Load the bundle that comes with the program; `BundleError` if this installation has none."""
+    if DEFAULT_BUNDLE not in shipped_bundles():
+        raise BundleError(
+            "this installation of bloodfilm brings no model; name one with --bundle FOLDER"
+        )
     with as_file(files("bloodfilm") / "bundles" / DEFAULT_BUNDLE) as folder:
-        if not (folder / MANIFEST).is_file():
-            raise BundleError(
-                "this installation of bloodfilm brings no model; name one with --bundle FOLDER"
-            )
-        return load_bundle(folder)
+        return _load(folder)
 
 
 def _read(path: Path) -> bytes:

@@ -47,7 +47,10 @@ def softmax(logits: ArrayLike, temperature: float = 1.0) -> Floats:
 def leaf_probabilities(
     logits: ArrayLike, learnt: Sequence[bool], temperature: float = 1.0
 ) -> Floats:
-    """Calibrated probabilities (n, leaves) from logits; leaves never learnt get exactly 0."""
+    """Calibrated probabilities (n, leaves) from logits; leaves never learnt get exactly 0.
+
+    The same for the values of an attribute.
+    """
     x = np.asarray(logits, dtype=np.float64)
     return softmax(np.where(np.asarray(learnt), x, -np.inf), temperature)
 
@@ -66,6 +69,11 @@ class CellClassifier:
         self.leaves = manifest.leaves
         self.spec = manifest.classifier
         self.untrained_attributes = frozenset(manifest.untrained.attributes)
+        absent = manifest.untrained.values
+        self._offered = {
+            a.name: np.array([v not in absent.get(a.name, ()) for v in a.values])
+            for a in self.schema.attributes
+        }
         self.outputs = ["classes", "attributes", "novelty"]
         self.outputs += ["nucleated"] if self.spec.verifies else []
         self.learnt = [leaf in manifest.trained_leaves for leaf in self.leaves]
@@ -122,7 +130,9 @@ class CellClassifier:
         spec, logits = self.spec, np.asarray(attributes, dtype=np.float64)
         leaves = leaf_probabilities(classes, self.learnt, spec.temperatures.get("class", 1.0))
         answers = {
-            name: softmax(logits[:, part], spec.temperatures.get(name, 1.0))
+            name: leaf_probabilities(
+                logits[:, part], self._offered[name], spec.temperatures.get(name, 1.0)
+            )
             for name, part in self.schema.slices.items()
         }
         limit = np.inf if spec.novelty_threshold is None else spec.novelty_threshold
@@ -188,7 +198,12 @@ class CellClassifier:
         best = int(probabilities.argmax())
         sure = float(probabilities[best])
         value = attribute.values[best] if sure >= self.spec.attribute_confidence else None
-        every = {v: float(p) for v, p in zip(attribute.values, probabilities, strict=True)}
+        offered = self._offered[attribute.name]
+        every = {
+            v: float(p)
+            for v, p, known in zip(attribute.values, probabilities, offered, strict=True)
+            if known
+        }
         return AttributeResult(value, sure, every)
 
 

@@ -178,10 +178,11 @@ class ObjectRoles(_Strict):
 
 
 class UntrainedParts(_Strict):
-    """Leaves and attributes that no training example was labelled with."""
+    """Leaves, attributes, and values of other attributes, that no training example has."""
 
     classes: tuple[str, ...] = ()
     attributes: tuple[str, ...] = ()
+    values: dict[str, tuple[str, ...]] = {}
 
 
 class Manifest(_Strict):
@@ -194,7 +195,7 @@ class Manifest(_Strict):
         roles: functions of the object types.
         leaves: the classes, in the order of the classifier's outputs: all leaves under the
             classified type, and those of objects that are no cells of it but may pass for one.
-        untrained: classes and attributes that cannot be predicted.
+        untrained: classes, attributes and values that cannot be predicted.
         training: how the networks were trained, as plain data.
         metrics: their performance, as plain data.
     """
@@ -230,24 +231,38 @@ class Manifest(_Strict):
         _only(named, types, "roles", "object_types")
         if self.roles.ruler == classified:
             raise ValueError("roles: the ruler cannot be the classified type")
+        for name in ("thresholds", "vote_thresholds"):
+            if set(getattr(self.detector, name)) != set(types):
+                raise ValueError(f"detector.{name} needs exactly one score per object type")
+        heads = ("class", "nucleated", *self.attributes.names)
+        _only(self.classifier.temperatures, heads, "classifier.temperatures", "the schema")
+        self._check_leaves()
+        self._check_untrained()
+        return self
+
+    def _check_leaves(self) -> None:
+        classified = self.roles.classified
         under = self.taxonomy.leaves_under(classified)
         if not set(under) <= set(self.leaves) or len(self.leaves) != len(set(self.leaves)):
             raise ValueError(f"leaves must be the taxonomy's leaves under {classified!r}, and more")
         _only(self.leaves, self.taxonomy.leaves, "leaves", "the taxonomy's leaves")
         for name in set(self.leaves) - set(under):
-            above = [t for t in types if self.taxonomy.is_under(name, t)]
+            above = [t for t in self.object_types if self.taxonomy.is_under(name, t)]
             if above:
                 raise ValueError(f"leaves: {name!r} is a {above[0]}, which the detector finds")
-        for name in ("thresholds", "vote_thresholds"):
-            if set(getattr(self.detector, name)) != set(types):
-                raise ValueError(f"detector.{name} needs exactly one score per object type")
-        _only(self.untrained.classes, self.leaves, "untrained.classes", "leaves")
-        _only(self.untrained.attributes, self.attributes.names, "untrained.attributes", "schema")
-        heads = ("class", "nucleated", *self.attributes.names)
-        _only(self.classifier.temperatures, heads, "classifier.temperatures", "the schema")
-        if set(self.untrained.classes) == set(self.leaves):
+
+    def _check_untrained(self) -> None:
+        untrained, schema = self.untrained, self.attributes
+        _only(untrained.classes, self.leaves, "untrained.classes", "leaves")
+        _only(untrained.attributes, schema.names, "untrained.attributes", "schema")
+        _only(untrained.values, schema.names, "untrained.values", "schema")
+        if set(untrained.classes) == set(self.leaves):
             raise ValueError("untrained.classes names every leaf: the classifier knows no class")
-        return self
+        for attribute in schema.attributes:
+            values = untrained.values.get(attribute.name, ())
+            _only(values, attribute.values, f"untrained.values.{attribute.name}", "its values")
+            if set(values) == set(attribute.values):
+                raise ValueError(f"untrained.values names every value of {attribute.name!r}")
 
     @property
     def trained_leaves(self) -> tuple[str, ...]:

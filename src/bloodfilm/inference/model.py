@@ -145,7 +145,8 @@ def load_model(
     """Load a model bundle, verify it and open its networks.
 
     Args:
-        bundle: its folder; the model that comes with the program if left out.
+        bundle: its folder, or the name of one that comes with the program (`shipped_bundles`); the
+            default one if left out.
         device: `cpu`, `cuda`, or `auto`, which takes CUDA where ONNX Runtime has it.
         threads: of one image; images of `analyze` run side by side anyway.
         min_score: lowest confidence of a nucleated cell, in [0, 1]; the bundle's own if left out.

@@ -1,8 +1,8 @@
 """Thresholds and temperatures, chosen on validation data only."""
 
 import math
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -49,17 +49,21 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class ClassCalibration:
-    """Calibration of the class.
+    """Calibration of the class, and of attributes where the same cells have them.
 
     Attributes:
         temperature: what class logits are divided by.
         confidence: the deepest node whose summed probability reaches it is predicted.
         metrics: calibration error before and after, and figures at this confidence.
+        attribute_temperatures: by attribute, what its logits are divided by.
+        attribute_confidence: an attribute's value below it is not given; `None`: not chosen here.
     """
 
     temperature: float
     confidence: float
     metrics: dict[str, float]
+    attribute_temperatures: Mapping[str, float] = field(default_factory=dict)
+    attribute_confidence: float | None = None
 
 
 @dataclass(frozen=True)
@@ -83,12 +87,24 @@ class ClassifierCalibration:
     metrics: dict[str, float]
 
     def with_class(self, calibration: ClassCalibration) -> "ClassifierCalibration":
-        """Return the same with another calibration of the class; figures of it say `left_out`."""
+        """Return the same with another calibration of the class; figures of it say `left_out`.
+
+        Attributes that it has calibrated too are taken over.
+        """
         figures = {f"left_out_{k}": round(v, 4) for k, v in calibration.metrics.items()}
+        attributes = {
+            name: round(t, 4)
+            for name, t in calibration.attribute_temperatures.items()
+            if name in self.temperatures
+        }
+        least = calibration.attribute_confidence
         return replace(
             self,
-            temperatures=self.temperatures | {"class": round(calibration.temperature, 4)},
+            temperatures=self.temperatures
+            | attributes
+            | {"class": round(calibration.temperature, 4)},
             class_confidence=round(calibration.confidence, 4),
+            attribute_confidence=self.attribute_confidence if least is None else round(least, 4),
             metrics=self.metrics | figures,
         )
 
@@ -176,7 +192,7 @@ def calibrate_classifier(
     trained = [leaf not in untrained.classes for leaf in vocabulary.leaves]
     of_class = calibrate_class(out["classes"], crops.allowed, trained, even, vocabulary)
     metrics = dict(of_class.metrics)
-    answers = _answers(out["attributes"], crops, vocabulary.schema, untrained.attributes)
+    answers = _answers(out["attributes"], crops.codes, vocabulary.schema, untrained.attributes)
     attribute_confidence = 0.5
     if answers:
         sure = np.concatenate([a.sure for a in answers.values()])
@@ -349,13 +365,41 @@ class _Answers:
     right: NDArray[np.bool_]
 
 
+def calibrate_attributes(
+    outputs: NDArray[np.float32],
+    codes: NDArray[np.int64],
+    schema: Schema,
+    accuracy: float = ATTRIBUTE_ACCURACY,
+) -> tuple[dict[str, float], float, dict[str, float]]:
+    """Return temperatures, the least confidence over all attributes, and calibration errors.
+
+    Args:
+        outputs: (n, schema.width) logits.
+        codes: (n, attributes) value indices, -1 where unknown.
+        schema: the attributes.
+        accuracy: how many of the values given shall be right.
+    """
+    answers = _answers(outputs, codes, schema, ())
+    sure = np.concatenate([a.sure for a in answers.values()])
+    right = np.concatenate([a.right for a in answers.values()])
+    metrics = {
+        "attribute_ece": expected_calibration_error(sure, right),
+        "attribute_accuracy": float(right.mean()),
+    }
+    temperatures = {name: a.temperature for name, a in answers.items()}
+    return temperatures, _threshold(sure, right, accuracy), metrics
+
+
 def _answers(
-    outputs: NDArray[np.float32], crops: CellCrops, schema: Schema, untrained: Collection[str]
+    outputs: NDArray[np.float32],
+    all_codes: NDArray[np.int64],
+    schema: Schema,
+    untrained: Collection[str],
 ) -> dict[str, _Answers]:
-    """Calibrate every attribute that was learnt and that validation cells can judge."""
+    """Calibrate every attribute that was learnt and that labelled cells can judge."""
     found: dict[str, _Answers] = {}
     for column, (name, where) in enumerate(schema.slices.items()):
-        codes = crops.codes[:, column]
+        codes = all_codes[:, column]
         known = codes >= 0
         if name in untrained or len(np.unique(codes[known])) < 2:
             continue

@@ -457,6 +457,19 @@ class ClassifierTask:
             residuals.append(of_group - of_group.mean(0))
         model.set_prototypes(means, np.concatenate(residuals).std(0) + 1e-3)
 
+    def _untrained_values(self) -> dict[str, list[str]]:
+        """Return the values of trained attributes that no training cell has."""
+        absent = {
+            a.name: [
+                v
+                for v, w in zip(a.values, self.value_weights[a.name].tolist(), strict=True)
+                if w == 0
+            ]
+            for a in self.schema.attributes
+            if a.name in self.value_weights
+        }
+        return {name: values for name, values in absent.items() if values}
+
     def record(self) -> dict[str, Any]:
         """Return vocabulary, what was never seen, data and sizes."""
         seen = np.asarray(label_groups(self.train.allowed).any(0))
@@ -464,6 +477,7 @@ class ClassifierTask:
             "untrained": {
                 "classes": [n for n, s in zip(self.leaves, seen, strict=True) if not s],
                 "attributes": [n for n in self.schema.names if n not in self.value_weights],
+                "values": self._untrained_values(),
             },
             "verifies": self.negatives is not None,
             "size": CROP_SIZE,
