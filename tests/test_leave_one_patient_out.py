@@ -1,0 +1,76 @@
+"""The benchmark that leaves a patient out: groups, baselines, figures worked by hand."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bloodfilm.training.vocabulary import DEFAULT_VOCABULARY
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+from leave_one_patient_out import (
+    GROUPS,
+    Answers,
+    balanced,
+    commonest,
+    figures,
+    groups_of,
+    in_group,
+    pooled,
+)
+
+LEAVES = DEFAULT_VOCABULARY.leaves
+
+
+def labels(*names):
+    return groups_of(LEAVES, [(name,) for name in names])
+
+
+def test_every_white_cell_is_in_one_coarse_group():
+    groups = groups_of(LEAVES, GROUPS.values())
+    assert (groups.sum(0) == [leaf != "erythroblast" for leaf in LEAVES]).all()
+    allowed = labels("monoblast", "neutrophil", "monocyte", "erythroblast", "monocyte lineage")
+    assert in_group(allowed, groups).tolist() == [0, 2, 3, -1, -1]
+
+
+def test_balanced_accuracy_counts_classes_of_enough_cells():
+    truth, said = np.array([0] * 5 + [1]), np.array([0, 0, 0, 0, 1, 0])
+    assert balanced(truth, said) == pytest.approx((0.8 + 0) / 2)
+    assert balanced(truth, said, 5) == pytest.approx(0.8)
+    assert balanced(truth, said, 6) is None
+
+
+def test_the_class_alone_tells_its_commonest_value():
+    classes, codes = np.array([0, 0, 0, 1, 1, -1]), np.array([1, 1, 0, 0, -1, 0])
+    assert commonest(classes, codes, 3).tolist() == [1, 0, 0]
+
+
+def given(truth, said, blast):
+    rows = np.array([[0, 0, 0, 1], [0, 1, 0, 0], [1, 1, 0, 1], [-1, 1, 0, 1]])
+    return Answers(
+        np.column_stack([truth, said]),
+        np.column_stack([truth, said]),
+        {"size": rows},
+        np.array(blast),
+        np.array(blast) >= 0.5,
+    )
+
+
+def test_figures_by_hand():
+    found = figures(given([0, 0, 1, -1], [0, 1, 1, 0], [0.9, 0.2, 0.6, 0.9]))
+    assert found["coarse"]["accuracy"] == pytest.approx(0.6667, abs=1e-4)
+    assert found["coarse"]["recall"] == {"blast": [0.5, 2], "lymphoid": [1.0, 1]}
+    size = found["attributes"]["size"]
+    assert size["balanced"] == pytest.approx(0.75)
+    assert size["class_only_labelled"] == pytest.approx(0.5)
+    assert size["class_only_predicted"] == pytest.approx(0.75)
+    # Of two cells named blast whose class is known one is; of two blasts one is named.
+    assert (found["blast_precision"], found["blast_recall"]) == (0.5, 0.5)
+    assert found["blast_auroc"] == 0.5
+
+
+def test_pooling_adds_the_cells_up():
+    one = given([0, 0, 1, -1], [0, 1, 1, 0], [0.9, 0.2, 0.6, 0.9])
+    both = figures(pooled([one, one]))
+    assert both["cells"] == 8 and both["coarse"]["recall"]["blast"] == [0.5, 4]
