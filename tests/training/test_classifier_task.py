@@ -17,6 +17,7 @@ from bloodfilm.training.data.cell_crops import (
 )
 from bloodfilm.training.data.crop_views import CropView
 from bloodfilm.training.data.sources import open_sources
+from bloodfilm.training.optimizer import build_optimizer
 from bloodfilm.training.tasks.classifier import (
     ClassifierTask,
     predict_crops,
@@ -380,3 +381,19 @@ def test_a_network_goes_on_with_more_classes(root, tiny_task, with_objects, tmp_
     for name, value in before.items():
         if not name.startswith(("class_head.2.", "prototypes")):
             assert torch.equal(after[name], value)
+
+
+def test_a_frozen_backbone_learns_nothing_and_keeps_its_statistics(root):
+    frozen = task(root, model={"frozen": True}, optim={"samples": 8})
+    network = frozen.network
+    optimizer = build_optimizer(network, frozen.config.optim)
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    samples = frozen.samples
+    batch = samples.collate([samples.sample(key) for key in samples.keys(0)[:4]])
+    network.train()
+    sum(frozen.losses(network, batch, CPU).values()).backward()
+    optimizer.step()
+    after = network.state_dict()
+    same = {k for k, v in before.items() if torch.equal(after[k], v)}
+    assert {k for k in before if k.startswith("backbone.")} <= same
+    assert "class_head.0.weight" not in same and "norm.running_mean" not in same

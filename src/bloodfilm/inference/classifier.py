@@ -71,7 +71,7 @@ class CellClassifier:
         self.untrained_attributes = frozenset(manifest.untrained.attributes)
         absent = manifest.untrained.values
         self._offered = {
-            a.name: np.array([v not in absent.get(a.name, ()) for v in a.values])
+            a.name: [v not in absent.get(a.name, ()) for v in a.values]
             for a in self.schema.attributes
         }
         self.outputs = ["classes", "attributes", "novelty"]

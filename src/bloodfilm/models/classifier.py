@@ -1,6 +1,7 @@
 """The cell classifier: class and attributes of the one cell a crop is centred on."""
 
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 import torch
@@ -43,7 +44,7 @@ class CellClassifierNet(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = Backbone(backbone, levels)
-        self.grid = grid
+        self.grid, self.frozen = grid, False
         size = (grid**2 or 2) * sum(self.backbone.channels)
         self.size = size
         self.norm = nn.BatchNorm1d(size)
@@ -65,6 +66,19 @@ class CellClassifierNet(nn.Module):
         last = self.class_head.get_submodule(str(len(self.class_head) - 1))
         bias: Tensor = last.get_parameter("bias")
         return bias
+
+    def freeze_backbone(self) -> None:
+        """Train what follows the backbone only; its batch statistics stay as they are too."""
+        self.frozen = True
+        self.backbone.requires_grad_(False)
+        self.backbone.eval()
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch between training and evaluation; a frozen backbone stays in evaluation."""
+        super().train(mode)
+        if self.frozen:
+            self.backbone.eval()
+        return self
 
     def describe(self, crops: Tensor) -> Tensor:
         """Return the description (N, size) of crops (N, 3, S, S), pixels in [0, 255].

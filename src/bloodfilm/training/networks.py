@@ -17,7 +17,7 @@ def build_detector(config: Config, vocabulary: Vocabulary) -> CellDetector:
 def build_classifier(config: Config, vocabulary: Vocabulary) -> CellClassifierNet:
     """Return an untrained classifier of the vocabulary's leaves and attributes."""
     levels, grid = ((1, 2), 7) if config.model.input == "roi" else ((2, 3, 4), 0)
-    return CellClassifierNet(
+    network = CellClassifierNet(
         len(vocabulary.leaves),
         [len(a.values) for a in vocabulary.schema.attributes],
         config.model.backbone,
@@ -26,3 +26,6 @@ def build_classifier(config: Config, vocabulary: Vocabulary) -> CellClassifierNe
         levels=levels,
         grid=grid,
     )
+    if config.model.frozen:
+        network.freeze_backbone()
+    return network

@@ -14,12 +14,14 @@ from bloodfilm.training.config import OptimSection
 
 
 def build_optimizer(model: nn.Module, optim: OptimSection) -> torch.optim.Optimizer:
-    """Return AdamW; no decay on biases and norms, a smaller rate for the backbone.
+    """Return AdamW of what is trained; no decay on biases and norms, another rate for the backbone.
 
     Each parameter group has the key `scale`, the factor on the learning rate.
     """
     groups: dict[tuple[bool, bool], list[Tensor]] = {}
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         groups.setdefault((name.startswith("backbone."), parameter.ndim > 1), []).append(parameter)
     return torch.optim.AdamW(
         [
