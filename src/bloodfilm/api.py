@@ -105,7 +105,7 @@ def _in_memory(
     images = find_images(paths)
     fields: list[FieldResult] = []
     failures: list[FieldFailure] = []
-    repeats = RepeatedImages()
+    repeats = RepeatedImages(model.classified_type)
     outcomes = analyze_many(images, model, workers=workers, prior=prior)
     with closing(outcomes):
         for outcome in track(map(repeats.check, outcomes), progress, "fields", len(images)):

@@ -141,6 +141,7 @@ def analyze_discs(work: Workshop) -> Any:
     result = json_of(folder / "all" / "result.json", folder)
     table = (folder / "all" / "cells.csv").read_text(encoding="utf-8")
     for field in result["fields"]:
+        field["appearance"] = len(field["appearance"])  # signs may differ between processors
         field["cells"] = [
             c | {"id": _kind_of_id(c)} if _nucleated(c) else _small_cell(c) for c in field["cells"]
         ]

@@ -81,7 +81,7 @@ _LIST: dict[str, tuple[Severity, str]] = {
     EXTRA_BYTES: ("info", "the file holds bytes that belong to no picture"),
     SAMPLES_LEFT_OUT: ("info", "samples beyond the colours were left out"),
     ALPHA_UNUSED: ("info", "an alpha channel that is 0 everywhere was not used"),
-    DUPLICATE_IMAGE: ("warning", "the same file was analysed before in this run"),
+    DUPLICATE_IMAGE: ("warning", "the same picture was analysed before in this run"),
     PIXEL_SIZE_MISSING: ("info", "the slide states no believable pixel size"),
     LEVELS_MISSING: ("info", "the slide has no reduced levels; overviews take longer"),
     LEVELS_LEFT_OUT: ("info", "pages of the slide show something else and were not used"),
@@ -95,8 +95,8 @@ _LIST: dict[str, tuple[Severity, str]] = {
     MODEL_NOT_RECORDED: ("info", "a file of version 1 does not record taxonomy and attributes"),
     UNCODED: ("warning", "a message from a file of version 1, which had no codes"),
 }
-UNCOUNTABLE = frozenset({SCALE_ASSUMED, NOT_A_FILM})
-"""Issues of a field whose cells belong in no count: what they are rests on nothing."""
+UNCOUNTABLE = frozenset({SCALE_ASSUMED, NOT_A_FILM, DUPLICATE_IMAGE})
+"""Issues of a field whose cells belong in no count: it rests on nothing, or was counted before."""
 SEVERITY: dict[str, Severity] = {code: severity for code, (severity, _) in _LIST.items()}
 MEANING: dict[str, str] = {code: meaning for code, (_, meaning) in _LIST.items()}
 

@@ -80,7 +80,8 @@ class Differential:
         other: cells without nucleus, by object type.
         artefacts: objects found as nucleated cells and named as none, by class: smudge cells,
             clumps of platelets and the like. They are in no other count.
-        fields_left_out: fields that are not counted: their scale is assumed, or they show no film.
+        fields_left_out: fields that are not counted: their scale is assumed, they show no film, or
+            their picture was analysed before.
         cells_left_out: nucleated cells found in those.
     """
 

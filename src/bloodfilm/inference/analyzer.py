@@ -24,6 +24,7 @@ from bloodfilm.imaging.canonical import (
     refine,
     view_of,
 )
+from bloodfilm.imaging.picture_key import PictureKey
 from bloodfilm.imaging.resample import BACKGROUND
 from bloodfilm.imaging.scale import Measurement, ScalePrior, measure
 from bloodfilm.imaging.sources.base import ImageSource, read_whole
@@ -151,7 +152,8 @@ class Analyzer:
         readings = self._read(image, view, found, clock)
         keep, scores = self._confirm(found, readings)
         found = replace(found, scores=scores)
-        ref = ImageRef(source.name, *source.size, source.identity)
+        key = PictureKey.of_image(image)
+        ref = ImageRef(source.name, *source.size, source.identity, key.pixels, key.appearance)
         listed = self._cells(view, found, contrasts, readings, np.flatnonzero(keep))
         cells = with_ids(listed, ref.sha256)
         issues = [*source.issues, *issues, *field_issues(view, cells, sharpness)]

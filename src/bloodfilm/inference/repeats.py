@@ -3,36 +3,98 @@
 from collections import Counter
 from dataclasses import replace
 
+import numpy as np
+
 from bloodfilm.core import issue_codes
+from bloodfilm.core.arrays import Floats
 from bloodfilm.core.issue_codes import issue
 from bloodfilm.core.results import FieldFailure, FieldOutcome, FieldResult, with_ids
+from bloodfilm.imaging.picture_key import KnownAppearances
+
+SAME_CELLS = 0.75
+"""Share of cells that must lie in the same places for pictures that look alike to be one."""
+_HOW = {
+    "file": "identical to {first}",
+    "pixels": "holds the same pixels as {first}",
+    "appearance": "shows the same picture as {first}, compressed or resized anew",
+}
+"""By what a repeat is recognised: equal bytes, equal pixels, or how it looks."""
 
 
 class RepeatedImages:
-    """Finds results of images whose bytes were analysed before in the same run."""
+    """Finds results of images that were analysed before in the same run.
 
-    def __init__(self) -> None:
-        self._first: dict[str, str] = {}
+    An image is a repeat if a former one has the same bytes, the same decoded pixels (another file
+    format), or the same appearance (compressed or resized anew; see `imaging.picture_key`) with the
+    same cells in the same places.
+
+    Args:
+        classified: the object type whose cells are compared.
+    """
+
+    def __init__(self, classified: str) -> None:
+        self._classified = classified
+        self._paths: list[str] = []
+        self._cells: list[Floats] = []
+        self._by_file: dict[str, int] = {}
+        self._by_pixels: dict[str, int] = {}
+        self._looks = KnownAppearances()
         self._met: Counter[str] = Counter()
 
-    def add(self, result: FieldResult) -> int:
-        """Take note of a result; return how often its image has been met, this time included."""
-        checksum = result.image.sha256
-        if not checksum:
-            return 1
-        self._first.setdefault(checksum, result.path)
-        self._met[checksum] += 1
-        return self._met[checksum]
+    def add(self, result: FieldResult) -> tuple[str, str] | None:
+        """Take note of a result; return (path of the first of its kind, how it was recognised).
+
+        `None` if the image is met for the first time.
+        """
+        image = result.image
+        cells = self._places(result)
+        number, how = self._by_file.get(image.sha256), "file"
+        if number is None:
+            number, how = self._by_pixels.get(image.pixels), "pixels"
+        if number is None:
+            alike = self._looks.find(image.appearance, image.width, image.height)
+            number = next((n for n in alike if same_places(self._cells[n], cells)), None)
+            how = "appearance"
+        own = len(self._paths)
+        self._paths.append(result.path)
+        self._cells.append(cells)
+        if image.sha256:
+            self._by_file.setdefault(image.sha256, own)
+            self._met[image.sha256] += 1
+        if image.pixels:
+            self._by_pixels.setdefault(image.pixels, own)
+        self._looks.add(image.appearance, image.width, image.height)
+        return None if number is None else (self._paths[number], how)
+
+    def _places(self, result: FieldResult) -> Floats:
+        """Boxes (n, 4) of the classified cells, in widths and heights of the image."""
+        boxes = [cell.box for cell in result.cells if cell.object_type == self._classified]
+        width, height = result.image.width, result.image.height
+        return np.array(boxes, dtype=np.float64).reshape(-1, 4) / (width, height, width, height)
 
     def check(self, result: FieldOutcome) -> FieldOutcome:
         """Take note of a result; return it with an issue and ids of its own if it is a repeat."""
         if isinstance(result, FieldFailure):
             return result
-        times = self.add(result)
-        if times == 1:
+        known = self.add(result)
+        if known is None:
             return result
-        first = self._first[result.image.sha256]
-        message = f"identical to {first}: its cells are counted twice"
-        repeat = issue(issue_codes.DUPLICATE_IMAGE, message, path=first)
-        cells = with_ids(result.cells, f"{result.image.sha256} {times}")
+        first, how = known
+        message = f"{_HOW[how].format(first=first)}: its cells do not count again"
+        repeat = issue(issue_codes.DUPLICATE_IMAGE, message, path=first, same=how)
+        times, cells = self._met[result.image.sha256], result.cells
+        if times > 1:  # ids are made of the file's bytes
+            cells = with_ids(cells, f"{result.image.sha256} {times}")
         return replace(result, cells=cells, issues=(*result.issues, repeat))
+
+
+def same_places(one: Floats, two: Floats) -> bool:
+    """Whether most boxes (n, 4) of each list have their centre in a box of the other."""
+    return min(_found(one, two), _found(two, one)) >= SAME_CELLS * max(len(one), len(two))
+
+
+def _found(boxes: Floats, among: Floats) -> int:
+    """Return how many boxes have their centre in a box of another list."""
+    centres = boxes[:, None, :2] + boxes[:, None, 2:] / 2
+    inside = (centres >= among[:, :2]) & (centres <= among[:, :2] + among[:, 2:])
+    return int(np.count_nonzero(np.any(np.all(inside, axis=2), axis=1)))

@@ -332,7 +332,7 @@ class _Run:
             _saying_how_far(log, total, self.progress),
         ):
             table = CellTableWriter(file, schema)
-            repeats = RepeatedImages()
+            repeats = RepeatedImages(self.summary.classified)
             self.progress.update("fields", done, total)
             for number in range(total):
                 if log.has(number):

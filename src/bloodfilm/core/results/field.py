@@ -1,5 +1,6 @@
 """The result of one field, and the record of a file that gave none."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from bloodfilm.core.results import interop
 from bloodfilm.core.results.cell import CellResult
 from bloodfilm.core.results.tables import data_frame
 
+_DIGEST = re.compile("[0-9a-f]{64}")
 _VERSION_1_SOURCES = {"stated": "user"}
 
 
@@ -29,12 +31,18 @@ class ImageRef:
         path: of the file, as the user named it; what the caller called an array.
         width, height: of the original image, pixels.
         sha256: of the file's bytes, of an array's pixels; empty in results of version 1.
+        pixels: SHA-256 of the decoded pixels; equal for one picture in several file formats.
+        appearance: hash of how the picture looks, 64 hexadecimal digits; differs little where it
+            was compressed or resized anew (`imaging.picture_key`). Both are empty in results of
+            versions 1 and 2, and where they were not taken.
     """
 
     path: str
     width: int
     height: int
     sha256: str = ""
+    pixels: str = ""
+    appearance: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,7 +75,10 @@ class FieldResult:
 
     @property
     def countable(self) -> bool:
-        """Whether the field's cells may enter a count: its scale is known and it shows a film."""
+        """Whether the field's cells may enter a count.
+
+        Its scale is known, it shows a film, and its picture was not analysed before in the run.
+        """
         return not (codes(self.issues) & issue_codes.UNCOUNTABLE)
 
     def to_json(self) -> dict[str, Any]:
@@ -78,6 +89,8 @@ class FieldResult:
         return {
             "image": self.image.path,
             "sha256": self.image.sha256,
+            "pixels": self.image.pixels,
+            "appearance": self.image.appearance,
             "width": self.image.width,
             "height": self.image.height,
             "view": self.view.to_json(),
@@ -97,6 +110,8 @@ class FieldResult:
                     int(data["width"]),
                     int(data["height"]),
                     "" if first else str(data["sha256"]),
+                    _hexadecimal(data.get("pixels", "")),
+                    _hexadecimal(data.get("appearance", "")),
                 ),
                 view=_version_1_view(data["view"]) if first else ViewRecord.from_json(data["view"]),
                 cells=tuple(CellResult.from_json(cell) for cell in data["cells"]),
@@ -227,6 +242,13 @@ class FieldFailure:
 
 
 FieldOutcome = FieldResult | FieldFailure
+
+
+def _hexadecimal(text: Any) -> str:
+    """Return a digest as it was written: nothing, or 64 hexadecimal digits."""
+    if text and not _DIGEST.fullmatch(text):
+        raise ValueError("a digest that is none")
+    return str(text)
 
 
 def _annotated(cell: CellResult) -> Cell:

@@ -5,7 +5,8 @@
 - `format` ("bloodfilm-result"), `version` (3), `program`;
 - `bundle`: identity of the model; `model`: its vocabulary and thresholds (`ModelInfo`);
 - `settings`: what the user chose;
-- `fields`: per image `image`, `sha256`, `width`, `height`, `view`, `cells`, `issues`, `problems`;
+- `fields`: per image `image`, `sha256`, `pixels`, `appearance`, `width`, `height`, `view`,
+  `cells`, `issues`, `problems`;
 - `failures`: per file without a result `image`, `reason`, `issue`;
 - `cases`: per case its fields and physical cells, by their numbers and ids (`CaseResult`).
 
