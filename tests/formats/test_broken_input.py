@@ -265,10 +265,53 @@ def test_ill_formed_xml_is_left_out(tmp_path):
     assert len(dataset.problems) == 3
 
 
-def test_entities_are_refused(tmp_path):
-    (tmp_path / "a.xml").write_text('<!DOCTYPE a [<!ENTITY b "x">]><annotation>&b;</annotation>')
-    with pytest.raises(DataError, match="declares entities"):
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+@pytest.mark.parametrize(
+    "declared",
+    [
+        '<!ENTITY b "x">',
+        '<!ENTITY b SYSTEM "file:///etc/hostname">',
+        '<!ENTITY % b "x">',
+        '<!ENTITY % b SYSTEM "file:///etc/hostname"> %b;',
+        '<!ATTLIST annotation b CDATA "x">',
+        "<!ELEMENT annotation ANY>",
+        '<!NOTATION b SYSTEM "x">',
+        '<!NOTATION n SYSTEM "x"><!ENTITY b SYSTEM "b.png" NDATA n>',
+    ],
+)
+def test_what_a_document_type_declares_is_refused(tmp_path, declared, encoding):
+    text = f"<!DOCTYPE annotation [\n{declared}]><annotation>a</annotation>"
+    (tmp_path / "a.xml").write_text(text, encoding=encoding)
+    with pytest.raises(DataError, match=r"a\.xml: line 2: its document type declares"):
         open_dataset(tmp_path, "voc")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<!DOCTYPE annotation><annotation>{}</annotation>",
+        '<!DOCTYPE annotation SYSTEM "file:///etc/hostname"><annotation>{}</annotation>',
+        "<!-- <!ENTITY b 'x'> --><annotation>{}</annotation>",
+        "<annotation><!-- <!ATTLIST a> -->{}<folder><![CDATA[<!ENTITY b>]]></folder></annotation>",
+        "<?note <!ENTITY b> ?><annotation>{}</annotation>",
+    ],
+)
+def test_text_that_looks_like_a_declaration_is_none(tmp_path, text):
+    picture(tmp_path / "JPEGImages" / "a.png")
+    box = "<xmin>2</xmin><ymin>2</ymin><xmax>9</xmax><ymax>9</ymax>"
+    inside = "<filename>a.png</filename><object><name>lymphocyte</name>"
+    inside += f"<bndbox>{box}</bndbox></object>"
+    (tmp_path / "Annotations").mkdir()
+    (tmp_path / "Annotations" / "a.xml").write_text(text.format(inside))
+    dataset = open_dataset(tmp_path, "voc")
+    assert [c.class_name for c in dataset[0].cells] == ["lymphocyte"]
+
+
+def test_a_reference_to_an_entity_that_is_not_declared_is_ill_formed(tmp_path):
+    picture(tmp_path / "a.png")
+    (tmp_path / "a.xml").write_text("<annotation>&b;</annotation>")
+    dataset = open_dataset(tmp_path, "voc")
+    assert any("undefined entity" in line for line in dataset.problems)
 
 
 # ---- the whole -------------------------------------------------------------------------------

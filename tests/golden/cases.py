@@ -208,7 +208,8 @@ def _small_cell(cell: dict[str, Any]) -> str:
 def _shipped_field(field: dict[str, Any]) -> dict[str, Any]:
     cells = field["cells"]
     kinds = [c["object_type"] for c in cells]
-    row = {k: v for k, v in field.items() if k not in ("cells", "issues", "problems")}
+    left_out = ("cells", "issues", "problems", "pixels", "appearance")  # of rendered pixels
+    row = {k: v for k, v in field.items() if k not in left_out}
     row |= {"red cells": kinds.count("red cell"), "platelets": kinds.count("platelet")}
     row["keys of a cell"] = list(cells[0])
     row["cells"] = [_shipped_cell(c) for c in cells if _nucleated(c)]

@@ -1,9 +1,10 @@
-"""XML that came from anywhere: parsed without entities, and made from plain data."""
+"""XML that came from anywhere: parsed without declarations, and made from plain data."""
 
 import codecs
+import contextlib
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from bloodfilm.core import DataError
 from bloodfilm.formats.shared.context import ReadContext
@@ -18,7 +19,9 @@ _ENCODING = re.compile(rb"""\s*<\?xml[^>]*?\sencoding\s*=\s*["']([A-Za-z][A-Za-z
 def parse(reading: ReadContext, file: Path, root: str, most: int) -> "Element | None":
     """Return the XML tree, `None` (reported) if it is no text, ill-formed, or has another root.
 
-    `DataError` if it declares entities, which blow up, or holds more than `most` characters.
+    Raises:
+        DataError: if it declares anything (`refuse_declarations`), or holds more than `most`
+            characters.
     """
     from xml.etree import ElementTree
 
@@ -27,10 +30,12 @@ def parse(reading: ReadContext, file: Path, root: str, most: int) -> "Element | 
     except DataError as error:
         reading.report(file, "", f"{str(error).removeprefix(f'{file}: ')}; left out")
         return None
-    if "<!ENTITY" in text or "<!ATTLIST" in text or len(text) > most:
-        what = "declares entities or attributes, or is huge, which no annotation does; check it"
-        raise DataError(f"{file}: {what}")
+    if len(text) > most:
+        raise DataError(
+            f"{file}: {len(text):,} characters, more than the {most:,} that are read; split it"
+        )
     try:
+        refuse_declarations(text, file)
         tree = ElementTree.fromstring(text)
     except (ElementTree.ParseError, RecursionError, ValueError) as error:
         reading.report(file, "", f"ill-formed XML ({error}), left out", "export it again")
@@ -39,6 +44,53 @@ def parse(reading: ReadContext, file: Path, root: str, most: int) -> "Element | 
         reading.report(file, "", f"holds <{tree.tag}>, not <{root}>, left out")
         return None
     return tree
+
+
+def refuse_declarations(text: str, file: Path) -> None:
+    """Raise if a document's type declares anything: entities, attributes, elements, notations.
+
+    Entities and default attributes make a small file a huge tree, and external ones read other
+    files. They stand in the document type, which is all before the root element: expat reports
+    them as it parses, and parsing ends at the root. A document type that only names a file is
+    harmless: it is never opened.
+
+    Raises:
+        DataError: for a declaration, and for an entity reference before the root.
+        xml.parsers.expat.ExpatError: if the text is ill-formed before its root.
+    """
+    from xml.parsers import expat
+
+    def refuse(*_: object) -> NoReturn:
+        raise DataError(
+            f"{file}: line {parser.CurrentLineNumber}: its document type declares entities "
+            "or attributes, which no annotation does; remove its <!DOCTYPE ... >"
+        )
+
+    def end(*_: object) -> NoReturn:
+        raise _RootReachedError
+
+    parser = expat.ParserCreate()
+    parser.SetParamEntityParsing(expat.XML_PARAM_ENTITY_PARSING_NEVER)
+    for handler in _DECLARATIONS:
+        setattr(parser, handler, refuse)
+    parser.StartElementHandler = end
+    with contextlib.suppress(_RootReachedError):
+        parser.Parse(text, True)
+
+
+_DECLARATIONS = (
+    "EntityDeclHandler",
+    "UnparsedEntityDeclHandler",
+    "NotationDeclHandler",
+    "ElementDeclHandler",
+    "AttlistDeclHandler",
+    "ExternalEntityRefHandler",
+    "SkippedEntityHandler",
+)
+
+
+class _RootReachedError(Exception):
+    """The root element begins: everything that can be declared has been."""
 
 
 def xml_text(data: bytes, file: Path) -> str:
