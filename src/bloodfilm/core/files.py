@@ -43,8 +43,8 @@ _Identity = tuple[int, int]
 
 
 def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
+    """Return the SHA-256 of a regular file's bytes, in hexadecimal."""
+    with regular_file(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -130,7 +130,7 @@ def write_together(files: Mapping[Path, bytes]) -> None:
 
 def copy_file(source: Path, target: Path, *, sync: bool = False) -> None:
     """Copy a file's bytes, whole or not at all; a link of the target's name is replaced."""
-    with source.open("rb") as file, atomic_write_bytes(target, sync=sync) as copy:
+    with regular_file(source).open("rb") as file, atomic_write_bytes(target, sync=sync) as copy:
         shutil.copyfileobj(file, copy)
 
 

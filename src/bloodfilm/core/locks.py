@@ -11,6 +11,7 @@ import json
 import os
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -25,26 +26,61 @@ else:
 
 LOCK = ".bloodfilm-lock"
 _NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL})
+_held = threading.local()  # .paths: what this thread holds
 _AREA = 1 << 30  # Windows: the byte that is locked lies behind the text, which stays readable
 
 
 @contextlib.contextmanager
-def lock_folder(folder: Path, work: str) -> Iterator[None]:
+def lock_folder(folder: Path, work: str, *, nested: bool = False) -> Iterator[None]:
     """Hold a folder, which must be there, for one process while the block runs.
 
     Args:
         folder: where the lock lies.
         work: what is done there, in a word or two; shown to a process that is refused.
+        nested: whether a caller in the same thread may hold it already, which is enough then.
 
     Raises:
         OutputError: if another process works there; says which, where and since when.
     """
-    path = folder / LOCK
-    descriptor = _acquire(path)
+    with _hold(folder / LOCK, work, str(folder), nested):
+        yield
+
+
+@contextlib.contextmanager
+def lock_path(path: Path, work: str) -> Iterator[None]:
+    """Hold a file or folder that may not be there yet, by a lock beside it; its parent must be.
+
+    Args:
+        path: what is to be made or replaced.
+        work: as of `lock_folder`.
+
+    Raises:
+        OutputError: if another process makes it.
+    """
+    name = os.fsdecode(os.fsencode(path.name)[:200])
+    with _hold(path.parent / f".{name}{LOCK}", work, str(path), nested=False):
+        yield
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether a folder holds nothing but, maybe, its lock."""
+    return all(entry.name == LOCK for entry in os.scandir(folder))
+
+
+@contextlib.contextmanager
+def _hold(path: Path, work: str, what: str, nested: bool) -> Iterator[None]:
+    held: set[str] = _held.__dict__.setdefault("paths", set())
+    name = os.path.realpath(path)
+    if nested and name in held:
+        yield
+        return
+    descriptor = _acquire(path, what)
+    held.add(name)
     try:
         _sign(descriptor, work)
         yield
     finally:
+        held.discard(name)
         if sys.platform == "win32":
             _unlock(descriptor)
             os.close(descriptor)
@@ -56,7 +92,7 @@ def lock_folder(folder: Path, work: str) -> Iterator[None]:
             os.close(descriptor)
 
 
-def _acquire(path: Path) -> int:
+def _acquire(path: Path, what: str) -> int:
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
     while True:
         try:
@@ -73,7 +109,7 @@ def _acquire(path: Path) -> int:
             holder = _holder(descriptor)
             os.close(descriptor)
             raise OutputError(
-                f"{path.parent}: {holder} works in this folder", ["wait", "other-output"]
+                f"{what}: {holder} works in this place", ["wait", "other-output"]
             ) from None
         # The holder before may have removed the file between our opening and locking it.
         with contextlib.suppress(OSError):

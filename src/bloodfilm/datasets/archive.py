@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from bloodfilm.core.errors import DataError
-from bloodfilm.core.files import staging_folder
+from bloodfilm.core.files import regular_file, staging_folder
 from bloodfilm.core.progress import NoProgress, Progress
 
 MAX_FILES = 200_000
@@ -63,7 +63,7 @@ def unpack(
         OccupiedError: if a target path exists.
     """
     try:
-        with zipfile.ZipFile(archive) as opened:
+        with zipfile.ZipFile(regular_file(archive)) as opened:
             members = _members(opened, archive, strip)
             if tree is not None and (found := git_tree(opened, members)) != tree:
                 raise DataError(
@@ -95,7 +95,7 @@ def unpack_together(
     with staging_folder(folder) as staging:
         for archive in archives:
             try:
-                with zipfile.ZipFile(archive) as opened:
+                with zipfile.ZipFile(regular_file(archive)) as opened:
                     _stage(opened, archive, staging, seen)
             except _DAMAGE as error:
                 raise DataError(_damaged(archive, error)) from None

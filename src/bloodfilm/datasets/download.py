@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from bloodfilm import __version__
 from bloodfilm.core.errors import DataError
-from bloodfilm.core.files import sha256_of, write_text
+from bloodfilm.core.files import regular_file, sha256_of, write_text
 from bloodfilm.core.progress import NoProgress, Progress
 
 BLOCK = 1 << 16
@@ -84,8 +84,8 @@ class _Download:
     def mark(self) -> dict[str, Any]:
         """The metadata of the partial file, empty if missing or unreadable."""
         try:
-            content = json.loads(self.note.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            content = json.loads(regular_file(self.note).read_text(encoding="utf-8"))
+        except (OSError, ValueError, DataError):
             return {}
         return content if isinstance(content, dict) else {}
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bloodfilm.core.errors import ConfigError, DataError
-from bloodfilm.core.files import sha256_of, write_json
+from bloodfilm.core.files import regular_file, sha256_of, write_json
 from bloodfilm.core.progress import NoProgress, Progress
 from bloodfilm.datasets.archive import OccupiedError, unpack
 from bloodfilm.datasets.catalogue import ArchivePart, DownloadSource
@@ -143,8 +143,8 @@ def resolve_part(part: ArchivePart, retry_policy: RetryPolicy | None) -> Archive
 def read_record(folder: Path) -> dict[str, Any]:
     """Return the record of earlier runs in a folder; empty if missing or unreadable."""
     try:
-        content = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = json.loads(regular_file(folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError, DataError):
         return {}
     return content if isinstance(content, dict) else {}
 

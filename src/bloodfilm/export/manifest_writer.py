@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from bloodfilm import __version__
-from bloodfilm.core.errors import ConfigError
+from bloodfilm.core.errors import ConfigError, DataError
+from bloodfilm.core.files import regular_file
+from bloodfilm.core.locks import is_empty
 from bloodfilm.export.trained import BundledDetector, TrainedClassifier, TrainedDetector
 from bloodfilm.imaging.resample import BACKGROUND
 from bloodfilm.inference.manifest import (
@@ -176,11 +178,11 @@ def _common_vocabulary(detector: _DetectorPart, classifier: Vocabulary) -> Vocab
 
 def refuse_other_content(out: Path) -> None:
     """Raise `ConfigError` if a folder holds something that is not a bundle."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    if not out.exists() or (out.is_dir() and is_empty(out)):
         return
     try:
-        known = json.loads((out / MANIFEST).read_bytes())["format"] == FORMAT
-    except (OSError, ValueError, KeyError, TypeError):
+        known = json.loads(regular_file(out / MANIFEST).read_bytes())["format"] == FORMAT
+    except (DataError, OSError, ValueError, KeyError, TypeError):
         known = False
     if not known:
         raise ConfigError(f"{out}: is there and is no bundle; choose another --out")

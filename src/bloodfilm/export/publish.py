@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from bloodfilm.core.errors import BundleError, ConfigError, DataError
-from bloodfilm.core.files import write_text
+from bloodfilm.core.files import regular_file, write_text
 from bloodfilm.core.json_text import read_json_file
 from bloodfilm.export.card import model_card, summarize_evaluation
 from bloodfilm.export.manifest_writer import (
@@ -125,8 +125,9 @@ def write_bundle(
 def _graph_files(bundle: Path) -> set[str]:
     """Return the names of a bundle's graphs; none where there is no bundle that can be read."""
     try:
-        manifest = read_manifest((bundle / MANIFEST).read_bytes(), str(bundle / MANIFEST))
-    except (OSError, BundleError):
+        data = regular_file(bundle / MANIFEST).read_bytes()
+        manifest = read_manifest(data, str(bundle / MANIFEST))
+    except (OSError, BundleError, DataError):
         return set()
     return {manifest.detector.file, manifest.classifier.file}
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bloodfilm.core.errors import DataError
-from bloodfilm.core.files import write_text
+from bloodfilm.core.files import regular_file, write_text
 from bloodfilm.imaging.headers import READABLE
 
 SUFFIXES = frozenset(
@@ -35,9 +35,9 @@ _MOST_BYTES = 1 << 20
 def drawings_in(folder: Path) -> frozenset[str]:
     """Return the names in a folder that are drawings of ours, not fields."""
     try:
-        with (folder / DRAWINGS).open("rb") as file:
+        with regular_file(folder / DRAWINGS).open("rb") as file:
             text = file.read(_MOST_BYTES).decode("utf-8", "replace")
-    except OSError:
+    except (OSError, DataError):
         return frozenset()
     return frozenset(text.splitlines())
 

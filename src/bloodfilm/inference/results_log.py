@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bloodfilm.core.errors import DataError, OutputError
-from bloodfilm.core.files import open_new
+from bloodfilm.core.files import open_new, regular_file
 from bloodfilm.core.results import (
     FieldFailure,
     FieldOutcome,
@@ -59,7 +59,8 @@ class ResultsLog:
         self.inputs: dict[int, str] = {}
         self._offsets: dict[int, int] = {}
         self._lines = 0
-        if resume and path.exists():
+        if resume and os.path.lexists(path):
+            regular_file(path)
             self._end = self._read()
             self._file: FileIO = path.open("r+b", buffering=0)
             self._file.truncate(self._end)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bloodfilm.core.errors import ConfigError
+from bloodfilm.core.files import regular_file
 from bloodfilm.models._timm import import_timm
 
 ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, pickle.UnpicklingError)
@@ -136,10 +137,13 @@ def load_folded(backbone: Backbone, path: Path) -> int:
 
     Raises:
         ConfigError: if the file cannot be read or does not fit the backbone.
+        DataError: if it is no regular file.
     """
     pairs = _convolutions(backbone.body)
     eps = pairs[0][1].eps
     read = _read_state if path.suffix in (".pth", ".pt") else _read_arrays
+    if path.exists():
+        regular_file(path)
     try:
         folded = read(path, eps)
     except (OSError, ValueError, EOFError, RuntimeError, *ARCHIVE_ERRORS) as error:

@@ -8,6 +8,7 @@ from pathlib import Path
 from bloodfilm.core import ConfigError, DataError
 from bloodfilm.core.files import write_json, write_text
 from bloodfilm.core.findings import Finding
+from bloodfilm.core.locks import is_empty
 from bloodfilm.formats.lld import Subset
 from bloodfilm.formats.lld.names import parse_subset
 from bloodfilm.formats.lld.raw import RawLabels
@@ -59,7 +60,7 @@ def check_request(
             f"{root}: only labels of LLD's layout can be repaired; convert the set first: "
             "bloodfilm data convert SRC DST --to lld"
         )
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and not (out.is_dir() and is_empty(out)):
         raise DataError(f"{out}: is not empty; name a new folder")
     if out.resolve().is_relative_to(root.resolve()):
         raise DataError(f"{out}: lies in the original; name a folder outside of it")

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from bloodfilm.core.errors import ConfigError
-from bloodfilm.core.files import atomic_write_bytes
+from bloodfilm.core.errors import ConfigError, DataError
+from bloodfilm.core.files import atomic_write_bytes, regular_file
 
 
 def save_checkpoint(path: Path, data: dict[str, Any]) -> None:
@@ -22,10 +22,12 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: if it cannot be read.
     """
+    if not path.exists():
+        raise ConfigError(f"{path}: no such checkpoint; train first")
     try:
-        data: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such checkpoint; train first") from None
+        data: dict[str, Any] = torch.load(regular_file(path), map_location="cpu", weights_only=True)
+    except DataError as error:
+        raise ConfigError(str(error)) from None
     except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(f"{path}: damaged checkpoint ({first}); delete it") from None

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from bloodfilm import __version__
-from bloodfilm.core.errors import ConfigError
-from bloodfilm.core.files import write_json, write_text
+from bloodfilm.core.errors import ConfigError, DataError
+from bloodfilm.core.files import regular_file, write_json, write_text
 from bloodfilm.splits.disjoint import same_splits
 from bloodfilm.training.callbacks import Callback, Callbacks, EpochInfo, StepInfo
 from bloodfilm.training.checkpoint import load_checkpoint, save_checkpoint
@@ -310,8 +310,8 @@ def _number(value: float) -> float | None:
 def _refuse_another_split(path: Path, record: dict[str, Any]) -> None:
     """Raise `ConfigError` if a run's split file was changed since it was stopped."""
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        before = json.loads(regular_file(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, DataError):
         return  # the checkpoint shows whether the run is the same
     if not same_splits(before, record):
         raise ConfigError(
@@ -322,7 +322,7 @@ def _refuse_another_split(path: Path, record: dict[str, Any]) -> None:
 
 def _trim_log(path: Path, epochs: int) -> None:
     """Drop log lines after the last checkpoint of a stopped run: those steps are repeated."""
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    text = regular_file(path).read_text(encoding="utf-8") if path.exists() else ""
     kept = []
     for line in text.splitlines(keepends=True):
         try:

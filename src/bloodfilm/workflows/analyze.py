@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, TextIO
 
 from bloodfilm import __version__
-from bloodfilm.core.errors import OutputError
+from bloodfilm.core.errors import DataError, OutputError
 from bloodfilm.core.files import (
     atomic_write,
     open_new,
@@ -418,7 +418,7 @@ class _Run:
             path = self.images[number]
             try:
                 same = sha256_of(path) == known[number]
-            except OSError:
+            except (OSError, DataError):
                 same = False
             if not same:
                 changed.append(path)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from bloodfilm.core.errors import ConfigError, DataError
 from bloodfilm.core.files import read_regular_file
-from bloodfilm.workflows.outputs import check_can_hold
+from bloodfilm.core.locks import lock_folder
+from bloodfilm.workflows.outputs import check_can_hold, make_folder
 
 MAX_NOTES_BYTES = 1 << 20
 
@@ -53,7 +54,7 @@ class ExportResult:
 
 def export(job: ExportJob) -> ExportResult:
     """Write a bundle: ONNX graphs compared with torch, manifest, model card."""
-    from bloodfilm.export.manifest_writer import BundleInfo
+    from bloodfilm.export.manifest_writer import BundleInfo, refuse_other_content
     from bloodfilm.export.publish import export_bundle, read_calibration, read_evaluations
     from bloodfilm.export.trained import IntendedUse
 
@@ -61,18 +62,20 @@ def export(job: ExportJob) -> ExportResult:
         raise ConfigError(f"{job.data}: no such folder; name the one the data paths start from")
     notes = "" if job.notes is None else _read_text(job.notes)
     check_can_hold(job.out)
+    refuse_other_content(job.out)
     info = BundleInfo(job.name, job.licence, notes, read_evaluations(job.metrics))
-    parity = export_bundle(
-        job.detector,
-        job.classifier,
-        job.data,
-        job.out,
-        info,
-        int8=job.int8,
-        use=IntendedUse(
-            job.priors, None if job.calibration is None else read_calibration(job.calibration)
-        ),
-    )
+    calibration = None if job.calibration is None else read_calibration(job.calibration)
+    make_folder(job.out)
+    with lock_folder(job.out, "export"):
+        parity = export_bundle(
+            job.detector,
+            job.classifier,
+            job.data,
+            job.out,
+            info,
+            int8=job.int8,
+            use=IntendedUse(job.priors, calibration),
+        )
     size = sum(f.stat().st_size for f in job.out.iterdir() if f.is_file())
     return ExportResult(job.out, size, parity)
 

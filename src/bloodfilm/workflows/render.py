@@ -1,12 +1,14 @@
 """Render synthetic fields: a labelled data set, LLD's layout with known faults, demo fields."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bloodfilm.core.dataset import Dataset
 from bloodfilm.core.errors import ConfigError, OutputError
 from bloodfilm.core.files import refuse_links, write_json
+from bloodfilm.core.locks import is_empty, lock_folder
 from bloodfilm.core.progress import NoProgress, Progress, track
 from bloodfilm.formats import save_dataset
 from bloodfilm.synthetic import (
@@ -19,7 +21,7 @@ from bloodfilm.synthetic import (
     save_image,
     write_dataset,
 )
-from bloodfilm.workflows.outputs import check_can_hold
+from bloodfilm.workflows.outputs import make_folder
 
 DEFAULT_PROFILES = ("pbc-like", "bccd-like", "raabin-like", "lld40x-like")
 FIVE = ("neutrophil", "lymphocyte", "monocyte", "eosinophil", "basophil")
@@ -73,17 +75,20 @@ class FaultyRenderJob:
 
 def render(job: RenderJob, progress: Progress | None = None) -> Dataset:
     """Render a data set into a new folder, and write its labels in bloodfilm's own format."""
-    _require_new(job.out)
     unknown = [n for n in job.profiles if n not in PROFILES]
     if unknown or (job.mix != "five" and job.mix not in MIXES):
         raise ConfigError(
             f"no look or mix {unknown[0] if unknown else job.mix!r}; "
             f"looks: {', '.join(PROFILES)}; mixes: five, {', '.join(MIXES)}"
         )
-    check_can_hold(job.out)
+    with _new_folder(job.out):
+        return _render(job, progress or NoProgress())
+
+
+def _render(job: RenderJob, progress: Progress) -> Dataset:
     classes = dict.fromkeys(FIVE, 1.0) if job.mix == "five" else job.mix
     fields = []
-    profiles = track(job.profiles, progress or NoProgress(), "profiles", len(job.profiles))
+    profiles = track(job.profiles, progress, "profiles", len(job.profiles))
     for number, name in enumerate(profiles):
         spec = default_scene(PROFILES[name], classes)
         plan = DatasetSpec(profiles=(name,), spec=spec, small=job.small)
@@ -99,13 +104,12 @@ def render_faulty(job: FaultyRenderJob) -> int:
     from bloodfilm.synthetic.lld_fixture.builder import FaultPlan
     from bloodfilm.synthetic.lld_fixture.cell_faults import FAULTS, write_faulty_dataset
 
-    _require_new(job.out)
-    check_can_hold(job.out)
     faults = list(FAULTS) if "all" in job.faults else list(job.faults)
     subsets = list(job.subsets)
     plan = FaultPlan(subsets, job.patients, job.fields, job.side, sparse=True, faults=faults)
-    injected = write_faulty_dataset(job.out, plan, seed=job.seed)
-    write_json(job.out / "planted.json", [item.to_json(job.out) for item in injected])
+    with _new_folder(job.out):
+        injected = write_faulty_dataset(job.out, plan, seed=job.seed)
+        write_json(job.out / "planted.json", [item.to_json(job.out) for item in injected])
     return len(injected)
 
 
@@ -131,6 +135,11 @@ def render_demo(
     return paths
 
 
-def _require_new(out: Path) -> None:
-    if out.is_dir() and any(out.iterdir()):
-        raise OutputError(f"{out}: is not empty; name a new folder")
+@contextlib.contextmanager
+def _new_folder(out: Path) -> Iterator[None]:
+    """Hold a folder that is new or empty."""
+    make_folder(out)
+    with lock_folder(out, "rendering"):
+        if not is_empty(out):
+            raise OutputError(f"{out}: is not empty; name a new folder")
+        yield

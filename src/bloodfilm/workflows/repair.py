@@ -6,8 +6,10 @@ from pathlib import Path
 
 from bloodfilm.audit import Options, audit, open_source
 from bloodfilm.audit.lld_labels import line_findings
+from bloodfilm.core.locks import lock_folder
 from bloodfilm.core.progress import Progress
 from bloodfilm.repair import RepairResult, check_request, repair_labels
+from bloodfilm.workflows.outputs import make_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,13 +37,16 @@ def repair(job: RepairJob, progress: Progress | None = None) -> RepairResult:
     """Audit a data set and write a copy of its labels with what can be repaired repaired."""
     source = open_source(job.root)
     labels = check_request(source.labels, job.root, job.out, job.off)
-    findings = audit(source, Options(pixels=job.pixels), progress)
-    return repair_labels(
-        labels,
-        findings,
-        job.out,
-        line_findings=line_findings(labels),
-        off=job.off,
-        min_confidence=job.min_confidence,
-        link_images=job.link_images,
-    )
+    make_folder(job.out)
+    with lock_folder(job.out, "repair"):
+        check_request(labels, job.root, job.out)  # another process may have been there
+        findings = audit(source, Options(pixels=job.pixels), progress)
+        return repair_labels(
+            labels,
+            findings,
+            job.out,
+            line_findings=line_findings(labels),
+            off=job.off,
+            min_confidence=job.min_confidence,
+            link_images=job.link_images,
+        )

@@ -1,6 +1,7 @@
 """Results for other programs: COCO, supervision, matplotlib."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from bloodfilm.core.arrays import Image
 from bloodfilm.core.boxes import to_xyxy
 from bloodfilm.core.errors import DataError
+from bloodfilm.core.files import regular_file
 from bloodfilm.core.optional import optional
 from bloodfilm.core.results.cell import CellResult
 
@@ -124,7 +126,7 @@ def _load(path: str) -> Image:
     pillow = optional("PIL.Image", install="bloodfilm[plot]", needed_by="plot")
     ops = optional("PIL.ImageOps", install="bloodfilm[plot]", needed_by="plot")
     try:
-        with pillow.open(path) as file:
+        with pillow.open(regular_file(Path(path))) as file:
             return np.asarray(ops.exif_transpose(file).convert("RGB"), dtype=np.uint8)
     except OSError as error:
         why = " ".join(str(error).split())

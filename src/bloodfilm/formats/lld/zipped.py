@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from bloodfilm.core import DataError
+from bloodfilm.core.files import regular_file
 from bloodfilm.core.json_text import parse_json
 from bloodfilm.formats.shared.parsing import decode
 from bloodfilm.formats.shared.paths import split_of
@@ -37,7 +38,7 @@ def zipped_labels(archive: Path) -> Iterator[tuple[Path, Any]]:
         DataError: if the archive is broken, locked or a bomb, or holds two files of one name.
     """
     try:
-        with zipfile.ZipFile(archive) as zipped:
+        with zipfile.ZipFile(regular_file(archive)) as zipped:
             members = sorted(filter(_is_labels, zipped.infolist()), key=lambda m: m.filename)
             _refuse_twins(archive, members)
             for member in members:

@@ -64,7 +64,8 @@ def write(dataset: Dataset, path: Path, **options: Unpack[WriteOptions]) -> list
     losses = Losses()
     losses.vocabulary(dataset, "taxonomy", "schema", "licence")
     shades = colours([*dataset.taxonomy.names, IGNORE, UNNAMED, REGION_CLASS])
-    with output(path.parent if single else path, fresh=not single, **options) as out:
+    root, target = (path.parent, path) if single else (path, None)
+    with output(root, fresh=not single, target=target, **options) as out:
         for item, name in zip(dataset, unique_names(dataset.fields), strict=True):
             image = out.image(item.path, f"images/{name}") if out.images else item.path
             size = size_for_writing(item, losses)

@@ -18,6 +18,7 @@ from bloodfilm.core.files import (
     staging_folder,
     write_bytes,
 )
+from bloodfilm.core.locks import is_empty, lock_folder, lock_path
 from bloodfilm.formats.shared.context import box_fault
 from bloodfilm.formats.shared.paths import LABEL_FOLDERS
 from bloodfilm.formats.shared.shapes import around
@@ -292,6 +293,7 @@ def output(
     root: Path,
     *,
     fresh: bool,
+    target: Path | None = None,
     overwrite: bool = False,
     images: Placing | None = None,
     source: Path | None = None,
@@ -302,6 +304,8 @@ def output(
     Args:
         root: the folder to write to.
         fresh: the folder must be new or empty, unless `overwrite`.
+        target: the only file that is written, if it is one; others of its folder may be written to
+            at the same time.
         overwrite: replace files of the same name; other files of the folder stay as they are.
         images: what `Output.image` does.
         source: what the set was read from; see `WriteOptions`.
@@ -310,15 +314,23 @@ def output(
     Raises:
         DataError: if a file or folder is in the way, if an image of the set itself would be
             replaced, or if a link leads elsewhere.
+        OutputError: if another process writes to it.
     """
     if (kind := kind_of(root)) not in (None, "folder"):
         raise DataError(f"{root}: is a {kind}; name a folder to write to")
     if kind is None and root.is_symlink():
         raise DataError(f"{root}: is a link to nothing; name a folder to write to")
-    if fresh and not overwrite and root.is_dir() and any(root.iterdir()):
-        raise DataError(f"{root}: is not empty; name a new folder, or allow to overwrite")
     near = root if root.is_dir() else root.parent
-    with staging_folder(near) as staging:
+    near.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        if target is None and near == root:
+            stack.enter_context(lock_folder(root, "writing a data set", nested=True))
+        else:
+            place = target if target is not None and near == root else root
+            stack.enter_context(lock_path(place, "writing a data set"))
+        if fresh and not overwrite and root.is_dir() and not is_empty(root):
+            raise DataError(f"{root}: is not empty; name a new folder, or allow to overwrite")
+        staging = stack.enter_context(staging_folder(near))
         out = Output(root, staging, images, source, allow_outside)
         yield out
         _move(out, overwrite)
@@ -368,7 +380,7 @@ def output_file(
     root, name = (path.parent, path.name) if single else (path, default)
     if single and path.is_symlink():
         raise DataError(f"{path}: is a link to {path.readlink()}; name the file itself")
-    with output(root, fresh=False, **options) as out:
+    with output(root, fresh=False, target=path if single else None, **options) as out:
         yield out, name
 
 
