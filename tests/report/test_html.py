@@ -87,7 +87,9 @@ def test_a_whole_report(run, field, failure, written):
     assert "not trained on a promonocyte or an abnormal promyelocyte" in page.text
     assert "not trained to judge cytoplasmic vacuoles" in page.text
     assert "scale assumed, sizes are guesses" in page.text
-    assert "Squeezed to 56 % of its width" in page.text.replace("\xa0", " ")
+    assert "Pixels are not square: compressed to 56 % of the width" in page.text.replace(
+        "\xa0", " "
+    )
     assert "Shown with square pixels" in page.text
     assert "made-up" in page.text and "Apache-2.0" in page.text and "bloodfilm 9.9" in page.text
 

@@ -273,7 +273,7 @@ class FieldSection:
     counts: list[tuple[str, CellStyle, int]]
     view: str
     view_doubtful: bool
-    squeezed: bool
+    stretched: bool
     issues: list[str]
     picture: EmbeddedImage
     boxes: list[DrawnBox]
@@ -307,7 +307,7 @@ def field_section(
         ],
         view=view,
         view_doubtful=doubtful,
-        squeezed=abs(result.view.pixel_aspect_ratio - 1) >= 0.03,
+        stretched=abs(result.view.pixel_aspect_ratio - 1) >= 0.03,
         issues=[formatting.clean(issue.message) for issue in result.issues],
         picture=picture,
         boxes=[_drawn(facts, p, c, (fx, fy, picture.width, font)) for p, c in nucleated]
