@@ -32,7 +32,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from bloodfilm.training.data.sourced import SourcedField
 from leave_one_site_out import NAMED_RIGHTLY, area_under_roc, learnt_leaves
 from numpy.typing import NDArray
 
@@ -47,6 +46,7 @@ from bloodfilm.training.config import Config, load_config
 from bloodfilm.training.data.cell_crops import CellCrops, load_crops
 from bloodfilm.training.data.hard_negatives import HardNegatives, load_hard_negatives
 from bloodfilm.training.data.rendered_crops import render_training_crops
+from bloodfilm.training.data.sourced_field import SourcedField
 from bloodfilm.training.data.sources import open_sources
 from bloodfilm.training.precision import limit_threads
 from bloodfilm.training.run_data import RunData
