@@ -127,3 +127,16 @@ def test_the_work_can_be_followed_and_stopped(folder, model):
     with pytest.raises(bloodfilm.CancelledError, match="enough"):
         bloodfilm.analyze(folder / "fields", model, progress=stop)
     assert stop.seen[:2] == [("fields", 0, 4), ("fields", 1, 4)]
+
+
+def test_models_are_compared_on_data_sets(folder, model):
+    labelled = bloodfilm.open_dataset(folder / "dataset.json")
+    images = {f.path.name for f in labelled}
+    found = bloodfilm.cross_evaluate(
+        {"discs": labelled}, {"ours": model}, bootstrap=0, by="set", trained_on={"ours": ["discs"]}
+    )
+    (cell,) = found.to_json()["cells"]
+    assert (cell["method"], cell["domain"], cell["fields"]) == ("ours", "discs", len(images))
+    assert cell["new_to"] == {"detector": False, "classifier": False}
+    with pytest.raises(bloodfilm.ConfigError, match="'theirs': no such model; there are ours"):
+        bloodfilm.cross_evaluate([labelled], {"ours": model}, fixed_input={"theirs": 640})

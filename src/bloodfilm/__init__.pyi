@@ -1,5 +1,6 @@
 # The public names of bloodfilm: the one list, for editors, type checkers and the package itself.
 from .api import analyze as analyze
+from .api import cross_evaluate as cross_evaluate
 from .api import evaluate as evaluate
 from .api import read_run as read_run
 from .core.attributes import LLD_SCHEMA as LLD_SCHEMA
@@ -37,6 +38,7 @@ from .core.results import ModelInfo as ModelInfo
 from .core.taxonomy import DEFAULT_TAXONOMY as DEFAULT_TAXONOMY
 from .core.taxonomy import Node as Node
 from .core.taxonomy import Taxonomy as Taxonomy
+from .evaluation.cross_record import CrossEvaluation as CrossEvaluation
 from .evaluation.differential import Differential as Differential
 from .evaluation.differential import DifferentialRow as DifferentialRow
 from .evaluation.differential import Proportion as Proportion

@@ -4,7 +4,7 @@ Each function is available as `bloodfilm.NAME`; so are the types they take and r
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Literal
@@ -14,6 +14,7 @@ from bloodfilm.core.dataset import Dataset
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.core.progress import NoProgress, Progress, track
 from bloodfilm.core.results import AnalysisRun, FieldFailure, FieldResult
+from bloodfilm.evaluation.cross_record import CrossEvaluation
 from bloodfilm.evaluation.record import Evaluation
 from bloodfilm.imaging.discovery import find_images
 from bloodfilm.imaging.scale import ScalePrior
@@ -23,6 +24,8 @@ from bloodfilm.inference.repeats import RepeatedImages
 from bloodfilm.inference.runner import analyze_many
 from bloodfilm.workflows.analyze import AnalysisJob, Existing
 from bloodfilm.workflows.analyze import analyze as run_analysis
+from bloodfilm.workflows.cross_evaluate import DEFAULT, CrossOptions, MethodSpec, TestSet
+from bloodfilm.workflows.cross_evaluate import cross_evaluate as run_cross_evaluation
 from bloodfilm.workflows.evaluate import EvaluationOptions
 from bloodfilm.workflows.evaluate import evaluate as run_evaluation
 
@@ -186,3 +189,69 @@ def evaluate(
     )
     bundle = model.bundle if isinstance(model, Model) else None
     return run_evaluation(request, progress, bundle)
+
+
+def cross_evaluate(
+    datasets: Sequence[Dataset | PathLike] | Mapping[str, Dataset | PathLike],
+    models: Mapping[str, Model | PathLike | None] | None = None,
+    *,
+    by: str = "set",
+    baseline: str | None = None,
+    fixed_input: Mapping[str, int] | None = None,
+    trained_on: Mapping[str, Sequence[str]] | None = None,
+    classes: str = "five",
+    limit: int | None = None,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> CrossEvaluation:
+    """Compare models on domains, in and out of what they were trained on.
+
+    Args:
+        datasets: labelled sets, of `open_dataset` or their files or folders; by name if wanted.
+        models: by name: a bundle's folder, a loaded model, or `None` for the shipped one, which is
+            the only one if left out.
+        by: what divides a set into domains: `set`, `microscope`, `magnification`, `camera`,
+            `stain`, `patient`, `split`, or `meta:KEY` of its fields.
+        baseline: name of the model that gains are relative to.
+        fixed_input: by name of a model, the longer side, px, that its images are scaled to,
+            without a canonical view.
+        trained_on: by name of a model, the sets it was trained on, in place of its own record.
+        classes: classes to name, as in `evaluate`.
+        limit: at most so many fields of a domain, drawn by lot.
+        bootstrap: resamples for the intervals; 0 for none.
+        seed: of the resamples and the lot.
+        workers: images at work at a time; one per core if left out.
+        progress: follows the work and can stop it.
+
+    Raises:
+        DataError: if there is nothing to evaluate.
+        ConfigError: if the value of an option is not allowed.
+    """
+    given = datasets.items() if isinstance(datasets, Mapping) else ((None, d) for d in datasets)
+    sizes, records = dict(fixed_input or {}), dict(trained_on or {})
+    named: Mapping[str, Model | PathLike | None] = models or {DEFAULT: None}
+    if unknown := [name for name in (*sizes, *records) if name not in named]:
+        raise ConfigError(f"{unknown[0]!r}: no such model; there are {', '.join(named)}")
+    methods = [
+        MethodSpec(
+            name,
+            model.bundle if isinstance(model, Model) else Path(model or DEFAULT),
+            fixed_input=sizes.get(name),
+            trained_on=tuple(records[name]) if name in records else None,
+        )
+        for name, model in named.items()
+    ]
+    options = CrossOptions(
+        sets=[TestSet(d if isinstance(d, Dataset) else Path(d), name) for name, d in given],
+        methods=methods,
+        by=by,
+        baseline=baseline,
+        classes=classes,
+        limit=limit,
+        bootstrap=bootstrap,
+        seed=seed,
+        threads=workers,
+    )
+    return run_cross_evaluation(options, progress)

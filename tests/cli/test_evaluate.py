@@ -2,11 +2,14 @@
 
 import json
 
+import cv2
 import pytest
 from typer.testing import CliRunner
 
 from bloodfilm.cli.app import app
+from bloodfilm.core import Cell, Dataset, Domain, Field
 from bloodfilm.core.results import CellResult, FieldResult, ImageRef
+from bloodfilm.formats import save_dataset
 from fake_bundle import box_of, draw, lay_out, save, write_bundle
 from fixtures.made_up_results import make_run, make_view
 
@@ -139,3 +142,106 @@ def test_a_data_set_is_named_from_the_data_folder(dataset, bundle, tmp_path, mon
     assert run(*words, *images).exit_code == 0
     (tmp_path / "labels.json").write_text("{}")  # what is here comes first
     assert run(*words, *images).exit_code == 2
+
+
+# ---- several models on several domains ---------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory):
+    """A folder per microscope, as one native data set: large pixels, and small ones."""
+    root = tmp_path_factory.mktemp("films")
+    fields = []
+    for scope, size in (("near", (600, 520)), ("far", (420, 364))):
+        discs = lay_out(150, 130, CELLS)
+        for i in range(2):
+            path = root / scope / f"{i}.png"
+            image = cv2.resize(draw(discs, (600, 520)), size, interpolation=cv2.INTER_AREA)
+            image[0, 0] ^= 1 + i
+            save(path, image)
+            share = size[0] / 600
+            boxes = [[float(v) * share for v in box_of(d)] for d in discs if d.diameter > 10]
+            labels = (label for _, _, label in CELLS)
+            cells = tuple(Cell(tuple(b), n) for b, n in zip(boxes, labels, strict=True))
+            fields.append(
+                Field(path, *size, cells, domain=Domain(scope, 100), patient=f"{scope}{i}")
+            )
+    save_dataset(Dataset("films", tuple(fields), licence="CC0-1.0"), root / "set", "bloodfilm")
+    return root / "set"
+
+
+def test_a_canonical_view_beats_a_fixed_input_size(films, bundle, tmp_path):
+    record, picture = tmp_path / "matrix.json", tmp_path / "matrix.svg"
+    arguments = [films, "--cross", "--by", "microscope", "--bootstrap", 20, "--threads", 1]
+    arguments += ["--bundle", f"ours={bundle}", "--bundle", f"plain={bundle}"]
+    arguments += ["--fixed-input", "plain=700", "--baseline", "plain"]
+    arguments += ["--trained-on", "plain=near", "--trained-on", "ours=near"]
+    result = run(*arguments, "--json", record, "--heat-map", picture)
+    assert result.exit_code == 0, result.output
+    assert "gain over plain" in result.output
+    data = json.loads(record.read_text())
+    by = {(c["method"], c["domain"]): c for c in data["cells"]}
+    figures = {pair: {k: v["value"] for k, v in c["figures"].items()} for pair, c in by.items()}
+    assert [figures["ours", d]["class_balanced"] for d in ("near", "far")] == [1.0, 1.0]
+    assert {pair for pair, c in by.items() if c["new_to"]["classifier"]} == {
+        ("ours", "far"),
+        ("plain", "far"),
+    }
+    assert next(m for m in data["methods"] if m["name"] == "plain")["view"].endswith("700 px")
+    # At 700 px a cell is as large as its share of the picture, whatever its micrometres.
+    assert figures["plain", "far"]["found"] == figures["plain", "near"]["found"]
+    assert picture.read_text().startswith("<svg")
+
+
+def test_results_files_are_methods_too(films, bundle, tmp_path):
+    done = CliRunner().invoke(
+        app,
+        ["analyze", str(films.parent / "near"), "-o", str(tmp_path / "r"), "--bundle", str(bundle)],
+    )
+    assert done.exit_code == 0, done.output
+    record = tmp_path / "matrix.json"
+    result = run(
+        f"mine={films}", "--cross", "--by", "microscope", "--bootstrap", 0,
+        "--predictions", f"table={tmp_path / 'r' / 'cells.csv'}", "--bundle", bundle,
+        "--json", record,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    data = json.loads(record.read_text())
+    by = {(c["method"], c["domain"]): c["figures"] for c in data["cells"]}
+    assert by["table", "near"]["class_balanced"]["value"] == 1.0
+    assert by["table", "far"]["found"]["value"] == 0.0  # the file says nothing of it
+    assert any("AP counts only" in note for note in data["notes"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--by", "microscope"], "--by: need --cross"),
+        (["--cross", "--split", "test"], "--split: have no part in --cross"),
+        (["--cross", "--by", "colour"], "by 'colour': choose one of set, microscope"),
+        (["--cross", "--baseline", "x"], "baseline 'x': no such method; there are"),
+        (["--cross", "--fixed-input", "x=640"], "--fixed-input x: no such model"),
+        (["--cross", "--fixed-input", "default=wide"], "--fixed-input wide: give a number"),
+        (["--cross", "--fixed-input", "default=9"], "fixed input 9: must be 32 to"),
+        (["--cross", "--trained-on", "default"], "--trained-on default: give NAME=VALUE"),
+        (["--cross", "--predictions", "none.csv"], "none.csv: cannot be read"),
+        (["--cross", "--bundle", "default", "--bundle", "default"], "two have this name"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_in_one_line(films, arguments, complaint):
+    result = run(films, *arguments)
+    assert result.exit_code == 2
+    lines = [line for line in result.output.splitlines() if line]
+    assert len(lines) == 1 and complaint in lines[0], result.output
+
+
+def test_domains_need_different_names(films):
+    result = run(films, films, "--cross")
+    assert result.exit_code == 2
+    assert "two sets have this name" in result.output
+
+
+def test_a_split_is_named_behind_an_at_sign(films):
+    result = run(f"{films}@test", "--cross")
+    assert result.exit_code == 2
+    assert "no field in split 'test'; it has none" in result.output

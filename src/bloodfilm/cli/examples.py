@@ -59,6 +59,9 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "bloodfilm evaluate txl_pbc --split test --clean-splits --level three",
         "bloodfilm evaluate pbc --cells --split test --classes five",
         "bloodfilm evaluate mine --predictions results/result.json --json scores.json",
+        "bloodfilm evaluate chula krd txl_pbc@test --cross --heat-map matrix.svg",
+        "bloodfilm evaluate mine --cross --by microscope --bundle old=old-bundle \\",
+        "  --bundle new=new-bundle --baseline old --fixed-input old=640",
     ),
     "train": (
         "bloodfilm train detector.toml --data ~/data --out runs/detector",

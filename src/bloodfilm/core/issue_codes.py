@@ -15,6 +15,7 @@ LOW_NUCLEATED_PROBABILITY = "low-nucleated-probability"
 
 SCALE_ASSUMED = "scale-assumed"
 ASPECT_ASSUMED = "aspect-assumed"
+FIXED_INPUT = "fixed-input"
 SCALE_CONFLICT = "scale-conflict"
 ASPECT_CONFLICT = "aspect-conflict"
 METADATA_CONFLICT = "metadata-conflict"
@@ -59,6 +60,7 @@ _LIST: dict[str, tuple[Severity, str]] = {
     LOW_NUCLEATED_PROBABILITY: ("warning", "the classifier's verification head is below 0.5"),
     SCALE_ASSUMED: ("warning", "no pixel size was provided or measured; a default is used"),
     ASPECT_ASSUMED: ("warning", "no pixel aspect ratio was provided or measured; 1 is used"),
+    FIXED_INPUT: ("warning", "analysed at a fixed input size, without a canonical view"),
     SCALE_CONFLICT: ("warning", "red cells contradict the pixel size that is used"),
     ASPECT_CONFLICT: ("warning", "red cells contradict the pixel aspect ratio that is used"),
     METADATA_CONFLICT: ("warning", "the file's metadata contradict the pixel size that is used"),
@@ -95,7 +97,7 @@ _LIST: dict[str, tuple[Severity, str]] = {
     MODEL_NOT_RECORDED: ("info", "a file of version 1 does not record taxonomy and attributes"),
     UNCODED: ("warning", "a message from a file of version 1, which had no codes"),
 }
-UNCOUNTABLE = frozenset({SCALE_ASSUMED, NOT_A_FILM, DUPLICATE_IMAGE})
+UNCOUNTABLE = frozenset({SCALE_ASSUMED, FIXED_INPUT, NOT_A_FILM, DUPLICATE_IMAGE})
 """Issues of a field whose cells belong in no count: it rests on nothing, or was counted before."""
 SEVERITY: dict[str, Severity] = {code: severity for code, (severity, _) in _LIST.items()}
 MEANING: dict[str, str] = {code: meaning for code, (_, meaning) in _LIST.items()}

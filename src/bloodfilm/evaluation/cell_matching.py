@@ -55,6 +55,46 @@ def coarsen(fields: Iterable[Field], classes: ClassGranularity) -> list[Field]:
     return out
 
 
+@dataclass(frozen=True)
+class CellMatch:
+    """A true cell, the found one it was paired with, and the index of its field.
+
+    Attributes:
+        result: `None` for a cell that was missed.
+    """
+
+    field: int
+    cell: Cell
+    result: CellResult | None
+
+
+def match_fields(
+    fields: Sequence[Field],
+    results: Sequence[Sequence[CellResult]],
+    taxonomy: Taxonomy,
+    iou: float = 0.5,
+    classified: str = NUCLEATED,
+) -> list[CellMatch]:
+    """Return every true cell that is to be classified, with what was found of it.
+
+    The rule is that of `pair_fields`. Cells of a field are in order: boxed ones, then centred ones.
+    """
+    matches: list[CellMatch] = []
+    for i, (item, cells) in enumerate(zip(fields, results, strict=True)):
+        truth = [c for c in item.cells if is_readable(c, taxonomy, classified)]
+        found = [c for c in cells if c.object_type == classified]
+        boxed = [c for c in truth if c.box is not None]
+        boxes = [c.box for c in truth if c.box is not None]
+        confidence = [c.confidence for c in found]
+        partner = dict(match(boxes, [c.box for c in found], confidence, iou).pairs)
+        for t, cell in enumerate(boxed):
+            matches.append(CellMatch(i, cell, found[partner[t]] if t in partner else None))
+        for cell in truth:
+            if cell.box is None:
+                matches.append(CellMatch(i, cell, _centred(item, found)))
+    return matches
+
+
 def pair_fields(
     fields: Sequence[Field],
     results: Sequence[Sequence[CellResult]],
@@ -67,19 +107,9 @@ def pair_fields(
     A true cell without a box is its image's centred one: it is paired with the found cell of
     highest score whose box holds the image's centre.
     """
-    pairs: list[Pair] = []
-    wanted = 0
-    for i, (item, cells) in enumerate(zip(fields, results, strict=True)):
-        truth = [c for c in item.cells if is_readable(c, taxonomy, classified)]
-        found = [c for c in cells if c.object_type == classified]
-        wanted += len(truth)
-        boxed = [c for c in truth if c.box is not None]
-        boxes = [c.box for c in truth if c.box is not None]
-        matched = match(boxes, [c.box for c in found], [c.confidence for c in found], iou)
-        pairs.extend(Pair(i, boxed[t], found[d]) for t, d in matched.pairs)
-        for cell in truth:
-            if cell.box is None and (centred := _centred(item, found)) is not None:
-                pairs.append(Pair(i, cell, centred))
+    matched = match_fields(fields, results, taxonomy, iou, classified)
+    pairs = [Pair(m.field, m.cell, m.result) for m in matched if m.result is not None]
+    wanted = len(matched)
     rule = f"one to one at IoU {iou:g}, best score first"
     if any(c.box is None for f in fields for c in f.cells):
         rule += "; a cell without a box: the surest found cell that holds the image's centre"

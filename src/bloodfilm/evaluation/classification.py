@@ -181,15 +181,16 @@ def class_outcomes(
     results: Sequence[CellResult],
     taxonomy: Taxonomy,
     closed: bool = False,
+    vocabulary: Sequence[str] | None = None,
 ) -> ClassOutcomes:
     """Compare true labels (any nodes) with classifications.
 
     The best guess is the class with most probability: of the data set's own deepest classes, whose
     leaves are summed, and every other leaf of the classifier; `closed` leaves those others out, as
     if the classifier were given the classes of the set. Where a result has no probabilities its
-    label is the guess.
+    label is the guess. `vocabulary` names the classes of the set; those that occur if left out.
     """
-    vocabulary = tuple(dict.fromkeys(truths))
+    vocabulary = tuple(dict.fromkeys([*(vocabulary or ()), *truths]))
     atoms = _atoms(vocabulary, taxonomy, closed)
     held = _held(results, atoms, taxonomy)
     labels: dict[str, int] = {name: i for i, name in enumerate(_in_tree_order(truths, taxonomy))}

@@ -22,6 +22,10 @@ _NUMBERS = ("x", "y", "w", "h", "score", "class_score")
 ByImage = Mapping[str, Sequence[CellResult]]
 
 
+class NoSharedImageError(DataError):
+    """None of the images of some results is a field of the data set."""
+
+
 def read_predictions(path: Path) -> dict[str, list[CellResult]]:
     """Read `cells.csv` or `result.json` of an analysis: cells by image, as it names them.
 
@@ -96,7 +100,8 @@ def align(fields: Sequence[Field], cells: ByImage, source: str) -> list[Sequence
         source: the results, for messages.
 
     Raises:
-        DataError: if no result belongs to any field, or the assignment is ambiguous.
+        NoSharedImageError: if no result belongs to any field.
+        DataError: if the assignment is ambiguous.
     """
     numbers: dict[Path, list[int]] = {}
     for number, item in enumerate(fields):
@@ -123,7 +128,9 @@ def align(fields: Sequence[Field], cells: ByImage, source: str) -> list[Sequence
             for number in numbers[path]:
                 aligned[number] = found
     if cells and fields and not taken:
-        raise DataError(f"{source}: none of its {len(cells)} images is a field of the data set")
+        raise NoSharedImageError(
+            f"{source}: none of its {len(cells)} images is a field of the data set"
+        )
     return aligned
 
 

@@ -63,16 +63,17 @@ class Evaluation:
             "notes": list(self.notes),
             "failures": dict(self.failures),
         }
-        return {key: _plain(value) for key, value in record.items()}
+        return {key: plain(value) for key, value in record.items()}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return a value as JSON can hold it; a number that is none is `None`, others are rounded."""
     if isinstance(value, float):
         return round(value, 6) if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     return value
 
 
@@ -174,7 +175,8 @@ def with_interval(interval: Interval) -> str:
     return f"{number(interval.value)} [{number(interval.low)}, {number(interval.high)}]"
 
 
-def _table(title: str, *columns: str) -> Table:
+def plain_table(title: str, *columns: str) -> Table:
+    """Return a table without lines; its first column holds names, the others figures."""
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for i, column in enumerate(columns):
         table.add_column(column, justify="left" if i == 0 else "right", no_wrap=i > 0)
@@ -182,7 +184,9 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _show_detection(d: DetectionReport) -> Iterator[RenderableType]:
-    table = _table("Detection", "class", "cells", "AP50", "AP50-95", "AR50-95", "recall at 0.5")
+    table = plain_table(
+        "Detection", "class", "cells", "AP50", "AP50-95", "AR50-95", "recall at 0.5"
+    )
     i = d.intervals
     cells = int(sum(s["cells"] for s in d.scores.per_class.values()))
     shown = [with_interval(i[k]) for k in ("ap50", "ap", "ar", "recall50")]
@@ -224,7 +228,7 @@ def _show_reading(r: ReadingReport) -> Iterator[RenderableType]:
 
 
 def _figures(questions: Sequence[QuestionReport]) -> Table:
-    table = _table(
+    table = plain_table(
         "Accuracy",
         *("question", "cells", "accuracy", "macro-F1", "balanced", "majority", "class only"),
         *("ECE", "coverage", "accepted"),
@@ -246,7 +250,7 @@ def _figures(questions: Sequence[QuestionReport]) -> Table:
 
 
 def _labels(q: QuestionReport) -> Table:
-    table = _table("Classes", "true class", "cells", "precision", "recall", "F1", "taken for")
+    table = plain_table("Classes", "true class", "cells", "precision", "recall", "F1", "taken for")
     for name, s in q.labels.items():
         row = q.matrix[q.names.index(name)]
         wrong = sorted(

@@ -29,6 +29,8 @@ from bloodfilm.training.vocabulary import Vocabulary
 
 TILE, OVERLAP = 1024, 160
 DETECTOR_FILE, CLASSIFIER_FILE = "detector.onnx", "classifier.onnx"
+RECORDED = {"config", "sources", "domains"}
+"""What a manifest keeps of a run's record."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def _detector_part(detector: TrainedDetector | BundledDetector, graph: bytes) ->
         vocabulary.object_types,
         vocabulary.roles,
         DetectorSpec.model_validate(spec),
-        detector.record.model_dump(mode="json", include={"config", "sources"}),
+        detector.record.model_dump(mode="json", include=RECORDED),
         detector.metrics,
     )
 
@@ -140,7 +142,7 @@ def build_manifest(
         "training": {
             "bloodfilm": __version__,
             "detector": part.training,
-            "classifier": classifier.record.model_dump(mode="json", include={"config", "sources"}),
+            "classifier": classifier.record.model_dump(mode="json", include=RECORDED),
             "priors": classifier.priors,
         },
         "metrics": {

@@ -286,6 +286,30 @@ def view_of(measurement: Measurement, prior: ScalePrior | None = None) -> Canoni
     )
 
 
+def fixed_view(image: Pixels, side: int) -> CanonicalView:
+    """Return a view without any measurement: the image scaled so that its longer side is `side`.
+
+    Colours and light stay as they are and pixels are taken to be square. This is how a detector is
+    used that knows of no microscope: the baseline of cross-domain evaluations. No scale is known;
+    sizes in micrometres mean nothing.
+    """
+    height, width = image.shape[:2]
+    um_per_px = side * DETECTOR_UM / max(width, height)
+    message = f"scaled to {side} px, whatever the size of its cells: no scale is known"
+    return CanonicalView(
+        um_per_px_x=um_per_px,
+        um_per_px_y=um_per_px,
+        white_point=(float(BACKGROUND),) * 3,
+        red_cells=0,
+        confidence=0.0,
+        scale_source="assumed",
+        aspect_source="assumed",
+        width=width,
+        height=height,
+        issues=(issue(issue_codes.FIXED_INPUT, message, side=side),),
+    )
+
+
 _CONFIDENCE = {"user": 0.9, "metadata": 0.9, "assumed": 0.0}
 PROVIDED = ("user", "metadata")
 

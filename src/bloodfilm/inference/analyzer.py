@@ -20,6 +20,7 @@ from bloodfilm.core.text import below
 from bloodfilm.imaging.canonical import (
     PROVIDED,
     CanonicalView,
+    fixed_view,
     metadata_conflict,
     refine,
     view_of,
@@ -46,6 +47,7 @@ Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float64]
 
 MAX_PER_TILE = 5000
+MAX_FIXED_INPUT = 8192
 UNCERTAIN_PER_PIXEL = 150e-6
 """Detections below the bundle's threshold that are classified, per canonical pixel: no film holds
 more nucleated cells than 150 on a square of 0.2 mm."""
@@ -76,6 +78,8 @@ class Analyzer:
             on it: a lower one adds cells and changes none.
         score_floor: also report detections of every type that score at least this, for evaluation.
         weights: of the evidence beside the detector's.
+        fixed_input: scale every image so that its longer side has so many pixels, and use it as it
+            is: without measuring scale and light, and without comparing stains.
 
     Raises:
         BundleError: the graphs do not fit the manifest or this program.
@@ -90,7 +94,11 @@ class Analyzer:
         min_score: float | None = None,
         weights: ScoreFusion | None = None,
         score_floor: float | None = None,
+        fixed_input: int | None = None,
     ) -> None:
+        if fixed_input is not None and not 32 <= fixed_input <= MAX_FIXED_INPUT:
+            raise ConfigError(f"fixed input {fixed_input}: must be 32 to {MAX_FIXED_INPUT} px")
+        self.fixed_input = fixed_input
         for name, value in (("min score", min_score), ("score floor", score_floor)):
             if value is not None and not 0 <= value <= 1:
                 raise ConfigError(f"{name} {value}: must lie between 0 and 1")
@@ -136,12 +144,7 @@ class Analyzer:
         clock = StageTimer()
         image = read_whole(source)
         prior = (prior or ScalePrior()).with_image(source.pixel_size)
-        with clock("view"):
-            measurement = measurement or measure(image, prior.illumination)
-            view = view_of(measurement, prior)
-        if view.scale_source == "assumed":
-            with clock("scale"):
-                view = view_of(self.measure_again(image, measurement), prior)
+        view = self._view(image, prior, measurement, clock)
         found, sharpness, surplus = self._detect(image, view, clock)
         view, issues, again = self._check_scale(view, found, prior)
         if again:
@@ -169,12 +172,30 @@ class Analyzer:
         )
         return FieldResult(ref, record, cells, tuple(issues), dict(clock.seconds))
 
+    def _view(
+        self,
+        image: Pixels,
+        prior: ScalePrior,
+        measurement: Measurement | None,
+        clock: "StageTimer",
+    ) -> CanonicalView:
+        """Return the view in which a field is analysed."""
+        if self.fixed_input is not None:
+            return fixed_view(image, self.fixed_input)
+        with clock("view"):
+            measurement = measurement or measure(image, prior.illumination)
+            view = view_of(measurement, prior)
+        if view.scale_source == "assumed":
+            with clock("scale"):
+                view = view_of(self.measure_again(image, measurement), prior)
+        return view
+
     def _film_score(
         self, image: Pixels, view: CanonicalView, found: Detections
     ) -> FilmScore | None:
         """Return the evidence for a blood film; `None` for bare glass or without red-cell types."""
         ruler = self.bundle.manifest.roles.ruler
-        if ruler is None:
+        if ruler is None or self.fixed_input is not None:
             return None
         # The bundle's own thresholds apply, not those of the caller.
         least = np.array([self.spec.thresholds[kind] for kind in self.kinds])
@@ -231,7 +252,7 @@ class Analyzer:
         Returns the view to use, issues, and whether to repeat detection.
         """
         red = self._sure_red_cells(found)
-        if len(red) < MIN_RED_CELLS:
+        if len(red) < MIN_RED_CELLS or self.fixed_input is not None:
             return view, [], False
         free = replace(view, scale_source="measured", aspect_source="measured")
         seen = refine(free, red)
@@ -275,7 +296,7 @@ class Analyzer:
         """
         contrasts = np.full(len(found), np.nan)
         which = np.flatnonzero(found.type_ids == self._kind(self.classified))
-        if not len(which):
+        if not len(which) or self.fixed_input is not None:
             return found, contrasts
         boxes, red = found.boxes[which], self._sure_red_cells(found)
         # Detections that may also be nucleated cells are no reference for red cells.

@@ -28,6 +28,8 @@ class Model:
         min_score: the lowest confidence of a nucleated cell to report, instead of the bundle's.
         score_floor: also report, of every object type, what scores at least this: for evaluation.
         fusion: how stain and verification head bear on the detector's score.
+        fixed_input: scale every image to this longer side, px, and analyse it as it is, without a
+            canonical view: a baseline for comparisons (see docs/travel.md), for no other use.
 
     Raises:
         BundleError: the networks do not fit the manifest or this program.
@@ -48,16 +50,22 @@ class Model:
         min_score: float | None = None,
         score_floor: float | None = None,
         fusion: ScoreFusion | None = None,
+        fixed_input: int | None = None,
     ) -> None:
         self._bundle = bundle
         self._analyzer: Analyzer | None = Analyzer(
-            bundle, device, threads, min_score, fusion, score_floor
+            bundle, device, threads, min_score, fusion, score_floor, fixed_input
         )
 
     @property
     def bundle(self) -> Bundle:
         """The bundle: manifest, checksums, identity."""
         return self._bundle
+
+    @property
+    def fixed_input(self) -> int | None:
+        """Longer side that every image is scaled to, px; `None` with a canonical view."""
+        return self._open().fixed_input
 
     @property
     def taxonomy(self) -> Taxonomy:
@@ -141,6 +149,7 @@ def load_model(
     threads: int = 1,
     min_score: float | None = None,
     score_floor: float | None = None,
+    fixed_input: int | None = None,
 ) -> Model:
     """Load a model bundle, verify it and open its networks.
 
@@ -150,7 +159,7 @@ def load_model(
         device: `cpu`, `cuda`, or `auto`, which takes CUDA where ONNX Runtime has it.
         threads: of one image; images of `analyze` run side by side anyway.
         min_score: lowest confidence of a nucleated cell, in [0, 1]; the bundle's own if left out.
-        score_floor: see `Model`.
+        score_floor, fixed_input: see `Model`.
 
     Raises:
         BundleError: if the bundle is missing, damaged, or of another version.
@@ -158,5 +167,10 @@ def load_model(
     """
     found = default_bundle() if bundle is None else load_bundle(Path(bundle))
     return Model(
-        found, device=device, threads=threads, min_score=min_score, score_floor=score_floor
+        found,
+        device=device,
+        threads=threads,
+        min_score=min_score,
+        score_floor=score_floor,
+        fixed_input=fixed_input,
     )

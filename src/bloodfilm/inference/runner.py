@@ -113,7 +113,9 @@ def analyze_many(
             for index in numbers:
                 followed.check_cancelled()
                 group = groups.of[index]
-                if group not in scales:
+                if group not in scales and model.fixed_input is not None:
+                    scales[group] = GroupScale()  # nothing is measured
+                elif group not in scales:
                     scales[group] = pool_scale(
                         groups.members[group],
                         groups.load,
