@@ -42,18 +42,19 @@ def test_results_in_a_folder_are_those_in_memory(folder, model, tmp_path):
     assert [f.to_json() for f in run] == [type(f).from_json(f.to_json()).to_json() for f in kept]
     again = bloodfilm.read_run(str(tmp_path / "out"))
     assert again.failures == run.failures == kept.failures and again.model == kept.model
-    names = {p.name for p in (tmp_path / "out").iterdir()}
-    assert names == {"result.json", "cells.csv", "report.html"}
+    names = {p.name for p in (tmp_path / "out").iterdir() if not p.name.startswith(".")}
+    assert names == {"result.json", "cells.csv", "report.html", "report_files"}
     with pytest.raises(bloodfilm.OutputError):
         bloodfilm.analyze(folder / "fields", model, out=tmp_path / "out")
     bloodfilm.analyze(folder / "fields", model, out=tmp_path / "out", overwrite=True, report=False)
     assert not (tmp_path / "out" / "report.html").exists()
+    assert not (tmp_path / "out" / "report_files").exists()
 
 
 def test_a_report_is_written_from_what_was_read(folder, model, tmp_path):
     bloodfilm.analyze(folder / "fields", model, out=tmp_path, report=False)
     path = bloodfilm.write_report(bloodfilm.read_run(tmp_path), tmp_path / "later")
-    assert "not counted: this model cannot name it" in path.read_text("utf-8")
+    assert "What the model cannot name" in path.read_text("utf-8")
 
 
 @pytest.mark.parametrize(

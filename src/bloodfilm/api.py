@@ -44,6 +44,7 @@ def analyze(
     workers: int | None = None,
     all_cells: bool = False,
     report: bool = True,
+    single_file: bool = False,
     progress: Progress | None = None,
 ) -> AnalysisRun:
     """Analyse many images.
@@ -54,8 +55,9 @@ def analyze(
     Args:
         images: files, folders or glob patterns; one or several.
         model: of `load_model`, or the folder of a bundle; the shipped one if left out.
-        out: a folder that gets `result.json`, `cells.csv` and `report.html`, and from which the
-            returned run is read; without one the results are kept in memory.
+        out: a folder that gets `result.json`, `cells.csv` and `report.html`, with its pictures in
+            `report_files`, and from which the returned run is read; without one the results are
+            kept in memory.
         resume: go on with a run that was stopped in `out`; start one if there is none.
         overwrite: replace the results in `out`.
         um_per_px: micrometres per pixel along y, if known.
@@ -63,6 +65,7 @@ def analyze(
         workers: images at work at a time; one per core if left out.
         all_cells: list red cells and platelets in `cells.csv`, too.
         report: write `report.html`.
+        single_file: put the report's pictures into it, instead of a folder beside it.
         progress: follows the work and can stop it.
 
     Raises:
@@ -84,10 +87,11 @@ def analyze(
         out=Path(out),
         bundle=None if model is None or isinstance(model, Model) else Path(model),
         um_per_px=um_per_px,
-        pixel_aspect_ratio=pixel_aspect_ratio,
+        squeeze=pixel_aspect_ratio,
         workers=workers,
         all_cells=all_cells,
         report=report,
+        single_file=single_file,
         existing=existing,
     )
     run_analysis(job, progress, model if isinstance(model, Model) else None)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+import bloodfilm
 from bloodfilm.cli.app import app
 from bloodfilm.inference.results_log import ResultsLog
 from fake_bundle import Disc, draw, lay_out, save, write_bundle
@@ -62,7 +63,10 @@ def test_a_folder_becomes_a_table_a_record_and_a_report(analyze, folder, tmp_pat
     result = analyze(folder, "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
     out = tmp_path / "out"
-    assert sorted(p.name for p in out.iterdir()) == ["cells.csv", "report.html", "result.json"]
+    names = sorted(p.name for p in out.iterdir() if not p.name.startswith("."))
+    assert names == ["cells.csv", "report.html", "report_files", "result.json"]
+    pictures = [{p.suffix for p in f.iterdir()} for f in (out / "report_files").iterdir()]
+    assert pictures == [{".jpg"}] * 4
     table = rows(out / "cells.csv")
     assert [r["class"] for r in table] == list(LEAVES)
     assert [Path(r["image"]).name for r in table] == ["0.png", "1.png", "2.png", "3.png"]
@@ -292,3 +296,43 @@ def test_demo_draws_fields_and_analyses_them(bundle, tmp_path, monkeypatch):
     assert image.dtype == np.uint8
     refused(CliRunner().invoke(app, arguments), "--overwrite")
     assert CliRunner().invoke(app, [*arguments, "--overwrite"]).exit_code == 0
+
+
+def test_a_report_in_a_single_file_has_no_folder_beside_it(analyze, folder, tmp_path):
+    out = tmp_path / "o"
+    assert analyze(folder, "--out", out, "--single-file").exit_code == 0
+    assert not (out / "report_files").exists()
+    assert "field.jpg" in (out / "report.html").read_text("utf-8")
+
+
+def test_pictures_are_no_fields_and_follow_the_results(analyze, folder, tmp_path):
+    out = folder / "results"
+    analyze(folder, "--out", out)
+    assert (out / "report_files").is_dir()
+    again = analyze(folder, "--out", tmp_path / "o", "--json", "--no-report")
+    assert json.loads(again.stdout)["images"] == 4
+    assert analyze(folder / "0.png", "--out", out, "--overwrite").exit_code == 0
+    assert len(list((out / "report_files").iterdir())) == 1
+    analyze(folder / "0.png", "--out", out, "--overwrite", "--no-report")
+    assert not (out / "report_files").exists()
+
+
+def test_no_picture_is_written_through_a_link(analyze, folder, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "o").mkdir()
+    (tmp_path / "o" / "report_files").symlink_to(tmp_path / "elsewhere")
+    refused(analyze(folder, "--out", tmp_path / "o"), "report_files")
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_pictures_that_a_stopped_run_lacks_are_made_on_resume(analyze, folder, tmp_path):
+    import shutil
+
+    out = tmp_path / "o"
+    analyze(folder, "--out", out)
+    whole = {p.relative_to(out): p.read_bytes() for p in (out / "report_files").rglob("*.jpg")}
+    shutil.rmtree(out / "report_files")
+    report = bloodfilm.write_report(bloodfilm.read_run(out), out)
+    assert report.is_file()
+    again = {p.relative_to(out): p.read_bytes() for p in (out / "report_files").rglob("*.jpg")}
+    assert again == whole

@@ -1,9 +1,11 @@
 """Many files: in order, one bad file harms no other, scale pooled over the folder."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from bloodfilm.core.errors import DataError
+from bloodfilm.core.errors import DataError, OutputError
 from bloodfilm.core.issue_codes import FEW_RED_CELLS, SCALE_ASSUMED
 from bloodfilm.core.issues import codes
 from bloodfilm.core.progress import Cancellation, CancelledError
@@ -13,7 +15,7 @@ from bloodfilm.imaging.sources.image_file import open_image
 from bloodfilm.inference.analyzer import Analyzer
 from bloodfilm.inference.bundle import load_bundle
 from bloodfilm.inference.model import Model
-from bloodfilm.inference.runner import Remaining, analyze_many, by_folder
+from bloodfilm.inference.runner import RunPlan, analyze_many, by_folder
 from fake_bundle import Disc, draw, lay_out, save, write_bundle
 
 
@@ -63,7 +65,7 @@ def test_the_number_of_workers_changes_nothing(folder, model):
 
 def test_a_run_taken_up_again_gives_the_same_results(folder, model):
     whole = record(analyze_many(paths_of(folder), model))
-    rest = record(analyze_many(paths_of(folder), model, remaining=Remaining(range(6, 9))))
+    rest = record(analyze_many(paths_of(folder), model, plan=RunPlan(range(6, 9))))
     assert whole[6:] == rest and len(rest) == 3
 
 
@@ -83,7 +85,7 @@ def test_a_field_with_too_few_red_cells_borrows_the_scale_of_its_folder(folder, 
 
 def test_a_bug_in_one_field_does_not_end_the_run(folder, model, monkeypatch):
     def analyze(image, **rest):
-        if image.name == "4.png":
+        if Path(image.name).name == "4.png":
             raise ZeroDivisionError("oops")
         return real(image, **rest)
 
@@ -257,3 +259,21 @@ def test_a_field_that_nothing_measures_has_no_confidence(model, silent_folder):
     (outcome,) = analyze_many(paths_of(silent_folder)[:1], model)
     assert (outcome.view.scale_source, outcome.view.confidence) == ("assumed", 0)
     assert SCALE_ASSUMED in codes(outcome.issues)
+
+
+def test_what_is_made_of_the_pixels_is_made_in_the_worker(folder, model):
+    """The hook gets the decoded field and its result; what it raises ends the run."""
+    seen = {}
+
+    def note(source, result):
+        seen[result.path] = source.size == (result.image.width, result.image.height)
+
+    outcomes = list(analyze_many(paths_of(folder), model, plan=RunPlan(on_field=note)))
+    assert seen == {o.path: True for o in outcomes if not isinstance(o, FieldFailure)}
+    assert all("pictures" in o.timings for o in outcomes if not isinstance(o, FieldFailure))
+
+    def fail(source, result):
+        raise OutputError("disk full")
+
+    with pytest.raises(OutputError, match="disk full"):
+        list(analyze_many(paths_of(folder), model, plan=RunPlan(on_field=fail)))

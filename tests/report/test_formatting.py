@@ -5,7 +5,8 @@ import pytest
 from bloodfilm.core import issue_codes
 from bloodfilm.core.taxonomy import DEFAULT_TAXONOMY
 from bloodfilm.report.html import formatting
-from bloodfilm.report.html.sections import flat, shared_folder
+from bloodfilm.report.html.content import shared_folder
+from bloodfilm.report.html.summary import flat
 from fixtures.made_up_results import make_view
 
 

@@ -50,12 +50,16 @@ def analyze(
         typer.Option("--resume", help="Go on with a stopped run in DIR; try failed files again."),
     ] = False,
     no_report: Annotated[bool, typer.Option("--no-report", help="Write no report.html.")] = False,
+    single_file: Annotated[
+        bool,
+        typer.Option("--single-file", help="Put the report's pictures into report.html itself."),
+    ] = False,
 ) -> None:
     """Find white cells in images, name them and describe them.
 
     Writes DIR/cells.csv (a line for each nucleated cell), DIR/result.json (everything) and
-    DIR/report.html. Exit code 0: all well, also where fields have problems to look at; 1: some
-    files failed, each named; 2: nothing was done.
+    DIR/report.html with its pictures in DIR/report_files. Exit code 0: all well, also where fields
+    have problems to look at; 1: some files failed, each named; 2: nothing was done.
     """
     from bloodfilm.cli.progress import TerminalProgress
     from bloodfilm.core.errors import ConfigError
@@ -72,10 +76,11 @@ def analyze(
         device=device,
         min_score=min_score,
         um_per_px=um_per_px,
-        pixel_aspect_ratio=squeeze,
+        squeeze=squeeze,
         workers=threads,
         all_cells=all_cells,
         report=not no_report,
+        single_file=single_file,
         existing=existing,
     )
     with TerminalProgress() as progress:

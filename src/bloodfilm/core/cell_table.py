@@ -16,7 +16,6 @@ from bloodfilm.core.arrays import BoxArray, Floats
 from bloodfilm.core.attributes import LLD_SCHEMA, Schema
 from bloodfilm.core.domain import Domain
 from bloodfilm.core.field import Box, Field
-from bloodfilm.core.issues import Issue
 from bloodfilm.core.polygons import Region
 from bloodfilm.core.taxonomy import DEFAULT_TAXONOMY, NUCLEATED, Taxonomy
 
@@ -208,7 +207,7 @@ class CellTable:
         name: of the data set.
         rows: the fields, in order.
         cells: the cells, in the order of `rows`.
-        taxonomy, schema, issues: as in `Dataset`.
+        taxonomy, schema, problems: as in `Dataset`.
         source: the file or folder it was read from.
     """
 
@@ -217,7 +216,7 @@ class CellTable:
     cells: CellColumns
     taxonomy: Taxonomy = DEFAULT_TAXONOMY
     schema: Schema = LLD_SCHEMA
-    issues: tuple[Issue, ...] = ()
+    problems: tuple[str, ...] = ()
     source: str = ""
 
     def __len__(self) -> int:
@@ -337,7 +336,7 @@ class CellTableBuilder:
         """Add one cell to the last field."""
         self.cells.add(box, label, attributes, id, ignore)
 
-    def table(self, issues: Iterable[Issue] = (), source: str = "") -> CellTable:
+    def table(self, problems: Iterable[str] = (), source: str = "") -> CellTable:
         """Return what was collected."""
         return CellTable(
             self.name,
@@ -345,6 +344,6 @@ class CellTableBuilder:
             self.cells.columns(),
             self.taxonomy,
             self.schema,
-            tuple(issues),
+            tuple(problems),
             source,
         )

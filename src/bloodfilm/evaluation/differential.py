@@ -189,7 +189,7 @@ def _count(cells: Iterable[CellResult], model: ModelInfo) -> Differential:
     with_issues = 0
     for cell in cells:
         if cell.object_type == model.classified:
-            if _is_artefact(cell.label, model):
+            if is_artefact(cell.label, model):
                 artefacts[cell.label] += 1
                 continue
             labels[cell.label] += 1
@@ -229,7 +229,7 @@ def _count(cells: Iterable[CellResult], model: ModelInfo) -> Differential:
     )
 
 
-def _is_artefact(label: str, model: ModelInfo) -> bool:
+def is_artefact(label: str, model: ModelInfo) -> bool:
     """Whether an object found as a cell of the classified type was named as none."""
     tree = model.taxonomy
     return label in tree and not (

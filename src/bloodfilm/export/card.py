@@ -52,13 +52,13 @@ def summarize_evaluation(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _abilities(m: Manifest) -> str:
-    trained = m.trained_leaves
+    learnt = m.trained_leaves
     attributes = [a for a in m.attributes.attributes if a.name not in m.untrained.attributes]
     lines = [
         f"Finds {', '.join(m.object_types)} in fields brought to {m.detector.um_per_px:g} um per "
         "pixel.",
-        f"Names each {m.roles.classified}: {', '.join(trained)}; where it is not certain, a "
-        "group of these.",
+        f"Names each {m.roles.classified}: {', '.join(learnt)}; where it is not sure, a group of "
+        "these.",
         f"Describes each {m.roles.classified}:",
         *(f"- {a.title}: {', '.join(_offered(m, a))}" for a in attributes),
     ]
@@ -74,12 +74,11 @@ def _gaps(m: Manifest) -> str:
     lines = []
     if m.untrained.classes:
         lines.append(
-            f"- Classes without training cells: {', '.join(m.untrained.classes)}. Such a cell gets "
-            "another class, a group of classes, or the issue `unfamiliar`."
+            f"- Classes no training cell was named: {', '.join(m.untrained.classes)}. Such a cell "
+            "gets another name, a group's name, or the flag that it is unlike anything learnt."
         )
     if m.untrained.attributes:
-        listed = ", ".join(m.untrained.attributes)
-        lines.append(f"- Attributes that are annotated in no training cell: {listed}.")
+        lines.append(f"- Attributes nobody marked: {', '.join(m.untrained.attributes)}.")
     for name, values in m.untrained.values.items():
         lines.append(f"- Values of {name} that no training cell has: {', '.join(values)}.")
     return "\n".join(lines) or "Every class and attribute of its vocabulary was in training."
@@ -110,7 +109,7 @@ def _metrics(metrics: Mapping[str, Any]) -> Iterable[str]:
             for part, figures in validation.items()
             for figure, value in figures.items()
         ]
-        yield "### Validation data (used for model selection)"
+        yield "### Validation data (what the choices were made on)"
         yield _table(("part", "figure", "value"), rows)
 
 
@@ -146,8 +145,8 @@ def _priors(m: Manifest) -> Iterable[str]:
     if priors:
         yield "## Prior odds"
         yield (
-            "The training collection over-represents rare cells. The odds of these classes are "
-            "multiplied by a factor that suits routine films: "
+            "The training collection shows rare cells on purpose. The odds of these classes are "
+            "multiplied, to suit films as they come: "
             + ", ".join(f"{name} by {factor:g}" for name, factor in priors.items())
             + "."
         )
@@ -169,7 +168,7 @@ def _thresholds(m: Manifest) -> str:
         ("probability of a class", f"{m.classifier.class_confidence:.3f}"),
         ("probability of an attribute's value", f"{m.classifier.attribute_confidence:.3f}"),
     ]
-    return _table(("minimum", "value"), rows)
+    return _table(("least", "value"), rows)
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

@@ -8,7 +8,6 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from bloodfilm.core import DataError, Dataset
-from bloodfilm.core.issues import Issue
 from bloodfilm.core.text import printable
 from bloodfilm.formats import coco, cvat, folder, label_studio, lld, native, qupath, voc, yolo
 from bloodfilm.formats.parquet import index
@@ -19,7 +18,7 @@ from bloodfilm.formats.shared.parsing import read_json
 
 T = TypeVar("T")
 Reader = Callable[..., Dataset]
-Writer = Callable[..., list[Issue]]
+Writer = Callable[..., list[str]]
 
 READERS: dict[str, Reader] = {
     "bccd": bccd.read,
@@ -83,7 +82,7 @@ def open_dataset(path: Path | str, format: str | None = None, **options: Any) ->
     return _call(READERS[name], where, name, options, ReadOptions)
 
 
-def save_dataset(dataset: Dataset, path: Path | str, format: str, **options: Any) -> list[Issue]:
+def save_dataset(dataset: Dataset, path: Path | str, format: str, **options: Any) -> list[str]:
     """Write a data set in a format of `WRITERS`; return what the format could not carry.
 
     Args:
@@ -102,7 +101,7 @@ def save_dataset(dataset: Dataset, path: Path | str, format: str, **options: Any
         raise DataError(f"no format {format!r} can be written; choose from {', '.join(WRITERS)}")
     where = Path(path).expanduser()
     if not len(dataset):
-        why = f" ({dataset.issues[-1]})" if dataset.issues else ""
+        why = f" ({dataset.problems[-1]})" if dataset.problems else ""
         raise DataError(f"{dataset.source or dataset.name}: no field to write{why}")
     options.setdefault("source", dataset.source)
     try:

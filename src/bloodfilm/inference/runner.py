@@ -14,6 +14,7 @@ from collections.abc import (
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -21,29 +22,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodfilm.core.progress import NoProgress, Progress
-from bloodfilm.core.results import FieldFailure, FieldOutcome
+from bloodfilm.core.results import FieldFailure, FieldOutcome, FieldResult
 from bloodfilm.imaging.scale import GroupScale, ScalePrior, pool_sample, pool_scale
-from bloodfilm.imaging.sources import ImageInput, name_of, open_source, read_whole
+from bloodfilm.imaging.sources import ImageInput, ImageSource, name_of, open_source, read_whole
+from bloodfilm.inference.analyzer import StageTimer
 from bloodfilm.inference.model import Model
 
 AHEAD = 2
 MOST_WORKERS = 8
 
 ScaleGroup = Callable[[ImageInput], Hashable]
+FieldHook = Callable[[ImageSource, FieldResult], None]
+"""Called in the worker with a field's pixels, still decoded, and its result."""
 
 
 @dataclass(frozen=True)
-class Remaining:
-    """The remaining part of a resumed run.
+class RunPlan:
+    """What a run does besides analysing all images.
 
     Attributes:
-        todo: numbers of the images to analyse, rising. The sample whose scale is pooled is still
-            drawn from all images, so that the run comes to the same results.
+        todo: numbers of the images to analyse, rising; all, if left out. The sample whose scale is
+            pooled is still drawn from all images, so that a resumed run comes to the same results.
         unpooled: numbers of images of the sample that are excluded from the pooled scale.
+        on_field: makes what else is made of the pixels, so that no file is decoded twice. It runs
+            in several threads; what it raises ends the run.
     """
 
-    todo: Sequence[int]
+    todo: Sequence[int] | None = None
     unpooled: Collection[int] = ()
+    on_field: FieldHook | None = None
 
 
 def default_workers() -> int:
@@ -68,7 +75,7 @@ def analyze_many(
     scale_group: ScaleGroup | None = by_folder,
     prior: ScalePrior | Sequence[ScalePrior | None] | None = None,
     progress: Progress | None = None,
-    remaining: Remaining | None = None,
+    plan: RunPlan | None = None,
 ) -> Generator[FieldOutcome, None, None]:
     """Analyse images; yields one outcome per image to do, in their order.
 
@@ -83,7 +90,7 @@ def analyze_many(
             alone.
         prior: prior of the pixel size: one for all images, or one for each.
         progress: reports finished images; can request a stop.
-        remaining: of a run that is resumed; everything, if left out.
+        plan: what is left of a resumed run, and what else to do with each field.
 
     Yields:
         `FieldResult`, or `FieldFailure` for an image that cannot be analysed; the others continue.
@@ -94,8 +101,8 @@ def analyze_many(
     workers = workers or default_workers()
     followed = progress or NoProgress()
     groups = _Groups(items, scale_group)
-    numbers = range(len(items)) if remaining is None else remaining.todo
-    unpooled = () if remaining is None else remaining.unpooled
+    plan = plan or RunPlan()
+    numbers = range(len(items)) if plan.todo is None else plan.todo
     last = {groups.of[number]: number for number in numbers}
     scales: dict[Hashable, GroupScale] = {}
     waiting: deque[Future[FieldOutcome]] = deque()
@@ -120,13 +127,16 @@ def analyze_many(
                         groups.members[group],
                         groups.load,
                         remeasure=model.measure_again,
-                        without=unpooled,
+                        without=plan.unpooled,
                         map_=executor.map,
                     )
                 known = prior if prior is None or isinstance(prior, ScalePrior) else prior[index]
-                waiting.append(
-                    executor.submit(_one_field, items[index], model, known, scales[group], index)
-                )
+                scale = scales[group]
+                known = replace(known or ScalePrior(), pooled=scale.pooled)
+                measured = scale.measurements.get(index)
+                work = partial(model.analyze, prior=known, measurement=measured)
+                name = name_of(items[index], index)
+                waiting.append(executor.submit(_one_field, items[index], name, work, plan.on_field))
                 if index == last[group]:
                     del scales[group]
                 if len(waiting) >= workers + AHEAD:
@@ -168,18 +178,27 @@ def pooled_images(
 
 
 def _one_field(
-    image: ImageInput, model: Model, prior: ScalePrior | None, scale: GroupScale, index: int
+    image: ImageInput, name: str, work: Callable[..., FieldResult], on_field: FieldHook | None
 ) -> FieldOutcome:
+    clock = StageTimer()
     try:
-        return model.analyze(
-            image,
-            prior=replace(prior or ScalePrior(), pooled=scale.pooled),
-            measurement=scale.measurements.get(index),
-            name=name_of(image, index),
-        )
+        with clock("open"):
+            source = open_source(image, name)
     except Exception as error:
         # One field must not end a run of thousands; the failure is named in the results.
-        return FieldFailure.from_error(name_of(image, index), error)
+        return FieldFailure.from_error(name, error)
+    try:
+        try:
+            result = work(source, name=name)
+        except Exception as error:
+            return FieldFailure.from_error(name, error)
+        if on_field is not None:
+            with clock("pictures"):
+                on_field(source, result)
+        return replace(result, timings={**result.timings, **clock.seconds})
+    finally:
+        if source is not image:
+            source.close()
 
 
 @contextmanager

@@ -30,17 +30,18 @@ from bloodfilm.core.progress import CancelledError, NoProgress, Progress, track
 from bloodfilm.core.results import AnalysisRun, FieldFailure, FieldOutcome, FieldResult
 from bloodfilm.core.results.tables import CellTableWriter
 from bloodfilm.core.text import plural
-from bloodfilm.imaging.discovery import Discovery, discover
+from bloodfilm.imaging.discovery import Discovery, discover, mark_drawings
 from bloodfilm.imaging.scale import ScalePrior
 from bloodfilm.inference.bundle import choose_providers
 from bloodfilm.inference.model import Model, load_model
 from bloodfilm.inference.model_info import model_info
 from bloodfilm.inference.repeats import RepeatedImages
 from bloodfilm.inference.results_log import ResultsLog
-from bloodfilm.inference.runner import Remaining, analyze_many, pooled_images
+from bloodfilm.inference.runner import FieldHook, RunPlan, analyze_many, pooled_images
+from bloodfilm.report.pictures import remove_pictures
 from bloodfilm.workflows.outputs import make_folder
 
-RESULT, CELLS, REPORT = "result.json", "cells.csv", "report.html"
+RESULT, CELLS, REPORT, PICTURES = "result.json", "cells.csv", "report.html", "report_files"
 LOG, CELLS_PART = "results.part.jsonl", "cells.part.csv"
 LOG_NEW = "results.part.jsonl.new"
 SHOWN_REPEATS = 10
@@ -60,10 +61,11 @@ class AnalysisJob:
         device: `auto`, `cpu` or `cuda`.
         min_score: lowest score of a nucleated cell, [0, 1]; `None` for the bundle's own.
         um_per_px: micrometres per pixel along y, where known.
-        pixel_aspect_ratio: width / height of a round cell in pixels, where known.
+        squeeze: width / height of a round cell in pixels, where known.
         workers: fields at work at a time; `None` for one per core.
         all_cells: whether `cells.csv` also lists red cells and platelets.
         report: whether to write `report.html`.
+        single_file: whether the report holds its pictures, instead of a folder beside it.
         existing: what to do with results that are there.
     """
 
@@ -73,16 +75,17 @@ class AnalysisJob:
     device: str = "auto"
     min_score: float | None = None
     um_per_px: float | None = None
-    pixel_aspect_ratio: float | None = None
+    squeeze: float | None = None
     workers: int | None = None
     all_cells: bool = False
     report: bool = True
+    single_file: bool = False
     existing: Existing = "refuse"
 
     @property
     def prior(self) -> ScalePrior:
         """What the user says of scale and pixel aspect ratio; `DataError` if it cannot be."""
-        return ScalePrior(self.um_per_px, self.pixel_aspect_ratio)
+        return ScalePrior(self.um_per_px, self.squeeze)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -92,7 +95,7 @@ class AnalysisJob:
             "device": self.device,
             "min_score": self.min_score,
             "um_per_px": self.um_per_px,
-            "squeeze": self.pixel_aspect_ratio,
+            "squeeze": self.squeeze,
         }
 
 
@@ -210,12 +213,18 @@ def check_existing(out: Path, existing: Existing) -> None:
     Raises:
         OutputError: if it does.
     """
+    if (out / PICTURES).is_symlink() or (out / PICTURES).is_file():
+        raise OutputError(
+            f"{out / PICTURES}: is no folder of pictures, and is not replaced; remove it",
+            ["other-output"],
+        )
     there = [n for n in (RESULT, CELLS, REPORT, LOG, CELLS_PART) if os.path.lexists(out / n)]
     if not there:
         return
     if existing == "overwrite":
         for name in there:
             (out / name).unlink()
+        remove_pictures(out / PICTURES)
         return
     if links := [n for n in there if (out / n).is_symlink()]:
         raise OutputError(
@@ -322,7 +331,7 @@ class _Run:
             self.model,
             workers=self.job.workers,
             prior=self.prior,
-            remaining=Remaining(todo, unpooled),
+            plan=RunPlan(todo, unpooled, self._pictures()),
         )
         schema = self.model.bundle.schema
         done = total - len(todo)
@@ -350,6 +359,17 @@ class _Run:
                 self._add(outcome, table)
                 file.flush()
 
+    def _pictures(self) -> FieldHook | None:
+        """Return what makes the report's pictures of a field while its pixels are at hand."""
+        if not self.job.report:
+            return None
+        from bloodfilm.report.html.report import picture_store
+
+        mark_drawings(self.job.out, [PICTURES])
+        crop_um = model_info(self.model.bundle).crop_um
+        classified = self.summary.classified
+        return picture_store(self.job.out, classified, crop_um, len(self.images)).write
+
     def _add(self, outcome: FieldOutcome, table: CellTableWriter) -> None:
         self.summary.add(outcome)
         if isinstance(outcome, FieldResult):
@@ -371,7 +391,7 @@ class _Run:
             from bloodfilm.report.html.report import write_report
 
             with _naming(out / REPORT):
-                write_report(run, out, progress=self.progress)
+                write_report(run, out, single_file=self.job.single_file, progress=self.progress)
 
     # ---- resuming ----------------------------------------------------------------------------
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from bloodfilm.core.errors import ConfigError, DataError
-from bloodfilm.core.issues import Issue
 from bloodfilm.core.locks import lock_folder
 from bloodfilm.core.progress import Progress
 from bloodfilm.datasets import CATALOGUE, DownloadSource, fetch
@@ -49,7 +48,7 @@ class Unpacked:
     files: int
     fields: int
     cells: int
-    issues: Sequence[Issue]
+    problems: Sequence[str]
 
 
 def unpack_downloads(
@@ -74,7 +73,7 @@ def unpack_downloads(
         files = unpack_together(archives, folder, progress=progress)
     dataset = open_dataset(folder)
     cells = sum(len(f.cells) for f in dataset)
-    return Unpacked(len(archives), files, len(dataset), cells, dataset.issues)
+    return Unpacked(len(archives), files, len(dataset), cells, dataset.problems)
 
 
 def _unaccepted(source: DownloadSource) -> str:

@@ -31,7 +31,7 @@ def table_of(dataset: Dataset) -> CellTable:
         cells,
         dataset.taxonomy,
         dataset.schema,
-        dataset.issues,
+        dataset.problems,
         str(dataset.source or ""),
     )
 

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from bloodfilm.core import Cell, DataError, Dataset, Domain, Field
-from bloodfilm.core import dataset_codes as codes
-from bloodfilm.core.dataset_codes import dataset_issue
 from bloodfilm.core.files import (
     identity,
     kind_of,
@@ -20,7 +18,6 @@ from bloodfilm.core.files import (
     staging_folder,
     write_bytes,
 )
-from bloodfilm.core.issues import Issue
 from bloodfilm.core.locks import is_empty, lock_folder, lock_path
 from bloodfilm.formats.shared.context import box_fault
 from bloodfilm.formats.shared.paths import LABEL_FOLDERS
@@ -128,11 +125,10 @@ class Losses:
             if differs[part]:
                 self.add(part, "data set")
 
-    def issues(self) -> list[Issue]:
-        """Return one issue for each kind of loss."""
+    def lines(self) -> list[str]:
+        """Return one line for each kind of loss."""
         return [
-            not_carried(f"{what} of {count} {unit}", property=what, count=count, of=unit)
-            for (what, unit), count in self.counts.items()
+            f"left out: {what} of {count} {unit}" for (what, unit), count in self.counts.items()
         ]
 
 
@@ -182,7 +178,7 @@ class Output:
         self.staging = staging
         self.images = images
         self.unplaced = 0
-        self.notes: list[Issue] = []
+        self.notes: list[str] = []
         self.sources: dict[tuple[int, int], Path] = {}
         self.labels = source if source is not None and source.is_file() else None
         self._inside = None if source is None else _image_root(source)
@@ -230,7 +226,7 @@ class Output:
         target = self.file(name)
         data = _image_bytes(source, whole=self.images == "copy")
         if data is None:
-            self.notes.append(not_carried(f"{source}, which is not an image", file=str(source)))
+            self.notes.append(f"left out: {source}, which is not an image")
         elif self.images == "copy":
             write_bytes(target, data, sync=False)
         else:
@@ -245,8 +241,7 @@ class Output:
                 f"{source}: lies outside of {self._inside}, the data set that names it; if you "
                 "know the set and want such images, give --allow-outside (allow_outside=True)"
             )
-        what = f"from outside of {self._inside}: {source}"
-        self.notes.append(dataset_issue(codes.FROM_OUTSIDE, what, file=str(source)))
+        self.notes.append(f"from outside of {self._inside}: {source}")
 
 
 def _image_root(source: Path) -> Path:
@@ -389,21 +384,14 @@ def output_file(
         yield out, name
 
 
-def not_carried(what: str, **facts: Any) -> Issue:
-    """Return the issue of something that was left out of what is written."""
-    return dataset_issue(codes.NOT_CARRIED, f"left out: {what}", **facts)
-
-
-def finish(out: Output, losses: Losses) -> list[Issue]:
-    """Return the losses, with one on images that were not put in place."""
-    issues = losses.issues() + out.notes
+def finish(out: Output, losses: Losses) -> list[str]:
+    """Return the losses' lines, with one on images that were not put in place."""
+    lines = losses.lines() + out.notes
     if out.unplaced and out.images is None:
-        what = f"{out.unplaced} images were not put in place; copy or link them"
-        issues.append(dataset_issue(codes.NOT_CARRIED, what, images=out.unplaced))
+        lines.append(f"{out.unplaced} images were not put in place; copy or link them")
     elif out.unplaced:
-        what = f"{out.unplaced} images that are not on disk"
-        issues.append(not_carried(what, images=out.unplaced))
-    return issues
+        lines.append(f"left out: {out.unplaced} images that are not on disk")
+    return lines
 
 
 def unique_names(fields: Sequence[Field]) -> list[str]:

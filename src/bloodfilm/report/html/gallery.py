@@ -1,113 +1,187 @@
-"""The data of the cell gallery: one short list per nucleated cell; names and texts once."""
+"""The data of the page's script: names and texts once, one short list per cell."""
 
 import json
+import math
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bloodfilm.core.results import CellResult
+from bloodfilm.core import issue_codes
 from bloodfilm.report.html import formatting
-from bloodfilm.report.html.sections import ReportMetadata
+from bloodfilm.report.html.content import ReportCell, ReportContent, json_number, plain
+from bloodfilm.report.pictures import CELL_SIDE
 
-_ALTERNATIVES = 3
-
-
-def wanted_cells(facts: ReportMetadata, room: int) -> list[set[int]]:
-    """Choose, per field, the cells to embed: all if there is room, else the doubtful first."""
-    every = [
-        (not (facts.undecided(cell) or cell.issues), number, place)
-        for number, brief in enumerate(facts.fields)
-        for place, cell in brief.cells
-    ]
-    wanted: list[set[int]] = [set() for _ in facts.fields]
-    for _, number, place in sorted(every)[:room]:
-        wanted[number].add(place)
-    return wanted
+_FEW = 3
+"""A class of fewer cells is compared with all cells."""
 
 
-def gallery(facts: ReportMetadata) -> dict[str, Any]:
-    """Return what the page's script needs to show, filter and sort the cells."""
-    taxonomy, model = facts.run.model.taxonomy, facts.run.model
-    labels = {cell.label for cell in facts.cells}
+def gallery(
+    content: ReportContent,
+    flags: Mapping[str, Sequence[str]] | None = None,
+    maps: Mapping[str, Sequence[int]] | None = None,
+) -> dict[str, Any]:
+    """Return what the script needs to show, filter and sort the cells.
+
+    Args:
+        content: of the report.
+        flags: ids of cells by the flag that they stand behind.
+        maps: by cell id, how much the probability of its name falls where it is hidden, in percent,
+            row by row of a square grid.
+    """
+    model, taxonomy = content.model, content.model.taxonomy
+    labels = {cell.label for cell in content.cells}
     names = [*taxonomy.names, *sorted(labels - set(taxonomy.names))]
-    found = sorted({issue.code for cell in facts.cells for issue in cell.issues})
+    codes = sorted({code for cell in content.cells for code in cell.codes})
     index = {name: place for place, name in enumerate(names)}
-    issue_index = {code: place for place, code in enumerate(found)}
+    issue_index = {code: place for place, code in enumerate(codes)}
+    odd = oddities(content)
+    places = {a.name: place for place, a in enumerate(model.schema.attributes)}
+    order = [places[a.name] for a, _ in content.attributes]
+    numbers = {cell.cell.id: place for place, cell in enumerate(content.cells)}
     return {
         "names": [
             {
-                "name": formatting.clean(formatting.class_title(name)),
+                "name": name,
+                "title": formatting.clean(formatting.class_title(name)),
                 "path": [index[n] for n in taxonomy.path(name)]
                 if name in taxonomy
                 else [index[name]],
-                "leaf": name in taxonomy and not taxonomy.children(name),
+                "leaf": name in taxonomy.leaves,
                 "blast": name in taxonomy.blasts,
-                "colour": facts.style(name).colour,
+                "above": name in taxonomy and _may_be_blast(content, name),
+                "colour": content.style(name).colour,
             }
             for name in names
         ],
         "attributes": [
             {
+                "name": a.name,
                 "title": formatting.clean(a.title),
                 "values": [formatting.clean(v) for v in a.values],
                 "trained": a.name not in model.untrained_attributes,
+                "first": first,
             }
-            for a in facts.run.model.schema.attributes
+            for a, first in content.attributes
         ],
-        "issues": [formatting.issue_title(code) for code in found],
-        "fields": [brief.name for brief in facts.fields],
+        "issues": [
+            {
+                "code": code,
+                "title": formatting.issue_title(code),
+                "meaning": issue_codes.MEANING.get(code, ""),
+            }
+            for code in codes
+        ],
+        "fields": [
+            {
+                "name": content.name_of(f),
+                "picture": "" if f.picture.missing else f.picture.folder,
+                "missing": formatting.clean(f.picture.missing),
+                "shown": [f.picture.width, f.picture.height],
+                "size": list(f.size),
+                "um": plain((f.view.um_per_px_x, f.view.um_per_px_y), 4),
+                "counted": int(f.counted),
+                "issues": [formatting.clean(issue.message) for issue in f.issues],
+                "view": formatting.describe_view(f.view)[0],
+                "others": f.outlines,
+            }
+            for f in content.fields
+        ],
         "cells": [
-            _cell(facts, cell, (number + 1, place + 1), index, issue_index)
-            for number, brief in enumerate(facts.fields)
-            for place, cell in brief.cells
+            _row(cell, index, issue_index, order, odd[place])
+            for place, cell in enumerate(content.cells)
         ],
+        "flags": {
+            code: [numbers[i] for i in ids if i in numbers] for code, ids in (flags or {}).items()
+        },
+        "maps": {i: list(values) for i, values in (maps or {}).items() if i in numbers},
+        "window": model.crop_um,
+        "side": CELL_SIDE,
     }
 
 
-def _cell(
-    facts: ReportMetadata,
-    cell: CellResult,
-    at: tuple[int, int],
+def _may_be_blast(content: ReportContent, name: str) -> bool:
+    taxonomy = content.model.taxonomy
+    below = set(taxonomy.leaves_under(name))
+    return name not in taxonomy.blasts and len(below) > 1 and bool(below & taxonomy.blasts)
+
+
+def _row(
+    shown: ReportCell,
     index: Mapping[str, int],
     issue_index: Mapping[str, int],
+    order: Sequence[int],
+    odd: int,
 ) -> list[Any]:
-    """One cell, as the page's script reads it.
+    """One cell, as `cells.js` reads it.
 
-    Field, place, box, confidence, name, its probability, others, attributes, issues, um, stain
-    contrast.
+    Field, place, id, box, confidence, name, its probability, likeliest classes, attributes, issues,
+    diameter, stain contrast, probability of being a nucleated cell, oddity, whether it is counted
+    (1), beside the count (2), or neither (0).
     """
-    others = sorted(cell.probabilities.items(), key=lambda item: (-item[1], item[0]))
-    attributes: list[Any] = []
-    for attribute in facts.run.model.schema.attributes:
-        answer = cell.attributes.get(attribute.name)
-        if answer is None or (answer.value is None and answer.probability <= 0):
-            attributes.append(0)
-            continue
-        best = answer.value or max(
-            answer.probabilities, key=lambda v: answer.probabilities[v], default=""
-        )
-        place = attribute.values.index(best) if best in attribute.values else -1
-        attributes.append([place, round(answer.probability, 3), int(answer.value is not None)])
+    cell = shown.cell
     return [
-        *at,
-        [round(v, 1) for v in cell.box],
-        round(cell.confidence, 3),
+        shown.field,
+        shown.place + 1,
+        cell.id,
+        plain(cell.box, 1),
+        json_number(cell.confidence, 3),
         index[cell.label],
-        round(cell.label_confidence, 3),
-        [[index[n], round(p, 3)] for n, p in others[:_ALTERNATIVES] if n in index and p >= 0.005],
-        attributes,
-        sorted({issue_index[issue.code] for issue in cell.issues}),
-        None if cell.diameter_um is None else round(cell.diameter_um, 1),
-        None if cell.stain_contrast is None else round(cell.stain_contrast, 2),
+        json_number(cell.label_confidence, 3),
+        [value for n, p in shown.likeliest if n in index for value in (index[n], round(100 * p))],
+        [[shown.answers[a], *shown.percents[a]] if shown.percents[a] else 0 for a in order],
+        sorted({issue_index[code] for code in shown.codes}),
+        json_number(cell.diameter_um, 1),
+        json_number(cell.stain_contrast, 2),
+        json_number(cell.nucleated_probability, 2),
+        odd,
+        2 if shown.counted and shown.beside else int(shown.counted),
     ]
 
 
-def crops_of(crops: Sequence[Mapping[int, str]]) -> dict[str, str]:
-    """Return the cells' pictures under `field-cell`, as the page's links name them."""
-    return {
-        f"{number}-{place + 1}": text
-        for number, of_field in enumerate(crops, 1)
-        for place, text in sorted(of_field.items())
+def oddities(content: ReportContent) -> list[int]:
+    """Return how unusual each cell is among those of its name in this run, 0 and up.
+
+    The mean surprise of its attribute values (-log2 of their share, Laplace's rule) and the
+    distance of its diameter from the median in median absolute deviations, at most 4 each; a cell
+    unlike the model's training cells comes before all others.
+    """
+    groups: dict[str, list[ReportCell]] = defaultdict(list)
+    for cell in content.cells:
+        groups[cell.label].append(cell)
+    every = _Usual(content.cells, content)
+    usual = {
+        label: _Usual(cells, content) if len(cells) >= _FEW else every
+        for label, cells in groups.items()
     }
+    return [usual[cell.label].oddity(cell) for cell in content.cells]
+
+
+class _Usual:
+    """Counts of attribute values and the spread of diameters of some cells."""
+
+    def __init__(self, cells: Sequence[ReportCell], content: ReportContent) -> None:
+        self._values = [len(a.values) for a in content.model.schema.attributes]
+        self._tallies = [Counter[int]() for _ in self._values]
+        for cell in cells:
+            for tally, answer in zip(self._tallies, cell.answers, strict=True):
+                if answer >= 0:
+                    tally[answer] += 1
+        sizes = sorted(c.cell.diameter_um for c in cells if c.cell.diameter_um is not None)
+        self._middle = sizes[len(sizes) // 2] if sizes else 0.0
+        spread = sorted(abs(size - self._middle) for size in sizes)
+        self._spread = max(spread[len(spread) // 2], 0.3) if spread else 1.0
+
+    def oddity(self, cell: ReportCell) -> int:
+        surprise = [
+            -math.log2((tally[answer] + 1) / (tally.total() + values))
+            for tally, answer, values in zip(self._tallies, cell.answers, self._values, strict=True)
+            if answer >= 0
+        ]
+        size = cell.cell.diameter_um
+        off = 0.0 if size is None else min(4.0, abs(size - self._middle) / self._spread)
+        mean = min(4.0, sum(surprise) / len(surprise)) if surprise else 0.0
+        unlike = 1000 if issue_codes.UNFAMILIAR in cell.codes else 0
+        return unlike + round(100 * (mean + off / 2))
 
 
 def script_json(data: Any) -> str:

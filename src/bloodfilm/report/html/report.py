@@ -1,23 +1,36 @@
-"""Write `report.html`: a self-contained HTML report for review."""
+"""Write `report.html` and the pictures beside it, or both in a single file."""
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from bloodfilm.core import issue_codes
 from bloodfilm.core.files import atomic_write
 from bloodfilm.core.progress import NoProgress, Progress, track
 from bloodfilm.core.results import AnalysisRun
 from bloodfilm.core.results.tables import describe_columns
+from bloodfilm.imaging.discovery import mark_drawings
 from bloodfilm.inference.fusion import ScoreFusion
-from bloodfilm.report.html import formatting, sections
-from bloodfilm.report.html.gallery import crops_of, gallery, script_json, wanted_cells
-from bloodfilm.report.html.images import BUDGET, Embedder
+from bloodfilm.report.html import formatting, summary
+from bloodfilm.report.html.content import ReportCell, ReportContent, collect
+from bloodfilm.report.html.gallery import gallery, script_json
 from bloodfilm.report.html.palette import legend
-from bloodfilm.report.html.sections import FieldSection, ReportMetadata
-from bloodfilm.report.html.static_pages import TEMPLATES, render
+from bloodfilm.report.html.static_pages import render, script_text
+from bloodfilm.report.pictures import FIELD_PICTURE, PictureStore, cell_picture, remove_pictures
+
+REPORT, PICTURES = "report.html", "report_files"
+MOST_ON_SHEET = 400
+"""Cells on the printed contact sheet."""
+SINGLE_FILE_BYTES = 60_000_000
+"""Pictures in a single file; what no longer fits is left out, and the page says so."""
+
+
+def picture_store(run_folder: Path, classified: str, window_um: float, files: int) -> PictureStore:
+    """Return the store of a report's pictures in a folder of results."""
+    return PictureStore(run_folder / PICTURES, classified, window_um, files)
 
 
 def write_report(
@@ -25,82 +38,158 @@ def write_report(
     out_dir: str | Path,
     *,
     when: datetime | None = None,
-    budget: int = BUDGET,
+    single_file: bool = False,
     progress: Progress | None = None,
 ) -> Path:
     """Write `out_dir/report.html` and return its path.
 
+    Pictures lie in `out_dir/report_files`; the ones that an analysis has put there are used, others
+    are made from the images, which are opened again; a missing one is reported as such.
+
     Args:
-        run: the analysis. Images are opened again to be embedded; a missing one is reported as
-            such.
+        run: the analysis.
         out_dir: the folder; made if missing.
         when: the time to print; now if left out. Everything else follows from the run alone.
-        budget: maximum number of characters of embedded images.
-        progress: follows the fields whose images are embedded.
+        single_file: put the pictures into the page, which then needs no other file.
+        progress: follows the fields.
     """
-    facts = ReportMetadata(run)
-    embedder = Embedder(len(facts.fields), len(facts.cells), run.model.crop_um, budget)
-    wanted = wanted_cells(facts, embedder.room_for_cells)
-    chosen_of = zip(run.fields, wanted, strict=True)
-    followed = track(chosen_of, progress or NoProgress(), "report", len(facts.fields))
-    fields = [
-        sections.field_section(facts, number, result, embedder.take(result, chosen))
-        for number, (result, chosen) in enumerate(followed, 1)
-    ]
-    text = _render(_context(facts, fields, embedder, when or datetime.now().astimezone()))
-    path = Path(out_dir) / "report.html"
+    out, followed = Path(out_dir), progress or NoProgress()
+    files = len(run.fields) + len(run.failures)
+    store = picture_store(out, run.model.classified, run.model.crop_um, files)
+    content = collect(run, store, followed)
+    pictures = _embedded(content, store, followed) if single_file else None
+    when = when or datetime.now().astimezone()
+    text = _render(_context(content, when, pictures), single_file)
+    path = out / REPORT
     with atomic_write(path) as file:
         file.write(text)
+    kept = [] if single_file else [field.picture.folder for field in content.fields]
+    remove_pictures(store.folder, but=kept)
+    if store.folder.is_dir():
+        mark_drawings(out, [PICTURES])
     return path
 
 
+def _embedded(
+    content: ReportContent, store: PictureStore, progress: Progress
+) -> tuple[dict[str, str], int]:
+    """Return pictures as base64 by path, within the limit, and how many are left out."""
+    found: dict[str, str] = {}
+    room, left_out = SINGLE_FILE_BYTES, 0
+    wanted = [*_cell_paths(content), *((f.picture, FIELD_PICTURE) for f in content.fields)]
+    for picture, name in track(wanted, progress, "embedding pictures", len(wanted)):
+        data = store.read(picture, name)
+        if data is None:
+            continue
+        text = base64.b64encode(data).decode("ascii")
+        if len(text) > room:
+            left_out += 1
+            continue
+        room -= len(text)
+        found[f"{picture.folder}/{name}"] = text
+    return found, left_out
+
+
+def _cell_paths(content: ReportContent) -> Iterator[tuple[Any, str]]:
+    """Yield the pictures of cells, those in doubt first."""
+
+    def calm(cell: ReportCell) -> bool:
+        return not (cell.codes or content.is_undecided(cell.label))
+
+    for cell in sorted(content.cells, key=calm):
+        yield content.fields[cell.field - 1].picture, cell_picture(cell.place)
+
+
 def _context(
-    facts: ReportMetadata, fields: list[FieldSection], embedder: Embedder, when: datetime
+    content: ReportContent, when: datetime, pictures: tuple[dict[str, str], int] | None
 ) -> dict[str, Any]:
-    run, model, counted = facts.run, facts.run.model, facts.differential
-    crops = crops_of([f.picture.crops for f in fields])
-    labels = {cell.label for cell in facts.cells}
+    run, model = content.run, content.model
+    page = summary.Summary(content)
     titles = {a.name: a.title for a in model.schema.attributes}
+    trained = [(a, first) for a, first in content.attributes if a in model.trained_attributes]
+    first = [a for a, is_first in trained if is_first]
+    rest = [a for a, is_first in trained if not is_first]
     return {
         "when": formatting.date_and_time(when),
         "when_iso": when.isoformat(timespec="seconds"),
         "version": run.version,
+        "subject": _subject(content),
         "model": model,
-        "settings": sections.flat(run.settings),
-        "metrics": sections.flat(model.metrics),
-        "counted": counted,
-        "bars": sections.bars(facts),
-        "axis": formatting.percent(sections.axis(counted.rows)),
-        "axis_half": formatting.percent(sections.axis(counted.rows) / 2),
-        "attribute_table": sections.attribute_table(facts),
-        "trained": model.trained_attributes,
+        "settings": summary.flat(run.settings),
+        "metrics": summary.flat(model.metrics),
+        "content": content,
+        "page": page,
+        "counted": page.counted,
+        "cells_link": summary.cells_link,
+        "attribute_tables": [
+            (group, summary.attribute_table(content, group)) for group in (first, rest) if group
+        ],
         "untrained_classes": formatting.untrained_classes(
             model.untrained_classes, model.taxonomy.blasts
         ),
         "untrained_attributes": formatting.untrained_attributes(
             [titles[n] for n in model.untrained_attributes]
         ),
-        "scale": sections.scale_summary(facts),
-        "issues": sections.issue_counts(facts),
+        "scale": summary.scale_summary(content),
         "failures": [(formatting.clean(f.path), formatting.clean(f.reason)) for f in run.failures],
-        "fields": fields,
-        "folder": facts.folder,
-        "pictured": sum(f.picture.picture is not None for f in fields),
-        "issue_fields": [f for f in fields if f.issues],
-        "crops_left_out": counted.nucleated - len(crops),
-        "window_um": embedder.window_um,
+        "problem_fields": [f for f in content.fields if f.issues],
+        "doubtful_scale": [f for f in content.fields if formatting.describe_view(f.view)[1]],
+        "unfamiliar": issue_codes.UNFAMILIAR,
+        "folder": formatting.clean(content.folder),
+        "sheet": contact_sheet(content),
+        "without_picture": [f for f in content.fields if f.picture.missing],
         "least_contrast": ScoreFusion().contrast,
-        "legend": legend(labels, model.taxonomy),
+        "legend": legend({cell.label for cell in content.cells}, model.taxonomy),
         "columns": describe_columns(model.schema),
-        "gallery_json": script_json(gallery(facts)),
-        "crops_json": script_json(crops),
+        "pictures": PICTURES,
+        "pictures_left_out": 0 if pictures is None else pictures[1],
+        "gallery_json": script_json({**gallery(content), "single": pictures is not None}),
+        "pictures_json": script_json({} if pictures is None else pictures[0]),
     }
 
 
-def _render(context: Mapping[str, Any]) -> str:
+def _subject(content: ReportContent) -> str:
+    """Return what was analysed: the folder that the images share, or the only image."""
+    if content.folder:
+        return formatting.clean(content.folder.rstrip("/").rpartition("/")[2] or content.folder)
+    if len(content.fields) == 1:
+        return formatting.clean(content.fields[0].path.rpartition("/")[2])
+    return ""
+
+
+def contact_sheet(
+    content: ReportContent, most: int = MOST_ON_SHEET
+) -> list[tuple[str, int, list[ReportCell]]]:
+    """Return the cells of the printed contact sheet by class: name, how many there are, cells.
+
+    Where there are more than `most`, every class gets its share, at least one cell, and within a
+    class the cells in doubt come first.
+    """
+    groups: dict[str, list[ReportCell]] = {}
+    for cell in content.cells:
+        if not content.fields[cell.field - 1].picture.missing:
+            groups.setdefault(cell.label, []).append(cell)
+    total = sum(map(len, groups.values()))
+    sheet = []
+    for label in content.in_tree_order(set(groups)):
+        cells = sorted(
+            groups[label], key=lambda c: (not c.codes, c.cell.label_confidence, c.field, c.place)
+        )
+        kept = len(cells) if total <= most else max(1, len(cells) * most // total)
+        sheet.append((label, len(cells), cells[:kept]))
+    return sheet
+
+
+def _render(context: Mapping[str, Any], single_file: bool) -> str:
     from markupsafe import Markup
 
-    script = "\n" + (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    script = script_text()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-    page = {**context, "script": Markup(script), "script_hash": digest}
-    return render("report.html", page, unescaped="_json")
+    page = {
+        **context,
+        "script": Markup(script),
+        "script_hash": digest,
+        "single_file": single_file,
+        "cell_picture": cell_picture,
+    }
+    return render("report.html", page, styles=("base.css", "report.css"), unescaped="_json")

@@ -1,0 +1,267 @@
+"""What a report shows, gathered in one pass over a run: fields, cells, counts.
+
+Of a cell only what the page needs is kept, so a run may be larger than memory.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from bloodfilm.core.attributes import LLD_SCHEMA, Attribute
+from bloodfilm.core.issues import Issue
+from bloodfilm.core.pixels import ViewRecord
+from bloodfilm.core.progress import Progress, track
+from bloodfilm.core.results import AnalysisRun, CellResult, FieldResult, ModelInfo
+from bloodfilm.evaluation.differential import Differential, differential, is_artefact
+from bloodfilm.report.html import formatting
+from bloodfilm.report.html.palette import CellStyle, cell_style
+from bloodfilm.report.pictures import FieldPicture, PictureStore
+
+NOT_SURE, NOT_GIVEN = -1, -2
+"""Codes in the place of a value's index: no value is probable enough; nothing is said of it."""
+MOST_OTHERS = 40_000
+"""Outlines of red cells and platelets in one page; fields beyond are shown without."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportCell:
+    """One classified cell.
+
+    Attributes:
+        field: number of its field, from 1.
+        place: index in the field's result.
+        cell: the cell, without the probabilities of classes and values.
+        likeliest: classes with their probabilities, the likeliest first.
+        answers: per attribute of the model the index of its value, `NOT_SURE` or `NOT_GIVEN`.
+        percents: per attribute the probability of each value in percent.
+        counted: whether its field may be counted.
+        beside: whether it was named as no nucleated cell, and is listed beside the count.
+    """
+
+    field: int
+    place: int
+    cell: CellResult
+    likeliest: tuple[tuple[str, float], ...]
+    answers: tuple[int, ...]
+    percents: tuple[tuple[int, ...], ...]
+    counted: bool
+    beside: bool = False
+
+    @property
+    def label(self) -> str:
+        """Its name."""
+        return self.cell.label
+
+    @property
+    def codes(self) -> frozenset[str]:
+        """Codes of its issues."""
+        return frozenset(issue.code for issue in self.cell.issues)
+
+
+@dataclass(frozen=True, slots=True)
+class ReportField:
+    """One field.
+
+    Attributes:
+        number: from 1, in the order of the run.
+        path: of the image, as the user named it.
+        size: width and height of the image, pixels.
+        view: scale, aspect ratio, white point.
+        issues: of the field.
+        counted: whether its cells may be counted.
+        labels: its classified cells by name.
+        undecided, with_issues: how many of them are.
+        others: the other objects, by type.
+        outlines: the others as an SVG path in pixels of the image; empty if too many.
+        picture: where its pictures are.
+    """
+
+    number: int
+    path: str
+    size: tuple[int, int]
+    view: ViewRecord
+    issues: tuple[Issue, ...]
+    counted: bool
+    labels: Counter[str]
+    undecided: int
+    with_issues: int
+    others: Counter[str]
+    outlines: str
+    picture: FieldPicture
+
+    @property
+    def cells(self) -> int:
+        """How many classified cells it has."""
+        return sum(self.labels.values())
+
+    @property
+    def needs_attention(self) -> bool:
+        """Whether an issue is a warning or an error."""
+        return any(issue.severity != "info" for issue in self.issues)
+
+
+@dataclass(frozen=True)
+class ReportContent:
+    """A run as the report shows it."""
+
+    run: AnalysisRun
+    fields: tuple[ReportField, ...]
+    cells: tuple[ReportCell, ...]
+
+    @property
+    def model(self) -> ModelInfo:
+        """The model of the run."""
+        return self.run.model
+
+    @cached_property
+    def folder(self) -> str:
+        """The folder that all images share; empty if there is none."""
+        return shared_folder([field.path for field in self.fields])
+
+    def name_of(self, field: ReportField) -> str:
+        """Return a field's path below the shared folder, fit to be shown."""
+        return formatting.clean(field.path[len(self.folder) :])
+
+    @cached_property
+    def differential(self) -> Differential:
+        """Counts over the fields that may be counted."""
+        counted = differential((c.cell for c in self.cells if c.counted), self.model)
+        others: Counter[str] = Counter()
+        for field in self.fields:
+            if field.counted:
+                others.update(field.others)
+        left_out = [field for field in self.fields if not field.counted]
+        return replace(
+            counted,
+            other=dict(sorted(others.items())),
+            fields_left_out=len(left_out),
+            cells_left_out=sum(field.cells for field in left_out),
+        )
+
+    @cached_property
+    def attributes(self) -> tuple[tuple[Attribute, bool], ...]:
+        """The model's attributes, each with whether it is one of LLD's, which come first."""
+        schema = self.model.schema.attributes
+        first = [a for a in schema if a.name in LLD_SCHEMA and a == LLD_SCHEMA[a.name]]
+        if not first:
+            return tuple((a, True) for a in schema)
+        return tuple([(a, True) for a in first] + [(a, False) for a in schema if a not in first])
+
+    def is_undecided(self, label: str) -> bool:
+        """Whether a name is no leaf of the tree."""
+        return is_undecided(label, self.model)
+
+    def style(self, label: str) -> CellStyle:
+        """How cells of a name are drawn."""
+        return cell_style(label, self.model.taxonomy)
+
+    def in_tree_order(self, labels: "Counter[str] | set[str]") -> list[str]:
+        """Return names in the order of the tree, those outside it last."""
+        order = {name: place for place, name in enumerate(self.model.taxonomy.names)}
+        return sorted(labels, key=lambda name: (order.get(name, len(order)), name))
+
+
+def collect(run: AnalysisRun, store: PictureStore, progress: Progress) -> ReportContent:
+    """Read a run once; missing pictures are made from the files."""
+    fields: list[ReportField] = []
+    cells: list[ReportCell] = []
+    room = MOST_OTHERS
+    followed = track(run.fields, progress, "report", len(run.fields))
+    for number, result in enumerate(followed, 1):
+        field = _field(number, result, run.model, store.complete(result), room)
+        room -= sum(field.others.values())
+        fields.append(field)
+        cells += _cells(number, result, run.model)
+    return ReportContent(run, tuple(fields), tuple(cells))
+
+
+def is_undecided(label: str, model: ModelInfo) -> bool:
+    """Whether a name is no leaf of the model's tree."""
+    return label not in model.taxonomy.leaves
+
+
+def shared_folder(paths: Sequence[str]) -> str:
+    """Return the longest beginning, up to and with a slash, that all paths share."""
+    if len(paths) < 2:
+        return ""
+    first, last = min(paths), max(paths)
+    same = 0
+    while same < min(len(first), len(last)) and first[same] == last[same]:
+        same += 1
+    return first[: first.rfind("/", 0, same) + 1]
+
+
+def _field(
+    number: int, result: FieldResult, model: ModelInfo, picture: FieldPicture, room: int
+) -> ReportField:
+    named = [c for c in result.cells if c.object_type == model.classified]
+    others = [c for c in result.cells if c.object_type != model.classified]
+    shown = others if len(others) <= room else []
+    return ReportField(
+        number=number,
+        path=result.path,
+        size=(result.image.width, result.image.height),
+        view=result.view,
+        issues=result.issues,
+        counted=result.countable,
+        labels=Counter(c.label for c in named),
+        undecided=sum(is_undecided(c.label, model) for c in named),
+        with_issues=sum(bool(c.issues) for c in named),
+        others=Counter(c.object_type for c in others),
+        outlines="".join(_outline(c) for c in shown),
+        picture=picture,
+    )
+
+
+def _outline(cell: CellResult) -> str:
+    x, y, w, h = cell.box
+    return f"M{x:.0f} {y:.0f}h{w:.0f}v{h:.0f}h{-w:.0f}z"
+
+
+def _cells(number: int, result: FieldResult, model: ModelInfo) -> Iterator[ReportCell]:
+    untrained = model.untrained_attributes
+    for place, cell in enumerate(result.cells):
+        if cell.object_type != model.classified:
+            continue
+        likeliest = sorted(cell.probabilities.items(), key=lambda item: (-item[1], item[0]))
+        answers, percents = [], []
+        for attribute in model.schema.attributes:
+            code, shares = _answer(cell, attribute)
+            known = attribute.name not in untrained
+            answers.append(code if known else NOT_GIVEN)
+            percents.append(shares if known else ())
+        yield ReportCell(
+            field=number,
+            place=place,
+            cell=replace(cell, probabilities={}, attributes={}),
+            likeliest=tuple((n, p) for n, p in likeliest[:4] if p >= 0.005),
+            answers=tuple(answers),
+            percents=tuple(percents),
+            counted=result.countable,
+            beside=is_artefact(cell.label, model),
+        )
+
+
+def _answer(cell: CellResult, attribute: Attribute) -> tuple[int, tuple[int, ...]]:
+    given = cell.attributes.get(attribute.name)
+    if given is None or (given.value is None and given.probability <= 0):
+        return NOT_GIVEN, ()
+    shares = tuple(round(100 * given.probabilities.get(v, 0.0)) for v in attribute.values)
+    if given.value not in attribute.values:
+        return NOT_SURE, shares
+    return attribute.values.index(given.value), shares
+
+
+def json_number(value: float | None, digits: int) -> float | int | None:
+    """Return a number of few characters."""
+    if value is None:
+        return None
+    rounded = round(value, digits)
+    return int(rounded) if rounded == int(rounded) else rounded
+
+
+def plain(values: Sequence[Any], digits: int) -> list[Any]:
+    """Return numbers of few characters."""
+    return [json_number(value, digits) for value in values]

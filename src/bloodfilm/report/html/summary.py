@@ -1,0 +1,414 @@
+"""The first page of a report as plain data: who, what, how sure, what is left out."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from bloodfilm.core import issue_codes
+from bloodfilm.core.attributes import Attribute
+from bloodfilm.core.taxonomy import BLAST
+from bloodfilm.evaluation.differential import DifferentialRow, Proportion
+from bloodfilm.report.html import formatting
+from bloodfilm.report.html.content import NOT_SURE, ReportCell, ReportContent
+from bloodfilm.report.html.palette import CellStyle
+
+_AXES = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
+BLAST_LIMIT = 0.2
+"""Share of blasts from which acute leukaemia is diagnosed (WHO classification)."""
+CUSTOMARY_COUNTS = (100, 200, 400)
+"""White cells that a differential is of, as practice has it (CLSI H20: 400, by two readers)."""
+
+# Where most of a film is unlike the training data, its names mislead together, not cell by cell.
+_MANY_UNDECIDED = 0.25
+_MANY_UNFAMILIAR = 0.1
+_MANY_BASOPHILS = 0.05
+_ENOUGH_TO_JUDGE = 20
+
+
+def cells_link(**filters: str | int) -> str:
+    """Return the address of the cells that fit filters.
+
+    >>> cells_link(**{"class": "band neutrophil"}, counted=1)
+    '#cells?class=band%20neutrophil&counted=1'
+    """
+    return f"#cells?{urlencode(filters, quote_via=quote)}"
+
+
+@dataclass(frozen=True)
+class BarRow:
+    """One line of the differential; lengths in percent of the axis.
+
+    Attributes:
+        link: address of its cells.
+        lower_limit: the model cannot name a class below this one, so the sum is a lower limit.
+    """
+
+    name: str
+    depth: int
+    kind: str
+    style: CellStyle
+    link: str
+    count: int
+    share: str
+    interval: str
+    length: float
+    low: float
+    high: float
+    lower_limit: bool
+
+
+@dataclass(frozen=True)
+class Caution:
+    """Something that limits how far the page can be trusted.
+
+    Attributes:
+        severity: `error` or `warning`.
+        text: a sentence.
+        link: address of the cells or the section it is about; empty for none.
+    """
+
+    severity: str
+    text: str
+    link: str = ""
+
+
+@dataclass(frozen=True)
+class BlastScale:
+    """Blasts against the limit; lengths in percent of the axis.
+
+    Attributes:
+        verdict: where the interval lies.
+        limit, share, low, high: places on the axis.
+        axis: the share at its right end.
+    """
+
+    verdict: str
+    limit: float
+    share: float
+    low: float
+    high: float
+    axis: str
+
+
+class Summary:
+    """What page one shows of a report's content."""
+
+    def __init__(self, content: ReportContent) -> None:
+        self.content = content
+        self.counted = content.differential
+        # Links lead to what was counted, and only where something was not is that said in them.
+        all_counted = all(cell.counted and not cell.beside for cell in content.cells)
+        self._counted: dict[str, int] = {} if all_counted else {"counted": 1}
+
+    def link(self, **filters: str | int) -> str:
+        """Return the address of counted cells that fit filters."""
+        return cells_link(**filters, **self._counted)
+
+    @property
+    def axis(self) -> float:
+        """The share at the right end of the chart: round, and no interval beyond it."""
+        shares = (r.proportion for r in self.counted.rows if r.depth)
+        longest = max((share.high for share in shares if share), default=1.0)
+        return next(end for end in _AXES if longest <= end or end == 1.0)
+
+    @property
+    def bars(self) -> list[BarRow]:
+        """The lines of the differential: sums, classes, and cells not named more closely."""
+        lines = []
+        for row in self.counted.rows:
+            kind = "leaf" if row.leaf else "total" if row.depth == 0 else "sum"
+            if row.proportion is None:
+                continue
+            one = {"only": f"stopped:{BLAST}"} if row.name == BLAST else {"class": row.name}
+            link = self.link(**one)
+            lines.append(self._bar(row, kind, row.proportion, link))
+            if not row.leaf and row.undecided:
+                share = Proportion.of(row.undecided, row.proportion.total)
+                stopped = replace(
+                    row,
+                    name=f"{row.name}, not named more closely",
+                    depth=row.depth + 1,
+                    untrained=(),
+                )
+                link = self.link(only=f"stopped:{row.name}")
+                style = self.content.style(row.name)
+                lines.append(self._bar(stopped, "stopped", share, link, style))
+        return lines
+
+    @property
+    def nameless(self) -> list[str]:
+        """Classes that the model cannot name: they have no count, no share and no interval."""
+        return [row.name for row in self.counted.rows if row.proportion is None and row.leaf]
+
+    def _bar(
+        self,
+        row: DifferentialRow,
+        kind: str,
+        share: Proportion,
+        link: str,
+        style: CellStyle | None = None,
+    ) -> BarRow:
+        end = self.axis
+        return BarRow(
+            name=formatting.class_title(row.name),
+            depth=row.depth,
+            kind=kind,
+            style=style or self.content.style(row.name),
+            link=link,
+            count=share.count,
+            share=formatting.percent(share.share),
+            interval=formatting.interval(share.low, share.high) if kind != "total" else "",
+            length=_place(share.share, end),
+            low=_place(share.low, end),
+            high=_place(share.high, end),
+            lower_limit=bool(row.untrained) and kind == "sum",
+        )
+
+    @property
+    def blasts(self) -> BlastScale | None:
+        """Blasts against 20 %; `None` where none can be named or no white cell is counted."""
+        share = self.counted.blasts
+        if share is None or not share.total:
+            return None
+        end = next(end for end in _AXES if max(share.high, 2 * BLAST_LIMIT) <= end or end == 1.0)
+        if share.low > BLAST_LIMIT:
+            verdict = "the interval lies above 20 %"
+        elif share.high < BLAST_LIMIT:
+            verdict = "the interval lies below 20 %"
+        else:
+            verdict = "the interval includes 20 %"
+        if self.counted.untrained_blasts:
+            verdict += "; a lower limit"
+        low, high = _place(share.low, end), _place(share.high, end)
+        place = _place(share.share, end)
+        axis = formatting.percent(end)
+        return BlastScale(verdict, _place(BLAST_LIMIT, end), place, low, high, axis)
+
+    @property
+    def adequacy(self) -> str:
+        """How the number of white cells compares with what a differential is made of."""
+        white = self.counted.white
+        if white < CUSTOMARY_COUNTS[0]:
+            return f"fewer than the {CUSTOMARY_COUNTS[0]} of a customary differential"
+        reached = max(n for n in CUSTOMARY_COUNTS if n <= white)
+        return f"enough for a differential of {reached}"
+
+    @property
+    def cautions(self) -> list[Caution]:
+        """What limits how far the page can be trusted, the gravest first."""
+        found = [*self._run_cautions(), *self._film_cautions(), *self._field_cautions()]
+        return sorted(found, key=lambda caution: caution.severity != "error")
+
+    def _run_cautions(self) -> list[Caution]:
+        found = [
+            Caution("error" if i.severity == "error" else "warning", formatting.clean(i.message))
+            for i in self.content.run.issues
+            if i.severity != "info"
+        ]
+        if failures := self.content.run.failures:
+            text = f"{formatting.many(len(failures), 'file')} gave no result."
+            found.append(Caution("error", text, "#failures"))
+        return found
+
+    def _film_cautions(self) -> list[Caution]:
+        cells = [cell for cell in self.content.cells if cell.counted and not cell.beside]
+        found: list[Caution] = []
+        if len(cells) < _ENOUGH_TO_JUDGE:
+            return found
+        undecided = sum(self.content.is_undecided(c.label) for c in cells)
+        unlike = sum(issue_codes.UNFAMILIAR in c.codes for c in cells)
+        basophils = sum(c.label == "basophil" for c in cells)
+        total = len(cells)
+        if unlike >= _MANY_UNFAMILIAR * total:
+            text = (
+                f"This film is far from what the model was trained on: {unlike} of {total} cells "
+                "are unlike its training cells. Doubt every name on this page."
+            )
+            found.append(Caution("error", text, self.link(issue=issue_codes.UNFAMILIAR)))
+        if undecided >= _MANY_UNDECIDED * total:
+            text = (
+                f"{undecided} of {total} cells are left undecided. Shares of classes are lower "
+                "limits, and the film may hold cells that the model does not know."
+            )
+            found.append(Caution("warning", text, self.link(only="undecided")))
+        if basophils > _MANY_BASOPHILS * total:
+            text = (
+                f"Basophils are {formatting.percent(basophils / total)} of the cells, which is "
+                "rare. On films unlike the training data, other dark cells are named so: look at "
+                "them."
+            )
+            found.append(Caution("warning", text, self.link(**{"class": "basophil"})))
+        return found
+
+    def _field_cautions(self) -> list[Caution]:
+        total = len(self.content.fields)
+        tally = Counter(
+            code for field in self.content.fields for code in {i.code for i in field.issues}
+        )
+        found = []
+        for code, severity, what in _FIELD_CAUTIONS:
+            if tally[code]:
+                of = f"{tally[code]} of {formatting.many(total, 'field')}"
+                found.append(Caution(severity, f"{of} {what}", "#problems"))
+        return found
+
+    @property
+    def left_out(self) -> list[tuple[str, str]]:
+        """What is not in the counts and why, with an address."""
+        counted, said = self.counted, []
+        for code in sorted(issue_codes.UNCOUNTABLE):
+            why = _UNCOUNTABLE.get(code, issue_codes.MEANING[code])
+            fields = [f for f in self.content.fields if code in {i.code for i in f.issues}]
+            if fields:
+                cells = formatting.many(sum(f.cells for f in fields), "cell")
+                text = f"{formatting.many(len(fields), 'field')} with {cells}: {why}"
+                said.append((text, "#problems"))
+        if counted.cells_left_out:
+            text = f"together {formatting.many(counted.cells_left_out, 'cell')} in fields left out"
+            said.append((text, cells_link(counted=0)))
+        if counted.unplaced:
+            text = (
+                f"{formatting.many(counted.unplaced, 'nucleated cell')} not decided to be white "
+                "cell or erythroblast"
+            )
+            said.append((text, self.link(only="unplaced")))
+        if failures := self.content.run.failures:
+            said.append((f"{formatting.many(len(failures), 'file')} without a result", "#failures"))
+        return said
+
+    def issue_counts(self) -> list[tuple[str, int, str]]:
+        """Issues of cells with how often they occur and an address, most frequent first."""
+        tally = Counter(code for cell in self.content.cells for code in cell.codes)
+        found = sorted(tally.items(), key=lambda item: (-item[1], item[0]))
+        return [(formatting.issue_title(code), n, cells_link(issue=code)) for code, n in found]
+
+
+_FIELD_CAUTIONS = (
+    (issue_codes.NOT_A_FILM, "error", "may show no blood film; their cells are not counted."),
+    (issue_codes.SCALE_ASSUMED, "error", "have no known scale; their cells are not counted."),
+    (issue_codes.LOW_SHARPNESS, "warning", "are blurred."),
+)
+_UNCOUNTABLE = {
+    issue_codes.NOT_A_FILM: "no blood film is shown",
+    issue_codes.SCALE_ASSUMED: "the scale is assumed",
+    issue_codes.DUPLICATE_IMAGE: "the picture was analysed before",
+}
+"""Why a field is not counted, where its issue's meaning is too long."""
+
+
+def _place(value: float, end: float) -> float:
+    return round(100 * min(value / end, 1.0), 2)
+
+
+@dataclass(frozen=True)
+class AttributeAnswer:
+    """What the cells of one class look like in one attribute.
+
+    Attributes:
+        value: the commonest value; `not sure` where no cell has one.
+        share: of the cells with a value.
+        link: address of the cells with that value.
+        sure: cells with a value.
+        parts: start and length of each value's share of all cells, percent.
+    """
+
+    value: str
+    share: str
+    link: str
+    sure: int
+    parts: tuple[tuple[str, float, float], ...]
+
+
+def attribute_table(
+    content: ReportContent, attributes: Sequence[Attribute]
+) -> list[tuple[str, CellStyle, int, list[AttributeAnswer]]]:
+    """Return, per class met (in tree order), the answers for some attributes."""
+    cells: dict[str, list[ReportCell]] = {}
+    for cell in content.cells:
+        cells.setdefault(cell.label, []).append(cell)
+    places = {a.name: place for place, a in enumerate(content.model.schema.attributes)}
+    return [
+        (
+            label,
+            content.style(label),
+            len(cells[label]),
+            [_answer(a, places[a.name], cells[label]) for a in attributes],
+        )
+        for label in content.in_tree_order(set(cells))
+    ]
+
+
+def _answer(attribute: Attribute, place: int, cells: Sequence[ReportCell]) -> AttributeAnswer:
+    tally = Counter(cell.answers[place] for cell in cells)
+    sure = sum(n for code, n in tally.items() if code >= 0)
+    parts, start = [], 0.0
+    for code, value in enumerate(attribute.values):
+        length = 100 * tally[code] / len(cells)
+        if length:
+            parts.append((value, round(start, 1), round(length, 1)))
+        start += length
+    label = cells[0].label
+    if not sure:
+        link = _value_link(label, attribute, "?") if tally[NOT_SURE] else ""
+        return AttributeAnswer("not sure", "", link, 0, tuple(parts))
+    code = max(range(len(attribute.values)), key=lambda v: tally[v])
+    value = attribute.values[code]
+    share = formatting.percent(tally[code] / sure)
+    return AttributeAnswer(value, share, _value_link(label, attribute, value), sure, tuple(parts))
+
+
+def _value_link(label: str, attribute: Attribute, value: str) -> str:
+    return cells_link(only=f"stopped:{label}", attr=f"{attribute.name}:{value}")
+
+
+def scale_summary(content: ReportContent) -> list[str]:
+    """Return, in a sentence or two, where scales come from and how they spread."""
+    views = [f.view for f in content.fields]
+    if not views:
+        return []
+    tally = Counter(view.scale_source for view in views)
+    parts = [
+        f"{text} in {formatting.many(tally[source], 'field')}"
+        for source, text in formatting.SUMMARY.items()
+        if tally[source]
+    ]
+    said = [f"The scale was {formatting.listed(parts)}."]
+    ratios = [view.pixel_aspect_ratio for view in views]
+    low, high = min(ratios), max(ratios)
+    if low < 0.97 or high > 1.03:
+        same = high - low < 0.005
+        span = f"{low:.2f}" if same else f"{low:.2f} to {high:.2f}"
+        said.append(
+            f"Round cells are {span} times as wide as high in the files; "
+            "the pictures are stretched so that round cells are round."
+        )
+    if tally["assumed"]:
+        said.append(
+            "Where the scale is assumed, every size in µm is a guess, and cells were classified at "
+            "a size the model may not know: doubt their names."
+        )
+    return said
+
+
+def flat(data: Mapping[str, Any], most: int = 40) -> list[tuple[str, str]]:
+    """Return nested plain data as lines of name and value, cut after `most`."""
+    lines: list[tuple[str, str]] = []
+
+    def walk(name: str, value: Any) -> None:
+        if isinstance(value, Mapping) and value:
+            for key in value:
+                walk(f"{name} › {key}" if name else str(key), value[key])
+        elif isinstance(value, float):
+            lines.append((formatting.clean(name), f"{value:.4g}"))
+        elif isinstance(value, list | tuple):
+            lines.append((formatting.clean(name), formatting.clean(", ".join(map(str, value)))))
+        else:
+            lines.append((formatting.clean(name), formatting.clean(value)))
+
+    walk("", data)
+    if len(lines) > most:
+        rest = len(lines) - most
+        lines = [*lines[:most], ("…", f"{rest} more in the bundle's manifest.json")]
+    return lines
