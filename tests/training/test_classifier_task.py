@@ -397,3 +397,21 @@ def test_a_frozen_backbone_learns_nothing_and_keeps_its_statistics(root):
     same = {k for k, v in before.items() if torch.equal(after[k], v)}
     assert {k for k in before if k.startswith("backbone.")} <= same
     assert "class_head.0.weight" not in same and "norm.running_mean" not in same
+
+
+def test_a_part_of_the_starting_weights_is_kept(root, tiny_task, tmp_path):
+    import json
+
+    with pytest.raises(ConfigError, match=r"model\.keep: needs model\.start"):
+        task(root, model={"keep": 0.5})
+    save_checkpoint(tmp_path / "best.pt", {"model": tiny_task.network.state_dict()})
+    record = {"version": "0", "config": {}, **tiny_task.record()}
+    (tmp_path / "run.json").write_text(json.dumps(record, default=list))
+    kept = task(root, model={"start": str(tmp_path / "best.pt"), "keep": 0.25})
+    before = {k: v.clone() for k, v in kept.network.state_dict().items()}
+    with torch.no_grad():
+        for parameter in kept.network.parameters():
+            parameter.mul_(1.1)
+    kept.finish(kept.network.eval(), CPU)
+    for name, parameter in kept.network.named_parameters():
+        assert torch.allclose(parameter, before[name] * 1.075, rtol=1e-4, atol=1e-6)

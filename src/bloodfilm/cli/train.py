@@ -12,8 +12,10 @@ def _list_configs(wanted: bool) -> None:
     if wanted:
         from bloodfilm.training.config import shipped_configs
 
-        for name, text in shipped_configs().items():
-            print(f"{name:24}{text.partition(chr(10))[0].removeprefix('# ')}")
+        known = shipped_configs()
+        width = max(map(len, known)) + 2
+        for name, text in known.items():
+            print(f"{name:{width}}{text.partition(chr(10))[0].removeprefix('# ')}")
         raise typer.Exit
 
 

@@ -17,6 +17,7 @@ def model_card(manifest: Manifest, notes: str = "") -> str:
         WARNING,
         f"Made {manifest.created} with bloodfilm {manifest.training.get('bloodfilm', '?')}. "
         f"Licence of the weights: {manifest.licence}.",
+        *_left_out(manifest.metrics),
         "## Intended use",
         _abilities(manifest),
         "## Not trained",
@@ -35,7 +36,12 @@ def model_card(manifest: Manifest, notes: str = "") -> str:
 
 
 def summarize_evaluation(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep of a `bloodfilm evaluate --json` record what a manifest should carry: the figures."""
+    """Keep of a `bloodfilm evaluate --json` record what a manifest should carry: the figures.
+
+    Likewise of the record of the benchmark that leaves one patient out.
+    """
+    if "patients" in record and "pooled" in record:
+        return {k: record[k] for k in ("samples", "patients", "pooled") if k in record}
     kept: dict[str, Any] = {k: record[k] for k in ("settings", "fields") if k in record}
     detection, reading = record.get("detection"), record.get("reading")
     if detection:
@@ -95,6 +101,65 @@ def _sources(part: str, training: Mapping[str, Any]) -> str:
         return f"{part.capitalize()}: not recorded."
     table = _table(("side", "data set", "split", "images", "licence"), rows)
     return f"{part.capitalize()}:\n\n{table}"
+
+
+def _left_out(metrics: Mapping[str, Any]) -> Iterable[str]:
+    """Yield what the recipe is worth on patients left out of training, before all other figures."""
+    for record in metrics.values():
+        if not isinstance(record, Mapping) or "pooled" not in record:
+            continue
+        yield "## On patients it has never seen"
+        yield (
+            "Each row is one patient, named by a network that was trained in the same way on "
+            "everything but that patient. Each diagnosis is one patient with one stain: whoever is "
+            "left out takes kinds of cells along that no other patient has. This and no other "
+            "figure says what to expect of a new patient."
+        )
+        rows = [
+            _patient_row(name, part)
+            for name, part in (*record["patients"].items(), ("all", record["pooled"]))
+        ]
+        head = (
+            "patient",
+            "cells",
+            "coarse class",
+            "balanced",
+            "fine class",
+            "attributes, balanced",
+            "labelled class alone",
+            "named class alone",
+            "blasts: AUROC",
+            "precision",
+            "recall",
+        )
+        yield _table(head, rows)
+        attributes = record["pooled"]["attributes"]
+        yield "Attributes over all patients left out, balanced accuracy:"
+        yield _table(
+            ("attribute", "balanced accuracy", "labelled class alone", "named class alone"),
+            [
+                (name, *(_figure(scores[k]) for k in _BASELINES))
+                for name, scores in attributes.items()
+            ],
+        )
+
+
+_BASELINES = ("balanced", "class_only_labelled", "class_only_predicted")
+
+
+def _patient_row(name: str, part: Mapping[str, Any]) -> tuple[str, ...]:
+    keys = (
+        *(f"attributes_{k}" for k in _BASELINES),
+        "blast_auroc",
+        "blast_precision",
+        "blast_recall",
+    )
+    classes = (
+        part["coarse"]["accuracy"],
+        part["coarse"]["balanced"],
+        part["fine"]["accuracy"],
+    )
+    return (name, str(part["cells"]), *map(_figure, (*classes, *(part.get(k) for k in keys))))
 
 
 def _metrics(metrics: Mapping[str, Any]) -> Iterable[str]:

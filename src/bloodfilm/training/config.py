@@ -68,6 +68,9 @@ class ModelSection(Section):
         frozen: the backbone stays as it starts, batch statistics too; only what follows it learns.
             With few patients, whose cells differ by more than their class, this forgets less and
             is three times as fast.
+        keep: share of the starting weights (`start`) that a finished classifier goes back to: its
+            weights are the mean of both (Wortsman et al., CVPR 2022). What few patients taught
+            replaces less of what was known before.
         input: the classifier's input: `crop` (the cell at a resolution of its own) or
             `roi` (early features of a wide view pooled over the box, the AttriDet baseline).
     """
@@ -78,6 +81,7 @@ class ModelSection(Section):
     width: Count = 80
     dropout: Share = 0.2
     frozen: bool = False
+    keep: Share = 0.0
     input: Literal["crop", "roi"] = "crop"
 
 

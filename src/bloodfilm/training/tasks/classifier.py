@@ -320,6 +320,8 @@ class ClassifierTask:
             run.vocabulary.leaves,
             samples.view,
         )
+        if config.model.keep and config.model.start is None:
+            raise ConfigError("model.keep: needs model.start, whose weights are kept in part")
         if not validation.allowed.any():
             raise ConfigError("data.validation: no cell has a class; choose other data or splits")
         self.value_weights = value_weights(self.train, self.schema, config.loss.balance)
@@ -444,8 +446,13 @@ class ClassifierTask:
 
     @torch.no_grad()
     def finish(self, model: nn.Module, device: torch.device) -> None:
-        """Set the class prototypes that `novelty` measures against, from the training cells."""
+        """Go back to a share of the starting weights, if configured; set the class prototypes.
+
+        The prototypes, which `novelty` measures against, are those of the training cells.
+        """
         assert isinstance(model, CellClassifierNet)
+        if self.config.model.keep:
+            self._go_back(model)
         cells = sample_per_label(self.train, PROTOTYPE_CELLS, self.config.seed)
         description = predict_crops(model, cells, device, self.view)["description"]
         # A class never seen is near to nothing.
@@ -456,6 +463,17 @@ class ClassifierTask:
             means[group] = of_group.mean(0)
             residuals.append(of_group - of_group.mean(0))
         model.set_prototypes(means, np.concatenate(residuals).std(0) + 1e-3)
+
+    def _go_back(self, model: CellClassifierNet) -> None:
+        """Average the weights with those that training started from."""
+        with torch.random.fork_rng():
+            torch.manual_seed(self.config.seed)
+            start = build_classifier(self.config, self.run.vocabulary)
+        start_network(start, self.config, Path(), (), self.run.vocabulary)
+        before = start.state_dict()
+        for name, value in model.state_dict().items():
+            if value.dtype.is_floating_point:
+                value.lerp_(before[name].to(value.device), self.config.model.keep)
 
     def _untrained_values(self) -> dict[str, list[str]]:
         """Return the values of trained attributes that no training cell has."""

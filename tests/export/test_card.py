@@ -1,0 +1,44 @@
+"""The model card: what comes first, what is said of gaps."""
+
+from bloodfilm.export.card import model_card, summarize_evaluation
+from bloodfilm.inference.manifest import Manifest
+from fake_bundle import manifest
+
+FIGURES = {
+    "cells": 140,
+    "coarse": {"accuracy": 0.8765, "balanced": None},
+    "fine": {"accuracy": 0.25, "balanced": 0.5},
+    "attributes": {
+        "cell_size": {
+            "balanced": 0.6111,
+            "class_only_labelled": 0.7222,
+            "class_only_predicted": 0.5333,
+        }
+    },
+    "attributes_balanced": 0.6111,
+    "attributes_class_only_labelled": 0.7222,
+    "attributes_class_only_predicted": 0.5333,
+    "blast_auroc": 0.9,
+    "blast_precision": None,
+    "blast_recall": 0.0,
+}
+
+
+def test_patients_left_out_come_before_every_other_figure():
+    record = {"samples": 5, "patients": {"27": FIGURES}, "pooled": FIGURES, "calibration": {}}
+    kept = summarize_evaluation(record)
+    assert kept == {"samples": 5, "patients": {"27": FIGURES}, "pooled": FIGURES}
+    plain = Manifest.model_validate(manifest({"detector.onnx": b"", "reader.onnx": b""}))
+    card = model_card(plain.with_metrics({"left_out": kept}))
+    assert card.index("## On patients it has never seen") < card.index("## Intended use")
+    assert "| 27 | 140 | 0.8765 | – | 0.2500 | 0.6111 | 0.7222 | 0.5333 | 0.9000 | – |" in card
+    assert "| cell_size | 0.6111 | 0.7222 | 0.5333 |" in card
+    assert "never seen" not in model_card(plain)
+
+
+def test_values_nobody_marked_are_listed_and_not_offered():
+    data = manifest({"detector.onnx": b"", "reader.onnx": b""})
+    data["unlearnt"] = {"classes": [], "attributes": [], "values": {"cell_size": ["medium"]}}
+    card = model_card(Manifest.model_validate(data))
+    assert "- Values of cell_size that no training cell has: medium." in card
+    assert "small, large" in card and "small, medium, large" not in card
