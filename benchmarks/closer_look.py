@@ -53,7 +53,7 @@ CONFIG = Path("detector.toml")
 
 
 def redrawn(field: CanonicalField, seed: int) -> NDArray[np.uint8]:
-    """Return a field's picture in another look, as hard as the detector is trained on."""
+    """Return a field's image in another appearance, as varied as in the detector's training."""
     rng = np.random.default_rng([5, seed])
     dyes = stain_vectors(field, DEFAULT_VOCABULARY.stain_types or (0, 1))
     image = field.image if dyes is None else recolour(field.image, dyes, rng)

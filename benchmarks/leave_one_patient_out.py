@@ -50,7 +50,7 @@ from bloodfilm.training.config import Config, load_config
 from bloodfilm.training.data.cell_crops import CellCrops, load_crops
 from bloodfilm.training.data.hard_negatives import HardNegatives, load_hard_negatives
 from bloodfilm.training.data.rendered_crops import render_training_crops
-from bloodfilm.training.data.sourced import SourcedField
+from bloodfilm.training.data.sourced_field import SourcedField
 from bloodfilm.training.data.sources import open_sources
 from bloodfilm.training.precision import limit_threads
 from bloodfilm.training.run_data import RunData

@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.progress import track
 
 from bloodfilm.core import DEFAULT_TAXONOMY
+from bloodfilm.core.progress import NoProgress
 from bloodfilm.evaluation.class_granularity import PRESETS
 from bloodfilm.export.trained import class_prior
 from bloodfilm.inference.classifier import leaf_probabilities
@@ -87,9 +87,7 @@ def without(config: Config, site: str, samples: int, plain: bool) -> Config:
 
 def trained(config: Config, root: Path, out: Path) -> tuple[ClassifierTask, CellClassifierNet]:
     """Train, or take up the run that is there; return the task and its best network."""
-    task = ClassifierTask.from_config(
-        config, root, lambda items, n, what: track(items, what, total=n)
-    )
+    task = ClassifierTask.from_config(config, root, NoProgress())
     out.mkdir(parents=True, exist_ok=True)
     loop.train(task, config, out, CPU)
     task.model.load_state_dict(load_checkpoint(out / loop.BEST)["model"])
@@ -100,9 +98,7 @@ def crops_of(task: ClassifierTask, root: Path, source: DatasetConfig) -> CellCro
     """Return all cells of a set as a classifier's task would load them."""
     balanced = task.view.standard is None
     fields = open_sources([source], root)
-    return load_crops(
-        fields, task.run.vocabulary, lambda i, n, w: track(i, w, total=n), balanced=balanced
-    )
+    return load_crops(fields, task.run.vocabulary, NoProgress(), balanced=balanced)
 
 
 def learnt_leaves(task: ClassifierTask) -> list[bool]:

@@ -2,12 +2,12 @@
 
     python benchmarks/overlaps.py [--windows 16] [--json FILE]
 
-For every look two photographs are rendered; fields are cut out of them anywhere, half of them
-turned by 180 degrees, each with noise, brightness and JPEG of its own. Where each lies is known,
-so for all pairs of fields of a look it is known what they share. Printed: the share of pairs found,
-by how much of the glass is common; how far the found shift is off; how many pairs without common
-glass were taken for overlapping; and how many cells seen whole in two fields that overlap got one
-identity, and how many different cells did.
+For every acquisition profile two photographs are rendered; fields are cut out of them anywhere,
+half of them turned by 180 degrees, each with noise, brightness and JPEG of its own. Where each lies
+is known, so for all pairs of fields of a profile it is known what they share. Printed: the share of
+pairs found, by how much of the glass is common; how far the found shift is off; how many pairs
+without common glass were taken for overlapping; and how many cells seen whole in two fields that
+overlap got one identity, and how many different cells did.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from bloodfilm.duplicates.identity import CellIdentities, identify
 from bloodfilm.formats.parquet.columns import table_of
 from bloodfilm.synthetic import render_field
 
-LOOKS = ("lld40x-like", "lld40x-magenta", "lld40x-pale", "lld100x-like")
+PROFILES = ("lld40x-like", "lld40x-magenta", "lld40x-pale", "lld100x-like")
 SIDE, WIDE = 640, 1500
 BINS = ((0.03, 0.06), (0.06, 0.1), (0.1, 0.2), (0.2, 0.5), (0.5, 1.0))
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -73,20 +73,20 @@ def cells_in(window: Window, cells: tuple[Cell, ...]) -> tuple[Cell, ...]:
     return tuple(found)
 
 
-def draw(look: str, count: int, folder: Path) -> tuple[list[Window], Dataset]:
-    rng = np.random.default_rng([LOOKS.index(look), 31])
-    photographs = [render_field(look, seed=s, size=(WIDE, WIDE)) for s in (71, 72)]
+def draw(profile: str, count: int, folder: Path) -> tuple[list[Window], Dataset]:
+    rng = np.random.default_rng([PROFILES.index(profile), 31])
+    photographs = [render_field(profile, seed=s, size=(WIDE, WIDE)) for s in (71, 72)]
     windows, fields = [], []
     for number in range(count):
         x, y = (int(v) for v in rng.integers(0, WIDE - SIDE, 2))
         window = Window(number % 2, x, y, bool(rng.random() < 0.5))
         image, truth = photographs[window.photograph]
-        path = folder / f"{look}-{number}.png"
+        path = folder / f"{profile}-{number}.png"
         cv2.imwrite(str(path), cut(window, image, rng)[..., ::-1])
         listed = cells_in(window, truth.cells)
-        fields.append(Field(path, SIDE, SIDE, listed, domain=Domain(camera=look)))
+        fields.append(Field(path, SIDE, SIDE, listed, domain=Domain(camera=profile)))
         windows.append(window)
-    return windows, Dataset(look, tuple(fields))
+    return windows, Dataset(profile, tuple(fields))
 
 
 def judge(windows: list[Window], found: CellIdentities) -> dict[str, Any]:
@@ -127,18 +127,18 @@ def identities(found: CellIdentities) -> dict[str, int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--windows", type=int, default=16, help="fields of each look")
+    parser.add_argument("--windows", type=int, default=16, help="fields of each profile")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     rows = []
-    for look in LOOKS:
+    for profile in PROFILES:
         with tempfile.TemporaryDirectory() as folder:
-            windows, dataset = draw(look, given.windows, Path(folder))
+            windows, dataset = draw(profile, given.windows, Path(folder))
             found = identify(table_of(dataset), reacquired=False)
-            rows.append({"look": look} | judge(windows, found) | identities(found))
-            print(look, {k: v for k, v in rows[-1].items() if k != "shift_off_px"}, flush=True)
+            rows.append({"profile": profile} | judge(windows, found) | identities(found))
+            print(profile, {k: v for k, v in rows[-1].items() if k != "shift_off_px"}, flush=True)
     report = {"command": f"python benchmarks/overlaps.py --windows {given.windows}"}
-    report |= {"looks": rows, "summary": summary(rows)}
+    report |= {"profiles": rows, "summary": summary(rows)}
     print(json.dumps(report["summary"], indent=1))
     if given.json:
         given.json.write_text(json.dumps(report, indent=1) + "\n")

@@ -27,7 +27,7 @@ import cv2
 import numpy as np
 import torch
 from sparse_cost import step_costs
-from sparse_data import LLD_PATIENTS, cut, doubts_of, load
+from sparse_data import LLD_PATIENTS, cut, load, uncertainty_of
 from sparse_start import WEIGHTS, Start
 
 from bloodfilm.active_learning.planning import RegionScores
@@ -226,10 +226,10 @@ def perform(job: Job, options: argparse.Namespace, device: torch.device) -> dict
         return json.loads((folder / "result.json").read_text())
     config = begun(job, options, device)
     parts = load(options.data, options.work, job.data, job.um)
-    doubts = None
+    uncertainty = None
     if job.planner == "uncertainty":
-        doubts = _doubts(job, parts["train"], options, device)
-    fields = cut(parts["train"], job.share, job.planner, job.seed, doubts)
+        uncertainty = _uncertainty(job, parts["train"], options, device)
+    fields = cut(parts["train"], job.share, job.planner, job.seed, uncertainty)
     held = parts[options.on]
     started, cpu = time.perf_counter(), time.process_time()
     task = SparseTask(config, fields, held[:2], RunData(DEFAULT_VOCABULARY))
@@ -262,11 +262,11 @@ def perform(job: Job, options: argparse.Namespace, device: torch.device) -> dict
     return result
 
 
-def _doubts(
+def _uncertainty(
     job: Job, loaded: list[CanonicalField], options: argparse.Namespace, device: torch.device
 ) -> list[RegionScores]:
     """Ask the start, which has seen no real label, what it is unsure of."""
-    return doubts_of(_untaught(job.first, options, device), loaded, device)
+    return uncertainty_of(_untaught(job.first, options, device), loaded, device)
 
 
 def _untaught(first: Start, options: argparse.Namespace, device: torch.device) -> CellDetector:

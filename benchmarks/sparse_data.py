@@ -19,7 +19,7 @@ from bloodfilm.formats import open_dataset
 from bloodfilm.models.detector import CellDetector
 from bloodfilm.training.data.canonical_fields import CanonicalField, FieldLoader
 from bloodfilm.training.data.mosaics import Mosaics
-from bloodfilm.training.data.sourced import SourcedField
+from bloodfilm.training.data.sourced_field import SourcedField
 from bloodfilm.training.tasks.detector import detect
 from bloodfilm.training.vocabulary import DEFAULT_VOCABULARY
 
@@ -82,12 +82,12 @@ def cut(
     share: float,
     planner: Planner | str,
     seed: int,
-    doubts: Sequence[RegionScores] | None = None,
+    uncertainty: Sequence[RegionScores] | None = None,
 ) -> list[CanonicalField]:
     """Leave the labels of one region a field; a cell belongs to it by its centre."""
     if share >= 1:
         return list(loaded)
-    evidence = doubts or [
+    evidence = uncertainty or [
         dark_blobs(f.image) if planner == "cells" else RegionScores(*f.image.shape[1::-1])
         for f in loaded
     ]
@@ -116,7 +116,7 @@ def halved(item: CanonicalField) -> CanonicalField:
     )
 
 
-def doubts_of(
+def uncertainty_of(
     model: CellDetector, loaded: Sequence[CanonicalField], device: torch.device
 ) -> list[RegionScores]:
     """Return what a detector is unsure of on training fields."""

@@ -65,7 +65,7 @@ def _slim(run: dict[str, Any]) -> dict[str, Any]:
 
 
 def grouped(runs: list[dict[str, Any]]) -> list[Group]:
-    """Join the seeds of each setting on TXL; what is kept of full supervision is told too."""
+    """Join the seeds of each setting on TXL; and the share of full supervision's figure."""
     found = _by_setting(runs)
     groups = []
     for key, seeds in sorted(found.items()):

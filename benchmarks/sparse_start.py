@@ -16,7 +16,7 @@ from bloodfilm.training.callbacks import BaseCallback, EpochInfo
 from bloodfilm.training.config import Config, parse_config
 from bloodfilm.training.data.canonical_fields import CanonicalField, FieldLoader
 from bloodfilm.training.data.mosaics import Mosaics
-from bloodfilm.training.data.sourced import SourcedField
+from bloodfilm.training.data.sourced_field import SourcedField
 from bloodfilm.training.run_data import RunData
 from bloodfilm.training.tasks.sparse import SparseTask, start_from
 from bloodfilm.training.vocabulary import DEFAULT_VOCABULARY
@@ -25,9 +25,9 @@ NAMED = ("pbc-like", "bccd-like", "raabin-like", "phone", "lld40x-like", "lld40x
 STRANGE = 14
 """Looks drawn at random, beside the named ones."""
 FIELDS = 20
-"""Rendered fields of each look."""
+"""Rendered fields of each acquisition profile."""
 PLATELETS = 2.5
-"""Per 1000 um2; the looks' own 0.9 shows too few of them."""
+"""Per 1000 um2; the profiles' own 0.9 shows too few of them."""
 WEIGHTS = "backbone_mobilenetv2/mobilenet_v2_1.0_224_fp32_bnfolded.npz"
 LOOK = {
     "stain": 0.35,
@@ -127,11 +127,11 @@ class _Report(BaseCallback):
 def rendered(folder: Path, um: float) -> list[CanonicalField]:
     """Draw the films and bring them to a scale."""
     rng = np.random.default_rng(7)
-    looks = [PROFILES[name] for name in NAMED] + [random_profile(rng) for _ in range(STRANGE)]
+    profiles = [PROFILES[name] for name in NAMED] + [random_profile(rng) for _ in range(STRANGE)]
     fields, loader = [], FieldLoader(DEFAULT_VOCABULARY, um)
-    for number, look in enumerate(looks):
-        spec = replace(default_scene(look), platelet_density=PLATELETS)
-        plan = DatasetSpec(profiles=(look,), patients=FIELDS // 2, spec=spec, small=True)
+    for number, profile in enumerate(profiles):
+        spec = replace(default_scene(profile), platelet_density=PLATELETS)
+        plan = DatasetSpec(profiles=(profile,), patients=FIELDS // 2, spec=spec, small=True)
         drawn = write_dataset(folder / str(number), FIELDS, plan, seed=100 + number)
         fields += [loader.load(SourcedField(f, drawn, 1.0)) for f in drawn]
     return fields

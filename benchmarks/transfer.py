@@ -10,8 +10,8 @@ Three questions, a table each, and the same as JSON:
    photograph by itself and matched one to one after the map (median and 95th percentile of their
    distance; how many of those both show found a partner); and the way there and back, registered
    independently of each other (median distance from the start).
-2. Rendered pairs of every two looks, turned, shifted and mirrored at random: how many of the cells
-   that both show arrive at an IoU of 0.5 or more.
+2. Rendered pairs of every two profiles, turned, shifted and mirrored at random: how many of the
+   cells that both show arrive at an IoU of 0.5 or more.
 3. Unrelated fields, rendered and real: how many are aligned although they should not be.
 """
 
@@ -124,7 +124,7 @@ def errors(first: Array, second: Array, there: Array, back: Array) -> dict[str, 
 
 
 def rendered(count: int, cache: Path | None) -> Iterator[tuple[str, RegisteredPair]]:
-    """Pairs of every two looks in random order; the 10x look only as target, and smaller."""
+    """Pairs of every two profiles in random order; the 10x profile only as target, and smaller."""
     names = list(PROFILES)
     jobs = [(a, b) for a in names for b in names if a != "lld10x-like"]
     order = np.random.default_rng(5).permutation(len(jobs))
@@ -143,18 +143,18 @@ def rendered(count: int, cache: Path | None) -> Iterator[tuple[str, RegisteredPa
 
 def draw(first: str, second: str, k: int) -> tuple[RegisteredPair, ViewTransform]:
     rng = np.random.default_rng([7, k])
-    looks = [get_profile(first), get_profile(second)]
+    profiles = [get_profile(first), get_profile(second)]
     if second == "lld10x-like":
-        looks[1] = replace(looks[1], width=256, height=256)
-    extents = [min(look.width * look.um_x, look.height * look.um_per_px) for look in looks]
+        profiles[1] = replace(profiles[1], width=256, height=256)
+    extents = [min(p.width * p.um_x, p.height * p.um_per_px) for p in profiles]
     shift = 0.2 * min(extents) * rng.uniform(-1, 1, 2)
     degrees = float(rng.uniform(0, 360)) if rng.random() < 0.7 else float(rng.choice([0, 90, 180]))
     placement = ViewTransform(
         degrees, (float(shift[0]), float(shift[1])), bool(rng.random() < 0.33)
     )
-    area = looks[0].width * looks[0].um_x * looks[0].height * looks[0].um_per_px
+    area = profiles[0].width * profiles[0].um_x * profiles[0].height * profiles[0].um_per_px
     spec = SceneSpec(whites=int(np.clip(area / 1500, 2, 6)))
-    pair = render_pair(*looks, spec=spec, placement=placement, seed=k + 100)
+    pair = render_pair(*profiles, spec=spec, placement=placement, seed=k + 100)
     return pair, placement
 
 

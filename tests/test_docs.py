@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from bloodfilm.cli.app import app
 from bloodfilm.cli.examples import EXAMPLES, epilog
-from bloodfilm.core import issue_codes
+from bloodfilm.core import dataset_codes, issue_codes
 from bloodfilm.core.attributes import LLD_SCHEMA
 from bloodfilm.core.results.tables import FIXED_COLUMNS, LAST_COLUMNS, describe_columns
 from bloodfilm.formats.registry import READERS, WRITERS
@@ -26,6 +26,7 @@ from golden.running import draw_discs
 
 ROOT = Path(__file__).parents[1]
 GUIDE = (ROOT / "docs" / "python.md").read_text("utf-8")
+FORMATS = (ROOT / "docs" / "formats.md").read_text("utf-8")
 README = (ROOT / "README.md").read_text("utf-8")
 TUTORIALS = ("analyse-a-film", "train-on-your-own-fields")
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
@@ -234,7 +235,7 @@ def test_the_readme_lists_the_columns():
 
 
 def test_every_format_is_listed_and_can_do_what_the_table_says():
-    text = (ROOT / "docs" / "formats.md").read_text("utf-8")
+    text = FORMATS
     table = text[text.index("| format | read | written |") :].split("\n\n")[0]
     read, written = set(), set()
     for row in table.splitlines()[2:]:
@@ -247,10 +248,11 @@ def test_every_format_is_listed_and_can_do_what_the_table_says():
     assert written == set(WRITERS)
 
 
-def test_every_code_is_listed():
-    rows = re.findall(r"^\| `([a-z0-9-]+)` \| (\w+) \| (.*) \|$", GUIDE, re.M)
+@pytest.mark.parametrize(("page", "codes"), [(GUIDE, issue_codes), (FORMATS, dataset_codes)])
+def test_every_code_is_listed(page, codes):
+    rows = re.findall(r"^\| `([a-z0-9-]+)` \| (info|warning|error) \| (.*) \|$", page, re.M)
     assert {code: (severity, meaning) for code, severity, meaning in rows} == {
-        code: (issue_codes.SEVERITY[code], meaning) for code, meaning in issue_codes.MEANING.items()
+        code: (codes.SEVERITY[code], meaning) for code, meaning in codes.MEANING.items()
     }
 
 

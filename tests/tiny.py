@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from bloodfilm.core import Cell, Dataset, Domain, Field
+from bloodfilm.core.progress import NoProgress
 from bloodfilm.formats import save_dataset
 from bloodfilm.training.config import AugmentSection, Config, parse_config
 from bloodfilm.training.run_data import RunData
@@ -53,7 +54,7 @@ def a_field(path: Path, number: int, split: str, label: str = "") -> Field:
         path,
         *size,
         cells=cells,
-        domain=Domain(um_per_px=0.25, squeeze=1.0),
+        domain=Domain(um_per_px=0.25, pixel_aspect_ratio=1.0),
         patient=f"{split}{number}",
         split=split,
     )
@@ -116,6 +117,4 @@ def _value(value: Any) -> str:
     return json.dumps(value)
 
 
-def silent(items: Any, _total: int, _what: str) -> Any:
-    """Show no progress."""
-    return items
+silent = NoProgress()

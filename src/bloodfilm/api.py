@@ -87,7 +87,7 @@ def analyze(
         out=Path(out),
         bundle=None if model is None or isinstance(model, Model) else Path(model),
         um_per_px=um_per_px,
-        squeeze=pixel_aspect_ratio,
+        pixel_aspect_ratio=pixel_aspect_ratio,
         workers=workers,
         all_cells=all_cells,
         report=report,

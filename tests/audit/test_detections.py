@@ -25,7 +25,7 @@ def field(tmp_path):
 
 
 def dataset(path, cells):
-    domain = Domain(um_per_px=0.25, squeeze=1.0)
+    domain = Domain(um_per_px=0.25, pixel_aspect_ratio=1.0)
     return Dataset("mine", (Field(path, 640, 480, tuple(cells), domain=domain),))
 
 

@@ -3,6 +3,7 @@
 from audit.tables import codes, row, table
 from bloodfilm.audit import Options, audit, groups
 from bloodfilm.core import Cell, Dataset, Domain, Field
+from bloodfilm.core.dataset_codes import UNUSABLE_SHAPE, dataset_issue
 
 CELL = ((10.0, 10.0, 50.0, 60.0), "monoblast")
 
@@ -54,7 +55,8 @@ def test_a_dataset_of_any_format_can_be_audited(tmp_path):
         Field(tmp_path / "a.png", 100, 100, cells, domain=Domain("H"), patient="1", split="train"),
         Field(tmp_path / "b.png", 100, 100, (), domain=Domain("H"), patient="1", split="test"),
     )
-    found = audit(Dataset("mine", fields, problems=("b.png: box 3 left out",)), Options(False))
+    left_out = dataset_issue(UNUSABLE_SHAPE, "b.png: box 3 left out", file="b.png")
+    found = audit(Dataset("mine", fields, issues=(left_out,)), Options(False))
     assert {
         ("patient-leak", "error"),
         ("exact-repeat", "error"),

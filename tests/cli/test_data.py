@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from bloodfilm.cli.app import app
 from bloodfilm.cli.data import READABLE, WRITABLE
 from bloodfilm.core import Cell, Dataset, Domain, Field, Region
+from bloodfilm.core.dataset_codes import UNUSABLE_SHAPE, dataset_issue
 from bloodfilm.formats import READERS, WRITERS, open_dataset, save_dataset
 
 
@@ -35,7 +36,9 @@ def drawn(tmp_path):
         Field(place / "a.png", 64, 64, first, half, domain, patient="10", split="train"),
         Field(place / "b.png", 64, 64, second, patient="9", split="test", diagnosis="AML"),
     )
-    dataset = Dataset("drawn", fields, problems=("one thing is wrong",))
+    dataset = Dataset(
+        "drawn", fields, issues=(dataset_issue(UNUSABLE_SHAPE, "one thing is wrong"),)
+    )
     save_dataset(dataset, tmp_path / "set", "bloodfilm")
     return tmp_path / "set"
 
@@ -62,7 +65,7 @@ def test_info_counts(drawn):
     assert list(info["patients"]) == ["9", "10"]
     assert info["domains"] == {"H/40X/C2": 1, "unknown": 1}
     assert info["region_share"] == pytest.approx(0.75)
-    assert info["problems"] == ["one thing is wrong"]
+    assert [found["message"] for found in info["issues"]] == ["one thing is wrong"]
 
 
 def test_info_reads_well(drawn):
@@ -70,7 +73,7 @@ def test_info_reads_well(drawn):
     assert "patients    2: 9 (1), 10 (1)" in said
     assert "known area  75.0% of a field" in said
     assert said.index("myeloblast") < said.index("monocyte") < said.index("red cell")
-    assert "problems: 1\n  one thing is wrong" in said
+    assert "issues: 1\n  one thing is wrong" in said
 
 
 def test_convert_says_what_was_lost(drawn, tmp_path):

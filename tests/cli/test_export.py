@@ -188,9 +188,9 @@ def test_eight_bits_are_taken_only_if_they_say_the_same(root, runs, tmp_path, mo
             "--out", tmp_path / "small", "--int8",
         )  # fmt: skip
 
-    for name in ("LEAST_AGREEMENT", "LEAST_IOU", "LEAST_ANSWERS"):  # hardly trained: no margin
+    for name in ("MIN_AGREEMENT", "MIN_IOU", "MIN_ANSWER_AGREEMENT"):  # hardly trained: no margin
         monkeypatch.setattr(quantize, name, 0.0)
-    monkeypatch.setattr(quantize, "MOST_NOVELTY", 10.0)
+    monkeypatch.setattr(quantize, "MAX_NOVELTY_SHIFT", 10.0)
     result = export()
     assert result.exit_code == 0, result.output
     manifest = load_bundle(tmp_path / "small").manifest  # verifies the checksums
@@ -198,7 +198,7 @@ def test_eight_bits_are_taken_only_if_they_say_the_same(root, runs, tmp_path, mo
     assert {"int8_agreement", "int8_iou", "int8_answers", "int8_novelty"} <= set(figures)
     small = (tmp_path / "small" / "detector.onnx").read_bytes()
 
-    monkeypatch.setattr(quantize, "LEAST_ANSWERS", 1.1)
+    monkeypatch.setattr(quantize, "MIN_ANSWER_AGREEMENT", 1.1)
     result = export()
     assert result.exit_code == 2 and "eight-bit classifier agrees" in result.output
     assert "Traceback" not in result.output

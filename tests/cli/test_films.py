@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bloodfilm.cli.app import app
+from bloodfilm.core.issues import messages
 from bloodfilm.formats import open_dataset
 
 
@@ -28,7 +29,9 @@ def test_a_set_in_lld_layout_with_its_faults_listed(tmp_path):
         assert set(archive.namelist()) == names
     dataset = open_dataset(out)
     assert {f.domain.name for f in dataset} == {"L/100X/C2", "H/40X/C2"}
-    assert len(dataset) == 11 and "1 of 12 images are missing" in "\n".join(dataset.problems)
+    assert len(dataset) == 11 and "1 of 12 images are missing" in "\n".join(
+        messages(dataset.issues)
+    )
     sparse = open_dataset(out, labels="SLA-Det")
     assert all(f.region.polygons and len(f.cells) for f in sparse if f.cells)
 

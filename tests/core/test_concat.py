@@ -7,6 +7,8 @@ import pytest
 from bloodfilm.core import DEFAULT_TAXONOMY, LLD_SCHEMA, Cell, DataError, Dataset, Field
 from bloodfilm.core.attributes import WBCATT_SCHEMA, Attribute, Schema
 from bloodfilm.core.cell_table import PHYSICAL
+from bloodfilm.core.dataset_codes import UNUSABLE_SHAPE, dataset_issue
+from bloodfilm.core.issues import messages
 from bloodfilm.core.taxonomy import Node, Taxonomy
 
 BOX = (1.0, 2.0, 30.0, 40.0)
@@ -23,7 +25,7 @@ WBCATT = dataset(
     Cell(BOX, "neutrophil", {"cell_size": "big", "granularity": "yes"}),
     schema=WBCATT_SCHEMA,
     licence="CC BY 4.0",
-    problems=("a.png: box 3 left out",),
+    issues=(dataset_issue(UNUSABLE_SHAPE, "a.png: box 3 left out"),),
 )
 
 
@@ -40,7 +42,7 @@ def test_concat_joins_schemas_and_renames_attributes_that_clash():
 def test_concat_keeps_licences_and_problems_of_all():
     joined = Dataset.concat([LLD, WBCATT])
     assert joined.licence == "LLD: CC BY-NC-SA 4.0; WBCAtt: CC BY 4.0"
-    assert joined.problems == ("/WBCAtt: a.png: box 3 left out",)
+    assert messages(joined.issues) == ("/WBCAtt: a.png: box 3 left out",)
     assert Dataset.concat([LLD, LLD]).licence == "CC BY-NC-SA 4.0"
 
 

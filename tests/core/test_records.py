@@ -7,7 +7,7 @@ import pytest
 from bloodfilm.core import Cell, DataError, Dataset, Domain, Field
 
 
-@pytest.mark.parametrize("key", ["magnification", "squeeze", "um_per_px"])
+@pytest.mark.parametrize("key", ["magnification", "pixel_aspect_ratio", "um_per_px"])
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_domain_of_nonsense_is_refused(key: str, value: float) -> None:
     with pytest.raises(DataError, match=f"{key} must be a positive number"):
@@ -15,7 +15,7 @@ def test_a_domain_of_nonsense_is_refused(key: str, value: float) -> None:
 
 
 def test_domains_round_trip_and_have_names() -> None:
-    domain = Domain("H", 40, "C2", squeeze=0.5625)
+    domain = Domain("H", 40, "C2", pixel_aspect_ratio=0.5625)
     assert Domain.from_json(domain.to_json()) == domain
     assert domain.name == "H/40X/C2"
     assert Domain().name == "unknown"

@@ -109,7 +109,7 @@ def test_reading_report(case):
     assert shape.baselines["majority"].accuracy == pytest.approx(11 / 18)
     assert shape.baselines["class only"].accuracy == pytest.approx(17 / 18)
     assert report.learnt_from == SAME_CELLS
-    assert report.notes == ("the model never learnt: nucleolus",)
+    assert report.notes == ("the model was not trained on: nucleolus",)
 
 
 def test_baselines_learn_from_the_reference_they_are_given(case):

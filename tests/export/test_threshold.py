@@ -7,7 +7,7 @@ import pytest
 from bloodfilm.core import Cell, Dataset, Domain, Field
 from bloodfilm.export.threshold import set_threshold
 from bloodfilm.inference.bundle import load_bundle
-from bloodfilm.training.data.sourced import SourcedField
+from bloodfilm.training.data.sourced_field import SourcedField
 from fake_bundle import Disc, box_of, dark, draw, save, write_bundle
 
 HARD_NEGATIVE = (120, 60, 90)
@@ -24,7 +24,9 @@ def field(path, *discs):
         )
         for d in (*discs, *red)
     ]
-    item = Field(path, 520, 420, tuple(cells), domain=Domain(um_per_px=0.25, squeeze=1.0))
+    item = Field(
+        path, 520, 420, tuple(cells), domain=Domain(um_per_px=0.25, pixel_aspect_ratio=1.0)
+    )
     return SourcedField(item, Dataset("drawn", (item,)), 1.0)
 
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from PIL import Image
 
 from bloodfilm.core import LLD_SCHEMA, Cell, DataError, Dataset, Domain, Field, Region
+from bloodfilm.core.issues import messages
 from bloodfilm.formats import READERS, WRITERS, detect, open_dataset, save_dataset
 from formats.test_round_trip import datasets, fresh, images
 
@@ -46,13 +47,13 @@ def test_only_cells_without_a_box_are_lost(images, fresh, format, images_are):
     def check(dataset):
         place = fresh().with_suffix(PROGRAMS[format])
         place = place if images_are is None else place.with_suffix("")
-        lost = save_dataset(dataset, place, format, images=images_are)
+        lost = list(messages(save_dataset(dataset, place, format, images=images_are)))
         without = sum(c.box is None for f in dataset for c in f.cells)
         assert bool(without) == any("no box" in line for line in lost)
         assert len(lost) == bool(without)
         assert detect(place) == format
         read = open_dataset(place)
-        assert read.problems == ()
+        assert read.issues == ()
         by_path = {f.path.resolve(): f for f in read}
         assert len(by_path) == len(dataset)
         for field in dataset:
@@ -95,11 +96,11 @@ def test_what_has_no_place_is_counted(images, tmp_path, format):
     cell = Cell((1, 1, 9, 9), "neutrophil", {"id": "x", "ignore": "y", "cell": "z"})
     odd = Cell((1, 1, 9, 9), None, {"a": "b\x00"}, id="\x07")
     dataset = Dataset("set", (Field(images[-1], 64, 48, (cell, odd)),), licence="CC0")
-    lost = save_dataset(dataset, tmp_path / "x", format)
+    lost = list(messages(save_dataset(dataset, tmp_path / "x", format)))
     assert "left out: licence of 1 data set" in lost
     assert any("attribute" in line for line in lost)
     read = open_dataset(tmp_path / "x")
-    assert read.problems == () and len(read[0].cells) == 2
+    assert read.issues == () and len(read[0].cells) == 2
 
 
 # ---- Label Studio ----------------------------------------------------------------------------
@@ -157,7 +158,7 @@ def test_choices_of_a_region_are_attributes_and_those_of_the_image_meta(tmp_path
     dataset = open_dataset(file)
     (cell,) = dataset[0].cells
     assert cell.attributes == {"nuclear_shape": "irregular", "remark": "dark, small"}
-    assert dataset[0].meta == {"stain": "Giemsa"} and dataset.problems == ()
+    assert dataset[0].meta == {"stain": "Giemsa"} and dataset.issues == ()
 
 
 def test_outlines_ovals_and_turned_boxes_become_upright_boxes(tmp_path):
@@ -180,8 +181,8 @@ def test_outlines_ovals_and_turned_boxes_become_upright_boxes(tmp_path):
     assert np.allclose(drawn.polygons[0], [(20, 10), (60, 10), (40, 50)])
     assert upright is None  # turned by 90 degrees, its box says the same
     assert np.allclose(np.hypot(*(np.array(round_.polygons[0]) - (100, 50)).T), 20)
-    assert len(found) == 3 and len(dataset.problems) == 1
-    assert "'brushlabels' has no box or outline" in dataset.problems[0]
+    assert len(found) == 3 and len(dataset.issues) == 1
+    assert "'brushlabels' has no box or outline" in messages(dataset.issues)[0]
 
 
 def test_a_drawn_region_is_where_all_is_known(tmp_path):
@@ -225,7 +226,7 @@ def test_the_annotation_that_counts(tmp_path):
     old = {"result": [result(ident="old")], "updated_at": "2024-01-01"}
     new = {"result": [result(ident="new")], "updated_at": "2025-01-01"}
     assert cells(new, old)[0] == ["new"]
-    assert "2 annotations; one is taken" in cells(new, old)[1].problems[0]
+    assert "2 annotations; one is taken" in messages(cells(new, old)[1].issues)[0]
     assert cells(new, old | {"ground_truth": True})[0] == ["old"]
     assert cells(old, new | {"was_cancelled": True})[0] == ["old"]
     assert cells(new | {"was_cancelled": True})[1][0].region.is_nothing
@@ -248,7 +249,7 @@ def test_json_min_is_read_and_what_it_cannot_say_is_reported(tmp_path):
     assert detect(file) == "label_studio"
     dataset = open_dataset(file)
     assert dataset[0].cells[0].box == (20, 20, 60, 40)
-    assert "which cell 'nuclear_shape'" in dataset.problems[0]
+    assert "which cell 'nuclear_shape'" in messages(dataset.issues)[0]
 
 
 def test_the_set_up_offers_every_label_and_choice(images, tmp_path):
@@ -317,8 +318,8 @@ def test_a_task_of_cvat(tmp_path):
         (5, 70, 20, 10),
     ]
     assert field.meta == {"tag blurred": "yes"} and field.region.is_everything
-    assert len(dataset.problems) == 2
-    assert "image 1 ('a.png'), points 6: no box" in dataset.problems[0]
+    assert len(dataset.issues) == 2
+    assert "image 1 ('a.png'), points 6: no box" in messages(dataset.issues)[0]
 
 
 @pytest.mark.parametrize(
@@ -346,7 +347,7 @@ def test_tracks_and_broken_shapes_are_reported(tmp_path):
     )
     dataset = open_dataset(root)
     assert len(dataset) == 1 and dataset[0].cells == ()
-    said = "\n".join(dataset.problems)
+    said = "\n".join(messages(dataset.issues))
     for what in ("tracks of a video", "no box, outline", "three or more", "tag 'field'", "no name"):
         assert what in said
     with pytest.raises(DataError, match=r"annotations\.xml"):
@@ -413,7 +414,9 @@ def test_objects_of_qupath(tmp_path, name):
     assert [c.ignore for c in field.cells] == [False, False, True]
     assert field.cells[0].box == (10, 20, 30, 40)
     assert field.cells[0].attributes == {"cell_size": "large"}
-    assert ["without a class" in p or "no polygon" in p for p in dataset.problems] == [True] * 2
+    assert ["without a class" in p or "no polygon" in p for p in messages(dataset.issues)] == [
+        True
+    ] * 2
 
 
 def test_old_files_of_qupath(tmp_path):
@@ -443,7 +446,7 @@ def test_an_image_without_objects_is_not_annotated(tmp_path):
     picture(root / "b.png")
     dataset = open_dataset(root)
     assert [f.region.is_nothing for f in dataset] == [False, True]
-    assert "b.png: image without a *.geojson" in dataset.problems[0]
+    assert "b.png: image without a *.geojson" in messages(dataset.issues)[0]
 
 
 def test_one_file_is_one_image(images, tmp_path):
@@ -524,5 +527,5 @@ def test_links_in_circles_and_two_images_of_one_name(images, tmp_path, format):
         )
     image.unlink()
     read = open_dataset(tmp_path / "x", format)
-    said = [line for line in read.problems if "may be any of 2 images" in line]
+    said = [line for line in messages(read.issues) if "may be any of 2 images" in line]
     assert len(said) == 1 and not any(f.cells for f in read)

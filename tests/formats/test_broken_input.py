@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from bloodfilm.core import DataError, Dataset
+from bloodfilm.core.issues import messages
 from bloodfilm.formats import open_dataset, registry, save_dataset
 from bloodfilm.formats.shared.context import ReadOptions
 from bloodfilm.imaging.headers import image_size
@@ -54,7 +55,7 @@ def test_a_bad_box_is_left_out_and_reported(tmp_path, what, box):
     file = coco(tmp_path, [box, [10, 10, 20, 20]])
     dataset = open_dataset(file)
     assert [c.box for c in dataset[0].cells] == [(10, 10, 20, 20)]
-    (line,) = dataset.problems
+    (line,) = messages(dataset.issues)
     assert what in line and "labels.json: annotation 10" in line
 
 
@@ -68,12 +69,12 @@ def test_strict_stops_at_a_bad_box(tmp_path, what, box):
 def test_a_box_that_sticks_out_is_cut_and_reported(tmp_path):
     dataset = open_dataset(coco(tmp_path, [[-4, 70, 20, 12]]))
     assert dataset[0].cells[0].box == (0, 70, 16, 10)
-    assert "reaches 4 px over the image's edge and is cut" in dataset.problems[0]
+    assert "reaches 4 px over the image's edge and is cut" in messages(dataset.issues)[0]
 
 
 def test_rounding_is_no_fault(tmp_path):
     dataset = open_dataset(coco(tmp_path, [[-0.01, 10, 20, 12]]))
-    assert dataset[0].cells[0].box[0] == 0 and dataset.problems == ()
+    assert dataset[0].cells[0].box[0] == 0 and dataset.issues == ()
 
 
 # ---- JSON ------------------------------------------------------------------------------------
@@ -117,7 +118,7 @@ def test_coco_entries_that_belong_to_nothing_are_reported(tmp_path):
     file.write_text(json.dumps(content))
     dataset = open_dataset(file)
     assert [c.label for c in dataset[0].cells] == [None]
-    assert len(dataset.problems) == 6
+    assert len(dataset.issues) == 6
 
 
 def test_images_listed_twice_are_grouped(tmp_path):
@@ -130,16 +131,16 @@ def test_images_listed_twice_are_grouped(tmp_path):
     file.write_text(json.dumps(content))
     dataset = open_dataset(file)
     assert len(dataset) == 1 and len(dataset[0].cells) == 2
-    assert "listed more than once" in dataset.problems[0]
+    assert "listed more than once" in messages(dataset.issues)[0]
 
 
 def test_a_class_nobody_knows_is_kept_unnamed_and_can_be_named(tmp_path):
     file = coco(tmp_path, [[10, 10, 20, 20]])
     file.write_text(file.read_text().replace("WBC", "Blastoid"))
     dataset = open_dataset(file)
-    assert dataset[0].cells[0].label is None and "'Blastoid'" in dataset.problems[0]
+    assert dataset[0].cells[0].label is None and "'Blastoid'" in messages(dataset.issues)[0]
     named = open_dataset(file, classes={"Blastoid": "myeloblast"})
-    assert named[0].cells[0].label == "myeloblast" and named.problems == ()
+    assert named[0].cells[0].label == "myeloblast" and named.issues == ()
     with pytest.raises(DataError, match="Blastoid"):
         open_dataset(file, strict=True)
     with pytest.raises(DataError, match="no class 'blob'"):
@@ -153,9 +154,12 @@ def test_missing_images_are_counted_and_named(tmp_path):
     file = coco(tmp_path, [[10, 10, 20, 20]], file_name="gone.png")
     dataset = open_dataset(file)
     assert len(dataset) == 0
-    assert "1 of 1 images are missing and their fields left out: gone.png" in dataset.problems[0]
+    assert (
+        "1 of 1 images are missing and their fields left out: gone.png"
+        in messages(dataset.issues)[0]
+    )
     kept = open_dataset(file, missing="keep")
-    assert len(kept) == 1 and len(kept.problems) == 1
+    assert len(kept) == 1 and len(kept.issues) == 1
     with pytest.raises(DataError, match="unpack them again"):
         open_dataset(file, strict=True)
 
@@ -178,7 +182,7 @@ def test_an_image_that_is_none_is_reported(tmp_path):
     (tmp_path / "labels" / "a.txt").write_text("0 .5 .5 .1 .1\n")
     dataset = open_dataset(tmp_path)
     assert dataset[0].cells == () and dataset[0].region.is_nothing
-    assert "a.png: it is not an image" in dataset.problems[0]
+    assert "a.png: it is not an image" in messages(dataset.issues)[0]
 
 
 def test_sizes_are_those_of_the_turned_photograph(tmp_path):
@@ -194,7 +198,7 @@ def test_links_in_a_circle_end(tmp_path):
     (tmp_path / "neutrophil" / "b.png").symlink_to("nowhere")
     dataset = open_dataset(tmp_path)
     assert [f.path.name for f in dataset] == ["a.png"]
-    assert "1 of 2 images are missing" in dataset.problems[0]
+    assert "1 of 2 images are missing" in messages(dataset.issues)[0]
 
 
 # ---- YOLO ------------------------------------------------------------------------------------
@@ -228,7 +232,7 @@ def test_bad_lines_are_left_out_and_counted(tmp_path):
     label = "0 .5 .5 .2 .2\nx y\n0 .5 .5\n1.5 .5 .5 .1 .1\n7 .3 .3 .1 .1\n1 nan .5 .1 .1\n\n"
     dataset = open_dataset(yolo(tmp_path, label))
     assert [c.label for c in dataset[0].cells] == ["white cell", None]
-    *lines, unknown = dataset.problems
+    *lines, unknown = messages(dataset.issues)
     assert {line.split(": ")[1] for line in lines} == {f"line {n}" for n in (2, 3, 4, 6)}
     assert "class 'class 7' is not in the taxonomy; 1 cells keep that name" in unknown
 
@@ -246,8 +250,8 @@ def test_labels_and_images_without_each_other_are_reported(tmp_path):
     by_name = {f.path.name: f for f in dataset}
     assert by_name["a.png"].region.is_everything  # an empty label file: no cell is there
     assert by_name["b.png"].region.is_nothing
-    assert any("b.png: image without a label" in line for line in dataset.problems)
-    assert any("c.txt: labels without an image" in line for line in dataset.problems)
+    assert any("b.png: image without a label" in line for line in messages(dataset.issues))
+    assert any("c.txt: labels without an image" in line for line in messages(dataset.issues))
 
 
 # ---- VOC -------------------------------------------------------------------------------------
@@ -262,7 +266,7 @@ def test_ill_formed_xml_is_left_out(tmp_path):
     (folder / "c.xml").write_text("<svg></svg>")
     dataset = open_dataset(tmp_path)
     assert len(dataset) == 1 and dataset[0].cells == ()
-    assert len(dataset.problems) == 3
+    assert len(dataset.issues) == 3
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
@@ -394,7 +398,7 @@ def test_two_images_of_one_name_are_named(tmp_path):
     (tmp_path / "a.png").unlink()
     dataset = open_dataset(file)
     assert len(dataset) == 0
-    assert "'a.png': may be any of 2 images (x/a.png, y/a.png); none" in dataset.problems[0]
+    assert "'a.png': may be any of 2 images (x/a.png, y/a.png); none" in messages(dataset.issues)[0]
     with pytest.raises(DataError, match="rename them, or name the folder with images="):
         open_dataset(file, strict=True)
     (only,) = open_dataset(file, images=tmp_path / "y")
@@ -418,7 +422,7 @@ def test_one_unreadable_label_file_does_not_stop_the_rest(tmp_path):
     dataset = open_dataset(root)
     by_name = {f.path.name: f for f in dataset}
     assert len(by_name["a.png"].cells) == 1 and by_name["b.png"].region.is_nothing
-    assert "b.txt: byte 5 is not UTF-8" in dataset.problems[0]
+    assert "b.txt: byte 5 is not UTF-8" in messages(dataset.issues)[0]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])

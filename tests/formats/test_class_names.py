@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from bloodfilm.core import DEFAULT_TAXONOMY, Cell, DataError, Dataset, Field, Region
+from bloodfilm.core.issues import messages
 from bloodfilm.formats import WRITERS, open_dataset, save_dataset
 from bloodfilm.formats.shared.class_names import draft_class_map, meaning_of, read_class_map
 
@@ -30,7 +31,7 @@ def test_a_name_that_no_tree_knows_survives_every_format(tmp_path, strange, form
     if format == "index":
         pytest.importorskip("pyarrow")
     place = tmp_path / "out" if format != "index" else tmp_path / "out.parquet"
-    lost = save_dataset(strange, place, format, images="copy")
+    lost = list(messages(save_dataset(strange, place, format, images="copy")))
     read = open_dataset(place)
     names = [c.class_name for c in read[0].cells]
     assert names[:3] == ["Hairy cell", "köhler", "monocyte"]
@@ -59,7 +60,7 @@ def test_folders_keep_strange_names(tmp_path, strange):
 def test_an_unknown_name_is_listed_with_its_count(tmp_path, strange):
     save_dataset(strange, tmp_path / "x.json", "coco")
     read = open_dataset(tmp_path / "x.json")
-    said = [line for line in read.problems if "is not in the taxonomy" in line]
+    said = [line for line in messages(read.issues) if "is not in the taxonomy" in line]
     assert len(said) == 3 and "class 'Hairy cell' is not in the taxonomy; 1 cells" in said[0]
     assert read.class_counts() == {"Hairy cell": 1, "köhler": 1, "monocyte": 1, "ignore": 1}
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bloodfilm.core import Cell, DataError, Dataset, Domain, Field, Region
+from bloodfilm.core.issues import messages
 from bloodfilm.formats import open_dataset, save_dataset
 
 scalars = st.one_of(
@@ -57,7 +58,7 @@ def sound(dataset: Dataset) -> None:
                 if field.width and field.height:
                     assert x >= 0 and y >= 0
                     assert x + w <= field.width + 1e-6 and y + h <= field.height + 1e-6
-    assert all("\n" not in line for line in dataset.problems)
+    assert all("\n" not in line for line in messages(dataset.issues))
 
 
 def places(content, path=()):

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from bloodfilm.core import DataError
+from bloodfilm.core.issues import messages
 from bloodfilm.formats import open_dataset
 from bloodfilm.formats.shared.image_lookup import ImageIndex, PathIndex
 
@@ -92,7 +93,7 @@ def test_accents_may_be_composed_in_two_ways(tmp_path):
     (root / "labels" / composed.replace(".png", ".txt")).write_text("0 .5 .5 .1 .1\n")
     (root / "classes.txt").write_text("WBC\n")
     dataset = open_dataset(root)
-    assert len(dataset[0].cells) == 1 and dataset.problems == ()
+    assert len(dataset[0].cells) == 1 and dataset.issues == ()
 
 
 def test_links_to_one_file_are_no_two_candidates(tmp_path):
@@ -107,7 +108,7 @@ def test_two_names_that_would_be_one_image_are_refused(tmp_path):
     file = coco(tmp_path / "labels.json", "p1/a.png", "p2/a.png")
     dataset = open_dataset(file)
     assert len(dataset) == 0
-    assert "'p1/a.png', 'p2/a.png': the only image of that name" in dataset.problems[0]
+    assert "'p1/a.png', 'p2/a.png': the only image of that name" in messages(dataset.issues)[0]
     with pytest.raises(DataError, match="put the images of all folders in place"):
         open_dataset(file, strict=True)
 
@@ -125,7 +126,7 @@ def test_an_image_that_two_files_label_is_read_once_and_named(tmp_path):
     coco(tmp_path / "two.json", "a.png")
     dataset = open_dataset(tmp_path)
     assert len(dataset) == 1
-    assert "a.png: is labelled more than once: 1 cells and again 1" in dataset.problems[0]
+    assert "a.png: is labelled more than once: 1 cells and again 1" in messages(dataset.issues)[0]
 
 
 def test_a_task_that_is_unfinished_is_no_second_label(tmp_path):
@@ -144,7 +145,7 @@ def test_images_that_are_links_to_one_file_are_named(tmp_path):
     (tmp_path / "b.png").symlink_to(image)
     dataset = open_dataset(coco(tmp_path / "labels.json", "a.png", "b.png"))
     assert len(dataset) == 2
-    assert dataset.problems == ("one file under 2 names: b.png, a.png",)
+    assert messages(dataset.issues) == ("one file under 2 names: b.png, a.png",)
 
 
 # ---- sizes -----------------------------------------------------------------------------------
@@ -154,8 +155,8 @@ def test_boxes_are_scaled_where_the_picture_was(tmp_path):
     picture(tmp_path / "a.png", (100, 50))
     dataset = open_dataset(coco(tmp_path / "labels.json", "a.png"))
     assert dataset[0].cells[0].box == (0.5, 5, 4, 10) and dataset[0].width == 100
-    assert "a.png: the labels state a size of 200x100 px" in dataset.problems[0]
-    assert "boxes are scaled" in dataset.problems[0]
+    assert "a.png: the labels state a size of 200x100 px" in messages(dataset.issues)[0]
+    assert "boxes are scaled" in messages(dataset.issues)[0]
 
 
 def test_another_shape_is_named_with_both_sizes(tmp_path):
@@ -163,6 +164,6 @@ def test_another_shape_is_named_with_both_sizes(tmp_path):
     file = coco(tmp_path / "labels.json", "a.png")
     dataset = open_dataset(file)
     assert dataset[0].cells[0].box == (1, 10, 8, 20)
-    assert "200x100 px, the picture is 100x200 px" in dataset.problems[0]
+    assert "200x100 px, the picture is 100x200 px" in messages(dataset.issues)[0]
     with pytest.raises(DataError, match="the picture is 100x200 px"):
         open_dataset(file, strict=True)

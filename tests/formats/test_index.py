@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from bloodfilm.core import DEFAULT_TAXONOMY, LLD_SCHEMA, Cell, DataError, Dataset, Field, Region
+from bloodfilm.core.dataset_codes import UNSEALED
+from bloodfilm.core.issues import codes
 from bloodfilm.formats import detect, open_dataset, save_dataset
 from bloodfilm.formats.parquet import index
 from bloodfilm.formats.parquet.columns import table_of
@@ -166,7 +168,7 @@ def content(file: Path) -> tuple:
     """Return all that an index says, read field by field."""
     dataset = open_dataset(file, "index")
     schema = dataset.schema.to_json()
-    return list(dataset), dataset.taxonomy.to_json(), schema, dataset.name, dataset.problems
+    return list(dataset), dataset.taxonomy.to_json(), schema, dataset.name, dataset.issues
 
 
 def test_no_flipped_bit_goes_unnoticed(small, tmp_path):
@@ -221,9 +223,9 @@ def test_an_index_without_checksums_opens_with_a_word(small, tmp_path, monkeypat
     file = tmp_path / "old.parquet"
     index.write_fields(many(40), file, HEADER, rows=8)
     monkeypatch.undo()
-    found, *_, problems = content(file)
+    found, *_, issues = content(file)
     assert found == list(many(40))
-    assert len(problems) == 1 and "old.parquet: has no checksums" in problems[0]
+    assert codes(issues) == {UNSEALED} and "old.parquet: has no checksums" in str(issues[0])
     again = tmp_path / "again.parquet"
     save_dataset(open_dataset(file), again, "index")
     assert content(again)[-1] == ()

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from bloodfilm.core import DataError, Region
+from bloodfilm.core.issues import messages
 from bloodfilm.formats import detect, open_dataset
 from bloodfilm.formats.lld.codes import StrayCode, attributes_from_json, attributes_from_text
 from bloodfilm.formats.lld.names import parse_name, parse_subset
@@ -80,8 +81,8 @@ def test_other_names_say_nothing(name):
 def test_a_subset_is_a_domain():
     domain = parse_subset("H_40X_C2")
     assert domain is not None
-    assert (domain.name, domain.squeeze) == ("H/40X/C2", 0.562)
-    assert parse_subset("L_100x_C1").squeeze is None  # nobody measured it
+    assert (domain.name, domain.pixel_aspect_ratio) == ("H/40X/C2", 0.562)
+    assert parse_subset("L_100x_C1").pixel_aspect_ratio is None  # nobody measured it
     assert parse_subset("H_20X_C1") is None
 
 
@@ -146,8 +147,10 @@ def test_missing_images_and_images_without_labels(tmp_path):
     Image.new("RGB", (9, 9)).save(tmp_path / "H_40X_C2" / "Images" / "train" / "7_9_1_400_AML.png")
     dataset = open_dataset(tmp_path)
     assert [f.region.is_nothing for f in dataset] == [False, True]
-    assert any("1 of 3 images are missing" in line for line in dataset.problems)
-    assert any("7_9_1_400_AML.png: image without labels" in line for line in dataset.problems)
+    assert any("1 of 3 images are missing" in line for line in messages(dataset.issues))
+    assert any(
+        "7_9_1_400_AML.png: image without labels" in line for line in messages(dataset.issues)
+    )
 
 
 # ---- classes ---------------------------------------------------------------------------------
@@ -166,8 +169,10 @@ def test_the_name_wins_over_the_id_and_the_quarrel_is_noted(tmp_path):
     annotations = [{}, {"category_name": "monocyte"}]
     dataset = open_dataset(json_set(tmp_path, annotations, categories=categories))
     assert [c.label for c in dataset[0].cells] == ["lymphoblast", "monocyte"]
-    assert any("category 1 is 'lymphoblast' here, 'myeloblast'" in p for p in dataset.problems)
-    assert any("but is named 'monocyte'" in line for line in dataset.problems)
+    assert any(
+        "category 1 is 'lymphoblast' here, 'myeloblast'" in p for p in messages(dataset.issues)
+    )
+    assert any("but is named 'monocyte'" in line for line in messages(dataset.issues))
 
 
 # ---- text labels -----------------------------------------------------------------------------
@@ -195,7 +200,7 @@ def test_text_labels_without_a_patch(tmp_path, columns, attributes):
 def test_the_patch_order_is_found_by_the_boxes(tmp_path, patch, order, attributes):
     dataset = open_dataset(text_set(tmp_path, [f"1 {BOX} {patch} {attributes}"]))
     assert dataset[0].region == Region.rect(100, 50, 100, 350)
-    assert f"patch columns read in 1 files by {order}" in dataset.problems[-1]
+    assert f"patch columns read in 1 files by {order}" in messages(dataset.issues)[-1]
 
 
 @pytest.mark.parametrize("sure", ["100 200 50 400", "100 50 200 400"])
@@ -208,7 +213,7 @@ def test_a_file_that_fits_both_orders_is_read_as_the_others(tmp_path, sure):
     dataset = open_dataset(root)
     wanted = {"100 200 50 400": (100, 280, 100, 120), "100 50 200 400": (100, 200, 180, 200)}
     assert dataset[0].region == Region.rect(*wanted[sure])
-    assert "1 files fit both orders" in dataset.problems[-1]
+    assert "1 files fit both orders" in messages(dataset.issues)[-1]
 
 
 def test_two_patches_are_one_region(tmp_path):
@@ -222,7 +227,7 @@ def test_a_patch_that_fits_neither_way_is_refused(tmp_path, patch):
     root = text_set(tmp_path, [f"1 {BOX} {patch} 1 1 1 1 1 1"])
     dataset = open_dataset(root)
     assert all(not f.cells for f in dataset)
-    assert any("outside the patch whichever way" in line for line in dataset.problems)
+    assert any("outside the patch whichever way" in line for line in messages(dataset.issues))
     with pytest.raises(DataError, match="correct the patch columns"):
         open_dataset(root, strict=True)
 
@@ -230,8 +235,8 @@ def test_a_patch_that_fits_neither_way_is_refused(tmp_path, patch):
 def test_other_widths_and_classes_are_reported(tmp_path):
     dataset = open_dataset(text_set(tmp_path, [f"1 {BOX} 1 1", f"77 {BOX}"]))
     assert [c.label for c in dataset[0].cells] == [None]
-    assert any("7 columns instead of 5, 11, 12, 15, 16" in p for p in dataset.problems)
-    assert any("class 77 is none of LLD's" in line for line in dataset.problems)
+    assert any("7 columns instead of 5, 11, 12, 15, 16" in p for p in messages(dataset.issues))
+    assert any("class 77 is none of LLD's" in line for line in messages(dataset.issues))
 
 
 def test_the_richest_text_labels_are_read_unless_others_are_named(tmp_path):
@@ -241,10 +246,12 @@ def test_the_richest_text_labels_are_read_unless_others_are_named(tmp_path):
     (plain / IMAGE).with_suffix(".txt").write_text(f"1 {BOX}\n1 {BOX}\n")
     assert len(open_dataset(tmp_path)[0].cells[0].attributes) == 6
     assert len(open_dataset(tmp_path, labels="WBC_Detection")[0].cells) == 2
-    assert any("no json labels" in p for p in open_dataset(tmp_path, labels="json").problems)
+    assert any(
+        "no json labels" in p for p in messages(open_dataset(tmp_path, labels="json").issues)
+    )
 
 
 def test_a_name_of_any_length_is_a_missing_image(tmp_path):
     json_set(tmp_path, [{}], images=("n" * 5000 + ".png",))
     dataset = open_dataset(tmp_path)
-    assert any("missing" in str(p) or "not found" in str(p) for p in dataset.problems)
+    assert any("missing" in str(p) or "not found" in str(p) for p in messages(dataset.issues))

@@ -9,6 +9,7 @@ from PIL import Image
 
 from bloodfilm.audit import Options, audit, open_source
 from bloodfilm.core import DataError, Region
+from bloodfilm.core.issues import messages
 from bloodfilm.formats import open_dataset, save_dataset
 from bloodfilm.formats.lld import zipped as _lldzip
 from formats.test_lld import BOX, IMAGE, coco, json_set, subset, text_set
@@ -17,7 +18,7 @@ OTHER = "7_4_12_400_AML.png"
 
 
 def problems(dataset):
-    return "\n".join(dataset.problems)
+    return "\n".join(messages(dataset.issues))
 
 
 def audited(root):
@@ -70,7 +71,7 @@ def test_files_beside_the_images_are_no_images(tmp_path):
     for name in ("7_9_1_400_AML.txt", "._7_9_1_400_AML.png", "Thumbs.db", ".DS_Store"):
         (folder / name).write_bytes(b"x")
     dataset = open_dataset(tmp_path)
-    assert len(dataset) == 1 and dataset.problems == ()
+    assert len(dataset) == 1 and dataset.issues == ()
 
 
 @pytest.mark.parametrize("inside", [(), ("Images/train", "Images/test"), ("json_labels",)])
@@ -118,7 +119,7 @@ def test_a_text_code_that_is_none_is_reported_by_reader_and_audit(tmp_path, code
     text_set(tmp_path, [f"1 {BOX} 1 1 {code} 1 1 1 1", f"0 .8 .8 .1 .1 1 1 {code} 1 1 1 1"])
     dataset = open_dataset(tmp_path)
     assert all("nuclear_shape" not in c.attributes for c in dataset[0].cells)
-    assert sum("nuclear_shape has code" in line for line in dataset.problems) == 2
+    assert sum("nuclear_shape has code" in line for line in messages(dataset.issues)) == 2
     found = [f for f in audited(tmp_path)[1] if f.code == "stray-code"]
     assert [f.annotations for f in found] == [("line 1",), ("line 2",)]
 
@@ -129,7 +130,7 @@ def test_a_json_code_that_is_none_is_reported_even_on_none(tmp_path, code):
     json_set(tmp_path, [codes, codes | {"category_id": 0, "bbox": [300, 300, 60, 60]}])
     dataset = open_dataset(tmp_path)
     assert all(c.attributes == {} for c in dataset[0].cells)
-    assert sum("nuclear_shape has code" in line for line in dataset.problems) == 2
+    assert sum("nuclear_shape has code" in line for line in messages(dataset.issues)) == 2
     assert len([f for f in audited(tmp_path)[1] if f.code == "stray-code"]) == 2
 
 
@@ -151,7 +152,7 @@ def test_size_code_two_is_large_but_on_none(tmp_path):
     dataset = open_dataset(text_set(tmp_path, lines))
     assert [c.attributes.get("cell_size") for c in dataset[0].cells] == ["large", None, None]
     assert [c.ignore for c in dataset[0].cells] == [False, True, True]
-    assert dataset.problems == () and "stray-code" not in audited(tmp_path)[0]
+    assert dataset.issues == () and "stray-code" not in audited(tmp_path)[0]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
@@ -323,9 +324,11 @@ def test_the_published_layout_is_read_whole(tmp_path):
     assert all(f.cells[0].attributes == {"cell_size": "medium"} for f in dataset)
     patients = {(f.patient, f.split, f.diagnosis) for f in dataset}
     assert patients == {("7", "train", "AML"), ("4", "test", None)}
-    squeezes = {f.domain.name: f.domain.squeeze for f in dataset if f.domain.squeeze}
+    squeezes = {
+        f.domain.name: f.domain.pixel_aspect_ratio for f in dataset if f.domain.pixel_aspect_ratio
+    }
     assert squeezes == {"H/100X/C1": 0.6, "H/40X/C2": 0.562}
-    assert [line for line in dataset.problems if "L_10X_C1" not in line] == []
+    assert [line for line in messages(dataset.issues) if "L_10X_C1" not in line] == []
     source = open_source(tmp_path)
     assert len(source.table.rows) == len(source.table) == 22
     assert not {f.code for f in audit(source, Options(pixels=False)) if f.severity == "error"}

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from bloodfilm.core import DataError, Region
+from bloodfilm.core.issues import messages
 from bloodfilm.formats import detect, open_dataset
 
 
@@ -62,7 +63,7 @@ def test_krd_takes_images_not_masks(tmp_path):
     mask.resize((100, 50)).save(root / "masks" / "image1.png")
     dataset = open_dataset(root)
     assert dataset[0].cells[0].outline is None
-    assert "has 100x50 px, its image 200x100; left out" in dataset.problems[0]
+    assert "has 100x50 px, its image 200x100; left out" in messages(dataset.issues)[0]
 
 
 def test_lmu_scale_follows_the_size_of_its_images(tmp_path):
@@ -81,8 +82,10 @@ def test_a_table_with_a_fault_says_where(tmp_path):
     root = draw(tmp_path / "set", table, "baso_1-1.png", "eosi_2-1.png")
     dataset = open_dataset(root)
     assert sum(dataset.class_counts().values()) == 0
-    assert "cells.csv: line 2: box lies outside the 200x100 image" in dataset.problems[0]
-    assert "cells.csv: line 3: box 100, x, 20, 20 is not four numbers" in dataset.problems[1]
+    assert "cells.csv: line 2: box lies outside the 200x100 image" in messages(dataset.issues)[0]
+    assert (
+        "cells.csv: line 3: box 100, x, 20, 20 is not four numbers" in messages(dataset.issues)[1]
+    )
     with pytest.raises(DataError, match="line 2"):
         open_dataset(root, strict=True)
     (root / "cells.csv").write_text("image,class\na.png,x\n")
@@ -95,7 +98,8 @@ def test_missing_images_are_named(tmp_path):
     dataset = open_dataset(root)
     assert len(dataset) == 1
     assert (
-        "1 of 2 images are missing and their fields left out: eosi_2-1.png" in dataset.problems[0]
+        "1 of 2 images are missing and their fields left out: eosi_2-1.png"
+        in messages(dataset.issues)[0]
     )
 
 
@@ -122,7 +126,7 @@ def test_bccd_types_name_the_only_white_cell(tmp_path):
     )
     typed = open_dataset(root)
     assert typed.class_counts() == {"eosinophil": 1, "white cell": 2, "red cell": 2}
-    said = "\n".join(typed.problems)
+    said = "\n".join(messages(typed.issues))
     assert "'monocyte' is said of a field with 2 boxed white cells" in said
     assert "BloodImage_00009.jpg: is no image of the set" in said
     shutil.rmtree(root)

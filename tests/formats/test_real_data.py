@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 
 from bloodfilm.core import DEFAULT_TAXONOMY
+from bloodfilm.core.issues import messages
 from bloodfilm.formats import detect, open_dataset
 
 
@@ -40,12 +41,12 @@ def test_lld_40x(real_data):
     assert Counter(f.patient for f in dataset) == {"1": 33, "12": 88, "24": 44, "27": 59, "32": 48}
     assert {f.diagnosis for f in dataset} == {"ALL", "AML", "APML", "CML", "CLL"}
     assert {f.domain.name for f in dataset} == {"H/40X/C2"}
-    assert {f.domain.squeeze for f in dataset} == {0.562}
+    assert {f.domain.pixel_aspect_ratio for f in dataset} == {0.562}
     known = Counter(name for f in dataset for c in f.cells for name in c.attributes)
     assert known["nucleolus"] == 1373
     assert known["cell_size"] == 1371  # two boxes of one cell have code 3
     assert "cytoplasmic_vacuoles" not in known
-    assert sum("code 3" in line for line in dataset.problems) == 2
+    assert sum("code 3" in line for line in messages(dataset.issues)) == 2
 
 
 def test_lld_json_says_what_its_table_says(real_data):
@@ -71,15 +72,15 @@ def test_lld_complete_boxes(real_data):
     assert len(dataset) == 50
     assert set(counts) == {"white cell", "ignore"}
     assert (counts["white cell"], counts["ignore"]) == (274, 246)
-    assert dataset.problems == ()
+    assert dataset.issues == ()
 
 
 def test_txl(real_data):
     dataset = open_dataset(real_data / "txl_pbc")
     assert Counter(f.split for f in dataset) == {"train": 1008, "val": 288, "test": 144}
-    removed = [line for line in dataset.problems if "duplicate boxes removed" in line]
+    removed = [line for line in messages(dataset.issues) if "duplicate boxes removed" in line]
     assert sum(int(line.split(": ")[1].split()[0]) for line in removed) == 38
-    assert sum("no white cell is boxed" in line for line in dataset.problems) == 9
+    assert sum("no white cell is boxed" in line for line in messages(dataset.issues)) == 9
     sources = Counter(f.meta["source"] for f in dataset)
     assert sources == {"PBC": 500, "Raabin": 500, "BCCD": 221, "BCD": 219}
     assert len({f.domain for f in dataset}) == 4
@@ -95,7 +96,7 @@ def test_txl_clean_splits_do_not_leak(real_data):
     test = {f.meta.get("matched") for f in dataset.split("test")} - {None}
     assert train and test and not train & test
     assert Counter(f.split for f in dataset) == {"train": 854, None: 234, "val": 225, "test": 127}
-    assert any("17 test images" in line for line in dataset.problems)
+    assert any("17 test images" in line for line in messages(dataset.issues))
 
 
 def test_bccd(real_data):
@@ -106,8 +107,8 @@ def test_bccd(real_data):
     assert (counts["red cell"], counts["platelet"], counts.total()) == (4153, 361, 4886)
     named = {n: counts[n] for n in ("neutrophil", "eosinophil", "lymphocyte", "white cell")}
     assert named == {"neutrophil": 202, "eosinophil": 84, "lymphocyte": 33, "white cell": 31}
-    assert sum("box has no area" in line for line in dataset.problems) == 2
-    assert sum("no white cell is boxed" in line for line in dataset.problems) == 6
+    assert sum("box has no area" in line for line in messages(dataset.issues)) == 2
+    assert sum("no white cell is boxed" in line for line in messages(dataset.issues)) == 6
 
 
 def test_pbc_with_wbcatt(real_data):
@@ -140,8 +141,8 @@ def test_pbc_twins_are_kept_and_listed(real_data):
     twins = Counter(f.meta["twin"] for f in dataset if "twin" in f.meta)
     # Fourteen pairs that WBCAtt lists, three among the immature granulocytes it does not hold.
     assert len(twins) == 17 and set(twins.values()) == {2}
-    assert sum("byte-identical" in line for line in dataset.problems) == 17
-    assert sum("labelled differently" in line for line in dataset.problems) == 5
+    assert sum("byte-identical" in line for line in messages(dataset.issues)) == 17
+    assert sum("labelled differently" in line for line in messages(dataset.issues)) == 5
 
 
 def test_pairs_carry_patient_and_magnification(real_data):
@@ -171,7 +172,7 @@ def test_public_sets_know_what_is_boxed(real_data, folder, fields, cells, comple
     dataset = open_dataset(real_data / folder)
     assert len(dataset) == fields
     assert sum(dataset.class_counts().values()) == cells
-    assert dataset.problems == ()
+    assert dataset.issues == ()
     assert all(f.region.is_everything == complete for f in dataset)
     boxed = [(f, c) for f in dataset for c in f.cells if c.box is not None]
     for field, cell in boxed:

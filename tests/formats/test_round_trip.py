@@ -18,7 +18,9 @@ from bloodfilm.core import (
     Domain,
     Field,
     Region,
+    dataset_codes,
 )
+from bloodfilm.core.issues import SEVERITIES, Issue, messages
 from bloodfilm.formats import open_dataset, save_dataset
 from bloodfilm.formats.lld.codes import CLASSES
 
@@ -121,6 +123,15 @@ def by_path(dataset: Dataset, change: Callable[[Field], Field]) -> dict[str, Fie
     return {f.path.resolve().as_posix(): change(f) for f in dataset}
 
 
+issues = st.builds(
+    Issue,
+    st.sampled_from(sorted(dataset_codes.MEANING)),
+    st.sampled_from(SEVERITIES),
+    text,
+    st.dictionaries(text, st.none() | st.integers(-9, 9) | text, max_size=2),
+)
+
+
 # ---- formats that lose nothing ---------------------------------------------------------------
 
 
@@ -130,9 +141,9 @@ def test_native_and_index_lose_nothing(images, fresh, format, suffix):
         pytest.importorskip("pyarrow")
 
     @settings(max_examples=10)
-    @given(datasets(images), st.lists(text, max_size=2).map(tuple), st.none() | text)
-    def check(dataset, problems, licence):
-        dataset = replace(dataset, problems=problems, licence=licence)
+    @given(datasets(images), st.lists(issues, max_size=2).map(tuple), st.none() | text)
+    def check(dataset, found, licence):
+        dataset = replace(dataset, issues=found, licence=licence)
         file = fresh().with_suffix(suffix)
         assert save_dataset(dataset, file, format) == []
         read = open_dataset(file)
@@ -147,14 +158,14 @@ def test_coco_loses_only_cells_without_a_box(images, fresh):
     @given(datasets(images))
     def check(dataset):
         file = fresh().with_suffix(".json")
-        lost = save_dataset(dataset, file, "coco")
+        lost = list(messages(save_dataset(dataset, file, "coco")))
         without = sum(c.box is None for f in dataset for c in f.cells)
         assert len(lost) == bool(without)
         assert all(str(without) in line for line in lost)
         boxed = [f.with_cells(tuple(c for c in f.cells if c.box)) for f in dataset]
         read = open_dataset(file)
         assert read.fields == tuple(boxed)
-        assert read.problems == ()
+        assert read.issues == ()
         assert read.name == dataset.name
 
     check()
@@ -205,7 +216,7 @@ def test_yolo_keeps_boxes_classes_and_splits(images, fresh):
     @given(datasets(images))
     def check(dataset):
         folder = fresh()
-        lost = save_dataset(dataset, folder, "yolo", images="link")
+        lost = list(messages(save_dataset(dataset, folder, "yolo", images="link")))
         same_boxes(open_dataset(folder), by_path(dataset, expected))
         stated = any(c.attributes for f in dataset for c in f.cells if c.box)
         assert any("attributes" in line for line in lost) == stated
@@ -247,7 +258,11 @@ def test_lld_text_keeps_what_its_columns_hold(images, fresh, columns):
     @given(datasets(images, cell, region=st.sampled_from([Region.everything(), patch])))
     def check(dataset):
         folder = fresh()
-        lost = save_dataset(dataset, folder, "lld", images="link", labels="text", columns=columns)
+        lost = list(
+            messages(
+                save_dataset(dataset, folder, "lld", images="link", labels="text", columns=columns)
+            )
+        )
         marked = {f.split for f in dataset if f.cells and f.region == patch}
         sparse = marked if columns in (15, 16) else set()
         same_boxes(open_dataset(folder, "lld"), by_path(dataset, lambda f: expected(f, sparse)))
@@ -271,7 +286,7 @@ def test_folder_keeps_the_class_of_single_cells(images, fresh):
     @given(datasets(images))
     def check(dataset):
         folder = fresh()
-        lost = save_dataset(dataset, folder, "folder", images="link")
+        lost = list(messages(save_dataset(dataset, folder, "folder", images="link")))
         single = dataset.where(lambda f: len(f.cells) < 2)
         several = len(dataset) - len(single)
         assert any("more than one cell" in line for line in lost) == bool(several)

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from bloodfilm.core import Region
+from bloodfilm.core.issues import messages
 from bloodfilm.formats import open_dataset
 from bloodfilm.formats.shared.masks import mask_outline, run_lengths
 from bloodfilm.formats.shared.shapes import Drawn, Ellipse
@@ -70,7 +71,7 @@ def test_regions_that_are_no_rectangle_stay_what_they_are(tmp_path):
     assert field.region.area(200, 100) == 4
     dataset = cvat(tmp_path, mask.replace("0,2,2,2", "9,9"))
     assert dataset[0].region.is_nothing
-    assert "its mask is not one of 3x2 pixels; left out" in dataset.problems[0]
+    assert "its mask is not one of 3x2 pixels; left out" in messages(dataset.issues)[0]
 
 
 def test_cells_keep_what_was_drawn(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from bloodfilm.core import Cell, DataError, Dataset, Field
+from bloodfilm.core.issues import messages
 from bloodfilm.formats import WRITERS, open_dataset, save_dataset
 
 TREES = ("folder", "lld", "qupath", "voc", "yolo")
@@ -97,11 +98,11 @@ def test_a_set_moves_with_its_images(tmp_path, dataset):
 
 
 def test_losses_are_said(tmp_path, dataset):
-    lost = save_dataset(dataset, tmp_path / "x.json", "coco")
+    lost = list(messages(save_dataset(dataset, tmp_path / "x.json", "coco")))
     assert lost == []
-    lost = save_dataset(dataset, tmp_path / "x", "voc")
+    lost = list(messages(save_dataset(dataset, tmp_path / "x", "voc")))
     assert lost == ["2 images were not put in place; copy or link them"]
-    lost = save_dataset(dataset, tmp_path / "z", "folder", images="link")
+    lost = list(messages(save_dataset(dataset, tmp_path / "z", "folder", images="link")))
     assert lost == ["left out: box of 2 cells"]
 
 
@@ -110,10 +111,10 @@ def test_a_useless_box_in_memory_does_not_reach_the_file(tmp_path, dataset, form
     bad = Cell((float("nan"), 1, 2, 3), "neutrophil")
     field = dataset[0].with_cells((*dataset[0].cells, bad))
     place = target(tmp_path, format)
-    lost = save_dataset(Dataset("bad", (field,)), place, format, images="copy")
+    lost = list(messages(save_dataset(Dataset("bad", (field,)), place, format, images="copy")))
     assert any("its box is not usable" in line for line in lost)
     read = open_dataset(place, format)
-    assert len(read[0].cells) == 1 and read.problems == ()
+    assert len(read[0].cells) == 1 and read.issues == ()
 
 
 def test_an_unknown_format_or_option_is_one_line(tmp_path, dataset):
@@ -184,7 +185,7 @@ def test_nothing_is_written_through_a_linked_folder(tmp_path, dataset):
 def test_what_is_no_image_is_never_copied(tmp_path, dataset, format):
     (tmp_path / "pixels" / "a.png").write_text("PRIVATE KEY")
     place = target(tmp_path, format)
-    lost = save_dataset(dataset, place, format, images="copy")
+    lost = list(messages(save_dataset(dataset, place, format, images="copy")))
     assert f"left out: {dataset[0].path}, which is not an image" in lost
     made = [p for p in tmp_path.rglob("*") if p.is_file() and p != dataset[0].path]
     assert not any(b"PRIVATE" in p.read_bytes() for p in made)
@@ -199,7 +200,7 @@ def test_images_outside_of_the_set_are_copied_only_if_allowed(tmp_path, dataset,
     with pytest.raises(DataError, match="allow_outside"):
         save_dataset(read, place, format, images="copy")
     assert sorted(tmp_path.rglob("*")) == before
-    lost = save_dataset(read, place, format, images="copy", allow_outside=True)
+    lost = list(messages(save_dataset(read, place, format, images="copy", allow_outside=True)))
     named = [f"from outside of {tmp_path / 'labels'}: {f.path}" for f in dataset]
     assert [line for line in lost if line.startswith("from outside")] == named
 

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from bloodfilm.core import Cell, DataError, Dataset, Field
+from bloodfilm.core.issues import messages
 from bloodfilm.formats import open_dataset, save_dataset
 
 BOX = "0.5 0.5 0.1 0.2"
@@ -43,7 +44,7 @@ def test_a_box_with_something_behind_it(tmp_path, line, yaml, not_kept):
     dataset = open_dataset(yolo(tmp_path, [line + "\n"], f"train: images\n{yaml}"))
     (cell,) = dataset[0].cells
     assert cell.box == pytest.approx(WANT) and cell.outline is None
-    assert [p.split(": ")[1].split(" of")[0] for p in dataset.problems] == not_kept
+    assert [p.split(": ")[1].split(" of")[0] for p in messages(dataset.issues)] == not_kept
 
 
 OUTLINES = {
@@ -67,7 +68,7 @@ def test_an_outline_with_something_behind_it(tmp_path, name):
 def test_triangles_are_outlines_where_the_set_has_outlines(tmp_path):
     triangle = "0 .45 .4 .55 .4 .5 .6\n"
     alone = open_dataset(yolo(tmp_path, [triangle]))
-    assert alone[0].cells == () and "whose meaning is not clear" in alone.problems[0]
+    assert alone[0].cells == () and "whose meaning is not clear" in messages(alone.issues)[0]
     with pytest.raises(DataError, match=r"state it in data\.yaml: task"):
         open_dataset(tmp_path, strict=True)
     declared = open_dataset(yolo(tmp_path, [triangle], "train: images\ntask: segment\n"))
@@ -84,7 +85,7 @@ def test_keypoints_that_nobody_declares_are_no_outline(tmp_path):
         rows.append(" ".join(["0", *(f"{v:.4f}" for v in (x, y, 0.08, 0.09, *points))]))
     dataset = open_dataset(yolo(tmp_path, ["\n".join(rows)]))
     assert dataset[0].cells == ()
-    assert len(dataset.problems) == 20
+    assert len(dataset.issues) == 20
 
 
 def test_real_outlines_of_many_corners_are_outlines(tmp_path):
@@ -95,7 +96,7 @@ def test_real_outlines_of_many_corners_are_outlines(tmp_path):
         points = np.stack([x + 0.05 * np.cos(angles), y + 0.08 * np.sin(angles)], 1).ravel()
         rows.append(" ".join(["0", *(f"{v:.4f}" for v in points)]))
     dataset = open_dataset(yolo(tmp_path, ["\n".join(rows)]))
-    assert len(dataset[0].cells) == 20 and dataset.problems == ()
+    assert len(dataset[0].cells) == 20 and dataset.issues == ()
 
 
 # ---- paths -----------------------------------------------------------------------------------
@@ -126,7 +127,7 @@ def test_folders_beside_the_yaml_are_found(tmp_path, yaml):
     (root / "set.yaml").write_text(f"{yaml}names: {{0: WBC}}\n")
     dataset = open_dataset(root)
     assert {f.path.name: f.split for f in dataset} == {"train.png": "train", "valid.png": "val"}
-    assert dataset.problems == ()
+    assert dataset.issues == ()
 
 
 def test_training_images_that_are_nowhere_are_an_error(tmp_path):
@@ -136,7 +137,7 @@ def test_training_images_that_are_nowhere_are_an_error(tmp_path):
         open_dataset(root)
     (root / "data.yaml").write_text("train: train/images\ntest: test/images\nnames: [WBC]\n")
     dataset = open_dataset(root)
-    assert len(dataset) == 1 and "test: test/images: is not there" in dataset.problems[0]
+    assert len(dataset) == 1 and "test: test/images: is not there" in messages(dataset.issues)[0]
 
 
 def test_what_is_written_has_all_that_trainers_ask_for(tmp_path):
@@ -147,7 +148,7 @@ def test_what_is_written_has_all_that_trainers_ask_for(tmp_path):
     for split, place in (("train", "train"), ("val", "val"), (None, "all")):
         dataset = Dataset("set", (Field(field.path, 64, 64, field.cells, split=split),))
         root = tmp_path / f"of {split}"
-        lost = save_dataset(dataset, root, "yolo", images="copy")
+        lost = list(messages(save_dataset(dataset, root, "yolo", images="copy")))
         content = yaml.safe_load((root / "data.yaml").read_text())
         assert "path" not in content
         assert content["train"] == content["val"] == f"images/{place}"

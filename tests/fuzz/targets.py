@@ -13,6 +13,7 @@ from PIL import Image
 
 import bloodfilm
 from bloodfilm.core import Cell, Dataset, Domain, Field, Region
+from bloodfilm.core.issues import messages
 from bloodfilm.core.results import AnalysisRun
 from bloodfilm.evaluation.predictions import read_predictions
 from bloodfilm.formats import open_dataset, save_dataset
@@ -88,14 +89,14 @@ def _sound(dataset: Dataset) -> None:
             assert cell.label is None or cell.label in dataset.taxonomy
             assert cell.box is None or np.isfinite(cell.box).all()
             assert cell.box is None or min(cell.box[2:]) > 0
-    assert all("\n" not in line for line in dataset.problems)
+    assert all("\n" not in line for line in messages(dataset.issues))
 
 
 def _unchanged(found: Dataset, written: Dataset) -> None:
     """Read every field: an index has checksums, so what can be read at all is what was written."""
     assert list(found) == list(written)
     assert found.taxonomy == written.taxonomy and found.schema == written.schema
-    assert (found.name, found.problems) == (written.name, written.problems)
+    assert (found.name, found.issues) == (written.name, written.issues)
 
 
 _SAVING: dict[str, dict[str, Any]] = {

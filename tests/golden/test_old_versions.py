@@ -62,7 +62,7 @@ def test_a_data_set(folder: Path) -> None:
     rows = read_json(V1 / "dataset.json")["fields"]
     assert info["cells"] == sum(len(row["cells"]) for row in rows)
     assert info["ignored"] == sum(bool(c.get("ignore")) for row in rows for c in row["cells"])
-    assert info["problems"] == ["b.png: one cell is out of focus"]
+    assert [found["message"] for found in info["issues"]] == ["b.png: one cell is out of focus"]
     succeed(folder, "data", "convert", "dataset.json", "again.json", "--to", "bloodfilm")
     again = read_json(folder / "again.json")["fields"]
     assert again == rows
@@ -123,7 +123,8 @@ def test_a_plan_and_the_tasks_for_an_annotator(folder: Path) -> None:
     shutil.copy(folder / "plan" / "label-studio.json", folder)  # it names images from here
     info = json.loads(succeed(folder, "data", "info", "label-studio.json", "--json"))
     assert (info["format"], info["fields"]) == ("label_studio", 3)
-    (problem,) = info["problems"]
+    (issue,) = info["issues"]
+    problem = issue["message"]
     assert "3 of 3 tasks hold predictions only" in problem
 
 

@@ -115,7 +115,7 @@ def test_targets_find_their_source_by_content_and_strangers_are_refused(drawn, t
     assert [r.alignment.aligned for r in records] == [True, False, False]
     assert "broken.png" in records[2].alignment.reason
     assert len(job.dataset) == 1
-    assert len(job.dataset.problems) == 2
+    assert len(job.dataset.issues) == 2
 
 
 def test_a_wrong_pair_is_refused_and_nothing_is_carried(drawn, tmp_path):

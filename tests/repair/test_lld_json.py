@@ -7,6 +7,7 @@ import pytest
 
 from bloodfilm.audit import Options, audit, open_source
 from bloodfilm.core import ConfigError, DataError
+from bloodfilm.core.issues import messages
 from bloodfilm.formats import open_dataset
 from bloodfilm.repair import RULES
 from fixtures.repairing import repair
@@ -59,7 +60,7 @@ def test_every_change_is_logged_and_the_rest_listed(repaired):
 def test_the_copy_reads_as_lld_with_its_images(repaired):
     dataset = open_dataset(repaired[0])
     assert len(dataset) > 10
-    assert not [p for p in dataset.problems if "over the image" in p or "no area" in p]
+    assert not [p for p in messages(dataset.issues) if "over the image" in p or "no area" in p]
 
 
 def test_text_labels_follow(faulty, repaired):

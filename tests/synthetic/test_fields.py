@@ -41,7 +41,7 @@ def test_every_profile_renders_and_repeats(profile):
     assert image.flags.c_contiguous
     assert np.array_equal(image, again)
     assert not np.array_equal(image, other)
-    assert truth.domain.squeeze == PROFILES[profile].pixel_aspect_ratio
+    assert truth.domain.pixel_aspect_ratio == PROFILES[profile].pixel_aspect_ratio
 
 
 @pytest.mark.parametrize("profile", ["pbc-like", "lld40x-like"])

@@ -76,7 +76,7 @@ def test_an_unmarked_cell_is_shown_where_it_is(faulty):
 
 def test_the_bed_reads_as_lld(clean):
     dataset = open_dataset(clean.root)
-    assert dataset.problems == ()
+    assert dataset.issues == ()
     assert {f.domain.name for f in dataset} == {"H/40X/C2"}
     assert {f.split for f in dataset} == {"train", "test"}
     texts = open_dataset(clean.root, labels="AttriDet")

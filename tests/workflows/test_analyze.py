@@ -136,7 +136,7 @@ def test_an_image_that_is_only_touched_is_the_same(stopped, run):
     [
         ({"min_score": 0.3}, "min_score was not given, now it is 0.3"),
         ({"um_per_px": 0.2}, "um_per_px was not given, now it is 0.2"),
-        ({"squeeze": 0.9}, "squeeze was not given, now it is 0.9"),
+        ({"pixel_aspect_ratio": 0.9}, "squeeze was not given, now it is 0.9"),
     ],
 )
 @pytest.mark.parametrize("finished", [True, False], ids=["finished", "stopped"])

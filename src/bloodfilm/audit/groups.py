@@ -180,18 +180,17 @@ def to_ignore(tables: Sequence[CellTable]) -> Iterator[Finding]:
             )
 
 
-def reader_problems(tables: Sequence[CellTable]) -> Iterator[Finding]:
+def reader_issues(tables: Sequence[CellTable]) -> Iterator[Finding]:
     """What a reader had to leave out or correct."""
     for table in tables:
-        for line in table.problems:
-            # A reader's line begins with the file it is about, if it is about one.
-            file, _, rest = line.partition(": ")
-            named = (file, rest) if rest else (table.name, line)
+        for found in table.issues:
+            file = found.data.get("file")
             yield Finding(
                 "reader-problem",
-                "warning",
-                named[1],
-                file=named[0],
+                found.severity,
+                found.message if file is None else found.message.removeprefix(f"{file}: "),
+                {"code": found.code, **found.data},
+                file=table.name if file is None else str(file),
                 advice="correct it in the file",
                 confidence=0.9,
             )

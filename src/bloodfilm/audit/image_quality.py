@@ -44,7 +44,7 @@ def _aspect_ratio_of(survey: Survey, name: str, numbers: list[int]) -> Iterator[
     file = survey.table.name
     pooled = pool([survey.fields[n].measurement for n in numbers])
     if not pooled.groups or pooled.groups[0].cells < ENOUGH_RED_CELLS:
-        message = f"{name}: too few whole red cells to measure scale and squeeze"
+        message = f"{name}: too few whole red cells to measure scale and pixel aspect ratio"
         missing = {"check": "pixel-aspect-ratio", "domain": name}
         yield Finding("not-checked", "info", message, missing, file=file, advice="state them")
         return
@@ -55,11 +55,11 @@ def _aspect_ratio_of(survey: Survey, name: str, numbers: list[int]) -> Iterator[
             f"{name}: {pooled.note}",
             {"domain": name, "scales": len(pooled.groups)},
             file=file,
-            advice="give each microscope its own subset, or state scale and squeeze by field",
+            advice="give each microscope its own subset, or state scale and aspect ratio by field",
             confidence=0.7,
         )
     measured = pooled.groups[0].pixel_aspect_ratio
-    stated = survey.table.rows[numbers[0]].domain.squeeze
+    stated = survey.table.rows[numbers[0]].domain.pixel_aspect_ratio
     cells = f"{pooled.groups[0].cells} red cells of {name} are {measured:.3f} times as wide as high"
     data: dict[str, Any] = {"domain": name, "measured": round(float(measured), 4), "stated": stated}
     if stated is not None and abs(np.log(measured / stated)) > MAX_LOG_DEVIATION:
@@ -74,7 +74,7 @@ def _aspect_ratio_of(survey: Survey, name: str, numbers: list[int]) -> Iterator[
             confidence=0.8,
         )
     elif abs(np.log(measured)) > MAX_LOG_DEVIATION:
-        note = "as stated" if stated is not None else "the pictures are squeezed"
+        note = "as stated" if stated is not None else "pixels are not square"
         yield Finding(
             "pixel-aspect-ratio",
             "info",

@@ -30,7 +30,7 @@ GROUP_CHECKS: tuple[Callable[[Sequence[CellTable]], Iterator[Finding]], ...] = (
     groups.one_slide,
     groups.few_patients,
     groups.to_ignore,
-    groups.reader_problems,
+    groups.reader_issues,
 )
 PIXEL_CHECKS: tuple[Callable[[Survey], Iterator[Finding]], ...] = (
     image_quality.blurred,

@@ -53,7 +53,7 @@ def summarise(dataset: Dataset) -> dict[str, Any]:
         "diagnoses": _counted(row.diagnosis for row in table.rows),
         "domains": _counted(row.domain.name for row in table.rows),
         "region_share": sum(shares) / len(shares) if shares else None,
-        "problems": list(dataset.problems),
+        "issues": [found.to_json() for found in dataset.issues],
     }
 
 
@@ -115,7 +115,8 @@ def _class_counts(table: CellTable) -> dict[str, int]:
 def statistics(table: CellTable) -> dict[str, Any]:
     """Return the figures of a data set in full, as plain data.
 
-    Sizes are (width + height) / 2 of boxes, in pixels, and in um where scale and squeeze are known.
+    Sizes are (width + height) / 2 of boxes, in pixels, and in um where scale and aspect ratio are
+    known.
     """
     classes = _ordered(_class_counts(table), table.taxonomy.names)
     um = diameters_um(table)
@@ -157,7 +158,7 @@ def diameters_um(table: CellTable) -> Floats:
     for number, row in enumerate(table.rows):
         um = row.domain.um_per_px
         if um is not None:
-            scale[number] = um / (row.domain.squeeze or 1.0), um
+            scale[number] = um / (row.domain.pixel_aspect_ratio or 1.0), um
     sides = table.box[:, 2:] * scale[table.field]
     return np.asarray(sides.mean(axis=1)) if len(table) else np.zeros(0)
 

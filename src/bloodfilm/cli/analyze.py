@@ -76,7 +76,7 @@ def analyze(
         device=device,
         min_score=min_score,
         um_per_px=um_per_px,
-        squeeze=squeeze,
+        pixel_aspect_ratio=squeeze,
         workers=threads,
         all_cells=all_cells,
         report=not no_report,

@@ -70,7 +70,7 @@ def plan(
         by=by,
         bundle=bundle,
         um_per_px=um_per_px,
-        squeeze=squeeze,
+        pixel_aspect_ratio=squeeze,
         rates=rates,
         seed=seed,
         overwrite=overwrite,

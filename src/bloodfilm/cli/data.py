@@ -18,7 +18,7 @@ READABLE = (
     "pig_wbc, qupath, txl, voc, yolo"
 )
 WRITABLE = "bloodfilm, coco, cvat, folder, index, label_studio, lld, qupath, voc, yolo"
-SHOWN_PROBLEMS = 10
+SHOWN_ISSUES = 10
 SHOWN_GROUPS = 8
 
 Strict = Annotated[
@@ -163,14 +163,14 @@ def convert(
     )
     done = run(job)
     show(f"wrote {target}: {plural(done.fields, 'field')} as {to}")
-    for line in done.losses:
-        show(f"  {line}")
-    if done.problems:
-        show(f"{plural(len(done.problems), 'problem')} in {source}")
-    for line in done.problems[:SHOWN_PROBLEMS]:
-        show(f"  {line}")
-    if len(done.problems) > SHOWN_PROBLEMS:
-        more = len(done.problems) - SHOWN_PROBLEMS
+    for loss in done.losses:
+        show(f"  {loss}")
+    if done.issues:
+        show(f"{plural(len(done.issues), 'issue')} in {source}")
+    for found in done.issues[:SHOWN_ISSUES]:
+        show(f"  {found}")
+    if len(done.issues) > SHOWN_ISSUES:
+        more = len(done.issues) - SHOWN_ISSUES
         show(f"  and {more} more; `bloodfilm data info --json` lists all")
 
 
@@ -198,7 +198,7 @@ def _lines(summary: dict[str, Any]) -> list[str]:
     if summary["without_box"]:
         lines.append(f"  boxes       {summary['without_box']} cells have none")
     lines += _class_lines(summary) + _attribute_lines(summary)
-    return lines + _problem_lines(summary["problems"])
+    return lines + _issue_lines([found["message"] for found in summary["issues"]])
 
 
 def _several(counts: dict[str, int]) -> str:
@@ -234,9 +234,9 @@ def _attribute_lines(summary: dict[str, Any]) -> list[str]:
     return lines + ([f"  never known: {', '.join(unknown)}"] if unknown else [])
 
 
-def _problem_lines(problems: list[str]) -> list[str]:
-    lines = ["", f"problems: {len(problems) or 'none'}"]
-    lines += [f"  {line}" for line in problems[:SHOWN_PROBLEMS]]
-    if len(problems) > SHOWN_PROBLEMS:
-        lines.append(f"  and {len(problems) - SHOWN_PROBLEMS} more; --json lists all")
+def _issue_lines(messages: list[str]) -> list[str]:
+    lines = ["", f"issues: {len(messages) or 'none'}"]
+    lines += [f"  {line}" for line in messages[:SHOWN_ISSUES]]
+    if len(messages) > SHOWN_ISSUES:
+        lines.append(f"  and {len(messages) - SHOWN_ISSUES} more; --json lists all")
     return lines

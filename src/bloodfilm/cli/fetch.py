@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from bloodfilm.datasets import DownloadSource
 
 NAMES = "lld, pbc, wbcatt, bccd, txl"
-SHOWN_PROBLEMS = 8
+SHOWN_ISSUES = 8
 
 
 def fetch(
@@ -78,9 +78,9 @@ def _unpack(source: "DownloadSource", zips: Path, out: Path | None, accepted: bo
         came = unpack_downloads(source, zips, out, accept_licence=accepted, progress=progress)
     show(f"unpacked {plural(came.files, 'file')} of {plural(came.archives, 'zip')} into {out}")
     show(f"  {plural(came.fields, 'field')}, {plural(came.cells, 'cell')}")
-    for problem in came.problems[:SHOWN_PROBLEMS]:
-        show(f"  {problem}")
-    if len(came.problems) > SHOWN_PROBLEMS:
+    for found in came.issues[:SHOWN_ISSUES]:
+        show(f"  {found}")
+    if len(came.issues) > SHOWN_ISSUES:
         show("  and more: `bloodfilm data info` lists them")
 
 

@@ -48,7 +48,7 @@ def transfer(
 ) -> None:
     """Transfer boxes, classes, attributes and regions to other images of the same fields.
 
-    Every pair is registered (scale, rotation, shift, squeeze, mirror); a pair that cannot be
+    Every pair is registered (scale, rotation, shift, aspect ratio, mirror); a pair that cannot be
     aligned is refused, never guessed. DIR gets the annotated targets and `transfer.json`, one
     record a pair. Exit code 1 if some targets got nothing, 2 if none got anything.
     """

@@ -16,6 +16,7 @@ from bloodfilm.core.arrays import BoxArray, Floats
 from bloodfilm.core.attributes import LLD_SCHEMA, Schema
 from bloodfilm.core.domain import Domain
 from bloodfilm.core.field import Box, Field
+from bloodfilm.core.issues import Issue
 from bloodfilm.core.polygons import Region
 from bloodfilm.core.taxonomy import DEFAULT_TAXONOMY, NUCLEATED, Taxonomy
 
@@ -207,7 +208,7 @@ class CellTable:
         name: of the data set.
         rows: the fields, in order.
         cells: the cells, in the order of `rows`.
-        taxonomy, schema, problems: as in `Dataset`.
+        taxonomy, schema, issues: as in `Dataset`.
         source: the file or folder it was read from.
     """
 
@@ -216,7 +217,7 @@ class CellTable:
     cells: CellColumns
     taxonomy: Taxonomy = DEFAULT_TAXONOMY
     schema: Schema = LLD_SCHEMA
-    problems: tuple[str, ...] = ()
+    issues: tuple[Issue, ...] = ()
     source: str = ""
 
     def __len__(self) -> int:
@@ -336,7 +337,7 @@ class CellTableBuilder:
         """Add one cell to the last field."""
         self.cells.add(box, label, attributes, id, ignore)
 
-    def table(self, problems: Iterable[str] = (), source: str = "") -> CellTable:
+    def table(self, issues: Iterable[Issue] = (), source: str = "") -> CellTable:
         """Return what was collected."""
         return CellTable(
             self.name,
@@ -344,6 +345,6 @@ class CellTableBuilder:
             self.cells.columns(),
             self.taxonomy,
             self.schema,
-            tuple(problems),
+            tuple(issues),
             source,
         )

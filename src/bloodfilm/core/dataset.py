@@ -1,17 +1,18 @@
-"""A data set: fields in order, their vocabulary, and the problems met while reading it."""
+"""A data set: fields in order, their vocabulary, and the issues met while reading it."""
 
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
-from typing import overload
 
 from bloodfilm.core.attributes import LLD_SCHEMA, Schema
 from bloodfilm.core.cell_table import PHYSICAL
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.field import Cell, Field
+from bloodfilm.core.issues import Issue
+from bloodfilm.core.lazy_sequence import LazySequence
 from bloodfilm.core.taxonomy import DEFAULT_TAXONOMY, Taxonomy
 
 
@@ -27,7 +28,7 @@ class Dataset:
         schema: the attributes the cells may carry.
         licence: of the images and labels, as the source states it.
         source: the file or folder it was read from.
-        problems: what a reader had to leave out or correct, one line each.
+        issues: what a reader had to leave out, correct or note; codes of `dataset_codes`.
     """
 
     name: str
@@ -36,7 +37,7 @@ class Dataset:
     schema: Schema = LLD_SCHEMA
     licence: str | None = None
     source: Path | None = None
-    problems: tuple[str, ...] = field(default=())
+    issues: tuple[Issue, ...] = ()
 
     def __len__(self) -> int:
         return len(self.fields)
@@ -80,7 +81,11 @@ class Dataset:
             schema,
             _joined_licence(datasets),
             sources.pop() if len(sources) == 1 else None,
-            tuple(f"{d.source or d.name}: {line}" for d in datasets for line in d.problems),
+            tuple(
+                replace(found, message=f"{d.source or d.name}: {found.message}")
+                for d in datasets
+                for found in d.issues
+            ),
         )
 
     def where(self, keep: Callable[[Field], bool]) -> "Dataset":
@@ -136,7 +141,7 @@ class _Part:
         return replace(cell, attributes=attributes, id=identity)
 
 
-class JoinedFields(Sequence[Field]):
+class JoinedFields(LazySequence[Field]):
     """The fields of several data sets, in order, made when they are asked for."""
 
     def __init__(self, parts: Sequence[_Part]) -> None:
@@ -146,21 +151,12 @@ class JoinedFields(Sequence[Field]):
     def __len__(self) -> int:
         return self._ends[-1]
 
-    @overload
-    def __getitem__(self, index: int) -> Field: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Field, ...]: ...
-    def __getitem__(self, index: int | slice) -> Field | tuple[Field, ...]:
-        """Return one field, or those of a slice."""
-        if isinstance(index, slice):
-            return tuple(self[i] for i in range(*index.indices(len(self))))
-        position = index + len(self) if index < 0 else index
-        if not 0 <= position < len(self):
-            raise IndexError(f"field {index} of {len(self)}")
-        number = bisect_right(self._ends, position)
+    def item_at(self, place: int) -> Field:
+        """Return the field at a place."""
+        number = bisect_right(self._ends, place)
         part = self.parts[number]
         start = self._ends[number] - len(part.fields)
-        return part.convert(part.fields[position - start])
+        return part.convert(part.fields[place - start])
 
     def __iter__(self) -> Iterator[Field]:
         """Yield the fields in order, one data set after the other."""

@@ -6,6 +6,8 @@ from typing import Any
 
 from bloodfilm.core.errors import DataError
 
+_OLD_KEYS = {"squeeze": "pixel_aspect_ratio"}
+
 
 @dataclass(frozen=True, slots=True)
 class Domain:
@@ -15,21 +17,21 @@ class Domain:
         microscope: e.g. `H`, `L` (LLD's high- and low-cost ones), `CellaVision DM96`.
         magnification: of the objective: 10, 40, 100.
         camera: e.g. `C1`.
-        squeeze: pixel aspect ratio: width / height, in pixels, of what is round on the glass; 1 for
-            square pixels.
-        um_per_px: micrometres per pixel along y (along x it is `um_per_px / squeeze`).
+        pixel_aspect_ratio: width / height, in pixels, of what is round on the glass; 1 for square
+            pixels.
+        um_per_px: micrometres per pixel along y (along x, `um_per_px / pixel_aspect_ratio`).
         stain: e.g. `Giemsa`.
     """
 
     microscope: str | None = None
     magnification: float | None = None
     camera: str | None = None
-    squeeze: float | None = None
+    pixel_aspect_ratio: float | None = None
     um_per_px: float | None = None
     stain: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("magnification", "squeeze", "um_per_px"):
+        for name in ("magnification", "pixel_aspect_ratio", "um_per_px"):
             value = getattr(self, name)
             if value is not None and not (0 < value < float("inf")):
                 raise DataError(f"domain: {name} must be a positive number, not {value!r}")
@@ -47,8 +49,12 @@ class Domain:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Domain":
-        """Build a domain from `to_json` data; `DataError` on an unknown key."""
+        """Build a domain from `to_json` data; `DataError` on an unknown key.
+
+        >>> Domain.from_json({"squeeze": 0.5}).pixel_aspect_ratio  # as older versions called it
+        0.5
+        """
         try:
-            return cls(**data)
+            return cls(**{_OLD_KEYS.get(key, key): value for key, value in data.items()})
         except TypeError as error:
             raise DataError(f"domain: {error}") from None

@@ -57,3 +57,8 @@ class Issue:
 def codes(issues: Iterable[Issue]) -> frozenset[str]:
     """Return the codes that occur."""
     return frozenset(issue.code for issue in issues)
+
+
+def messages(issues: Iterable[Issue]) -> tuple[str, ...]:
+    """Return what is said, in order."""
+    return tuple(issue.message for issue in issues)

@@ -40,7 +40,7 @@ class PixelSize:
 
     @property
     def aspect_ratio(self) -> float:
-        """Width / height, in pixels, of what is round on the glass ("squeeze")."""
+        """Width / height, in pixels, of what is round on the glass."""
         return self.um_per_px_y / self.um_per_px_x
 
     def transposed(self) -> "PixelSize":
@@ -94,7 +94,7 @@ class ViewRecord:
 
     @property
     def pixel_aspect_ratio(self) -> float:
-        """Width / height, in original pixels, of what is round on the glass ("squeeze")."""
+        """Width / height, in original pixels, of what is round on the glass."""
         return self.um_per_px_y / self.um_per_px_x
 
     def to_json(self) -> dict[str, Any]:

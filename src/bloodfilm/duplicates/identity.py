@@ -21,7 +21,8 @@ from bloodfilm.duplicates.common_content import coinciding, find_common_content,
 from bloodfilm.duplicates.fingerprints import Fingerprints, fingerprint_fields
 from bloodfilm.duplicates.overlaps import FieldOverlap
 from bloodfilm.imaging.canonical import canonical_view
-from bloodfilm.imaging.sources.image_file import open_image
+from bloodfilm.imaging.scale import ScalePrior
+from bloodfilm.imaging.sources import open_source, read_whole
 from bloodfilm.registration.align import register
 from bloodfilm.registration.view import ImageCandidate
 from bloodfilm.registration.warp import warp_boxes
@@ -181,8 +182,9 @@ def _registered(table: CellTable, first: int, second: int) -> tuple[Reacquisitio
 
 
 def _photograph(path: str) -> ImageCandidate:
-    image = open_image(path)
-    return ImageCandidate(image, canonical_view(image))
+    source = open_source(path)
+    image = read_whole(source)
+    return ImageCandidate(image, canonical_view(image, ScalePrior().with_image(source.pixel_size)))
 
 
 def with_identities(dataset: Dataset, found: CellIdentities) -> Dataset:

@@ -15,6 +15,8 @@ from bloodfilm.core.taxonomy import Taxonomy
 from bloodfilm.evaluation.cell_matching import MatchedCells, Pair, is_readable
 from bloodfilm.imaging.canonical import CanonicalView, view_of
 from bloodfilm.imaging.scale import GroupScale, ScalePrior, measure, pool_scale
+from bloodfilm.imaging.sources import read_whole
+from bloodfilm.imaging.sources.field import open_field
 from bloodfilm.imaging.sources.image_file import open_image
 from bloodfilm.inference.bundle import Bundle
 from bloodfilm.inference.classifier import CellClassification, CellClassifier
@@ -90,9 +92,10 @@ def _crops(
             members = [f.path for f in fields if f.path.parent == folder]
             scales[folder] = pool_scale(members, open_image)
         try:
-            image = open_image(item.path)
-            scale = scales[folder]
+            source = open_field(item)
+            image, scale = read_whole(source), scales[folder]
             known = replace(prior(item) or ScalePrior(), pooled=scale.pooled)
+            known = known.with_image(source.pixel_size)
             measurement = scale.measurements.get(item.path) or measure(image, known.illumination)
             view = view_of(measurement, known)
         except DataError as error:

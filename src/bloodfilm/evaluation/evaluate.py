@@ -268,7 +268,7 @@ def _unanswered(attribute: Attribute, results: Sequence[CellResult]) -> str:
     if any(set(a.probabilities) - set(attribute.values) for a in answers):
         return "the model knows other values than the data set"
     if not any(a.probabilities or a.value is not None for a in answers):
-        return "the model never learnt"
+        return "the model was not trained on"
     return ""
 
 

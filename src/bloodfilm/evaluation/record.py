@@ -214,13 +214,13 @@ def _show_reading(r: ReadingReport) -> Iterator[RenderableType]:
         yield _figures(r.questions)
         yield Text(
             "majority, class only: accuracy without looking at the cell, or knowing only its true "
-            f"class; learnt from {r.learnt_from}"
+            f"class; fitted to {r.learnt_from}"
         )
     for q in r.questions:
         if q.name == "class":
             yield _labels(q)
             yield Text(
-                "class accuracy if told which classes the set has: "
+                "class accuracy, given which classes the set has: "
                 f"{number(q.baselines[TOLD].accuracy)}"
             )
     yield from (Text(f"note: {line}") for line in r.notes)

@@ -58,13 +58,13 @@ def summarize_evaluation(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _abilities(m: Manifest) -> str:
-    learnt = m.trained_leaves
+    trained = m.trained_leaves
     attributes = [a for a in m.attributes.attributes if a.name not in m.untrained.attributes]
     lines = [
         f"Finds {', '.join(m.object_types)} in fields brought to {m.detector.um_per_px:g} um per "
         "pixel.",
-        f"Names each {m.roles.classified}: {', '.join(learnt)}; where it is not sure, a group of "
-        "these.",
+        f"Names each {m.roles.classified}: {', '.join(trained)}; where it is not certain, a "
+        "group of these.",
         f"Describes each {m.roles.classified}:",
         *(f"- {a.title}: {', '.join(_offered(m, a))}" for a in attributes),
     ]
@@ -80,11 +80,12 @@ def _gaps(m: Manifest) -> str:
     lines = []
     if m.untrained.classes:
         lines.append(
-            f"- Classes no training cell was named: {', '.join(m.untrained.classes)}. Such a cell "
-            "gets another name, a group's name, or the flag that it is unlike anything learnt."
+            f"- Classes without training cells: {', '.join(m.untrained.classes)}. Such a cell gets "
+            "another class, a group of classes, or the issue `unfamiliar`."
         )
     if m.untrained.attributes:
-        lines.append(f"- Attributes nobody marked: {', '.join(m.untrained.attributes)}.")
+        listed = ", ".join(m.untrained.attributes)
+        lines.append(f"- Attributes that are annotated in no training cell: {listed}.")
     for name, values in m.untrained.values.items():
         lines.append(f"- Values of {name} that no training cell has: {', '.join(values)}.")
     return "\n".join(lines) or "Every class and attribute of its vocabulary was in training."
@@ -174,7 +175,7 @@ def _metrics(metrics: Mapping[str, Any]) -> Iterable[str]:
             for part, figures in validation.items()
             for figure, value in figures.items()
         ]
-        yield "### Validation data (what the choices were made on)"
+        yield "### Validation data (used for model selection)"
         yield _table(("part", "figure", "value"), rows)
 
 
@@ -210,8 +211,8 @@ def _priors(m: Manifest) -> Iterable[str]:
     if priors:
         yield "## Prior odds"
         yield (
-            "The training collection shows rare cells on purpose. The odds of these classes are "
-            "multiplied, to suit films as they come: "
+            "The training collection over-represents rare cells. The odds of these classes are "
+            "multiplied by a factor that suits routine films: "
             + ", ".join(f"{name} by {factor:g}" for name, factor in priors.items())
             + "."
         )
@@ -233,7 +234,7 @@ def _thresholds(m: Manifest) -> str:
         ("probability of a class", f"{m.classifier.class_confidence:.3f}"),
         ("probability of an attribute's value", f"{m.classifier.attribute_confidence:.3f}"),
     ]
-    return _table(("least", "value"), rows)
+    return _table(("minimum", "value"), rows)
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

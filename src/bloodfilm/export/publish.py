@@ -149,13 +149,14 @@ def read_calibration(path: Path) -> ClassCalibration:
     """
     said = _read_json(path).get("calibration")
     try:
-        assert isinstance(said, dict)
+        if not isinstance(said, dict):
+            raise TypeError("not an object")
         metrics = {str(k): float(v) for k, v in said["metrics"].items()}
         temperature, confidence = float(said["temperature"]), float(said["confidence"])
         attributes = {str(k): float(v) for k, v in said.get("attribute_temperatures", {}).items()}
         least = said.get("attribute_confidence")
         least = None if least is None else float(least)
-    except (AssertionError, KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError):
         raise ConfigError(
             f"{path}: holds no calibration (temperature, confidence, metrics); the benchmark that "
             "leaves sites out writes one"

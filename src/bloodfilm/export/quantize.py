@@ -1,4 +1,4 @@
-"""A bundle's networks in eight-bit integers: smaller, faster on a CPU, compared with the floats."""
+"""Post-training int8 quantisation of a bundle's networks, checked against the float networks."""
 
 import logging
 import tempfile
@@ -18,20 +18,21 @@ from bloodfilm.inference.bundle import load_bundle, open_session
 from bloodfilm.inference.decode import DecodeParameters, decode
 from bloodfilm.inference.manifest import DetectorSpec
 
-LEAST_AGREEMENT = 0.95
-"""F1 of the eight-bit detections against the float ones at IoU 0.5, over the probes."""
-LEAST_IOU = 0.9
-"""Mean IoU of the boxes both find."""
-LEAST_ANSWERS = 0.97
-"""Share of the classifier's answers, class and attributes, that stay what they were."""
-MOST_NOVELTY = 0.05
-"""How far the novelty may move on average: its threshold was set on the float classifier."""
+MIN_AGREEMENT = 0.95
+"""F1 of the int8 detections against the float ones at IoU 0.5, over the probe images."""
+MIN_IOU = 0.9
+"""Mean IoU of the matched boxes."""
+MIN_ANSWER_AGREEMENT = 0.97
+"""Share of the predicted classes and attribute values that are unchanged."""
+MAX_NOVELTY_SHIFT = 0.05
+"""Relative change of the mean novelty; its threshold was set on the float classifier."""
 FLOAT_OPERATIONS = ("Softplus", "Sigmoid")
 WIDE = 192
-"""A pointwise convolution of the classifier with so many channels is worth the conversion.
+"""Minimum input channels of a pointwise convolution of the classifier to be quantised.
 
-Narrower ones are the earliest: they have the largest maps, carry the finest texture, and gain
-least. With all of them in eight bits one class in thirty changes, and nothing more is gained.
+Narrower ones come first in the network: their feature maps are the largest and carry the finest
+texture, and they gain least. With all of them quantised one class in thirty changes, at no gain in
+speed.
 """
 
 Pixels = NDArray[np.uint8]
@@ -39,7 +40,7 @@ Answers = dict[str, NDArray[np.float32]]
 
 
 class _Images:
-    """Feeds a graph's calibration with images, one at a time."""
+    """Calibration data for the quantizer: images, one at a time."""
 
     def __init__(self, name: str, images: Sequence[Pixels]) -> None:
         self.name = name
@@ -154,7 +155,7 @@ def quantize_bundle(
         found |= detection_agreement(
             *(_detections(g, images, detector) for g in (plain, graphs[detector.file]))
         )
-        good = found["int8_agreement"] >= LEAST_AGREEMENT and found["int8_iou"] >= LEAST_IOU
+        good = found["int8_agreement"] >= MIN_AGREEMENT and found["int8_iou"] >= MIN_IOU
         _require("detector", found, good)
     plain = (folder / classifier.file).read_bytes()
     graphs[classifier.file] = quantize_classifier(plain, crops)
@@ -169,7 +170,8 @@ def quantize_bundle(
     _require(
         "classifier",
         answers,
-        answers["int8_answers"] >= LEAST_ANSWERS and answers["int8_novelty"] <= MOST_NOVELTY,
+        answers["int8_answers"] >= MIN_ANSWER_AGREEMENT
+        and answers["int8_novelty"] <= MAX_NOVELTY_SHIFT,
     )
     found |= answers
     parity = manifest.metrics.get("parity", {}) | {k: round(v, 4) for k, v in found.items()}

@@ -7,7 +7,8 @@ import numpy as np
 
 from bloodfilm.core.detections import Detections
 from bloodfilm.imaging.scale import ScalePrior
-from bloodfilm.imaging.sources import open_source, read_whole
+from bloodfilm.imaging.sources import read_whole
+from bloodfilm.imaging.sources.field import open_field
 from bloodfilm.inference.bundle import load_bundle
 from bloodfilm.inference.detector import LOWEST_SCORE
 from bloodfilm.inference.model import Model
@@ -17,7 +18,7 @@ from bloodfilm.training.data.canonical_fields import (
     field_targets,
     training_view,
 )
-from bloodfilm.training.data.sourced import SourcedField
+from bloodfilm.training.data.sourced_field import SourcedField
 from bloodfilm.training.vocabulary import Vocabulary
 
 SLACK = 0.006
@@ -44,9 +45,9 @@ def set_threshold(bundle: Path, validation: Sequence[SourcedField]) -> float:
     vocabulary = Vocabulary(manifest.taxonomy, manifest.attributes, types, manifest.roles)
     fields, found = [], []
     for item in validation:
-        source = open_source(item.field.path)
+        source = open_field(item.field)
         image = read_whole(source)
-        view = training_view(item.field, image, manifest.roles.ruler)
+        view = training_view(item.field, source, manifest.roles.ruler)
         cells = model.analyze(
             source, prior=ScalePrior(view.um_per_px_y, view.pixel_aspect_ratio, "metadata")
         ).cells

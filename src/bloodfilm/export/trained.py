@@ -1,7 +1,7 @@
 """Finished training runs, ready for export: network, record and what validation data decide."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from bloodfilm.core.errors import ConfigError
+from bloodfilm.core.progress import NoProgress
 from bloodfilm.export.onnx_graphs import ClassifierGraph, DetectorGraph
 from bloodfilm.imaging.canonical import CROP_SIZE, CROP_UM, DETECTOR_UM
 from bloodfilm.imaging.tiles import pad
@@ -30,7 +31,7 @@ from bloodfilm.training.config import Config, parse_config
 from bloodfilm.training.data.canonical_fields import FieldLoader
 from bloodfilm.training.data.cell_crops import load_crops
 from bloodfilm.training.data.hard_negatives import load_hard_negatives
-from bloodfilm.training.data.sourced import SourcedField
+from bloodfilm.training.data.sourced_field import SourcedField
 from bloodfilm.training.data.sources import open_sources
 from bloodfilm.training.loop import BEST
 from bloodfilm.training.networks import build_classifier, build_detector
@@ -53,14 +54,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class IntendedUse:
-    """What is known of the films that a bundle will meet.
+    """What is known of the films that a bundle is intended for.
 
     Attributes:
-        priors: by leaf, how much rarer (or commoner) than in training a class is; the classifier's
-            odds are multiplied by it.
+        priors: by leaf, the ratio of a class's odds on those films to its odds in training; the
+            classifier's odds are multiplied by it.
         calibration: of the class, fitted on sites that were left out of training. It replaces the
-            one that validation cells of the training sites would give: on a site nobody has seen a
-            classifier is surer than it may be.
+            one fitted on validation cells of the training sites, which is over-confident on other
+            sites.
     """
 
     priors: Mapping[str, float] = field(default_factory=dict)
@@ -154,7 +155,7 @@ def load_detector(run: Path, root: Path) -> TrainedDetector:
     model = build_detector(config, vocabulary)
     kept = _load_weights(model, run)
     loader = FieldLoader(vocabulary, DETECTOR_UM)
-    fields = loader.load_all(validation_fields(run, root), _silently)
+    fields = loader.load_all(validation_fields(run, root), NoProgress())
     thresholds, f1 = detector_thresholds(model, fields, vocabulary.object_types, CPU)
     metrics = kept["metrics"] | {f"f1_{k.replace(' ', '_')}": v for k, v in f1.items()}
     some = np.linspace(0, len(fields) - 1, min(PROBES, len(fields))).astype(int)
@@ -184,8 +185,8 @@ def load_classifier(run: Path, root: Path, use: IntendedUse) -> TrainedClassifie
     Args:
         run: its folder.
         root: where the run's data paths start.
-        use: priors, and a calibration of the class if there is a better one than validation
-            cells give.
+        use: priors, and a calibration of the class that replaces the one fitted on
+            validation cells.
 
     Raises:
         ConfigError: if the run is missing, of another task, or of other crops than the runtime's.
@@ -198,7 +199,7 @@ def load_classifier(run: Path, root: Path, use: IntendedUse) -> TrainedClassifie
     kept = _load_weights(model, run)
     sources = open_sources(config.data.validation, root)
     view = crop_view(config)
-    crops = load_crops(sources, vocabulary, _silently, balanced=view.standard is None)
+    crops = load_crops(sources, vocabulary, NoProgress(), balanced=view.standard is None)
     odds = class_prior(vocabulary.leaves, use.priors)
     calibration = calibrate_classifier(model, crops, vocabulary, record.untrained, odds, view)
     calibration = _calibrate_verification(model, config, vocabulary, root, calibration)
@@ -222,7 +223,7 @@ def _check_crops(run: Path, config: Config, record: ClassifierRecord) -> None:
         )
     if (record.size, record.um_per_px) != (CROP_SIZE, CROP_UM):
         raise ConfigError(
-            f"{run}: learnt from crops of {record.size} px at {record.um_per_px} um; this "
+            f"{run}: trained on crops of {record.size} px at {record.um_per_px} um; this "
             f"program cuts {CROP_SIZE} px at {CROP_UM} um, train it again"
         )
 
@@ -239,7 +240,7 @@ def _calibrate_verification(
     if not section.train:
         return calibration
     sources = open_sources(section.validation or section.train, root)
-    places = load_hard_negatives(sources, vocabulary, section, config.seed, _silently)
+    places = load_hard_negatives(sources, vocabulary, section, config.seed, NoProgress())
     temperature, metrics = calibrate_confirmation(model, places, section, CPU, crop_view(config))
     return replace(
         calibration,
@@ -268,9 +269,9 @@ def class_prior(leaves: Sequence[str], priors: Mapping[str, float]) -> NDArray[n
 def apply_prior(model: CellClassifierNet, odds: NDArray[np.float64], temperature: float) -> None:
     """Multiply the odds of the classes, in the last bias of the class head.
 
-    A collection made to show rare cells holds far more of them than films do. Bayes' rule moves
-    the odds from one to the other: the log of the ratio is added to the logit (Saerens et al.
-    2002), times the temperature that the logit will be divided by.
+    A training collection holds more rare cells than routine films do. By Bayes' rule the log of
+    the ratio of the odds is added to the logit (Saerens et al. 2002), times the temperature that
+    the logit will be divided by.
 
     Args:
         model: changed in place.
@@ -299,7 +300,3 @@ def _load_weights(model: nn.Module, run: Path) -> dict[str, Any]:
         raise ConfigError(f"{run / BEST}: holds other weights than {RECORD} describes") from None
     model.eval()
     return kept
-
-
-def _silently(items: Iterable[int], _total: int, _what: str) -> Iterable[int]:
-    return items

@@ -19,9 +19,11 @@ from bloodfilm.core import (
     Schema,
     Taxonomy,
 )
+from bloodfilm.core import dataset_codes as codes
 from bloodfilm.core.attributes import LLD_SCHEMA
 from bloodfilm.core.boxes import iou
 from bloodfilm.core.files import regular_file
+from bloodfilm.core.issues import Issue
 from bloodfilm.core.taxonomy import current_default
 from bloodfilm.formats.native.records import origin_from_json, origin_to_json
 from bloodfilm.formats.shared.class_names import name_of
@@ -144,8 +146,8 @@ def report(reading: ReadContext, parsed: CocoFile) -> None:
     """Report what of a file cannot be used."""
     repeated = sum(record.entries > 1 for record in parsed.records)
     if repeated:
-        line = f"{repeated} images are listed more than once; grouped"
-        reading.note(f"{reading.short(parsed.path)}: {line}")
+        what = f"{repeated} images are listed more than once; grouped"
+        reading.note(codes.REPEATED_ENTRY, what, parsed.path)
     for fault in parsed.faults:
         reading.report_fault(parsed.path, fault)
 
@@ -264,12 +266,12 @@ def _of_one_person(
     said = ", ".join(f"id {ident}: {len(found)}" for ident, found in by_entry.items())
     what = f"is listed more than once in images; annotations by {said}"
     if all(len(found) == 1 for found in by_entry.values()) and _apart(record.annotations):
-        reading.note(f"{reading.short(coco.path)}: {record.name}: {what}; taken together")
+        reading.note(codes.REPEATED_ENTRY, f"{what}; taken together", coco.path, record.name)
         return record.annotations
     first, kept = next(iter(by_entry.items()))
     what = f"{what}; only those of id {first} are taken"
     remedy = "keep one entry an image, or give each picture a name of its own"
-    reading.report(coco.path, record.name, what, remedy)
+    reading.report(codes.SEVERAL_ANNOTATIONS, coco.path, record.name, what, remedy)
     return kept
 
 
@@ -317,7 +319,7 @@ def shape_of(
         values = around(point for polygon in outline.polygons or () for point in polygon)
     if values is None:
         what = "has no bbox of four numbers, nor an outline of polygons, and is left out"
-        reading.report(file, place, what)
+        reading.report(codes.UNUSABLE_SHAPE, file, place, what)
         return None
     stated = annotation.get("attributes")
     turn = to_floats([stated.get("rotation")], 1) if isinstance(stated, Mapping) else None
@@ -358,7 +360,9 @@ def _cell(
     name = coco.categories.get(-1 if category is None else category)
     if name is None:
         place = f"annotation {annotation.get('id', '?')}"
-        reading.report(coco.path, place, f"category {category} has no name; kept unnamed")
+        reading.report(
+            codes.UNNAMED_CLASS, coco.path, place, f"category {category} has no name; kept unnamed"
+        )
         name = "unnamed"
     stated = annotation.get("attributes")
     said = {str(k): v for k, v in stated.items()} if isinstance(stated, dict) else {}
@@ -385,14 +389,19 @@ def with_extra(reading: ReadContext, coco: CocoFile, record: Record, plain: Fiel
     try:
         return replace(plain, **origin_from_json(extra))
     except (BloodfilmError, TypeError, ValueError, AttributeError) as error:
-        reading.report(coco.path, f"image {record.name}", f"{EXTRA} cannot be read ({error})")
+        reading.report(
+            codes.ILL_FORMED_METADATA,
+            coco.path,
+            f"image {record.name}",
+            f"{EXTRA} cannot be read ({error})",
+        )
         return plain
 
 
 # ---- writing ---------------------------------------------------------------------------------
 
 
-def write(dataset: Dataset, path: Path, **options: Unpack[WriteOptions]) -> list[str]:
+def write(dataset: Dataset, path: Path, **options: Unpack[WriteOptions]) -> list[Issue]:
     """Write one COCO file (`*.json`, or `annotations.json` in a folder); return what was lost.
 
     Attributes stand under each annotation's `attributes`, regions, domains, patients and splits

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Unpack
 
 from bloodfilm.core import Cell, DataError, Dataset, Domain, Field, Region
+from bloodfilm.core.issues import Issue
 from bloodfilm.formats.lld.names import parse_name
 from bloodfilm.formats.shared.class_names import name_of
 from bloodfilm.formats.shared.context import ReadContext, ReadOptions
@@ -79,7 +80,7 @@ def _field(reading: ReadContext, image: Path, by_class: bool) -> Field:
     )
 
 
-def write(dataset: Dataset, path: Path, **options: Unpack[WriteOptions]) -> list[str]:
+def write(dataset: Dataset, path: Path, **options: Unpack[WriteOptions]) -> list[Issue]:
     """Copy or link the images into SPLIT/CLASS folders; return what was lost.
 
     An image of several cells has no place in such folders and is left out.

@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from bloodfilm.core import DataError, Dataset
+from bloodfilm.core.issues import Issue
 from bloodfilm.core.text import printable
 from bloodfilm.formats import coco, cvat, folder, label_studio, lld, native, qupath, voc, yolo
 from bloodfilm.formats.parquet import index
@@ -18,7 +19,7 @@ from bloodfilm.formats.shared.parsing import read_json
 
 T = TypeVar("T")
 Reader = Callable[..., Dataset]
-Writer = Callable[..., list[str]]
+Writer = Callable[..., list[Issue]]
 
 READERS: dict[str, Reader] = {
     "bccd": bccd.read,
@@ -82,7 +83,7 @@ def open_dataset(path: Path | str, format: str | None = None, **options: Any) ->
     return _call(READERS[name], where, name, options, ReadOptions)
 
 
-def save_dataset(dataset: Dataset, path: Path | str, format: str, **options: Any) -> list[str]:
+def save_dataset(dataset: Dataset, path: Path | str, format: str, **options: Any) -> list[Issue]:
     """Write a data set in a format of `WRITERS`; return what the format could not carry.
 
     Args:
@@ -101,7 +102,7 @@ def save_dataset(dataset: Dataset, path: Path | str, format: str, **options: Any
         raise DataError(f"no format {format!r} can be written; choose from {', '.join(WRITERS)}")
     where = Path(path).expanduser()
     if not len(dataset):
-        why = f" ({dataset.problems[-1]})" if dataset.problems else ""
+        why = f" ({dataset.issues[-1]})" if dataset.issues else ""
         raise DataError(f"{dataset.source or dataset.name}: no field to write{why}")
     options.setdefault("source", dataset.source)
     try:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from bloodfilm.core import BloodfilmError, Cell, Dataset, Field, Region
+from bloodfilm.core import dataset_codes as codes
+from bloodfilm.core.issues import Issue
 from bloodfilm.core.json_text import parse_json
 from bloodfilm.formats.native.records import origin_from_json, origin_to_json
 from bloodfilm.formats.shared.class_names import name_of
@@ -101,8 +103,8 @@ class _Splits:
             for line in read_text(file).splitlines() if split else ():
                 key = _line_key(line, stems)
                 if key and split and listed.setdefault(key, split) != split:
-                    what = f"is also in split {listed[key]}, which is believed"
-                    reading.report(file, key[-1], what)
+                    what = f"is also in split {listed[key]}, which is used"
+                    reading.report(codes.SPLIT_CONFLICT, file, key[-1], what)
         return cls(base, listed, set(listed))
 
     def take(self, file: Path) -> str | None:
@@ -120,7 +122,9 @@ class _Splits:
         for key in self.listed:
             if key in self.unused:
                 place, name = f"ImageSets, {self.listed[key]}", "/".join(key)
-                reading.report(reading.root, place, f"{name} has no annotation file, left out")
+                reading.report(
+                    codes.ORPHAN, reading.root, place, f"{name} has no annotation file, left out"
+                )
 
 
 def _line_key(line: str, stems: Collection[str]) -> Parts:
@@ -159,7 +163,9 @@ class _Annotation:
         try:
             return replace(plain, **origin_from_json(parse_json(extra, self.file), split))
         except (BloodfilmError, TypeError, ValueError, AttributeError) as error:
-            self.reading.report(self.file, f"<{EXTRA}>", f"cannot be read ({error})")
+            self.reading.report(
+                codes.ILL_FORMED_METADATA, self.file, f"<{EXTRA}>", f"cannot be read ({error})"
+            )
             return plain
 
     def _image(self, split: str | None) -> Path:
@@ -176,7 +182,12 @@ class _Annotation:
             corners = [number(item.findtext(f"bndbox/{k}")) for k in CORNERS]
             x1, y1, x2, y2 = corners
             if x1 is None or y1 is None or x2 is None or y2 is None:
-                self.reading.report(self.file, place, "no box of xmin, ymin, xmax, ymax, left out")
+                self.reading.report(
+                    codes.UNUSABLE_SHAPE,
+                    self.file,
+                    place,
+                    "no box of xmin, ymin, xmax, ymax, left out",
+                )
                 continue
             if self.one_based:
                 x1, y1 = x1 - 1, y1 - 1
@@ -209,7 +220,12 @@ def _add_unlabelled(reading: ReadContext, fields: list[Field]) -> None:
     labelled = {field.path for field in fields}
     for image in reading.index.paths:
         if image not in labelled:
-            reading.report(image, "", "image without an annotation file; kept as not annotated")
+            reading.report(
+                codes.UNLABELLED_IMAGE,
+                image,
+                "",
+                "image without an annotation file; kept as not annotated",
+            )
             fields.append(Field(image, region=Region.nothing()))
 
 
@@ -218,7 +234,7 @@ def _add_unlabelled(reading: ReadContext, fields: list[Field]) -> None:
 
 def write(
     dataset: Dataset, path: Path, *, one_based: bool = False, **options: Unpack[WriteOptions]
-) -> list[str]:
+) -> list[Issue]:
     """Write Annotations, ImageSets/Main, labelmap.txt and, if asked, JPEGImages; return losses.
 
     Cells to ignore are `difficult`. Attributes stand under each object's `attributes`, regions,

@@ -218,7 +218,7 @@ class ScalePrior:
         cls, domain: Domain, source: Literal["user", "metadata"] = "metadata"
     ) -> "ScalePrior":
         """Return the prior given by the acquisition metadata of a field."""
-        return cls(domain.um_per_px, domain.squeeze, source)
+        return cls(domain.um_per_px, domain.pixel_aspect_ratio, source)
 
 
 def measure(image: NDArray[np.uint8], folder: Illumination = EVEN) -> Measurement:
@@ -461,7 +461,7 @@ def _groups(measurements: Sequence[Measurement]) -> tuple[tuple[Group, ...], str
     note = ""
     if len(groups) > 1:
         scales = ", ".join(f"{g.fields} with red cells of {g.diameter:.0f} px" for g in groups)
-        note = f"images of different scale or squeeze, kept apart: {scales}"
+        note = f"images of different scale or pixel aspect ratio, kept apart: {scales}"
     return tuple(groups), note
 
 

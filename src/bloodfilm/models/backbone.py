@@ -81,9 +81,8 @@ def _fix_padding(model: nn.Module) -> None:
     """Replace timm's size-dependent convolutions; weights and names stay."""
     for parent in list(model.modules()):
         for name, child in parent.named_children():
-            if type(child).__name__ != "Conv2dSame":
+            if type(child).__name__ != "Conv2dSame" or not isinstance(child, nn.Conv2d):
                 continue
-            assert isinstance(child, nn.Conv2d)
             fixed = _EvenConv2d(
                 child.in_channels,
                 child.out_channels,

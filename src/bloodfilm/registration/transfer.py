@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 
 from bloodfilm.core.dataset import Dataset
+from bloodfilm.core.dataset_codes import NOT_TRANSFERRED, dataset_issue
 from bloodfilm.core.domain import Domain
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.field import Field
+from bloodfilm.core.pixels import PixelSize
 from bloodfilm.core.progress import NoProgress, Progress, track
 from bloodfilm.formats.lld.names import parse_name, parse_subset
 from bloodfilm.imaging.canonical import CanonicalView, view_of
 from bloodfilm.imaging.scale import Measurement, Pooled, ScalePrior, measure, pool
+from bloodfilm.imaging.sources import open_source, read_whole
 from bloodfilm.imaging.sources.image_file import open_image
 from bloodfilm.registration.align import MIN_CONFIDENCE, Alignment, register
 from bloodfilm.registration.matching import match
@@ -63,6 +66,7 @@ class ImageCollection:
         self.paths = paths
         self.domains = domains
         self._measured: dict[int, Measurement | str] = {}
+        self._stated: dict[int, PixelSize | None] = {}
         self._pooled: Pooled | None = None
         self._open = lru_cache(CACHED_IMAGES)(self._load)
 
@@ -73,7 +77,9 @@ class ImageCollection:
         order = list(dict.fromkeys(wanted))
         for index in track(order, progress or NoProgress(), stage, len(order)):
             try:
-                self._measured[index] = measure(open_image(self.paths[index]))
+                source = open_source(self.paths[index])
+                self._measured[index] = measure(read_whole(source))
+                self._stated[index] = source.pixel_size
             except DataError as error:
                 self._measured[index] = str(error)
         self._pooled = pool([m for m in self._measured.values() if isinstance(m, Measurement)])
@@ -89,7 +95,7 @@ class ImageCollection:
         if isinstance(found, str):
             raise DataError(found)
         prior = replace(ScalePrior.of_domain(self.domains[index]), pooled=self._pooled)
-        return view_of(found, prior)
+        return view_of(found, prior.with_image(self._stated[index]))
 
     def candidate(self, index: int) -> ImageCandidate:
         """The image with its view; the last few are cached."""
@@ -210,14 +216,21 @@ class Transfer:
     def dataset(self) -> Dataset:
         """The aligned targets with the transferred annotations."""
         refused = tuple(
-            f"{r.target.name}: left out: {r.alignment.reason}" for r in self.records if not r.field
+            dataset_issue(
+                NOT_TRANSFERRED,
+                f"{r.target.name}: left out: {r.alignment.reason}",
+                file=r.target.name,
+                reason=r.alignment.reason,
+            )
+            for r in self.records
+            if not r.field
         )
         return replace(
             self.source,
             name=f"{self.source.name}, carried over",
             fields=tuple(r.field for r in self.records if r.field),
             source=None,
-            problems=refused,
+            issues=refused,
         )
 
 

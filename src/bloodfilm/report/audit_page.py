@@ -51,7 +51,7 @@ def write_audit(
     *,
     name: str,
     facts: Mapping[str, Any],
-    squeezes: Mapping[str, float] | None = None,
+    aspect_ratios: Mapping[str, float] | None = None,
 ) -> Path:
     """Write the page and return its path.
 
@@ -60,9 +60,9 @@ def write_audit(
         path: of the page.
         name: of what was audited.
         facts: figures for the head of the page, by caption.
-        squeezes: image -> width / height of a round cell in it, to show cells round.
+        aspect_ratios: image -> width / height of a round cell in it, to show cells round.
     """
-    painter = _Painter(squeezes or {})
+    painter = _Painter(aspect_ratios or {})
     groups = []
     for code, meaning in CODES.items():
         listed = [f for f in findings if f.code == code]
@@ -142,8 +142,8 @@ def _shares(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
 class _Painter:
     """Cuts out what findings are about, within a budget."""
 
-    def __init__(self, squeezes: Mapping[str, float]) -> None:
-        self.squeezes = squeezes
+    def __init__(self, aspect_ratios: Mapping[str, float]) -> None:
+        self.aspect_ratios = aspect_ratios
         self.budget = ImageBudget(BUDGET)
 
     def row(self, finding: Finding, pictured: bool) -> Row:
@@ -180,7 +180,7 @@ class _Painter:
         x0, y0 = np.clip(low - pad, 0, [width - 20, height - 20]).astype(int)
         x1, y1 = np.clip(high + pad, [x0 + 20, y0 + 20], [width, height]).astype(int)
         part = np.ascontiguousarray(image[y0:y1, x0:x1])
-        size = true_size(part.shape[1], part.shape[0], self.squeezes.get(file, 1.0))
+        size = true_size(part.shape[1], part.shape[0], self.aspect_ratios.get(file, 1.0))
         factor = SIDE / max(size)
         size = max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
         return _outlined(part, corners - [x0, y0, 0, 0], size)
@@ -188,13 +188,13 @@ class _Painter:
     def _field(self, file: str, boxes: Sequence[Box]) -> Pixels:
         """Return a whole field, boxes drawn."""
         image = _opened(file)
-        size = true_size(image.shape[1], image.shape[0], self.squeezes.get(file, 1.0), SIDE)
+        size = true_size(image.shape[1], image.shape[0], self.aspect_ratios.get(file, 1.0), SIDE)
         return _outlined(image, np.array(boxes, dtype=np.float64).reshape(-1, 4), size)
 
     def _shown(self, file: str, side: int) -> Pixels:
         image = _opened(file)
-        squeeze = self.squeezes.get(file, 1.0)
-        return resized(image, true_size(image.shape[1], image.shape[0], squeeze, side))
+        ratio = self.aspect_ratios.get(file, 1.0)
+        return resized(image, true_size(image.shape[1], image.shape[0], ratio, side))
 
 
 def _places(finding: Finding) -> list[tuple[str, Sequence[Box]]]:

@@ -9,20 +9,21 @@ from numpy.typing import NDArray
 Pixels = NDArray[np.uint8]
 
 # Below this a stretch would only blur: measured aspect ratios of square pixels stray as much.
-NO_SQUEEZE = 0.03
+NEARLY_SQUARE = 0.03
 
 
 def true_size(
-    width: int, height: int, squeeze: float = 1.0, longest: int | None = None
+    width: int, height: int, pixel_aspect_ratio: float = 1.0, longest: int | None = None
 ) -> tuple[int, int]:
     """Return width and height that show a field undistorted, no side longer than `longest` px.
 
-    `squeeze` is width / height of a round cell in the file. The shorter-scaled side is stretched,
-    never the other shrunk, so no detail is lost before `longest` applies.
+    `pixel_aspect_ratio` is width / height of a round cell in the file. The shorter-scaled side is
+    stretched, never the other shrunk, so no detail is lost before `longest` applies.
     """
-    if not math.isfinite(squeeze) or squeeze <= 0 or abs(squeeze - 1) < NO_SQUEEZE:
-        squeeze = 1.0
-    wide, high = width * max(1.0, 1 / squeeze), height * max(1.0, squeeze)
+    ratio = pixel_aspect_ratio
+    if not math.isfinite(ratio) or ratio <= 0 or abs(ratio - 1) < NEARLY_SQUARE:
+        ratio = 1.0
+    wide, high = width * max(1.0, 1 / ratio), height * max(1.0, ratio)
     factor = 1.0 if longest is None else min(1.0, longest / max(wide, high))
     return max(1, round(wide * factor)), max(1, round(high * factor))
 

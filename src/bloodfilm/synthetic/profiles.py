@@ -170,7 +170,7 @@ class AcquisitionProfile:
         return replace(
             self.domain,
             um_per_px=self.um_per_px,
-            squeeze=self.pixel_aspect_ratio,
+            pixel_aspect_ratio=self.pixel_aspect_ratio,
             stain=self.stain.name,
         )
 

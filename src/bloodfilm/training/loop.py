@@ -61,7 +61,7 @@ class TrainingState:
 
 
 def train(
-    task: Task,
+    task: Task[Any],
     config: Config,
     out: Path,
     device: torch.device,
@@ -96,7 +96,7 @@ class _Trainer:
 
     def __init__(
         self,
-        task: Task,
+        task: Task[Any],
         config: Config,
         device: torch.device,
         callbacks: Callback,
@@ -107,7 +107,7 @@ class _Trainer:
         self.record = task.record()
         self.bf16 = uses_bf16(config.optim.precision, device)
         torch.manual_seed(config.seed)
-        model = task.model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = task.model.to(device).to(memory_format=torch.channels_last)
         ema = ModelEma(model, config.optim.ema)
         self.state = TrainingState(model, ema, build_optimizer(model, config.optim))
         self.wrapped = self.distributed.wrap(model)

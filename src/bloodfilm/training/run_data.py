@@ -9,7 +9,7 @@ from typing import Any
 from bloodfilm.training.config import Config
 from bloodfilm.training.data.domains import DomainTable
 from bloodfilm.training.data.sharded import FieldHeaders
-from bloodfilm.training.data.sourced import SourcedField
+from bloodfilm.training.data.sourced_field import SourcedField
 from bloodfilm.training.data.sources import check_split_disjoint, datasets_of
 from bloodfilm.training.vocabulary import Vocabulary, read_vocabulary
 

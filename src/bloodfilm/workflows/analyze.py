@@ -61,7 +61,7 @@ class AnalysisJob:
         device: `auto`, `cpu` or `cuda`.
         min_score: lowest score of a nucleated cell, [0, 1]; `None` for the bundle's own.
         um_per_px: micrometres per pixel along y, where known.
-        squeeze: width / height of a round cell in pixels, where known.
+        pixel_aspect_ratio: width / height of a round cell in pixels, where known.
         workers: fields at work at a time; `None` for one per core.
         all_cells: whether `cells.csv` also lists red cells and platelets.
         report: whether to write `report.html`.
@@ -75,7 +75,7 @@ class AnalysisJob:
     device: str = "auto"
     min_score: float | None = None
     um_per_px: float | None = None
-    squeeze: float | None = None
+    pixel_aspect_ratio: float | None = None
     workers: int | None = None
     all_cells: bool = False
     report: bool = True
@@ -85,7 +85,7 @@ class AnalysisJob:
     @property
     def prior(self) -> ScalePrior:
         """What the user says of scale and pixel aspect ratio; `DataError` if it cannot be."""
-        return ScalePrior(self.um_per_px, self.squeeze)
+        return ScalePrior(self.um_per_px, self.pixel_aspect_ratio)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class AnalysisJob:
             "device": self.device,
             "min_score": self.min_score,
             "um_per_px": self.um_per_px,
-            "squeeze": self.squeeze,
+            "squeeze": self.pixel_aspect_ratio,
         }
 
 

@@ -102,14 +102,16 @@ def _write_page(path: Path, report: AuditReport) -> None:
     from bloodfilm.report.audit_page import write_audit
 
     rows = [row for table in report.tables for row in table.rows]
-    squeezes = {row.path: row.domain.squeeze for row in rows if row.domain.squeeze}
+    aspect_ratios = {
+        row.path: row.domain.pixel_aspect_ratio for row in rows if row.domain.pixel_aspect_ratio
+    }
     facts = {
         "Data": ", ".join(str(r) for r in report.roots),
         "Fields": f"{report.fields:,}",
         "Cells": f"{report.cells:,}",
     }
     name = " and ".join(r.absolute().name for r in report.roots)
-    write_audit(report.findings, path, name=name, facts=facts, squeezes=squeezes)
+    write_audit(report.findings, path, name=name, facts=facts, aspect_ratios=aspect_ratios)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from bloodfilm.audit.statistics import summarise
 from bloodfilm.core.dataset import Dataset
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.files import open_output, refuse_inputs
+from bloodfilm.core.issues import Issue
 from bloodfilm.core.taxonomy import DEFAULT_TAXONOMY
 from bloodfilm.core.text import plural
 from bloodfilm.formats import detect, open_dataset, save_dataset
@@ -96,11 +97,11 @@ class ConversionJob:
 
 @dataclass(frozen=True)
 class Conversion:
-    """What a conversion wrote: fields, what the format could not carry, problems of the source."""
+    """What a conversion wrote: fields, what the format could not carry, issues of the source."""
 
     fields: int
-    losses: Sequence[str]
-    problems: Sequence[str]
+    losses: Sequence[Issue]
+    issues: Sequence[Issue]
 
 
 def convert(job: ConversionJob) -> Conversion:
@@ -113,8 +114,8 @@ def convert(job: ConversionJob) -> Conversion:
         require_extra("pyarrow")
     dataset = job.source.open()
     if not len(dataset):
-        first = f": {dataset.problems[0]}" if dataset.problems else ""
-        count = plural(len(dataset.problems), "problem")
+        first = f": {dataset.issues[0]}" if dataset.issues else ""
+        count = plural(len(dataset.issues), "issue")
         raise DataError(
             f"{job.source.path}: no field of it can be used, so nothing is written; {count}{first}"
         )
@@ -130,4 +131,4 @@ def convert(job: ConversionJob) -> Conversion:
     if job.offer_attributes is not None:
         options["offer_attributes"] = job.offer_attributes
     losses = save_dataset(dataset, job.target, job.to, **options)
-    return Conversion(len(dataset), tuple(losses), dataset.problems)
+    return Conversion(len(dataset), tuple(losses), dataset.issues)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bloodfilm.core.errors import ConfigError, DataError
+from bloodfilm.core.issues import Issue
 from bloodfilm.core.locks import lock_folder
 from bloodfilm.core.progress import Progress
 from bloodfilm.datasets import CATALOGUE, DownloadSource, fetch
@@ -48,7 +49,7 @@ class Unpacked:
     files: int
     fields: int
     cells: int
-    problems: Sequence[str]
+    issues: Sequence[Issue]
 
 
 def unpack_downloads(
@@ -73,7 +74,7 @@ def unpack_downloads(
         files = unpack_together(archives, folder, progress=progress)
     dataset = open_dataset(folder)
     cells = sum(len(f.cells) for f in dataset)
-    return Unpacked(len(archives), files, len(dataset), cells, dataset.problems)
+    return Unpacked(len(archives), files, len(dataset), cells, dataset.issues)
 
 
 def _unaccepted(source: DownloadSource) -> str:

@@ -135,8 +135,8 @@ def evaluate(
     whole, data = open_fields(request)
     refuse_inputs([request.output], (item.path for item in whole))
     resampling = Resampling(request.bootstrap, request.seed)
-    notes = [f"{plural(len(whole.problems), 'problem')} of the data set; see its audit"]
-    notes = notes if whole.problems else []
+    notes = [f"{plural(len(whole.issues), 'issue')} of the data set; see its audit"]
+    notes = notes if whole.issues else []
     detection: DetectionReport | None = None
     if request.predictions is None and bundle is None:
         bundle = load_bundle(request.bundle) if request.bundle else default_bundle()
@@ -239,14 +239,14 @@ def _caveats(
         true = {c.label or "" for f in fields for c in f.cells if not c.ignore}
         never = sorted(true & set(bundle.manifest.untrained.classes))
         if never:
-            yield f"the model never learnt: {', '.join(never)}; these cells count as wrong"
+            yield f"the model was not trained on: {', '.join(never)}; these cells count as wrong"
     known = {f.patient for f in fields} - {None}
     if 0 < len(known) < FEW_PATIENTS:
         few = plural(len(known), "patient")
         yield f"only {few}: the intervals are rough, and likely too narrow"
     told = "from the data set" if request.scale == "truth" else "not provided"
     if bundle is not None:
-        yield f"scale and squeeze: {told}; measured from red cells where there are enough"
+        yield f"scale and aspect ratio: {told}; measured from red cells where there are enough"
 
 
 def _from_file(fields: list[Field], request: EvaluationOptions) -> Predictions:

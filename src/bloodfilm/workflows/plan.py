@@ -32,7 +32,7 @@ class PlanJob:
         by: `uncertainty`, `random` or `cells`.
         bundle: model that is asked; `None` for the shipped one, for cells dark spots.
         um_per_px: micrometres per pixel along y, where known.
-        squeeze: width / height of a round cell in pixels, where known.
+        pixel_aspect_ratio: width / height of a round cell in pixels, where known.
         rates: annotation time.
         seed: of what is random.
         overwrite: replace a plan in `out`.
@@ -44,7 +44,7 @@ class PlanJob:
     by: str = "uncertainty"
     bundle: Path | None = None
     um_per_px: float | None = None
-    squeeze: float | None = None
+    pixel_aspect_ratio: float | None = None
     rates: Rates = field(default_factory=Rates)
     seed: int = 0
     overwrite: bool = False
@@ -83,7 +83,7 @@ def plan(job: PlanJob, progress: Progress | None = None) -> PlanResult:
         raise OutputError(f"{job.out}: holds a plan", ["other-output", "overwrite"])
     budget, provided = (
         Budget.parse(job.budget),
-        ScalePrior(job.um_per_px, job.squeeze),
+        ScalePrior(job.um_per_px, job.pixel_aspect_ratio),
     )
     paths = find_images([job.folder])
     if job.bundle is None and planner != "uncertainty":

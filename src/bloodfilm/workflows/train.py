@@ -6,7 +6,7 @@ from pathlib import Path
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.core.issues import Issue
 from bloodfilm.core.locks import lock_folder
-from bloodfilm.core.progress import NoProgress, Progress, track
+from bloodfilm.core.progress import NoProgress, Progress
 from bloodfilm.workflows.outputs import check_can_hold, make_folder
 
 
@@ -63,7 +63,7 @@ def train(job: TrainingJob, progress: Progress | None = None) -> TrainingResult:
         make_folder(job.out)  # says what is in the way
     else:
         check_can_hold(job.out)
-    task = make_task(config, job.data, lambda items, n, what: track(items, follower, what, n))
+    task = make_task(config, job.data, follower)
     make_folder(job.out)
     with lock_folder(job.out, "training"):
         if job.restart:  # not before the data are found good: the old run may be worth keeping

@@ -8,8 +8,10 @@ from typing import Any, Literal
 
 from bloodfilm import __version__
 from bloodfilm.core.dataset import Dataset
+from bloodfilm.core.dataset_codes import NOT_TRANSFERRED, dataset_issue
 from bloodfilm.core.errors import ConfigError, DataError, OutputError
 from bloodfilm.core.files import write_json
+from bloodfilm.core.issues import Issue
 from bloodfilm.core.locks import lock_folder
 from bloodfilm.core.progress import NoProgress, Progress, track
 from bloodfilm.formats import WRITERS, open_dataset, save_dataset
@@ -68,7 +70,7 @@ class TransferResult:
 
     records: Sequence[TransferRecord]
     min_confidence: float
-    losses: Sequence[str]
+    losses: Sequence[Issue]
     path: Path
 
     @property
@@ -122,7 +124,8 @@ def transfer(job: TransferJob, progress: Progress | None = None) -> TransferResu
                 work.dataset, job.out, job.to, overwrite=job.overwrite, images=how
             )
         else:
-            losses = ["nothing could be transferred: no data set is written"]
+            what = "nothing could be transferred: no data set is written"
+            losses = [dataset_issue(NOT_TRANSFERRED, what)]
         result = TransferResult(work.records, job.min_confidence, losses, job.out / RECORD)
         write_json(result.path, result.to_json())
     return result

@@ -119,7 +119,7 @@ def test_a_reviewed_field_knows_only_what_was_reviewed():
     assert field.region == Region.rect(0, 0, 100, 100)
     assert (field.width, field.height, field.path) == (640, 480, Path("a.png"))
     assert field.cells[0].label == "lymphocyte" and field.cells[0].attributes == {}
-    assert (field.domain.um_per_px, field.domain.squeeze) == (0.25, 1.0)
+    assert (field.domain.um_per_px, field.domain.pixel_aspect_ratio) == (0.25, 1.0)
 
 
 def test_a_field_nobody_reviewed_has_proposals_and_an_empty_region():
@@ -127,7 +127,7 @@ def test_a_field_nobody_reviewed_has_proposals_and_an_empty_region():
     field = a_field(cells=(sized,), view=make_view(640, 480, source="assumed")).to_field()
     assert len(field.cells) == 1 and field.region.is_nothing
     assert field.cells[0].attributes == {"cell_size": "large"}
-    assert field.domain.um_per_px is None and field.domain.squeeze is None
+    assert field.domain.um_per_px is None and field.domain.pixel_aspect_ratio is None
 
 
 def test_coco_counts_categories_by_the_labels_given():

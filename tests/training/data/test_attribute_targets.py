@@ -15,7 +15,7 @@ from bloodfilm.training.attribute_metrics import attribute_f1
 from bloodfilm.training.config import Config
 from bloodfilm.training.data.canonical_fields import CanonicalField, field_targets
 from bloodfilm.training.data.mosaics import Mosaics
-from bloodfilm.training.data.sourced import SourcedField
+from bloodfilm.training.data.sourced_field import SourcedField
 from bloodfilm.training.tasks.sparse import SparseTask
 from tiny import RUN, VOCABULARY, sparse_config
 

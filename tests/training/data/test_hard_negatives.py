@@ -12,7 +12,7 @@ from bloodfilm.training.data.canonical_fields import FieldLoader
 from bloodfilm.training.data.cell_crops import plain_crop
 from bloodfilm.training.data.crop_views import CropView
 from bloodfilm.training.data.hard_negatives import load_hard_negatives, locate_hard_negatives
-from bloodfilm.training.data.sourced import SourcedField
+from bloodfilm.training.data.sourced_field import SourcedField
 from bloodfilm.training.data.sources import open_sources
 from bloodfilm.training.tasks.classifier import ClassifierTask, predict_nucleated
 from fake_bundle import Disc, dark, draw, save
@@ -72,7 +72,7 @@ def test_only_what_is_known_is_looked_at(root):
 
 def test_a_picture_of_one_centred_cell_is_one_place(tmp_path):
     picture = save(tmp_path / "a.png", draw([Disc(20.0, 15.0, 12.0, dark("monocyte"))], (160, 120)))
-    domain = Domain(um_per_px=0.25, squeeze=1.0)
+    domain = Domain(um_per_px=0.25, pixel_aspect_ratio=1.0)
 
     def shown(label):
         item = Field(picture, 160, 120, cells=(Cell(None, label),), domain=domain)

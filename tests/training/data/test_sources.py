@@ -5,13 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from bloodfilm.core import Cell, Dataset, Domain, Field, Region
-from bloodfilm.core.errors import ConfigError
+from bloodfilm.core.errors import ConfigError, DataError
 from bloodfilm.imaging.canonical import canonical_view
+from bloodfilm.imaging.sources import ArraySource
+from bloodfilm.imaging.sources.field import open_field
 from bloodfilm.training.config import DatasetConfig
 from bloodfilm.training.data.canonical_fields import FieldLoader, training_view
-from bloodfilm.training.data.sourced import SourcedField
+from bloodfilm.training.data.sourced_field import SourcedField
 from bloodfilm.training.data.sources import check_split_disjoint, open_sources
 from fake_bundle import box_of, draw, lay_out, save
 from tiny import VOCABULARY, silent, write_set
@@ -69,7 +72,9 @@ def test_red_cells_boxes_are_the_ruler():
     # Half of another cell, cut by the edge, tells nothing of size; nor does a white cell.
     cells += tuple(Cell((0.0, y, 6.0, 30.0), "red cell") for y in range(9))
     cells += (Cell((30.0, 30.0, 60.0, 60.0), "neutrophil"),)
-    view = training_view(Field(Path("a"), cells=cells, domain=Domain(um_per_px=9.9)), image, RULER)
+    view = training_view(
+        Field(Path("a"), cells=cells, domain=Domain(um_per_px=9.9)), ArraySource(image), RULER
+    )
     assert view.um_per_px_y == pytest.approx(0.2)
     assert view.um_per_px_x == pytest.approx(0.2 / 0.6)
     assert view.red_cells == len(boxes)
@@ -78,22 +83,22 @@ def test_red_cells_boxes_are_the_ruler():
 def test_nearly_round_cells_are_round():
     image, _ = squeezed()
     cells = tuple(Cell((10.0 + i, 10.0, 30.0, 31.0), "red cell") for i in range(5))
-    view = training_view(Field(Path("a"), cells=cells), image, RULER)
+    view = training_view(Field(Path("a"), cells=cells), ArraySource(image), RULER)
     assert view.um_per_px_x == view.um_per_px_y == pytest.approx(7.5 / np.sqrt(30 * 31))
 
 
 def test_without_boxes_the_metadata_scale_is_used():
     image, _ = squeezed()
-    domain = Domain(um_per_px=0.3, squeeze=0.5)
-    view = training_view(Field(Path("a"), domain=domain), image, RULER)
+    domain = Domain(um_per_px=0.3, pixel_aspect_ratio=0.5)
+    view = training_view(Field(Path("a"), domain=domain), ArraySource(image), RULER)
     assert (view.um_per_px_y, view.um_per_px_x) == (0.3, 0.6)
-    view = training_view(Field(Path("a"), domain=Domain(um_per_px=0.3)), image, RULER)
+    view = training_view(Field(Path("a"), domain=Domain(um_per_px=0.3)), ArraySource(image), RULER)
     assert view.um_per_px_x == view.um_per_px_y == 0.3
 
 
 def test_without_either_the_picture_tells():
     image = draw(lay_out(100, 90), (500, 450), 0.2)
-    view = training_view(Field(Path("a")), image, RULER)
+    view = training_view(Field(Path("a")), ArraySource(image), RULER)
     assert view == canonical_view(image) and view.scale_source == "measured"
     assert view.um_per_px_y == pytest.approx(0.2, rel=0.1)
 
@@ -124,7 +129,9 @@ def test_truth_and_region_come_to_canonical_pixels(tmp_path):
         Cell(None, "monocyte"),
     )
     half = Region.rect(0, 0, width / 2, height)
-    field = Field(path, cells=cells, region=half, domain=Domain(um_per_px=0.2, squeeze=0.6))
+    field = Field(
+        path, cells=cells, region=half, domain=Domain(um_per_px=0.2, pixel_aspect_ratio=0.6)
+    )
     loaded = LOADER.load(SourcedField(field, SET, 2.5))
     assert loaded.image.shape == (200, 240, 3) and loaded.repeat == 2.5
     assert loaded.type_ids.tolist() == [1, 0] and len(loaded.ignore) == 3
@@ -144,3 +151,19 @@ def test_a_field_that_cannot_be_opened_is_left_out(tmp_path, caplog):
     assert "b.png" in caplog.text
     with pytest.raises(ConfigError, match="none of the fields"):
         LOADER.load_all(fields[:1], silent)
+
+
+def test_a_picture_of_another_size_is_not_the_one_that_was_labelled(tmp_path):
+    path = tmp_path / "a.png"
+    Image.new("RGB", (64, 48), "white").save(path)
+    with pytest.raises(DataError, match=r"is 64 x 48 px, its labels are of an image of 640 x 480"):
+        open_field(Field(path, 640, 480))
+    for known in (Field(path, 64, 48), Field(path)):
+        assert open_field(known).size == (64, 48)
+
+
+def test_the_pixel_size_of_a_file_is_used_where_nothing_else_is_known(tmp_path):
+    path = tmp_path / "a.png"
+    Image.new("RGB", (64, 48), "white").save(path, dpi=(25400 / 0.2, 25400 / 0.2))
+    view = training_view(Field(path), open_field(Field(path)), RULER)
+    assert view.scale_source == "metadata" and view.um_per_px_y == pytest.approx(0.2)

@@ -259,7 +259,7 @@ def _annotated(cell: CellResult) -> Cell:
 def _domain(view: ViewRecord) -> Domain:
     return Domain(
         um_per_px=None if view.scale_source == "assumed" else view.um_per_px_y,
-        squeeze=None if view.aspect_source == "assumed" else view.pixel_aspect_ratio,
+        pixel_aspect_ratio=None if view.aspect_source == "assumed" else view.pixel_aspect_ratio,
     )
 
 

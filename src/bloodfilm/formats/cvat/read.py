@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from bloodfilm.core import BloodfilmError, Box, Cell, DataError, Dataset, Field, Region
+from bloodfilm.core import dataset_codes as codes
 from bloodfilm.core.json_text import parse_json
 from bloodfilm.formats.cvat.write import (
     FILE_NAME,
@@ -79,7 +80,7 @@ def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
         name = tree.findtext("meta/task/name") or tree.findtext("meta/project/name") or name
         if tree.find("track") is not None:
             what = "tracks of a video are left out; export as `CVAT for images 1.1`"
-            reading.report(file, "<track>", what)
+            reading.report(codes.ILL_FORMED_ENTRY, file, "<track>", what)
         items = [
             (item, f"image {count}")
             for count, item in enumerate(tree.iter("image"), 1)
@@ -91,7 +92,7 @@ def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
             _Image(reading, file, item, place, places[id(item)]).field() for item, place in items
         ]
     if not fields:
-        why = reading.problems[0] if reading.problems else f"{path.name}: lists none"
+        why = reading.issues[0] if reading.issues else f"{path.name}: lists none"
         raise DataError(f"{path}: no image is read from it ({why}); export it from CVAT again")
     return reading.dataset(name, fields)
 
@@ -99,7 +100,7 @@ def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
 def _named(reading: ReadContext, file: Path, item: "Element", count: int) -> bool:
     if item.get("name"):
         return True
-    reading.report(file, f"image {count}", "has no name, left out")
+    reading.report(codes.ILL_FORMED_ENTRY, file, f"image {count}", "has no name, left out")
     return False
 
 
@@ -136,9 +137,9 @@ class _Image:
         self.place = f"{place} ({Path(item.get('name', '')).name!r})"
         self.frame = reading.frame(path, (to_int(item.get("width")), to_int(item.get("height"))))
 
-    def report(self, what: str, place: str = "") -> None:
+    def report(self, code: str, what: str, place: str = "") -> None:
         """Note what cannot be used."""
-        self.reading.report(self.file, f"{self.place}{place and ', ' + place}", what)
+        self.reading.report(code, self.file, f"{self.place}{place and ', ' + place}", what)
 
     def field(self) -> Field:
         """Return the field it describes."""
@@ -179,7 +180,7 @@ class _Image:
                 record[key] = parse_json(record[key], self.file)
             found = origin_from_json(record, plain.split)
         except (BloodfilmError, TypeError, ValueError, AttributeError) as error:
-            self.report(f"tag {FIELD!r} cannot be read ({error})")
+            self.report(codes.ILL_FORMED_METADATA, f"tag {FIELD!r} cannot be read ({error})")
             return plain
         found["meta"] |= tags
         return replace(plain, **found | {"region": plain.region})
@@ -202,12 +203,14 @@ class _Image:
             drawn = _shape(shape)
         except DataError as error:
             if shape.tag != "mask" or is_region(shape.get("label")):
-                self.report(f"{error}; left out", place)
+                self.report(codes.UNUSABLE_SHAPE, f"{error}; left out", place)
                 return None
             self.reading.unread("outline as a mask that cannot be read")
             drawn = _corner_box(shape)
         if drawn is None:
-            self.report("no box, outline, ellipse or mask of numbers, left out", place)
+            self.report(
+                codes.UNUSABLE_SHAPE, "no box, outline, ellipse or mask of numbers, left out", place
+            )
             return None
         return drawn.into(self.frame)
 

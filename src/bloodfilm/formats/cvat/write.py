@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from bloodfilm.core import Cell, Dataset, Field
+from bloodfilm.core.issues import Issue
 from bloodfilm.formats.native.records import origin_to_json
 from bloodfilm.formats.shared.class_names import name_of
 from bloodfilm.formats.shared.output import (
@@ -43,7 +44,7 @@ PACKED = frozenset({"domain", "meta"})
 """Attributes of the tag `field` that hold JSON."""
 
 
-def write(dataset: Dataset, path: Path, **options: Unpack[WriteOptions]) -> list[str]:
+def write(dataset: Dataset, path: Path, **options: Unpack[WriteOptions]) -> list[Issue]:
     """Write CVAT's XML (`*.xml`, or `annotations.xml` in a folder); return what was lost.
 
     Beside it goes `*.labels.json`: the labels and attributes to create the task with, before the

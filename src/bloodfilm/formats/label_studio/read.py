@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Unpack
 from urllib.parse import unquote, urlsplit
 
 from bloodfilm.core import BloodfilmError, Box, Cell, DataError, Dataset, Field, Region
+from bloodfilm.core import dataset_codes as codes
 from bloodfilm.formats.label_studio.write import (
     EXTRA,
     IMAGE,
@@ -83,7 +84,7 @@ def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
     reading = ReadContext(path, **options)
     fields = [f for file in files for f in _fields(reading, file)]
     if not fields:
-        why = reading.problems[0] if reading.problems else f"{path.name}: lists none"
+        why = reading.issues[0] if reading.issues else f"{path.name}: lists none"
         raise DataError(f"{path}: no task is read from it ({why}); export it as JSON again")
     return reading.dataset(path.stem, fields)
 
@@ -102,8 +103,10 @@ def _fields(reading: ReadContext, file: Path) -> Iterator[Field]:
         yield _Task(reading, file, task.place, places[task.name], task.data, results).field()
     if predicted:
         reading.note(
-            f"{reading.short(file)}: {predicted} of {len(raw)} tasks hold predictions only, which "
-            "are no annotations; nothing is known of their images"
+            codes.PREDICTIONS_ONLY,
+            f"{predicted} of {len(raw)} tasks hold predictions only, which are no annotations; "
+            "nothing is known of their images",
+            file,
         )
 
 
@@ -145,9 +148,9 @@ class _Task:
         plain = Field(self.image, frame.width, frame.height, tuple(cells), region, meta=self.meta)
         return self._with_extra(plain)
 
-    def report(self, what: str, place: str = "") -> None:
+    def report(self, code: str, what: str, place: str = "") -> None:
         """Note what cannot be used."""
-        self.reading.report(self.file, f"{self.place}{place and ', ' + place}", what)
+        self.reading.report(code, self.file, f"{self.place}{place and ', ' + place}", what)
 
     def _frame(self) -> Frame:
         """Return the picture's frame; shapes are in per cent, so that its size is all they need."""
@@ -170,12 +173,15 @@ class _Task:
         try:
             planned = Region.from_json(extra[PLANNED])
         except DataError as error:
-            self.report(f"data.{EXTRA}.{PLANNED} cannot be read ({error})")
+            self.report(
+                codes.ILL_FORMED_METADATA, f"data.{EXTRA}.{PLANNED} cannot be read ({error})"
+            )
             return
         if not _alike(planned, region, frame.size):
             self.report(
+                codes.REGION_CHANGED,
                 "its region is not the one that was planned: moved, changed or deleted in Label "
-                "Studio; the one that was drawn is taken"
+                "Studio; the one that was drawn is taken",
             )
 
     def _region(self) -> Region:
@@ -194,7 +200,7 @@ class _Task:
         try:
             origin = origin_from_json(record)
         except (BloodfilmError, TypeError, ValueError, AttributeError) as error:
-            self.report(f"data.{EXTRA} cannot be read ({error})")
+            self.report(codes.ILL_FORMED_METADATA, f"data.{EXTRA} cannot be read ({error})")
             return plain
         origin["meta"] |= plain.meta
         return replace(plain, **origin | {"region": plain.region})
@@ -210,14 +216,22 @@ class _Task:
             self._remarks(group, place)
             return None
         if size is None:
-            self.report("no size of the image is stated or can be read, left out", place)
+            self.report(
+                codes.UNUSABLE_SHAPE,
+                "no size of the image is stated or can be read, left out",
+                place,
+            )
             return None
         if shapes[0].get("image_rotation"):
-            self.report("the picture was turned while it was labelled; look at the box", place)
+            self.report(
+                codes.LOOK_AT,
+                "the picture was turned while it was labelled; look at the box",
+                place,
+            )
         try:
             drawn = _shape_of(shapes[0], size)
         except DataError as error:
-            self.report(f"{error}; left out", place)
+            self.report(codes.UNUSABLE_SHAPE, f"{error}; left out", place)
             self.regions += [Region.nothing()] if is_region(name) else []
             return None
         if is_region(name):
@@ -253,18 +267,18 @@ class _Task:
             if _kind(result) not in (*SAID, "relation"):
                 self.regions += [Region.nothing()] if is_region(_label_of(result)) else []
                 what = f"{_kind(result)!r} has no box or outline of numbers, left out"
-                self.report(what, place)
+                self.report(codes.UNUSABLE_SHAPE, what, place)
 
 
 def _raw_task(reading: ReadContext, file: Path, raw: Any, place: str) -> _RawTask | None:
     if not isinstance(raw, Mapping):
-        reading.report(file, place, "is no task, left out")
+        reading.report(codes.ILL_FORMED_ENTRY, file, place, "is no task, left out")
         return None
     full = raw if isinstance(raw.get("data"), Mapping) else _from_min(reading, file, raw, place)
     data: Mapping[str, Any] = full["data"]
     name = _image_name(data)
     if name is None:
-        reading.report(file, place, "its data name no image, left out")
+        reading.report(codes.ILL_FORMED_ENTRY, file, place, "its data name no image, left out")
         return None
     return _RawTask(place, full, data, name)
 
@@ -286,7 +300,7 @@ def _from_min(reading: ReadContext, file: Path, raw: Mapping[str, Any], place: s
     chosen = [k for k, v in data.items() if isinstance(v, list | Mapping) and k != EXTRA]
     if results and chosen:
         what = f"JSON-MIN does not say which cell {', '.join(map(repr, chosen))} are of, left out"
-        reading.report(file, place, what, "export as JSON, not JSON-MIN")
+        reading.report(codes.ILL_FORMED_METADATA, file, place, what, "export as JSON, not JSON-MIN")
     return {"data": data, "annotations": [{"result": results}]}
 
 
@@ -305,7 +319,8 @@ def _chosen(
     truths = [a for a in usable if a.get("ground_truth")]
     best = max(truths or usable, key=lambda a: str(a.get("updated_at") or a.get("created_at")))
     if len(usable) > 1:
-        reading.note(f"{reading.short(file)}: {place}: {len(usable)} annotations; one is taken")
+        what = f"{len(usable)} annotations; one is taken"
+        reading.note(codes.SEVERAL_ANNOTATIONS, what, file, place)
     results = best.get("result")
     return [r for r in results if isinstance(r, Mapping)] if isinstance(results, list) else []
 

@@ -8,6 +8,7 @@ from typing import Any, Unpack
 from urllib.parse import quote
 
 from bloodfilm.core import Cell, DataError, Dataset, Field
+from bloodfilm.core.issues import Issue
 from bloodfilm.formats.native.records import origin_to_json
 from bloodfilm.formats.shared.class_names import name_of
 from bloodfilm.formats.shared.output import (
@@ -55,7 +56,7 @@ def write(
     offer_classes: Sequence[str] | None = None,
     offer_attributes: Sequence[str] | None = None,
     **options: Unpack[WriteOptions],
-) -> list[str]:
+) -> list[Issue]:
     """Write tasks (`*.json`, or `label-studio.json` in a folder) that Label Studio imports.
 
     Beside them goes the labelling set-up for the project, `*.config.xml`. Images are addressed as

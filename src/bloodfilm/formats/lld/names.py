@@ -55,5 +55,5 @@ def parse_subset(name: str) -> Domain | None:
     if match is None:
         return None
     key = (match["microscope"].upper(), int(match["power"]), match["camera"].upper())
-    squeeze, um_per_px = _MEASURED.get(key, (None, None))
-    return Domain(key[0], key[1], key[2], squeeze, um_per_px)
+    aspect, um_per_px = _MEASURED.get(key, (None, None))
+    return Domain(key[0], key[1], key[2], aspect, um_per_px)

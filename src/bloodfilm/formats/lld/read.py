@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from bloodfilm.core import Cell, DataError, Dataset, Field, Region
+from bloodfilm.core import dataset_codes as codes
 from bloodfilm.formats import coco
 from bloodfilm.formats.lld import layout, raw_json, raw_text
 from bloodfilm.formats.lld.codes import CLASSES, StrayCode
@@ -72,7 +73,9 @@ def _read_subset(reading: ReadContext, subset: Subset, labels: str | None) -> It
     if not wants_json:
         texts = [p for p in texts if p.name.lower() == str(labels).lower()]
     if not files and not texts:
-        reading.report(subset.path, "", f"no {labels or 'json or text'} labels, left out")
+        reading.report(
+            codes.WITHOUT_LABELS, subset.path, "", f"no {labels or 'json or text'} labels, left out"
+        )
         return
     fields = (
         [f for file, content in files for f in _from_json(reading, subset, file, content)]
@@ -119,7 +122,8 @@ def _alike(reading: ReadContext, index: ImageIndex, name: str) -> Path | None:
     """Return the image whose name differs by stray characters only, and note it."""
     found = index.find_alike(name)
     if found is not None:
-        reading.note(f"{reading.short(found)}: taken for {name!r}: stray characters apart the same")
+        what = f"taken for {name!r}: stray characters apart the same"
+        reading.note(codes.SIMILAR_NAME, what, found)
     return found
 
 
@@ -129,7 +133,9 @@ def _unlabelled(reading: ReadContext, subset: Subset, fields: list[Field]) -> It
     for folder in subset.image_folders(None):
         for image in sorted(folder.iterdir()):
             if image not in labelled and is_image(image) and parse_name(image.name):
-                reading.report(image, "", "image without labels; kept as not annotated")
+                reading.report(
+                    codes.UNLABELLED_IMAGE, image, "", "image without labels; kept as not annotated"
+                )
                 split = split_of(folder.name)
                 yield make_field(image, subset, split, None, (), Region.nothing())
 
@@ -162,10 +168,8 @@ def _note_renamed_classes(reading: ReadContext, parsed: coco.CocoFile) -> None:
     for ident, name in parsed.categories.items():
         usual = CLASSES.get(ident)
         if usual is not None and reading.meaning(name) != reading.meaning(usual):
-            reading.note(
-                f"{reading.short(parsed.path)}: category {ident} is {name!r} here, {usual!r} in "
-                "LLD's list; the name is used"
-            )
+            what = f"category {ident} is {name!r} here, {usual!r} in LLD's list; the name is used"
+            reading.note(codes.NAMES_DIFFER, what, parsed.path)
 
 
 def _json_cell(
@@ -173,11 +177,13 @@ def _json_cell(
 ) -> Cell:
     place, name, by_id = annotation.place, annotation.name, annotation.class_by_id
     if name is None:
-        reading.report(file, place, f"class {annotation.class_id!r} has no name; unnamed")
+        reading.report(
+            codes.UNNAMED_CLASS, file, place, f"class {annotation.class_id!r} has no name; unnamed"
+        )
         name = "unnamed"
     if by_id is not None and reading.meaning(name) != reading.meaning(by_id):
         what = f"class {annotation.class_id} is {by_id!r}, but is named {name!r}; the name is used"
-        reading.report(file, place, what)
+        reading.report(codes.NAMES_DIFFER, file, place, what)
     _report_stray(reading, file, place, annotation.stray_codes)
     ignore, identity = bool(annotation.entry.get("ignore")), coco.identity(annotation.entry)
     attributes, outline = annotation.attributes, shape.outline
@@ -186,7 +192,7 @@ def _json_cell(
 
 def _report_stray(reading: ReadContext, file: Path, place: str, stray: Sequence[StrayCode]) -> None:
     for code in stray:
-        reading.report(file, place, f"{code}; taken as unknown")
+        reading.report(codes.UNKNOWN_VALUE, file, place, f"{code}; taken as unknown")
 
 
 def _complete(reading: ReadContext) -> Iterator[Field]:
@@ -206,7 +212,12 @@ def _complete(reading: ReadContext) -> Iterator[Field]:
                 place = f"{name}, {key} {number}"
                 values = to_floats(item, 4)
                 if values is None:
-                    reading.report(file, place, "is not a box of four numbers and is left out")
+                    reading.report(
+                        codes.UNUSABLE_SHAPE,
+                        file,
+                        place,
+                        "is not a box of four numbers and is left out",
+                    )
                 elif box := reading.box(values, size, file, place):
                     cells.append(Cell(box, label, ignore=label is None))
         split = split_of(image.parent.name)
@@ -221,7 +232,7 @@ def _from_text(reading: ReadContext, subset: Subset, labels: Path) -> Iterator[F
     for path, split in layout.text_files(labels):
         image = _find(reading, subset, split, f"{path.stem}.png")
         if not image.is_file() and reading.missing == "drop":
-            reading.report(path, "", "labels without an image, left out")
+            reading.report(codes.ORPHAN, path, "", "labels without an image, left out")
             continue
         size = reading.size(image) if image.is_file() else None
         parsed = raw_text.parse(subset, split, path, image, size)
@@ -250,7 +261,7 @@ def _text_cells(reading: ReadContext, parsed: raw_text.TextLabels) -> tuple[Cell
     cells = tuple(c for row in parsed.rows if (c := _text_cell(reading, parsed, row)))
     if not parsed.orders:
         what = "box centres lie outside the patch whichever way its columns are read; file left out"
-        reading.report(parsed.path, "", what, "correct the patch columns")
+        reading.report(codes.UNREADABLE_LABELS, parsed.path, "", what, "correct the patch columns")
         return None
     return cells
 
@@ -262,7 +273,7 @@ def _text_cell(reading: ReadContext, parsed: raw_text.TextLabels, row: Row) -> C
     name = raw_text.class_of(row)
     if name is None:
         what = f"class {row.class_id} is none of LLD's; kept unnamed"
-        reading.report(parsed.path, row.place, what)
+        reading.report(codes.UNNAMED_CLASS, parsed.path, row.place, what)
     attributes, stray = raw_text.attributes_of(row)
     _report_stray(reading, parsed.path, row.place, stray)
     return reading.cell(name or "unnamed", box, attributes)
@@ -282,10 +293,8 @@ def _note_orders(
     orders = Counter(_order_of(file, usual) for file in patched)
     listed = ", ".join(f"{count} files by {order}" for order, count in sorted(orders.items()))
     both = sum(len(file.orders) > 1 for file in patched)
-    reading.note(
-        f"{reading.short(labels)}: patch columns read in {listed}"
-        + (f"; {both} files fit both orders and are read as most others" if both else "")
-    )
+    also = f"; {both} files fit both orders and are read as most others" if both else ""
+    reading.note(codes.PATCH_ORDER, f"patch columns read in {listed}{also}", labels)
 
 
 def _region_of(parsed: raw_text.TextLabels, usual: str) -> Region:

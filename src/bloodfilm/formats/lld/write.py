@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, Unpack
 
 from bloodfilm.core import LLD_SCHEMA, Cell, DataError, Dataset, Field, Region
+from bloodfilm.core.issues import Issue
 from bloodfilm.formats import coco
 from bloodfilm.formats.lld.codes import CLASSES, JSON_KEYS, json_code, text_code
 from bloodfilm.formats.lld.names import parse_name, parse_subset
@@ -36,7 +37,7 @@ def write(
     labels: Labels = "json",
     columns: int = 16,
     **options: Unpack[WriteOptions],
-) -> list[str]:
+) -> list[Issue]:
     """Write LLD's layout; return what was lost.
 
     Args:

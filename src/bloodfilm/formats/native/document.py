@@ -16,8 +16,15 @@ from bloodfilm.core import (
     Schema,
     Taxonomy,
 )
+from bloodfilm.core import dataset_codes as codes
+from bloodfilm.core.issues import Issue
 from bloodfilm.core.taxonomy import current_default
-from bloodfilm.formats.native.records import cell_to_json, origin_from_json, origin_to_json
+from bloodfilm.formats.native.records import (
+    cell_to_json,
+    issues_from_json,
+    origin_from_json,
+    origin_to_json,
+)
 from bloodfilm.formats.shared.context import ReadContext, ReadOptions
 from bloodfilm.formats.shared.frames import Frame
 from bloodfilm.formats.shared.output import Losses, WriteOptions, finish, output_file, unique_names
@@ -48,7 +55,7 @@ def _file(path: Path) -> Path:
 def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
     """Read a native file, or the folder that holds `bloodfilm.json`.
 
-    The problems the set had when it was written come before those found now.
+    The issues the set had when it was written come before those found now.
     """
     file = _file(Path(path))
     content = read_json(file)
@@ -63,10 +70,10 @@ def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
         options.setdefault("taxonomy", current_default(Taxonomy.from_json(content["taxonomy"])))
         schema = Schema.from_json(content["schema"])
         rows = list(content["fields"])
-        problems = [str(line) for line in content.get("problems", ())]
+        issues = issues_from_json(content)
     except (KeyError, TypeError, BloodfilmError) as error:
         raise DataError(f"{file}: taxonomy, schema or fields are ill-formed ({error})") from None
-    reading = ReadContext(Path(path), problems=problems, **options)
+    reading = ReadContext(Path(path), issues=issues, **options)
     fields = [f for i, row in enumerate(rows, 1) if (f := _field(reading, file, row, i))]
     licence = content.get("licence")
     return reading.dataset(str(content.get("name", "")), fields, schema=schema, licence=licence)
@@ -88,7 +95,7 @@ def _field(reading: ReadContext, file: Path, row: Any, number: int) -> Field | N
     except (KeyError, TypeError, ValueError, AttributeError, BloodfilmError) as error:
         if reading.strict and isinstance(error, BloodfilmError):
             raise
-        reading.report(file, place, f"ill-formed ({error!r}), left out")
+        reading.report(codes.ILL_FORMED_ENTRY, file, place, f"ill-formed ({error!r}), left out")
         return None
     return Field(image, frame.width, frame.height, tuple(cells), **origin)
 
@@ -111,7 +118,7 @@ def _cell(
     if item["box"] is not None:
         values = to_floats(item["box"], 4)
         if values is None:
-            reading.report(file, place, "box is not four numbers, left out")
+            reading.report(codes.UNUSABLE_SHAPE, file, place, "box is not four numbers, left out")
             return None
         box = reading.box(frame.box(values), frame.size, file, place)
         if box is None:
@@ -131,7 +138,7 @@ def _cell(
     return reading.cell(name, box, attributes, ignore=ignore, id=ident, outline=outline)
 
 
-def write(dataset: Dataset, path: Path, **options: Unpack[WriteOptions]) -> list[str]:
+def write(dataset: Dataset, path: Path, **options: Unpack[WriteOptions]) -> list[Issue]:
     """Write a native file (`*.json`), or `bloodfilm.json` in a folder; return what was lost.
 
     Images are named as seen from the file. Nothing is lost but `Dataset.source`.
@@ -156,7 +163,7 @@ def _header(dataset: Dataset) -> str:
         "licence": dataset.licence,
         "taxonomy": dataset.taxonomy.to_json(),
         "schema": dataset.schema.to_json(),
-        "problems": list(dataset.problems),
+        "issues": [issue.to_json() for issue in dataset.issues],
     }
     return json.dumps(content, ensure_ascii=False)[:-1] + ', "fields": ['
 

@@ -9,6 +9,21 @@ from functools import lru_cache
 from typing import Any
 
 from bloodfilm.core import Cell, DataError, Domain, Field, Region
+from bloodfilm.core.dataset_codes import UNCODED, dataset_issue
+from bloodfilm.core.issues import Issue
+
+
+def issues_from_json(content: Mapping[str, Any]) -> list[Issue]:
+    """Return the issues of a stored set; older files have sentences under `problems` instead.
+
+    Raises:
+        DataError: if they are no issues.
+    """
+    stored, lines = content.get("issues", ()), content.get("problems", ())
+    if not isinstance(stored, list | tuple) or not isinstance(lines, list | tuple):
+        raise DataError("issues: not a list")
+    older = [dataset_issue(UNCODED, str(line)) for line in lines]
+    return older + [Issue.from_json(item) for item in stored]
 
 
 def origin_to_json(field: Field) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def table_of(dataset: Dataset) -> CellTable:
         cells,
         dataset.taxonomy,
         dataset.schema,
-        dataset.problems,
+        dataset.issues,
         str(dataset.source or ""),
     )
 

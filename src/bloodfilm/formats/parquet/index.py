@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Unpack, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 from bloodfilm.core import (
     BloodfilmError,
@@ -27,9 +27,13 @@ from bloodfilm.core import (
     Schema,
     Taxonomy,
 )
+from bloodfilm.core import dataset_codes as codes
+from bloodfilm.core.dataset_codes import dataset_issue
 from bloodfilm.core.files import regular_file
+from bloodfilm.core.issues import Issue
+from bloodfilm.core.lazy_sequence import LazySequence
 from bloodfilm.core.taxonomy import current_default
-from bloodfilm.formats.native.records import origin_from_json, origin_to_json
+from bloodfilm.formats.native.records import issues_from_json, origin_from_json, origin_to_json
 from bloodfilm.formats.parquet.seal import DamagedIndexError, Seal, seal
 from bloodfilm.formats.shared.context import ReadContext, ReadOptions
 from bloodfilm.formats.shared.output import Losses, WriteOptions, finish, output_file, unique_names
@@ -89,6 +93,7 @@ def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
                 Taxonomy.from_json(header["taxonomy"])
             )
             schema = Schema.from_json(header["schema"])
+            issues = tuple(issues_from_json(header))
             _check_columns(path, file.schema_arrow)
         if header.get("sealed") and sealed is None:
             raise DamagedIndexError(f"{path}: its checksums are lost; copy it again")
@@ -101,13 +106,11 @@ def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
     if version != VERSION:
         raise DataError(f"{path}: index version {version!r}, not {VERSION}; update bloodfilm")
     fields = IndexFields(path, reading.images)
-    problems = header.get("problems")
-    problems = tuple(map(str, problems)) if isinstance(problems, list) else ()
     if sealed is None:
-        problems += (f"{path}: {UNSEALED}",)
+        issues += (dataset_issue(codes.UNSEALED, f"{path}: {UNSEALED}", file=str(path)),)
     name, licence = str(header.get("name", path.stem)), header.get("licence")
     licence = None if licence is None else str(licence)
-    return Dataset(name, fields, taxonomy, schema, licence, path, problems)
+    return Dataset(name, fields, taxonomy, schema, licence, path, issues)
 
 
 def _open(path: Path) -> tuple[Any, Seal | None]:
@@ -194,7 +197,7 @@ def _same_type(found: Any, wanted: Any) -> bool:
     )
 
 
-class IndexFields(Sequence[Field]):
+class IndexFields(LazySequence[Field]):
     """The fields of an index file, made on access; safe to send to other processes."""
 
     def __init__(self, path: Path, images: Path | None = None) -> None:
@@ -228,20 +231,11 @@ class IndexFields(Sequence[Field]):
 
     __hash__ = None  # type: ignore[assignment]
 
-    @overload
-    def __getitem__(self, index: int) -> Field: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Field, ...]: ...
-    def __getitem__(self, index: int | slice) -> Field | tuple[Field, ...]:
-        """Return one field, or those of a slice."""
-        if isinstance(index, slice):
-            return tuple(self[i] for i in range(*index.indices(len(self))))
-        position = index + len(self) if index < 0 else index
-        if not 0 <= position < len(self):
-            raise IndexError(f"field {index} of {len(self)}")
-        group = self._group_of(position)
+    def item_at(self, place: int) -> Field:
+        """Return the field at a place."""
+        group = self._group_of(place)
         with naming_damage(self.path, group):
-            batch = self._group(group).slice(position - self._starts[group], 1)
+            batch = self._group(group).slice(place - self._starts[group], 1)
             return next(self._fields(batch))
 
     def __iter__(self) -> Iterator[Field]:
@@ -384,7 +378,7 @@ def _pairs_of(structs: Any) -> list[tuple[str, str]]:
 # ---- writing ---------------------------------------------------------------------------------
 
 
-def write(dataset: Dataset, path: Path, **options: Unpack[WriteOptions]) -> list[str]:
+def write(dataset: Dataset, path: Path, **options: Unpack[WriteOptions]) -> list[Issue]:
     """Write a data set as an index (`*.parquet`, or index.parquet in a folder)."""
     losses = Losses()
     with output_file(Path(path), ".parquet", FILE_NAME, options) as (out, name):
@@ -408,14 +402,14 @@ class Header:
     taxonomy: Taxonomy
     schema: Schema
     licence: str | None = None
-    problems: tuple[str, ...] = ()
+    issues: tuple[Issue, ...] = ()
 
     @classmethod
     def of(cls, dataset: Dataset) -> "Header":
         """Take the header of a data set."""
         d = dataset
-        problems = tuple(line for line in d.problems if not line.endswith(UNSEALED))
-        return cls(d.name, d.taxonomy, d.schema, d.licence, problems)
+        issues = tuple(found for found in d.issues if found.code != codes.UNSEALED)
+        return cls(d.name, d.taxonomy, d.schema, d.licence, issues)
 
     def to_bytes(self) -> bytes:
         """Return the header as it stands in the file's metadata."""
@@ -426,7 +420,7 @@ class Header:
             "taxonomy": self.taxonomy.to_json(),
             "schema": self.schema.to_json(),
             "licence": self.licence,
-            "problems": list(self.problems),
+            "issues": [issue.to_json() for issue in self.issues],
         }
         return json.dumps(content).encode()
 
@@ -438,13 +432,13 @@ def write_fields(
     *,
     overwrite: bool = False,
     rows: int = ROWS,
-) -> list[str]:
+) -> list[Issue]:
     """Write fields as they come, `rows` at a time: neither here nor later are all in memory."""
     losses = Losses()
     with output_file(Path(path), ".parquet", FILE_NAME, {"overwrite": overwrite}) as (out, name):
         made = (_row(item, relative(item.path, out.root), losses) for item in fields)
         _write_rows(made, out.file(name), header, rows)
-    return losses.lines()
+    return losses.issues()
 
 
 def _write_rows(rows: Iterator[dict[str, Any]], file: Path, header: Header, size: int) -> None:

@@ -1,21 +1,21 @@
 """Some fields of an index, perhaps in other splits, still read when they are asked for."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bloodfilm.core import Field, Schema
 from bloodfilm.core.cell_table import CellColumns
+from bloodfilm.core.lazy_sequence import LazySequence
 from bloodfilm.formats.parquet.columns import cell_columns
 from bloodfilm.formats.parquet.index import FieldHeader, IndexFields
 
 Keep = Callable[[FieldHeader], FieldHeader | None]
 
 
-class ChosenFields(Sequence[Field]):
+class ChosenFields(LazySequence[Field]):
     """The fields of an index with some numbers, in order.
 
     Args:
@@ -36,15 +36,9 @@ class ChosenFields(Sequence[Field]):
     def __len__(self) -> int:
         return len(self.numbers)
 
-    @overload
-    def __getitem__(self, index: int) -> Field: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Field, ...]: ...
-    def __getitem__(self, index: int | slice) -> Field | tuple[Field, ...]:
-        """Return one field, or those of a slice."""
-        if isinstance(index, slice):
-            return tuple(self[i] for i in range(*index.indices(len(self))))
-        return self._placed(self.source[int(self.numbers[index])], index)
+    def item_at(self, place: int) -> Field:
+        """Return the field at a place."""
+        return self._placed(self.source[int(self.numbers[place])], place)
 
     def __iter__(self) -> Iterator[Field]:
         """Yield the fields in order, one row group in memory at a time."""

@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Unpack
 
 from bloodfilm.core import Dataset, Domain, Field
+from bloodfilm.core import dataset_codes as codes
+from bloodfilm.core.dataset_codes import dataset_issue
 from bloodfilm.formats import voc
 from bloodfilm.formats.shared.context import ReadContext, ReadOptions
 from bloodfilm.formats.shared.parsing import read_csv
 
 # 7.5 um over red cells of 106 x 101 px, measured.
-DOMAIN = Domain("BCCD", 100, squeeze=1.0, um_per_px=0.073)
+DOMAIN = Domain("BCCD", 100, pixel_aspect_ratio=1.0, um_per_px=0.073)
 TYPES = "types.csv"
 WHITE_CELL = "white cell"
 
@@ -35,14 +37,18 @@ def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
         for field in boxes
     )
     for name in types:
-        reading.report(reading.root / TYPES, name, "is no image of the set, left out")
+        reading.report(codes.ORPHAN, reading.root / TYPES, name, "is no image of the set, left out")
     suspects = tuple(
-        f"{field.path.name}: no white cell is boxed, though one may be there"
+        dataset_issue(
+            codes.LOOK_AT,
+            f"{field.path.name}: no white cell is boxed, though one may be there",
+            file=field.path.name,
+        )
         for field in fields
         if not _white_cells(reading, field)
     )
-    problems = (*boxes.problems, *reading.problems, *suspects)
-    return replace(boxes, name="BCCD", fields=fields, licence="MIT", problems=problems)
+    issues = (*boxes.issues, *reading.issues, *suspects)
+    return replace(boxes, name="BCCD", fields=fields, licence="MIT", issues=issues)
 
 
 def _types(reading: ReadContext) -> dict[str, str]:
@@ -68,6 +74,7 @@ def _typed(reading: ReadContext, field: Field, name: str | None) -> Field:
     white = _white_cells(reading, field)
     if len(white) != 1:
         reading.report(
+            codes.NAMES_DIFFER,
             reading.root / TYPES,
             field.path.name,
             f"{name!r} is said of a field with {len(white)} boxed white cells; not used",

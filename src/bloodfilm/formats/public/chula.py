@@ -10,7 +10,7 @@ from bloodfilm.formats.shared.paths import need_folder
 
 LICENCE = "MIT"
 # 7.5 um over red cells of 52 px, measured.
-DOMAIN = Domain("Chula", 100, "OV5647", squeeze=1.0, um_per_px=0.144)
+DOMAIN = Domain("Chula", 100, "OV5647", pixel_aspect_ratio=1.0, um_per_px=0.144)
 
 
 def recognises(path: Path) -> bool:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Unpack
 
 from bloodfilm.core import Cell, Dataset, Domain, Field
+from bloodfilm.core import dataset_codes as codes
 from bloodfilm.formats.shared.cell_table import TableImage, header_of, read_table
 from bloodfilm.formats.shared.context import ReadContext, ReadOptions
 from bloodfilm.formats.shared.masks import mask_outline
@@ -47,6 +48,6 @@ def _outlined(reading: ReadContext, image: TableImage, cell: Cell) -> Cell:
     mask = open_image(file)[..., 0] > 0
     if image.size is not None and mask.shape != image.size[::-1]:
         what = f"has {mask.shape[1]}x{mask.shape[0]} px, its image {image.size[0]}x{image.size[1]}"
-        reading.report(file, "", f"{what}; left out")
+        reading.report(codes.UNUSABLE_SHAPE, file, "", f"{what}; left out")
         return cell
     return replace(cell, outline=mask_outline(mask)) if mask.any() else cell

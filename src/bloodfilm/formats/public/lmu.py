@@ -33,7 +33,7 @@ def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
         size = reading.size(image.path) if image.path.is_file() else None
         width, height = size or (None, None)
         scale = round(SIDE_UM / width, 4) if width else None
-        domain = Domain("M8", 100, squeeze=1.0, um_per_px=scale)
+        domain = Domain("M8", 100, pixel_aspect_ratio=1.0, um_per_px=scale)
         label, ignore = reading.label(image.rows[0]["class"])
         cells = (Cell(None, label, ignore=ignore),)
         fields.append(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Unpack
 
 from bloodfilm.core import LLD_SCHEMA, WBCATT_SCHEMA, Cell, Dataset, Domain, Field, Region
+from bloodfilm.core import dataset_codes as codes
 from bloodfilm.core.attributes import wbcatt_to_lld
 from bloodfilm.formats.shared.context import ReadContext, ReadOptions
 from bloodfilm.formats.shared.parsing import read_csv
@@ -18,7 +19,7 @@ SPLITS = ("train", "val", "test")
 LICENCE = "CC BY 4.0 (images), MIT (WBCAtt labels)"
 SCHEMA = LLD_SCHEMA.join(WBCATT_SCHEMA)
 # 7.5 um over red cells of 78 x 80 px, measured.
-DOMAIN = Domain("CellaVision DM96", 100, squeeze=1.0, um_per_px=0.094, stain="MGG")
+DOMAIN = Domain("CellaVision DM96", 100, pixel_aspect_ratio=1.0, um_per_px=0.094, stain="MGG")
 JOINED_NAMES = {
     own.name: joined.name
     for own, joined in zip(
@@ -105,7 +106,9 @@ def _cell(reading: ReadContext, image: Path, row: dict[str, str] | None) -> Cell
         return Cell(None, label)
     stated = reading.taxonomy.find(row["label"])
     if stated and label and not reading.taxonomy.is_under(label, stated):
-        reading.report(image, "", f"named {label!r} by its file, {stated!r} by WBCAtt")
+        reading.report(
+            codes.NAMES_DIFFER, image, "", f"named {label!r} by its file, {stated!r} by WBCAtt"
+        )
     own = {name: row[name] for name in WBCATT_SCHEMA.names if _known(reading, image, name, row)}
     attributes = wbcatt_to_lld(own) | {JOINED_NAMES[name]: value for name, value in own.items()}
     return Cell(None, label, attributes)
@@ -116,12 +119,12 @@ def _known(reading: ReadContext, image: Path, name: str, row: dict[str, str]) ->
     if value in WBCATT_SCHEMA[name].values:
         return True
     if value:
-        reading.report(image, name, f"no value {value!r}; taken as unknown")
+        reading.report(codes.UNKNOWN_VALUE, image, name, f"no value {value!r}; taken as unknown")
     return False
 
 
 def _twins(reading: ReadContext) -> dict[str, str]:
-    """Return image stem -> group of byte-identical images, and list the groups as problems."""
+    """Return image stem -> group of byte-identical images, and list the groups as issues."""
     file = reading.root / "byte_duplicates.csv"
     if not file.is_file():
         return {}
@@ -133,7 +136,8 @@ def _twins(reading: ReadContext) -> dict[str, str]:
         listed = ", ".join(f"{m['image']} ({m['split']}, {m['label']})" for m in members)
         differ = members[0].get("attr_differs_within_group", "[]")
         also = "" if differ in ("", "[]") else f", labelled differently: {differ}"
-        reading.note(f"{reading.short(file)}: byte-identical images: {listed}{also}")
+        what = f"byte-identical images: {listed}{also}"
+        reading.note(codes.IDENTICAL_IMAGES, what, file)
     return {Path(row["image"]).stem: row["group"] for row in rows}
 
 
@@ -150,5 +154,6 @@ def _unlisted_twins(reading: ReadContext, images: list[Path]) -> dict[str, str]:
         groups[hashlib.sha256(image.read_bytes()).hexdigest()[:16]].append(image)
     found = {name: alike for name, alike in groups.items() if len(alike) > 1}
     for alike in found.values():
-        reading.note(f"byte-identical images: {', '.join(reading.short(i) for i in alike)}")
+        listed = ", ".join(reading.short(i) for i in alike)
+        reading.note(codes.IDENTICAL_IMAGES, f"byte-identical images: {listed}")
     return {image.stem: name for name, alike in found.items() for image in alike}

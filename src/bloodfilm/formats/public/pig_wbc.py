@@ -12,7 +12,7 @@ from bloodfilm.formats.shared.paths import need_folder
 
 LICENCE = "CC0"
 # 0.5 to 0.6 um per px, estimated from the size of the cells.
-DOMAIN = Domain("Pig WBC", 100, "phone at the eyepiece", squeeze=1.0, um_per_px=0.55)
+DOMAIN = Domain("Pig WBC", 100, "phone at the eyepiece", pixel_aspect_ratio=1.0, um_per_px=0.55)
 _NAME = re.compile(r"[0-9a-f]{12}")
 _LOOKED_AT = 20
 

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Unpack
 
 from bloodfilm.core import Dataset, Domain, Field
+from bloodfilm.core import dataset_codes as codes
+from bloodfilm.core.dataset_codes import dataset_issue
 from bloodfilm.formats import yolo
 from bloodfilm.formats.shared.context import ReadContext, ReadOptions
 from bloodfilm.formats.shared.parsing import peek, read_csv
@@ -24,9 +26,9 @@ LICENCE = "MIT (labels and repository; the terms of the Raabin-WBC images are no
 
 # Scales from red cells of 7.5 um, measured on whole red cells of each source.
 DOMAINS = {
-    "PBC": Domain("CellaVision DM96", 100, squeeze=1.0, um_per_px=0.094),
-    "Raabin": Domain("Raabin-WBC", 100, squeeze=1.0, um_per_px=0.055),
-    "BCCD": Domain("BCCD", 100, squeeze=1.0, um_per_px=0.073),
+    "PBC": Domain("CellaVision DM96", 100, pixel_aspect_ratio=1.0, um_per_px=0.094),
+    "Raabin": Domain("Raabin-WBC", 100, pixel_aspect_ratio=1.0, um_per_px=0.055),
+    "BCCD": Domain("BCCD", 100, pixel_aspect_ratio=1.0, um_per_px=0.073),
     "BCD": Domain("BCCD, augmented", 100),
 }
 META = ("source", "matched", "bccd_split", "wbcatt_split", "same_source_in_splits")
@@ -42,12 +44,12 @@ def read(path: Path, *, clean_splits: bool = False, **options: Unpack[ReadOption
     root = need_folder(Path(path))
     boxes = yolo.read(root, **options)
     strict = options.get("strict", False)
-    reading = ReadContext(root, strict=strict, problems=list(boxes.problems))
+    reading = ReadContext(root, strict=strict, issues=list(boxes.issues))
     rows = {row["image"]: row for row in read_csv(root / PROVENANCE, COLUMNS)}
     fields = tuple(_with_origin(reading, field, rows.get(field.path.name)) for field in boxes)
     _note_red_cells_only(reading, fields)
     dataset = replace(
-        boxes, name="TXL-PBC", fields=fields, licence=LICENCE, problems=tuple(reading.problems)
+        boxes, name="TXL-PBC", fields=fields, licence=LICENCE, issues=tuple(reading.issues)
     )
     return clean(dataset) if clean_splits else dataset
 
@@ -56,11 +58,14 @@ def _with_origin(reading: ReadContext, field: Field, row: dict[str, str] | None)
     cells = tuple(dict.fromkeys((c.box, c.label, c.ignore) for c in field.cells))
     if len(cells) < len(field.cells):
         count = len(field.cells) - len(cells)
-        reading.note(f"{reading.short(field.path)}: {count} exact duplicate boxes removed")
+        what = f"{count} exact duplicate boxes removed"
+        reading.note(codes.DUPLICATE_BOXES, what, field.path)
         first = {(c.box, c.label, c.ignore): c for c in reversed(field.cells)}
         field = field.with_cells(tuple(first[key] for key in cells))
     if row is None:
-        reading.report(field.path, "", f"is not in {PROVENANCE}; its origin is unknown")
+        reading.report(
+            codes.UNKNOWN_ORIGIN, field.path, "", f"is not in {PROVENANCE}; its origin is unknown"
+        )
         return field
     source = row["source"].split("(")[0].split("-")[0].strip()
     meta = {key: row[key] for key in META if row[key]} | {"source": source}
@@ -71,10 +76,8 @@ def _note_red_cells_only(reading: ReadContext, fields: tuple[Field, ...]) -> Non
     """Name the images in which a white cell is known to be boxed as a red cell."""
     for field in fields:
         if field.cells and not any(c.label == "white cell" for c in field.cells):
-            reading.note(
-                f"{reading.short(field.path)}: no white cell is boxed; "
-                "one may be boxed as a red cell"
-            )
+            what = "no white cell is boxed; one may be boxed as a red cell"
+            reading.note(codes.LOOK_AT, what, field.path)
 
 
 def clean(dataset: Dataset) -> Dataset:
@@ -90,8 +93,11 @@ def clean(dataset: Dataset) -> Dataset:
         if reason:
             reasons[f"{field.split} images: {reason}"] += 1
         fields.append(replace(field, split=None) if reason else field)
-    lines = tuple(f"taken out of their split: {n} {what}" for what, n in sorted(reasons.items()))
-    return replace(dataset, fields=tuple(fields), problems=dataset.problems + lines)
+    taken_out = tuple(
+        dataset_issue(codes.TAKEN_OUT_OF_SPLIT, f"taken out of their split: {n} {what}", images=n)
+        for what, n in sorted(reasons.items())
+    )
+    return replace(dataset, fields=tuple(fields), issues=dataset.issues + taken_out)
 
 
 def _leak(field: Field) -> str | None:

@@ -20,6 +20,7 @@ from bloodfilm.core import (
     Field,
     Region,
 )
+from bloodfilm.core import dataset_codes as codes
 from bloodfilm.core.json_text import parse_json
 from bloodfilm.formats.native.records import origin_from_json
 from bloodfilm.formats.qupath.write import (
@@ -98,7 +99,12 @@ def _add_unlabelled(reading: ReadContext, fields: list[Field]) -> None:
     labelled = {item.path.resolve() for item in fields}
     for image in reading.index.paths:
         if image.resolve() not in labelled:
-            reading.report(image, "", f"image without a *{SUFFIX}; kept as not annotated")
+            reading.report(
+                codes.UNLABELLED_IMAGE,
+                image,
+                "",
+                f"image without a *{SUFFIX}; kept as not annotated",
+            )
             fields.append(Field(image, region=Region.nothing()))
 
 
@@ -131,9 +137,9 @@ class _Objects:
         plain = Field(image, *size, tuple(self.cells), self._region())
         return self._with_origin(plain)
 
-    def report(self, place: str, what: str) -> None:
+    def report(self, code: str, place: str, what: str) -> None:
         """Note what cannot be used."""
-        self.reading.report(self.file, place, what)
+        self.reading.report(code, self.file, place, what)
 
     def _region(self) -> Region:
         if self.regions:
@@ -150,12 +156,17 @@ class _Objects:
             kind = CODES[code]
         if not properties.get("metadata"):
             self.report(
+                codes.METADATA_LOST,
                 FIELD,
                 "its metadata are gone (QuPath before version 0.6 drops them): patient, split, "
                 "diagnosis and acquisition are not known, nor attributes that have no code",
             )
             if kind not in CODES:
-                self.report(FIELD, "nor what is known of the image; nothing, unless regions say it")
+                self.report(
+                    codes.METADATA_LOST,
+                    FIELD,
+                    "nor what is known of the image; nothing, unless regions say it",
+                )
                 kind = NOTHING
         if kind in CODES:
             self.stated["region"] = kind
@@ -167,7 +178,7 @@ class _Objects:
                 record[key] = parse_json(record[key], self.file)
             origin = origin_from_json(record)
         except (BloodfilmError, TypeError, ValueError, AttributeError) as error:
-            self.report(FIELD, f"its metadata cannot be read ({error})")
+            self.report(codes.ILL_FORMED_METADATA, FIELD, f"its metadata cannot be read ({error})")
             return plain
         return replace(plain, **origin | {"region": plain.region})
 
@@ -190,7 +201,7 @@ class _Objects:
 
     def _add(self, feature: Any, place: str) -> None:
         if not isinstance(feature, Mapping):
-            self.report(place, "is no feature, left out")
+            self.report(codes.ILL_FORMED_ENTRY, place, "is no feature, left out")
             return
         properties = _properties(feature)
         kind = str(properties.get("objectType", feature.get("id", UNNAMED))).lower()
@@ -200,7 +211,7 @@ class _Objects:
             return
         outlines = _outlines(feature.get("geometry"))
         if not outlines:
-            self.report(place, "no polygon of finite corners, left out")
+            self.report(codes.UNUSABLE_SHAPE, place, "no polygon of finite corners, left out")
             self.regions += [Region.nothing()] if is_region(name) else []
             return
         drawn = Drawn.polygons([one_ring(rings) for rings in outlines]).into(self.frame)
@@ -208,7 +219,7 @@ class _Objects:
             self.regions.append(drawn.region)
         elif name is None and kind in ANNOTATIONS:
             what = "annotation without a class, left out: name it `Region*` if all in it is marked"
-            self.report(place, what)
+            self.report(codes.UNNAMED_CLASS, place, what)
         else:
             self._add_cell(feature, name, drawn, place)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from bloodfilm.core import Cell, DataError, Dataset, Field, Schema
+from bloodfilm.core.issues import Issue
 from bloodfilm.formats.native.records import origin_to_json
 from bloodfilm.formats.shared.class_names import name_of
 from bloodfilm.formats.shared.output import (
@@ -51,7 +52,7 @@ PACKED = frozenset({"domain", "meta"})
 """Metadata of the annotation `field` that hold JSON."""
 
 
-def write(dataset: Dataset, path: Path, **options: Unpack[WriteOptions]) -> list[str]:
+def write(dataset: Dataset, path: Path, **options: Unpack[WriteOptions]) -> list[Issue]:
     """Write `IMAGE.geojson` for each image into a folder, or one `*.geojson`; return losses.
 
     Raises:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bloodfilm.core import Box, Cell, Region
+from bloodfilm.core import dataset_codes as codes
 from bloodfilm.formats.shared.context import ReadContext
 from bloodfilm.formats.shared.parsing import peek, read_csv
 from bloodfilm.formats.shared.paths import split_of
@@ -86,7 +87,12 @@ def _cell(
     try:
         x, y, w, h = (float(value) for value in stated)
     except ValueError:
-        reading.report(file, place, f"box {', '.join(stated)} is not four numbers, left out")
+        reading.report(
+            codes.UNUSABLE_SHAPE,
+            file,
+            place,
+            f"box {', '.join(stated)} is not four numbers, left out",
+        )
         return None
     box: Box | None = reading.box((x, y, w, h), size, file, place)
     if box is None:

@@ -1,7 +1,7 @@
-"""What every reader shares: options, a list of problems, checked cells and images that are found.
+"""What every reader shares: options, a list of issues, checked cells and images that are found.
 
 A reader never crashes on what it finds and never passes nonsense on. With `strict=False` it leaves
-out what cannot be used and says so in `Dataset.problems`; with `strict=True` the first such thing
+out what cannot be used and says so in `Dataset.issues`; with `strict=True` the first such thing
 is a `DataError` that names the file, the place and the remedy.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from os.path import normpath
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 from bloodfilm.core import (
     DEFAULT_TAXONOMY,
@@ -25,6 +25,9 @@ from bloodfilm.core import (
     Schema,
     Taxonomy,
 )
+from bloodfilm.core import dataset_codes as codes
+from bloodfilm.core.dataset_codes import dataset_issue
+from bloodfilm.core.issues import Issue
 from bloodfilm.core.text import printable
 from bloodfilm.formats.shared.class_names import (
     IGNORE_NAMES,
@@ -65,7 +68,7 @@ class ReadOptions(TypedDict, total=False):
 
 @dataclass
 class ReadContext:
-    """One file or folder being read: options, problems so far, and the images beside it."""
+    """One file or folder being read: options, issues so far, and the images beside it."""
 
     root: Path
     strict: bool = False
@@ -73,7 +76,7 @@ class ReadContext:
     taxonomy: Taxonomy = DEFAULT_TAXONOMY
     classes: Mapping[str, str] = field(default_factory=dict)
     images: Path | None = None
-    problems: list[str] = field(default_factory=list)
+    issues: list[Issue] = field(default_factory=list)
     _spellings: Counter[str] = field(default_factory=Counter)
     _unread: Counter[tuple[str, str]] = field(default_factory=Counter)
     _resized: dict[tuple[Size, Size], list[str]] = field(default_factory=dict)
@@ -87,22 +90,33 @@ class ReadContext:
         if self.images is not None:
             self.images = need_folder(Path(self.images))
 
-    # ---- problems --------------------------------------------------------------------------
+    # ---- issues ----------------------------------------------------------------------------
 
-    def report(self, file: Path | str, place: str, what: str, remedy: str = "") -> None:
+    def report(self, code: str, file: Path | str, place: str, what: str, remedy: str = "") -> None:
         """Note a fault and what was done about it; raise it as `DataError` if strict."""
-        where = f"{self.short(file)}: {place}" if place else self.short(file)
         if self.strict:
+            where = f"{self.short(file)}: {place}" if place else self.short(file)
             raise DataError(f"{where}: {what}; {remedy or 'correct it, or read with strict=False'}")
-        self.problems.append(f"{where}: {what}")
+        self.note(code, what, file, place)
 
     def report_fault(self, file: Path | str, fault: LabelFault) -> None:
         """Note a fault that a parser found, with what becomes of it."""
-        self.report(file, fault.place, fault.message + fault.outcome, fault.advice)
+        self.report(fault.code, file, fault.place, fault.message + fault.outcome, fault.advice)
 
-    def note(self, line: str) -> None:
-        """Note something a reader of the set should know, which is no fault of a file."""
-        self.problems.append(line)
+    def note(
+        self, code: str, what: str, file: Path | str | None = None, place: str = "", **facts: Any
+    ) -> None:
+        """Note something a reader of the set should know, whether or not it is a fault.
+
+        The issue's data are the file, as seen from the root, the place in it, and the facts.
+        """
+        known: dict[str, str] = {}
+        if file is not None:
+            known["file"] = printable(self.short(file))
+        if place:
+            known["place"] = printable(place)
+        message = ": ".join([*known.values(), printable(what)])
+        self.issues.append(dataset_issue(code, message, **known, **facts))
 
     def unread(self, what: str, unit: str = "cells", count: int = 1) -> None:
         """Count something that the file states and that a data set has no place for."""
@@ -126,7 +140,13 @@ class ReadContext:
         """
         fault = box_fault(box, size)
         if fault is not None:
-            self.report(file, place, f"{fault} and is left out", "correct or delete it")
+            self.report(
+                codes.UNUSABLE_SHAPE,
+                file,
+                place,
+                f"{fault} and is left out",
+                "correct or delete it",
+            )
             return None
         x, y, w, h = (float(v) for v in box)
         width, height = size or (math.inf, math.inf)
@@ -134,7 +154,12 @@ class ReadContext:
         if over <= 0:
             return x, y, w, h
         if over > ROUNDING_PX:
-            self.report(file, place, f"box reaches {over:.3g} px over the image's edge and is cut")
+            self.report(
+                codes.BOX_CUT,
+                file,
+                place,
+                f"box reaches {over:.3g} px over the image's edge and is cut",
+            )
         left, top = max(x, 0.0), max(y, 0.0)
         return left, top, min(x + w, width) - left, min(y + h, height) - top
 
@@ -185,7 +210,13 @@ class ReadContext:
             self._ambiguous.add(name)
             listed = ", ".join(self.short(p) for p in found[:3])
             what = f"may be any of {len(found)} images ({listed}); none is taken"
-            self.report(self.root, repr(name), what, "rename them, or name the folder with images=")
+            self.report(
+                codes.AMBIGUOUS_IMAGE,
+                self.root,
+                repr(name),
+                what,
+                "rename them, or name the folder with images=",
+            )
         return None
 
     def locate(
@@ -240,7 +271,7 @@ class ReadContext:
         listed = ", ".join(map(repr, lost))
         whose = f"is that of {kept[0]!r}" if kept else "may be that of any of them, and of none"
         what = f"{listed}: the only image of that name, {self.short(image)}, {whose}"
-        self.report(file, "", what, "put the images of all folders in place")
+        self.report(codes.AMBIGUOUS_IMAGE, file, "", what, "put the images of all folders in place")
         for name in lost:
             places[name] = resolved(name.replace("\0", "").lstrip("/"), file.parent)
 
@@ -257,7 +288,7 @@ class ReadContext:
         except DataError as error:
             if self.strict:
                 raise
-            self.problems.append(str(error))
+            self.note(codes.UNREADABLE_IMAGE, str(error), image=self.short(path))
             return None
 
     def frame(self, image: Path, stated: tuple[int | None, int | None] = (None, None)) -> Frame:
@@ -285,13 +316,13 @@ class ReadContext:
             names = f"{_listed(images)}: the labels state a size of {said[0]}x{said[1]} px"
             line = f"{names}, the picture is {actual[0]}x{actual[1]} px"
             if same_shape(said, actual):
-                self.note(f"{line}; boxes are scaled to it")
+                self.note(codes.SIZE_SCALED, f"{line}; boxes are scaled to it", images=len(images))
             else:
                 what = f"{line}: turned, cropped or another picture; boxes are taken as they stand"
                 remedy = "look at them, and mark them again or correct the stated size"
                 if self.strict:
                     raise DataError(f"{what}; {remedy}")
-                self.problems.append(what)
+                self.note(codes.SIZE_CONFLICT, what, images=len(images))
         self._resized.clear()
 
     # ---- the end ---------------------------------------------------------------------------
@@ -308,9 +339,10 @@ class ReadContext:
         kept = self._named(self._once(self._with_images(list(fields))))
         self._report_sizes()
         for (what, unit), count in self._unread.items():
-            self.note(f"not kept: {what} of {count} {unit}")
-        problems = tuple(map(printable, self.problems))
-        return Dataset(name, kept, self.taxonomy, schema, licence, self.root, problems)
+            line = f"not kept: {what} of {count} {unit}"
+            self.note(codes.NOT_KEPT, line, property=printable(what), count=count, of=unit)
+        issues = tuple(self.issues)
+        return Dataset(name, kept, self.taxonomy, schema, licence, self.root, issues)
 
     def _with_images(self, fields: list[Field]) -> list[Field]:
         missing = [f for f in fields if not is_file(f.path)]
@@ -319,6 +351,7 @@ class ReadContext:
         gone = {id(f) for f in missing}
         done = "and their fields left out" if self.missing == "drop" else "but their fields kept"
         self.report(
+            codes.MISSING_IMAGE,
             self.root,
             "",
             f"{len(missing)} of {len(fields)} images are missing {done}: "
@@ -348,6 +381,7 @@ class ReadContext:
                 kept.append(item)
                 continue
             self.report(
+                codes.LABELLED_TWICE,
                 item.path,
                 "",
                 f"is labelled more than once: {len(other.cells)} cells and again "
@@ -357,7 +391,8 @@ class ReadContext:
         for file, names in links.items():
             if file in real or len(names) > 1:
                 every = names + ([self.short(file)] if file in real else [])
-                self.note(f"one file under {len(every)} names: {_listed(every)}")
+                what = f"one file under {len(every)} names: {_listed(every)}"
+                self.note(codes.LINKED_IMAGE, what, names=len(every))
         return kept
 
     def _named(self, fields: list[Field]) -> tuple[Field, ...]:
@@ -373,7 +408,7 @@ class ReadContext:
             if self.meaning(spelling) is None and spelling not in own:
                 what = f"class {spelling!r} is not in the taxonomy; {count} cells keep that name"
                 remedy = f"say what it is: classes={{{spelling!r}: ...}} (--classes)"
-                self.report(self.root, "", what, remedy)
+                self.report(codes.UNKNOWN_CLASS, self.root, "", what, remedy)
         if not own:
             return tuple(fields)
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from bloodfilm.core import Cell, DataError, Dataset, Domain, Field
+from bloodfilm.core import dataset_codes as codes
+from bloodfilm.core.dataset_codes import dataset_issue
 from bloodfilm.core.files import (
     identity,
     kind_of,
@@ -18,6 +20,7 @@ from bloodfilm.core.files import (
     staging_folder,
     write_bytes,
 )
+from bloodfilm.core.issues import Issue
 from bloodfilm.core.locks import is_empty, lock_folder, lock_path
 from bloodfilm.formats.shared.context import box_fault
 from bloodfilm.formats.shared.paths import LABEL_FOLDERS
@@ -125,10 +128,11 @@ class Losses:
             if differs[part]:
                 self.add(part, "data set")
 
-    def lines(self) -> list[str]:
-        """Return one line for each kind of loss."""
+    def issues(self) -> list[Issue]:
+        """Return one issue for each kind of loss."""
         return [
-            f"left out: {what} of {count} {unit}" for (what, unit), count in self.counts.items()
+            not_carried(f"{what} of {count} {unit}", property=what, count=count, of=unit)
+            for (what, unit), count in self.counts.items()
         ]
 
 
@@ -178,7 +182,7 @@ class Output:
         self.staging = staging
         self.images = images
         self.unplaced = 0
-        self.notes: list[str] = []
+        self.notes: list[Issue] = []
         self.sources: dict[tuple[int, int], Path] = {}
         self.labels = source if source is not None and source.is_file() else None
         self._inside = None if source is None else _image_root(source)
@@ -226,7 +230,7 @@ class Output:
         target = self.file(name)
         data = _image_bytes(source, whole=self.images == "copy")
         if data is None:
-            self.notes.append(f"left out: {source}, which is not an image")
+            self.notes.append(not_carried(f"{source}, which is not an image", file=str(source)))
         elif self.images == "copy":
             write_bytes(target, data, sync=False)
         else:
@@ -241,7 +245,8 @@ class Output:
                 f"{source}: lies outside of {self._inside}, the data set that names it; if you "
                 "know the set and want such images, give --allow-outside (allow_outside=True)"
             )
-        self.notes.append(f"from outside of {self._inside}: {source}")
+        what = f"from outside of {self._inside}: {source}"
+        self.notes.append(dataset_issue(codes.FROM_OUTSIDE, what, file=str(source)))
 
 
 def _image_root(source: Path) -> Path:
@@ -384,14 +389,21 @@ def output_file(
         yield out, name
 
 
-def finish(out: Output, losses: Losses) -> list[str]:
-    """Return the losses' lines, with one on images that were not put in place."""
-    lines = losses.lines() + out.notes
+def not_carried(what: str, **facts: Any) -> Issue:
+    """Return the issue of something that was left out of what is written."""
+    return dataset_issue(codes.NOT_CARRIED, f"left out: {what}", **facts)
+
+
+def finish(out: Output, losses: Losses) -> list[Issue]:
+    """Return the losses, with one on images that were not put in place."""
+    issues = losses.issues() + out.notes
     if out.unplaced and out.images is None:
-        lines.append(f"{out.unplaced} images were not put in place; copy or link them")
+        what = f"{out.unplaced} images were not put in place; copy or link them"
+        issues.append(dataset_issue(codes.NOT_CARRIED, what, images=out.unplaced))
     elif out.unplaced:
-        lines.append(f"left out: {out.unplaced} images that are not on disk")
-    return lines
+        what = f"{out.unplaced} images that are not on disk"
+        issues.append(not_carried(what, images=out.unplaced))
+    return issues
 
 
 def unique_names(fields: Sequence[Field]) -> list[str]:

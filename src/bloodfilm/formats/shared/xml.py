@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from bloodfilm.core import DataError
+from bloodfilm.core import dataset_codes as codes
 from bloodfilm.formats.shared.context import ReadContext
 from bloodfilm.formats.shared.parsing import decode, read_bytes
 
@@ -28,7 +29,9 @@ def parse(reading: ReadContext, file: Path, root: str, most: int) -> "Element | 
     try:
         text = xml_text(read_bytes(file), file)
     except DataError as error:
-        reading.report(file, "", f"{str(error).removeprefix(f'{file}: ')}; left out")
+        reading.report(
+            codes.UNREADABLE_FILE, file, "", f"{str(error).removeprefix(f'{file}: ')}; left out"
+        )
         return None
     if len(text) > most:
         raise DataError(
@@ -38,10 +41,18 @@ def parse(reading: ReadContext, file: Path, root: str, most: int) -> "Element | 
         refuse_declarations(text, file)
         tree = ElementTree.fromstring(text)
     except (ElementTree.ParseError, RecursionError, ValueError) as error:
-        reading.report(file, "", f"ill-formed XML ({error}), left out", "export it again")
+        reading.report(
+            codes.UNREADABLE_FILE,
+            file,
+            "",
+            f"ill-formed XML ({error}), left out",
+            "export it again",
+        )
         return None
     if tree.tag != root:
-        reading.report(file, "", f"holds <{tree.tag}>, not <{root}>, left out")
+        reading.report(
+            codes.UNREADABLE_FILE, file, "", f"holds <{tree.tag}>, not <{root}>, left out"
+        )
         return None
     return tree
 

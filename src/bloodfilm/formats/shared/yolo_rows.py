@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bloodfilm.core import Box, DataError
+from bloodfilm.core import dataset_codes as codes
 from bloodfilm.formats.shared.context import ReadContext
 from bloodfilm.formats.shared.label_faults import LabelFault
 from bloodfilm.formats.shared.parsing import read_text
@@ -36,7 +37,9 @@ def read_rows(
     try:
         lines = read_text(path).splitlines()
     except DataError as error:
-        reading.report(path, "", f"{str(error).removeprefix(f'{path}: ')}; left out")
+        reading.report(
+            codes.UNREADABLE_FILE, path, "", f"{str(error).removeprefix(f'{path}: ')}; left out"
+        )
         return None
     rows, faults = parse_rows(lines, size, widths)
     for fault in faults:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bloodfilm.core import DataError
+from bloodfilm.core import dataset_codes as codes
 from bloodfilm.formats.shared.context import ReadContext
 from bloodfilm.formats.shared.image_lookup import fold
 from bloodfilm.formats.shared.output import NO_SPLIT
@@ -136,8 +137,10 @@ def _compare_class_files(reading: ReadContext, names: Mapping[int, str], yaml_fi
             find = reading.taxonomy.find
             if known is not None and known != name and find(known) != find(name):
                 reading.note(
-                    f"{reading.short(file)}: line {number + 1}: calls class {number} {name!r}; "
-                    f"{yaml_file.name} calls it {known!r} and is believed"
+                    codes.NAMES_DIFFER,
+                    f"calls class {number} {name!r}; {known!r} of {yaml_file.name} is used",
+                    file,
+                    f"line {number + 1}",
                 )
 
 
@@ -164,15 +167,17 @@ def _yaml_splits(
             remedy = "correct the path, or name the folder of the images with images="
             if key == "train" or not _others(content, file, key):
                 raise DataError(f"{file}: {what}; {remedy}")
-            reading.report(file, "", f"{what}; left out", remedy)
+            reading.report(codes.MISSING_IMAGE, file, "", f"{what}; left out", remedy)
     for place, keys in named.items():
         names = [split_of(part) for part in reversed(place.parts)]
         own = next((name for name in names if name is not None), None)
         key = next((k for k in keys if split_of(k) == own), keys[0])
         if NO_SPLIT not in keys and len(keys) > 1:
             reading.note(
-                f"{reading.short(file)}: {' and '.join(keys)} name the same images, "
-                f"{reading.short(place)}; they are read once, as {key}"
+                codes.SPLIT_CONFLICT,
+                f"{' and '.join(keys)} name the same images, {reading.short(place)}; they are "
+                f"read once, as {key}",
+                file,
             )
         yield split_of(NO_SPLIT if NO_SPLIT in keys else key), place
 
@@ -226,7 +231,9 @@ def images_of(reading: ReadContext, place: Path) -> list[Path]:
         places = reading.locate(names, place, [place.parent, reading.root])
         return [places[name] for name in dict.fromkeys(names)]
     if not place.is_dir():
-        reading.report(place, "", "the folder of images does not exist, left out")
+        reading.report(
+            codes.MISSING_IMAGE, place, "", "the folder of images does not exist, left out"
+        )
         return []
     return [folder / n for folder, names in walk(place) for n in names if is_image(n)]
 

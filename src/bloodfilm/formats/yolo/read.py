@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Unpack
 
 from bloodfilm.core import Cell, DataError, Dataset, Field, Region
+from bloodfilm.core import dataset_codes as codes
 from bloodfilm.formats.shared.context import ReadContext, ReadOptions
 from bloodfilm.formats.shared.parsing import read_text
 from bloodfilm.formats.shared.paths import need_folder
@@ -76,12 +77,14 @@ def _lines(reading: ReadContext, label: Path) -> list[Line] | None:
     try:
         text = read_text(label).splitlines()
     except DataError as error:
-        reading.report(label, "", f"{str(error).removeprefix(f'{label}: ')}; left out")
+        reading.report(
+            codes.UNREADABLE_FILE, label, "", f"{str(error).removeprefix(f'{label}: ')}; left out"
+        )
         return None
     found, bad = parse(text)
     for number in bad:
         what = "not a line of class id and numbers, left out"
-        reading.report(label, f"line {number}", what)
+        reading.report(codes.UNREADABLE_LABELS, label, f"line {number}", what)
     return found
 
 
@@ -113,7 +116,7 @@ class _Cells:
         if meant is None:
             what = f"{len(line.values) + 1} columns whose meaning is not clear, left out"
             remedy = "state it in data.yaml: task (detect, segment, obb) or kpt_shape"
-            self.reading.report(self.file, line.place, what, remedy)
+            self.reading.report(codes.UNREADABLE_LABELS, self.file, line.place, what, remedy)
             return None
         drawn = denormalise(list(meant.box), self.size)
         box = self.reading.box(drawn, self.size, self.file, line.place)
@@ -133,7 +136,12 @@ class _Cells:
 def _report_unpaired(reading: ReadContext, fields: list[Field], used: set[Path]) -> None:
     for field in fields:
         if field.path.is_file() and field.width is not None and field.region.is_nothing:
-            reading.report(field.path, "", "image without a label file; kept as not annotated")
+            reading.report(
+                codes.UNLABELLED_IMAGE,
+                field.path,
+                "",
+                "image without a label file; kept as not annotated",
+            )
     folders = [reading.root / "labels"]
     folders += [p / "labels" for p in sorted(reading.root.iterdir()) if p.is_dir()]
     for labels in folders:
@@ -141,4 +149,4 @@ def _report_unpaired(reading: ReadContext, fields: list[Field], used: set[Path])
             for name in names:
                 file = folder / name
                 if file.suffix == ".txt" and name.lower() not in NO_LABELS and file not in used:
-                    reading.report(file, "", "labels without an image, left out")
+                    reading.report(codes.ORPHAN, file, "", "labels without an image, left out")

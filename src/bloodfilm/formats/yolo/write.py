@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Unpack
 
 from bloodfilm.core import Cell, Dataset, Field
+from bloodfilm.core import dataset_codes as codes
+from bloodfilm.core.dataset_codes import dataset_issue
+from bloodfilm.core.issues import Issue
 from bloodfilm.formats.shared.class_names import name_of
 from bloodfilm.formats.shared.output import (
     NO_SPLIT,
@@ -23,7 +26,7 @@ REQUIRED = ("train", "val")
 """The splits that trainers ask for."""
 
 
-def write(dataset: Dataset, path: Path, **options: Unpack[WriteOptions]) -> list[str]:
+def write(dataset: Dataset, path: Path, **options: Unpack[WriteOptions]) -> list[Issue]:
     """Write data.yaml, labels/SPLIT/*.txt and, if asked, images/SPLIT/*; return what was lost.
 
     Classes are those that occur, in the taxonomy's order; objects to ignore and unnamed ones are
@@ -47,21 +50,20 @@ def write(dataset: Dataset, path: Path, **options: Unpack[WriteOptions]) -> list
     return finish(out, losses) + notes
 
 
-def _split_lines(used: Iterable[str]) -> tuple[list[str], list[str]]:
+def _split_lines(used: Iterable[str]) -> tuple[list[str], list[Issue]]:
     """Return the lines of data.yaml that name the splits, and what is to be said of them.
 
     There is no `path`: trainers resolve that against the folder they run in, and what lies beside
     the file without it.
     """
     places = {split: split for split in used}
-    notes = []
+    notes: list[Issue] = []
     for split in REQUIRED:
         other = next((s for s in (*REQUIRED, NO_SPLIT, *places) if s in used), None)
         if split not in places and other is not None:
             places[split] = other
-            notes.append(
-                f"data.yaml: {split} names the images of {other!r}, for the set has no {split!r}"
-            )
+            what = f"data.yaml: {split} names the images of {other!r}, for the set has no {split!r}"
+            notes.append(dataset_issue(codes.WITHOUT_SPLIT, what, split=split, named=other))
     lines = []
     for split, place in places.items():
         remark = "" if split == place else f"  # the set has no split {split}"

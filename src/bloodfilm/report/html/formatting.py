@@ -143,11 +143,11 @@ def describe_view(view: ViewRecord) -> tuple[str, bool]:
     )
     ratio = view.pixel_aspect_ratio
     if abs(ratio - 1) < 0.03:
-        text += "Not squeezed"
+        text += "Square pixels"
     elif ratio < 1:
-        text += f"Squeezed to {percent(ratio)} of its width"
+        text += f"Pixels are not square: compressed to {percent(ratio)} of the width"
     else:
-        text += f"Squeezed to {percent(1 / ratio)} of its height"
+        text += f"Pixels are not square: compressed to {percent(1 / ratio)} of the height"
     text += f", {SOURCES[shape]}." if shape != scale else "."
     text += f" Confidence {view.confidence:.2f}."
     return text, "assumed" in (scale, shape) or view.confidence < 0.5

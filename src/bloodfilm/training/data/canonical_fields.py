@@ -10,19 +10,21 @@ from numpy.typing import NDArray
 from bloodfilm.core import Field, Region
 from bloodfilm.core.attributes import Schema, known_values
 from bloodfilm.core.errors import BloodfilmError, ConfigError
+from bloodfilm.core.progress import Progress, track
 from bloodfilm.imaging.canonical import CanonicalView, canonical_view
 from bloodfilm.imaging.corrections import estimate_corrections
 from bloodfilm.imaging.scale import RED_CELL_UM, ScalePrior
-from bloodfilm.imaging.sources.image_file import open_image
+from bloodfilm.imaging.sources import ImageSource, read_whole
+from bloodfilm.imaging.sources.field import open_field
 from bloodfilm.training.data.domains import UNKNOWN_DOMAIN, DomainTable
-from bloodfilm.training.data.sourced import Progress, SourcedField
+from bloodfilm.training.data.sourced_field import SourcedField
 from bloodfilm.training.vocabulary import Vocabulary
 
 NO_DOMAINS = DomainTable(())
 _log = logging.getLogger(__name__)
 
 
-def training_view(field: Field, image: NDArray[np.uint8], ruler: str | None) -> CanonicalView:
+def training_view(field: Field, source: ImageSource, ruler: str | None) -> CanonicalView:
     """Return a field's canonical view, from its labels where these are better than its pixels.
 
     Boxes of the ruler (red cells) not cut by the edge give scale and pixel aspect ratio; else the
@@ -30,10 +32,10 @@ def training_view(field: Field, image: NDArray[np.uint8], ruler: str | None) -> 
 
     Args:
         field: with its labels.
-        image: (H, W, 3).
+        source: its image.
         ruler: label of the objects that are 7.5 um across and round, if any.
     """
-    height, width = image.shape[:2]
+    width, height = source.size
     boxes = np.array(
         [c.box for c in field.cells if c.box is not None and c.label == ruler], dtype=float
     ).reshape(-1, 4)
@@ -50,17 +52,18 @@ def training_view(field: Field, image: NDArray[np.uint8], ruler: str | None) -> 
             across = down = float(np.sqrt(across * down))
         size = RED_CELL_UM / across, RED_CELL_UM / down
     elif um_per_px is not None:
-        size = um_per_px / (field.domain.squeeze or 1.0), um_per_px
+        size = um_per_px / (field.domain.pixel_aspect_ratio or 1.0), um_per_px
     else:
-        return canonical_view(image, ScalePrior.of_domain(field.domain))
-    look, _ = estimate_corrections(image)
+        prior = ScalePrior.of_domain(field.domain).with_image(source.pixel_size)
+        return canonical_view(read_whole(source), prior)
+    corrections, _ = estimate_corrections(read_whole(source))
     return CanonicalView(
         um_per_px_x=size[0],
         um_per_px_y=size[1],
-        white_point=look.white_point,
-        illumination=look.illumination,
-        veiling_glare=look.veiling_glare,
-        round_field=look.round_field,
+        white_point=corrections.white_point,
+        illumination=corrections.illumination,
+        veiling_glare=corrections.veiling_glare,
+        round_field=corrections.round_field,
         red_cells=int(whole.sum()) if whole.sum() >= 5 else 0,
         confidence=1.0,
         scale_source="metadata",
@@ -166,8 +169,9 @@ class FieldLoader:
         Raises:
             BloodfilmError: if its image cannot be opened.
         """
-        image = open_image(sourced.field.path)
-        view = training_view(sourced.field, image, self.vocabulary.roles.ruler)
+        source = open_field(sourced.field)
+        image = read_whole(source)
+        view = training_view(sourced.field, source, self.vocabulary.roles.ruler)
         targets = field_targets(sourced, self.vocabulary)
         width, height = view.size_at(self.um_per_px)
         matrix = np.array([[width / view.width, 0, 0], [0, height / view.height, 0]])
@@ -189,7 +193,7 @@ class FieldLoader:
             ConfigError: if none could be opened.
         """
         loaded: list[CanonicalField] = []
-        for i in progress(range(len(sourced)), len(sourced), "fields"):
+        for i in track(range(len(sourced)), progress, "fields", len(sourced)):
             try:
                 loaded.append(self.load(sourced[i]))
             except BloodfilmError as error:

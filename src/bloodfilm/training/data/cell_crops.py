@@ -13,16 +13,18 @@ from numpy.typing import NDArray
 from bloodfilm.core import Cell, Field
 from bloodfilm.core.attributes import known_values
 from bloodfilm.core.errors import BloodfilmError, ConfigError
+from bloodfilm.core.progress import Progress, track
 from bloodfilm.core.taxonomy import Taxonomy
 from bloodfilm.imaging.canonical import CROP_SIZE, CROP_UM, CanonicalView
 from bloodfilm.imaging.resample import BACKGROUND
-from bloodfilm.imaging.sources.image_file import open_image
+from bloodfilm.imaging.sources import read_whole
+from bloodfilm.imaging.sources.field import open_field
 from bloodfilm.training.config import AugmentSection
 from bloodfilm.training.data.augment import random_orientation, random_stretch, vary_appearance
 from bloodfilm.training.data.canonical_fields import NO_DOMAINS, training_view
 from bloodfilm.training.data.domains import DomainTable
 from bloodfilm.training.data.sharded import FieldStream, repeat_counts, shuffled_order
-from bloodfilm.training.data.sourced import Progress, SourcedField
+from bloodfilm.training.data.sourced_field import SourcedField
 from bloodfilm.training.vocabulary import Vocabulary
 
 SIZE = CROP_SIZE
@@ -144,7 +146,7 @@ def load_crops(
     places: list[int] = []
     numbers: dict[int, int] = {}
     people: dict[str | None, int] = {None: 0}
-    for i in progress(range(len(sourced)), len(sourced), "cells"):
+    for i in track(range(len(sourced)), progress, "cells", len(sourced)):
         item = sourced[i]
         tree = item.dataset.taxonomy
         cells = trainable_cells(item.field.cells, vocabulary, tree)
@@ -202,9 +204,10 @@ def cut_cell_crops(
 
     `BloodfilmError` if it cannot be opened.
     """
-    image = open_image(field.path)
-    view = training_view(field, image, ruler)
-    middle = (image.shape[1] / 2, image.shape[0] / 2)
+    source = open_field(field)
+    image = read_whole(source)
+    view = training_view(field, source, ruler)
+    middle = (view.width / 2, view.height / 2)
     boxes = [c.box for c in cells]
     at = [middle if b is None else (b[0] + b[2] / 2, b[1] + b[3] / 2) for b in boxes]
     return view.crops(image, at, STORE_SIZE, STORE_UM, balanced=balanced), view

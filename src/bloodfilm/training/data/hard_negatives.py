@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from bloodfilm.core.boxes import centres
 from bloodfilm.core.errors import BloodfilmError, ConfigError
+from bloodfilm.core.progress import Progress, track
 from bloodfilm.training.config import HardNegativeSection
 from bloodfilm.training.data.canonical_fields import CanonicalField, FieldLoader
 from bloodfilm.training.data.cell_crops import STORE_SIZE, STORE_UM, warp
 from bloodfilm.training.data.crop_views import CropView
-from bloodfilm.training.data.sourced import Progress, SourcedField
+from bloodfilm.training.data.sourced_field import SourcedField
 from bloodfilm.training.data.stain_augment import recolour, stain_vectors
 from bloodfilm.training.vocabulary import Vocabulary
 
@@ -76,7 +77,7 @@ def load_hard_negatives(
     """
     images, nucleated, dyes, weights = [], [], [], []
     loader, stains = FieldLoader(vocabulary, STORE_UM), vocabulary.stain_types
-    for i in progress(range(len(sourced)), len(sourced), "places"):
+    for i in track(range(len(sourced)), progress, "places", len(sourced)):
         try:
             field = loader.load(sourced[i])
         except BloodfilmError as error:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodfilm.core.errors import ConfigError
+from bloodfilm.core.progress import Progress, track
 from bloodfilm.synthetic.morphology import MORPHOLOGIES
 from bloodfilm.synthetic.profiles import random_profile
 from bloodfilm.synthetic.rasterize_artefacts import ARTEFACTS
@@ -17,7 +18,6 @@ from bloodfilm.synthetic.render import render_cell
 from bloodfilm.training.config import RenderedSection
 from bloodfilm.training.data.cell_crops import STORE_SIZE, STORE_UM, CellCrops
 from bloodfilm.training.data.domains import UNKNOWN_DOMAIN
-from bloodfilm.training.data.sourced import Progress
 from bloodfilm.training.vocabulary import Vocabulary
 
 RENDERED = 37
@@ -64,7 +64,7 @@ def _render(
     labels = [name for name in classes for _ in range(objects)]
     labels += [white[i % len(white)] for i in range(cells)]
     images = np.empty((len(labels), STORE_SIZE, STORE_SIZE, 3), np.uint8)
-    for i in progress(range(len(labels)), len(labels), "rendered crops"):
+    for i in track(range(len(labels)), progress, "rendered crops", len(labels)):
         rng = np.random.default_rng([*seed, i])
         profile = random_profile(rng, STORE_SIZE, STORE_SIZE)
         images[i] = render_cell(

@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 
 from bloodfilm.core import Dataset, Field, Schema
 from bloodfilm.core.cell_table import CellColumns
+from bloodfilm.core.lazy_sequence import LazySequence
 from bloodfilm.formats.parquet.index import FieldHeader, IndexFields
 from bloodfilm.formats.parquet.subset import ChosenFields, choose
 from bloodfilm.training.data.keys import Key
-from bloodfilm.training.data.sourced import SourcedField
+from bloodfilm.training.data.sourced_field import SourcedField
 
 Numbers = NDArray[np.int64]
 
@@ -105,7 +106,7 @@ def _files_of(folder: str) -> frozenset[str]:
         return frozenset()
 
 
-class FieldStream(Sequence[SourcedField]):
+class FieldStream(LazySequence[SourcedField]):
     """The fields of several sources, one of them an index or more; none is loaded."""
 
     def __init__(self, parts: Sequence[DatasetShard]) -> None:
@@ -115,20 +116,11 @@ class FieldStream(Sequence[SourcedField]):
     def __len__(self) -> int:
         return int(self.starts[-1])
 
-    @overload
-    def __getitem__(self, index: int) -> SourcedField: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[SourcedField]: ...
-    def __getitem__(self, index: int | slice) -> SourcedField | list[SourcedField]:
-        """Read one field, or those of a slice."""
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"field {index} of {len(self)}")
-        index %= len(self)
-        which = bisect_right(self.starts, index) - 1
-        part, place = self.parts[which], index - self.starts[which]
-        return part.at(place, part.fields[place])
+    def item_at(self, place: int) -> SourcedField:
+        """Read the field at a place."""
+        which = bisect_right(self.starts, place) - 1
+        part, inside = self.parts[which], place - self.starts[which]
+        return part.at(inside, part.fields[inside])
 
     def __iter__(self) -> Iterator[SourcedField]:
         for part in self.parts:

@@ -11,7 +11,7 @@ from bloodfilm.formats import open_dataset
 from bloodfilm.splits.disjoint import check_disjoint, dataset_in_split, group_keys
 from bloodfilm.training.config import DatasetConfig
 from bloodfilm.training.data.sharded import DatasetShard, FieldHeaders, FieldStream, fields_in
-from bloodfilm.training.data.sourced import SourcedField
+from bloodfilm.training.data.sourced_field import SourcedField
 
 _log = logging.getLogger(__name__)
 
@@ -26,8 +26,8 @@ def open_sources(sources: Sequence[DatasetConfig], root: Path) -> Sequence[Sourc
     parts: list[DatasetShard] = []
     for source in sources:
         dataset = open_dataset(root / source.path, format=source.format, **source.options)
-        for problem in dataset.problems:
-            _log.info("%s: %s", source.path, problem)
+        for found in dataset.issues:
+            _log.info("%s: %s", source.path, found)
         file, split = None, None
         if source.split_file is not None:
             file = root / source.split_file

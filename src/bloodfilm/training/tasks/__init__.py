@@ -1,13 +1,14 @@
 """What can be trained. A task owns model, data and losses; the loop owns time."""
 
 from pathlib import Path
+from typing import Any
 
+from bloodfilm.core.progress import Progress
 from bloodfilm.training.config import Config
-from bloodfilm.training.data.sourced import Progress
 from bloodfilm.training.tasks.base import Task
 
 
-def make_task(config: Config, root: Path, progress: Progress) -> Task:
+def make_task(config: Config, root: Path, progress: Progress) -> Task[Any]:
     """Build the task a configuration names, with its data loaded from below `root`."""
     if config.task == "detector":
         from bloodfilm.training.tasks.detector import DetectorTask

@@ -1,7 +1,7 @@
 """Protocols of a task, as the training loop uses them."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +25,12 @@ class SampleSource(Protocol):
         ...
 
 
-class Task(Protocol):
-    """Model, data and losses of one kind of training.
+Network = TypeVar("Network", bound=nn.Module)
+Teacher_contra = TypeVar("Teacher_contra", bound=nn.Module, contravariant=True)
+
+
+class Task(Protocol[Network]):
+    """Model, data and losses of one kind of training, for one kind of network.
 
     Attributes:
         score_name: the validation metric, larger is better, that chooses the best epoch.
@@ -35,7 +39,7 @@ class Task(Protocol):
     score_name: str
 
     @property
-    def model(self) -> nn.Module:
+    def model(self) -> Network:
         """The network to train."""
         ...
 
@@ -49,15 +53,15 @@ class Task(Protocol):
         """The weight of every loss term that can occur; the weighted sum is minimised."""
         ...
 
-    def losses(self, model: nn.Module, batch: Any, device: torch.device) -> dict[str, Tensor]:
+    def losses(self, model: Network, batch: Any, device: torch.device) -> dict[str, Tensor]:
         """Return the unweighted loss terms of a batch, by name."""
         ...
 
-    def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
+    def validate(self, model: Network, device: torch.device) -> dict[str, float]:
         """Return metrics on the validation data, `score_name` among them."""
         ...
 
-    def finish(self, model: nn.Module, device: torch.device) -> None:
+    def finish(self, model: Network, device: torch.device) -> None:
         """Set what is fixed after training (e.g. class prototypes) on the model to be kept."""
         ...
 
@@ -67,10 +71,10 @@ class Task(Protocol):
 
 
 @runtime_checkable
-class UsesEmaTeacher(Protocol):
+class UsesEmaTeacher(Protocol[Teacher_contra]):
     """A task that learns from the averaged weights too; the loop looks for these methods."""
 
-    def set_teacher(self, average: nn.Module) -> None:
+    def set_teacher(self, average: Teacher_contra) -> None:
         """Take the averaged model, once, before the first step; it changes in place."""
         ...
 

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from bloodfilm.core.attributes import Schema
 from bloodfilm.core.errors import ConfigError
+from bloodfilm.core.progress import Progress
 from bloodfilm.evaluation.classification import macro_f1
 from bloodfilm.imaging.canonical import CROP_SIZE, CROP_UM, DETECTOR_UM
 from bloodfilm.imaging.colour_normalisation import ColourStandard
@@ -40,7 +41,7 @@ from bloodfilm.training.data.rendered_crops import (
     rendered_weights,
 )
 from bloodfilm.training.data.sharded import EpochKeys, EpochOrder
-from bloodfilm.training.data.sourced import Progress, SourcedField
+from bloodfilm.training.data.sourced_field import SourcedField
 from bloodfilm.training.data.sources import open_sources
 from bloodfilm.training.networks import build_classifier
 from bloodfilm.training.run_data import RunData, describe_sources
@@ -383,7 +384,7 @@ class ClassifierTask:
         }
 
     def losses(
-        self, model: nn.Module, batch: ClassifierBatch, device: torch.device
+        self, model: CellClassifierNet, batch: ClassifierBatch, device: torch.device
     ) -> dict[str, Tensor]:
         """Return the class term, one term per trained attribute and that of hard negatives."""
         batch = batch.to(device)
@@ -399,12 +400,11 @@ class ClassifierTask:
             )
         return terms
 
-    def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
+    def validate(self, model: CellClassifierNet, device: torch.device) -> dict[str, float]:
         """Return class accuracy, each attribute's macro-F1, their mean, and `score`, their sum.
 
         With hard negatives also the balanced accuracy of nucleated cells against them.
         """
-        assert isinstance(model, CellClassifierNet)
         outputs = predict_crops(model, self.validation, device, self.view)
         right = self.validation.allowed[
             np.arange(len(self.validation)), outputs["classes"].argmax(1)
@@ -445,12 +445,11 @@ class ClassifierTask:
         }
 
     @torch.no_grad()
-    def finish(self, model: nn.Module, device: torch.device) -> None:
+    def finish(self, model: CellClassifierNet, device: torch.device) -> None:
         """Go back to a share of the starting weights, if configured; set the class prototypes.
 
         The prototypes, which `novelty` measures against, are those of the training cells.
         """
-        assert isinstance(model, CellClassifierNet)
         if self.config.model.keep:
             self._go_back(model)
         cells = sample_per_label(self.train, PROTOTYPE_CELLS, self.config.seed)

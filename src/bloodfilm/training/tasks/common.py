@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from bloodfilm.core.errors import ConfigError
-from bloodfilm.models.backbone import Backbone, load_folded, unfold_batch_norm
+from bloodfilm.models.backbone import load_folded, unfold_batch_norm
+from bloodfilm.models.classifier import CellClassifierNet
+from bloodfilm.models.detector import CellDetector
 from bloodfilm.training.checkpoint import load_checkpoint
 from bloodfilm.training.config import Config
 from bloodfilm.training.records import RECORD, RunRecord, read_record
@@ -20,7 +22,7 @@ PACKAGE = "package:"
 
 
 def start_network(
-    network: nn.Module,
+    network: CellDetector | CellClassifierNet,
     config: Config,
     root: Path,
     images: Iterable[NDArray[np.uint8]],
@@ -39,7 +41,12 @@ def start_network(
     if section.start is not None:
         kept = load_checkpoint(section.start)
         record = section.start.parent / RECORD
-        if vocabulary is not None and record.is_file() and "model" in kept:
+        if (
+            vocabulary is not None
+            and isinstance(network, CellClassifierNet)
+            and record.is_file()
+            and "model" in kept
+        ):
             before = read_record(section.start.parent, RunRecord).read_vocabulary()
             kept["model"] = matched_outputs(kept["model"], before, network, vocabulary)
         try:
@@ -50,8 +57,7 @@ def start_network(
         if unknown or not all(name.startswith("attributes.") for name in absent):
             raise ConfigError(f"{section.start}: holds the weights of another network")
     elif section.weights is not None:
-        backbone = network.get_submodule("backbone")
-        assert isinstance(backbone, Backbone)
+        backbone = network.backbone
         load_folded(backbone, find_weights(section.weights, root))
         unfold_batch_norm(backbone, (to_tensor([image]) for image in images))
 
@@ -59,7 +65,7 @@ def start_network(
 def matched_outputs(
     weights: Mapping[str, Tensor],
     before: Vocabulary,
-    network: nn.Module,
+    network: CellClassifierNet,
     vocabulary: Vocabulary,
 ) -> dict[str, Tensor]:
     """Return a classifier's weights with its outputs in the order of another vocabulary.
@@ -76,9 +82,7 @@ def matched_outputs(
     places = {name: i for i, name in enumerate(before.leaves)}
     known = [(i, places[name]) for i, name in enumerate(vocabulary.leaves) if name in places]
     new, old = (list(side) for side in zip(*known, strict=True)) if known else ([], [])
-    head = network.get_submodule("class_head")
-    assert isinstance(head, nn.Sequential)
-    last = f"class_head.{len(head) - 1}"
+    last = f"class_head.{len(network.class_head) - 1}"
     adopted = {k: v for k, v in weights.items() if not k.startswith("attribute_heads.")}
     for name in (f"{last}.weight", f"{last}.bias", "prototypes"):
         adopted[name] = own[name].clone()

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from bloodfilm.core import Box, Cell, CellResult, Field
 from bloodfilm.core.detections import Detections
+from bloodfilm.core.progress import Progress
 from bloodfilm.evaluation.class_granularity import ClassGranularity
 from bloodfilm.evaluation.detection import coco_scores, prepare
 from bloodfilm.imaging.canonical import DETECTOR_UM
@@ -30,7 +31,7 @@ from bloodfilm.training.data.keys import Key
 from bloodfilm.training.data.mosaics import Mosaics
 from bloodfilm.training.data.samplers import Sampler, ShardedSampler
 from bloodfilm.training.data.sharded import FieldStream, with_annotation
-from bloodfilm.training.data.sourced import Progress, SourcedField
+from bloodfilm.training.data.sourced_field import SourcedField
 from bloodfilm.training.data.sources import open_sources
 from bloodfilm.training.networks import build_detector
 from bloodfilm.training.run_data import RunData
@@ -104,9 +105,8 @@ class DetectionTaskBase:
         weights = self.config.loss.model_dump()
         return {name: weights[name] for name in LOSS_TERMS}
 
-    def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
+    def validate(self, model: CellDetector, device: torch.device) -> dict[str, float]:
         """Return COCO AP on the validation fields, in canonical pixels, over the object types."""
-        assert isinstance(model, CellDetector)
         fields = self.validation
         return self.judge(model, [detect(model, f.image, device, LOWEST_SCORE) for f in fields])
 
@@ -114,7 +114,7 @@ class DetectionTaskBase:
         """Return the metrics of what a model found on the validation fields."""
         return score_detections(self.validation, found, self.run.vocabulary)
 
-    def finish(self, model: nn.Module, device: torch.device) -> None:
+    def finish(self, model: CellDetector, device: torch.device) -> None:
         """Nothing is left to set."""
 
     def record(self) -> dict[str, Any]:
@@ -202,7 +202,7 @@ class DetectorTask(DetectionTaskBase):
         return task
 
     def losses(
-        self, model: nn.Module, batch: DetectionBatch, device: torch.device
+        self, model: CellDetector, batch: DetectionBatch, device: torch.device
     ) -> dict[str, Tensor]:
         """Return the object type, box and edge terms."""
         images = batch.images.to(device, memory_format=torch.channels_last)

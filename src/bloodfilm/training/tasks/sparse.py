@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from bloodfilm.core import Region
 from bloodfilm.core.boxes import centres
 from bloodfilm.core.detections import Detections
 from bloodfilm.core.errors import ConfigError
+from bloodfilm.core.progress import Progress
 from bloodfilm.imaging.canonical import DETECTOR_UM
 from bloodfilm.inference.decode import DecodeParameters, decode
 from bloodfilm.losses.attributes import attribute_loss
@@ -32,7 +33,6 @@ from bloodfilm.training.data.keys import Key
 from bloodfilm.training.data.mosaics import Mosaics, MosaicSample
 from bloodfilm.training.data.region_crops import cut_regions, repeat_rare_types
 from bloodfilm.training.data.samplers import InMemorySampler, Sampler
-from bloodfilm.training.data.sourced import Progress
 from bloodfilm.training.data.sources import open_sources
 from bloodfilm.training.pseudo_labels import (
     LEAST_SCORE,
@@ -229,9 +229,8 @@ class SparseTask(DetectionTaskBase):
 
     # ---- the loop's hooks ---------------------------------------------------------------------
 
-    def set_teacher(self, average: nn.Module) -> None:
+    def set_teacher(self, average: CellDetector) -> None:
         """Set the averaged weights as teacher."""
-        assert isinstance(average, CellDetector)
         self.teacher = average
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -245,10 +244,9 @@ class SparseTask(DetectionTaskBase):
     # ---- losses -------------------------------------------------------------------------------
 
     def losses(
-        self, model: nn.Module, batch: SparseBatch, device: torch.device
+        self, model: CellDetector, batch: SparseBatch, device: torch.device
     ) -> dict[str, Tensor]:
         """Return the terms of annotated cells, then those of pseudo labels (`teacher_...`)."""
-        assert isinstance(model, CellDetector)
         images = batch.images.to(device, memory_format=torch.channels_last)
         levels = model.backbone(images)
         features = model.join(levels)

@@ -1,13 +1,9 @@
 """A field of a data set, as a training run takes it."""
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from bloodfilm.core import Dataset, Field
-
-Progress = Callable[[Iterable[int], int, str], Iterable[int]]
-"""Passes numbers on, so that somebody can follow: numbers, how many, of what."""
 
 
 @dataclass(frozen=True)

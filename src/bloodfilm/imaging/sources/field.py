@@ -1,0 +1,23 @@
+"""The image of an annotated field: opened where labels and pixels must belong together."""
+
+from bloodfilm.core.errors import DataError
+from bloodfilm.core.field import Field
+from bloodfilm.imaging.sources import ImageSource, open_source
+
+
+def open_field(field: Field) -> ImageSource:
+    """Open the image that a field's boxes and region are in the pixels of.
+
+    Raises:
+        DataError: if the image cannot be read, or has another size than the field: then another
+            picture lies in its place, and the boxes are not in its pixels.
+    """
+    source = open_source(field.path)
+    labelled = (field.width, field.height)
+    if None not in labelled and labelled != source.size:
+        source.close()
+        raise DataError(
+            f"{field.path}: is {source.size[0]} x {source.size[1]} px, its labels are of an image "
+            f"of {field.width} x {field.height} px; put that image back, or read the data set again"
+        )
+    return source
