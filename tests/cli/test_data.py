@@ -85,7 +85,7 @@ def test_convert_says_what_was_lost(drawn, tmp_path):
     assert f"wrote {target}: 2 fields as yolo" in result.output
     assert "left out: attributes of 1 cells" in result.output
     assert "left out: patient of 2 fields" in result.output
-    assert "1 problem in" in result.output
+    assert "1 issue in" in result.output
     assert len(open_dataset(target)[0].cells) == 3
 
 
