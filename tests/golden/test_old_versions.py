@@ -66,10 +66,11 @@ def test_a_data_set(folder: Path) -> None:
     succeed(folder, "data", "convert", "dataset.json", "again.json", "--to", "bloodfilm")
     again = read_json(folder / "again.json")["fields"]
     for row in rows:  # the one key that has another name today
-        row["domain"] = {
-            "pixel_aspect_ratio" if key == "squeeze" else key: value
-            for key, value in row["domain"].items()
-        }
+        if "domain" in row:
+            row["domain"] = {
+                "pixel_aspect_ratio" if key == "squeeze" else key: value
+                for key, value in row["domain"].items()
+            }
     assert again == rows
 
 
