@@ -264,6 +264,10 @@ def commands(root):
             ("train", root / "detector.toml", "--data", root, "--out", runs[0], "--device", "cpu"),
             (0,),
         ),
+        "adapt": (
+            ("adapt", "default", "--target", root / "fields", "--out", out / "adapted"),
+            (0, 2),  # there may be too few cells
+        ),
         "export": (("export", *runs, "--data", root, "--out", out / "made", "--int8"), (0, 2)),
     }
 

@@ -22,6 +22,8 @@ from bloodfilm.inference.model import Model, load_model
 from bloodfilm.inference.model_info import model_info
 from bloodfilm.inference.repeats import RepeatedImages
 from bloodfilm.inference.runner import analyze_many
+from bloodfilm.workflows.adapt import AdaptJob, AdaptResult
+from bloodfilm.workflows.adapt import adapt as run_adaptation
 from bloodfilm.workflows.analyze import AnalysisJob, Existing
 from bloodfilm.workflows.analyze import analyze as run_analysis
 from bloodfilm.workflows.cross_evaluate import DEFAULT, CrossOptions, MethodSpec, TestSet
@@ -259,3 +261,48 @@ def cross_evaluate(
         threads=workers,
     )
     return run_cross_evaluation(options, progress)
+
+
+def adapt(
+    target: PathLike | Sequence[PathLike],
+    out: PathLike,
+    bundle: PathLike | None = None,
+    *,
+    method: str = "self-training",
+    steps: int = 400,
+    labelled: PathLike | None = None,
+    labelled_fields: int | None = None,
+    checks: Sequence[PathLike] = (),
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> AdaptResult:
+    """Adapt a bundle's classifier to a new microscope, without labels.
+
+    Args:
+        target: images or folders of the new microscope.
+        out: folder for the new bundle; it gets the original where adaptation would harm.
+        bundle: folder or name of the original; the shipped one if left out.
+        method: `self-training`, or `statistics`.
+        steps: of self-training.
+        labelled: a data set with marked fields of the new microscope.
+        labelled_fields: use so many of them.
+        checks: labelled data sets that must not become worse.
+        seed: of all chance.
+        progress: follows the work and can stop it; a stopped run resumes.
+
+    Raises:
+        BloodfilmError: if it cannot be done as asked.
+    """
+    paths = [target] if isinstance(target, str | os.PathLike) else list(target)
+    job = AdaptJob(
+        bundle=None if bundle is None else Path(bundle),
+        target=[os.fspath(path) for path in paths],
+        out=Path(out),
+        method=method,
+        steps=steps,
+        labelled=None if labelled is None else Path(labelled),
+        labelled_fields=labelled_fields,
+        checks=[Path(path) for path in checks],
+        seed=seed,
+    )
+    return run_adaptation(job, progress)

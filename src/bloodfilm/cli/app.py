@@ -6,6 +6,7 @@ import typer
 
 from bloodfilm import __version__
 from bloodfilm.cli import (
+    adapt,
     analyze,
     annotate,
     auditing,
@@ -68,6 +69,7 @@ app.command(epilog=epilog("demo"))(demo.demo)
 app.command(epilog=epilog("evaluate"))(evaluate.evaluate)
 app.command(epilog=epilog("train"))(train.train)
 app.command(epilog=epilog("export"))(export.export)
+app.command(epilog=epilog("adapt"))(adapt.adapt)
 app.command(epilog=epilog("films"))(films.films)
 
 

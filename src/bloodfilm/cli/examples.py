@@ -73,6 +73,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "bloodfilm export runs/detector runs/classifier --int8 --prior erythroblast=0.01 \\",
         "  --data ~/data --out my-bundle",
     ),
+    "adapt": (
+        "bloodfilm adapt default --target new-scope/ --out adapted",
+        "bloodfilm adapt my-bundle --target new-scope/ --out adapted --labelled marked.json \\",
+        "  --check bcisc",
+    ),
     "films": (
         "bloodfilm films drawn --fields 50 --look pbc-like --look lld40x-like",
         'bloodfilm films bed --lld H_40X_C2 --lld L_100X_C2 --fields 3 --fault "patient leak"',

@@ -95,8 +95,8 @@ def _fix_padding(model: nn.Module) -> None:
             setattr(parent, name, fixed)
 
 
-def _convolutions(model: nn.Module) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
-    """Pair every convolution with the batch norm right after it, in forward order."""
+def pair_batch_norms(model: nn.Module) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+    """Return every convolution with the batch norm right after it, in the order of the modules."""
     pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
     last: nn.Conv2d | None = None
     for module in model.modules():
@@ -138,7 +138,7 @@ def load_folded(backbone: Backbone, path: Path) -> int:
         ConfigError: if the file cannot be read or does not fit the backbone.
         DataError: if it is no regular file.
     """
-    pairs = _convolutions(backbone.body)
+    pairs = pair_batch_norms(backbone.body)
     eps = pairs[0][1].eps
     read = _read_state if path.suffix in (".pth", ".pt") else _read_arrays
     if path.exists():
@@ -201,15 +201,16 @@ def _read_state(path: Path, eps: float) -> list[_Folded]:
 
 
 @torch.no_grad()
-def unfold_batch_norm(backbone: Backbone, images: Iterable[Tensor]) -> None:
+def unfold_batch_norm(network: nn.Module, images: Iterable[Tensor]) -> None:
     """Give folded batch norms back their statistics, so that they can train.
 
     A folded network computes `W x + b`. In training a batch norm would rescale `W x` to unit
     variance and so undo the folding. The mean m and variance v of every `W x` are measured over
     `images` (each (B, 3, H, W), pixels), then `weight = sqrt(v)` and `bias = b + m`: in evaluation
-    the network computes what it did before, in training nearly so.
+    the network computes what it did before, in training nearly so. A batch norm whose convolution
+    the network does not use is left alone.
     """
-    pairs = _convolutions(backbone.body)
+    pairs = pair_batch_norms(network)
     sums = [torch.zeros(3, conv.out_channels, dtype=torch.float64) for conv, _ in pairs]
 
     def watch(index: int) -> torch.utils.hooks.RemovableHandle:
@@ -222,14 +223,16 @@ def unfold_batch_norm(backbone: Backbone, images: Iterable[Tensor]) -> None:
         return pairs[index][0].register_forward_hook(hook)
 
     handles = [watch(i) for i in range(len(pairs))]
-    was_training = backbone.training
-    backbone.eval()
+    was_training = network.training
+    network.eval()
     for batch in images:
-        backbone(batch)
-    backbone.train(was_training)
+        network(batch)
+    network.train(was_training)
     for handle in handles:
         handle.remove()
     for (_, norm), (total, squares, count) in zip(pairs, sums, strict=True):
+        if not count.any():
+            continue
         mean = total / count
         variance = (squares / count - mean.square()).clamp_min(1e-5)
         norm.running_mean.copy_(mean)  # type: ignore[union-attr]

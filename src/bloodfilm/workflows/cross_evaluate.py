@@ -239,7 +239,9 @@ def training_sets(bundle: Bundle, part: Part) -> tuple[str, ...]:
     record = bundle.manifest.training.get(part) or {}
     sources = record.get("sources") or {}
     names = [str(s["name"]) for s in sources.get("train", ()) if "name" in s]
-    scopes = [str(name).partition("/")[0] for name in record.get("domains") or ()]
+    scopes = [
+        str(name).rpartition(": ")[2].partition("/")[0] for name in record.get("domains") or ()
+    ]
     return tuple(dict.fromkeys([*names, *(s for s in scopes if s != "unknown")]))
 
 

@@ -1,0 +1,301 @@
+"""Adapt a bundle's classifier to cells of a new microscope: the torch side of `bloodfilm adapt`."""
+
+import copy
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bloodfilm.core.errors import ConfigError
+from bloodfilm.core.progress import Progress
+from bloodfilm.evaluation.label_free import LabelFreeFigures, LabelledCheck
+from bloodfilm.export.recovered import recover_classifier
+from bloodfilm.inference.bundle import Bundle
+from bloodfilm.models.backbone import unfold_batch_norm
+from bloodfilm.models.classifier import CellClassifierNet
+from bloodfilm.training import loop
+from bloodfilm.training.callbacks import BaseCallback, StepInfo
+from bloodfilm.training.checkpoint import load_checkpoint
+from bloodfilm.training.config import Config, DatasetConfig
+from bloodfilm.training.data.cell_crops import CellCrops, load_crops
+from bloodfilm.training.data.crop_views import CropView
+from bloodfilm.training.data.sources import open_sources
+from bloodfilm.training.tasks.adaptation import (
+    AdaptationSamples,
+    Calibration,
+    ClassifierAdaptationTask,
+    TargetCells,
+    align_statistics,
+)
+from bloodfilm.training.tasks.classifier import crop_view, predict_crops
+from bloodfilm.training.tasks.common import to_tensor
+from bloodfilm.training.vocabulary import Vocabulary
+
+Method = Literal["self-training", "statistics"]
+METHODS: tuple[Method, ...] = ("self-training", "statistics")
+EPOCHS = 8
+BATCH = 32
+RATE = 1e-4
+DECAY = 0.99
+PROBES = 64
+STATISTICS_BATCH = 64
+SOURCE_CELLS = 1024
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class LabelledSet:
+    """A labelled data set that adaptation uses.
+
+    Attributes:
+        path: its file or folder.
+        fields: use this many of its fields, those with cells, drawn by lot; `None` for all.
+    """
+
+    path: Path
+    fields: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How to adapt.
+
+    Attributes:
+        method: `self-training`, or `statistics` (AdaBN).
+        steps: of the optimiser.
+        seed: of all chance.
+        labelled: marked fields of the new microscope.
+        source: cells of the original microscopes, for `statistics` in every layer.
+        checks: labelled sets that must not become worse.
+    """
+
+    method: Method = "self-training"
+    steps: int = 400
+    seed: int = 0
+    labelled: LabelledSet | None = None
+    source: Path | None = None
+    checks: Sequence[Path] = ()
+
+
+@dataclass(frozen=True)
+class AdaptedClassifier:
+    """An adapted classifier, and what is known of it.
+
+    Attributes:
+        original, model: before and after; both in evaluation mode.
+        eight_bit: whether the original is stored in eight bits.
+        before, after: label-free figures on held-out cells.
+        checks: labelled sets, before and after.
+        probes: (n, S, S, 3) crops of the new microscope as the classifier sees them.
+        labelled: name, licence and number of the labelled cells that were learnt from.
+    """
+
+    original: CellClassifierNet
+    model: CellClassifierNet
+    eight_bit: bool
+    before: LabelFreeFigures
+    after: LabelFreeFigures
+    checks: tuple[LabelledCheck, ...]
+    probes: NDArray[np.uint8]
+    labelled: dict[str, Any] | None
+
+
+def adapt_classifier(
+    bundle: Bundle,
+    cells: TargetCells,
+    held_out: NDArray[np.bool_],
+    recipe: Recipe,
+    work: Path,
+    progress: Progress,
+) -> AdaptedClassifier:
+    """Adapt a bundle's classifier; a stopped run goes on from its last epoch.
+
+    Args:
+        bundle: the original.
+        cells: of the new microscope.
+        held_out: (n,) which of them are judged by and not learnt from.
+        recipe: how.
+        work: folder for checkpoints.
+        progress: follows the work.
+
+    Raises:
+        ConfigError: if labelled sets hold nothing to use, or `work` holds another run.
+        BundleError: if the classifier cannot be recovered from the bundle.
+    """
+    learn, judged = cells.take(~held_out), cells.take(held_out)
+    view = _view_of(bundle)
+    probes = np.stack([view.plain(image) for image in _spread(learn.images, PROBES)])
+    model, recovered = recover_classifier(bundle, probes)
+    original, words = copy.deepcopy(model), recovered.vocabulary
+    calibration = calibration_of(bundle)
+    labelled = about = None
+    if recipe.labelled is not None:
+        labelled, about = load_labelled(recipe.labelled, words, view, recipe.seed, progress)
+    config = _config(recovered.config, recipe)
+    samples = AdaptationSamples(config, learn, view, words, labelled)
+    record = {"vocabulary": words.to_json(), "sources": {}, "split": {}, "domains": []}
+    task = ClassifierAdaptationTask(config, model, samples, judged, calibration, record)
+    before = task.judge(original, CPU)
+    if recipe.method == "statistics":
+        _align(model, learn, view, words, recipe.source, progress)
+    else:
+        _self_train(task, model, learn, view, work, progress)
+    checks = tuple(
+        LabelledCheck(path.name, *_accuracies((original, model), path, words, view, progress))
+        for path in recipe.checks
+    )
+    after = task.judge(model, CPU)
+    return AdaptedClassifier(
+        original, model, recovered.eight_bit, before, after, checks, probes, about
+    )
+
+
+def _view_of(bundle: Bundle) -> CropView:
+    from bloodfilm.export.recovered import config_of
+
+    view = crop_view(config_of(bundle, "classifier"))
+    spec = bundle.manifest.classifier
+    return CropView(spec.um_per_px, spec.colour_standard, view.appearance, view.augment)
+
+
+def is_balanced(bundle: Bundle) -> bool:
+    """Whether stored crops are to be white-balanced by their field."""
+    return bundle.manifest.classifier.colours is None
+
+
+def calibration_of(bundle: Bundle) -> Calibration:
+    """Return what a bundle's class logits mean."""
+    m = bundle.manifest
+    learnt = tuple(leaf in m.trained_leaves for leaf in m.leaves)
+    temperature = m.classifier.temperatures.get("class", 1.0)
+    return Calibration(learnt, temperature, m.classifier.class_confidence)
+
+
+def _config(base: Config, recipe: Recipe) -> Config:
+    data = base.model_dump(mode="json")
+    data["seed"] = recipe.seed
+    data["optim"] |= {
+        "epochs": EPOCHS,
+        "batch": BATCH,
+        "accumulate": 1,
+        "samples": max(1, recipe.steps // EPOCHS) * BATCH,
+        "lr": RATE,
+        "ema": DECAY,
+        "warmup": 0.1,
+        "workers": 0,
+        "validate_every": 1,
+    }
+    data["hard_negatives"] |= {"train": [], "validation": []}
+    data["model"] |= {"frozen": False}
+    return Config.model_validate(data)
+
+
+def _spread(images: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
+    """Return some of many images, evenly spread."""
+    return images[np.unique(np.linspace(0, len(images) - 1, min(count, len(images))).astype(int))]
+
+
+def _batches(images: NDArray[np.uint8], view: CropView) -> list[Tensor]:
+    plain = [view.plain(image) for image in images]
+    return [
+        to_tensor(plain[i : i + STATISTICS_BATCH]) for i in range(0, len(plain), STATISTICS_BATCH)
+    ]
+
+
+def _self_train(
+    task: ClassifierAdaptationTask,
+    model: CellClassifierNet,
+    learn: TargetCells,
+    view: CropView,
+    work: Path,
+    progress: Progress,
+) -> None:
+    unfold_batch_norm(model, _batches(_spread(learn.images, SOURCE_CELLS), view))
+
+    class Report(BaseCallback):
+        """Passes the run on to the progress."""
+
+        def on_step(self, info: StepInfo) -> None:
+            progress.check_cancelled()
+            done = (info.epoch - 1) * info.steps + info.step
+            progress.update("self-training", done, EPOCHS * info.steps)
+
+    loop.train(task, task.config, work, CPU, [Report()])
+    model.load_state_dict(load_checkpoint(work / loop.BEST)["model"])
+    model.eval()
+
+
+def _align(
+    model: CellClassifierNet,
+    learn: TargetCells,
+    view: CropView,
+    words: Vocabulary,
+    source: Path | None,
+    progress: Progress,
+) -> None:
+    if source is not None:
+        cells = _crops_of(LabelledSet(source), words, view, 0, progress)
+        some = np.random.default_rng(0).permutation(len(cells))[:SOURCE_CELLS]
+        unfold_batch_norm(model, _batches(np.asarray(cells.take(some).images), view))
+    align_statistics(model, _batches(learn.images, view), all_layers=source is not None)
+
+
+def load_labelled(
+    wanted: LabelledSet, words: Vocabulary, view: CropView, seed: int, progress: Progress
+) -> tuple[CellCrops, dict[str, Any]]:
+    """Return labelled cells of the new microscope, and what the record says of them."""
+    cells = _crops_of(wanted, words, view, seed, progress)
+    items = open_sources([DatasetConfig(path=wanted.path.absolute())], Path())
+    dataset = items[0].dataset
+    return cells, {
+        "name": dataset.name,
+        "licence": dataset.licence or "not stated",
+        "fields": wanted.fields,
+        "cells": len(cells),
+    }
+
+
+def _crops_of(
+    wanted: LabelledSet, words: Vocabulary, view: CropView, seed: int, progress: Progress
+) -> CellCrops:
+    items = open_sources([DatasetConfig(path=wanted.path.absolute())], Path())
+    labelled = [i for i in items if any(c.label and not c.ignore for c in i.field.cells)]
+    if wanted.fields is not None:
+        if wanted.fields > len(labelled):
+            raise ConfigError(
+                f"{wanted.path}: {wanted.fields} labelled fields are asked for, it has "
+                f"{len(labelled)}"
+            )
+        order = np.random.default_rng([seed, 53]).permutation(len(labelled))
+        labelled = [labelled[i] for i in sorted(order[: wanted.fields].tolist())]
+    return load_crops(labelled, words, progress, balanced=view.standard is None)
+
+
+def _accuracies(
+    models: Sequence[CellClassifierNet],
+    path: Path,
+    words: Vocabulary,
+    view: CropView,
+    progress: Progress,
+) -> tuple[float, ...]:
+    """Return the balanced accuracy of each model on the true cells of a labelled set."""
+    cells = _crops_of(LabelledSet(path), words, view, 0, progress)
+    groups, label = np.unique(cells.allowed, axis=0, return_inverse=True)
+    found = []
+    for model in models:
+        logits = predict_crops(model, cells, CPU, view)["classes"]
+        right = cells.allowed[np.arange(len(cells)), logits.argmax(1)]
+        recalls = [right[label.ravel() == g].mean() for g in range(len(groups)) if groups[g].any()]
+        found.append(float(np.mean(recalls)))
+    return tuple(found)
+
+
+def job_key(**facts: Any) -> str:
+    """Return what two adaptations must share for one to resume the other, as text."""
+    return json.dumps(facts, sort_keys=True, indent=1) + "\n"

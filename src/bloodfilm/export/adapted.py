@@ -1,0 +1,154 @@
+"""Write an adapted classifier as a bundle: everything else is its parent's."""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bloodfilm.core.errors import BundleError
+from bloodfilm.core.files import write_text
+from bloodfilm.export.card import model_card
+from bloodfilm.export.onnx_graphs import ClassifierGraph, classifier_onnx
+from bloodfilm.export.parity import classifier_parity
+from bloodfilm.export.publish import CARD
+from bloodfilm.export.quantize import quantize_bundle
+from bloodfilm.inference.bundle import Bundle, load_bundle
+from bloodfilm.inference.checksums import SUMS
+from bloodfilm.inference.manifest import MANIFEST, Manifest
+from bloodfilm.models.classifier import CellClassifierNet
+from bloodfilm.training.tasks.classifier import predict_images
+
+FAR = 1e3
+"""A prototype whose values are this large is of a class never learnt."""
+
+
+@dataclass(frozen=True)
+class WrittenBundle:
+    """What was written.
+
+    Attributes:
+        parity: largest differences between torch and ONNX Runtime, and agreement of eight bits.
+        eight_bit: whether the classifier is in eight bits.
+    """
+
+    parity: Mapping[str, float]
+    eight_bit: bool
+
+
+def write_adapted(
+    parent: Bundle,
+    original: CellClassifierNet,
+    model: CellClassifierNet,
+    probes: NDArray[np.uint8],
+    out: Path,
+    record: Mapping[str, Any],
+    *,
+    eight_bit: bool,
+) -> WrittenBundle:
+    """Write a bundle with another classifier and the parent's detector, thresholds and licence.
+
+    The prototypes of the classes move with the descriptions of the probes, and the novelty
+    threshold is set so that as many of these are unfamiliar as before. Where the eight-bit form
+    disagrees with the float one, the float one is written.
+
+    Args:
+        parent: the bundle that was adapted.
+        original, model: its classifier, before and after.
+        probes: (n, S, S, 3) crops of the new microscope.
+        out: the folder, which must be there.
+        record: of the adaptation, for the manifest.
+        eight_bit: store the classifier in eight bits.
+
+    Raises:
+        BundleError: if torch and ONNX Runtime differ.
+    """
+    threshold = _move_prototypes(parent.manifest, original, model, probes)
+    graph = ClassifierGraph(model, parent.manifest.classifier.verifies)
+    onnx = classifier_onnx(graph, torch.from_numpy(probes[:2]))
+    parity: dict[str, float] = classifier_parity(graph, onnx, probes)
+    manifest = _manifest(parent.manifest, threshold, record, parity)
+    detector = manifest.detector.file
+    graphs = {
+        detector: (parent.path / detector).read_bytes(),
+        manifest.classifier.file: onnx,
+    }
+    manifest.write(out, graphs)
+    stored = False
+    if eight_bit:
+        try:
+            parity |= quantize_bundle(out, None, list(probes))
+            stored = True
+        except BundleError:
+            pass  # the float bundle is whole
+    write_text(out / CARD, model_card(load_bundle(out).manifest, _notes(record)))
+    return WrittenBundle(parity, stored)
+
+
+def copy_bundle(parent: Bundle, out: Path) -> None:
+    """Copy a bundle's own files, byte for byte, into a folder that is there."""
+    m = parent.manifest
+    for name in (m.detector.file, m.classifier.file, SUMS, CARD, MANIFEST):
+        if (parent.path / name).is_file():
+            shutil.copyfile(parent.path / name, out / name)
+    load_bundle(out)
+
+
+def _move_prototypes(
+    manifest: Manifest,
+    original: CellClassifierNet,
+    model: CellClassifierNet,
+    probes: NDArray[np.uint8],
+) -> float | None:
+    """Move the class prototypes with the descriptions; return the novelty threshold."""
+    cpu = torch.device("cpu")
+    before = torch.from_numpy(predict_images(original, probes, cpu)["description"])
+    after = torch.from_numpy(predict_images(model, probes, cpu)["description"])
+    with torch.no_grad():
+        prototypes = model.get_buffer("prototypes")
+        prototypes.copy_(original.get_buffer("prototypes"))
+        learnt = prototypes.abs().amax(1) < FAR
+        prototypes[learnt] += (after - before).mean(0)
+        limit = manifest.classifier.novelty_threshold
+        if limit is None:
+            return None
+        share = float((original.novelty(before) <= limit).float().mean())
+        return float(torch.quantile(model.novelty(after), share))
+
+
+def _manifest(
+    parent: Manifest,
+    threshold: float | None,
+    record: Mapping[str, Any],
+    parity: Mapping[str, float],
+) -> Manifest:
+    data = parent.to_json()
+    data["name"] = f"{parent.name}, adapted"
+    data["created"] = datetime.now(UTC).isoformat(timespec="seconds")
+    data["classifier"] = {**data["classifier"], "novelty_threshold": threshold}
+    data["training"] = {**data["training"], "adaptation": dict(record)}
+    figures = {k: float(f"{v:.3g}") for k, v in parity.items()}
+    data["metrics"] = {
+        **data["metrics"],
+        "parity": {**data["metrics"].get("parity", {}), **figures},
+    }
+    return Manifest.model_validate(data)
+
+
+def _notes(record: Mapping[str, Any]) -> str:
+    target, before, after = record["target"], record["before"], record["after"]
+    rows = "\n".join(f"| {name} | {before[name]} | {after[name]} |" for name in before)
+    return (
+        "## Adaptation\n\n"
+        f"Adapted from {record['parent']['name']} ({record['parent']['sha256'][:12]}) to "
+        f"{target['fields']} fields of another microscope, {target['cells']} cells, by "
+        f"{record['method']}. Figures above are the parent's. Without labels, on held-out "
+        "cells:\n\n"
+        f"| | before | after |\n|---|---|---|\n{rows}\n\n"
+        "None of these proves that names are right: annotate a few fields and evaluate."
+    )

@@ -1,0 +1,170 @@
+"""`bloodfilm adapt` from drawn fields to a bundle: taken, refused, stopped and resumed."""
+
+import hashlib
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import bloodfilm
+from bloodfilm.cli.app import app
+from bloodfilm.core.errors import BloodfilmError
+from bloodfilm.core.progress import CancelledError, NoProgress
+from bloodfilm.evaluation import label_free
+from bloodfilm.export.onnx_graphs import ClassifierGraph, classifier_onnx
+from bloodfilm.training.config import parse_config
+from bloodfilm.training.networks import build_classifier
+from bloodfilm.workflows.adapt import MIN_CELLS, WORK, AdaptJob, adapt
+from fake_bundle import draw, lay_out, save, write_bundle
+from tiny import VOCABULARY, config
+
+pytestmark = pytest.mark.slow
+FIELDS = 10
+STEPS = 8
+
+
+@pytest.fixture(scope="module")
+def fields(tmp_path_factory):
+    """Ten fields of nine nucleated cells each."""
+    root = tmp_path_factory.mktemp("scope")
+    names = ("monocyte", "lymphocyte", "basophil")
+    for number in range(FIELDS):
+        places = [
+            (28.0 + 42 * column, 26.0 + 39 * row, names[(row + column + number) % 3])
+            for row in range(3)
+            for column in range(3)
+        ]
+        image = draw(lay_out(150, 130, places, step=13.0, keep_away=13.0), (600, 520))
+        rng = np.random.default_rng(number)
+        noise = rng.normal(0, 4, image.shape)
+        image = cv2.GaussianBlur(np.clip(image + noise, 0, 255).astype(np.uint8), (0, 0), 0.8)
+        save(root / f"{number}.png", image)
+    return root
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    """The fake detector, and a real, untrained classifier."""
+    folder = tmp_path_factory.mktemp("parent")
+    settings = config("classifier", appearance={"normalise": False})
+    settings["augment"] |= {"stain": 0.3, "light": 0.5}
+    torch.manual_seed(0)
+    net = build_classifier(parse_config(settings, "test"), VOCABULARY).eval()
+    with torch.no_grad():
+        net.class_head[-1].weight *= 40.0  # sure of itself
+    graph = classifier_onnx(ClassifierGraph(net), torch.zeros(2, 128, 128, 3, dtype=torch.uint8))
+
+    def change(data):
+        data["reader"]["sha256"] = hashlib.sha256(graph).hexdigest()
+        data["reader"]["class_confidence"] = 0.2
+        data["training"] = {"reader": {"config": settings}}
+
+    write_bundle(folder, change)
+    (folder / "reader.onnx").write_bytes(graph)
+    return folder
+
+
+def job(bundle, fields, out, **more):
+    return AdaptJob(bundle=bundle, target=[fields], out=out, steps=STEPS, threads=1, **more)
+
+
+def graphs(folder):
+    return {p.name: p.read_bytes() for p in folder.iterdir() if p.suffix == ".onnx"}
+
+
+def test_an_adapted_bundle_has_its_parents_detector_and_licence(
+    bundle, fields, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(label_free, "reasons_to_refuse", lambda *_: [])
+    out = tmp_path / "new"
+    done = adapt(job(bundle, fields, out))
+    assert done.accepted and not done.failures
+    assert not (out / WORK).exists()  # no crop of a patient is left
+    parent, child = bloodfilm.load_bundle(bundle), bloodfilm.load_bundle(out)
+    assert child.manifest.licence == parent.manifest.licence
+    assert child.manifest.detector.sha256 == parent.manifest.detector.sha256
+    assert child.manifest.classifier.sha256 != parent.manifest.classifier.sha256
+    assert child.manifest.classifier.temperatures == parent.manifest.classifier.temperatures
+    record = child.manifest.training["adaptation"]
+    assert record["parent"]["sha256"] == parent.sha256
+    assert record["target"]["fields"] == FIELDS
+    assert record["target"]["cells"] >= MIN_CELLS > record["target"]["held_out_cells"] > 0
+    assert record == json.loads((out / "adaptation.json").read_text())
+    assert record["before"]["cells"] == record["target"]["held_out_cells"]
+    assert "## Adaptation" in (out / "MODEL_CARD.md").read_text()
+    with bloodfilm.load_model(out) as model:
+        assert model.analyze(fields / "0.png").cells
+
+
+def test_a_refused_one_is_the_original_byte_for_byte(bundle, fields, tmp_path, monkeypatch):
+    monkeypatch.setattr(label_free, "reasons_to_refuse", lambda *_: ["it would harm"])
+    out = tmp_path / "new"
+    arguments = ["--target", fields, "--out", out, "--steps", STEPS, "--threads", 1]
+    result = CliRunner().invoke(app, ["adapt", str(bundle), *map(str, arguments)])
+    assert result.exit_code == 0, result.output
+    assert "not adapted: it would harm" in result.output
+    assert bloodfilm.load_bundle(out).sha256 == bloodfilm.load_bundle(bundle).sha256
+    assert graphs(out) == graphs(bundle)
+    assert json.loads((out / "adaptation.json").read_text())["reasons"] == ["it would harm"]
+
+
+class StopsAt(NoProgress):
+    """Asks to stop when a stage has come so far."""
+
+    def __init__(self, stage, done):
+        self.at, self.now = (stage, done), None
+
+    def update(self, stage, done, total):
+        self.now = (stage, done)
+
+    def check_cancelled(self):
+        if self.now == self.at:
+            raise CancelledError("stopped on request")
+
+
+def test_a_stopped_run_goes_on_to_the_same_bundle(bundle, fields, tmp_path, monkeypatch):
+    monkeypatch.setattr(label_free, "reasons_to_refuse", lambda *_: [])
+    whole = adapt(job(bundle, fields, tmp_path / "whole"))
+    out = tmp_path / "parts"
+    with pytest.raises(CancelledError):
+        adapt(job(bundle, fields, out), StopsAt("self-training", 3))
+    assert (out / WORK / "last.pt").exists()
+    with pytest.raises(BloodfilmError, match="stopped adaptation of other images or settings"):
+        adapt(job(bundle, fields, out, seed=1))
+    parts = adapt(job(bundle, fields, out))
+    assert parts.report == whole.report
+    assert graphs(out) == graphs(tmp_path / "whole")
+
+
+def test_statistics_of_the_new_microscope(bundle, fields, tmp_path, monkeypatch):
+    monkeypatch.setattr(label_free, "reasons_to_refuse", lambda *_: [])
+    done = adapt(job(bundle, fields, tmp_path / "new", method="statistics"))
+    assert done.report["method"] == "statistics"
+    assert graphs(tmp_path / "new") != graphs(bundle)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"method": "magic"}, "method 'magic': choose self-training or statistics"),
+        ({"labelled_fields": 2}, "labelled fields: name the data set"),
+        ({"source": "x"}, "source: only the method `statistics` uses it"),
+        ({"max_fields": 2}, f"adaptation needs {MIN_CELLS}: give more fields"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(bundle, fields, tmp_path, change, complaint):
+    with pytest.raises(BloodfilmError) as error:
+        adapt(job(bundle, fields, tmp_path / "new", **change))
+    assert complaint in str(error.value) and "\n" not in str(error.value)
+
+
+def test_folders_with_something_in_them_are_left_alone(bundle, fields, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(BloodfilmError, match=r"holds notes\.txt already"):
+        adapt(job(bundle, fields, tmp_path))
+    with pytest.raises(BloodfilmError, match="is the bundle itself"):
+        adapt(job(bundle, fields, bundle))
+    assert (tmp_path / "notes.txt").read_text() == "mine"
