@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import unicodedata
 
 import pytest
@@ -9,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bloodfilm.core.csv_text import csv_line, guard, unguard
+from bloodfilm.core.errors import DataError
+from bloodfilm.core.json_text import loads, parse_json
 from bloodfilm.core.text import printable
 
 SURROGATES = st.characters(min_codepoint=0xDC80, max_codepoint=0xDCFF)
@@ -48,3 +51,19 @@ def test_a_line_of_csv_is_one_record(values):
     line = csv_line(values)
     (read,) = csv.reader(io.StringIO(line, newline="")) if values != [""] else ([""],)
     assert read == values
+
+
+@pytest.mark.parametrize(
+    "text", ['"\\ud800"', '{"a": ["\\uDFFF"]}', '{"\\udd00x": 1}', b'"a\\ud9ff"']
+)
+def test_half_a_character_in_json_is_refused(text):
+    with pytest.raises(ValueError, match="half a character"):
+        loads(text)
+    if isinstance(text, str):
+        with pytest.raises(DataError, match=r"x\.json: .*half a character"):
+            parse_json(text, "x.json")
+
+
+@pytest.mark.parametrize("text", ['"\\ud83d\\ude00"', '"a\\udcff.png"', '"\\\\ud800"', '"\\u00e4"'])
+def test_whole_characters_and_bytes_of_names_are_read(text):
+    assert loads(text) == json.loads(text) == loads(text.encode())

@@ -1,6 +1,7 @@
 """JSON that came from anywhere: what cannot be used is one line that names file and place."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,48 @@ MAX_JSON_BYTES = 256 << 20
 """Of settings, splits, records of runs and the like; label files may be larger."""
 
 
+_ESCAPED = re.compile(r"\\u[dD][89a-fA-F]")
+_HALF = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+"""Halves of surrogate pairs that stand alone; U+DC80 to U+DCFF are bytes of names not in UTF-8."""
+
+
+def loads(text: str | bytes) -> Any:
+    r"""Return the content of JSON text, like `json.loads`, without half characters.
+
+    A lone surrogate (`"\ud800"`) is no character, and can be written to no file.
+
+    Raises:
+        ValueError: if the text is ill-formed, or holds half a character.
+    """
+    content = json.loads(text)
+    plain = text if isinstance(text, str) else text.decode("utf-8", "replace")
+    if _ESCAPED.search(plain) or (isinstance(text, str) and _HALF.search(text)):
+        _refuse_halves(content)
+    return content
+
+
+def _refuse_halves(content: Any) -> None:
+    waiting = [content]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, dict):
+            waiting += [*item, *item.values()]
+        elif isinstance(item, list):
+            waiting += item
+        elif isinstance(item, str) and (half := _HALF.search(item)):
+            raise ValueError(f"\\u{ord(half[0]):04x} is half a character")
+
+
 def parse_json(text: str, place: Path | str) -> Any:
     """Return the content of JSON text.
 
     Raises:
         DataError: that begins with `place` and names the line, if it is ill-formed, nested too
-            deeply, holds a number of too many digits, or does not fit into memory.
+            deeply, holds a number of too many digits or half a character, or does not fit into
+            memory.
     """
     try:
-        return json.loads(text)
+        return loads(text)
     except json.JSONDecodeError as error:
         raise DataError(
             f"{place}: line {error.lineno}, column {error.colno}: ill-formed JSON "

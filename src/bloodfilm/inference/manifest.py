@@ -29,6 +29,7 @@ from pydantic import (
 from bloodfilm.core.attributes import Schema
 from bloodfilm.core.errors import BundleError, DataError
 from bloodfilm.core.files import write_together
+from bloodfilm.core.json_text import loads
 from bloodfilm.core.taxonomy import Taxonomy
 from bloodfilm.imaging.colour_normalisation import ColourStandard
 from bloodfilm.inference.checksums import SUMS, sums_of
@@ -340,7 +341,7 @@ def _only(names: Any, known: tuple[str, ...], what: str, where: str) -> None:
 def read_manifest(text: bytes, place: str) -> Manifest:
     """Check the bytes of a manifest; `BundleError` (one line, begins with `place`) if wrong."""
     try:
-        data = json.loads(text)
+        data = loads(text)
     except (ValueError, RecursionError):
         raise BundleError(f"{place}: not JSON; the bundle is damaged, get it again") from None
     if not isinstance(data, dict) or data.get("format") != FORMAT:

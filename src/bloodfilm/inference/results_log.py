@@ -7,7 +7,6 @@ file in the run: the SHA-256 of files that affect others (`inputs`), results (`f
 without one (`failure`). A line counts once its newline is written.
 """
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
@@ -17,6 +16,7 @@ from typing import Any
 
 from bloodfilm.core.errors import DataError, OutputError
 from bloodfilm.core.files import open_new, regular_file
+from bloodfilm.core.json_text import loads
 from bloodfilm.core.results import (
     FieldFailure,
     FieldOutcome,
@@ -156,7 +156,7 @@ class ResultsLog:
 
     def _take_head(self, line: bytes) -> None:
         try:
-            data = json.loads(line)
+            data = loads(line)
         except (ValueError, RecursionError):
             data = None
         old = data.get("journal") if isinstance(data, dict) else None
@@ -183,7 +183,7 @@ class ResultsLog:
         if not form or line[len(_START) : middle] != _check(entry):
             raise self._damaged("is damaged")
         try:
-            data = json.loads(entry)
+            data = loads(entry)
             number = data["line"]
         except (ValueError, KeyError, TypeError, RecursionError):
             raise self._damaged("is damaged") from None

@@ -128,6 +128,6 @@ def _load(path: str) -> Image:
     try:
         with pillow.open(regular_file(Path(path))) as file:
             return np.asarray(ops.exif_transpose(file).convert("RGB"), dtype=np.uint8)
-    except OSError as error:
-        why = " ".join(str(error).split())
+    except (OSError, DataError) as error:
+        why = " ".join(str(error).removeprefix(f"{path}: ").split())
         raise DataError(f"{path}: cannot be read again ({why}); pass its pixels") from None

@@ -23,6 +23,7 @@ from bloodfilm.core import issue_codes
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.files import atomic_write, read_regular_file, regular_file
 from bloodfilm.core.issues import Issue
+from bloodfilm.core.json_text import loads
 from bloodfilm.core.results import interop
 from bloodfilm.core.results.case import CaseResult
 from bloodfilm.core.results.field import FieldFailure, FieldOutcome, FieldResult
@@ -223,7 +224,7 @@ def _read_head(file: BinaryIO) -> tuple[dict[str, Any], bytes]:
         for line in file:
             if line.startswith(b'"fields": ['):
                 return document, line
-            document |= json.loads(b"{" + line.rstrip().rstrip(b",") + b"}")
+            document |= loads(b"{" + line.rstrip().rstrip(b",") + b"}")
     raise _OtherLayoutError
 
 
@@ -246,13 +247,13 @@ def _offsets_of_items(file: BinaryIO, opening: bytes, start: bytes) -> tuple[int
 
 def _parsed(file: BinaryIO, offset: int) -> Any:
     file.seek(offset)
-    return json.loads(file.readline().rstrip().rstrip(b","))
+    return loads(file.readline().rstrip().rstrip(b","))
 
 
 def _read_whole(place: Path) -> dict[str, Any]:
     """Read a document in any layout, all of it at once."""
     try:
-        document = json.loads(read_regular_file(place, MAX_RESULT_BYTES))
+        document = loads(read_regular_file(place, MAX_RESULT_BYTES))
     except (ValueError, RecursionError) as error:
         where = f" at character {error.pos}" if isinstance(error, json.JSONDecodeError) else ""
         raise DataError(f"{place}: not JSON{where}; the file is damaged, analyse again") from None

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, overload
 
 from bloodfilm.core.errors import DataError
+from bloodfilm.core.json_text import loads
 from bloodfilm.core.results.field import FieldResult
 
 
@@ -60,7 +61,7 @@ class StoredFields(Sequence[FieldResult]):
         file.seek(offset)
         line = file.readline().rstrip().rstrip(b",")
         try:
-            return FieldResult.from_json(self._unwrap(json.loads(line)))
+            return FieldResult.from_json(self._unwrap(loads(line)))
         except (ValueError, KeyError, TypeError, RecursionError, DataError) as error:
             reason = str(error) if isinstance(error, DataError) else "the line is damaged"
             raise DataError(f"{self._path}: byte {offset}: {reason}") from None

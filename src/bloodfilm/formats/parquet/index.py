@@ -31,6 +31,7 @@ from bloodfilm.core import dataset_codes as codes
 from bloodfilm.core.dataset_codes import dataset_issue
 from bloodfilm.core.files import regular_file
 from bloodfilm.core.issues import Issue
+from bloodfilm.core.json_text import loads
 from bloodfilm.core.lazy_sequence import LazySequence
 from bloodfilm.core.taxonomy import current_default
 from bloodfilm.formats.native.records import issues_from_json, origin_from_json, origin_to_json
@@ -86,7 +87,7 @@ def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
     reading = ReadContext(path, **options)
     file, sealed = _open(path)
     try:
-        header = json.loads((file.schema_arrow.metadata or {})[KEY])
+        header = loads((file.schema_arrow.metadata or {})[KEY])
         version = header["version"]
         if version == VERSION:
             taxonomy = options.get("taxonomy") or current_default(
@@ -309,7 +310,7 @@ class IndexFields(LazySequence[Field]):
                 raise ValueError("a field has no image")
             if any(side is not None and side < 1 for side in (width, height)):
                 raise ValueError(f"{image[:80]} is {width} x {height} px")
-            known = origin_from_json(json.loads(origin) if origin else {})
+            known = origin_from_json(loads(origin) if origin else {})
             known |= {"patient": patient, "split": split, "diagnosis": diagnosis}
             yield FieldHeader(self._place(image), width, height, known)
 
@@ -362,7 +363,7 @@ def _cells_of(structs: Any) -> list[Cell]:
             ignore,
             ident,
             source_label,
-            None if outline is None else Region.from_json(json.loads(outline)),
+            None if outline is None else Region.from_json(loads(outline)),
         )
         for x, y, w, h, label, ignore, ident, pairs, source_label, outline in zip(
             *columns, attributes, own, outlines, strict=True
