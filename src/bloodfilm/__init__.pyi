@@ -1,6 +1,7 @@
 # The public names of bloodfilm: the one list, for editors, type checkers and the package itself.
 from .api import adapt as adapt
 from .api import analyze as analyze
+from .api import analyze_case as analyze_case
 from .api import cross_evaluate as cross_evaluate
 from .api import evaluate as evaluate
 from .api import read_run as read_run

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Literal
 
 from bloodfilm import __version__
+from bloodfilm.cases.assembly import AssemblyOptions, EdgeRule
+from bloodfilm.cases.grouping import FOLDERS, ONE, Grouping, group_images
+from bloodfilm.cases.run import RunOutcomes, assemble_cases
 from bloodfilm.core.dataset import Dataset
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.core.progress import NoProgress, Progress, track
-from bloodfilm.core.results import AnalysisRun, FieldFailure, FieldResult
+from bloodfilm.core.results import AnalysisRun, CaseResult, FieldFailure, FieldResult
 from bloodfilm.evaluation.cross_record import CrossEvaluation
 from bloodfilm.evaluation.record import Evaluation
 from bloodfilm.imaging.discovery import find_images
@@ -21,10 +24,10 @@ from bloodfilm.imaging.scale import ScalePrior
 from bloodfilm.inference.model import Model, load_model
 from bloodfilm.inference.model_info import model_info
 from bloodfilm.inference.repeats import RepeatedImages
-from bloodfilm.inference.runner import analyze_many
+from bloodfilm.inference.runner import analyze_many, default_workers
 from bloodfilm.workflows.adapt import AdaptJob, AdaptResult
 from bloodfilm.workflows.adapt import adapt as run_adaptation
-from bloodfilm.workflows.analyze import AnalysisJob, Existing
+from bloodfilm.workflows.analyze import AnalysisJob, Existing, edge_rule
 from bloodfilm.workflows.analyze import analyze as run_analysis
 from bloodfilm.workflows.cross_evaluate import DEFAULT, CrossOptions, MethodSpec, TestSet
 from bloodfilm.workflows.cross_evaluate import cross_evaluate as run_cross_evaluation
@@ -47,9 +50,11 @@ def analyze(
     all_cells: bool = False,
     report: bool = True,
     single_file: bool = False,
+    cases: str | PathLike = FOLDERS,
+    edges: EdgeRule = "two-sides",
     progress: Progress | None = None,
 ) -> AnalysisRun:
-    """Analyse many images.
+    """Analyse many images, and take those of one case together.
 
     Images of one folder are taken for images of one microscope: their red cells give the scale
     together. A file that cannot be analysed becomes one of the run's `failures`.
@@ -68,6 +73,10 @@ def analyze(
         all_cells: list red cells and platelets in `cells.csv`, too.
         report: write `report.html`.
         single_file: put the report's pictures into it, instead of a folder beside it.
+        cases: which images are one case: `folders` (each folder in a given folder), `one` (all of
+            them), or a CSV or TSV file with the columns image and patient.
+        edges: which cells count that an edge cuts in every field: `two-sides` (those at the top
+            and left edges), `whole` (none) or `all`.
         progress: follows the work and can stop it.
 
     Raises:
@@ -82,7 +91,9 @@ def analyze(
         if resume or overwrite:
             raise ConfigError("analyze: resume and overwrite need an output folder")
         prior = ScalePrior(um_per_px, pixel_aspect_ratio)
-        return _in_memory(paths, _model(model), prior, workers, progress or NoProgress())
+        grouping = group_images(find_images(paths), paths, os.fspath(cases))
+        options = AssemblyOptions(edge_rule(edges), workers or default_workers())
+        return _in_memory(grouping, _model(model), prior, options, progress or NoProgress())
     existing: Existing = "resume" if resume else "overwrite" if overwrite else "refuse"
     job = AnalysisJob(
         paths=paths,
@@ -95,6 +106,8 @@ def analyze(
         report=report,
         single_file=single_file,
         existing=existing,
+        cases=os.fspath(cases),
+        edges=edge_rule(edges),
     )
     run_analysis(job, progress, model if isinstance(model, Model) else None)
     return AnalysisRun.read(Path(out))
@@ -105,26 +118,82 @@ def _model(model: Model | PathLike | None) -> Model:
 
 
 def _in_memory(
-    paths: list[str],
+    grouping: Grouping,
     model: Model,
     prior: ScalePrior,
-    workers: int | None,
+    options: AssemblyOptions,
     progress: Progress,
 ) -> AnalysisRun:
-    images = find_images(paths)
+    for issue in grouping.issues:
+        progress.report(issue)
+    images = grouping.images
     fields: list[FieldResult] = []
-    failures: list[FieldFailure] = []
+    numbers: dict[int, int] = {}
+    failures: dict[int, FieldFailure] = {}
     repeats = RepeatedImages(model.classified_type)
-    outcomes = analyze_many(images, model, workers=workers, prior=prior)
-    with closing(outcomes):
-        for outcome in track(map(repeats.check, outcomes), progress, "fields", len(images)):
+    found = analyze_many(images, model, workers=options.workers, prior=prior)
+    with closing(found):
+        outcomes = track(map(repeats.check, found), progress, "fields", len(images))
+        for image, outcome in enumerate(outcomes):
             if isinstance(outcome, FieldFailure):
-                failures.append(outcome)
+                failures[image] = outcome
             else:
+                numbers[image] = len(fields)
                 fields.append(outcome)
-    settings = {"paths": paths, "um_per_px": prior.um_per_px, "squeeze": prior.pixel_aspect_ratio}
+    settings = {
+        "paths": [str(path) for path in images],
+        "um_per_px": prior.um_per_px,
+        "squeeze": prior.pixel_aspect_ratio,
+        "edges": options.edges,
+    }
     info = model_info(model.bundle)
-    return AnalysisRun(__version__, info, settings, tuple(fields), tuple(failures))
+    checksums = {image: fields[number].image.sha256 for image, number in numbers.items()}
+    outcome_of = RunOutcomes(fields, numbers, failures, checksums)
+    cases = assemble_cases(grouping.cases, outcome_of, info, options, progress)
+    return AnalysisRun(
+        __version__,
+        info,
+        settings,
+        tuple(fields),
+        tuple(failures.values()),
+        grouping.issues,
+        cases,
+    )
+
+
+def analyze_case(
+    images: PathLike | Iterable[PathLike],
+    model: Model | PathLike | None = None,
+    *,
+    um_per_px: float | None = None,
+    pixel_aspect_ratio: float | None = None,
+    workers: int | None = None,
+    edges: EdgeRule = "two-sides",
+    progress: Progress | None = None,
+) -> CaseResult:
+    """Analyse the fields of one film, or of one patient, and count each of their cells once.
+
+    The fields may overlap in any way, in any order; copies, planes of a focus series, blurred and
+    empty fields are set aside. `differential` counts the case.
+
+    Args:
+        images: files, folders or glob patterns; all of them are one case.
+        model, um_per_px, pixel_aspect_ratio, workers, edges, progress: as in `analyze`.
+
+    Raises:
+        DataError: if there is no image.
+    """
+    run = analyze(
+        images,
+        model,
+        um_per_px=um_per_px,
+        pixel_aspect_ratio=pixel_aspect_ratio,
+        workers=workers,
+        cases=ONE,
+        edges=edges,
+        progress=progress,
+    )
+    return run.cases[0]
 
 
 def read_run(path: PathLike) -> AnalysisRun:

@@ -35,6 +35,22 @@ def analyze(
     squeeze: Annotated[
         float | None, typer.Option(help="Width / height of a round cell, if you know it.")
     ] = None,
+    cases: Annotated[
+        str,
+        typer.Option(
+            metavar="folders|one|TABLE",
+            help="What is one case: each sub-folder, everything, or the rows of one patient in a "
+            "CSV or TSV file with columns image and patient.",
+        ),
+    ] = "folders",
+    edges: Annotated[
+        str,
+        typer.Option(
+            metavar="two-sides|whole|all",
+            help="Which cells count that an edge cuts in every field: of the top and left edges, "
+            "none, or all.",
+        ),
+    ] = "two-sides",
     threads: Annotated[
         int | None, typer.Option(min=1, help="Fields at work at a time; one per core if left out.")
     ] = None,
@@ -57,13 +73,18 @@ def analyze(
 ) -> None:
     """Find white cells in images, name them and describe them.
 
-    Writes DIR/cells.csv (a line for each nucleated cell), DIR/result.json (everything) and
-    DIR/report.html with its pictures in DIR/report_files. Exit code 0: all well, also where fields
-    have problems to look at; 1: some files failed, each named; 2: nothing was done.
+    Fields of one case may overlap in any way: they are compared by content, and each cell counts
+    once. A folder is one case; one with sub-folders has a case in each, and images beside the
+    sub-folders are a case of their own; files given by name are a case per folder.
+
+    Writes DIR/cells.csv (a line for each nucleated cell of each field), DIR/result.json
+    (everything), DIR/cases.csv and DIR/cases/ (what each case comes to), and DIR/report.html
+    with its pictures in DIR/report_files. Exit code 0: all well, also where fields have problems to
+    look at; 1: some files failed, or are missing, each named; 2: nothing was done.
     """
     from bloodfilm.cli.progress import TerminalProgress
     from bloodfilm.core.errors import ConfigError
-    from bloodfilm.workflows.analyze import AnalysisJob
+    from bloodfilm.workflows.analyze import AnalysisJob, edge_rule
     from bloodfilm.workflows.analyze import analyze as run
 
     if overwrite and resume:
@@ -82,6 +103,8 @@ def analyze(
         report=not no_report,
         single_file=single_file,
         existing=existing,
+        cases=cases,
+        edges=edge_rule(edges),
     )
     with TerminalProgress() as progress:
         summary = run(job, progress)
@@ -98,7 +121,7 @@ def show_summary(summary: "AnalysisSummary", as_json: bool = False) -> None:
         show_data(json.dumps(summary.to_json()))
     else:
         show("\n".join(summary_lines(summary)))
-    if summary.failures:
+    if summary.incomplete:
         raise typer.Exit(exits.SOME_FAILED if summary.fields else exits.NOTHING_DONE)
 
 
@@ -107,7 +130,8 @@ def summary_lines(summary: "AnalysisSummary") -> list[str]:
     from bloodfilm.core.text import plural
 
     cells = plural(summary.kinds[summary.classified], summary.classified)
-    text = f"{plural(summary.fields, 'field')}, {cells} in {summary.seconds:.1f} s"
+    several = f"{plural(summary.cases, 'case')}, " if summary.cases > 1 else ""
+    text = f"{several}{plural(summary.fields, 'field')}, {cells} in {summary.seconds:.1f} s"
     if summary.nothing_to_do:
         text = f"{summary.out}: the run is complete, nothing to resume; {text}"
     if summary.failures:

@@ -4,6 +4,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "analyze": (
         "bloodfilm analyze fields/ --out results",
         'bloodfilm analyze "films/*/40x_*.jpg" --out results --um-per-px 0.16',
+        "bloodfilm analyze patients/ --out results",
+        "bloodfilm analyze fields/ --out results --cases patients.csv",
         "bloodfilm analyze fields/ --out results --resume",
         "bloodfilm analyze fields/ --out results --bundle my-bundle --json",
     ),

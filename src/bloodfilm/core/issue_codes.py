@@ -46,6 +46,20 @@ TILES_FAILED = "tiles-failed"
 ZONE_UNCERTAIN = "zone-uncertain"
 SAMPLE_REDUCED = "sample-reduced"
 
+COPIED_FIELD = "copied-field"
+SAME_PLACE = "same-place"
+NOT_COMPARED = "not-compared"
+VIEWS_DISAGREE = "views-disagree"
+SEVERAL_PATIENTS = "several-patients"
+SHARED_IMAGE = "shared-image"
+NOTHING_COUNTED = "nothing-counted"
+FAILED_FIELDS = "failed-fields"
+
+IMAGE_NOT_FOUND = "image-not-found"
+IMAGE_NOT_LISTED = "image-not-listed"
+LISTED_TWICE = "listed-twice"
+PATIENT_MISSING = "patient-missing"
+
 UNREADABLE_IMAGE = "unreadable-image"
 OUT_OF_MEMORY = "out-of-memory"
 INTERNAL_ERROR = "internal-error"
@@ -91,6 +105,18 @@ _LIST: dict[str, tuple[Severity, str]] = {
     TILES_FAILED: ("error", "parts of the slide could not be analysed"),
     ZONE_UNCERTAIN: ("warning", "no part of the slide is clearly a monolayer; the best was used"),
     SAMPLE_REDUCED: ("info", "the zone is smaller than the sample asked for; all of it was used"),
+    COPIED_FIELD: ("info", "the picture is that of another field of the case, copied"),
+    SAME_PLACE: ("info", "another field of the case shows the same place, more sharply"),
+    NOT_COMPARED: ("warning", "the field could not be compared with the others of its case"),
+    VIEWS_DISAGREE: ("info", "overlapping fields name the cell differently"),
+    SEVERAL_PATIENTS: ("warning", "file names of one case tell of several patients"),
+    SHARED_IMAGE: ("warning", "an image is in several cases"),
+    NOTHING_COUNTED: ("warning", "no field of the case can be counted"),
+    FAILED_FIELDS: ("error", "files of the case could not be analysed"),
+    IMAGE_NOT_FOUND: ("error", "a table of cases names an image that is not there"),
+    IMAGE_NOT_LISTED: ("warning", "an image is not in the table of cases, and is left out"),
+    LISTED_TWICE: ("warning", "a table of cases lists an image more than once"),
+    PATIENT_MISSING: ("error", "a row of a table of cases names no patient"),
     UNREADABLE_IMAGE: ("error", "the file cannot be analysed"),
     OUT_OF_MEMORY: ("error", "the field needs more memory than there is"),
     INTERNAL_ERROR: ("error", "a fault of the program"),

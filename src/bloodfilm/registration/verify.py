@@ -1,5 +1,6 @@
 """Verify an alignment by patches not used to estimate it, and refine it by ECC."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -75,25 +76,84 @@ def refine(source: Pixels, target: Pixels, matrix: Floats) -> Floats:
     return refined
 
 
-def verify(source: Pixels, target: Pixels, matrix: Floats, um_per_px: float) -> AlignmentEvidence:
-    """Warp the source's detail onto the target's and locate every textured patch in it."""
+@dataclass(frozen=True, eq=False)
+class PatchMatches:
+    """Where the textured patches of an overlap are found, against where a map predicts them.
+
+    Attributes:
+        centres: (n, 2) of the patches, target pixels.
+        offsets: (n, 2) from the predicted place to the best match, px; infinite without a match.
+        textured_um2: area that the textured patches cover.
+        overlap_um2: area that both fields show.
+        correlation: of the two detail images over the overlap, -1..1.
+        um_per_px: of the target.
+    """
+
+    centres: Floats
+    offsets: Floats
+    textured_um2: float
+    overlap_um2: float
+    correlation: float
+    um_per_px: float
+
+    @property
+    def distances(self) -> Floats:
+        """Offset of each patch, um; infinite without a match."""
+        return np.asarray(np.hypot(*self.offsets.T) * self.um_per_px)
+
+
+def match_patches(
+    source: Pixels,
+    target: Pixels,
+    matrix: Floats,
+    um_per_px: float,
+    masks: tuple[Pixels, Pixels] | None = None,
+    search_um: float = SEARCH_UM,
+    longest_step_um: float = STEP_UM,
+) -> PatchMatches:
+    """Warp the source's detail onto the target's and locate every textured patch in it.
+
+    Args:
+        source, target: detail images (H, W).
+        matrix: 2x3, from the source's pixel indices to the target's.
+        um_per_px: of both.
+        masks: (H, W) each, 255 where the source and the target show the film; all of both if left
+            out.
+        search_um: how far from its predicted place a patch is looked for.
+        longest_step_um: between patches; a square overlap has `STEPS` in a row or more.
+    """
     height, width = target.shape
     warped = _pixels(cv2.warpAffine(source, matrix, (width, height), flags=cv2.INTER_LINEAR))
-    frame = cv2.warpAffine(np.full_like(source, 255), matrix, (width, height))
+    whole = np.full_like(source, 255) if masks is None else masks[0]
+    frame = cv2.warpAffine(whole, matrix, (width, height))
     shared = _pixels(frame == 255)
+    if masks is not None:
+        shared &= _pixels(masks[1] == 255)
     inside = int(shared.sum())
     if inside < 4:
-        return AlignmentEvidence(0, 0, 0.0, 0.0, 0.0)
+        nothing = np.zeros((0, 2))
+        return PatchMatches(nothing, nothing, 0.0, 0.0, 0.0, um_per_px)
     a, b = warped[shared > 0].astype(np.float64), target[shared > 0].astype(np.float64)
     correlation = float(np.corrcoef(a, b)[0, 1]) if a.std() > 0 and b.std() > 0 else 0.0
-    offsets = _offsets(warped, target, shared, um_per_px)
-    near = offsets[offsets <= AGREE_UM]
+    extent = float(np.sqrt(inside)) * um_per_px
+    step_um = float(np.clip(extent / STEPS, FINEST_STEP_UM, longest_step_um))
+    grid = PATCH_UM, search_um, step_um
+    centres, offsets, textured = _offsets(warped, target, shared, [v / um_per_px for v in grid])
+    area = um_per_px**2
+    return PatchMatches(centres, offsets, textured * area, inside * area, correlation, um_per_px)
+
+
+def verify(source: Pixels, target: Pixels, matrix: Floats, um_per_px: float) -> AlignmentEvidence:
+    """Judge a map by the textured patches of the overlap: see `match_patches`."""
+    found = match_patches(source, target, matrix, um_per_px)
+    distances = found.distances
+    near = distances[distances <= AGREE_UM]
     return AlignmentEvidence(
-        len(offsets),
+        len(distances),
         len(near),
         float(np.median(near)) if len(near) else 0.0,
-        correlation,
-        inside * um_per_px**2,
+        found.correlation,
+        found.overlap_um2,
     )
 
 
@@ -101,16 +161,20 @@ def _pixels(array: object) -> Pixels:
     return np.asarray(array, dtype=np.uint8)
 
 
-def _offsets(warped: Pixels, target: Pixels, shared: Pixels, um_per_px: float) -> Floats:
-    """Offset of the best match of each patch, um; infinite without a match."""
-    side, reach = round(PATCH_UM / um_per_px), max(3, round(SEARCH_UM / um_per_px))
-    extent = float(np.sqrt(shared.sum())) * um_per_px
-    step = max(1, round(float(np.clip(extent / STEPS, FINEST_STEP_UM, STEP_UM)) / um_per_px))
+def _offsets(
+    warped: Pixels, target: Pixels, shared: Pixels, grid: Sequence[float]
+) -> tuple[Floats, Floats, int]:
+    """Centre and offset of each textured patch, px, and how many pixels they cover together.
+
+    `grid` is the side of a patch, how far to search, and the step between patches, px.
+    """
+    side, reach, step = round(grid[0]), max(3, round(grid[1])), max(1, round(grid[2]))
     height, width = target.shape
     # The integral image tests in constant time whether a window is in the overlap.
     table = cv2.integral(shared)
     size = side + 2 * reach
-    found = []
+    covered = np.zeros((height, width), bool)
+    centres, offsets = [], []
     for y in range(0, height - size + 1, step):
         for x in range(0, width - size + 1, step):
             held = table[y + size, x + size] - table[y, x + size] - table[y + size, x] + table[y, x]
@@ -120,21 +184,21 @@ def _offsets(warped: Pixels, target: Pixels, shared: Pixels, um_per_px: float) -
             window = warped[y : y + size, x : x + size]
             if min(float(patch.std()), float(window.std())) < TEXTURE:
                 continue
-            found.append(_offset(window, patch, reach) * um_per_px)
-    return np.array(found)
+            covered[y + reach : y + reach + side, x + reach : x + reach + side] = True
+            centres.append((x + reach + (side - 1) / 2, y + reach + (side - 1) / 2))
+            offsets.append(_offset(window, patch, reach))
+    shape = (-1, 2)
+    return np.array(centres).reshape(shape), np.array(offsets).reshape(shape), int(covered.sum())
 
 
-def _offset(window: Pixels, patch: Pixels, reach: int) -> float:
-    """Distance in px from the centre of the window to the best match of the patch."""
+def _offset(window: Pixels, patch: Pixels, reach: int) -> tuple[float, float]:
+    """Vector in px from the centre of the window to the best match of the patch."""
     scores = np.asarray(cv2.matchTemplate(window, patch, cv2.TM_CCOEFF_NORMED))
     _, peak, _, (x, y) = cv2.minMaxLoc(scores)
     if peak < MIN_PEAK:
-        return float("inf")
-    return float(
-        np.hypot(
-            x + _subpixel_peak(scores[y], x) - reach, y + _subpixel_peak(scores[:, x], y) - reach
-        )
-    )
+        return float("inf"), float("inf")
+    across = x + _subpixel_peak(scores[y], x) - reach
+    return across, y + _subpixel_peak(scores[:, x], y) - reach
 
 
 def _subpixel_peak(scores: NDArray[np.generic], at: int) -> float:

@@ -1,6 +1,6 @@
 """A field prepared for registration: canonical scale, normalised stain, features."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import cv2
@@ -28,11 +28,13 @@ CONTRAST = 48.0
 class Keypoints:
     """Keypoints (n, 2), x and y of pixel indices, and their RootSIFT descriptors (n, 128).
 
-    The strongest come first. RootSIFT: Arandjelovic & Zisserman, CVPR 2012, section 2.
+    `angles` (n,) are their orientations, degrees, clockwise as displayed; empty where they are not
+    needed. The strongest come first. RootSIFT: Arandjelovic & Zisserman, CVPR 2012, section 2.
     """
 
     points: NDArray[np.float32]
     descriptors: NDArray[np.float32]
+    angles: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,17 +79,18 @@ class RegisteredView:
         return find_features(np.ascontiguousarray(self.detail[:, ::-1]))
 
 
-def find_features(detail: Pixels) -> Keypoints:
-    """SIFT keypoints with RootSIFT descriptors (Lowe, IJCV 2004)."""
+def find_features(detail: Pixels, mask: Pixels | None = None) -> Keypoints:
+    """SIFT keypoints with RootSIFT descriptors (Lowe, IJCV 2004), where a mask is not 0."""
     sift = cv2.SIFT.create(nfeatures=MAX_FEATURES, contrastThreshold=0.03)
-    points, found = sift.detectAndCompute(detail, np.ones_like(detail))
+    points, found = sift.detectAndCompute(detail, np.ones_like(detail) if mask is None else mask)
     if found is None or not len(points):
         return Keypoints(np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32))
     order = np.argsort([-p.response for p in points], kind="stable")
     descriptors = np.asarray(found, dtype=np.float32)[order]
     descriptors /= descriptors.sum(axis=1, keepdims=True) + 1e-7
     positions = np.array([points[i].pt for i in order], dtype=np.float32).reshape(-1, 2)
-    return Keypoints(positions, np.sqrt(descriptors))
+    angles = np.array([points[i].angle for i in order], dtype=np.float32)
+    return Keypoints(positions, np.sqrt(descriptors), angles)
 
 
 def prepare_view(image: Pixels, view: CanonicalView, um_per_px: float) -> RegisteredView:

@@ -16,7 +16,10 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, TextIO
 
 from bloodfilm import __version__
-from bloodfilm.core.errors import DataError, OutputError
+from bloodfilm.cases.assembly import EDGE_RULES, AssemblyOptions, EdgeRule
+from bloodfilm.cases.grouping import FOLDERS, ONE, Grouping, group_images
+from bloodfilm.cases.run import RunOutcomes, assemble_cases
+from bloodfilm.core.errors import ConfigError, DataError, OutputError
 from bloodfilm.core.files import (
     atomic_write,
     open_new,
@@ -37,8 +40,15 @@ from bloodfilm.inference.model import Model, load_model
 from bloodfilm.inference.model_info import model_info
 from bloodfilm.inference.repeats import RepeatedImages
 from bloodfilm.inference.results_log import ResultsLog
-from bloodfilm.inference.runner import FieldHook, RunPlan, analyze_many, pooled_images
+from bloodfilm.inference.runner import (
+    FieldHook,
+    RunPlan,
+    analyze_many,
+    default_workers,
+    pooled_images,
+)
 from bloodfilm.report.pictures import remove_pictures
+from bloodfilm.workflows.cases import CASES, CASES_FOLDER, remove_case_files, write_cases
 from bloodfilm.workflows.outputs import make_folder
 
 RESULT, CELLS, REPORT, PICTURES = "result.json", "cells.csv", "report.html", "report_files"
@@ -67,6 +77,8 @@ class AnalysisJob:
         report: whether to write `report.html`.
         single_file: whether the report holds its pictures, instead of a folder beside it.
         existing: what to do with results that are there.
+        cases: which images are one case: `folders`, `one`, or a table; see `group_images`.
+        edges: which cells count that an edge cuts in every field: see `EDGE_RULES`.
     """
 
     paths: Sequence[str | Path]
@@ -81,6 +93,8 @@ class AnalysisJob:
     report: bool = True
     single_file: bool = False
     existing: Existing = "refuse"
+    cases: str = FOLDERS
+    edges: EdgeRule = "two-sides"
 
     @property
     def prior(self) -> ScalePrior:
@@ -96,6 +110,8 @@ class AnalysisJob:
             "min_score": self.min_score,
             "um_per_px": self.um_per_px,
             "squeeze": self.pixel_aspect_ratio,
+            "cases": self.cases,
+            "edges": self.edges,
         }
 
 
@@ -116,6 +132,8 @@ class AnalysisSummary:
         classes: cells of that type by class.
         stages: seconds by stage, summed over fields that were at work at the same time.
         seconds: wall-clock time.
+        cases: how many cases there are.
+        issues: what a table of cases said that could not be used.
         repeats: other names by which files were reached, with the name they are listed by.
         nothing_to_do: whether the run was complete before.
     """
@@ -132,6 +150,8 @@ class AnalysisSummary:
     classes: Counter[str] = field(default_factory=Counter)
     stages: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+    cases: int = 0
+    issues: Sequence[Issue] = ()
     repeats: Sequence[tuple[Path, Path]] = ()
     nothing_to_do: bool = False
 
@@ -149,6 +169,11 @@ class AnalysisSummary:
         for stage, seconds in outcome.timings.items():
             self.stages[stage] = self.stages.get(stage, 0.0) + seconds
 
+    @property
+    def incomplete(self) -> bool:
+        """Whether something that the user asked for is missing."""
+        return bool(self.failures) or any(i.severity == "error" for i in self.issues)
+
     def to_json(self) -> dict[str, Any]:
         """Return the summary as plain data."""
         return {
@@ -161,6 +186,8 @@ class AnalysisSummary:
             "failures": len(self.failures),
             "repeated_names": len(self.repeats),
             "fields_with_problems": self.with_problems,
+            "cases": self.cases,
+            "table_issues": [issue.to_json() for issue in self.issues],
             "cells": dict(sorted(self.kinds.items())),
             "classes": dict(sorted(self.classes.items())),
             "seconds": round(self.seconds, 3),
@@ -191,20 +218,32 @@ def analyze(
     progress = progress or NoProgress()
     prior = job.prior
     found = discover(job.paths)
+    grouping = group_images(found.images, job.paths, job.cases)
     used = model or load_model(job.bundle, device=job.device, min_score=job.min_score)
-    refuse_inputs([job.out / name for name in (CELLS, RESULT, REPORT)], found.images)
+    table = [] if job.cases in (FOLDERS, ONE) else [Path(job.cases)]
+    outputs = [job.out / name for name in (CELLS, RESULT, REPORT, CASES)]
+    refuse_inputs(outputs, [*found.images, *table])
     make_folder(job.out)
     with lock_folder(job.out, "analysis"):
         remove_leftovers(job.out)
         (job.out / LOG_NEW).unlink(missing_ok=True)
         check_existing(job.out, job.existing)
-        for issue in _repeated(found):
+        for issue in (*_repeated(found), *grouping.issues):
             progress.report(issue)
-        run = _Run(job, found.images, used, prior, progress)
+        run = _Run(job, grouping, used, prior, progress)
         summary = run.execute()
     summary.repeats = found.repeats
+    summary.cases, summary.issues = len(grouping.cases), grouping.issues
     summary.seconds = time.perf_counter() - begin
     return summary
+
+
+def edge_rule(name: str) -> EdgeRule:
+    """Return the rule of a name; `ConfigError` if there is none."""
+    for rule in EDGE_RULES:
+        if rule == name:
+            return rule
+    raise ConfigError(f"--edges {name}: give one of {', '.join(EDGE_RULES)}")
 
 
 def check_existing(out: Path, existing: Existing) -> None:
@@ -218,13 +257,15 @@ def check_existing(out: Path, existing: Existing) -> None:
             f"{out / PICTURES}: is no folder of pictures, and is not replaced; remove it",
             ["other-output"],
         )
-    there = [n for n in (RESULT, CELLS, REPORT, LOG, CELLS_PART) if os.path.lexists(out / n)]
+    names = (RESULT, CELLS, REPORT, LOG, CELLS_PART, CASES)
+    there = [n for n in names if os.path.lexists(out / n)]
     if not there:
         return
     if existing == "overwrite":
         for name in there:
             (out / name).unlink()
         remove_pictures(out / PICTURES)
+        remove_case_files(out)
         return
     if links := [n for n in there if (out / n).is_symlink()]:
         raise OutputError(
@@ -266,19 +307,20 @@ class _Run:
     def __init__(
         self,
         job: AnalysisJob,
-        images: Sequence[Path],
+        grouping: Grouping,
         model: Model,
         prior: ScalePrior,
         progress: Progress,
     ) -> None:
         self.job = job
-        self.images = images
+        self.grouping = grouping
+        self.images = images = grouping.images
         self.model = model
         self.prior = prior
         self.progress = progress
         self.settings = job.settings
         bundle = model.bundle
-        written = [RESULT, CELLS, *([REPORT] if job.report else [])]
+        written = [RESULT, CELLS, CASES, *([REPORT] if job.report else [])]
         files = {name.partition(".")[0]: job.out / name for name in written}
         classified = model.classified_type
         self.summary = AnalysisSummary(job.out, files, bundle.identity(), len(images), classified)
@@ -292,6 +334,7 @@ class _Run:
             "settings": self.settings,
             "device": choose_providers(self.job.device)[0],
             "images": [str(path) for path in self.images],
+            "cases": [[case.name, list(case.images)] for case in self.grouping.cases],
         }
 
     def execute(self) -> AnalysisSummary:
@@ -301,7 +344,7 @@ class _Run:
             finished = AnalysisRun.read(self.job.out / RESULT)
             self._check_same(_record_of(finished))
             self._check_contents(_inputs_of(finished, self.images))
-            if not finished.failures:
+            if not finished.failures and finished.cases:
                 for result in finished:
                     self.summary.add(result)
                 self.summary.nothing_to_do = True
@@ -383,10 +426,19 @@ class _Run:
         out = self.job.out
         failures = tuple(failure for _, failure in sorted(log.failures.items()))
         model = model_info(self.model.bundle)
-        run = AnalysisRun(__version__, model, self.settings, log.fields, failures)
+        cases = assemble_cases(
+            self.grouping.cases,
+            _outcomes(log, len(self.images)),
+            model,
+            AssemblyOptions(self.job.edges, self.job.workers or default_workers()),
+            self.progress,
+        )
+        run = AnalysisRun(__version__, model, self.settings, log.fields, failures, cases=cases)
         with _naming(out / RESULT), atomic_write(out / RESULT) as file:
             run.write_json(file)
         (out / CELLS_PART).replace(out / CELLS)
+        with _naming(out / CASES_FOLDER):
+            write_cases(run, out)
         if self.job.report:
             from bloodfilm.report.html.report import write_report
 
@@ -413,7 +465,7 @@ class _Run:
         pairs = [("the program", found.get("program"), wanted["program"])]
         bundles = found.get("bundle", {}), wanted["bundle"]
         pairs.append(("the bundle", *(b.get("sha256") for b in bundles)))
-        names = [name for name in now if name not in ("paths", "device")]
+        names = [name for name in now if name not in ("paths", "device") and name in before]
         pairs += [(name, before.get(name), now[name]) for name in names]
         if "device" in found:
             pairs.append(("the device", found["device"], wanted["device"]))
@@ -429,6 +481,8 @@ class _Run:
             self._refuse(f"{what} ({len(found['images'])} files then, {len(self.images)} now)")
         if "device" in found and found["images"] != wanted["images"]:
             self._refuse("its files were given in another order")
+        if found.get("cases", wanted["cases"]) != wanted["cases"]:
+            self._refuse("its images were in other cases")
 
     def _check_contents(self, known: Mapping[int, str]) -> None:
         """Raise `OutputError` if a file is no longer what it was when it was used."""
@@ -463,6 +517,13 @@ class _Run:
             for failure in finished.failures:
                 log.append(numbers[failure.path], failure)
         place.replace(self.job.out / LOG)
+
+
+def _outcomes(log: ResultsLog, images: int) -> RunOutcomes:
+    there = [number for number in range(images) if log.has(number)]
+    numbers = {image: field for field, image in enumerate(there)}
+    checksums = {image: log.inputs[image] for image in there}
+    return RunOutcomes(log.fields, numbers, log.failures, checksums)
 
 
 def _record_of(run: AnalysisRun) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Cases: the fields of one film taken together, each physical cell once."""

@@ -1,0 +1,180 @@
+"""What recognises a field among the fields of a film: keypoints, a thumbnail, a detail image.
+
+Everything is in micrometres of the field's own plane, so that fields of one film differ by a
+rotation and a shift only, whatever the camera did to scale, aspect and light.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import sha256
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from bloodfilm.core.arrays import Floats, Image
+from bloodfilm.core.results import FieldResult
+from bloodfilm.imaging.canonical import DETECTOR_UM, CanonicalView
+from bloodfilm.registration.view import find_features, prepare_view
+
+Pixels = NDArray[np.uint8]
+
+SCALE_UM = 0.4
+"""Scale of comparison, um per pixel: a nucleus has some twenty pixels."""
+LONGEST_PX = 1500
+"""Longest side of a detail image; larger fields are compared at a coarser scale."""
+MAX_KEYPOINTS = 320
+ALL_KEYPOINTS = 220_000
+"""Keypoints of all fields of a case together: what is compared with each other stays bounded."""
+BUCKET_UM = 18.0
+"""Keypoints are taken evenly from squares of this size, so that a narrow overlap has some."""
+RIM_UM = 3.0
+"""Margin inside a round field, whose rim would look alike in all fields."""
+THUMBNAIL = 24
+DETAILS_KEPT = 192
+
+
+@dataclass(frozen=True, eq=False)
+class FieldDetail:
+    """A field in comparable form: `detail` (H, W), and `mask`, 255 where it shows the film."""
+
+    detail: Pixels
+    mask: Pixels
+
+
+@dataclass(frozen=True, eq=False)
+class FieldLandmarks:
+    """What one field is recognised by.
+
+    Attributes:
+        size_um: width and height, um.
+        points: (n, 2) of the keypoints, um from the top left corner.
+        angles: (n,) of the keypoints, radians.
+        descriptors: (n, 128) RootSIFT, 255 for 1.
+        thumbnail: (THUMBNAIL**2,) of the detail, of unit length and mean 0.
+        digest: of the decoded pixels.
+        sharpness: of each cell, by id: variance of the Laplacian over its box in the detector's
+            view.
+    """
+
+    size_um: tuple[float, float]
+    points: Floats
+    angles: Floats
+    descriptors: NDArray[np.uint8]
+    thumbnail: NDArray[np.float32]
+    digest: str
+    sharpness: dict[str, float]
+
+
+def common_scale(results: Sequence[FieldResult]) -> float:
+    """Return the scale at which fields are compared, um per pixel."""
+    views = [r.view for r in results]
+    coarsest = max(max(v.um_per_px_x, v.um_per_px_y) for v in views)
+    longest = max(max(v.width * v.um_per_px_x, v.height * v.um_per_px_y) for v in views)
+    return max(SCALE_UM, min(coarsest, 2 * SCALE_UM), longest / LONGEST_PX)
+
+
+def field_detail(image: Image, result: FieldResult, um_per_px: float) -> FieldDetail:
+    """Bring a field to the form in which fields are compared."""
+    view = CanonicalView.from_record(result.view)
+    detail = prepare_view(image, view, um_per_px).detail
+    height, width = detail.shape
+    mask = np.full(detail.shape, 255, np.uint8)
+    if view.round_field is not None:
+        inside = view.round_field.mask_of(
+            (0.0, 0.0, float(view.width), float(view.height)), width, height
+        )
+        margin = max(1, round(RIM_UM / um_per_px))
+        kernel = np.ones((2 * margin + 1, 2 * margin + 1), np.uint8)
+        mask = np.asarray(cv2.erode(inside.astype(np.uint8) * 255, kernel), dtype=np.uint8)
+        detail[mask == 0] = 128
+    return FieldDetail(detail, mask)
+
+
+def find_landmarks(
+    image: Image, result: FieldResult, um_per_px: float, keypoints: int, classified: str
+) -> FieldLandmarks:
+    """Return what a field is recognised by.
+
+    Args:
+        image: its pixels.
+        result: of its analysis.
+        um_per_px: of the detail, see `common_scale`.
+        keypoints: the most to keep.
+        classified: the object type whose cells get a sharpness.
+    """
+    found = field_detail(image, result, um_per_px)
+    height, width = found.detail.shape
+    features = find_features(found.detail, found.mask)
+    points = (features.points.astype(np.float64) + 0.5) * um_per_px
+    kept = _spread(points, keypoints)
+    size = width * um_per_px, height * um_per_px
+    return FieldLandmarks(
+        size_um=size,
+        points=points[kept],
+        angles=np.radians(features.angles[kept].astype(np.float64)),
+        descriptors=np.rint(features.descriptors[kept] * 255).astype(np.uint8),
+        thumbnail=_thumbnail(found.detail),
+        digest=sha256(image.tobytes()).hexdigest(),
+        sharpness=_sharpness(image, result, classified),
+    )
+
+
+def _spread(points: Floats, most: int) -> NDArray[np.intp]:
+    """Return the numbers of keypoints to keep, strongest first in every square in turn."""
+    if len(points) <= most:
+        return np.arange(len(points))
+    squares = np.floor(points / BUCKET_UM).astype(np.int64)
+    key = squares[:, 0] * 100_000 + squares[:, 1]
+    order = np.argsort(key, kind="stable")
+    rank = np.empty(len(points), np.int64)
+    starts = np.flatnonzero(np.diff(key[order], prepend=-1))
+    sizes = np.diff([*starts, len(points)])
+    rank[order] = np.arange(len(points)) - np.repeat(starts, sizes)
+    return np.sort(np.lexsort((np.arange(len(points)), rank))[:most])
+
+
+def _thumbnail(detail: Pixels) -> NDArray[np.float32]:
+    small = cv2.resize(detail, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
+    flat = np.asarray(small, dtype=np.float32).ravel()
+    flat = flat - flat.mean()
+    return np.asarray(flat / max(float(np.linalg.norm(flat)), 1e-6))
+
+
+def _sharpness(image: Image, result: FieldResult, classified: str) -> dict[str, float]:
+    view = CanonicalView.from_record(result.view)
+    rendered = view.render(image)
+    edges = cv2.Laplacian(cv2.cvtColor(rendered, cv2.COLOR_RGB2GRAY), cv2.CV_32F)
+    height, width = edges.shape
+    cells = [c for c in result.cells if c.object_type == classified]
+    found = {}
+    for cell, (x, y, w, h) in zip(
+        cells, view.to_canonical([c.box for c in cells], DETECTOR_UM).tolist(), strict=True
+    ):
+        left, top = int(np.clip(x, 0, width - 1)), int(np.clip(y, 0, height - 1))
+        right, bottom = int(np.clip(x + w, left + 1, width)), int(np.clip(y + h, top + 1, height))
+        found[cell.id] = float(edges[top:bottom, left:right].var())
+    return found
+
+
+class Details:
+    """Detail images of fields, made when they are asked for; the last ones are kept."""
+
+    def __init__(
+        self,
+        load: Callable[[int], Image],
+        results: Callable[[int], FieldResult],
+        um_per_px: float,
+    ) -> None:
+        """Args: see `field_detail`; fields are given by their numbers."""
+        self.um_per_px = um_per_px
+
+        @lru_cache(maxsize=DETAILS_KEPT)
+        def made(number: int) -> FieldDetail:
+            return field_detail(load(number), results(number), um_per_px)
+
+        self._made = made
+
+    def __getitem__(self, number: int) -> FieldDetail:
+        return self._made(number)
