@@ -6,6 +6,7 @@ Each function is available as `bloodfilm.NAME`; so are the types they take and r
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -93,7 +94,8 @@ def analyze(
         prior = ScalePrior(um_per_px, pixel_aspect_ratio)
         grouping = group_images(find_images(paths), paths, os.fspath(cases))
         options = AssemblyOptions(edge_rule(edges), workers or default_workers())
-        return _in_memory(grouping, _model(model), prior, options, progress or NoProgress())
+        run = _in_memory(grouping, _model(model), prior, options, progress or NoProgress())
+        return replace(run, settings={"paths": paths, "cases": os.fspath(cases), **run.settings})
     existing: Existing = "resume" if resume else "overwrite" if overwrite else "refuse"
     job = AnalysisJob(
         paths=paths,
@@ -141,7 +143,6 @@ def _in_memory(
                 numbers[image] = len(fields)
                 fields.append(outcome)
     settings = {
-        "paths": [str(path) for path in images],
         "um_per_px": prior.um_per_px,
         "squeeze": prior.pixel_aspect_ratio,
         "edges": options.edges,
