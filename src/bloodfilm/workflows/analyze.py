@@ -109,7 +109,7 @@ class AnalysisJob:
             "device": self.device,
             "min_score": self.min_score,
             "um_per_px": self.um_per_px,
-            "squeeze": self.squeeze,
+            "squeeze": self.pixel_aspect_ratio,
             "cases": self.cases,
             "edges": self.edges,
         }
