@@ -14,8 +14,8 @@ from bloodfilm.core.errors import DataError
 from bloodfilm.core.issues import codes
 from bloodfilm.imaging.sources import slide_scanlines, slide_tiff
 from bloodfilm.imaging.sources.base import ImageSource
+from bloodfilm.imaging.sources.open_slide import is_slide, open_slide
 from bloodfilm.imaging.sources.slide import SegmentCache
-from bloodfilm.imaging.sources.slides import is_slide, open_slide
 
 W, H = 700, 500
 

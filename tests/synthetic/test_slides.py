@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bloodfilm.core.errors import ConfigError
-from bloodfilm.imaging.sources.slides import open_slide
+from bloodfilm.imaging.sources.open_slide import open_slide
 from bloodfilm.synthetic.slides import AREAS, LAYOUTS, SlideFilm, SlideSpec, write_slide
 
 SPEC = SlideSpec(width=1800, height=1000, um_per_px=0.5, seed=3, white_density=300)
