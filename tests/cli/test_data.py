@@ -10,7 +10,7 @@ from bloodfilm.cli.app import app
 from bloodfilm.cli.data import READABLE, WRITABLE
 from bloodfilm.core import Cell, Dataset, Domain, Field, Region
 from bloodfilm.core.dataset_codes import UNUSABLE_SHAPE, dataset_issue
-from bloodfilm.formats import READERS, WRITERS, open_dataset, save_dataset
+from bloodfilm.formats import READERS, TABLES, WRITERS, open_dataset, save_dataset
 
 
 def run(*arguments):
@@ -45,7 +45,7 @@ def drawn(tmp_path):
 
 def test_help_names_every_format():
     assert READABLE.split(", ") == sorted(READERS)
-    assert WRITABLE.split(", ") == sorted(WRITERS)
+    assert WRITABLE.split(", ") == sorted({*WRITERS, *TABLES})
 
 
 def test_info_counts(drawn):

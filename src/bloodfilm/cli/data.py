@@ -15,9 +15,11 @@ app = typer.Typer(
 
 READABLE = (
     "bccd, bcisc, bloodfilm, chula, coco, cvat, folder, index, krd, label_studio, lld, lmu, pbc, "
-    "pig_wbc, qupath, txl, voc, yolo"
+    "pig_wbc, qupath, result, txl, voc, yolo"
 )
-WRITABLE = "bloodfilm, coco, cvat, folder, index, label_studio, lld, qupath, voc, yolo"
+WRITABLE = (
+    "bloodfilm, coco, csv, cvat, folder, index, label_studio, lld, parquet, qupath, voc, yolo"
+)
 SHOWN_ISSUES = 10
 SHOWN_GROUPS = 8
 
@@ -115,6 +117,10 @@ def convert(
     clean_splits: CleanSplits = False,
     strict: Strict = False,
     classes: ClassMap = None,
+    all_cells: Annotated[
+        bool,
+        typer.Option("--all-cells", help="Of an analysis, red cells and platelets as well."),
+    ] = False,
     one_based: Annotated[
         bool,
         typer.Option("--one-based", help="Count VOC's corners from 1, as the VOC challenge does."),
@@ -133,7 +139,11 @@ def convert(
         bool, typer.Option("--overwrite", help="Replace files of the same name in DST.")
     ] = False,
 ) -> None:
-    """Read a data set and write it in another format; say what that format could not carry."""
+    """Read a data set and write it in another format; say what that format could not carry.
+
+    Results of an analysis (result.json) become proposals to correct: Label Studio, CVAT, QuPath and
+    COCO keep scores and mark uncertain names.
+    """
     from bloodfilm.cli.terminal import show
     from bloodfilm.core.errors import ConfigError
     from bloodfilm.core.text import plural
@@ -150,6 +160,7 @@ def convert(
             clean_splits=clean_splits,
             strict=strict,
             classes=classes,
+            all_cells=all_cells,
         ),
         target=target,
         to=to,

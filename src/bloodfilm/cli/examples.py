@@ -27,6 +27,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "bloodfilm data convert BCCD bccd-yolo --to yolo --copy-images",
         "bloodfilm data convert big.json big.parquet --to index",
         "bloodfilm data convert lld.json to-correct --to label-studio --link",
+        "bloodfilm data convert results/result.json to-correct --to label-studio",
+        "bloodfilm data convert results/result.json cells.parquet --to parquet",
     ),
     "data audit": (
         "bloodfilm data audit LeukemiaAttri_Dataset --html audit.html --json audit.json",

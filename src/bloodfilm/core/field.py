@@ -11,6 +11,26 @@ Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a model says of a cell beyond its name; a cell that has one was annotated by nobody.
+
+    Attributes:
+        object_type: the detector's class.
+        score: confidence that there is such a cell.
+        class_score: probability of the cell's label.
+        uncertain: whether a person should look at it: its label is not as close as the tree goes,
+            or an issue warns of it.
+        issues: codes of what to know before trusting it.
+    """
+
+    object_type: str
+    score: float
+    class_score: float
+    uncertain: bool = False
+    issues: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Cell:
     """One annotated cell.
 
@@ -24,6 +44,7 @@ class Cell:
         source_label: the data set's own name of the class, where the taxonomy has no node for it;
             `label` is `None` then.
         outline: the shape that was drawn, where it is more than the box; its polygons add up.
+        prediction: of a cell that a model proposes.
     """
 
     box: Box | None
@@ -33,6 +54,7 @@ class Cell:
     id: str | None = None
     source_label: str | None = None
     outline: Region | None = None
+    prediction: Prediction | None = None
 
     @property
     def class_name(self) -> str | None:
@@ -66,6 +88,10 @@ class Field:
     split: str | None = None
     diagnosis: str | None = None
     meta: Mapping[str, str] = field(default_factory=dict)
+
+    def moved(self, path: Path) -> "Field":
+        """Return the same field with its image in another place."""
+        return replace(self, path=path)
 
     def with_cells(self, cells: tuple[Cell, ...]) -> "Field":
         """Return the same field with other cells."""

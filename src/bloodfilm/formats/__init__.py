@@ -2,9 +2,9 @@
 
     dataset = open_dataset("path/to/anything")
 
-`READERS` and `WRITERS` list the formats.
+`READERS`, `WRITERS` and `TABLES` list the formats.
 """
 
-from bloodfilm.formats.registry import READERS, WRITERS, detect, open_dataset, save_dataset
+from bloodfilm.formats.registry import READERS, TABLES, WRITERS, detect, open_dataset, save_dataset
 
-__all__ = ["READERS", "WRITERS", "detect", "open_dataset", "save_dataset"]
+__all__ = ["READERS", "TABLES", "WRITERS", "detect", "open_dataset", "save_dataset"]

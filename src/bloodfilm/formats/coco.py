@@ -407,7 +407,7 @@ def write(dataset: Dataset, path: Path, **options: Unpack[WriteOptions]) -> list
     Attributes stand under each annotation's `attributes`, regions, domains, patients and splits
     under each image's `bloodfilm`; other programs pass over both.
     """
-    losses = Losses()
+    losses = Losses(keeps_predictions=True)
     categories = Categories.of(dataset)
     with output_file(Path(path), ".json", "annotations.json", options) as (out, name):
         names = unique_names(dataset.fields) if out.images else None
@@ -492,4 +492,11 @@ def annotation_of(
         annotation["ignore"] = 1
     if cell.id != str(ident):
         annotation["source_id"] = cell.id
+    if cell.prediction is not None:
+        annotation |= {
+            "score": cell.prediction.score,
+            "class_score": cell.prediction.class_score,
+            "uncertain": cell.prediction.uncertain,
+            "issues": list(cell.prediction.issues),
+        }
     return annotation

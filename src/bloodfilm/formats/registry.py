@@ -10,7 +10,19 @@ from typing import Any, TypeVar
 from bloodfilm.core import DataError, Dataset
 from bloodfilm.core.issues import Issue
 from bloodfilm.core.text import printable
-from bloodfilm.formats import coco, cvat, folder, label_studio, lld, native, qupath, voc, yolo
+from bloodfilm.formats import (
+    coco,
+    cvat,
+    folder,
+    label_studio,
+    lld,
+    native,
+    qupath,
+    result,
+    tables,
+    voc,
+    yolo,
+)
 from bloodfilm.formats.parquet import index
 from bloodfilm.formats.public import bccd, bcisc, chula, krd, lmu, pbc, pig_wbc, txl
 from bloodfilm.formats.shared.context import ReadOptions
@@ -37,6 +49,7 @@ READERS: dict[str, Reader] = {
     "pbc": pbc.read,
     "pig_wbc": pig_wbc.read,
     "qupath": qupath.read,
+    "result": result.read,
     "txl": txl.read,
     "voc": voc.read,
     "yolo": yolo.read,
@@ -55,9 +68,12 @@ WRITERS: dict[str, Writer] = {
     "yolo": yolo.write,
 }
 
+TABLES: dict[str, Writer] = {"csv": tables.write_csv, "parquet": tables.write_parquet}
+"""Tables that hold the results of an analysis and no other data set."""
+
 # Formats that say more go first: LLD's labels are COCO too. Last, any set is a folder of images.
 _BY_SPECIFICITY: tuple[tuple[ModuleType, ...], ...] = (
-    (native, index),
+    (native, index, result),
     (bccd, bcisc, chula, krd, lld, lmu, pbc, pig_wbc, txl),
     (coco, cvat, label_studio, qupath, voc, yolo),
 )
@@ -89,7 +105,7 @@ def save_dataset(dataset: Dataset, path: Path | str, format: str, **options: Any
     Args:
         dataset: to write.
         path: a file or a new folder, as the format has it.
-        format: a key of `WRITERS`.
+        format: a key of `WRITERS`, or of `TABLES` for the results of an analysis.
         options: of the writer: those of `WriteOptions` and the format's own.
 
     Raises:
@@ -98,15 +114,16 @@ def save_dataset(dataset: Dataset, path: Path | str, format: str, **options: Any
             `allow_outside` is not set, or if a name cannot be written as UTF-8.
     """
     format = _key(format)
-    if format not in WRITERS:
-        raise DataError(f"no format {format!r} can be written; choose from {', '.join(WRITERS)}")
+    writers = {**WRITERS, **TABLES}
+    if format not in writers:
+        raise DataError(f"no format {format!r} can be written; choose from {', '.join(writers)}")
     where = Path(path).expanduser()
     if not len(dataset):
         why = f" ({dataset.issues[-1]})" if dataset.issues else ""
         raise DataError(f"{dataset.source or dataset.name}: no field to write{why}")
     options.setdefault("source", dataset.source)
     try:
-        return _call(partial(WRITERS[format], dataset), where, format, options, WriteOptions)
+        return _call(partial(writers[format], dataset), where, format, options, WriteOptions)
     except UnicodeEncodeError as error:
         near = error.object[max(0, error.start - 40) : error.end + 20]
         raise DataError(

@@ -28,6 +28,7 @@ class Reading:
         clean_splits: take leaking images of txl or pbc out of a split.
         strict: stop at the first fault instead of leaving it out.
         classes: a file that says which classes the set's own names are.
+        all_cells: of an analysis, red cells and platelets as well.
     """
 
     path: Path
@@ -36,12 +37,15 @@ class Reading:
     clean_splits: bool = False
     strict: bool = False
     classes: Path | None = None
+    all_cells: bool = False
 
     def open(self) -> Dataset:
         """Open the data set."""
         options: dict[str, Any] = {"strict": self.strict}
         if self.labels is not None:
             options["labels"] = self.labels
+        if self.all_cells:
+            options["all_cells"] = True
         if self.clean_splits:
             options["clean_splits"] = True
         if self.classes is not None:
@@ -110,7 +114,7 @@ def convert(job: ConversionJob) -> Conversion:
     Raises:
         DataError: if no field could be read, naming the first problem.
     """
-    if job.to == "index":
+    if job.to in ("index", "parquet"):
         require_extra("pyarrow")
     dataset = job.source.open()
     if not len(dataset):

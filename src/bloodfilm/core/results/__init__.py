@@ -4,11 +4,12 @@ from bloodfilm.core.results.case import CaseCell, CaseResult, CellView, FieldPla
 from bloodfilm.core.results.cell import AttributeResult, CellResult, with_ids
 from bloodfilm.core.results.field import FieldFailure, FieldOutcome, FieldResult, ImageRef
 from bloodfilm.core.results.model import ModelInfo
-from bloodfilm.core.results.run import RESULT_FILE, UNFINISHED_FILE, AnalysisRun
+from bloodfilm.core.results.run import RESULT_FILE, RESULT_SCHEMA, UNFINISHED_FILE, AnalysisRun
 from bloodfilm.core.results.stored import StoredFields, json_line
 
 __all__ = [
     "RESULT_FILE",
+    "RESULT_SCHEMA",
     "UNFINISHED_FILE",
     "AnalysisRun",
     "AttributeResult",

@@ -1,8 +1,8 @@
 """The result of one field, and the record of a file that gave none."""
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from bloodfilm.core.arrays import Image
 from bloodfilm.core.boxes import centres
 from bloodfilm.core.domain import Domain
 from bloodfilm.core.errors import BloodfilmError, DataError, is_out_of_memory
-from bloodfilm.core.field import Cell, Field
+from bloodfilm.core.field import Cell, Field, Prediction
 from bloodfilm.core.issues import Issue, codes
 from bloodfilm.core.pixels import ViewRecord
 from bloodfilm.core.polygons import Region
@@ -174,7 +174,11 @@ class FieldResult:
         size = self.image.width, self.image.height
         return interop.draw(self.path, size, self.cells, image, axes)
 
-    def to_field(self, reviewed_region: Region | None = None) -> Field:
+    def to_field(
+        self,
+        reviewed_region: Region | None = None,
+        sure_labels: Collection[str] | None = None,
+    ) -> Field:
         """Return the result as an annotated field, for correction or training.
 
         Cells get their label and every attribute that has a value. Outside the reviewed region
@@ -182,8 +186,10 @@ class FieldResult:
 
         Args:
             reviewed_region: where a person has checked that every cell is marked and named rightly;
-                `None`: nothing has been checked, all cells are kept as proposals and the field's
-                region is empty.
+                `None`: nothing has been checked, all cells are kept as proposals, with their
+                `prediction`, and the field's region is empty.
+            sure_labels: labels that are as close as the tree goes; proposals of others are marked
+                as uncertain, as are those with a warning. `None` takes all labels for such.
         """
         cells = self.cells
         if reviewed_region is not None and cells:
@@ -193,7 +199,12 @@ class FieldResult:
             path=Path(self.path),
             width=self.image.width,
             height=self.image.height,
-            cells=tuple(_annotated(cell) for cell in cells),
+            cells=tuple(
+                _annotated(cell)
+                if reviewed_region is not None
+                else replace(_annotated(cell), prediction=_prediction(cell, sure_labels))
+                for cell in cells
+            ),
             region=Region.nothing() if reviewed_region is None else reviewed_region,
             domain=_domain(self.view),
         )
@@ -254,6 +265,17 @@ def _hexadecimal(text: Any) -> str:
 def _annotated(cell: CellResult) -> Cell:
     known = {n: a.value for n, a in cell.attributes.items() if a.value is not None}
     return Cell(cell.box, cell.label, known, id=cell.id or None)
+
+
+def _prediction(cell: CellResult, sure_labels: Collection[str] | None) -> Prediction:
+    named = sure_labels is None or not cell.probabilities or cell.label in sure_labels
+    return Prediction(
+        object_type=cell.object_type,
+        score=round(cell.confidence, 4),
+        class_score=round(cell.label_confidence, 4),
+        uncertain=not named or any(issue.severity != "info" for issue in cell.issues),
+        issues=tuple(issue.code for issue in cell.issues),
+    )
 
 
 def _domain(view: ViewRecord) -> Domain:

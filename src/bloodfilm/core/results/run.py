@@ -10,7 +10,8 @@
 - `failures`: per file without a result `image`, `reason`, `issue`;
 - `cases`: per case its fields and physical cells, by their numbers and ids (`CaseResult`).
 
-Versions 1 (without `model`, ids, checksums and codes) and 2 (without `cases`) are still read.
+`result.schema.json` beside this file is its JSON Schema. Versions 1 (without `model`, ids,
+checksums and codes) and 2 (without `cases`) are still read.
 """
 
 import json
@@ -35,6 +36,8 @@ RESULT_FORMAT = "bloodfilm-result"
 RESULT_VERSION = 3
 RESULT_FILE = "result.json"
 UNFINISHED_FILE = "results.part.jsonl"
+RESULT_SCHEMA = Path(__file__).with_name("result.schema.json")
+"""JSON Schema (draft 2020-12) of `result.json` as this version writes it."""
 
 _PROGRAM = "bloodfilm "
 MAX_RESULT_BYTES = 2 << 30

@@ -18,6 +18,7 @@ from bloodfilm.formats.cvat.write import (
     IMAGE,
     OCCLUDED,
     PACKED,
+    PROPOSAL,
     TO_IGNORE,
     write,
 )
@@ -190,6 +191,8 @@ class _Image:
     def _cell(self, shape: "Element", box: Box, outline: Region | None) -> Cell:
         said = dict(_attributes(shape))
         ident = said.pop(ID, None)
+        for name in PROPOSAL:
+            said.pop(name, None)
         marked = said.pop(TO_IGNORE, "").lower() in YES
         if shape.get("occluded") == "1":
             said[OCCLUDED] = "yes"

@@ -37,7 +37,10 @@ if TYPE_CHECKING:
 
 FILE_NAME = "annotations.xml"
 ID, TO_IGNORE, OCCLUDED = "id", "ignore", "occluded"
-RESERVED = frozenset({ID, TO_IGNORE})
+SCORE, CLASS_SCORE, UNCERTAIN = "score", "class_score", "uncertain"
+PROPOSAL = (SCORE, CLASS_SCORE, UNCERTAIN)
+"""Attributes of a box that a model proposes."""
+RESERVED = frozenset({ID, TO_IGNORE, *PROPOSAL})
 IMAGE = "image"
 ORIGIN = ("patient", "split", "diagnosis", "domain", "meta", "region", IMAGE)
 PACKED = frozenset({"domain", "meta"})
@@ -56,7 +59,7 @@ def write(dataset: Dataset, path: Path, **options: Unpack[WriteOptions]) -> list
     """
     from xml.etree import ElementTree
 
-    losses = Losses()
+    losses = Losses(keeps_predictions=True)
     losses.vocabulary(dataset, "taxonomy", "schema", "licence")
     labels = _Labels(dict.fromkeys([*dataset.taxonomy.names, IGNORE, UNNAMED]))
     for attribute in dataset.schema.attributes:
@@ -175,11 +178,18 @@ def _cell(cell: Cell, labels: "_Labels", losses: Losses) -> "Element":
             labels.add(name, value)
     label = labels.label(losses.printable(name_of(cell, IGNORE, UNNAMED)))
     polygon = outline_for_writing(cell, losses)
+    if cell.prediction is not None:
+        labels.proposed = True
+        said[SCORE] = f"{cell.prediction.score:g}"
+        said[CLASS_SCORE] = f"{cell.prediction.class_score:g}"
+        said[UNCERTAIN] = str(cell.prediction.uncertain).lower()
     if polygon is not None:
         shape = _shape("polygon", label, occluded, points=_points(polygon))
     else:
         place = {"xtl": x, "ytl": y, "xbr": x + w, "ybr": y + h}
         shape = _shape("box", label, occluded, **{k: repr(v) for k, v in place.items()})
+    if cell.prediction is not None:
+        shape.set("source", "auto")
     return _with_attributes(shape, said)
 
 
@@ -212,6 +222,7 @@ class _Labels:
 
     names: dict[str, None]
     attributes: dict[str, dict[str, None]] = field(default_factory=dict)
+    proposed: bool = False
 
     def label(self, name: str) -> str:
         """Note a label and return it."""
@@ -225,6 +236,9 @@ class _Labels:
     def to_json(self) -> list[dict[str, Any]]:
         """Return the labels as the raw editor of CVAT's task page takes them."""
         shared = [_spec(ID, "text"), _spec(TO_IGNORE, "checkbox", ("false",))]
+        if self.proposed:
+            shared += [_spec(SCORE, "text"), _spec(CLASS_SCORE, "text")]
+            shared += [_spec(UNCERTAIN, "checkbox", ("false",))]
         shared += [_spec(n, "select", (UNKNOWN, *v)) for n, v in self.attributes.items()]
         shades = colours([*self.names, REGION])
         origin = [_spec(name, "text") for name in ORIGIN]

@@ -21,6 +21,7 @@ from bloodfilm.formats.label_studio.write import (
     LOCAL,
     PLANNED,
     TO_IGNORE,
+    UNCERTAIN,
     Json,
     Size,
     address,
@@ -250,6 +251,7 @@ class _Task:
     ) -> Cell:
         said = dict(_said(group))
         ignore = said.pop(TO_IGNORE, None) is not None
+        said.pop(UNCERTAIN, None)
         metas = (r["meta"] for r in group if isinstance(r.get("meta"), Mapping))
         own: Any = next((meta["id"] for meta in metas if "id" in meta), ident)
         own_id = None if own is None else str(own)

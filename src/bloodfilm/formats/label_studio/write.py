@@ -37,7 +37,9 @@ FILE_NAME = "label-studio.json"
 EXTRA = "bloodfilm"
 """Key of a task's `data` under which stands what Label Studio has no place for."""
 CELL, OUTLINE, REGION_TAG, TO_IGNORE, IMAGE = "cell", "outline", "region", "to_ignore", "image"
-RESERVED = frozenset({CELL, OUTLINE, REGION_TAG, TO_IGNORE, IMAGE})
+UNCERTAIN = "uncertain"
+"""Choice of a cell that a model proposes and a person should look at."""
+RESERVED = frozenset({CELL, OUTLINE, REGION_TAG, TO_IGNORE, IMAGE, UNCERTAIN})
 PLANNED = "planned"
 """Key under a task's `bloodfilm`: its region as it was written, to see whether it was moved."""
 LOCAL = "/data/local-files/?d="
@@ -74,7 +76,7 @@ def write(
     Raises:
         DataError: if a class or an attribute to offer is not one of the data set's.
     """
-    losses = Losses()
+    losses = Losses(keeps_predictions=True)
     losses.vocabulary(dataset, "taxonomy", "schema", "licence")
     tags = _Tags(dict.fromkeys(_offered_classes(dataset, offer_classes)), {})
     for attribute in dataset.schema.attributes:
@@ -131,9 +133,16 @@ def _task_of(item: Field, image: str, size: Size, tags: "_Tags", losses: Losses)
             ident += "-"
         taken.add(ident)
         results += _cell_results(cell, ident, size, tags, losses)
+    task: Json = {"data": {IMAGE: image, EXTRA: extra}}
+    scores = [c.prediction.score for c in item.cells if c.prediction is not None]
+    if scores:
+        # Proposals are shown, and become an annotation when somebody accepts or corrects them.
+        mean = round(sum(scores) / len(scores), 4)
+        task["predictions"] = [{"model_version": "bloodfilm", "score": mean, "result": results}]
+        return task | {"annotations": []}
     unknown = item.region.is_nothing and not results
     annotations: list[Json] = [] if unknown else [{"result": results}]
-    return {"data": {IMAGE: image, EXTRA: extra}, "annotations": annotations}
+    return task | {"annotations": annotations}
 
 
 def region_result(
@@ -170,8 +179,14 @@ def _cell_results(
         result = _result(ident, "polygonlabels", OUTLINE, size, shape | {"polygonlabels": [label]})
     if cell.id != ident:
         result["meta"] = {"id": cell.id}
+    if cell.prediction is not None:
+        result["score"] = cell.prediction.score
+        if cell.prediction.issues:
+            result.setdefault("meta", {})["text"] = list(cell.prediction.issues)
     yield result
     said = {TO_IGNORE: "yes"} if cell.ignore else {}
+    if cell.prediction is not None and cell.prediction.uncertain:
+        said[UNCERTAIN] = "yes"
     for name, answer in cell.attributes.items():
         if name in RESERVED:
             losses.add(f"attribute {name} (Label Studio's tags bear that name)")

@@ -28,6 +28,7 @@ from bloodfilm.formats.qupath.write import (
     FIELD_KEYS,
     ID,
     IMAGE,
+    ISSUES,
     PACKED,
     REGION_CODE,
     SUFFIX,
@@ -232,6 +233,7 @@ class _Objects:
             self.reading.unread("outline of the nucleus")
         said = _measured(properties.get("measurements")) | _texts(properties.get("metadata"))
         own = said.pop(ID, None) or feature.get("id")
+        said.pop(ISSUES, None)
         marked = said.pop(TO_IGNORE, "") == "yes"
         plain = (name or UNNAMED).strip()
         marked = marked or plain.endswith("*")

@@ -42,7 +42,9 @@ Json = dict[str, Any]
 SUFFIX = ".geojson"
 REGION_CLASS = "Region*"
 ID, TO_IGNORE, IMAGE = "id", "ignore", "image"
-RESERVED = frozenset({ID, TO_IGNORE})
+SCORE, CLASS_SCORE, UNCERTAIN, ISSUES = "score", "class_score", "uncertain", "issues"
+"""Measurements, and the last one metadata, of a cell that a model proposes."""
+RESERVED = frozenset({ID, TO_IGNORE, SCORE, CLASS_SCORE, UNCERTAIN, ISSUES})
 FIELD_KEYS = frozenset({"patient", "split", "diagnosis", "domain", "meta"})
 EVERYTHING = "everything"
 CODES = (EVERYTHING, NOTHING, SHAPES)
@@ -62,7 +64,7 @@ def write(dataset: Dataset, path: Path, **options: Unpack[WriteOptions]) -> list
     single = path.suffix.lower() == SUFFIX
     if single and len(dataset) != 1:
         raise DataError(f"{path}: one file holds the objects of one image; name a folder")
-    losses = Losses()
+    losses = Losses(keeps_predictions=True)
     losses.vocabulary(dataset, "taxonomy", "schema", "licence")
     shades = colours([*dataset.taxonomy.names, IGNORE, UNNAMED, REGION_CLASS])
     root, target = (path.parent, path) if single else (path, None)
@@ -113,6 +115,12 @@ def _cell(cell: Cell, shades: dict[str, Colour], losses: Losses, schema: Schema)
                 measured[name] = schema[name].index(value)
     if cell.ignore:
         said[TO_IGNORE] = "yes"
+    scores: dict[str, float] = {}
+    if cell.prediction is not None:
+        scores = {SCORE: cell.prediction.score, CLASS_SCORE: cell.prediction.class_score}
+        measured[UNCERTAIN] = int(cell.prediction.uncertain)
+        if cell.prediction.issues:
+            said[ISSUES] = " ".join(cell.prediction.issues)
     own = _uuid(cell.id)
     if cell.id is not None and own is None:
         said[ID] = cell.id
@@ -121,7 +129,7 @@ def _cell(cell: Cell, shades: dict[str, Colour], losses: Losses, schema: Schema)
         losses.add(f"the star of class {label!r} (QuPath takes it for one to ignore)")
         label = label.rstrip("* ") or UNNAMED
     label += "*" if cell.ignore else ""  # QuPath passes over such classes; every version keeps it
-    both = {"measurements": measured, "metadata": said}
+    both: Json = {"measurements": scores | measured, "metadata": said}
     more = {key: value for key, value in both.items() if value}
     shape: Sequence[Points] = [corners(cell.box or (0, 0, 0, 0))]
     if cell.outline is not None and cell.outline.polygons:

@@ -54,9 +54,15 @@ class WriteOptions(TypedDict, total=False):
 
 @dataclass
 class Losses:
-    """What a target format cannot carry, counted."""
+    """What a target format cannot carry, counted.
+
+    Attributes:
+        counts: by what is lost and of what.
+        keeps_predictions: whether the format has a place for `Cell.prediction`.
+    """
 
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    keeps_predictions: bool = False
 
     def add(self, what: str, unit: str = "cells", count: int = 1) -> None:
         """Count something that was left out of some cells, fields or images."""
@@ -110,6 +116,8 @@ class Losses:
 
     def sound(self, item: Field) -> tuple[Cell, ...]:
         """Return the cells whose box, if any, has a finite, positive size; count the others."""
+        if not self.keeps_predictions and (n := sum(c.prediction is not None for c in item.cells)):
+            self.add("scores and marks of uncertain names", count=n)
         bad = [c for c in item.cells if c.box is not None and box_fault(c.box, None)]
         if bad:
             self.add("the whole cell (its box is not usable)", count=len(bad))
