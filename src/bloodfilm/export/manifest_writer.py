@@ -175,7 +175,8 @@ def _common_vocabulary(detector: _DetectorPart, classifier: Vocabulary) -> Vocab
             f"export: the detector finds {absent[0]!r}, which is not in the classifier's taxonomy; "
             "train both with the same data.taxonomy"
         )
-    return Vocabulary(classifier.taxonomy, classifier.schema, detector.object_types, detector.roles)
+    words = classifier.taxonomy, classifier.schema, detector.object_types, detector.roles
+    return Vocabulary(*words, classifier.other)
 
 
 def refuse_other_content(out: Path) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -464,10 +465,11 @@ class ClassifierTask:
         model.set_prototypes(means, np.concatenate(residuals).std(0) + 1e-3)
 
     def _go_back(self, model: CellClassifierNet) -> None:
-        """Average the weights with those that training started from."""
-        with torch.random.fork_rng():
-            torch.manual_seed(self.config.seed)
-            start = build_classifier(self.config, self.run.vocabulary)
+        """Average the weights with those that training started from.
+
+        Outputs that the start did not have stay as they were trained.
+        """
+        start = deepcopy(model)
         start_network(start, self.config, Path(), (), self.run.vocabulary)
         before = start.state_dict()
         for name, value in model.state_dict().items():
