@@ -36,6 +36,14 @@ def export(
             "place of the one that validation cells give."
         ),
     ] = None,
+    films: Annotated[
+        bool,
+        typer.Option(
+            "--films",
+            help="Also measure stain and optics of the training films, so that films far from all "
+            "of them are noticed and fewer of their cells are named.",
+        ),
+    ] = False,
     metrics: Annotated[
         list[Path] | None,
         typer.Option(help="JSON files of `bloodfilm evaluate` to keep in the bundle; repeatable."),
@@ -67,6 +75,7 @@ def export(
         calibration=calibration,
         metrics=metrics or (),
         notes=notes,
+        films=films,
     )
     done = run(job)
     differences = ", ".join(f"{k} {v:.2g}" for k, v in done.parity.items())

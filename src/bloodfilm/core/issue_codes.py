@@ -27,6 +27,7 @@ FEW_RED_CELLS = "few-red-cells"
 LOW_SHARPNESS = "low-sharpness"
 NO_CELLS = "no-cells"
 NOT_A_FILM = "not-a-film"
+UNFAMILIAR_FILM = "unfamiliar-film"
 DETECTIONS_LIMITED = "detections-limited"
 
 FIRST_PAGE_ONLY = "first-page-only"
@@ -86,6 +87,10 @@ _LIST: dict[str, tuple[Severity, str]] = {
     LOW_SHARPNESS: ("warning", "the field is blurred"),
     NO_CELLS: ("warning", "nothing was detected"),
     NOT_A_FILM: ("error", "the picture does not look like a blood film; its cells must not count"),
+    UNFAMILIAR_FILM: (
+        "warning",
+        "stain or optics are far from those of every training set; fewer cells are named",
+    ),
     DETECTIONS_LIMITED: (
         "info",
         "of detections below the model's threshold only the best are listed",

@@ -62,6 +62,18 @@ def stain_contrast(
     return np.asarray(np.linalg.norm(taken - (taken @ colour)[:, None] * colour, axis=1))
 
 
+def darker_absorbance(image: Pixels, white: tuple[float, float, float], boxes: ArrayLike) -> Floats:
+    """Return the absorbance (n, 3) of objects: the median of the darker half of their middle.
+
+    Args:
+        image: the field, RGB (H, W, 3).
+        white: its background colour, RGB.
+        boxes: (n, 4) of the objects, x, y, w, h in pixels.
+    """
+    middles = _middles(image, np.asarray(boxes, dtype=np.float64).reshape(-1, 4))
+    return np.asarray(np.median(_darker_half(absorbance(middles, white)), axis=1))
+
+
 def _middles(image: Pixels, boxes: Floats) -> Pixels:
     """Pixels (n, GRID^2, 3) on a grid over the middle of every box."""
     height, width = image.shape[:2]

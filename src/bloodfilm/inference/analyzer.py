@@ -25,6 +25,7 @@ from bloodfilm.imaging.canonical import (
     refine,
     view_of,
 )
+from bloodfilm.imaging.film_profile import FEATURES, film_profile
 from bloodfilm.imaging.picture_key import PictureKey
 from bloodfilm.imaging.resample import BACKGROUND
 from bloodfilm.imaging.scale import Measurement, ScalePrior, measure
@@ -120,6 +121,13 @@ class Analyzer:
             self.thresholds = {k: min(v, score_floor) for k, v in self.thresholds.items()}
         self.weights = weights or ScoreFusion()
         self.reader = CellClassifier(manifest)
+        self.films = None if fixed_input is not None else manifest.films
+        if self.films is not None and self.films.features != FEATURES:
+            raise BundleError(
+                f"{bundle.path}: describes its training films by other figures than this program; "
+                "use a bloodfilm that matches the bundle"
+            )
+        self.cautious_reader = CellClassifier(manifest.cautious())
         # What a run at the bundle's own thresholds would find is always there, as context.
         lowest = {k: min(v, self.spec.thresholds[k]) for k, v in self.thresholds.items()}
         backend = OnnxBackend(bundle.detector(device, threads), self.spec, len(self.kinds))
@@ -152,14 +160,17 @@ class Analyzer:
         found = _in_order(found)
         with clock("stain"):
             found, contrasts = self._compare(image, view, found)
-        readings = self._read(image, view, found, clock)
+        with clock("film"):
+            far = self._far_from_training(image, view, found, sharpness)
+        reader = self.cautious_reader if far else self.reader
+        readings = self._read(image, view, found, clock, reader)
         keep, scores = self._confirm(found, readings)
         found = replace(found, scores=scores)
         key = PictureKey.of_image(image)
         ref = ImageRef(source.name, *source.size, source.identity, key.pixels, key.appearance)
         listed = self._cells(view, found, contrasts, readings, np.flatnonzero(keep))
         cells = with_ids(listed, ref.sha256)
-        issues = [*source.issues, *issues, *field_issues(view, cells, sharpness)]
+        issues = [*source.issues, *issues, *far, *field_issues(view, cells, sharpness)]
         with clock("film"):
             score = self._film_score(image, view, found.take(np.flatnonzero(keep)))
         if score is not None and score.score < MIN_FILM_SCORE:
@@ -189,6 +200,31 @@ class Analyzer:
             with clock("scale"):
                 view = view_of(self.measure_again(image, measurement), prior)
         return view
+
+    def _far_from_training(
+        self, image: Pixels, view: CanonicalView, found: Detections, sharpness: float
+    ) -> list[Issue]:
+        """Return an issue if stain and optics are far from those of every training set."""
+        if self.films is None:
+            return []
+        least = self.spec.thresholds[self.classified]
+        nucleated = (found.type_ids == self._kind(self.classified)) & (found.scores >= least)
+        red = self._sure_red_cells(found)
+        profile = film_profile(image, view, red, found.boxes[nucleated], sharpness)
+        if profile is None:
+            return []
+        site, distance = self.films.nearest(profile.tolist())
+        if distance <= self.films.limit:
+            return []
+        confidence = self.cautious_reader.spec.class_confidence
+        message = (
+            f"stain or optics are far from all that the model was trained on (distance "
+            f"{distance:.1f}, {self.films.limit:.1f} is the limit): a class is named from a "
+            f"probability of {confidence:.2f}"
+        )
+        facts = {"distance": round(distance, 3), "limit": self.films.limit, "nearest": site}
+        code = issue_codes.UNFAMILIAR_FILM
+        return [issue(code, message, **facts, class_confidence=confidence)]
 
     def _film_score(
         self, image: Pixels, view: CanonicalView, found: Detections
@@ -323,7 +359,12 @@ class Analyzer:
         return found.boxes[(found.type_ids == self._kind(ruler)) & sure]
 
     def _read(
-        self, image: Pixels, view: CanonicalView, found: Detections, clock: "StageTimer"
+        self,
+        image: Pixels,
+        view: CanonicalView,
+        found: Detections,
+        clock: "StageTimer",
+        reader: CellClassifier,
     ) -> dict[int, CellClassification]:
         """Classify the nucleated cells in batches; results by index in `found`."""
         spec = self.bundle.manifest.classifier
@@ -333,11 +374,11 @@ class Analyzer:
             return readings
         for batch in self._batches(which, found.scores[which]):
             with clock("crop"):
-                crops = self.reader.crops(view, image, centres(found.boxes[batch]))
+                crops = reader.crops(view, image, centres(found.boxes[batch]))
             with clock("read"):
-                shapes = self.reader.shapes(len(crops))
+                shapes = reader.shapes(len(crops))
                 outputs = run_graph(self._reader, spec.file, {"crops": crops}, shapes)
-                readings.update(zip(batch.tolist(), self.reader.read(*outputs), strict=True))
+                readings.update(zip(batch.tolist(), reader.read(*outputs), strict=True))
         return readings
 
     def _batches(self, which: NDArray[np.intp], scores: Floats) -> Iterator[NDArray[np.intp]]:

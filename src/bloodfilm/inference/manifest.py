@@ -12,7 +12,8 @@ Older versions are converted to the newest form when they are read, and written 
 
 import hashlib
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -186,6 +187,50 @@ class UntrainedParts(_Strict):
     values: dict[str, tuple[str, ...]] = {}
 
 
+class FilmStatistics(_Strict):
+    """Stain and optics of the films that the classifier was trained on.
+
+    Attributes:
+        features: names of the figures of a profile, see `imaging.film_profile`.
+        sites: by training set, the mean of each figure over its fields.
+        spread: of each figure, its standard deviation within a site.
+        limit: distance from the nearest site beyond which a field is far from all of them.
+        class_confidence: takes the place of the classifier's on such a field.
+    """
+
+    features: tuple[str, ...]
+    sites: Annotated[dict[str, tuple[float, ...]], Field(min_length=1)]
+    spread: tuple[Positive, ...]
+    limit: Positive
+    class_confidence: Share
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if any(len(row) != len(self.features) for row in (*self.sites.values(), self.spread)):
+            raise ValueError("films: every row needs one figure per feature")
+        return self
+
+    def nearest(self, profile: Sequence[float]) -> tuple[str, float]:
+        """Return the nearest site and the distance from it, in standard deviations.
+
+        The distance is the root of the mean squared deviation over the figures.
+
+        >>> films = FilmStatistics(features=("a", "b"), sites={"x": (0, 0), "y": (9, 9)},
+        ...     spread=(1, 2), limit=3, class_confidence=0.9)
+        >>> films.nearest([3, 8])
+        ('x', 3.5355339059327378)
+        """
+        distances = {
+            name: math.sqrt(
+                sum(((p - m) / s) ** 2 for p, m, s in zip(profile, mean, self.spread, strict=True))
+                / len(self.features)
+            )
+            for name, mean in self.sites.items()
+        }
+        name = min(distances, key=lambda site: distances[site])
+        return name, distances[name]
+
+
 class Manifest(_Strict):
     """All of `manifest.json`. An unknown key is refused, so that none is overlooked.
 
@@ -199,6 +244,7 @@ class Manifest(_Strict):
         untrained: classes, attributes and values that cannot be predicted.
         training: how the networks were trained, as plain data.
         metrics: their performance, as plain data.
+        films: stain and optics of the training films; `None`: not known.
     """
 
     format: Literal["bloodfilm-bundle"]
@@ -216,6 +262,7 @@ class Manifest(_Strict):
     classifier: ClassifierSpec
     training: dict[str, Any]
     metrics: dict[str, Any]
+    films: FilmStatistics | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -279,6 +326,18 @@ class Manifest(_Strict):
         """Return a manifest with figures added; those of the same name are replaced."""
         return self._with(metrics={**self.metrics, **metrics})
 
+    def with_films(self, films: FilmStatistics) -> "Manifest":
+        """Return a manifest with other statistics of the training films."""
+        return self._with(films=films.model_dump())
+
+    def cautious(self) -> "Manifest":
+        """Return a manifest that names cells as on films far from all training films."""
+        if self.films is None:
+            return self
+        confidence = max(self.films.class_confidence, self.classifier.class_confidence)
+        spec = {**self.classifier.model_dump(), "class_confidence": confidence}
+        return self._with(classifier=spec)
+
     def with_graphs(self, graphs: Mapping[str, bytes]) -> "Manifest":
         """Return a manifest with the checksums of graphs, by file name."""
         changes = {}
@@ -294,7 +353,8 @@ class Manifest(_Strict):
 
     def to_json(self) -> dict[str, Any]:
         """Return all of it as plain data, in the newest form."""
-        return {**self.model_dump(mode="json", by_alias=True), "version": VERSION}
+        data = {**self.model_dump(mode="json", by_alias=True), "version": VERSION}
+        return data if self.films is not None else {k: v for k, v in data.items() if k != "films"}
 
     def write(self, folder: Path, graphs: Mapping[str, bytes] | None = None) -> None:
         """Write the manifest, graphs and all checksums of a bundle, all or none.

@@ -28,6 +28,8 @@ class ExportJob:
         calibration: a record with a class calibration fitted on sites left out of training.
         metrics: records of evaluations to keep in the bundle.
         notes: a Markdown file that ends the model card.
+        films: whether stain and optics of the training films are measured, so that films far from
+            all of them are noticed.
     """
 
     detector: Path
@@ -41,6 +43,7 @@ class ExportJob:
     calibration: Path | None = None
     metrics: Sequence[Path] = ()
     notes: Path | None = None
+    films: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class ExportResult:
 
 def export(job: ExportJob) -> ExportResult:
     """Write a bundle: ONNX graphs compared with torch, manifest, model card."""
+    from bloodfilm.export.film_statistics import add_film_statistics
     from bloodfilm.export.manifest_writer import BundleInfo, refuse_other_content
     from bloodfilm.export.publish import export_bundle, read_calibration, read_evaluations
     from bloodfilm.export.trained import IntendedUse
@@ -76,6 +80,8 @@ def export(job: ExportJob) -> ExportResult:
             int8=job.int8,
             use=IntendedUse(job.priors, calibration),
         )
+        if job.films:
+            add_film_statistics(job.out, job.data)
     size = sum(f.stat().st_size for f in job.out.iterdir() if f.is_file())
     return ExportResult(job.out, size, parity)
 

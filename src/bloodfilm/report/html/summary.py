@@ -288,6 +288,12 @@ class Summary:
 _FIELD_CAUTIONS = (
     (issue_codes.NOT_A_FILM, "error", "may show no blood film; their cells are not counted."),
     (issue_codes.SCALE_ASSUMED, "error", "have no known scale; their cells are not counted."),
+    (
+        issue_codes.UNFAMILIAR_FILM,
+        "warning",
+        "are far in stain or optics from every film that the model was trained on; fewer of their "
+        "cells are named.",
+    ),
     (issue_codes.LOW_SHARPNESS, "warning", "are blurred."),
 )
 _UNCOUNTABLE = {
