@@ -7,11 +7,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, unquote
 
 import numpy as np
 import pytest
 
+from bloodfilm.core.results import CaseCell, CaseResult, CellView, FieldPlacement
 from bloodfilm.imaging.discovery import find_images
 from bloodfilm.report import write_report
 from bloodfilm.report.html import report
@@ -221,15 +222,30 @@ def test_what_cannot_be_named_has_no_share_and_no_interval(run, field, written):
     assert not any(f">{name}</th>" in table for name in blasts)
 
 
-@pytest.mark.parametrize(
-    ("blasts", "others", "verdict"),
-    [(90, 10, "lies above"), (25, 75, "includes"), (1, 199, "lies below")],
-)
-def test_blasts_are_held_against_a_fifth(run, field, cell, written, blasts, others, verdict):
-    labels = ["myeloblast"] * blasts + ["lymphocyte"] * others
+BLAST_VERDICTS = [
+    # blasts, other cells, undecided ones, kinds that cannot be named, what is said
+    (90, 10, 0, (), "the interval lies above 20 %"),
+    (25, 75, 0, (), "the interval includes 20 %"),
+    (1, 199, 0, (), "the interval lies below 20 %"),
+    (1, 159, 40, (), "below 20 % unless undecided cells are blasts"),
+    (90, 10, 0, ("monoblast",), "the interval lies above 20 %"),
+    (1, 199, 0, ("monoblast",), None),
+]
+
+
+@pytest.mark.parametrize(("blasts", "others", "undecided", "untrained", "verdict"), BLAST_VERDICTS)
+def test_blasts_are_held_against_a_fifth(
+    run, field, cell, written, blasts, others, undecided, untrained, verdict
+):
+    """Of kinds that cannot be named the share is a lower limit: nothing excludes 20 %."""
+    labels = ["myeloblast"] * blasts + ["lymphocyte"] * others + ["white cell"] * undecided
     cells = [cell(name, id=f"{n:04}") for n, name in enumerate(labels)]
-    made = run([replace(field(), cells=tuple(cells))], untrained_classes=())
-    assert f"the interval {verdict} 20 %" in written(made)[1].text
+    text, page = written(run([replace(field(), cells=tuple(cells))], untrained_classes=untrained))
+    if verdict is None:
+        assert "20 %" not in page.text.partition("Differential")[0]
+        assert 'class="scale"' not in text
+    else:
+        assert verdict in page.text
 
 
 def test_a_film_unlike_the_training_data_is_said_first(run, field, cell, written):
@@ -247,6 +263,76 @@ def test_the_oddest_cell_is_unlike_its_class(run, field, cell, written):
     cells.append(cell(id="big", diameter_um=19.0))
     data = data_of(written(run([replace(field(), cells=tuple(cells))]))[1])
     assert max(data["cells"], key=lambda c: c[13])[2] == "big"
+
+
+# ---- cases -----------------------------------------------------------------------------------
+
+
+def case_of(name, fields, numbers, cells, **more):
+    placements = tuple(FieldPlacement(n, **more.pop(f"field_{n}", {})) for n in numbers)
+    return CaseResult(name, tuple(fields[n] for n in numbers), placements, tuple(cells), **more)
+
+
+def test_a_cell_that_two_fields_show_is_counted_and_shown_once(run, field, written):
+    from bloodfilm.core.issue_codes import CUT_BY_EDGE, issue
+
+    fields = (field("a.png", 1), field("b.png", 2))
+    one, two = ([c.id for _, c in nucleated(f)] for f in fields)
+    both = CaseCell((CellView(1, two[0]), CellView(0, one[0])))
+    cut = CaseCell((CellView(0, one[1]),), False, (issue(CUT_BY_EDGE, "cut"),))
+    rest = [CaseCell((CellView(0, i),)) for i in one[2:]] + [
+        CaseCell((CellView(1, i),)) for i in two[1:]
+    ]
+    case = case_of("film 7", fields, (0, 1), [both, cut, *rest])
+    _, page = written(replace(run(fields), cases=(case,)))
+    assert "Blood-film report film 7" in page.text
+    data = data_of(page)
+    status = {c[2]: c[14] for c in data["cells"]}
+    assert status[two[0]] == 1 and status[one[0]] == 3 and status[one[1]] == 0
+    shown = next(c for c in data["cells"] if c[2] == one[1])
+    assert CUT_BY_EDGE in {data["issues"][i]["code"] for i in shown[9]}
+    assert sum(value == 1 for value in status.values()) == 1 + len(rest)
+    assert "1 further view of cells that are counted once" in page.text
+    assert "together 1 cell not counted" in page.text
+
+
+def test_fields_that_are_set_aside_are_named_with_the_reason(run, field, written):
+    from bloodfilm.core.issue_codes import LOW_SHARPNESS, issue
+
+    fields = (field("a.png", 1), field("b.png", 2))
+    cells = [CaseCell((CellView(0, c.id),)) for _, c in nucleated(fields[0])]
+    aside = {"counted": False, "issues": (issue(LOW_SHARPNESS, "blurred, set aside"),)}
+    case = case_of("film", fields, (0, 1), cells, field_1=aside)
+    _, page = written(replace(run(fields), cases=(case,)))
+    assert "1 field with" in page.text and "the field is blurred" in page.text
+    assert [f["counted"] for f in data_of(page)["fields"]] == [1, 0]
+
+
+def test_several_cases_have_an_index_and_a_page_each(run, field, failure, tmp_path):
+    fields = (field("p1/a.png", 1), field("p2/b.png", 2), field("p2/c.png", 3))
+    cells = [
+        [CaseCell((CellView(n, c.id),)) for _, c in nucleated(f)] for n, f in enumerate(fields)
+    ]
+    cases = (
+        case_of('p<1>"', fields, (0,), cells[0], failures=("p1/x.png",)),
+        case_of("p2", fields, (1, 2), cells[1] + cells[2]),
+    )
+    made = replace(run(fields, [failure("p1/x.png", "cut short")]), cases=cases)
+    _, page = read(write_report(made, tmp_path / "out", when=WHEN))
+    assert 'p<1>"' in page.text and not page.tags["script"]
+    links = [unquote(link) for link in page.links if link.endswith(".html")]
+    assert links == ["cases/p_1.html", "cases/p2.html"]
+    counts = []
+    for link in links:
+        _, inner = read(tmp_path / "out" / link)
+        data = data_of(inner)
+        counts.append(len(data["cells"]))
+        assert "../report.html" in inner.links and "../cells.csv" in inner.links
+        for shown in data["fields"]:
+            assert (tmp_path / "out" / "cases" / data["pictures"] / shown["picture"]).is_dir()
+        assert ("cut short" in inner.text) == (link == links[0])
+    assert counts == [len(cells[0]), len(cells[1]) + len(cells[2])]
+    assert len(list((tmp_path / "out" / PICTURES).iterdir())) == 3
 
 
 # ---- names from outside ----------------------------------------------------------------------
@@ -296,7 +382,7 @@ def test_a_single_file_holds_its_pictures(run, field, written, tmp_path):
     _, page = written(run([field("a.png", 1)]), single_file=True)
     data, pictures = data_of(page), json.loads(page.scripts["pictures"])
     folder = data["fields"][0]["picture"]
-    assert data["single"]
+    assert not data["pictures"]
     assert set(pictures) == {f"{folder}/field.jpg"} | {
         f"{folder}/{c[1]}.jpg" for c in data["cells"]
     }

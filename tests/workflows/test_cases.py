@@ -13,8 +13,8 @@ from bloodfilm.core import issue_codes
 from bloodfilm.core.errors import ConfigError, OutputError
 from bloodfilm.core.progress import Cancellation, CancelledError
 from bloodfilm.core.results import RESULT_FILE
+from bloodfilm.core.results.case import file_stems
 from bloodfilm.workflows.analyze import AnalysisJob, analyze, edge_rule
-from bloodfilm.workflows.cases import file_names
 from fake_bundle import draw, lay_out, save, write_bundle
 from following import Recorder
 
@@ -161,4 +161,4 @@ def test_an_edge_rule_is_one_of_three():
 
 
 def test_file_names_are_distinct_without_regard_to_case():
-    assert file_names(["A", "a", "a-2", "ü 1"]) == ["A.json", "a-2.json", "a-2-2.json", "ü_1.json"]
+    assert file_stems(["A", "a", "a-2", "ü 1"]) == ["A", "a-2", "a-2-2", "ü_1"]

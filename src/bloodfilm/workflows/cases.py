@@ -1,7 +1,5 @@
 """What an analysis writes of its cases: an index, and a file for each."""
 
-import itertools
-import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,18 +9,17 @@ from bloodfilm import __version__
 from bloodfilm.core.csv_text import csv_line, guard
 from bloodfilm.core.files import write_json, write_text
 from bloodfilm.core.results import AnalysisRun, CaseResult
+from bloodfilm.core.results.case import file_stems
 from bloodfilm.evaluation.differential import differential
 from bloodfilm.workflows.outputs import make_folder
 
 CASES, CASES_FOLDER = "cases.csv", "cases"
 CASE_FORMAT = "bloodfilm-case"
 CASE_VERSION = 1
-LONGEST_NAME = 80
 COLUMNS = (
     "case", "file", "fields", "counted_fields", "set_aside", "failed", "parts", "white_cells",
     "uncounted_cells", "issues",
 )  # fmt: skip
-_UNSAFE = re.compile(r"[^\w.-]+")
 
 
 def write_cases(run: AnalysisRun, out: Path) -> None:
@@ -34,7 +31,7 @@ def write_cases(run: AnalysisRun, out: Path) -> None:
     """
     folder = out / CASES_FOLDER
     make_folder(folder)
-    names = file_names([case.name for case in run.cases])
+    names = [f"{stem}.json" for stem in file_stems(case.name for case in run.cases)]
     lines = [csv_line(COLUMNS)]
     for case, name in zip(run.cases, names, strict=True):
         data = case_document(case)
@@ -79,23 +76,6 @@ def _row(case: CaseResult, name: str, data: dict[str, Any]) -> Iterator[Any]:
     yield " ".join(sorted(Counter(issue.code for issue in case.issues)))
 
 
-def file_names(cases: list[str]) -> list[str]:
-    """Return a distinct, portable file name for each case.
-
-    >>> file_names(["patient 7", "a/b", "patient_7", ".."])
-    ['patient_7.json', 'a_b.json', 'patient_7-2.json', 'case.json']
-    """
-    taken: set[str] = set()
-    names = []
-    for case in cases:
-        plain = _UNSAFE.sub("_", case).strip("._-")[:LONGEST_NAME] or "case"
-        numbered = (plain if k == 1 else f"{plain}-{k}" for k in itertools.count(1))
-        name = next(n for n in numbered if n.lower() not in taken)
-        taken.add(name.lower())
-        names.append(f"{name}.json")
-    return names
-
-
 def remove_case_files(out: Path) -> None:
     """Remove the files of cases that an earlier run wrote, by its index; leave all others."""
     folder = out / CASES_FOLDER
@@ -104,6 +84,7 @@ def remove_case_files(out: Path) -> None:
     for path in folder.glob("*.json"):
         if path.is_file() and not path.is_symlink() and _is_case(path):
             path.unlink()
+            path.with_suffix(".html").unlink(missing_ok=True)
 
 
 def _is_case(path: Path) -> bool:

@@ -1,7 +1,9 @@
 """The result of a case: several fields of one film, every physical cell once."""
 
+import itertools
+import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ from bloodfilm.core.results.model import ModelInfo
 from bloodfilm.core.results.stored import StoredFields
 from bloodfilm.core.results.tables import data_frame
 
+_UNSAFE = re.compile(r"[^\w.-]+")
+_LONGEST_STEM = 80
 Matrix = tuple[tuple[float, float, float], tuple[float, float, float]]
 
 
@@ -230,6 +234,23 @@ def pick(fields: Sequence[FieldResult], numbers: Sequence[int]) -> Sequence[Fiel
     if isinstance(fields, StoredFields):
         return fields.pick(numbers)
     return tuple(fields[number] for number in numbers)
+
+
+def file_stems(names: Iterable[str]) -> list[str]:
+    """Return a distinct, portable file name, without suffix, for each case.
+
+    >>> file_stems(["patient 7", "a/b", "patient_7", ".."])
+    ['patient_7', 'a_b', 'patient_7-2', 'case']
+    """
+    taken: set[str] = set()
+    stems = []
+    for case in names:
+        plain = _UNSAFE.sub("_", case).strip("._-")[:_LONGEST_STEM] or "case"
+        numbered = (plain if k == 1 else f"{plain}-{k}" for k in itertools.count(1))
+        stem = next(n for n in numbered if n.lower() not in taken)
+        taken.add(stem.lower())
+        stems.append(stem)
+    return stems
 
 
 def case_name(path: str | Path) -> str:

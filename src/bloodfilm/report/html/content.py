@@ -4,7 +4,7 @@ Of a cell only what the page needs is kept, so a run may be larger than memory.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -13,7 +13,15 @@ from bloodfilm.core.attributes import LLD_SCHEMA, Attribute
 from bloodfilm.core.issues import Issue
 from bloodfilm.core.pixels import ViewRecord
 from bloodfilm.core.progress import Progress, track
-from bloodfilm.core.results import AnalysisRun, CellResult, FieldResult, ModelInfo
+from bloodfilm.core.results import (
+    AnalysisRun,
+    CaseCell,
+    CaseResult,
+    CellResult,
+    FieldFailure,
+    FieldResult,
+    ModelInfo,
+)
 from bloodfilm.evaluation.differential import Differential, differential, is_artefact
 from bloodfilm.report.html import formatting
 from bloodfilm.report.html.palette import CellStyle, cell_style
@@ -36,8 +44,9 @@ class ReportCell:
         likeliest: classes with their probabilities, the likeliest first.
         answers: per attribute of the model the index of its value, `NOT_SURE` or `NOT_GIVEN`.
         percents: per attribute the probability of each value in percent.
-        counted: whether its field may be counted.
+        counted: whether it may be counted: its field may, and its case counts it.
         beside: whether it was named as no nucleated cell, and is listed beside the count.
+        other_view: whether another field shows the same cell better, and it is counted there.
     """
 
     field: int
@@ -48,6 +57,7 @@ class ReportCell:
     percents: tuple[tuple[int, ...], ...]
     counted: bool
     beside: bool = False
+    other_view: bool = False
 
     @property
     def label(self) -> str:
@@ -104,11 +114,25 @@ class ReportField:
 
 @dataclass(frozen=True)
 class ReportContent:
-    """A run as the report shows it."""
+    """A run, or a case of it, as the report shows it."""
 
     run: AnalysisRun
     fields: tuple[ReportField, ...]
     cells: tuple[ReportCell, ...]
+    case: CaseResult | None = None
+
+    @cached_property
+    def shown(self) -> tuple[ReportCell, ...]:
+        """The cells, each once: without other views of the same."""
+        return tuple(cell for cell in self.cells if not cell.other_view)
+
+    @property
+    def failures(self) -> tuple[FieldFailure, ...]:
+        """Files of the run, or of the case, without a result."""
+        if self.case is None:
+            return tuple(self.run.failures)
+        named = set(self.case.failures)
+        return tuple(f for f in self.run.failures if f.path in named)
 
     @property
     def model(self) -> ModelInfo:
@@ -128,6 +152,13 @@ class ReportContent:
     def differential(self) -> Differential:
         """Counts over the fields that may be counted."""
         counted = differential((c.cell for c in self.cells if c.counted), self.model)
+        if self.case is not None:
+            return replace(
+                counted,
+                other=dict(sorted(self.case.other.items())),
+                fields_left_out=len(self.case.set_aside),
+                cells_left_out=sum(not cell.counted for cell in self.case.cells),
+            )
         others: Counter[str] = Counter()
         for field in self.fields:
             if field.counted:
@@ -163,18 +194,62 @@ class ReportContent:
         return sorted(labels, key=lambda name: (order.get(name, len(order)), name))
 
 
-def collect(run: AnalysisRun, store: PictureStore, progress: Progress) -> ReportContent:
-    """Read a run once; missing pictures are made from the files."""
+def collect(
+    run: AnalysisRun, store: PictureStore, progress: Progress, case: CaseResult | None = None
+) -> ReportContent:
+    """Read a run, or the fields of one of its cases, once; missing pictures are made from files."""
     fields: list[ReportField] = []
     cells: list[ReportCell] = []
     room = MOST_OTHERS
-    followed = track(run.fields, progress, "report", len(run.fields))
-    for number, result in enumerate(followed, 1):
+    part = _CasePart(case)
+    wanted = run.fields if case is None else case.fields
+    stage = "report" if case is None or len(run.cases) == 1 else f"report on {case.name}"
+    for number, result in enumerate(track(wanted, progress, stage, len(wanted)), 1):
         field = _field(number, result, run.model, store.complete(result), room)
         room -= sum(field.others.values())
-        fields.append(field)
-        cells += _cells(number, result, run.model)
-    return ReportContent(run, tuple(fields), tuple(cells))
+        fields.append(part.field(field))
+        cells += part.cells(number, _cells(number, result, run.model))
+    return ReportContent(run, tuple(fields), tuple(cells), case)
+
+
+class _CasePart:
+    """What a case says of its fields and cells."""
+
+    def __init__(self, case: CaseResult | None) -> None:
+        self._case = case
+        self._of: dict[tuple[int, str], tuple[CaseCell, bool]] = {}
+        if case is not None:
+            numbers = {p.number: place for place, p in enumerate(case.placements, 1)}
+            for cell in case.cells:
+                for view in cell.views:
+                    self._of[numbers[view.field], view.id] = cell, view == cell.shown
+
+    def field(self, field: ReportField) -> ReportField:
+        """Return a field as the case has it."""
+        if self._case is None:
+            return field
+        placement = self._case.placements[field.number - 1]
+        issues = (*field.issues, *placement.issues)
+        return replace(field, counted=placement.counted, issues=_each_code_once(issues))
+
+    def cells(self, number: int, found: Iterable[ReportCell]) -> Iterator[ReportCell]:
+        """Yield cells as the case has them; one that it does not name is not counted."""
+        for shown in found:
+            if self._case is None:
+                yield shown
+                continue
+            cell, best = self._of.get((number, shown.cell.id), (None, True))
+            issues = (*shown.cell.issues, *(cell.issues if cell is not None and best else ()))
+            yield replace(
+                shown,
+                cell=replace(shown.cell, issues=_each_code_once(issues)),
+                counted=cell is not None and cell.counted and best,
+                other_view=not best,
+            )
+
+
+def _each_code_once(issues: Iterable[Issue]) -> tuple[Issue, ...]:
+    return tuple({issue.code: issue for issue in issues}.values())
 
 
 def is_undecided(label: str, model: ModelInfo) -> bool:

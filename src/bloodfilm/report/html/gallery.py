@@ -19,6 +19,7 @@ def gallery(
     content: ReportContent,
     flags: Mapping[str, Sequence[str]] | None = None,
     maps: Mapping[str, Sequence[int]] | None = None,
+    pictures: str = "",
 ) -> dict[str, Any]:
     """Return what the script needs to show, filter and sort the cells.
 
@@ -27,6 +28,7 @@ def gallery(
         flags: ids of cells by the flag that they stand behind.
         maps: by cell id, how much the probability of its name falls where it is hidden, in percent,
             row by row of a square grid.
+        pictures: the folder of the pictures, seen from the page; empty where the page holds them.
     """
     model, taxonomy = content.model, content.model.taxonomy
     labels = {cell.label for cell in content.cells}
@@ -95,6 +97,7 @@ def gallery(
         },
         "maps": {i: list(values) for i, values in (maps or {}).items() if i in numbers},
         "window": model.crop_um,
+        "pictures": pictures,
         "side": CELL_SIDE,
     }
 
@@ -115,8 +118,8 @@ def _row(
     """One cell, as `cells.js` reads it.
 
     Field, place, id, box, confidence, name, its probability, likeliest classes, attributes, issues,
-    diameter, stain contrast, probability of being a nucleated cell, oddity, whether it is counted
-    (1), beside the count (2), or neither (0).
+    diameter, stain contrast, probability of being a nucleated cell, oddity, and whether it is
+    counted; see `_status`.
     """
     cell = shown.cell
     return [
@@ -134,8 +137,15 @@ def _row(
         json_number(cell.stain_contrast, 2),
         json_number(cell.nucleated_probability, 2),
         odd,
-        2 if shown.counted and shown.beside else int(shown.counted),
+        _status(shown),
     ]
+
+
+def _status(shown: ReportCell) -> int:
+    """Return 1 for a counted cell, 2 for one beside the count, 3 for another view, else 0."""
+    if shown.other_view:
+        return 3
+    return 2 if shown.counted and shown.beside else int(shown.counted)
 
 
 def oddities(content: ReportContent) -> list[int]:

@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,8 @@ from typing import Any
 from bloodfilm.core import issue_codes
 from bloodfilm.core.files import atomic_write
 from bloodfilm.core.progress import NoProgress, Progress, track
-from bloodfilm.core.results import AnalysisRun
+from bloodfilm.core.results import AnalysisRun, CaseResult
+from bloodfilm.core.results.case import file_stems
 from bloodfilm.core.results.tables import describe_columns
 from bloodfilm.imaging.discovery import mark_drawings
 from bloodfilm.inference.fusion import ScoreFusion
@@ -21,7 +22,7 @@ from bloodfilm.report.html.palette import legend
 from bloodfilm.report.html.static_pages import render, script_text
 from bloodfilm.report.pictures import FIELD_PICTURE, PictureStore, cell_picture, remove_pictures
 
-REPORT, PICTURES = "report.html", "report_files"
+REPORT, PICTURES, CASES_FOLDER = "report.html", "report_files", "cases"
 MOST_ON_SHEET = 400
 """Cells on the printed contact sheet."""
 SINGLE_FILE_BYTES = 60_000_000
@@ -39,35 +40,96 @@ def write_report(
     *,
     when: datetime | None = None,
     single_file: bool = False,
+    maps: Mapping[str, Sequence[int]] | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Write `out_dir/report.html` and return its path.
 
-    Pictures lie in `out_dir/report_files`; the ones that an analysis has put there are used, others
-    are made from the images, which are opened again; a missing one is reported as such.
+    With several cases it lists them, and each has a page of its own in `out_dir/cases`. Pictures
+    lie in `out_dir/report_files`; the ones that an analysis has put there are used, others are made
+    from the images, which are opened again; a missing one is reported as such.
 
     Args:
         run: the analysis.
         out_dir: the folder; made if missing.
         when: the time to print; now if left out. Everything else follows from the run alone.
-        single_file: put the pictures into the page, which then needs no other file.
+        single_file: put the pictures into each page, which then needs no other file.
+        maps: occlusion maps by cell id; see `bloodfilm.inference.occlusion`.
         progress: follows the fields.
     """
-    out, followed = Path(out_dir), progress or NoProgress()
-    files = len(run.fields) + len(run.failures)
-    store = picture_store(out, run.model.classified, run.model.crop_um, files)
-    content = collect(run, store, followed)
-    pictures = _embedded(content, store, followed) if single_file else None
-    when = when or datetime.now().astimezone()
-    text = _render(_context(content, when, pictures), single_file)
-    path = out / REPORT
-    with atomic_write(path) as file:
-        file.write(text)
-    kept = [] if single_file else [field.picture.folder for field in content.fields]
-    remove_pictures(store.folder, but=kept)
-    if store.folder.is_dir():
-        mark_drawings(out, [PICTURES])
-    return path
+    writer = _Writer(run, Path(out_dir), when or datetime.now().astimezone(), single_file)
+    return writer.write(maps or {}, progress or NoProgress())
+
+
+class _Writer:
+    """Writes the pages of one run."""
+
+    def __init__(self, run: AnalysisRun, out: Path, when: datetime, single_file: bool) -> None:
+        self._run, self._out, self._when, self._single_file = run, out, when, single_file
+        files = len(run.fields) + len(run.failures)
+        self._store = picture_store(out, run.model.classified, run.model.crop_um, files)
+        self._used: set[str] = set()
+
+    def write(self, maps: Mapping[str, Sequence[int]], progress: Progress) -> Path:
+        """Write all pages; pictures that none of them shows are removed."""
+        path, cases = self._out / REPORT, self._run.cases
+        if len(cases) < 2:
+            self._page(path, cases[0] if cases else None, maps, progress)
+        else:
+            stems = file_stems(case.name for case in cases)
+            lines = []
+            for case, stem in zip(cases, stems, strict=True):
+                place = self._out / CASES_FOLDER / f"{stem}.html"
+                page = self._page(place, case, maps, progress)
+                lines.append((case, f"{CASES_FOLDER}/{stem}.html", page))
+            self._index(path, lines)
+        remove_pictures(self._store.folder, but=() if self._single_file else self._used)
+        if self._store.folder.is_dir():
+            mark_drawings(self._out, [PICTURES])
+        return path
+
+    def _page(
+        self,
+        path: Path,
+        case: CaseResult | None,
+        maps: Mapping[str, Sequence[int]],
+        progress: Progress,
+    ) -> summary.Summary:
+        content = collect(self._run, self._store, progress, case)
+        self._used.update(field.picture.folder for field in content.fields)
+        embedded = _embedded(content, self._store, progress) if self._single_file else None
+        # As addresses have it, from the page to the folder of the results.
+        up = "" if path.parent == self._out else "../"
+        pictures = "" if self._single_file else f"{up}{PICTURES}"
+        page = summary.Summary(content)
+        context = {
+            **_context(page, self._when, embedded),
+            "up": up,
+            "pictures": pictures,
+            "single_file": self._single_file,
+            "several": len(self._run.cases) > 1,
+            "gallery_json": script_json(gallery(content, maps=maps, pictures=pictures)),
+        }
+        self._save(path, _render(context))
+        return page
+
+    def _index(self, path: Path, lines: Sequence[tuple[CaseResult, str, summary.Summary]]) -> None:
+        context = {
+            "run": self._run,
+            "model": self._run.model,
+            "version": self._run.version,
+            "when": formatting.date_and_time(self._when),
+            "when_iso": self._when.isoformat(timespec="seconds"),
+            "lines": lines,
+            "failures": [
+                (formatting.clean(f.path), formatting.clean(f.reason)) for f in self._run.failures
+            ],
+        }
+        self._save(path, render("cases.html", context, styles=("base.css", "report.css")))
+
+    def _save(self, path: Path, text: str) -> None:
+        with atomic_write(path) as file:
+            file.write(text)
 
 
 def _embedded(
@@ -101,10 +163,10 @@ def _cell_paths(content: ReportContent) -> Iterator[tuple[Any, str]]:
 
 
 def _context(
-    content: ReportContent, when: datetime, pictures: tuple[dict[str, str], int] | None
+    page: summary.Summary, when: datetime, pictures: tuple[dict[str, str], int] | None
 ) -> dict[str, Any]:
+    content = page.content
     run, model = content.run, content.model
-    page = summary.Summary(content)
     titles = {a.name: a.title for a in model.schema.attributes}
     trained = [(a, first) for a, first in content.attributes if a in model.trained_attributes]
     first = [a for a, is_first in trained if is_first]
@@ -131,7 +193,9 @@ def _context(
             [titles[n] for n in model.untrained_attributes]
         ),
         "scale": summary.scale_summary(content),
-        "failures": [(formatting.clean(f.path), formatting.clean(f.reason)) for f in run.failures],
+        "failures": [
+            (formatting.clean(f.path), formatting.clean(f.reason)) for f in content.failures
+        ],
         "problem_fields": [f for f in content.fields if f.issues],
         "doubtful_scale": [f for f in content.fields if formatting.describe_view(f.view)[1]],
         "unfamiliar": issue_codes.UNFAMILIAR,
@@ -139,17 +203,17 @@ def _context(
         "sheet": contact_sheet(content),
         "without_picture": [f for f in content.fields if f.picture.missing],
         "least_contrast": ScoreFusion().contrast,
-        "legend": legend({cell.label for cell in content.cells}, model.taxonomy),
+        "legend": legend({cell.label for cell in content.shown}, model.taxonomy),
         "columns": describe_columns(model.schema),
-        "pictures": PICTURES,
         "pictures_left_out": 0 if pictures is None else pictures[1],
-        "gallery_json": script_json({**gallery(content), "single": pictures is not None}),
         "pictures_json": script_json({} if pictures is None else pictures[0]),
     }
 
 
 def _subject(content: ReportContent) -> str:
-    """Return what was analysed: the folder that the images share, or the only image."""
+    """Return what was analysed: the case, the folder that the images share, or the only image."""
+    if content.case is not None:
+        return formatting.clean(content.case.name)
     if content.folder:
         return formatting.clean(content.folder.rstrip("/").rpartition("/")[2] or content.folder)
     if len(content.fields) == 1:
@@ -166,7 +230,7 @@ def contact_sheet(
     class the cells in doubt come first.
     """
     groups: dict[str, list[ReportCell]] = {}
-    for cell in content.cells:
+    for cell in content.shown:
         if not content.fields[cell.field - 1].picture.missing:
             groups.setdefault(cell.label, []).append(cell)
     total = sum(map(len, groups.values()))
@@ -180,7 +244,7 @@ def contact_sheet(
     return sheet
 
 
-def _render(context: Mapping[str, Any], single_file: bool) -> str:
+def _render(context: Mapping[str, Any]) -> str:
     from markupsafe import Markup
 
     script = script_text()
@@ -189,7 +253,6 @@ def _render(context: Mapping[str, Any], single_file: bool) -> str:
         **context,
         "script": Markup(script),
         "script_hash": digest,
-        "single_file": single_file,
         "cell_picture": cell_picture,
     }
     return render("report.html", page, styles=("base.css", "report.css"), unescaped="_json")

@@ -11,7 +11,7 @@ from bloodfilm.core.attributes import Attribute
 from bloodfilm.core.taxonomy import BLAST
 from bloodfilm.evaluation.differential import DifferentialRow, Proportion
 from bloodfilm.report.html import formatting
-from bloodfilm.report.html.content import NOT_SURE, ReportCell, ReportContent
+from bloodfilm.report.html.content import NOT_SURE, ReportCell, ReportContent, ReportField
 from bloodfilm.report.html.palette import CellStyle
 
 _AXES = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -99,7 +99,7 @@ class Summary:
         self.content = content
         self.counted = content.differential
         # Links lead to what was counted, and only where something was not is that said in them.
-        all_counted = all(cell.counted and not cell.beside for cell in content.cells)
+        all_counted = all(cell.counted and not cell.beside for cell in content.shown)
         self._counted: dict[str, int] = {} if all_counted else {"counted": 1}
 
     def link(self, **filters: str | int) -> str:
@@ -168,19 +168,29 @@ class Summary:
 
     @property
     def blasts(self) -> BlastScale | None:
-        """Blasts against 20 %; `None` where none can be named or no white cell is counted."""
+        """Blasts against 20 %; `None` where that cannot be said.
+
+        It cannot where none can be named or no white cell is counted. With kinds of blast that the
+        model cannot name the share is a lower limit, which may lie above 20 % but never below; and
+        undecided cells that may be blasts leave open what they could change.
+        """
         share = self.counted.blasts
         if share is None or not share.total:
             return None
+        above = share.low > BLAST_LIMIT
+        if self.counted.untrained_blasts and not above:
+            return None
+        possible = min(share.count + self.counted.possible_blasts, share.total)
+        most = Proportion.of(possible, share.total).high
         end = next(end for end in _AXES if max(share.high, 2 * BLAST_LIMIT) <= end or end == 1.0)
-        if share.low > BLAST_LIMIT:
+        if above:
             verdict = "the interval lies above 20 %"
-        elif share.high < BLAST_LIMIT:
+        elif most < BLAST_LIMIT:
             verdict = "the interval lies below 20 %"
+        elif share.high < BLAST_LIMIT:
+            verdict = "below 20 % unless undecided cells are blasts"
         else:
             verdict = "the interval includes 20 %"
-        if self.counted.untrained_blasts:
-            verdict += "; a lower limit"
         low, high = _place(share.low, end), _place(share.high, end)
         place = _place(share.share, end)
         axis = formatting.percent(end)
@@ -202,18 +212,19 @@ class Summary:
         return sorted(found, key=lambda caution: caution.severity != "error")
 
     def _run_cautions(self) -> list[Caution]:
+        case = self.content.case
         found = [
             Caution("error" if i.severity == "error" else "warning", formatting.clean(i.message))
-            for i in self.content.run.issues
+            for i in (*self.content.run.issues, *(case.issues if case is not None else ()))
             if i.severity != "info"
         ]
-        if failures := self.content.run.failures:
+        if failures := self.content.failures:
             text = f"{formatting.many(len(failures), 'file')} gave no result."
             found.append(Caution("error", text, "#failures"))
         return found
 
     def _film_cautions(self) -> list[Caution]:
-        cells = [cell for cell in self.content.cells if cell.counted and not cell.beside]
+        cells = [cell for cell in self.content.shown if cell.counted and not cell.beside]
         found: list[Caution] = []
         if len(cells) < _ENOUGH_TO_JUDGE:
             return found
@@ -258,29 +269,34 @@ class Summary:
     def left_out(self) -> list[tuple[str, str]]:
         """What is not in the counts and why, with an address."""
         counted, said = self.counted, []
-        for code in sorted(issue_codes.UNCOUNTABLE):
-            why = _UNCOUNTABLE.get(code, issue_codes.MEANING[code])
-            fields = [f for f in self.content.fields if code in {i.code for i in f.issues}]
-            if fields:
-                cells = formatting.many(sum(f.cells for f in fields), "cell")
-                text = f"{formatting.many(len(fields), 'field')} with {cells}: {why}"
-                said.append((text, "#problems"))
-        if counted.cells_left_out:
-            text = f"together {formatting.many(counted.cells_left_out, 'cell')} in fields left out"
+        reasons: dict[str, list[ReportField]] = {}
+        for field in self.content.fields:
+            if not field.counted:
+                reasons.setdefault(_reason(field), []).append(field)
+        for why, fields in sorted(reasons.items()):
+            cells = formatting.many(sum(f.cells for f in fields), "cell")
+            said.append(
+                (f"{formatting.many(len(fields), 'field')} with {cells}: {why}", "#problems")
+            )
+        if uncounted := sum(not (c.counted or c.other_view) for c in self.content.cells):
+            text = f"together {formatting.many(uncounted, 'cell')} not counted"
             said.append((text, cells_link(counted=0)))
+        if views := sum(cell.other_view for cell in self.content.cells):
+            text = f"{formatting.many(views, 'further view')} of cells that are counted once"
+            said.append((text, cells_link(counted=3)))
         if counted.unplaced:
             text = (
                 f"{formatting.many(counted.unplaced, 'nucleated cell')} not decided to be white "
                 "cell or erythroblast"
             )
             said.append((text, self.link(only="unplaced")))
-        if failures := self.content.run.failures:
+        if failures := self.content.failures:
             said.append((f"{formatting.many(len(failures), 'file')} without a result", "#failures"))
         return said
 
     def issue_counts(self) -> list[tuple[str, int, str]]:
         """Issues of cells with how often they occur and an address, most frequent first."""
-        tally = Counter(code for cell in self.content.cells for code in cell.codes)
+        tally = Counter(code for cell in self.content.shown for code in cell.codes)
         found = sorted(tally.items(), key=lambda item: (-item[1], item[0]))
         return [(formatting.issue_title(code), n, cells_link(issue=code)) for code, n in found]
 
@@ -296,6 +312,16 @@ _FIELD_CAUTIONS = (
     ),
     (issue_codes.LOW_SHARPNESS, "warning", "are blurred."),
 )
+
+
+def _reason(field: ReportField) -> str:
+    """Return why a field is not counted."""
+    codes = [issue.code for issue in field.issues]
+    known = next((code for code in codes if code in issue_codes.UNCOUNTABLE), None)
+    code = known or (codes[-1] if codes else "")
+    return _UNCOUNTABLE.get(code, issue_codes.MEANING.get(code, "it is set aside"))
+
+
 _UNCOUNTABLE = {
     issue_codes.NOT_A_FILM: "no blood film is shown",
     issue_codes.SCALE_ASSUMED: "the scale is assumed",
@@ -332,7 +358,7 @@ def attribute_table(
 ) -> list[tuple[str, CellStyle, int, list[AttributeAnswer]]]:
     """Return, per class met (in tree order), the answers for some attributes."""
     cells: dict[str, list[ReportCell]] = {}
-    for cell in content.cells:
+    for cell in content.shown:
         cells.setdefault(cell.label, []).append(cell)
     places = {a.name: place for place, a in enumerate(content.model.schema.attributes)}
     return [

@@ -180,7 +180,7 @@ function facts(cell) {
   said.push(`box ${Math.round(w)} × ${Math.round(h)} px`, `detected ${cell[FOUND].toFixed(2)}`);
   if (cell[NUCLEATED] !== null) said.push(`nucleated cell ${cell[NUCLEATED].toFixed(2)}`);
   if (cell[STAIN] !== null) said.push(`stain contrast ${cell[STAIN].toFixed(2)}`);
-  if (cell[COUNTED] !== 1) said.push(cell[COUNTED] ? "beside the count" : "not counted");
+  if (cell[COUNTED] !== 1) said.push(STATUS[cell[COUNTED]]);
   const link = make("a", "", `field ${cell[FIELD]}, ${fieldOf(cell).name}`);
   link.href = address("fields", { field: String(cell[FIELD]), cell: cell[ID] });
   where.append(said.join(" · "), make("br"), link, make("br"), make("code", "", cell[ID]));

@@ -33,7 +33,7 @@ function drawField(wanted, field) {
   svg.append(draw("image", { href: picture, width, height }));
   const fx = width / field.size[0], fy = height / field.size[1];
   if (field.others) svg.append(draw("path", { d: field.others, class: "others", transform: `scale(${fx} ${fy})` }));
-  const font = Math.max(11, width / 80);
+  const font = width / 85;
   let first = true;
   for (const cell of data.cells) {
     if (cell[FIELD] !== wanted) continue;

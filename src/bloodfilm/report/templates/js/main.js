@@ -1,5 +1,6 @@
 // Controls, the address, printing.
 
+const STATUS = ["not counted", "counted", "beside the count", "another view of a cell"];
 const FILTERS = ["class", "issue", "attr", "q", "sort", "size"];
 
 function option(select, value, text) {
@@ -9,16 +10,16 @@ function option(select, value, text) {
 }
 
 function fillFilters() {
-  const counts = new Map();
-  for (const cell of data.cells) for (const i of nameOf(cell).path) counts.set(i, (counts.get(i) || 0) + 1);
+  const counts = new Map(), once = data.cells.filter((cell) => cell[COUNTED] !== OTHER_VIEW);
+  for (const cell of once) for (const i of nameOf(cell).path) counts.set(i, (counts.get(i) || 0) + 1);
   data.names.forEach((name, i) => {
     const count = counts.get(i);
     const indent = "\u00a0\u00a0".repeat(Math.max(0, name.path.length - 2));
     if (count && (name.path.length > 1 || !name.leaf)) option($("f-class"), name.name, `${indent}${name.title} (${number(count)})`);
   });
-  const marked = data.cells.filter((cell) => cell[ISSUES].length).length;
+  const marked = once.filter((cell) => cell[ISSUES].length).length;
   if (marked) option($("f-issue"), "any", `any issue (${number(marked)})`);
-  option($("f-issue"), "none", `no issue (${number(data.cells.length - marked)})`);
+  option($("f-issue"), "none", `no issue (${number(once.length - marked)})`);
   data.issues.forEach((issue) => option($("f-issue"), issue.code, issue.title));
   data.attributes.forEach((attribute) => {
     if (!attribute.trained) return;
@@ -35,7 +36,7 @@ function showOnly() {
   const said = {
     only: { undecided: "undecided", blast: "blasts", "maybe-blast": "undecided, may be blasts", unplaced: "neither white cell nor erythroblast" }[state.only] || state.only.replace(/^stopped:/, "named exactly "),
     field: state.field && `field ${state.field}`,
-    counted: state.counted && { 0: "not counted", 1: "counted", 2: "beside the count" }[state.counted],
+    counted: state.counted && STATUS[state.counted],
     flag: state.flag && `behind “${state.flag.replaceAll("-", " ")}”`,
   };
   const chips = Object.entries(said).filter(([key]) => state[key]).map(([key, text]) => {
@@ -92,6 +93,11 @@ function follow(moved) {
   }
 }
 
+// The contact sheet is printed, not shown: its pictures are fetched when the page has time.
+function fetchSheet() {
+  for (const img of document.querySelectorAll(".sheet img")) img.loading = "eager";
+}
+
 function theme() {
   const dark = matchMedia("(prefers-color-scheme: dark)").matches;
   const now = document.documentElement.dataset.theme || (dark ? "dark" : "light");
@@ -144,6 +150,8 @@ function begin() {
     });
     showField();
   }
+  addEventListener("load", () => setTimeout(fetchSheet, 500));
+  addEventListener("beforeprint", fetchSheet);
   addEventListener("hashchange", () => follow(true));
   addEventListener("scroll", soon(fill), { passive: true });
   new ResizeObserver(soon(layOutIfWider)).observe($("wall"));

@@ -6,7 +6,7 @@ const data = JSON.parse($("data").textContent);
 const embedded = JSON.parse($("pictures").textContent);
 const FIELD = 0, PLACE = 1, ID = 2, BOX = 3, FOUND = 4, NAME = 5, P = 6, LIKELIEST = 7, ATTRS = 8,
   ISSUES = 9, UM = 10, STAIN = 11, NUCLEATED = 12, ODD = 13, COUNTED = 14;
-const NOT_SURE = -1;
+const NOT_SURE = -1, OTHER_VIEW = 3;
 const cellOf = new Map(data.cells.map((cell, at) => [cell[ID], at]));
 
 const NOTHING = { class: "", only: "", issue: "", attr: "", field: "", q: "", counted: "", flag: "",
@@ -58,7 +58,7 @@ const nameOf = (cell) => data.names[cell[NAME]];
 const fieldOf = (cell) => data.fields[cell[FIELD] - 1];
 
 function pictureAt(path) {
-  if (!data.single) return `report_files/${path}`;
+  if (data.pictures) return `${data.pictures}/${path}`;
   return embedded[path] ? "data:image/jpeg;base64," + embedded[path] : "";
 }
 function pictureOf(cell) {
@@ -89,6 +89,7 @@ function fits(cell) {
   if (state.attr && !hasValue(cell, state.attr)) return false;
   if (state.field && cell[FIELD] !== Number(state.field)) return false;
   if (state.counted && cell[COUNTED] !== Number(state.counted)) return false;
+  if (cell[COUNTED] === OTHER_VIEW && !state.counted && !state.field) return false;
   return !state.q || fieldOf(cell).name.toLowerCase().includes(state.q.trim().toLowerCase());
 }
 

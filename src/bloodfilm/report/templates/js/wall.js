@@ -129,7 +129,7 @@ function showWall() {
     tile.href = address("cells", { cell: shown[at][ID] });
     tile.tabIndex = at === current ? 0 : -1;
   }
-  const every = data.cells.length;
+  const every = data.cells.filter((cell) => cell[COUNTED] !== OTHER_VIEW).length;
   $("shown").textContent = shown.length
     ? many(shown.length, "cell") + (shown.length < every ? ` of ${number(every)}` : "")
     : every ? "No cell fits these filters." : "No nucleated cell was found.";
