@@ -52,6 +52,25 @@ def window(
     return resize(patch, columns.stop - columns.start, rows.stop - rows.start), (rows, columns)
 
 
+def box_step(
+    sides: tuple[float, float], um_per_px: tuple[float, float], length: float
+) -> tuple[float, float]:
+    """Image pixels per window pixel, along x and y, of a `window` that is cut by a box.
+
+    The box's longer side, in micrometres, is `length` window pixels long; pixels are square in um.
+
+    Args:
+        sides: width and height of the box, image pixels.
+        um_per_px: of the image, along x and y.
+        length: window pixels.
+
+    >>> box_step((40, 30), (0.1, 0.1), 80)
+    (0.5, 0.5)
+    """
+    um = max(sides[0] * um_per_px[0], sides[1] * um_per_px[1]) / length
+    return um / um_per_px[0], um / um_per_px[1]
+
+
 def window_region(
     where: tuple[slice, slice], centre: tuple[float, float], step: tuple[float, float], size: int
 ) -> tuple[float, float, float, float]:

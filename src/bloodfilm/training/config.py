@@ -12,7 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bloodfilm.core.errors import ConfigError, DataError
 from bloodfilm.core.files import read_regular_file
@@ -349,13 +349,41 @@ class SparseSection(Section):
     teacher_attributes: bool = True
 
 
+class OutlinesSection(Section):
+    """What task `outlines` draws and learns: it needs no data set.
+
+    Attributes:
+        cells, validation_cells: number of drawn cells to learn from and to judge by.
+        widths: channels of the network's levels, from half the crop's resolution down.
+        size: side of the network's crops, px.
+        share: of that side that the longer side of a cell's box takes.
+        stretch: standard deviation of the error of a box's size (natural logarithm); half of it
+            of the aspect.
+        shift: standard deviation of the error of a box's centre, as a share of its longer side.
+        dice: weight of the soft Dice term against the binary cross entropy.
+    """
+
+    cells: Count = 5000
+    validation_cells: Count = 500
+    widths: Annotated[tuple[Count, ...], Field(min_length=2)] = (24, 32, 48, 64)
+    size: Annotated[int, Field(ge=32, multiple_of=16)] = 96
+    share: Annotated[float, Field(gt=0.2, lt=1)] = 0.625
+    stretch: NotNegative = 0.1
+    shift: NotNegative = 0.035
+    dice: NotNegative = 1.0
+
+
+NO_DATA = DataSection.model_construct(train=(), validation=())
+"""The data of a task that draws its own."""
+
+
 class Config(Section):
     """A whole training run."""
 
-    task: Literal["detector", "classifier", "sparse"]
+    task: Literal["detector", "classifier", "sparse", "outlines"]
     seed: Annotated[int, Field(ge=0)] = 0
     model: ModelSection = ModelSection()
-    data: DataSection
+    data: DataSection = NO_DATA
     optim: OptimSection = OptimSection()
     augment: AugmentSection = AugmentSection()
     appearance: AppearanceSection = AppearanceSection()
@@ -364,6 +392,20 @@ class Config(Section):
     hard_negatives: HardNegativeSection = HardNegativeSection()
     rendered: RenderedSection = RenderedSection()
     sparse: SparseSection = SparseSection()
+    outlines: OutlinesSection = OutlinesSection()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _data_as_needed(cls, data: Any) -> Any:
+        """Ask every task but `outlines` for data."""
+        if not isinstance(data, dict):
+            return data
+        given = data.get("data")
+        if data.get("task") != "outlines":
+            return {"data": {}, **data}
+        if isinstance(given, dict) and not given.get("train") and not given.get("validation"):
+            return {key: value for key, value in data.items() if key != "data"}
+        return data
 
 
 # ---- files -----------------------------------------------------------------------------------

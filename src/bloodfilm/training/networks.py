@@ -2,6 +2,7 @@
 
 from bloodfilm.models.classifier import CellClassifierNet
 from bloodfilm.models.detector import CellDetector
+from bloodfilm.models.outlines import OutlineNet
 from bloodfilm.training.config import Config
 from bloodfilm.training.vocabulary import Vocabulary
 
@@ -29,3 +30,8 @@ def build_classifier(config: Config, vocabulary: Vocabulary) -> CellClassifierNe
     if config.model.frozen:
         network.freeze_backbone()
     return network
+
+
+def build_outline_net(config: Config) -> OutlineNet:
+    """Return an untrained outline network."""
+    return OutlineNet(config.outlines.widths)

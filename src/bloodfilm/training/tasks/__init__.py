@@ -18,6 +18,10 @@ def make_task(config: Config, root: Path, progress: Progress) -> Task[Any]:
         from bloodfilm.training.tasks.sparse import SparseTask
 
         return SparseTask.from_config(config, root, progress)
+    if config.task == "outlines":
+        from bloodfilm.training.tasks.outlines import OutlineTask
+
+        return OutlineTask.from_config(config, progress)
     from bloodfilm.training.tasks.classifier import ClassifierTask
 
     return ClassifierTask.from_config(config, root, progress)

@@ -1,0 +1,59 @@
+"""The outline network: which pixels of a crop belong to its cell, and which to that cell's nucleus."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+CHANNELS = ("cell", "nucleus")
+"""What the two maps of the output show."""
+
+
+class OutlineNet(nn.Module):
+    """A small U-Net (Ronneberger et al., MICCAI 2015) for crops of one centred cell.
+
+    Its first convolution halves the resolution and the maps come out at that half; an outline is
+    drawn where their bilinear interpolation changes sign.
+
+    Args:
+        widths: channels of each level, from half the resolution of the crop down.
+    """
+
+    stride = 2
+
+    def __init__(self, widths: Sequence[int] = (24, 32, 48, 64)) -> None:
+        super().__init__()
+        if len(widths) < 2:
+            raise ValueError("the outline network needs two levels or more")
+        self.stem = _convolution(3, widths[0], 2)
+        self.down = nn.ModuleList()
+        self.level = nn.ModuleList([_convolution(widths[0], widths[0])])
+        for above, below in zip(widths, widths[1:], strict=False):
+            self.down.append(_convolution(above, below, 2))
+            self.level.append(_convolution(below, below))
+        self.up = nn.ModuleList()
+        for above, below in zip(widths, widths[1:], strict=False):
+            self.up.append(_convolution(above + below, above))
+        self.head = nn.Conv2d(widths[0], len(CHANNELS), 1)
+
+    def forward(self, crops: Tensor) -> Tensor:
+        """Return logits (N, 2, S/2, S/2) of cell and nucleus for crops (N, 3, S, S) in [0, 255]."""
+        x = self.level[0](self.stem(crops / 127.5 - 1))
+        kept: list[Tensor] = []
+        for down, level in zip(self.down, list(self.level)[1:], strict=True):
+            kept.append(x)
+            x = level(down(x))
+        for up, beside in zip(reversed(self.up), reversed(kept), strict=True):
+            x = functional.interpolate(x, scale_factor=2.0, mode="nearest")
+            x = up(torch.cat([beside, x], 1))
+        logits: Tensor = self.head(x)
+        return logits
+
+
+def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )

@@ -1,0 +1,184 @@
+"""Crops of drawn cells with the masks of cell and nucleus: what the outline network learns from.
+
+Nobody has to mark an outline: a drawn film knows to the pixel what belongs to a cell and to its
+nucleus. A crop is cut by the cell's box, as analysis cuts it by a detected one: the longer side of
+the box, in micrometres, has always the same length, so that the network needs no scale.
+"""
+
+import itertools
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from bloodfilm.core.field import Box
+from bloodfilm.imaging.resample import BACKGROUND, box_step, window
+from bloodfilm.synthetic.ground_truth import GroundTruth
+from bloodfilm.synthetic.profiles import (
+    PROFILES,
+    AcquisitionProfile,
+    random_profile,
+    vary_profile,
+)
+from bloodfilm.synthetic.render import render_field
+from bloodfilm.synthetic.scene import SceneSpec
+from bloodfilm.training.data.cell_crops import warp_centred
+from bloodfilm.training.data.sourced import Progress
+
+STORED = 144
+"""Side of a stored crop, px."""
+STORED_SHARE = 0.55
+"""Length of a box's longer side, as a share of a stored crop."""
+FIELD = 420
+"""Side of a drawn field, px."""
+SCALE = (0.08, 0.22)
+"""Range of the drawn fields' scales, um per px."""
+CELL_AREA = (250.0, 900.0)
+"""Range of the glass per nucleated cell, um2: crowded cells touch."""
+MOST_CELLS = 14
+NAMED_SHARE = 0.3
+"""Share of the fields in the look of a named profile instead of a random one."""
+FEW_PIXELS = 60
+"""Cells of which less is left in the field are not learnt from."""
+CUT = 0.1
+
+Pixels = NDArray[np.uint8]
+Rng = np.random.Generator
+
+
+@dataclass(frozen=True)
+class OutlineCrops:
+    """Crops of drawn cells.
+
+    Attributes:
+        images: (n, STORED, STORED, 3) in the colours of their field.
+        masks: (n, STORED, STORED, 2) cell and nucleus, 255 inside, between at the border.
+    """
+
+    images: Pixels
+    masks: Pixels
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def draw_outline_crops(
+    count: int, seed: int, progress: Progress, what: str = "drawing cells"
+) -> OutlineCrops:
+    """Draw cells of every class in many looks and scales, alone and in crowds.
+
+    Args:
+        count: number of crops.
+        seed: of all chance; the same seed gives the same crops.
+        progress: passes the numbers of the cells on.
+        what: is drawn, for the progress.
+    """
+    images = np.empty((count, STORED, STORED, 3), np.uint8)
+    masks = np.empty((count, STORED, STORED, 2), np.uint8)
+    drawn = (
+        cell
+        for number in itertools.count()
+        for cell in _drawn_field(np.random.default_rng([seed, number]))
+    )
+    for i in progress(range(count), count, what):
+        images[i], masks[i] = next(drawn)
+    return OutlineCrops(images, masks)
+
+
+def _drawn_field(rng: Rng) -> list[tuple[Pixels, Pixels]]:
+    """Return crops and masks of the nucleated cells of one drawn field."""
+    profile = _profile(rng)
+    area = profile.width * profile.um_x * profile.height * profile.um_per_px
+    whites = int(np.clip(area / rng.uniform(*CELL_AREA), 2, MOST_CELLS))
+    erythroblasts = int(rng.random() < NAMED_SHARE)
+    spec = SceneSpec(whites=whites, mix="even", erythroblasts=erythroblasts, cut=CUT)
+    image, truth = render_field(profile, spec, seed=int(rng.integers(2**31)))
+    return [
+        cut_drawn(image, truth, index, (profile.um_x, profile.um_per_px))
+        for index, seen in enumerate(truth.visible)
+        if seen.item.kind in ("white", "erythroblast")
+        and not seen.ignore
+        and truth.mask(index).sum() >= FEW_PIXELS
+    ]
+
+
+def _profile(rng: Rng) -> AcquisitionProfile:
+    """Return the look and scale of a field."""
+    scale = float(np.exp(rng.uniform(*np.log(SCALE))))
+    if rng.random() < NAMED_SHARE:
+        named = PROFILES[str(rng.choice(list(PROFILES)))]
+        # A name's own scale may be too coarse to draw an outline at.
+        scale = min(named.um_per_px, SCALE[1])
+        return replace(vary_profile(named, rng), width=FIELD, height=FIELD, um_per_px=scale)
+    return replace(random_profile(rng, FIELD, FIELD), um_per_px=scale)
+
+
+def cut_drawn(
+    image: Pixels,
+    truth: GroundTruth,
+    index: int,
+    um_per_px: tuple[float, float],
+    box: Box | None = None,
+    size: int = STORED,
+    share: float = STORED_SHARE,
+) -> tuple[Pixels, Pixels]:
+    """Return crop (size, size, 3) and masks (size, size, 2) of `truth.visible[index]`.
+
+    Args:
+        image: the field.
+        truth: what is on it.
+        index: of a nucleated cell.
+        um_per_px: of the field, along x and y.
+        box: to cut by, instead of the cell's own.
+        size: of the crop, px.
+        share: of its side that the box's longer side takes.
+    """
+    own = truth.mask(index)
+    mask = np.zeros((*own.shape, 3), np.uint8)
+    mask[..., 0], mask[..., 1] = own * 255, (own & truth.nuclei) * 255
+    x, y, w, h = box or truth.visible[index].box
+    step = box_step((w, h), um_per_px, share * size)
+    crop = np.full((size, size, 3), BACKGROUND, np.uint8)
+    drawn = np.zeros((size, size, 3), np.uint8)
+    for target, source in ((crop, image), (drawn, mask)):
+        patch, where = window(source, (x + w / 2, y + h / 2), step, size)
+        target[where] = patch
+    return crop, drawn[..., :2]
+
+
+def varied_crop(
+    image: Pixels, mask: Pixels, rng: Rng, *, size: int, share: float, stretch: float, shift: float
+) -> tuple[Pixels, Pixels]:
+    """Return a stored crop and its masks turned, stretched and shifted alike.
+
+    The stretch and the shift stand for the errors of a detected box.
+
+    Args:
+        image, mask: as stored.
+        rng: source of all chance.
+        size: of the result, px.
+        share: of its side that the box's longer side takes, on average.
+        stretch: standard deviation of the logarithm of the scale; half of it of the aspect.
+        shift: standard deviation of the centre, as a share of the box's longer side.
+    """
+    angle = rng.uniform(0, 2 * np.pi)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    mirror = np.diag([-1.0 if rng.random() < 0.5 else 1.0, 1.0])
+    aspect = np.exp(rng.normal(0, stretch / 2))
+    factor = size * share / (STORED * STORED_SHARE) * np.exp(rng.normal(0, stretch))
+    linear = factor * np.diag([aspect, 1 / aspect]) @ turn @ mirror
+    matrix = np.column_stack([linear, rng.normal(0, shift, 2) * share * size])
+    return (
+        warp_centred(image, matrix, size, cv2.BORDER_REFLECT_101),
+        warp_centred(mask, matrix, size, cv2.BORDER_REPLICATE),
+    )
+
+
+def plain_crop(image: Pixels, mask: Pixels, *, size: int, share: float) -> tuple[Pixels, Pixels]:
+    """Return a stored crop and its masks as analysis would cut them."""
+    matrix = np.column_stack([np.eye(2) * size * share / (STORED * STORED_SHARE), np.zeros(2)])
+    return (
+        warp_centred(image, matrix, size, cv2.BORDER_REFLECT_101),
+        warp_centred(mask, matrix, size, cv2.BORDER_REPLICATE),
+    )
