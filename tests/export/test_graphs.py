@@ -21,7 +21,7 @@ from bloodfilm.export.onnx_graphs import (
     detector_onnx,
     fuse_padding,
 )
-from bloodfilm.export.parity import classifier_parity, detector_parity
+from bloodfilm.export.parity import crop_parity, detector_parity
 from bloodfilm.export.publish import write_bundle
 from bloodfilm.export.trained import TrainedClassifier, TrainedDetector
 from bloodfilm.inference.bundle import load_bundle, open_session
@@ -88,7 +88,7 @@ def answers(data, feed, *names):
 def test_graphs_compute_what_torch_does(detector, classifier, graphs):
     found = detector_parity(detector, graphs[0], IMAGES, LIMITS)
     assert found["score"] < 1e-4 and found["box_px"] < 1e-2
-    assert max(classifier_parity(classifier, graphs[1], CROPS).values()) < 1e-3
+    assert max(crop_parity(classifier, graphs[1], CROPS, "classifier.onnx").values()) < 1e-3
 
 
 @pytest.mark.slow

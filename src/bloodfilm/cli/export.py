@@ -48,6 +48,16 @@ def export(
         list[Path] | None,
         typer.Option(help="JSON files of `bloodfilm evaluate` to keep in the bundle; repeatable."),
     ] = None,
+    outlines: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of an outline network's training run, or of a bundle; by default that of "
+            "the bundle that comes with bloodfilm."
+        ),
+    ] = None,
+    no_outlines: Annotated[
+        bool, typer.Option("--no-outlines", help="Leave outlines of cells out.")
+    ] = False,
     notes: Annotated[
         Path | None,
         typer.Option(help="Markdown to end the model card with: limits, splits, who to ask."),
@@ -76,6 +86,8 @@ def export(
         metrics=metrics or (),
         notes=notes,
         films=films,
+        outlines=outlines,
+        without_outlines=no_outlines,
     )
     done = run(job)
     differences = ", ".join(f"{k} {v:.2g}" for k, v in done.parity.items())

@@ -6,6 +6,7 @@ from typing import Any
 from bloodfilm.core.attributes import Attribute
 from bloodfilm.inference.manifest import Manifest
 
+CARD = "MODEL_CARD.md"
 WARNING = "**Research use only. Not a medical device; not for diagnosis.**"
 DETECTION_NAMES = {"ap": "AP50-95", "ap50": "AP50", "ap75": "AP75", "recall50": "recall at IoU 0.5"}
 
@@ -23,7 +24,7 @@ def model_card(manifest: Manifest, notes: str = "") -> str:
         "## Not trained",
         _gaps(manifest),
         "## Training data",
-        *(_sources(name, manifest.training.get(name, {})) for name in ("detector", "classifier")),
+        *(_sources(part, manifest.training.get(part, {})) for part in manifest.graphs),
         "## Evaluation",
         *_metrics(manifest.metrics),
         *_priors(manifest),
@@ -68,6 +69,8 @@ def _abilities(m: Manifest) -> str:
         f"Describes each {m.roles.classified}:",
         *(f"- {a.title}: {', '.join(_offered(m, a))}" for a in attributes),
     ]
+    if m.outlines is not None:
+        lines.append(f"\nOutlines each {m.roles.classified} and its nucleus, and measures both.")
     return "\n".join(lines[:2]) + "\n\n" + "\n".join(lines[2:])
 
 

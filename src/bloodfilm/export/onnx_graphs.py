@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from bloodfilm.models.classifier import CellClassifierNet
 from bloodfilm.models.detector import CellDetector
+from bloodfilm.models.outlines import OutlineNet
 
 OPSET = 17
 
@@ -57,6 +58,20 @@ class ClassifierGraph(nn.Module):
         return tuple(found[name] for name in self.outputs)
 
 
+class OutlineGraph(nn.Module):
+    """The outline network as a bundle holds it: uint8 crops in, logits of two maps out."""
+
+    outputs = ("maps",)
+
+    def __init__(self, model: OutlineNet) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, crops: Tensor) -> tuple[Tensor]:
+        """Return maps (N, 2, S/2, S/2) of cell and nucleus for crops (N, S, S, 3)."""
+        return (self.model(crops.permute(0, 3, 1, 2).float()),)
+
+
 def detector_onnx(graph: DetectorGraph, example: Tensor) -> bytes:
     """Return a detector as ONNX bytes; the batch and the image size stay free.
 
@@ -78,6 +93,16 @@ def classifier_onnx(graph: ClassifierGraph, example: Tensor) -> bytes:
     """
     axes: dict[str, dict[int, str]] = {name: {0: "n"} for name in ("crops", *graph.outputs)}
     return to_onnx(graph, example, "crops", graph.outputs, axes)
+
+
+def outlines_onnx(graph: OutlineGraph, example: Tensor) -> bytes:
+    """Return an outline network as ONNX bytes; the batch stays free.
+
+    Args:
+        graph: in evaluation mode.
+        example: (n, S, S, 3) uint8 to trace with.
+    """
+    return to_onnx(graph, example, "crops", graph.outputs, {n: {0: "n"} for n in ("crops", "maps")})
 
 
 def to_onnx(

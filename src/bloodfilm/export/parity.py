@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from bloodfilm.core.detections import Detections
 from bloodfilm.core.errors import BundleError
-from bloodfilm.export.onnx_graphs import ClassifierGraph, DetectorGraph
+from bloodfilm.export.onnx_graphs import ClassifierGraph, DetectorGraph, OutlineGraph
 from bloodfilm.inference.bundle import open_session
 from bloodfilm.inference.decode import DecodeParameters, decode
 from bloodfilm.models.detector import CellDetector
@@ -56,19 +56,20 @@ def detector_parity(
     return worst
 
 
-def classifier_parity(
-    graph: ClassifierGraph, onnx: bytes, crops: NDArray[np.uint8]
+def crop_parity(
+    graph: ClassifierGraph | OutlineGraph, onnx: bytes, crops: NDArray[np.uint8], file: str
 ) -> dict[str, float]:
-    """Return the largest differences in logits and novelty, relative to the largest value.
+    """Return the largest differences in each output, relative to the largest value.
 
     Args:
         graph: in evaluation mode; onnx: its exported form.
         crops: (n, S, S, 3).
+        file: name of the graph's file, for messages.
 
     Raises:
         BundleError: if they exceed the tolerance.
     """
-    session = open_session(onnx, Path("classifier.onnx"), "cpu", 1)
+    session = open_session(onnx, Path(file), "cpu", 1)
     with torch.no_grad():
         ours = [t.numpy() for t in graph(torch.from_numpy(crops))]
     theirs = session.run(list(graph.outputs), {"crops": crops})

@@ -9,7 +9,7 @@ import torch
 from bloodfilm.core.errors import BundleError, ConfigError, DataError
 from bloodfilm.core.files import regular_file, write_text
 from bloodfilm.core.json_text import read_json_file
-from bloodfilm.export.card import model_card, summarize_evaluation
+from bloodfilm.export.card import CARD, model_card, summarize_evaluation
 from bloodfilm.export.manifest_writer import (
     CLASSIFIER_FILE,
     DETECTOR_FILE,
@@ -18,7 +18,7 @@ from bloodfilm.export.manifest_writer import (
     refuse_other_content,
 )
 from bloodfilm.export.onnx_graphs import classifier_onnx, detector_onnx
-from bloodfilm.export.parity import classifier_parity, detector_parity
+from bloodfilm.export.parity import crop_parity, detector_parity
 from bloodfilm.export.quantize import quantize_bundle
 from bloodfilm.export.threshold import set_threshold
 from bloodfilm.export.trained import (
@@ -34,7 +34,6 @@ from bloodfilm.inference.bundle import load_bundle
 from bloodfilm.inference.manifest import MANIFEST, read_manifest
 from bloodfilm.training.calibration import ClassCalibration
 
-CARD = "MODEL_CARD.md"
 ANY_USE = IntendedUse()
 
 
@@ -114,7 +113,7 @@ def write_bundle(
         parity |= detector_parity(
             detector.graph, graphs[DETECTOR_FILE], detector.probes, detector.thresholds
         )
-    parity |= classifier_parity(classifier.graph, graphs[CLASSIFIER_FILE], crops)
+    parity |= crop_parity(classifier.graph, graphs[CLASSIFIER_FILE], crops, CLASSIFIER_FILE)
     before = _graph_files(out)
     build_manifest(detector, classifier, info, graphs, parity).write(out, graphs)
     for name in before - set(graphs):  # of the bundle that was replaced
@@ -129,7 +128,7 @@ def _graph_files(bundle: Path) -> set[str]:
         manifest = read_manifest(data, str(bundle / MANIFEST))
     except (OSError, BundleError, DataError):
         return set()
-    return {manifest.detector.file, manifest.classifier.file}
+    return {spec.file for spec in manifest.graphs.values()}
 
 
 def read_evaluations(paths: Iterable[Path]) -> dict[str, Any]:

@@ -149,11 +149,11 @@ def load_detector(run: Path, root: Path) -> TrainedDetector:
         ConfigError: if the run is missing or of another task.
     """
     record = read_record(run, RunRecord)
-    config = _config_of(record, run, "detector", "sparse")
+    config = config_of(record, run, "detector", "sparse")
     record = read_record(run, DetectorRecord)
     vocabulary = record.read_vocabulary()
     model = build_detector(config, vocabulary)
-    kept = _load_weights(model, run)
+    kept = load_weights(model, run)
     loader = FieldLoader(vocabulary, DETECTOR_UM)
     fields = loader.load_all(validation_fields(run, root), NoProgress())
     thresholds, f1 = detector_thresholds(model, fields, vocabulary.object_types, CPU)
@@ -174,7 +174,7 @@ def validation_fields(place: Path, root: Path) -> list[SourcedField]:
         training = load_bundle(place).manifest.training
         config = parse_config(training.get("detector", {}).get("config", {}), str(place / MANIFEST))
     else:
-        config = _config_of(read_record(place, RunRecord), place, "detector", "sparse")
+        config = config_of(read_record(place, RunRecord), place, "detector", "sparse")
     validation = open_sources(config.data.validation, root)
     return [s for s in validation if not s.field.region.is_nothing]
 
@@ -191,12 +191,12 @@ def load_classifier(run: Path, root: Path, use: IntendedUse) -> TrainedClassifie
     Raises:
         ConfigError: if the run is missing, of another task, or of other crops than the runtime's.
     """
-    config = _config_of(read_record(run, RunRecord), run, "classifier")
+    config = config_of(read_record(run, RunRecord), run, "classifier")
     record = read_record(run, ClassifierRecord)
     _check_crops(run, config, record)
     vocabulary = record.read_vocabulary()
     model = build_classifier(config, vocabulary)
-    kept = _load_weights(model, run)
+    kept = load_weights(model, run)
     sources = open_sources(config.data.validation, root)
     view = crop_view(config)
     crops = load_crops(sources, vocabulary, NoProgress(), balanced=view.standard is None)
@@ -283,7 +283,8 @@ def apply_prior(model: CellClassifierNet, odds: NDArray[np.float64], temperature
         model.class_bias.add_(shift)
 
 
-def _config_of(record: RunRecord, run: Path, *tasks: str) -> Config:
+def config_of(record: RunRecord, run: Path, *tasks: str) -> Config:
+    """Return the configuration of a run; `ConfigError` if it is of none of these tasks."""
     config = parse_config(record.config, str(run / RECORD))
     if config.task not in tasks:
         wanted = " or ".join(tasks)
@@ -291,7 +292,7 @@ def _config_of(record: RunRecord, run: Path, *tasks: str) -> Config:
     return config
 
 
-def _load_weights(model: nn.Module, run: Path) -> dict[str, Any]:
+def load_weights(model: nn.Module, run: Path) -> dict[str, Any]:
     """Fill a model with the best weights, set it to evaluation; return the checkpoint."""
     kept = load_checkpoint(run / BEST)
     try:

@@ -142,9 +142,12 @@ class CanonicalView:
     def _drawn(self, pixels: Pixels, region: Region, *, balanced: bool = True) -> Pixels:
         """Pixels of a region of the original as the view shows them."""
         lit = self.corrections.in_even_light(pixels, region, (self.width, self.height))
-        if not balanced:
-            return lit
-        return lift(lit, self.white_point, self.veiling_glare, (BACKGROUND, BACKGROUND, BACKGROUND))
+        return self.balance(lit) if balanced else lit
+
+    def balance(self, pixels: Pixels) -> Pixels:
+        """Pixels in even light, as `crops` gives them if not `balanced`, on a background of 245."""
+        white = (BACKGROUND, BACKGROUND, BACKGROUND)
+        return lift(pixels, self.white_point, self.veiling_glare, white)
 
     def to_canonical(self, boxes: ArrayLike, um_per_px: float = DETECTOR_UM) -> NDArray[np.float64]:
         """Boxes (n, 4) x, y, w, h of the original in pixels of `render(image, um_per_px)`."""

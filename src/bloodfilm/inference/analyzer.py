@@ -15,7 +15,7 @@ from bloodfilm.core.detections import Detections
 from bloodfilm.core.errors import BundleError, ConfigError
 from bloodfilm.core.issue_codes import issue
 from bloodfilm.core.issues import Issue
-from bloodfilm.core.results import CellResult, FieldResult, ImageRef, with_ids
+from bloodfilm.core.results import CellResult, CellShape, FieldResult, ImageRef, with_ids
 from bloodfilm.core.text import below
 from bloodfilm.imaging.canonical import (
     PROVIDED,
@@ -42,6 +42,7 @@ from bloodfilm.inference.film_score import DENSE, MIN_FILM_SCORE, FilmScore, fil
 from bloodfilm.inference.fusion import ScoreFusion
 from bloodfilm.inference.graph_run import run_graph
 from bloodfilm.inference.nms import best_of_each, cross_class_nms
+from bloodfilm.inference.outlines import CellOutliner
 from bloodfilm.inference.scale_search import search_scale
 
 Pixels = NDArray[np.uint8]
@@ -106,7 +107,7 @@ class Analyzer:
         self.bundle = bundle
         manifest = bundle.manifest
         self.spec = manifest.detector
-        for part in (manifest.detector, manifest.classifier):
+        for part in manifest.graphs.values():
             if part.background != BACKGROUND:
                 raise BundleError(
                     f"{bundle.path}: {part.file} wants a background of {part.background}, this "
@@ -135,6 +136,11 @@ class Analyzer:
             backend, DetectionParameters.of_spec(self.spec, self.kinds, lowest, MAX_PER_TILE)
         )
         self._reader = bundle.classifier(device, threads)
+        self._outliner = (
+            None
+            if manifest.outlines is None
+            else CellOutliner(manifest.outlines, bundle.outlines(device, threads))
+        )
 
     def analyze(
         self,
@@ -168,7 +174,9 @@ class Analyzer:
         found = replace(found, scores=scores)
         key = PictureKey.of_image(image)
         ref = ImageRef(source.name, *source.size, source.identity, key.pixels, key.appearance)
-        listed = self._cells(view, found, contrasts, readings, np.flatnonzero(keep))
+        kept = np.flatnonzero(keep)
+        shapes = self._shapes(image, view, found, kept, clock)
+        listed = self._cells(view, found, contrasts, readings, kept, shapes)
         cells = with_ids(listed, ref.sha256)
         issues = [*source.issues, *issues, *far, *field_issues(view, cells, sharpness)]
         with clock("film"):
@@ -409,6 +417,23 @@ class Analyzer:
         keep[reported[stay]] = True
         return keep, scores
 
+    def _shapes(
+        self,
+        image: Pixels,
+        view: CanonicalView,
+        found: Detections,
+        which: NDArray[np.intp],
+        clock: "StageTimer",
+    ) -> dict[int, CellShape]:
+        """Outline the classified cells among `which`; shapes by index in `found`."""
+        cells = which[found.type_ids[which] == self._kind(self.classified)]
+        if self._outliner is None or not len(cells):
+            return {}
+        with clock("outline"):
+            shapes = self._outliner.outline(view, image, found.boxes[cells])
+        outlined = zip(cells.tolist(), shapes, strict=True)
+        return {i: shape for i, shape in outlined if shape is not None}
+
     def _cells(
         self,
         view: CanonicalView,
@@ -416,6 +441,7 @@ class Analyzer:
         contrasts: Floats,
         readings: dict[int, CellClassification],
         which: NDArray[np.intp],
+        shapes: dict[int, CellShape],
     ) -> Iterator[CellResult]:
         um_x, um_y = view.um_per_px_x, view.um_per_px_y
         like_red = self.weights.of_contrast(contrasts) < 0.5
@@ -438,6 +464,7 @@ class Analyzer:
                 diameter_um=(w * um_x + h * um_y) / 2,
                 nucleated_probability=reading.nucleated,
                 stain_contrast=_finite(contrasts[i]),
+                shape=shapes.get(i),
             )
 
 

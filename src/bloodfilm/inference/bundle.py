@@ -1,4 +1,4 @@
-"""A model bundle: a manifest and two ONNX graphs in a folder, verified before use.
+"""A model bundle: a manifest and two or three ONNX graphs in a folder, verified before use.
 
 Loading reads data only: JSON and ONNX graphs made of standard operators. No code of the bundle
 is executed, no custom operator library is registered, and no file outside the bundle is opened.
@@ -20,8 +20,6 @@ from bloodfilm.inference.graph_check import check_graph
 from bloodfilm.inference.manifest import (
     MANIFEST,
     SUMMED_VERSION,
-    ClassifierSpec,
-    DetectorSpec,
     Manifest,
     read_manifest,
 )
@@ -69,6 +67,12 @@ class Bundle:
         """The classifier as an ONNX Runtime session, made once per device and thread count."""
         return self._session("classifier", device, threads)
 
+    def outlines(self, device: str = "auto", threads: int = 1) -> Any:
+        """The outline graph as an ONNX Runtime session; `None` if the bundle has none."""
+        if self.manifest.outlines is None:
+            return None
+        return self._session("outlines", device, threads)
+
     def close(self) -> None:
         """Free the networks' memory; they are reopened on the next use."""
         with self._lock:
@@ -78,20 +82,20 @@ class Bundle:
     def identity(self) -> dict[str, str]:
         """Return the model information that results record."""
         m = self.manifest
+        sums = {f"{part}_sha256": spec.sha256 for part, spec in m.graphs.items()}
         return {
             "name": m.name,
             "created": m.created,
             "licence": m.licence,
             "sha256": self.sha256,
-            "detector_sha256": m.detector.sha256,
-            "classifier_sha256": m.classifier.sha256,
+            **sums,
         }
 
     def _session(self, part: str, device: str, threads: int) -> Any:
         with self._lock:
             key = (part, device, threads)
             if key not in self._sessions:
-                spec = _spec(self.manifest, part)
+                spec = self.manifest.graphs[part]
                 place = self.path / spec.file
                 graph = self._graphs.get(part) or _verified(place, spec.sha256)
                 session = open_session(graph, place, device, threads)
@@ -108,6 +112,9 @@ class Bundle:
                 "scores": [None, len(m.object_types), None, None],
                 "boxes": [None, 4, None, None],
             }
+        if part == "outlines" and m.outlines is not None:
+            size = m.outlines.size
+            return {"crops": [None, size, size, 3]}, {"maps": [None, 2, size // 2, size // 2]}
         outputs: dict[str, Shape] = {
             "classes": [None, len(m.leaves)],
             "attributes": [None, self.schema.width],
@@ -116,13 +123,6 @@ class Bundle:
         if m.classifier.verifies:
             outputs["nucleated"] = [None]
         return {"crops": [None, m.classifier.size, m.classifier.size, 3]}, outputs
-
-
-PARTS = ("detector", "classifier")
-
-
-def _spec(manifest: Manifest, part: str) -> DetectorSpec | ClassifierSpec:
-    return manifest.detector if part == "detector" else manifest.classifier
 
 
 def load_bundle(path: str | Path) -> Bundle:
@@ -171,7 +171,7 @@ def _load(folder: Path) -> Bundle:
     manifest = read_manifest(text, str(place))
     if sums is None and manifest.version >= SUMMED_VERSION:
         raise BundleError(f"{folder / SUMS}: missing; the bundle is incomplete, get it again")
-    specs = {part: _spec(manifest, part) for part in PARTS}
+    specs = manifest.graphs
     for spec in specs.values():
         if sums is not None:
             check_sum(sums, folder / spec.file, spec.sha256)

@@ -1,4 +1,4 @@
-"""A bundle's manifest: the vocabulary, thresholds and calibration that its two graphs need.
+"""A bundle's manifest: the vocabulary, thresholds and calibration that its graphs need.
 
 Format versions:
 
@@ -6,6 +6,7 @@ Format versions:
 - 2: a bundle must have `SHA256SUMS`.
 - 3: `classifier`, `object_types` and `untrained` are what used to be called `reader`, `kinds` and
   `unlearnt`; `roles` gives the function of each object type, so that code depends on no name.
+- 4: `outlines`, an optional third graph; `untrained.values`.
 
 Older versions are converted to the newest form when they are read, and written as the newest.
 """
@@ -37,7 +38,7 @@ from bloodfilm.inference.checksums import SUMS, sums_of
 
 MANIFEST = "manifest.json"
 FORMAT = "bloodfilm-bundle"
-VERSION = 3
+VERSION = 4
 OLDEST_VERSION = 1
 SUMMED_VERSION = 2
 """From this version on a bundle must have `SHA256SUMS`."""
@@ -166,6 +167,30 @@ class ClassifierSpec(_Strict):
         return None if self.colours is None else ColourStandard(**self.colours.model_dump())
 
 
+class OutlineSpec(_Strict):
+    """The outline graph: crops in (uint8, N x size x size x 3), maps out (N x 2 x size/2 x size/2).
+
+    The maps are logits of a place lying in the cell, and in its nucleus.
+
+    Attributes:
+        size, background: the crop it expects.
+        share: of the crop's side that the longer side of the cell's box takes, in micrometres.
+        colours: what each crop's colours are normalised to.
+    """
+
+    file: FileName
+    sha256: Sha256
+    size: Annotated[int, Field(ge=16, multiple_of=2)]
+    background: Annotated[int, Field(ge=0, le=255)]
+    share: Annotated[float, Field(gt=0, lt=1)]
+    colours: ColourSpec
+
+    @property
+    def colour_standard(self) -> ColourStandard:
+        """The target colours of crops."""
+        return ColourStandard(**self.colours.model_dump())
+
+
 class ObjectRoles(_Strict):
     """The functions of the object types of a bundle.
 
@@ -242,13 +267,14 @@ class Manifest(_Strict):
         leaves: the classes, in the order of the classifier's outputs: all leaves under the
             classified type, and those of objects that are no cells of it but may pass for one.
         untrained: classes, attributes and values that cannot be predicted.
+        outlines: the graph that outlines cells and nuclei; `None` without one.
         training: how the networks were trained, as plain data.
         metrics: their performance, as plain data.
         films: stain and optics of the training films; `None`: not known.
     """
 
     format: Literal["bloodfilm-bundle"]
-    version: Literal[1, 2, 3]
+    version: Literal[1, 2, 3, 4]
     name: str
     created: str
     licence: str
@@ -260,6 +286,7 @@ class Manifest(_Strict):
     untrained: UntrainedParts
     detector: DetectorSpec
     classifier: ClassifierSpec
+    outlines: OutlineSpec | None = None
     training: dict[str, Any]
     metrics: dict[str, Any]
     films: FilmStatistics | None = None
@@ -317,6 +344,16 @@ class Manifest(_Strict):
         """The classes that the classifier can name."""
         return tuple(leaf for leaf in self.leaves if leaf not in self.untrained.classes)
 
+    @property
+    def graphs(self) -> dict[str, DetectorSpec | ClassifierSpec | OutlineSpec]:
+        """The graphs of the bundle, by part."""
+        parts = {
+            "detector": self.detector,
+            "classifier": self.classifier,
+            "outlines": self.outlines,
+        }
+        return {part: spec for part, spec in parts.items() if spec is not None}
+
     def with_threshold(self, object_type: str, score: float) -> "Manifest":
         """Return a manifest with another reporting threshold; box voting is unchanged."""
         thresholds = {**self.detector.thresholds, object_type: score}
@@ -341,8 +378,7 @@ class Manifest(_Strict):
     def with_graphs(self, graphs: Mapping[str, bytes]) -> "Manifest":
         """Return a manifest with the checksums of graphs, by file name."""
         changes = {}
-        for part in ("detector", "classifier"):
-            spec = getattr(self, part)
+        for part, spec in self.graphs.items():
             if spec.file in graphs:
                 digest = hashlib.sha256(graphs[spec.file]).hexdigest()
                 changes[part] = {**spec.model_dump(), "sha256": digest}
@@ -366,7 +402,7 @@ class Manifest(_Strict):
         content = dict(graphs or {})
         whole = self.with_graphs(content)
         content[MANIFEST] = (json.dumps(whole.to_json(), indent=2) + "\n").encode()
-        names = (MANIFEST, whole.detector.file, whole.classifier.file)
+        names = (MANIFEST, *(spec.file for spec in whole.graphs.values()))
         content[SUMS] = sums_of(folder, names, content).encode()
         write_together({folder / name: data for name, data in content.items()})
 

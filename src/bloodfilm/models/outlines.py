@@ -1,5 +1,6 @@
-"""The outline network: which pixels of a crop belong to its cell, and which to that cell's nucleus."""
+"""The outline network: which pixels of a crop belong to its cell, and which to the nucleus."""
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -29,11 +30,11 @@ class OutlineNet(nn.Module):
         self.stem = _convolution(3, widths[0], 2)
         self.down = nn.ModuleList()
         self.level = nn.ModuleList([_convolution(widths[0], widths[0])])
-        for above, below in zip(widths, widths[1:], strict=False):
+        for above, below in itertools.pairwise(widths):
             self.down.append(_convolution(above, below, 2))
             self.level.append(_convolution(below, below))
         self.up = nn.ModuleList()
-        for above, below in zip(widths, widths[1:], strict=False):
+        for above, below in itertools.pairwise(widths):
             self.up.append(_convolution(above + below, above))
         self.head = nn.Conv2d(widths[0], len(CHANNELS), 1)
 

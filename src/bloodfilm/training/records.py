@@ -100,6 +100,20 @@ class ClassifierRecord(RunRecord):
     colours: ColourSpec | None = None
 
 
+class OutlineRecord(RunRecord):
+    """The record of an outline network.
+
+    Attributes:
+        size: side of the network's crops, px.
+        share: of it that the longer side of a cell's box takes.
+        colours: what the crops' colours are normalised to.
+    """
+
+    size: int
+    share: float
+    colours: ColourSpec
+
+
 Record = TypeVar("Record", bound=RunRecord)
 
 

@@ -3,11 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bloodfilm.core.errors import ConfigError, DataError
 from bloodfilm.core.files import read_regular_file
 from bloodfilm.core.locks import lock_folder
 from bloodfilm.workflows.outputs import check_can_hold, make_folder
+
+if TYPE_CHECKING:
+    from bloodfilm.export.outlines import OutlinePart
 
 MAX_NOTES_BYTES = 1 << 20
 
@@ -30,6 +34,9 @@ class ExportJob:
         notes: a Markdown file that ends the model card.
         films: whether stain and optics of the training films are measured, so that films far from
             all of them are noticed.
+        outlines: folder of an outline network's run, or of a bundle whose outline network is taken
+            over; `None` takes that of the shipped bundle.
+        without_outlines: leave outlines out.
     """
 
     detector: Path
@@ -44,6 +51,8 @@ class ExportJob:
     metrics: Sequence[Path] = ()
     notes: Path | None = None
     films: bool = False
+    outlines: Path | None = None
+    without_outlines: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,7 @@ def export(job: ExportJob) -> ExportResult:
     """Write a bundle: ONNX graphs compared with torch, manifest, model card."""
     from bloodfilm.export.film_statistics import add_film_statistics
     from bloodfilm.export.manifest_writer import BundleInfo, refuse_other_content
+    from bloodfilm.export.outlines import set_outlines
     from bloodfilm.export.publish import export_bundle, read_calibration, read_evaluations
     from bloodfilm.export.trained import IntendedUse
 
@@ -69,6 +79,7 @@ def export(job: ExportJob) -> ExportResult:
     refuse_other_content(job.out)
     info = BundleInfo(job.name, job.licence, notes, read_evaluations(job.metrics))
     calibration = None if job.calibration is None else read_calibration(job.calibration)
+    outlines = _outlines(job)
     make_folder(job.out)
     with lock_folder(job.out, "export"):
         parity = export_bundle(
@@ -82,8 +93,23 @@ def export(job: ExportJob) -> ExportResult:
         )
         if job.films:
             add_film_statistics(job.out, job.data)
+        set_outlines(job.out, outlines, notes)
     size = sum(f.stat().st_size for f in job.out.iterdir() if f.is_file())
     return ExportResult(job.out, size, parity)
+
+
+def _outlines(job: ExportJob) -> "OutlinePart":
+    from bloodfilm.export.outlines import NO_OUTLINES, open_outlines
+    from bloodfilm.inference.bundle import default_bundle
+
+    if job.without_outlines:
+        if job.outlines is not None:
+            raise ConfigError("--no-outlines: leave --outlines out, or take an outline network")
+        return NO_OUTLINES
+    if job.outlines is not None:
+        return open_outlines(job.outlines)
+    shipped = default_bundle()
+    return NO_OUTLINES if shipped.manifest.outlines is None else open_outlines(shipped.path)
 
 
 def _read_text(path: Path) -> str:

@@ -5,6 +5,7 @@ from bloodfilm.core.results.cell import AttributeResult, CellResult, with_ids
 from bloodfilm.core.results.field import FieldFailure, FieldOutcome, FieldResult, ImageRef
 from bloodfilm.core.results.model import ModelInfo
 from bloodfilm.core.results.run import RESULT_FILE, RESULT_SCHEMA, UNFINISHED_FILE, AnalysisRun
+from bloodfilm.core.results.shape import CellShape
 from bloodfilm.core.results.stored import StoredFields, json_line
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "CaseCell",
     "CaseResult",
     "CellResult",
+    "CellShape",
     "CellView",
     "FieldFailure",
     "FieldOutcome",

@@ -10,6 +10,7 @@ from typing import Any
 from bloodfilm.core import issue_codes
 from bloodfilm.core.field import Box
 from bloodfilm.core.issues import Issue
+from bloodfilm.core.results.shape import CellShape
 
 _VERSION_1_FLAGS = {
     "cut by the edge": issue_codes.CUT_BY_EDGE,
@@ -54,6 +55,8 @@ class CellResult:
             verification head alone; `None` without one.
         stain_contrast: of a nucleated cell, absorbance apart from the colour of the field's red
             cells, natural logarithm; `None` where too few red cells or no colour were measured.
+        shape: outlines of cell and nucleus, and what is measured on them; `None` for objects that
+            are not outlined.
         id: the same for the same image and bundle, unique within a run; see `with_ids`.
     """
 
@@ -68,6 +71,7 @@ class CellResult:
     diameter_um: float | None = None
     nucleated_probability: float | None = None
     stain_contrast: float | None = None
+    shape: CellShape | None = None
     id: str = ""
 
     @property
@@ -102,6 +106,7 @@ class CellResult:
             "diameter_um": _rounded(self.diameter_um, 2),
             "nucleated_probability": _rounded(self.nucleated_probability, 4),
             "stain_contrast": _rounded(self.stain_contrast, 3),
+            **({} if self.shape is None else {"shape": self.shape.to_json()}),
         }
 
     @classmethod
@@ -131,6 +136,7 @@ class CellResult:
             diameter_um=_number(data["diameter_um"]),
             nucleated_probability=_number(nucleated),
             stain_contrast=_number(data.get("stain_contrast")),
+            shape=CellShape.from_json(data["shape"]) if data.get("shape") else None,
             id="" if first else str(data["id"]),
         )
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodfilm.core.field import Box
+from bloodfilm.core.progress import Progress, track
 from bloodfilm.imaging.resample import BACKGROUND, box_step, window
 from bloodfilm.synthetic.ground_truth import GroundTruth
 from bloodfilm.synthetic.profiles import (
@@ -24,7 +25,6 @@ from bloodfilm.synthetic.profiles import (
 from bloodfilm.synthetic.render import render_field
 from bloodfilm.synthetic.scene import SceneSpec
 from bloodfilm.training.data.cell_crops import warp_centred
-from bloodfilm.training.data.sourced import Progress
 
 STORED = 144
 """Side of a stored crop, px."""
@@ -71,7 +71,7 @@ def draw_outline_crops(
     Args:
         count: number of crops.
         seed: of all chance; the same seed gives the same crops.
-        progress: passes the numbers of the cells on.
+        progress: is told how many are drawn.
         what: is drawn, for the progress.
     """
     images = np.empty((count, STORED, STORED, 3), np.uint8)
@@ -81,7 +81,7 @@ def draw_outline_crops(
         for number in itertools.count()
         for cell in _drawn_field(np.random.default_rng([seed, number]))
     )
-    for i in progress(range(count), count, what):
+    for i in track(range(count), progress, what, count):
         images[i], masks[i] = next(drawn)
     return OutlineCrops(images, masks)
 

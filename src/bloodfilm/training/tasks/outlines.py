@@ -14,6 +14,7 @@ from bloodfilm.core.attributes import LLD_SCHEMA
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.core.taxonomy import DEFAULT_TAXONOMY
 from bloodfilm.imaging.colour_normalisation import ColourStandard, normalise
+from bloodfilm.inference.manifest import ObjectRoles
 from bloodfilm.losses.masks import dice, mask_losses
 from bloodfilm.models.outlines import CHANNELS, OutlineNet
 from bloodfilm.training.config import Config
@@ -33,7 +34,6 @@ from bloodfilm.training.vocabulary import (
     DEFAULT_CLASSIFIED,
     DEFAULT_OBJECT_TYPES,
     DEFAULT_RULER,
-    ObjectRoles,
     Vocabulary,
 )
 

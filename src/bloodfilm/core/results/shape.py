@@ -1,0 +1,106 @@
+"""Outlines of one cell and its nucleus, and what is measured on them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Point = tuple[float, float]
+Polygon = tuple[Point, ...]
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class CellShape:
+    """Outlines of one cell and its nucleus, and what is measured on them.
+
+    Attributes:
+        outline: of the cell, corners (x, y) in pixels of the original image.
+        nucleus: outlines of the pieces of the nucleus; none where no nucleus is seen.
+        area_um2, nucleus_area_um2: areas.
+        diameter_um: of the circle that has the cell's area.
+        length_um, width_um: sides of the smallest rectangle, at any angle, around the cell.
+        nucleus_ratio: area of the nucleus as a share of the cell's, 0 to 1. The ratio of nucleus
+            to cytoplasm is `nucleus_ratio / (1 - nucleus_ratio)`.
+        circularity, nucleus_circularity: 4 pi area / perimeter^2; 1 is a circle. `None` for a
+            nucleus that is not seen or in several pieces.
+        lobes: of the nucleus, that thin bridges connect or gaps separate; 0 where none is seen.
+        nucleus_rgb, cytoplasm_rgb: mean colours, white-balanced, 0 to 255; `None` where no pixel
+            belongs to it.
+    """
+
+    outline: Polygon
+    nucleus: tuple[Polygon, ...]
+    area_um2: float
+    nucleus_area_um2: float
+    diameter_um: float
+    length_um: float
+    width_um: float
+    nucleus_ratio: float
+    circularity: float
+    nucleus_circularity: float | None
+    lobes: int
+    nucleus_rgb: Colour | None
+    cytoplasm_rgb: Colour | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data, numbers rounded to meaningful precision."""
+        return {
+            "outline": _flat(self.outline),
+            "nucleus": [_flat(piece) for piece in self.nucleus],
+            "area_um2": round(self.area_um2, 2),
+            "nucleus_area_um2": round(self.nucleus_area_um2, 2),
+            "diameter_um": round(self.diameter_um, 2),
+            "length_um": round(self.length_um, 2),
+            "width_um": round(self.width_um, 2),
+            "nucleus_ratio": round(self.nucleus_ratio, 3),
+            "circularity": round(self.circularity, 3),
+            "nucleus_circularity": None
+            if self.nucleus_circularity is None
+            else round(self.nucleus_circularity, 3),
+            "lobes": self.lobes,
+            "nucleus_rgb": _listed(self.nucleus_rgb),
+            "cytoplasm_rgb": _listed(self.cytoplasm_rgb),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "CellShape":
+        """Read `to_json` data; KeyError, TypeError or ValueError if it is malformed."""
+        round_nucleus = data["nucleus_circularity"]
+        return cls(
+            outline=_polygon(data["outline"]),
+            nucleus=tuple(_polygon(piece) for piece in data["nucleus"]),
+            area_um2=float(data["area_um2"]),
+            nucleus_area_um2=float(data["nucleus_area_um2"]),
+            diameter_um=float(data["diameter_um"]),
+            length_um=float(data["length_um"]),
+            width_um=float(data["width_um"]),
+            nucleus_ratio=float(data["nucleus_ratio"]),
+            circularity=float(data["circularity"]),
+            nucleus_circularity=None if round_nucleus is None else float(round_nucleus),
+            lobes=int(data["lobes"]),
+            nucleus_rgb=_colour(data["nucleus_rgb"]),
+            cytoplasm_rgb=_colour(data["cytoplasm_rgb"]),
+        )
+
+
+def _flat(polygon: Polygon) -> list[float]:
+    """Return x1, y1, x2, y2, ... as COCO has them."""
+    return [round(value, 1) for point in polygon for value in point]
+
+
+def _polygon(values: Sequence[Any]) -> Polygon:
+    numbers = [float(v) for v in values]
+    if len(numbers) < 6 or len(numbers) % 2:
+        raise ValueError(f"an outline of {len(numbers)} numbers")
+    return tuple(zip(numbers[::2], numbers[1::2], strict=True))
+
+
+def _listed(colour: Colour | None) -> list[int] | None:
+    return None if colour is None else list(colour)
+
+
+def _colour(values: Sequence[Any] | None) -> Colour | None:
+    if values is None:
+        return None
+    red, green, blue = (int(v) for v in values)
+    return red, green, blue

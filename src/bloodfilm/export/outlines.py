@@ -1,0 +1,128 @@
+"""The outline network of a bundle: from a training run, or taken over from another bundle."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bloodfilm.core.errors import ConfigError
+from bloodfilm.core.files import write_text
+from bloodfilm.export.card import CARD, model_card
+from bloodfilm.export.onnx_graphs import OutlineGraph, outlines_onnx
+from bloodfilm.export.parity import crop_parity
+from bloodfilm.export.trained import config_of, load_weights
+from bloodfilm.imaging.resample import BACKGROUND
+from bloodfilm.inference.bundle import load_bundle
+from bloodfilm.inference.manifest import MANIFEST, Manifest, OutlineSpec
+from bloodfilm.training.data.drawn_outlines import draw_outline_crops
+from bloodfilm.training.networks import build_outline_net
+from bloodfilm.training.records import OutlineRecord, RunRecord, read_record
+from bloodfilm.training.tasks.outlines import VALIDATION_SEED, OutlineSamples
+
+OUTLINES_FILE = "outlines.onnx"
+PROBES = 48
+"""Drawn cells on which torch and ONNX Runtime are compared."""
+
+
+@dataclass(frozen=True)
+class OutlinePart:
+    """What an outline network adds to a bundle.
+
+    Attributes:
+        spec: its part of the manifest; `None` adds nothing.
+        onnx: the graph.
+        training: record of its training.
+        metrics: on validation data.
+        parity: largest difference between torch and ONNX Runtime.
+    """
+
+    spec: OutlineSpec | None = None
+    onnx: bytes = b""
+    training: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    parity: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def graphs(self) -> dict[str, bytes]:
+        """The graph by its file name."""
+        return {} if self.spec is None else {self.spec.file: self.onnx}
+
+    def added_to(self, manifest: Manifest) -> Manifest:
+        """Return a manifest with this part in the place of its own."""
+        if self.spec is None:
+            return manifest
+        data = manifest.to_json()
+        metrics = data["metrics"]
+        validation = {**metrics.get("validation", {}), "outlines": dict(self.metrics)}
+        parity = {**metrics.get("parity", {}), **self.parity}
+        data["outlines"] = self.spec.model_dump(mode="json")
+        data["training"] = {**data["training"], "outlines": dict(self.training)}
+        data["metrics"] = {**metrics, "validation": validation, "parity": parity}
+        return Manifest.model_validate(data)
+
+
+NO_OUTLINES = OutlinePart()
+
+
+def open_outlines(place: Path) -> OutlinePart:
+    """Load an outline network from the folder of its run, or take it from a bundle.
+
+    Raises:
+        ConfigError: if a run is missing or of another task, or a bundle has none.
+        BundleError: if a bundle is damaged, or torch and ONNX Runtime differ.
+    """
+    if (place / MANIFEST).is_file():
+        return _of_bundle(place)
+    config = config_of(read_record(place, RunRecord), place, "outlines")
+    record = read_record(place, OutlineRecord)
+    model = build_outline_net(config)
+    kept = load_weights(model, place)
+    graph = OutlineGraph(model)
+    drawn = draw_outline_crops(PROBES, config.seed + VALIDATION_SEED, lambda items, *_: items)
+    crops = np.stack([s.crop for s in OutlineSamples(config, drawn).plain(drawn)])
+    onnx = outlines_onnx(graph, torch.from_numpy(crops[:2]))
+    parity = crop_parity(graph, onnx, crops, OUTLINES_FILE)
+    spec = OutlineSpec(
+        file=OUTLINES_FILE,
+        sha256=hashlib.sha256(onnx).hexdigest(),
+        size=record.size,
+        background=BACKGROUND,
+        share=record.share,
+        colours=record.colours,
+    )
+    training = record.model_dump(mode="json", include={"config", "sources"})
+    rounded = {k: float(f"{v:.3g}") for k, v in parity.items()}
+    return OutlinePart(spec, onnx, training, kept["metrics"], rounded)
+
+
+def _of_bundle(place: Path) -> OutlinePart:
+    manifest = load_bundle(place).manifest
+    if manifest.outlines is None:
+        raise ConfigError(f"{place}: this bundle has no outline network")
+    figures = manifest.metrics
+    return OutlinePart(
+        manifest.outlines,
+        (place / manifest.outlines.file).read_bytes(),
+        manifest.training.get("outlines", {}),
+        figures.get("validation", {}).get("outlines", {}),
+        {k: v for k, v in figures.get("parity", {}).items() if k == "maps"},
+    )
+
+
+def set_outlines(bundle: Path, part: OutlinePart, notes: str = "") -> None:
+    """Give a bundle another outline network, and write its model card anew.
+
+    Args:
+        bundle: its folder.
+        part: the network; without a graph nothing is changed.
+        notes: Markdown that ends the card.
+    """
+    if part.spec is None:
+        return
+    manifest = part.added_to(load_bundle(bundle).manifest)
+    manifest.write(bundle, part.graphs)
+    write_text(bundle / CARD, model_card(manifest, notes))

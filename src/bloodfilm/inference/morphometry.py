@@ -1,0 +1,135 @@
+"""Measure a cell on the masks of its body and nucleus."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Mask = NDArray[np.bool_]
+Pixels = NDArray[np.uint8]
+Floats = NDArray[np.float64]
+
+SMALLEST_PIECE = 0.03
+"""A piece of the nucleus smaller than this share of the largest one is noise."""
+NECKS = (0.3, 0.4, 0.5, 0.6, 0.7)
+"""Depths, as shares of the nucleus's largest inscribed radius, at which lobes may separate."""
+LOBE = 0.45
+"""A lobe's own inscribed radius is at least this share of the largest one."""
+SIMPLE = 0.4
+"""An outline's corners are left out where that moves it by no more than this, mask px."""
+
+
+@dataclass(frozen=True)
+class Contour:
+    """The outline of one connected mask.
+
+    Attributes:
+        points: (n, 2) x, y of its corners, mask px; the middle of the first pixel is (0.5, 0.5).
+        area: inside it, px^2.
+        perimeter: px.
+        sides: longer and shorter side of the smallest rectangle around it, px.
+    """
+
+    points: Floats
+    area: float
+    perimeter: float
+    sides: tuple[float, float]
+
+    @property
+    def circularity(self) -> float:
+        """4 pi area / perimeter^2, 1 for a circle."""
+        return min(1.0, 4 * np.pi * self.area / max(self.perimeter, 1e-9) ** 2)
+
+
+def body_of(mask: Mask) -> Mask | None:
+    """Return the connected part of a mask that lies in its middle, holes filled.
+
+    `None` where the mask has no part within the middle half of its sides.
+    """
+    labels, _ = _components(mask)
+    rows, columns = mask.shape
+    middle = labels[rows // 4 : rows - rows // 4, columns // 4 : columns - columns // 4]
+    inside = np.bincount(middle[middle > 0], minlength=2) if (middle > 0).any() else None
+    if inside is None:
+        return None
+    return _filled(labels == int(inside.argmax()))
+
+
+def pieces_of(mask: Mask) -> list[Mask]:
+    """Return the connected pieces of a nucleus, the largest first, without noise."""
+    labels, areas = _components(mask)
+    if not len(areas):
+        return []
+    order = np.argsort(-areas, kind="stable")
+    kept = [i for i in order if areas[i] >= SMALLEST_PIECE * areas[order[0]]]
+    return [labels == i + 1 for i in kept]
+
+
+def contour_of(mask: Mask) -> Contour | None:
+    """Return the outer outline of a connected mask; `None` where it is too small to have one."""
+    found, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    if not found:
+        return None
+    longest = max(found, key=len)
+    simple = cv2.approxPolyDP(longest, SIMPLE, True).reshape(-1, 2).astype(np.float64)
+    if len(simple) < 3:
+        return None
+    # Contours run through the middles of border pixels, half a pixel inside the mask.
+    smooth = _smoothed(longest.reshape(-1, 2).astype(np.float64))
+    perimeter = float(np.hypot(*(smooth - np.roll(smooth, 1, axis=0)).T).sum()) + np.pi
+    (_, sides, _) = cv2.minAreaRect(longest)
+    long, short = max(sides) + 1.0, min(sides) + 1.0
+    return Contour(simple + 0.5, float(mask.sum()), perimeter, (long, short))
+
+
+def lobe_count(mask: Mask) -> int:
+    """Return how many lobes a nucleus has: round parts joined by narrower bridges, or apart.
+
+    The distance to the border is cut at several depths; the most parts that are separate at one
+    depth, and large enough, are the lobes.
+
+    >>> y, x = np.mgrid[:40, :80]
+    >>> two = (np.hypot(x - 20, y - 20) < 12) | (np.hypot(x - 60, y - 20) < 12)
+    >>> lobe_count(two | ((abs(y - 20) < 2) & (x > 20) & (x < 60)))
+    2
+    """
+    if not mask.any():
+        return 0
+    padded = np.pad(mask, 1).astype(np.uint8)
+    depth = cv2.distanceTransform(padded, cv2.DIST_L2, 5)
+    deepest = float(depth.max())
+    most = 1
+    for neck in NECKS:
+        labels, areas = _components(depth > neck * deepest)
+        deep = [depth[labels == i + 1].max() >= LOBE * deepest for i in range(len(areas))]
+        most = max(most, int(sum(deep)))
+    return most
+
+
+def mean_colour(pixels: Pixels, mask: Mask) -> tuple[int, int, int] | None:
+    """Return the mean colour of pixels (H, W, 3) in a mask, `None` where it is empty."""
+    if not mask.any():
+        return None
+    red, green, blue = (int(v) for v in np.rint(pixels[mask].mean(axis=0)))
+    return red, green, blue
+
+
+def _components(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Return labels (H, W) from 1, and the area of each."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    return np.asarray(labels), np.asarray(stats[1:, cv2.CC_STAT_AREA])
+
+
+def _filled(mask: Mask) -> Mask:
+    found, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    full = np.zeros(mask.shape, np.uint8)
+    cv2.drawContours(full, found, -1, 1, cv2.FILLED)
+    return np.asarray(full > 0)
+
+
+def _smoothed(points: Floats) -> Floats:
+    """Return a closed chain of pixels averaged over five neighbours, without its steps."""
+    if len(points) < 5:
+        return points
+    return np.asarray(sum(np.roll(points, k, axis=0) for k in range(-2, 3)) / 5)

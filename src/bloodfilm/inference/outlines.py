@@ -1,0 +1,128 @@
+"""Outlines of cell and nucleus: crops for the outline graph, and shapes from its maps."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from bloodfilm.core.results import CellShape
+from bloodfilm.imaging.canonical import CanonicalView
+from bloodfilm.imaging.colour_normalisation import normalise
+from bloodfilm.imaging.resample import box_step
+from bloodfilm.inference.graph_run import run_graph
+from bloodfilm.inference.manifest import OutlineSpec
+from bloodfilm.inference.morphometry import (
+    Contour,
+    Mask,
+    body_of,
+    contour_of,
+    lobe_count,
+    mean_colour,
+    pieces_of,
+)
+
+FINE = 2
+"""Masks are interpolated to so many times the resolution of the crop."""
+LEAST = 0.15
+"""A cell fills at least this share of its box; less is no outline of it."""
+STRIDE = 2
+"""The graph's maps have half the resolution of its crops."""
+BATCH = 8
+
+Pixels = NDArray[np.uint8]
+Floats = NDArray[np.float64]
+
+
+class CellOutliner:
+    """Outlines cells with an outline graph.
+
+    Args:
+        spec: of the graph.
+        session: the graph, opened.
+    """
+
+    def __init__(self, spec: OutlineSpec, session: object) -> None:
+        self.spec, self._session = spec, session
+
+    def outline(self, view: CanonicalView, image: Pixels, boxes: Floats) -> list[CellShape | None]:
+        """Return the shape of each cell; `None` where its outline cannot be made out.
+
+        Args:
+            view: of the image.
+            image: (H, W, 3).
+            boxes: (n, 4) x, y, w, h of nucleated cells, px.
+        """
+        shapes: list[CellShape | None] = []
+        for some in np.array_split(boxes, -(-len(boxes) // BATCH)) if len(boxes) else ():
+            crops = np.stack([self._crop(view, image, box) for box in some])
+            standard = self.spec.colour_standard
+            seen = np.stack([normalise(crop, standard) for crop in crops])
+            side = self.spec.size // STRIDE
+            wanted = {"maps": (len(seen), 2, side, side)}
+            (maps,) = run_graph(self._session, self.spec.file, {"crops": seen}, wanted)
+            shapes += [
+                self._shape(view, crop, box, logits)
+                for crop, box, logits in zip(crops, some, maps, strict=True)
+            ]
+        return shapes
+
+    def _scale(self, view: CanonicalView, box: Sequence[float] | Floats) -> float:
+        """Return um per pixel of a cell's crop."""
+        um = view.um_per_px_x, view.um_per_px_y
+        step, _ = box_step((float(box[2]), float(box[3])), um, self.spec.share * self.spec.size)
+        return step * um[0]
+
+    def _crop(self, view: CanonicalView, image: Pixels, box: Floats) -> Pixels:
+        middle = [box[:2] + box[2:] / 2]
+        (crop,) = view.crops(image, middle, self.spec.size, self._scale(view, box), balanced=False)
+        return np.asarray(crop)
+
+    def _shape(
+        self, view: CanonicalView, crop: Pixels, box: Floats, logits: NDArray[np.float32]
+    ) -> CellShape | None:
+        side = self.spec.size * FINE
+        cell_map, nucleus_map = (
+            cv2.resize(m, (side, side), interpolation=cv2.INTER_LINEAR) > 0 for m in logits
+        )
+        cell = body_of(np.asarray(cell_map))
+        contour = None if cell is None else contour_of(cell)
+        um = self._scale(view, box) / FINE
+        steps = np.array([um / view.um_per_px_x, um / view.um_per_px_y])
+        if cell is None or contour is None:
+            return None
+        if contour.area * steps.prod() < LEAST * box[2] * box[3]:
+            return None
+        pieces = [(p, contour_of(p)) for p in pieces_of(np.asarray(nucleus_map) & cell)]
+        nuclei = [(mask, line) for mask, line in pieces if line is not None]
+        nucleus = np.logical_or.reduce([mask for mask, _ in nuclei] or [np.zeros_like(cell)])
+
+        def placed(line: Contour) -> tuple[tuple[float, float], ...]:
+            xy = box[:2] + box[2:] / 2 + (line.points - side / 2) * steps
+            xy = np.clip(xy, 0, [view.width, view.height])
+            return tuple((float(x), float(y)) for x, y in xy)
+
+        return CellShape(
+            outline=placed(contour),
+            nucleus=tuple(placed(line) for _, line in nuclei),
+            area_um2=contour.area * um**2,
+            nucleus_area_um2=float(nucleus.sum()) * um**2,
+            diameter_um=2 * float(np.sqrt(contour.area / np.pi)) * um,
+            length_um=contour.sides[0] * um,
+            width_um=contour.sides[1] * um,
+            nucleus_ratio=float(nucleus.sum()) / contour.area,
+            circularity=contour.circularity,
+            nucleus_circularity=nuclei[0][1].circularity if len(nuclei) == 1 else None,
+            lobes=lobe_count(nucleus),
+            **self._colours(view, crop, cell, nucleus),
+        )
+
+    def _colours(
+        self, view: CanonicalView, crop: Pixels, cell: Mask, nucleus: Mask
+    ) -> dict[str, tuple[int, int, int] | None]:
+        balanced = view.balance(crop)
+        coarse = slice(FINE // 2, None, FINE)
+        return {
+            "nucleus_rgb": mean_colour(balanced, nucleus[coarse, coarse]),
+            "cytoplasm_rgb": mean_colour(balanced, (cell & ~nucleus)[coarse, coarse]),
+        }
