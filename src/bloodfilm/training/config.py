@@ -357,6 +357,7 @@ class OutlinesSection(Section):
         widths: channels of the network's levels, from half the crop's resolution down.
         size: side of the network's crops, px.
         share: of that side that the longer side of a cell's box takes.
+        deform: standard deviation of a random elongation of the cells (natural logarithm).
         stretch: standard deviation of the error of a box's size (natural logarithm); half of it
             of the aspect.
         shift: standard deviation of the error of a box's centre, as a share of its longer side.
@@ -368,8 +369,9 @@ class OutlinesSection(Section):
     widths: Annotated[tuple[Count, ...], Field(min_length=2)] = (24, 32, 48, 64)
     size: Annotated[int, Field(ge=32, multiple_of=16)] = 96
     share: Annotated[float, Field(gt=0.2, lt=1)] = 0.625
-    stretch: NotNegative = 0.1
-    shift: NotNegative = 0.035
+    deform: NotNegative = 0.12
+    stretch: NotNegative = 0.06
+    shift: NotNegative = 0.025
     dice: NotNegative = 1.0
 
 

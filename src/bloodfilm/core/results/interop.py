@@ -39,7 +39,7 @@ def coco_document(
                     "image_id": image_id,
                     "category_id": category,
                     "bbox": [x, y, w, h],
-                    "area": round(w * h, 2),
+                    **_segmentation(cell),
                     "iscrowd": 0,
                     "score": round(cell.confidence, 4),
                     "cell_id": cell.id,
@@ -55,6 +55,17 @@ def coco_document(
             {"id": number, "name": name, "supercategory": ""} for name, number in categories.items()
         ],
     }
+
+
+def _segmentation(cell: CellResult) -> dict[str, Any]:
+    """Return COCO's area and outline of a cell; the box's where it has no outline."""
+    if cell.shape is None:
+        _, _, w, h = (round(v, 1) for v in cell.box)
+        return {"area": round(w * h, 2)}
+    x, y = np.array(cell.shape.outline).T
+    area = abs(float(x @ np.roll(y, 1) - y @ np.roll(x, 1))) / 2
+    flat = [round(v, 1) for point in cell.shape.outline for v in point]
+    return {"segmentation": [flat], "area": round(area, 2)}
 
 
 def supervision_detections(cells: Sequence[CellResult], labels: Sequence[str] = ()) -> Any:

@@ -7,8 +7,17 @@ from bloodfilm.core.attributes import Schema
 from bloodfilm.core.csv_text import csv_line, guard
 from bloodfilm.core.optional import optional
 from bloodfilm.core.results.cell import CellResult
+from bloodfilm.core.results.shape import CellShape
 
 FIXED_COLUMNS = ("image", "x", "y", "w", "h", "score", "object_type", "class", "class_score")
+SHAPE_COLUMNS = (
+    "area_um2",
+    "nucleus_area_um2",
+    "nucleus_ratio",
+    "circularity",
+    "nucleus_circularity",
+    "lobes",
+)
 LAST_COLUMNS = ("issues", "diameter_um", "stain_contrast", "cell_id")
 
 
@@ -19,7 +28,7 @@ def cell_columns(attributes: Sequence[str]) -> tuple[str, ...]:
     ('nucleoli', 'nucleoli_probability')
     """
     pairs = (column for name in attributes for column in (name, f"{name}_probability"))
-    return (*FIXED_COLUMNS, *pairs, *LAST_COLUMNS)
+    return (*FIXED_COLUMNS, *pairs, *SHAPE_COLUMNS, *LAST_COLUMNS)
 
 
 def cell_values(image: str, cell: CellResult, attributes: Sequence[str]) -> tuple[Any, ...]:
@@ -45,6 +54,7 @@ def cell_values(image: str, cell: CellResult, attributes: Sequence[str]) -> tupl
         cell.label,
         round(cell.label_confidence, 4),
         *values,
+        *_shape_values(cell.shape),
         " ".join(issue.code for issue in cell.issues),
         None if cell.diameter_um is None else round(cell.diameter_um, 2),
         None if cell.stain_contrast is None else round(cell.stain_contrast, 3),
@@ -52,10 +62,27 @@ def cell_values(image: str, cell: CellResult, attributes: Sequence[str]) -> tupl
     )
 
 
+def _shape_values(shape: CellShape | None) -> tuple[Any, ...]:
+    """Return the measurements of an outlined cell in the order of `SHAPE_COLUMNS`."""
+    if shape is None:
+        return (None,) * len(SHAPE_COLUMNS)
+    round_nucleus = shape.nucleus_circularity
+    return (
+        round(shape.area_um2, 2),
+        round(shape.nucleus_area_um2, 2),
+        round(shape.nucleus_ratio, 3),
+        round(shape.circularity, 3),
+        None if round_nucleus is None else round(round_nucleus, 3),
+        shape.lobes,
+    )
+
+
 _FORMATS = {
     **dict.fromkeys(("x", "y", "w", "h"), ".1f"),
     "diameter_um": ".2f",
     "stain_contrast": ".3f",
+    **dict.fromkeys(("area_um2", "nucleus_area_um2"), ".2f"),
+    **dict.fromkeys(("nucleus_ratio", "circularity", "nucleus_circularity"), ".3f"),
 }
 
 
@@ -134,6 +161,16 @@ def describe_columns(schema: Schema) -> tuple[tuple[str, str], ...]:
         )
         for a in schema.attributes
     )
+    shape = (
+        ("area_um2, nucleus_area_um2", "area inside the outline of cell and nucleus, um2"),
+        ("nucleus_ratio", "area of the nucleus as a share of the cell's, 0 to 1"),
+        (
+            "circularity, nucleus_circularity",
+            "4 pi area / perimeter^2 of the outline, 1 for a circle; empty for a nucleus that is "
+            "not seen or in several pieces",
+        ),
+        ("lobes", "of the nucleus; 0 where none is seen"),
+    )
     last = (
         ("issues", "codes of what to know before trusting the cell, separated by spaces"),
         ("diameter_um", "mean of the box's sides in micrometres; empty where the scale is unknown"),
@@ -144,4 +181,4 @@ def describe_columns(schema: Schema) -> tuple[tuple[str, str], ...]:
         ),
         ("cell_id", "identifies the cell; the same whenever the same image is analysed alike"),
     )
-    return (*fixed, *attributes, *last)
+    return (*fixed, *attributes, *shape, *last)

@@ -7,6 +7,7 @@ the box, in micrometres, has always the same length, so that the network needs n
 
 import itertools
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -26,6 +27,9 @@ from bloodfilm.synthetic.render import render_field
 from bloodfilm.synthetic.scene import SceneSpec
 from bloodfilm.training.data.cell_crops import warp_centred
 
+if TYPE_CHECKING:
+    from bloodfilm.training.config import OutlinesSection
+
 STORED = 144
 """Side of a stored crop, px."""
 STORED_SHARE = 0.55
@@ -42,6 +46,7 @@ NAMED_SHARE = 0.3
 FEW_PIXELS = 60
 """Cells of which less is left in the field are not learnt from."""
 CUT = 0.1
+HALF = 127
 
 Pixels = NDArray[np.uint8]
 Rng = np.random.Generator
@@ -148,31 +153,49 @@ def cut_drawn(
 
 
 def varied_crop(
-    image: Pixels, mask: Pixels, rng: Rng, *, size: int, share: float, stretch: float, shift: float
+    image: Pixels, mask: Pixels, rng: Rng, *, size: int, share: float, section: "OutlinesSection"
 ) -> tuple[Pixels, Pixels]:
-    """Return a stored crop and its masks turned, stretched and shifted alike.
+    """Return a stored crop and its masks turned, deformed and cut by a box with errors, alike.
 
-    The stretch and the shift stand for the errors of a detected box.
+    The crop is cut anew by the box of the deformed cell, as a detector would give it.
 
     Args:
         image, mask: as stored.
         rng: source of all chance.
         size: of the result, px.
         share: of its side that the box's longer side takes, on average.
-        stretch: standard deviation of the logarithm of the scale; half of it of the aspect.
-        shift: standard deviation of the centre, as a share of the box's longer side.
+        section: how strongly.
     """
-    angle = rng.uniform(0, 2 * np.pi)
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    turns = [_rotation(angle) for angle in rng.uniform(0, 2 * np.pi, 2)]
+    longer = np.exp(rng.normal(0, section.deform))
     mirror = np.diag([-1.0 if rng.random() < 0.5 else 1.0, 1.0])
-    aspect = np.exp(rng.normal(0, stretch / 2))
-    factor = size * share / (STORED * STORED_SHARE) * np.exp(rng.normal(0, stretch))
-    linear = factor * np.diag([aspect, 1 / aspect]) @ turn @ mirror
-    matrix = np.column_stack([linear, rng.normal(0, shift, 2) * share * size])
+    linear = turns[0] @ np.diag([longer, 1 / longer]) @ turns[1] @ mirror
+    low, high = _extent(mask, linear)
+    aspect = np.exp(rng.normal(0, section.stretch / 2))
+    scale = size * share / max(high - low) * np.exp(rng.normal(0, section.stretch))
+    stretch = scale * np.diag([aspect, 1 / aspect])
+    shift = rng.normal(0, section.shift, 2) * share * size
+    matrix = np.column_stack([stretch @ linear, shift - stretch @ ((low + high) / 2)])
     return (
         warp_centred(image, matrix, size, cv2.BORDER_REFLECT_101),
         warp_centred(mask, matrix, size, cv2.BORDER_REPLICATE),
     )
+
+
+def _rotation(angle: float) -> NDArray[np.float64]:
+    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+
+
+def _extent(
+    mask: Pixels, linear: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the corners of the cell's box after a linear map about the middle of its crop."""
+    rows, columns = np.nonzero(mask[::2, ::2, 0] > HALF)
+    middle = (mask.shape[0] - 1) / 2
+    points = (np.stack([columns, rows]) * 2 - middle).T @ linear.T
+    if not len(points):
+        return np.full(2, -middle), np.full(2, middle)
+    return points.min(axis=0), points.max(axis=0)
 
 
 def plain_crop(image: Pixels, mask: Pixels, *, size: int, share: float) -> tuple[Pixels, Pixels]:

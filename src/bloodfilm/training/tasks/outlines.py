@@ -91,15 +91,8 @@ class OutlineSamples:
         draw, i = key
         rng = np.random.default_rng([self.config.seed, draw, i])
         s = self.section
-        crop, mask = varied_crop(
-            self.drawn.images[i],
-            self.drawn.masks[i],
-            rng,
-            size=s.size,
-            share=s.share,
-            stretch=s.stretch,
-            shift=s.shift,
-        )
+        stored = self.drawn.images[i], self.drawn.masks[i]
+        crop, mask = varied_crop(*stored, rng, size=s.size, share=s.share, section=s)
         return OutlineSample(
             vary_crop(crop, rng, self.appearance, OUTLINE_STANDARD), _at_output(mask)
         )
