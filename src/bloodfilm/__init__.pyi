@@ -32,6 +32,7 @@ from .core.results import AttributeResult as AttributeResult
 from .core.results import CaseCell as CaseCell
 from .core.results import CaseResult as CaseResult
 from .core.results import CellResult as CellResult
+from .core.results import CellShape as CellShape
 from .core.results import FieldFailure as FieldFailure
 from .core.results import FieldPlacement as FieldPlacement
 from .core.results import FieldResult as FieldResult

@@ -6,8 +6,9 @@ import pytest
 from bloodfilm.core import issue_codes
 from bloodfilm.core.attributes import LLD_SCHEMA
 from bloodfilm.core.issue_codes import issue
-from bloodfilm.core.results import AttributeResult
+from bloodfilm.core.results import AttributeResult, CellShape
 from bloodfilm.core.results.tables import (
+    SHAPE_COLUMNS,
     CellTableWriter,
     cell_columns,
     cell_values,
@@ -36,7 +37,7 @@ def test_columns():
     assert columns[:9] == first
     assert columns[9:11] == ("cell_size", "cell_size_probability")
     assert columns[-4:] == ("issues", "diameter_um", "stain_contrast", "cell_id")
-    assert len(columns) == 9 + 2 * 7 + 4
+    assert columns[23:29] == SHAPE_COLUMNS and len(columns) == 9 + 2 * 7 + 6 + 4
 
 
 def test_row_tells_sure_from_unsure_from_never_learnt(cell):
@@ -69,7 +70,27 @@ def test_row_tells_sure_from_unsure_from_never_learnt(cell):
     assert row["cell_id"] == "ab12"
 
 
-@pytest.mark.parametrize("column", ["diameter_um", "stain_contrast"])
+def test_measurements_of_an_outlined_cell(cell):
+    shape = CellShape(
+        outline=((0, 0), (4, 0), (4, 4)),
+        nucleus=(),
+        area_um2=101.234,
+        nucleus_area_um2=0.0,
+        diameter_um=11.3,
+        length_um=12.0,
+        width_um=10.0,
+        nucleus_ratio=0.4567,
+        circularity=0.9876,
+        nucleus_circularity=None,
+        lobes=0,
+        nucleus_rgb=None,
+        cytoplasm_rgb=(1, 2, 3),
+    )
+    row = as_dict("a.png", cell(shape=shape))
+    assert [row[name] for name in SHAPE_COLUMNS] == ["101.23", "0.00", "0.457", "0.988", "", "0"]
+
+
+@pytest.mark.parametrize("column", ["diameter_um", "stain_contrast", *SHAPE_COLUMNS])
 def test_what_is_unknown_is_empty(cell, column):
     assert as_dict("a.png", cell())[column] == ""
 

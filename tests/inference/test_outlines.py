@@ -1,0 +1,123 @@
+"""Shapes from the maps of an outline graph: where they lie, and what they measure."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bloodfilm.core.results import CellShape
+from bloodfilm.imaging.canonical import CanonicalView
+from bloodfilm.inference.manifest import ColourSpec, OutlineSpec
+from bloodfilm.inference.outlines import CellOutliner
+
+SPEC = OutlineSpec(
+    file="outlines.onnx",
+    sha256="0" * 64,
+    size=96,
+    background=245,
+    share=0.625,
+    colours=ColourSpec(white=240, depth=62, chroma=38, nucleus=None),
+)
+VIEW = CanonicalView(
+    um_per_px_x=0.1,
+    um_per_px_y=0.1,
+    white_point=(245.0, 245.0, 245.0),
+    red_cells=50,
+    confidence=1.0,
+    scale_source="user",
+    aspect_source="user",
+    width=400,
+    height=300,
+)
+
+
+class Drawn:
+    """A graph that answers with ellipses in the middle of every crop: cell 60 px wide."""
+
+    def __init__(self, cell=(30.0, 30.0), nucleus=(15.0, 15.0)):
+        self.cell, self.nucleus = cell, nucleus
+
+    def run(self, names, inputs):
+        assert names == ["maps"]
+        crops = inputs["crops"]
+        assert crops.shape[1:] == (96, 96, 3) and crops.dtype == np.uint8
+        y, x = (np.mgrid[:48, :48] + 0.5) * 2 - 48
+        maps = [20 * (1 - np.hypot(x / a, y / b)) for a, b in (self.cell, self.nucleus)]
+        return [np.repeat(np.float32(maps)[None], len(crops), axis=0)]
+
+
+def outline(boxes, view=VIEW, graph=None, image=None):
+    image = np.full((view.height, view.width, 3), 245, np.uint8) if image is None else image
+    return CellOutliner(SPEC, graph or Drawn()).outline(view, image, np.array(boxes, float))
+
+
+def bounds(polygon):
+    xy = np.array(polygon)
+    return (*xy.min(axis=0), *xy.max(axis=0))
+
+
+def test_an_outline_fills_its_box_and_is_measured_in_micrometres():
+    (shape,) = outline([(100, 50, 120, 120)])
+    assert bounds(shape.outline) == pytest.approx((100, 50, 220, 170), abs=1.5)
+    assert bounds(shape.nucleus[0]) == pytest.approx((130, 80, 190, 140), abs=1.5)
+    assert shape.area_um2 == pytest.approx(np.pi * 6**2, rel=0.02)
+    assert shape.nucleus_area_um2 == pytest.approx(np.pi * 3**2, rel=0.04)
+    assert shape.diameter_um == pytest.approx(12, rel=0.01)
+    assert (shape.length_um, shape.width_um) == pytest.approx((12, 12), rel=0.03)
+    assert shape.nucleus_ratio == pytest.approx(0.25, abs=0.01)
+    assert shape.lobes == 1 and shape.circularity > 0.97 and shape.nucleus_circularity > 0.95
+
+
+def test_pixels_that_are_not_square_do_not_distort_a_round_cell():
+    view = replace(VIEW, um_per_px_x=0.2)
+    (shape,) = outline([(100, 50, 60, 120)], view)
+    assert bounds(shape.outline) == pytest.approx((100, 50, 160, 170), abs=1.5)
+    assert shape.diameter_um == pytest.approx(12, rel=0.01) and shape.circularity > 0.97
+
+
+def test_every_cell_gets_its_own_shape_in_order():
+    boxes = [(20 + 15 * i, 30, 40 + 2 * i, 40 + 2 * i) for i in range(11)]
+    shapes = outline(boxes)
+    assert len(shapes) == 11
+    for box, shape in zip(boxes, shapes, strict=True):
+        assert shape.diameter_um == pytest.approx(box[2] * 0.1, rel=0.02)
+    assert outline(np.zeros((0, 4))) == []
+
+
+def test_outlines_stay_inside_the_picture():
+    (shape,) = outline([(-20, 250, 100, 100)])
+    left, top, right, bottom = bounds(shape.outline)
+    assert left >= 0 and bottom <= 300 and right > 70 and top < 260
+
+
+def test_no_cell_in_the_map_is_no_outline():
+    assert outline([(100, 50, 120, 120)], graph=Drawn(cell=(1e-3, 1e-3))) == [None]
+    # A speck is no outline of a cell that fills its box.
+    assert outline([(100, 50, 120, 120)], graph=Drawn(cell=(9.0, 9.0))) == [None]
+
+
+def test_a_cell_without_a_visible_nucleus_has_none():
+    (shape,) = outline([(100, 50, 120, 120)], graph=Drawn(nucleus=(1e-3, 1e-3)))
+    assert shape.nucleus == () and shape.lobes == 0 and shape.nucleus_area_um2 == 0
+    assert shape.nucleus_rgb is None and shape.nucleus_circularity is None
+
+
+def test_colours_are_white_balanced_means():
+    image = np.full((300, 400, 3), (200, 220, 240), np.uint8)
+    y, x = np.mgrid[:300, :400] + 0.5
+    image[np.hypot(x - 160, y - 110) < 60] = (150, 160, 200)
+    image[np.hypot(x - 160, y - 110) < 30] = (80, 40, 120)
+    view = replace(VIEW, white_point=(200.0, 220.0, 240.0))
+    (shape,) = outline([(100, 50, 120, 120)], view, image=image)
+    assert shape.nucleus_rgb == pytest.approx((80 * 245 / 200, 40 * 245 / 220, 122), abs=4)
+    assert shape.cytoplasm_rgb == pytest.approx((150 * 245 / 200, 160 * 245 / 220, 204), abs=6)
+
+
+def test_a_shape_survives_json():
+    (shape,) = outline([(100, 50, 120, 120)])
+    again = CellShape.from_json(shape.to_json())
+    assert again.to_json() == shape.to_json()
+    assert again.area_um2 == pytest.approx(shape.area_um2, abs=0.01)
+    broken = {**shape.to_json(), "outline": [1.0, 2.0, 3.0]}
+    with pytest.raises(ValueError, match="outline of 3 numbers"):
+        CellShape.from_json(broken)
