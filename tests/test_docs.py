@@ -19,7 +19,7 @@ from bloodfilm.cli.app import app
 from bloodfilm.cli.examples import EXAMPLES, epilog
 from bloodfilm.core import dataset_codes, issue_codes
 from bloodfilm.core.attributes import LLD_SCHEMA
-from bloodfilm.core.results.tables import FIXED_COLUMNS, LAST_COLUMNS, describe_columns
+from bloodfilm.core.results.tables import FIXED_COLUMNS, LAST_COLUMNS, SHAPE_COLUMNS
 from bloodfilm.formats.registry import READERS, WRITERS
 from fixtures.made_up_results import make_failure, make_model
 from golden.running import draw_discs
@@ -230,8 +230,8 @@ def test_the_readme_lists_every_command():
 
 def test_the_readme_lists_the_columns():
     row = next(line for line in README.splitlines() if line.startswith("| `results/cells.csv`"))
-    named = [name for part in re.findall("`([a-z_,]+)`", row) for name in part.split(",")]
-    assert named == [*FIXED_COLUMNS, *LAST_COLUMNS]
+    named = [name for part in re.findall("`([a-z0-9_,]+)`", row) for name in part.split(",")]
+    assert named == [*FIXED_COLUMNS, *SHAPE_COLUMNS, *LAST_COLUMNS]
 
 
 def test_every_format_is_listed_and_can_do_what_the_table_says():
@@ -275,6 +275,6 @@ def test_every_column_is_listed():
     table = GUIDE[GUIDE.index("## cells.csv") : GUIDE.index("## result.json")]
     cells = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")]
     listed = [name for cell in cells for name in re.findall("`([a-z_]+)`", cell)]
-    assert listed == [*FIXED_COLUMNS, *LAST_COLUMNS]
+    assert listed == [*FIXED_COLUMNS, *SHAPE_COLUMNS, *LAST_COLUMNS]
     texts = dict(describe_columns(LLD_SCHEMA))
     assert all(f"| {texts[name]} |" in table for name in ("image", "object_type", "class", "score"))
