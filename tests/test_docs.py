@@ -19,7 +19,12 @@ from bloodfilm.cli.app import app
 from bloodfilm.cli.examples import EXAMPLES, epilog
 from bloodfilm.core import dataset_codes, issue_codes
 from bloodfilm.core.attributes import LLD_SCHEMA
-from bloodfilm.core.results.tables import FIXED_COLUMNS, LAST_COLUMNS, SHAPE_COLUMNS
+from bloodfilm.core.results.tables import (
+    FIXED_COLUMNS,
+    LAST_COLUMNS,
+    SHAPE_COLUMNS,
+    describe_columns,
+)
 from bloodfilm.formats.registry import READERS, WRITERS
 from fixtures.made_up_results import make_failure, make_model
 from golden.running import draw_discs
@@ -274,7 +279,7 @@ def test_every_key_of_a_result_is_listed(field):
 def test_every_column_is_listed():
     table = GUIDE[GUIDE.index("## cells.csv") : GUIDE.index("## result.json")]
     cells = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")]
-    listed = [name for cell in cells for name in re.findall("`([a-z_]+)`", cell)]
+    listed = [name for cell in cells for name in re.findall("`([a-z0-9_]+)`", cell)]
     assert listed == [*FIXED_COLUMNS, *SHAPE_COLUMNS, *LAST_COLUMNS]
     texts = dict(describe_columns(LLD_SCHEMA))
     assert all(f"| {texts[name]} |" in table for name in ("image", "object_type", "class", "score"))

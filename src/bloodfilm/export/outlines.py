@@ -11,6 +11,7 @@ import torch
 
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.core.files import write_text
+from bloodfilm.core.progress import NoProgress
 from bloodfilm.export.card import CARD, model_card
 from bloodfilm.export.onnx_graphs import OutlineGraph, outlines_onnx
 from bloodfilm.export.parity import crop_parity
@@ -82,7 +83,7 @@ def open_outlines(place: Path) -> OutlinePart:
     model = build_outline_net(config)
     kept = load_weights(model, place)
     graph = OutlineGraph(model)
-    drawn = draw_outline_crops(PROBES, config.seed + VALIDATION_SEED, lambda items, *_: items)
+    drawn = draw_outline_crops(PROBES, config.seed + VALIDATION_SEED, NoProgress())
     crops = np.stack([s.crop for s in OutlineSamples(config, drawn).plain(drawn)])
     onnx = outlines_onnx(graph, torch.from_numpy(crops[:2]))
     parity = crop_parity(graph, onnx, crops, OUTLINES_FILE)

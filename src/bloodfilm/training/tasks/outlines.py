@@ -8,10 +8,11 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from bloodfilm.core.attributes import LLD_SCHEMA
 from bloodfilm.core.errors import ConfigError
+from bloodfilm.core.progress import Progress
 from bloodfilm.core.taxonomy import DEFAULT_TAXONOMY
 from bloodfilm.imaging.colour_normalisation import ColourStandard, normalise
 from bloodfilm.inference.manifest import ObjectRoles
@@ -26,7 +27,6 @@ from bloodfilm.training.data.drawn_outlines import (
     varied_crop,
 )
 from bloodfilm.training.data.keys import Key
-from bloodfilm.training.data.sourced import Progress
 from bloodfilm.training.networks import build_outline_net
 from bloodfilm.training.run_data import RunData
 from bloodfilm.training.tasks.common import to_tensor
@@ -162,14 +162,14 @@ class OutlineTask:
         return {"pixels": 1.0, "dice": self.config.outlines.dice}
 
     def losses(
-        self, model: nn.Module, batch: OutlineBatch, device: torch.device
+        self, model: OutlineNet, batch: OutlineBatch, device: torch.device
     ) -> dict[str, Tensor]:
         """Return the terms of `mask_losses`."""
         batch = batch.to(device)
         logits = model(batch.crops.to(memory_format=torch.channels_last))
         return mask_losses(logits, batch.masks)
 
-    def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
+    def validate(self, model: OutlineNet, device: torch.device) -> dict[str, float]:
         """Return the mean Dice of cells and nuclei, the error of the nucleus's share of the cell.
 
         `score` is the mean of both Dice figures.
@@ -188,7 +188,7 @@ class OutlineTask:
         metrics["score"] = float(both.mean())
         return metrics
 
-    def finish(self, model: nn.Module, device: torch.device) -> None:
+    def finish(self, model: OutlineNet, device: torch.device) -> None:
         """Nothing is set after training."""
 
     def record(self) -> dict[str, Any]:
