@@ -52,7 +52,7 @@ def level_sizes(width: int, height: int) -> list[tuple[int, int]]:
     """Return the sizes of the levels of a slide.
 
     >>> level_sizes(20000, 10000)
-    [(20000, 10000), (5000, 2500), (1250, 625)]
+    [(20000, 10000), (5000, 2500), (1250, 625), (313, 157)]
     """
     sizes = [(width, height)]
     while max(sizes[-1]) > SMALLEST and min(sizes[-1]) >= 4 * STEP:
