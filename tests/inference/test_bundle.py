@@ -74,7 +74,9 @@ def test_what_is_no_bundle_is_refused(tmp_path):
 
 
 def test_another_version_is_refused_with_both_numbers(tmp_path):
-    message = refused(write_bundle(tmp_path, lambda m: m.update(version=VERSION + 1)), f"version {VERSION + 1}")
+    message = refused(
+        write_bundle(tmp_path, lambda m: m.update(version=VERSION + 1)), f"version {VERSION + 1}"
+    )
     assert f"reads versions 1 to {VERSION}" in message
 
 
