@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 
 from bloodfilm.core.errors import BundleError
 from bloodfilm.core.files import write_text
-from bloodfilm.export.card import model_card
+from bloodfilm.export.card import CARD, model_card
 from bloodfilm.export.onnx_graphs import ClassifierGraph, classifier_onnx
-from bloodfilm.export.parity import classifier_parity
-from bloodfilm.export.publish import CARD
+from bloodfilm.export.parity import crop_parity
 from bloodfilm.export.quantize import quantize_bundle
 from bloodfilm.inference.bundle import Bundle, load_bundle
 from bloodfilm.inference.checksums import SUMS
@@ -71,13 +70,11 @@ def write_adapted(
     threshold = _move_prototypes(parent.manifest, original, model, probes)
     graph = ClassifierGraph(model, parent.manifest.classifier.verifies)
     onnx = classifier_onnx(graph, torch.from_numpy(probes[:2]))
-    parity: dict[str, float] = classifier_parity(graph, onnx, probes)
+    parity: dict[str, float] = crop_parity(graph, onnx, probes, parent.manifest.classifier.file)
     manifest = _manifest(parent.manifest, threshold, record, parity)
-    detector = manifest.detector.file
-    graphs = {
-        detector: (parent.path / detector).read_bytes(),
-        manifest.classifier.file: onnx,
-    }
+    files = [spec.file for spec in manifest.graphs.values()]
+    graphs = {name: (parent.path / name).read_bytes() for name in files}
+    graphs[manifest.classifier.file] = onnx
     manifest.write(out, graphs)
     stored = False
     if eight_bit:
@@ -93,7 +90,7 @@ def write_adapted(
 def copy_bundle(parent: Bundle, out: Path) -> None:
     """Copy a bundle's own files, byte for byte, into a folder that is there."""
     m = parent.manifest
-    for name in (m.detector.file, m.classifier.file, SUMS, CARD, MANIFEST):
+    for name in (*(spec.file for spec in m.graphs.values()), SUMS, CARD, MANIFEST):
         if (parent.path / name).is_file():
             shutil.copyfile(parent.path / name, out / name)
     load_bundle(out)
