@@ -41,6 +41,8 @@ def test_a_set_in_lld_layout_with_its_faults_listed(tmp_path):
     [
         (["--lld", "H_20X_C1"], "no subset 'H_20X_C1'"),
         (["--fault", "sliver"], "give --lld too"),
+        (["--scene", "night"], "--scene night: choose from normal, hard, empty"),
+        (["--scene", "hard", "--look", "pbc-like"], "leave out --look"),
         (["--lld", "H_40X_C2", "--fault", "rust"], "no fault 'rust'; known: overlap"),
     ],
 )
@@ -50,3 +52,17 @@ def test_what_cannot_be_drawn_is_one_line(tmp_path, arguments, what):
     (line,) = result.stderr.splitlines()
     assert line.startswith("error: ") and what in line
     assert not (tmp_path / "bed").exists()
+
+
+def test_fields_that_mislead(tmp_path):
+    for scene in ("hard", "empty"):
+        result = run(tmp_path / scene, "--scene", scene, "--fields", 4, "--small", "--seed", 3)
+        assert result.exit_code == 0, result.output
+        dataset = open_dataset(tmp_path / scene)
+        assert len(dataset) == 4 and all(f.path.is_file() for f in dataset)
+        labels = {c.label for f in dataset for c in f.cells}
+        assert "red cell" in labels
+        nucleated = {
+            n for n in labels if n and dataset.taxonomy.is_under(n, "nucleated cell")
+        } | labels & {"smudge cell", "squashed nucleus"}
+        assert bool(nucleated) == (scene == "hard")

@@ -256,6 +256,26 @@ def test_a_bundle_is_written_and_replaced_but_nothing_else_is(
 
 
 @pytest.mark.slow
+def test_a_network_of_a_bundle_is_taken_over_unchanged(
+    detector, classifier, graphs, tmp_path, monkeypatch
+):
+    use(monkeypatch, graphs)
+    write(tmp_path / "first", detector, classifier)
+    taken = publish.open_classifier(tmp_path / "first", tmp_path, publish.ANY_USE)
+    again = TrainedDetector(detector, DETECTOR, {"ap": 0.75}, LIMITS, IMAGES)
+    write_bundle(tmp_path / "second", again, taken, BundleInfo("next", "CC0-1.0"))
+    before, after = (load_bundle(tmp_path / n).manifest for n in ("first", "second"))
+    assert after.classifier == before.classifier and after.name == "next"
+    assert after.taxonomy == before.taxonomy and after.untrained == before.untrained
+    assert after.metrics["validation"] == before.metrics["validation"] | {"detector": {"ap": 0.75}}
+    assert after.metrics["parity"].keys() == before.metrics["parity"].keys()
+    with pytest.raises(ConfigError, match="leave out --prior and --calibration"):
+        publish.open_classifier(
+            tmp_path / "first", tmp_path, publish.IntendedUse({"monocyte": 0.5})
+        )
+
+
+@pytest.mark.slow
 def test_a_graph_of_a_replaced_bundle_does_not_stay(
     detector, classifier, graphs, tmp_path, monkeypatch
 ):

@@ -9,7 +9,7 @@ import torch
 
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.models._timm import import_timm
-from bloodfilm.models.backbone import Backbone, _convolutions, load_folded, unfold_batch_norm
+from bloodfilm.models.backbone import Backbone, load_folded, pair_batch_norms, unfold_batch_norm
 
 torch.set_num_threads(1)
 NAME, LEVELS = "mobilenetv2_035", (1, 2, 3)
@@ -19,7 +19,7 @@ def spread_norms(backbone, seed=0):
     """Give every batch norm statistics and weights as training leaves them."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for _, norm in _convolutions(backbone.body):
+        for _, norm in pair_batch_norms(backbone.body):
             n = norm.num_features
             norm.running_mean.copy_(torch.randn(n, generator=generator) * 0.3)
             norm.running_var.copy_(torch.rand(n, generator=generator) * 2 + 0.2)
@@ -30,7 +30,7 @@ def spread_norms(backbone, seed=0):
 def fold(backbone):
     """Fold every batch norm by hand, in the layout `load_folded` documents."""
     arrays = {}
-    for i, (conv, norm) in enumerate(_convolutions(backbone.body)):
+    for i, (conv, norm) in enumerate(pair_batch_norms(backbone.body)):
         scale = (norm.weight / (norm.running_var + norm.eps).sqrt()).detach()
         kernel = (conv.weight * scale[:, None, None, None]).detach().numpy()
         bias = (norm.bias - norm.running_mean * scale).detach().numpy()
@@ -73,7 +73,7 @@ def test_folded_weights_reproduce_the_network_also_a_shorter_one(original, folde
     torch.manual_seed(1)
     ours = Backbone(NAME, LEVELS).eval()
     before = ours(images[0])
-    assert load_folded(ours, folded) == len(_convolutions(ours.body)) > 10
+    assert load_folded(ours, folded) == len(pair_batch_norms(ours.body)) > 10
     wanted = original(images[0])[:3]
     same(ours(images[0]), wanted, 1e-4)
     assert (before[0] - wanted[0]).abs().max() > 0.1 * wanted[0].abs().max()
@@ -190,7 +190,7 @@ def test_strides_and_channels_are_those_of_the_maps():
 
 def test_same_padding_is_tensorflows():
     """An even map is padded right and bottom only, by stride 2 and kernel 3."""
-    stem = _convolutions(Backbone(NAME, LEVELS).body)[0][0]
+    stem = pair_batch_norms(Backbone(NAME, LEVELS).body)[0][0]
     assert stem.stride == (2, 2)
     impulse = torch.zeros(1, 3, 8, 8)
     impulse[0, 0, 0, 0] = 1.0

@@ -8,13 +8,24 @@ import pytest
 from typer.testing import CliRunner
 
 from bloodfilm.cli.app import app
-from bloodfilm.core import LLD_SCHEMA, Attribute, Dataset, Node, Schema, Taxonomy
+from bloodfilm.core import (
+    LLD_SCHEMA,
+    Attribute,
+    Cell,
+    Dataset,
+    Field,
+    Node,
+    Schema,
+    Taxonomy,
+)
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.formats import save_dataset
 from bloodfilm.inference.bundle import load_bundle
 from bloodfilm.training import loop
 from bloodfilm.training.checkpoint import load_checkpoint, save_checkpoint
 from bloodfilm.training.config import DataSection, parse_config
+from bloodfilm.training.data.canonical_fields import field_targets
+from bloodfilm.training.data.sourced_field import SourcedField
 from bloodfilm.training.vocabulary import (
     DEFAULT_OBJECT_TYPES,
     DEFAULT_VOCABULARY,
@@ -171,6 +182,9 @@ def test_files_name_tree_and_schema(tmp_path: Path) -> None:
         ({"object_types": ["leucocyte", "toad"]}, "'toad' is not in the taxonomy"),
         ({"object_types": ["leucocyte", "monocyte"]}, "'monocyte' lies under 'leucocyte'"),
         ({"classified": "monocyte"}, "data.classified: 'monocyte' is not among"),
+        ({"count_as": {"toad": "background"}}, "'toad' is not a class of the taxonomy that lies"),
+        ({"count_as": {"monocyte": "background"}}, "'monocyte' is not a class of the taxonomy"),
+        ({"count_as": {"object": "nonsense"}}, "'object' = 'nonsense': choose from leucocyte"),
         ({"ruler": "platelet"}, "data.ruler: 'platelet' is not among"),
         ({"schemas": ["nonsense"]}, "no attribute schema 'nonsense'"),
         ({"schemas": ["none.json"]}, "none.json: cannot be read"),
@@ -186,6 +200,21 @@ def test_what_does_not_fit_is_said_in_one_line(tmp_path: Path, change: dict, sai
     with pytest.raises(ConfigError) as caught:
         read_vocabulary(section(**OWN | change), tmp_path, [Dataset("own", (), TREE, SCHEMA)])
     assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_classes_under_no_type_count_as_what_the_run_says(tmp_path: Path) -> None:
+    says = {"smudge cell": "nucleated cell", "stain deposit": "background"}
+    dataset = Dataset("default", ())
+    words = read_vocabulary(section(count_as=says), tmp_path, [dataset])
+    assert Vocabulary.from_json(words.to_json()) == words
+    names = ("monocyte", "smudge cell", "stain deposit", "giant platelet")
+    cells = tuple(Cell((10.0 * i, 0, 8, 8), name) for i, name in enumerate(names))
+    field = SourcedField(Field(tmp_path / "a.png", cells=cells), dataset, 1.0)
+    targets = field_targets(field, words)
+    assert targets.boxes[:, 0].tolist() == [0, 10] and targets.type_ids.tolist() == [0, 0]
+    assert targets.ignore[:, 0].tolist() == [30]
+    plain = field_targets(field, DEFAULT_VOCABULARY)
+    assert plain.boxes[:, 0].tolist() == [0] and len(plain.ignore) == 3
 
 
 def test_trees_of_data_sets_are_merged_or_refused() -> None:

@@ -86,6 +86,63 @@ def plan(
         raise typer.Exit(exits.SOME_FAILED)
 
 
+@app.command(epilog=epilog("annotate complete"))
+def complete(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Annotated in part.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the set.")],
+    format: Annotated[str | None, typer.Option(help="Of the labels, if not recognised.")] = None,
+    split: Annotated[
+        list[str] | None, typer.Option(help="Only fields of this split; repeatable.")
+    ] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The model; the shipped one if left out.")
+    ] = None,
+    every: Annotated[int, typer.Option(min=1, help="Only every n-th field.")] = 1,
+    sure: Annotated[
+        float, typer.Option(min=0.01, max=1, help="Lowest confidence of a cell that gets a box.")
+    ] = 0.6,
+    workers: Annotated[int | None, typer.Option(min=1, help="Fields at a time [cores].")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a set in DIR.")] = False,
+) -> None:
+    """Complete partial annotation with a model, so that a detector can learn the background too.
+
+    What the model is sure of gets a box, what it doubts an ignore box; the rest is background. Your
+    boxes stay as they are, and a type that the set labels gets no more boxes in its annotated
+    regions. The centred cell of a single-cell image gets the box that is found there. Writes
+    DIR/bloodfilm.json, which `train` reads; look at it before you measure anything by it. Exit code
+    0: all well; 1: some files could not be opened, each named; 2: nothing was done.
+    """
+    from bloodfilm.cli.progress import TerminalProgress
+    from bloodfilm.cli.terminal import show
+    from bloodfilm.core.text import plural
+    from bloodfilm.workflows.complete import CompletionJob
+    from bloodfilm.workflows.complete import complete as run
+
+    job = CompletionJob(
+        dataset=dataset,
+        out=out,
+        format=format,
+        splits=tuple(split or ()),
+        bundle=bundle,
+        every=every,
+        sure=sure,
+        workers=workers,
+        overwrite=overwrite,
+    )
+    with TerminalProgress() as progress:
+        made = run(job, progress)
+    show(f"{out}: {plural(made.fields, 'field')} completed")
+    show(f"  annotated  {plural(made.annotated, 'box', 'boxes')}")
+    for name, count in made.added.items():
+        show(f"  added      {count} {name}")
+    show(f"  ignored    {plural(made.ignored, 'doubtful detection')}")
+    if made.left_out:
+        show(f"  left out   {plural(made.left_out, 'field')} without a scale or its centred cell")
+    if made.failures:
+        show(f"  not read   {plural(len(made.failures), 'file')}, named above")
+        raise typer.Exit(exits.SOME_FAILED)
+
+
 @app.command(epilog=epilog("annotate cost"))
 def cost(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="An annotated data set.")],

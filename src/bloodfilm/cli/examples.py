@@ -9,6 +9,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "bloodfilm analyze fields/ --out results --resume",
         "bloodfilm analyze fields/ --out results --bundle my-bundle --json",
     ),
+    "annotate complete": (
+        "bloodfilm annotate complete krd --out completed/krd",
+        "bloodfilm annotate complete pig_wbc --split train --every 4 --out completed/pig_wbc",
+    ),
     "annotate plan": (
         "bloodfilm annotate plan fields/ --budget 10% --out plan",
         "bloodfilm annotate plan fields/ --budget 30min --by random --out plan",

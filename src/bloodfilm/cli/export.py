@@ -11,7 +11,9 @@ def export(
     detector: Annotated[
         Path, typer.Argument(help="Folder of a detector's training run, or of a bundle.")
     ],
-    classifier: Annotated[Path, typer.Argument(help="Folder of a classifier's training run.")],
+    classifier: Annotated[
+        Path, typer.Argument(help="Folder of a classifier's training run, or of a bundle.")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The bundle's folder.")],
     data: Annotated[
         Path | None,
@@ -65,7 +67,7 @@ def export(
 ) -> None:
     """Write a bundle: ONNX graphs, manifest, model card.
 
-    A bundle in place of the detector's run gives its detector to the new one, unchanged.
+    A bundle in place of a run gives its detector or its classifier to the new one, unchanged.
     Thresholds and temperatures are chosen on the runs' validation data. The graphs are compared
     with torch on that data; a bundle whose boxes, scores or attributes differ is not written.
     """

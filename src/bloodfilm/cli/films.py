@@ -1,7 +1,7 @@
 """`bloodfilm films`: draw a labelled data set of synthetic fields."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -19,6 +19,13 @@ def films(
     small: Annotated[
         bool, typer.Option("--small", help="Label red cells and platelets too.")
     ] = False,
+    scene: Annotated[
+        str,
+        typer.Option(
+            help="normal; hard: odd red cells, dirt and artefacts in random looks; empty: hard "
+            "without white cells."
+        ),
+    ] = "normal",
     seed: Annotated[int, typer.Option(help="The same seed draws the same fields.")] = 0,
     lld: Annotated[
         list[str] | None,
@@ -32,6 +39,9 @@ def films(
     ] = None,
 ) -> None:
     """Draw fields with exact truth: boxes, classes and the seven attributes.
+
+    With --scene hard, or empty, it draws what a detector takes for white cells by mistake, --fields
+    of them altogether, in random looks.
 
     Writes DIR/<look>/*.png and DIR/dataset.json in bloodfilm's own format, which `evaluate`,
     `train` and `data convert` read. Looks that are close-ups hold one white cell a field.
@@ -53,6 +63,14 @@ def films(
 
     if fault and not lld:
         raise ConfigError("--fault: faults are injected into LLD's layout; give --lld too")
+    kinds: tuple[Literal["normal", "hard", "empty"], ...] = ("normal", "hard", "empty")
+    chosen = next((k for k in kinds if k == scene), None)
+    if chosen is None:
+        raise ConfigError(f"--scene {scene}: choose from {', '.join(kinds)}")
+    if chosen != "normal" and (lld or look or mix != "five"):
+        raise ConfigError(
+            f"--scene {scene}: draws looks and cells at random; leave out --look, --mix and --lld"
+        )
     if lld:
         from bloodfilm.synthetic.lld_fixture.builder import SPARSE
 
@@ -76,6 +94,7 @@ def films(
         profiles=look or DEFAULT_PROFILES,
         mix=mix,
         small=small,
+        scene=chosen,
         seed=seed,
     )
     with TerminalProgress() as progress:

@@ -12,7 +12,12 @@ from bloodfilm import __version__
 from bloodfilm.core.errors import ConfigError, DataError
 from bloodfilm.core.files import regular_file
 from bloodfilm.core.locks import is_empty
-from bloodfilm.export.trained import BundledDetector, TrainedClassifier, TrainedDetector
+from bloodfilm.export.trained import (
+    BundledClassifier,
+    BundledDetector,
+    TrainedClassifier,
+    TrainedDetector,
+)
 from bloodfilm.imaging.resample import BACKGROUND
 from bloodfilm.inference.manifest import (
     FORMAT,
@@ -22,6 +27,7 @@ from bloodfilm.inference.manifest import (
     DetectorSpec,
     Manifest,
     ObjectRoles,
+    UntrainedParts,
 )
 from bloodfilm.models.detector import CellDetector
 from bloodfilm.training.tasks.detector import MULTIPLE, NMS_IOU
@@ -96,9 +102,63 @@ def _detector_part(detector: TrainedDetector | BundledDetector, graph: bytes) ->
     )
 
 
+@dataclass(frozen=True)
+class _ClassifierPart:
+    """The part of a manifest that describes its classifier."""
+
+    vocabulary: Vocabulary
+    untrained: UntrainedParts
+    spec: ClassifierSpec
+    training: Any
+    priors: Any
+    metrics: dict[str, Any]
+
+
+def _classifier_part(
+    classifier: TrainedClassifier | BundledClassifier, graph: bytes
+) -> _ClassifierPart:
+    """Return the description of a classifier, newly trained or taken from a bundle."""
+    if isinstance(classifier, BundledClassifier):
+        manifest = classifier.manifest
+        own = {"file": CLASSIFIER_FILE, "sha256": _sha256(graph)}
+        validation = manifest.metrics.get("validation", {})
+        return _ClassifierPart(
+            Vocabulary(
+                manifest.taxonomy, manifest.attributes, manifest.object_types, manifest.roles
+            ),
+            manifest.untrained,
+            ClassifierSpec.model_validate({**manifest.classifier.model_dump(), **own}),
+            manifest.training.get("classifier", {}),
+            manifest.training.get("priors", {}),
+            {name: validation.get(name, {}) for name in ("classifier", "calibration")},
+        )
+    calibration = classifier.calibration
+    spec = ClassifierSpec(
+        file=CLASSIFIER_FILE,
+        sha256=_sha256(graph),
+        size=classifier.record.size,
+        um_per_px=classifier.record.um_per_px,
+        background=BACKGROUND,
+        colours=classifier.record.colours,
+        verifies=classifier.record.verifies,
+        temperatures=calibration.temperatures,
+        class_confidence=calibration.class_confidence,
+        attribute_confidence=calibration.attribute_confidence,
+        novelty_threshold=calibration.novelty_threshold,
+    )
+    return _ClassifierPart(
+        classifier.record.read_vocabulary(),
+        classifier.record.untrained,
+        spec,
+        classifier.record.model_dump(mode="json", include={"config", "sources"}),
+        classifier.priors,
+        {"classifier": classifier.metrics, "calibration": calibration.metrics},
+    )
+
+
 def build_manifest(
     detector: TrainedDetector | BundledDetector,
-    classifier: TrainedClassifier,
+    classifier: TrainedClassifier | BundledClassifier,
     info: BundleInfo,
     graphs: Mapping[str, bytes],
     parity: Mapping[str, float],
@@ -106,13 +166,14 @@ def build_manifest(
     """Return the manifest of two trained networks.
 
     Args:
-        detector, classifier: the networks; the detector may be another bundle's.
+        detector, classifier: the networks; one of them may be another bundle's.
         info: name, licence, evaluation results.
         graphs: ONNX bytes, by `DETECTOR_FILE` and `CLASSIFIER_FILE`.
         parity: largest differences between torch and ONNX Runtime.
     """
-    calibration, part = classifier.calibration, _detector_part(detector, graphs[DETECTOR_FILE])
-    words = _common_vocabulary(part, classifier.record.read_vocabulary())
+    part = _detector_part(detector, graphs[DETECTOR_FILE])
+    named = _classifier_part(classifier, graphs[CLASSIFIER_FILE])
+    words = _common_vocabulary(part, named.vocabulary)
     content = {
         "format": FORMAT,
         "version": VERSION,
@@ -124,32 +185,19 @@ def build_manifest(
         "object_types": words.object_types,
         "roles": words.roles,
         "leaves": words.leaves,
-        "untrained": classifier.record.untrained,
+        "untrained": named.untrained,
         "detector": part.spec,
-        "classifier": ClassifierSpec(
-            file=CLASSIFIER_FILE,
-            sha256=_sha256(graphs[CLASSIFIER_FILE]),
-            size=classifier.record.size,
-            um_per_px=classifier.record.um_per_px,
-            background=BACKGROUND,
-            colours=classifier.record.colours,
-            verifies=classifier.record.verifies,
-            temperatures=calibration.temperatures,
-            class_confidence=calibration.class_confidence,
-            attribute_confidence=calibration.attribute_confidence,
-            novelty_threshold=calibration.novelty_threshold,
-        ),
+        "classifier": named.spec,
         "training": {
             "bloodfilm": __version__,
             "detector": part.training,
-            "classifier": classifier.record.model_dump(mode="json", include=RECORDED),
-            "priors": classifier.priors,
+            "classifier": named.training,
+            "priors": named.priors,
         },
         "metrics": {
             "validation": {
                 "detector": part.metrics,
-                "classifier": classifier.metrics,
-                "calibration": calibration.metrics,
+                **named.metrics,
             },
             "parity": {k: float(f"{v:.3g}") for k, v in parity.items()},
             **info.metrics,

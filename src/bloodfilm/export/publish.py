@@ -22,11 +22,12 @@ from bloodfilm.export.parity import crop_parity, detector_parity
 from bloodfilm.export.quantize import quantize_bundle
 from bloodfilm.export.threshold import set_threshold
 from bloodfilm.export.trained import (
+    BundledClassifier,
     BundledDetector,
     IntendedUse,
     TrainedClassifier,
     TrainedDetector,
-    load_classifier,
+    open_classifier,
     open_detector,
     validation_fields,
 )
@@ -50,9 +51,9 @@ def export_bundle(
     """Export a detector's and a classifier's run as a bundle.
 
     Args:
-        detector_run, classifier_run: folders of the two trainings. In place of the first a bundle
-            can be given: its detector is taken over byte for byte, and its threshold chosen anew,
-            for the new classifier verifies what it finds.
+        detector_run, classifier_run: folders of the two trainings. In place of one of them a bundle
+            can be given: its network is taken over byte for byte. The detector's threshold is
+            chosen anew, for the classifier verifies what it finds.
         root: where the runs' data paths start.
         out: the bundle's folder; an existing bundle there is replaced, anything else is refused.
         info: name, licence, notes and evaluation results (see `read_evaluations`).
@@ -68,12 +69,13 @@ def export_bundle(
     """
     detector = open_detector(detector_run, root)
     validation = validation_fields(detector_run, root)
-    classifier = load_classifier(classifier_run, root, use)
+    classifier = open_classifier(classifier_run, root, use)
     parity = write_bundle(out, detector, classifier, info)
     try:
         if int8:
             images = None if isinstance(detector, BundledDetector) else detector.probes
-            parity |= quantize_bundle(out, images, list(classifier.probes))
+            crops = None if isinstance(classifier, BundledClassifier) else list(classifier.probes)
+            parity |= quantize_bundle(out, images, crops)
     finally:  # a refused eight-bit form leaves a whole float bundle
         set_threshold(out, validation)
         write_text(out / CARD, model_card(load_bundle(out).manifest, info.notes))
@@ -83,7 +85,7 @@ def export_bundle(
 def write_bundle(
     out: Path,
     detector: TrainedDetector | BundledDetector,
-    classifier: TrainedClassifier,
+    classifier: TrainedClassifier | BundledClassifier,
     info: BundleInfo,
 ) -> dict[str, float]:
     """Write graphs and manifest, after proving that both graphs compute what torch does.
@@ -101,19 +103,25 @@ def write_bundle(
         ConfigError: if `out` holds something that is not a bundle.
     """
     refuse_other_content(out)
-    crops = classifier.probes
-    graphs = {CLASSIFIER_FILE: classifier_onnx(classifier.graph, torch.from_numpy(crops[:2]))}
+    graphs: dict[str, bytes] = {}
     parity: dict[str, float] = {}
+    for part in (detector, classifier):
+        if isinstance(part, BundledDetector | BundledClassifier):
+            parity |= part.manifest.metrics.get("parity", {})
+    if isinstance(classifier, BundledClassifier):
+        graphs[CLASSIFIER_FILE] = classifier.onnx
+    else:
+        crops = classifier.probes
+        graphs[CLASSIFIER_FILE] = classifier_onnx(classifier.graph, torch.from_numpy(crops[:2]))
+        parity |= crop_parity(classifier.graph, graphs[CLASSIFIER_FILE], crops, CLASSIFIER_FILE)
     if isinstance(detector, BundledDetector):
         graphs[DETECTOR_FILE] = detector.onnx
-        parity |= detector.manifest.metrics.get("parity", {})
     else:
         image = torch.from_numpy(detector.probes[0][None])
         graphs[DETECTOR_FILE] = detector_onnx(detector.graph, image)
         parity |= detector_parity(
             detector.graph, graphs[DETECTOR_FILE], detector.probes, detector.thresholds
         )
-    parity |= crop_parity(classifier.graph, graphs[CLASSIFIER_FILE], crops, CLASSIFIER_FILE)
     before = _graph_files(out)
     build_manifest(detector, classifier, info, graphs, parity).write(out, graphs)
     for name in before - set(graphs):  # of the bundle that was replaced

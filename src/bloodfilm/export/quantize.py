@@ -16,7 +16,7 @@ from bloodfilm.core.errors import BundleError
 from bloodfilm.evaluation.matching import match
 from bloodfilm.inference.bundle import load_bundle, open_session
 from bloodfilm.inference.decode import DecodeParameters, decode
-from bloodfilm.inference.manifest import DetectorSpec
+from bloodfilm.inference.manifest import DetectorSpec, Manifest
 
 MIN_AGREEMENT = 0.95
 """F1 of the int8 detections against the float ones at IoU 0.5, over the probe images."""
@@ -128,7 +128,7 @@ def _quantize(model: bytes, images: _Images, kept: Callable[[Any], list[str]]) -
 
 
 def quantize_bundle(
-    folder: Path, images: Sequence[Pixels] | None, crops: Sequence[Pixels]
+    folder: Path, images: Sequence[Pixels] | None, crops: Sequence[Pixels] | None
 ) -> dict[str, float]:
     """Replace a bundle's networks by their eight-bit forms, if these agree with the float ones.
 
@@ -136,7 +136,7 @@ def quantize_bundle(
         folder: a bundle with float networks.
         images: padded canonical images (H, W, 3), to calibrate on and to compare on; `None` leaves
             the detector as it is.
-        crops: (S, S, 3) each, likewise.
+        crops: (S, S, 3) each, likewise; `None` leaves the classifier as it is.
 
     Returns:
         `int8_agreement` (F1) and `int8_iou` (mean IoU of what both find) of the detector,
@@ -146,7 +146,7 @@ def quantize_bundle(
         BundleError: if they differ too much; the bundle is left as it was.
     """
     manifest = load_bundle(folder).manifest
-    detector, classifier = manifest.detector, manifest.classifier
+    detector = manifest.detector
     graphs: dict[str, bytes] = {}
     found: dict[str, float] = {}
     if images is not None:
@@ -157,26 +157,33 @@ def quantize_bundle(
         )
         good = found["int8_agreement"] >= MIN_AGREEMENT and found["int8_iou"] >= MIN_IOU
         _require("detector", found, good)
-    plain = (folder / classifier.file).read_bytes()
-    graphs[classifier.file] = quantize_classifier(plain, crops)
+    if crops is not None:
+        found |= _quantize_classifier_of(manifest, folder, crops, graphs)
+    parity = manifest.metrics.get("parity", {}) | {k: round(v, 4) for k, v in found.items()}
+    manifest.with_metrics({"parity": parity}).write(folder, graphs)
+    return found
+
+
+def _quantize_classifier_of(
+    manifest: Manifest, folder: Path, crops: Sequence[Pixels], graphs: dict[str, bytes]
+) -> dict[str, float]:
+    """Add the classifier's eight-bit graph to `graphs`; return how far it agrees."""
+    name = manifest.classifier.file
+    plain = (folder / name).read_bytes()
+    graphs[name] = quantize_classifier(plain, crops)
     trained = [
         where
-        for name, where in manifest.attributes.slices.items()
-        if name not in manifest.untrained.attributes
+        for attribute, where in manifest.attributes.slices.items()
+        if attribute not in manifest.untrained.attributes
     ]
-    answers = answer_agreement(
-        _answers(plain, crops), _answers(graphs[classifier.file], crops), trained
-    )
+    answers = answer_agreement(_answers(plain, crops), _answers(graphs[name], crops), trained)
     _require(
         "classifier",
         answers,
         answers["int8_answers"] >= MIN_ANSWER_AGREEMENT
         and answers["int8_novelty"] <= MAX_NOVELTY_SHIFT,
     )
-    found |= answers
-    parity = manifest.metrics.get("parity", {}) | {k: round(v, 4) for k, v in found.items()}
-    manifest.with_metrics({"parity": parity}).write(folder, graphs)
-    return found
+    return answers
 
 
 def _require(part: str, figures: dict[str, float], good: bool) -> None:

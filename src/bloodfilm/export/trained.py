@@ -121,6 +121,47 @@ class BundledDetector:
     onnx: bytes
 
 
+@dataclass(frozen=True)
+class BundledClassifier:
+    """A classifier taken over from a bundle, as it is stored there, with priors and calibration.
+
+    Attributes:
+        manifest: of the bundle.
+        onnx: its graph.
+    """
+
+    manifest: Manifest
+    onnx: bytes
+
+
+def open_classifier(
+    place: Path, root: Path, use: IntendedUse
+) -> TrainedClassifier | BundledClassifier:
+    """Load a classifier from the folder of a training run, or take it from a bundle.
+
+    Args:
+        place: a run's folder or a bundle's.
+        root: where the run's data paths start.
+        use: what is known of the films to come; nothing may be given for a bundle's classifier.
+
+    Raises:
+        ConfigError: if a run is missing or of another task, or a bundle's classifier is to be
+            calibrated anew.
+        BundleError: if a bundle is damaged.
+    """
+    if not (place / MANIFEST).is_file():
+        return load_classifier(place, root, use)
+    if use.priors or use.calibration is not None:
+        raise ConfigError(
+            f"{place}: is a bundle, whose classifier is taken over with its priors and its "
+            "calibration; leave out --prior and --calibration, or give the training run"
+        )
+    bundle = load_bundle(place)
+    return BundledClassifier(
+        bundle.manifest, (place / bundle.manifest.classifier.file).read_bytes()
+    )
+
+
 def open_detector(place: Path, root: Path) -> TrainedDetector | BundledDetector:
     """Load a detector from the folder of a training run, or take it from a bundle.
 

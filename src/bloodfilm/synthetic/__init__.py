@@ -8,6 +8,7 @@ from bloodfilm.synthetic.dataset import (
     write_dataset,
 )
 from bloodfilm.synthetic.ground_truth import GroundTruth, VisibleObject
+from bloodfilm.synthetic.hard_fields import hard_scene, write_hard_fields
 from bloodfilm.synthetic.morphology import MIXES, MORPHOLOGIES, NORMAL_MIX, SIZE_BINS
 from bloodfilm.synthetic.profiles import (
     PROFILES,
@@ -53,6 +54,7 @@ __all__ = [
     "build_scene",
     "default_scene",
     "get_profile",
+    "hard_scene",
     "random_profile",
     "render_case",
     "render_cell",
@@ -63,4 +65,5 @@ __all__ = [
     "transform_between",
     "vary_profile",
     "write_dataset",
+    "write_hard_fields",
 ]

@@ -98,6 +98,8 @@ class DataSection(Section):
             `None` takes nucleated cell, red cell and platelet, as far as the tree has them.
         classified: the object type that the classifier names; `None` takes nucleated cell, or the
             first type where there is none.
+        count_as: what the detector learns a class to be that lies under no object type: an object
+            type, or `background`; other such classes are ignored.
         ruler: the object type that is 7.5 um across and round and so gives the scale; `None` takes
             red cell, if the detector finds these.
         other: node of the tree whose leaves the classifier names too: objects that are no intact
@@ -111,6 +113,7 @@ class DataSection(Section):
     schemas: tuple[str, ...] = ("lld",)
     object_types: tuple[str, ...] | None = None
     classified: str | None = None
+    count_as: dict[str, str] = {}
     ruler: str | None = None
     other: str | None = None
     size: Annotated[int, Field(ge=64, multiple_of=32)] = 320
@@ -164,6 +167,10 @@ class AugmentSection(Section):
         shrink: the centre of that range is `exp(-shrink)`: cells appear smaller than they are.
         aspect: the same for width against height.
         shift: the classifier's crop is off centre by up to this share of its side.
+        optics: strength of what cheap lenses, lamps and cameras do: fewer pixels, halos, chromatic
+            fringes, coloured shading, haze, sharpening, JPEG (detector).
+        aim: share of a mosaic's pieces that are cut around a cell of the classified type, where
+            the field does not fit whole (detector).
         mild: share of images that get a quarter of all this.
     """
 
@@ -178,6 +185,8 @@ class AugmentSection(Section):
     shrink: float = 0.0
     aspect: NotNegative = 0.06
     shift: Share = 0.05
+    optics: NotNegative = 0.0
+    aim: Share = 0.0
     mild: Share = 0.3
 
 

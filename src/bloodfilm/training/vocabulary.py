@@ -5,9 +5,10 @@ default ones everywhere. Only the defaults of the configuration are written here
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from bloodfilm.core.attributes import LLD_SCHEMA, SCHEMAS, Schema
@@ -26,6 +27,8 @@ from bloodfilm.inference.manifest import ObjectRoles
 from bloodfilm.training.config import DataSection
 
 DEFAULT_OBJECT_TYPES = (NUCLEATED, RED_CELL, PLATELET)
+BACKGROUND_LABEL = "background"
+"""What `count_as` calls an object that is not to be found."""
 DEFAULT_CLASSIFIED, DEFAULT_RULER = NUCLEATED, RED_CELL
 
 
@@ -41,6 +44,7 @@ class Vocabulary:
         roles: which type the classifier names, and which is the ruler of the scale.
         other: node of the tree whose leaves the classifier names too, although they are no cells
             of that type but may pass for one (smudge cells, clumps of platelets).
+        count_as: object type, or `BACKGROUND_LABEL`, of classes that lie under no object type.
 
     Raises:
         ConfigError: if the types are not such nodes.
@@ -51,6 +55,7 @@ class Vocabulary:
     object_types: tuple[str, ...]
     roles: ObjectRoles
     other: str | None = None
+    count_as: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     def __post_init__(self) -> None:
         if not self.object_types or len(set(self.object_types)) != len(self.object_types):
@@ -66,6 +71,7 @@ class Vocabulary:
                 raise ConfigError(
                     f"data.object_types: {name!r} lies under {above[0]!r}; name only one of them"
                 )
+        self._check_count_as()
         for role, name in self.roles.model_dump().items():
             if name is not None and name not in self.object_types:
                 raise ConfigError(
@@ -84,6 +90,19 @@ class Vocabulary:
         for name in self.object_types:
             if self.taxonomy.is_under(other, name) or self.taxonomy.is_under(name, other):
                 raise ConfigError(f"data.other: {other!r} and the object type {name!r} overlap")
+
+    def _check_count_as(self) -> None:
+        for name, kind in self.count_as.items():
+            if name not in self.taxonomy or set(self.taxonomy.path(name)) & set(self.object_types):
+                raise ConfigError(
+                    f"data.count_as: {name!r} is not a class of the taxonomy that lies under no "
+                    "object type"
+                )
+            if kind not in (*self.object_types, BACKGROUND_LABEL):
+                raise ConfigError(
+                    f"data.count_as: {name!r} = {kind!r}: choose from "
+                    f"{', '.join((*self.object_types, BACKGROUND_LABEL))}"
+                )
 
     @cached_property
     def leaves(self) -> tuple[str, ...]:
@@ -125,7 +144,16 @@ class Vocabulary:
         if name is None:
             return None
         path = self.taxonomy.path(name)
-        return next((i for i, kind in enumerate(self.object_types) if kind in path), None)
+        counted = self.counted_as(label, tree)
+        return next(
+            (i for i, kind in enumerate(self.object_types) if kind in path or kind == counted), None
+        )
+
+    def counted_as(self, label: str | None, tree: Taxonomy) -> str | None:
+        """Return what `count_as` says of a label or of a class above it; `None` if nothing."""
+        name = self.resolve(label, tree)
+        path = () if name is None or not self.count_as else self.taxonomy.path(name)
+        return next((self.count_as[n] for n in reversed(path) if n in self.count_as), None)
 
     def is_classified(self, label: str | None, tree: Taxonomy) -> bool:
         """Whether a label names a cell that the classifier is to name."""
@@ -140,13 +168,14 @@ class Vocabulary:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data that `from_json` reads back."""
-        return {
+        data = {
             "taxonomy": self.taxonomy.to_json(),
             "schema": self.schema.to_json(),
             "object_types": list(self.object_types),
             "roles": self.roles.model_dump(),
             **({} if self.other is None else {"other": self.other}),
         }
+        return data | ({"count_as": dict(self.count_as)} if self.count_as else {})
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Vocabulary":
@@ -157,6 +186,7 @@ class Vocabulary:
             tuple(data["object_types"]),
             ObjectRoles(**data["roles"]),
             data.get("other"),
+            data.get("count_as", {}),
         )
 
 
@@ -200,7 +230,7 @@ def read_vocabulary(data: DataSection, root: Path, datasets: Iterable[Dataset]) 
         classified=classified,
         ruler=data.ruler or (None if ruler == classified else ruler),
     )
-    return Vocabulary(tree, schema, tuple(types), roles, data.other)
+    return Vocabulary(tree, schema, tuple(types), roles, data.other, data.count_as)
 
 
 def read_taxonomy(path: Path) -> Taxonomy:

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from bloodfilm.core.dataset import Dataset
 from bloodfilm.core.errors import ConfigError, OutputError
@@ -20,6 +21,7 @@ from bloodfilm.synthetic import (
     render_field,
     save_image,
     write_dataset,
+    write_hard_fields,
 )
 from bloodfilm.workflows.outputs import make_folder
 
@@ -39,11 +41,14 @@ class RenderJob:
         profiles: acquisition profiles by name.
         mix: `five` (five normal classes, evenly) or the name of a mix.
         small: whether red cells and platelets are labelled, too.
+        scene: `normal`; `hard`: odd red cells, dirt, artefacts, in random profiles; `empty`: hard
+            without white cells. For the last two, `fields` are rendered altogether.
         seed: the same seed renders the same fields.
     """
 
     out: Path
     fields: int = 20
+    scene: Literal["normal", "hard", "empty"] = "normal"
     profiles: Sequence[str] = DEFAULT_PROFILES
     mix: str = "five"
     small: bool = False
@@ -86,6 +91,17 @@ def render(job: RenderJob, progress: Progress | None = None) -> Dataset:
 
 
 def _render(job: RenderJob, progress: Progress) -> Dataset:
+    if job.scene != "normal":
+        hard = write_hard_fields(
+            job.out / job.scene,
+            job.fields,
+            empty=job.scene == "empty",
+            small=job.small,
+            seed=job.seed,
+        )
+        hard = replace(hard, source=job.out)
+        save_dataset(hard, job.out / "dataset.json", "bloodfilm")
+        return hard
     classes = dict.fromkeys(FIVE, 1.0) if job.mix == "five" else job.mix
     fields = []
     profiles = track(job.profiles, progress, "profiles", len(job.profiles))

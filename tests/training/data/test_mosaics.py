@@ -189,3 +189,30 @@ def test_pieces_side_by_side_keep_their_own_regions():
         on_unmarked, elsewhere = (corners == 100).all(0), (corners != 100).all(0)
         assert on_unmarked.any() and (corners == 200).all(0).any()
         assert not target.known[on_unmarked].any() and target.known[elsewhere].all()
+
+
+def test_an_aimed_cut_holds_a_whole_cell_of_the_type():
+    boxes = [(40, 1100, 60, 80), (700, 300, 70, 60), (200, 200, 60, 60)]
+    large = field(boxes, kinds=[0, 0, 1], size=(1400, 1200))
+    aimed = Mosaics([large], 128, STILL.model_copy(update={"aim": 1.0}), 0, aimed_at=0)
+    plain = Mosaics([large], 128, STILL, 0)
+    sizes = {(30.0, 40.0), (40.0, 30.0), (35.0, 30.0), (30.0, 35.0)}
+    held = {True: 0, False: 0}
+    for number in range(40):
+        for mosaics in (aimed, plain):
+            target = mosaics[0, number][1]
+            cells = target.boxes[target.type_ids == 0]
+            whole = any(tuple(np.round(b[2:])) in sizes for b in cells.tolist())
+            held[mosaics is aimed] += whole
+    assert held[True] == 40 and held[False] < 20
+
+
+def test_optics_change_pixels_and_no_truth():
+    one = scattered()
+    dim = Mosaics([one], 160, STILL.model_copy(update={"optics": 1.0}), 0)
+    plain = Mosaics([one], 160, STILL, 0)
+    image, target = dim[0, 3]
+    assert image.dtype == np.uint8 and (image == dim[0, 3][0]).all()
+    assert (image != plain[0, 3][0]).any()
+    # The first piece lies where it lay: chance of the optics is drawn after its place.
+    assert (target.boxes[0] == plain[0, 3][1].boxes[0]).all()

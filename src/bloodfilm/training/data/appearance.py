@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bloodfilm.imaging.canonical import CROP_UM, DETECTOR_UM
 from bloodfilm.imaging.colour_normalisation import (
     EXACT,
     ColourStandard,
@@ -19,9 +20,10 @@ from bloodfilm.imaging.colour_normalisation import (
     balanced_lab,
     standardised,
 )
+from bloodfilm.imaging.resample import BACKGROUND
 
 if TYPE_CHECKING:
-    from bloodfilm.training.config import AppearanceSection
+    from bloodfilm.training.config import AppearanceSection, AugmentSection
 
 Pixels = NDArray[np.uint8]
 Float32s = NDArray[np.float32]
@@ -33,6 +35,8 @@ _HED = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
 _HED /= np.linalg.norm(_HED, axis=1, keepdims=True)
 """Absorption of haematoxylin, eosin and a residual (Ruifrok and Johnston 2001), rows, RGB."""
 _TO_HED = np.linalg.inv(_HED)
+CANONICAL_UNIT = CROP_UM / DETECTOR_UM
+"""The same length in the detector's canonical pixels."""
 LEVELS = 33
 """Quantiles of a colour profile."""
 PROFILE_SIDE = 64
@@ -113,13 +117,21 @@ def measure_white(image: Float32s) -> Float32s:
     return white
 
 
-def vary_optics(image: Float32s, rng: Rng, strength: float) -> Float32s:
+def vary_optics(image: Float32s, rng: Rng, strength: float, unit: float | None = None) -> Float32s:
     """Return an image with simulated lens, lamp and camera changes, in [0, 255].
 
     Fewer pixels, defocus with and without bright or dark halos, chromatic fringes, coloured
     shading, haze, the camera's curve and white balance, noise fine and coarse, sharpening, and
     JPEG, each at random.
+
+    Args:
+        image: (H, W, 3).
+        rng: random generator.
+        strength: factor on the chance of each part.
+        unit: length that blurs, halos and fringes are measured in, px; `None` takes the image for
+            a crop of `REFERENCE_SIDE` units.
     """
+    unit = image.shape[0] / REFERENCE_SIDE if unit is None else unit
     for chance, part in (
         (0.30, _fewer_pixels),
         (0.45, _defocus),
@@ -134,19 +146,29 @@ def vary_optics(image: Float32s, rng: Rng, strength: float) -> Float32s:
         (0.25, _jpeg),
     ):
         if rng.random() < chance * strength:
-            image = part(image, rng)
+            image = part(image, rng, unit)
     return np.clip(image, 0, 255)
 
 
-def _unit(image: Float32s) -> float:
-    return image.shape[0] / REFERENCE_SIDE
+def vary_camera(image: Pixels, rng: Rng, strength: "AugmentSection") -> Pixels:
+    """Return canonical pixels as a view of a cheaper camera's photograph would show them.
+
+    The view finds the white point of what the camera makes and divides it out, mostly well.
+    """
+    factor = MILD if rng.random() < strength.mild else 1.0
+    varied = vary_optics(image.astype(np.float32), rng, strength.optics * factor, CANONICAL_UNIT)
+    balance = BACKGROUND / measure_white(varied)
+    # Where a view has no clear glass to measure, some of the cast stays.
+    share = 1.0 if rng.random() < 0.7 else rng.uniform(0, 1)
+    gain = (1 + share * (balance - 1)).astype(np.float32)
+    return _to_pixels(varied * gain)
 
 
 def _blurred(image: Float32s, sigma: float) -> Float32s:
     return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), dtype=np.float32)
 
 
-def _fewer_pixels(image: Float32s, rng: Rng) -> Float32s:
+def _fewer_pixels(image: Float32s, rng: Rng, _unit: float) -> Float32s:
     height, width = image.shape[:2]
     across = rng.uniform(0.35, 0.9)
     down = float(np.clip(across * np.exp(rng.normal(0, 0.2)), 0.3, 1.0))
@@ -157,20 +179,20 @@ def _fewer_pixels(image: Float32s, rng: Rng) -> Float32s:
     return np.asarray(large, dtype=np.float32)
 
 
-def _defocus(image: Float32s, rng: Rng) -> Float32s:
-    return _blurred(image, rng.uniform(0.3, 1.6) * _unit(image) + 0.05)
+def _defocus(image: Float32s, rng: Rng, unit: float) -> Float32s:
+    return _blurred(image, rng.uniform(0.3, 1.6) * unit + 0.05)
 
 
-def _halo(image: Float32s, rng: Rng) -> Float32s:
-    edges = image - _blurred(image, rng.uniform(1.5, 4.0) * _unit(image))
+def _halo(image: Float32s, rng: Rng, unit: float) -> Float32s:
+    edges = image - _blurred(image, rng.uniform(1.5, 4.0) * unit)
     return image + np.float32(rng.uniform(-0.5, 1.2)) * edges
 
 
-def _fringes(image: Float32s, rng: Rng) -> Float32s:
+def _fringes(image: Float32s, rng: Rng, unit: float) -> Float32s:
     height, width = image.shape[:2]
     moved = image.copy()
     for channel in (0, 2):
-        shift, zoom = rng.normal(0, 0.9, 2) * _unit(image), 1 + rng.normal(0, 0.006)
+        shift, zoom = rng.normal(0, 0.9, 2) * unit, 1 + rng.normal(0, 0.006)
         matrix = np.array(
             [
                 [zoom, 0, shift[0] + (1 - zoom) * width / 2],
@@ -184,40 +206,40 @@ def _fringes(image: Float32s, rng: Rng) -> Float32s:
     return moved
 
 
-def _shading(image: Float32s, rng: Rng) -> Float32s:
+def _shading(image: Float32s, rng: Rng, _unit: float) -> Float32s:
     slope = rng.normal(0, 0.08, (2, 3))
     y = np.linspace(-1, 1, image.shape[0])[:, None, None]
     x = np.linspace(-1, 1, image.shape[1])[None, :, None]
     return image * (1 + slope[0] * x + slope[1] * y).astype(np.float32)
 
 
-def _haze(image: Float32s, rng: Rng) -> Float32s:
+def _haze(image: Float32s, rng: Rng, _unit: float) -> Float32s:
     share = np.float32(rng.uniform(0, 0.5))
     return image * (1 - share) + share * rng.uniform(150, 240, 3).astype(np.float32)
 
 
-def _curve(image: Float32s, rng: Rng) -> Float32s:
+def _curve(image: Float32s, rng: Rng, _unit: float) -> Float32s:
     power = np.float32(np.exp(rng.normal(0, 0.25)))
     curved: Float32s = 255 * (np.clip(image, 0, 255) / np.float32(255)) ** power
     return curved
 
 
-def _tint(image: Float32s, rng: Rng) -> Float32s:
+def _tint(image: Float32s, rng: Rng, _unit: float) -> Float32s:
     return image * np.clip(1 + rng.normal(0, 0.12, 3), 0.6, 1.15).astype(np.float32)
 
 
-def _noise(image: Float32s, rng: Rng) -> Float32s:
+def _noise(image: Float32s, rng: Rng, _unit: float) -> Float32s:
     noise = rng.standard_normal(image.shape, dtype=np.float32) * np.float32(rng.uniform(1, 9))
     if rng.random() < 0.5:
         noise = _blurred(noise, 0.7) * np.float32(1.8)
     return image + noise
 
 
-def _sharpen(image: Float32s, rng: Rng) -> Float32s:
+def _sharpen(image: Float32s, rng: Rng, _unit: float) -> Float32s:
     return image + np.float32(rng.uniform(0.2, 1.0)) * (image - _blurred(image, 1.0))
 
 
-def _jpeg(image: Float32s, rng: Rng) -> Float32s:
+def _jpeg(image: Float32s, rng: Rng, _unit: float) -> Float32s:
     quality = int(rng.uniform(25, 85))
     pixels = np.clip(image, 0, 255).astype(np.uint8)
     _, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])

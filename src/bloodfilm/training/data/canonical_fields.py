@@ -18,7 +18,7 @@ from bloodfilm.imaging.sources import ImageSource, read_whole
 from bloodfilm.imaging.sources.field import open_field
 from bloodfilm.training.data.domains import UNKNOWN_DOMAIN, DomainTable
 from bloodfilm.training.data.sourced_field import SourcedField
-from bloodfilm.training.vocabulary import Vocabulary
+from bloodfilm.training.vocabulary import BACKGROUND_LABEL, Vocabulary
 
 NO_DOMAINS = DomainTable(())
 _log = logging.getLogger(__name__)
@@ -120,6 +120,8 @@ def field_targets(sourced: SourcedField, vocabulary: Vocabulary) -> FieldTargets
         if cell.box is None:
             continue
         number = vocabulary.object_type_of(cell.label, tree)
+        if not cell.ignore and vocabulary.counted_as(cell.label, tree) == BACKGROUND_LABEL:
+            continue
         if cell.ignore or number is None:
             ignore.append(cell.box)
         else:

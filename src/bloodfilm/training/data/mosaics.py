@@ -13,6 +13,7 @@ from bloodfilm.imaging.resample import BACKGROUND
 from bloodfilm.losses.targets import Target
 from bloodfilm.models.detector import CellDetector
 from bloodfilm.training.config import AugmentSection
+from bloodfilm.training.data.appearance import vary_camera
 from bloodfilm.training.data.augment import (
     random_orientation,
     random_stretch,
@@ -71,6 +72,7 @@ class Mosaics:
             outside is unmarked, and may reach in.
         stains: object types whose stains are varied apart (see `stain_vectors`); `None`: none.
             A sampler measures stains itself.
+        aimed_at: the object type that `augment.aim` cuts around.
     """
 
     oversampling = 2.0
@@ -83,8 +85,10 @@ class Mosaics:
         seed: int,
         border: float = 0.0,
         stains: tuple[int, int] | None = None,
+        aimed_at: int = 0,
     ) -> None:
         self.size, self.augment, self.seed, self.border = size, augment, seed, border
+        self.aimed_at = aimed_at
         self.pool: Sampler = (
             InMemorySampler(fields, stains if augment.recolour > 0 else None)
             if isinstance(fields, Sequence)
@@ -139,6 +143,10 @@ class Mosaics:
         take = np.maximum(take, 1)
         start = rng.random(2) * np.maximum(span - take, 0)
         low = np.minimum(linear @ np.diag([width, height]), 0).sum(axis=1)
+        if self.augment.aim and rng.random() < self.augment.aim:
+            whole = np.column_stack([linear, -low])
+            cells = transform_boxes(field.boxes[field.type_ids == self.aimed_at], whole)
+            start = _aimed(cells, span, take, rng) if len(cells) else start
         matrix = np.column_stack([linear, -low - start])
         # cv2 maps pixel centres; boxes live on pixel edges.
         shifted = matrix.copy()
@@ -155,7 +163,10 @@ class Mosaics:
         canvas.plain[y : y + take[1], x : x + take[0]] = patch
         if dyes is not None and rng.random() < self.augment.recolour:
             patch = recolour(patch, dyes, rng)
-        canvas.image[y : y + take[1], x : x + take[0]] = vary_appearance(patch, rng, self.augment)
+        patch = vary_appearance(patch, rng, self.augment)
+        if self.augment.optics:
+            patch = vary_camera(patch, rng, self.augment)
+        canvas.image[y : y + take[1], x : x + take[0]] = patch
         self._paste_truth(canvas, field, matrix, (x, y, int(take[0]), int(take[1])))
         return int(take[0]), int(take[1])
 
@@ -211,6 +222,20 @@ class Mosaics:
             domain=canvas.domains.pop() if len(canvas.domains) == 1 else UNKNOWN_DOMAIN,
         )
         return target, ~canvas.known & ~ignored
+
+
+def _aimed(
+    cells: NDArray[np.float64],
+    span: NDArray[np.float64],
+    take: NDArray[np.int64],
+    rng: np.random.Generator,
+) -> NDArray[np.float64]:
+    """Return the corner (x, y) of a cut of size `take` out of `span` that holds a random cell."""
+    x, y, width, height = cells[rng.integers(len(cells))]
+    size = np.array([width, height])
+    lowest = np.array([x, y]) + size - take
+    start = lowest + rng.random(2) * (take - size)
+    return np.asarray(np.clip(start, 0, np.maximum(span - take, 0)))
 
 
 def _joined(

@@ -193,7 +193,14 @@ class DetectorTask(DetectionTaskBase):
         run = RunData.of_sources(config, root, [train], [validation])
         sampler, count = make_sampler(with_annotation(train), config, run, progress)
         stains = run.vocabulary.stain_types
-        mosaics = Mosaics(sampler, config.data.size, config.augment, config.seed, stains=stains)
+        mosaics = Mosaics(
+            sampler,
+            config.data.size,
+            config.augment,
+            config.seed,
+            stains=stains,
+            aimed_at=run.vocabulary.classified_id,
+        )
         loader = FieldLoader(run.vocabulary, DETECTOR_UM)
         fields = loader.load_all(with_annotation(validation), progress)
         refuse_empty_validation(fields)
