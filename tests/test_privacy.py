@@ -229,6 +229,7 @@ def commands(root):
     runs = (out / "detector", out / "classifier")
     return {
         "analyze": (("analyze", root / "fields", *by, "--out", out / "again"), (0,)),
+        "compare": (("compare", out / "again", out / "again", "--json", out / "c.json"), (0, 2)),
         "demo": (("demo", "--out", out / "demo"), (0,)),
         "evaluate": (("evaluate", discs, *by, "--bootstrap", 20, "--json", out / "e.json"), (0,)),
         "annotate plan": (("annotate", "plan", root / "fields", *by, "--out", out / "plan"), (0,)),

@@ -69,7 +69,9 @@ def test_each_sub_folder_is_a_case_with_an_index_and_a_file(films, bundle):
     (copy,) = run.cases[0].set_aside
     assert copy.issues[0].code == issue_codes.DUPLICATE_IMAGE
     document = json.loads((Path("out") / rows["a"]["file"]).read_text("utf-8"))
-    assert document["format"] == "bloodfilm-case" and document["differential"]["white"] == 2
+    assert (
+        document["format"] == "bloodfilm-case" and document["differential"]["count"]["white"] == 2
+    )
     assert {name for cell in document["cells"] for name, _ in cell["views"]} == {
         "films/a/0.png",
         "films/a/2.png",

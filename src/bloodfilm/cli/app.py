@@ -10,6 +10,7 @@ from bloodfilm.cli import (
     analyze,
     annotate,
     auditing,
+    compare,
     data,
     demo,
     evaluate,
@@ -66,6 +67,7 @@ data.app.command(epilog=epilog("data overlaps"))(overlaps.overlaps)
 data.app.command(epilog=epilog("data transfer"))(transfer.transfer)
 data.app.command(epilog=epilog("data fetch"))(fetch.fetch)
 app.command(epilog=epilog("demo"))(demo.demo)
+app.command(epilog=epilog("compare"))(compare.compare)
 app.command(epilog=epilog("evaluate"))(evaluate.evaluate)
 app.command(epilog=epilog("train"))(train.train)
 app.command(epilog=epilog("export"))(export.export)

@@ -13,6 +13,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "bloodfilm annotate complete krd --out completed/krd",
         "bloodfilm annotate complete pig_wbc --split train --every 4 --out completed/pig_wbc",
     ),
+    "compare": (
+        "bloodfilm compare results-a results-b",
+        "bloodfilm compare results manual.csv --case 7 --json comparison.json",
+        "bloodfilm compare results/cases/7.json results/cases/8.json",
+    ),
     "annotate plan": (
         "bloodfilm annotate plan fields/ --budget 10% --out plan",
         "bloodfilm annotate plan fields/ --budget 30min --by random --out plan",

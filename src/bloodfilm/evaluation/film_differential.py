@@ -1,0 +1,239 @@
+"""The differential of a film as practice reports it: per 100 cells, with both kinds of error.
+
+`differential` counts; here counts become what is read: shares per 100, 200 or 400 white cells,
+whether enough cells were counted, the share of blasts against 20 %, the same corrected for the
+classifier's errors, what each class looks like, and how many cells were left open.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from bloodfilm.core.results import AnalysisRun, CaseResult, CellResult, FieldResult, ModelInfo
+from bloodfilm.core.taxonomy import BLAST
+from bloodfilm.evaluation.confusion_correction import (
+    CorrectedShares,
+    confusion_of,
+    corrected_shares,
+)
+from bloodfilm.evaluation.differential import Differential, differential
+
+BLAST_LIMIT = 0.20
+"""Share of blasts from which acute leukaemia is diagnosed (WHO)."""
+CELLS = (100, 200, 400)
+"""White cells that practice counts: a screening count; ICSH (Palmer et al. 2015) where a film is
+abnormal; two observers of CLSI H20-A2."""
+USUAL = 200
+
+Correction = Literal["measured", "no-confusion", "nothing-counted"]
+Side = Literal["above", "below", "undecided", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class CorrectedShare:
+    """A share, corrected for the classifier's errors, with its 95 % interval."""
+
+    share: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Adequacy:
+    """Whether enough white cells were counted.
+
+    Attributes:
+        white: counted.
+        wanted: by the practice that was asked for.
+        reached: the largest of 100, 200 and 400 that was reached; 0 below 100.
+    """
+
+    white: int
+    wanted: int
+    reached: int
+
+    @property
+    def enough(self) -> bool:
+        """Whether what was wanted is reached."""
+        return self.white >= self.wanted
+
+
+@dataclass(frozen=True, slots=True)
+class BlastShare:
+    """The share of blasts against a limit.
+
+    Attributes:
+        limit: the limit.
+        side: where the interval of the count lies; `undecided` if it holds the limit, `unknown`
+            if the model can name no blast.
+        corrected_side: the same of the corrected share; `unknown` where there is none.
+        lower_limit: whether the share is a lower limit, as some kinds of blast cannot be named.
+    """
+
+    limit: float
+    side: Side
+    corrected_side: Side
+    lower_limit: bool
+
+
+@dataclass(frozen=True)
+class FilmDifferential:
+    """A differential as it is reported.
+
+    Attributes:
+        count: the counts, with binomial intervals.
+        adequacy: whether enough cells were counted.
+        corrected: by class or inner node, corrected shares; empty where the bundle has no measured
+            confusion. Shares are of the classes that were measured.
+        correction: `measured`, or why there is no correction: `no-confusion`, `nothing-counted`.
+        sites: on which the confusion was measured.
+        blast: the share of blasts against 20 %.
+        undecided: cells that were named by an inner node only, by that node.
+        profiles: by class, attribute and value, how many cells; `""` for cells whose value is not
+            sure. Attributes that the model is not trained for are left out.
+    """
+
+    count: Differential
+    adequacy: Adequacy
+    corrected: Mapping[str, CorrectedShare]
+    correction: Correction
+    sites: tuple[str, ...]
+    blast: BlastShare
+    corrected_blasts: CorrectedShare | None = None
+    undecided: Mapping[str, int] = field(default_factory=dict)
+    profiles: Mapping[str, Mapping[str, Mapping[str, int]]] = field(default_factory=dict)
+
+    @property
+    def per_100(self) -> dict[str, float]:
+        """Cells of each class per 100 white cells, as far as the model can name them."""
+        return {r.name: 100 * r.proportion.share for r in self.count.rows if r.proportion}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data; shares are fractions of 1."""
+        return {
+            "count": self.count.to_json(),
+            "adequacy": asdict(self.adequacy) | {"enough": self.adequacy.enough},
+            "per_100": {name: round(value, 2) for name, value in self.per_100.items()},
+            "corrected": {name: _rounded(s) for name, s in self.corrected.items()},
+            "correction": self.correction,
+            "sites": list(self.sites),
+            "blast": asdict(self.blast),
+            "corrected_blasts": _rounded(self.corrected_blasts),
+            "undecided": dict(self.undecided),
+            "profiles": {
+                name: {attribute: dict(values) for attribute, values in profile.items()}
+                for name, profile in self.profiles.items()
+            },
+        }
+
+
+def _rounded(share: CorrectedShare | None) -> dict[str, float] | None:
+    return None if share is None else {k: round(v, 4) for k, v in asdict(share).items()}
+
+
+def film_differential(
+    source: AnalysisRun | CaseResult | FieldResult | Iterable[CellResult],
+    model: ModelInfo | None = None,
+    *,
+    wanted: int = USUAL,
+) -> FilmDifferential:
+    """Return the differential of a film as it is reported.
+
+    Args:
+        source: a case, a run, a field, or cells.
+        model: as in `differential`.
+        wanted: how many white cells practice asks for: 100, 200 or 400.
+    """
+    if model is None and isinstance(source, AnalysisRun | CaseResult):
+        model = source.model
+    model = model or ModelInfo({})
+    cells = list(_counted(source))
+    count = differential(source if isinstance(source, AnalysisRun | CaseResult) else cells, model)
+    named = Counter(c.label for c in cells if c.object_type == model.classified)
+    taxonomy = model.taxonomy
+    top = taxonomy.find("white cell") or taxonomy.nodes[0].name
+    white = {
+        n: k
+        for n, k in named.items()
+        if n == BLAST or (n in taxonomy and taxonomy.is_under(n, top))
+    }
+    confusion = confusion_of(model.metrics)
+    shares = None if confusion is None else corrected_shares(white, confusion)
+    blasts = tuple(n for n in taxonomy.leaves if n in taxonomy.blasts)
+    measured = confusion is not None and bool(set(blasts) & set(confusion.true))
+    corrected_blasts = CorrectedShare(*shares.of(blasts)) if shares and measured else None
+    leaves = set(taxonomy.leaves)
+    reached = max((n for n in CELLS if n <= count.white), default=0)
+    correction: Correction = "no-confusion"
+    if confusion is not None:
+        correction = "measured" if shares else "nothing-counted"
+    return FilmDifferential(
+        count=count,
+        adequacy=Adequacy(count.white, wanted, reached),
+        corrected=_by_node(shares, model, top) if shares else {},
+        correction=correction,
+        sites=() if confusion is None else confusion.sites,
+        blast=_blast_share(count, corrected_blasts),
+        corrected_blasts=corrected_blasts,
+        undecided={n: k for n, k in sorted(named.items()) if n not in leaves},
+        profiles=_profiles(cells, model),
+    )
+
+
+def _counted(
+    source: AnalysisRun | CaseResult | FieldResult | Iterable[CellResult],
+) -> Iterable[CellResult]:
+    if isinstance(source, CaseResult):
+        return source.counted_cells()
+    if isinstance(source, FieldResult):
+        return source.cells
+    if isinstance(source, AnalysisRun):
+        return (cell for item in source if item.countable for cell in item.cells)
+    return source
+
+
+def _by_node(shares: CorrectedShares, model: ModelInfo, top: str) -> dict[str, CorrectedShare]:
+    """Return the corrected share of every node below the top that has a measured class."""
+    found = {}
+    for node in model.taxonomy.names:
+        if not model.taxonomy.is_under(node, top):
+            continue
+        below = set(model.taxonomy.leaves_under(node)) & set(shares.classes)
+        if below:
+            found[node] = CorrectedShare(*shares.of(below))
+    return found
+
+
+def _blast_share(count: Differential, corrected: CorrectedShare | None) -> BlastShare:
+    return BlastShare(
+        BLAST_LIMIT,
+        "unknown" if count.blasts is None else _side(count.blasts.low, count.blasts.high),
+        "unknown" if corrected is None else _side(corrected.low, corrected.high),
+        bool(count.untrained_blasts),
+    )
+
+
+def _side(low: float, high: float) -> Side:
+    if low >= BLAST_LIMIT:
+        return "above"
+    return "below" if high < BLAST_LIMIT else "undecided"
+
+
+def _profiles(
+    cells: Iterable[CellResult], model: ModelInfo
+) -> dict[str, dict[str, dict[str, int]]]:
+    names = [a.name for a in model.trained_attributes]
+    found: dict[str, dict[str, Counter[str]]] = {}
+    for cell in cells:
+        if cell.object_type != model.classified:
+            continue
+        profile = found.setdefault(cell.label, {})
+        for name in names:
+            answer = cell.attributes.get(name)
+            if answer is not None:
+                profile.setdefault(name, Counter())[answer.value or ""] += 1
+    return {
+        label: {name: dict(sorted(values.items())) for name, values in profile.items()}
+        for label, profile in sorted(found.items())
+    }

@@ -1,0 +1,128 @@
+"""The differential as it is reported: corrected shares, blasts against 20 %, profiles."""
+
+import json
+
+import numpy as np
+import pytest
+
+from bloodfilm.core.errors import DataError
+from bloodfilm.core.results import AttributeResult, CellResult, ModelInfo
+from bloodfilm.evaluation.confusion_correction import (
+    METRIC,
+    ClassConfusion,
+    confusion_of,
+    corrected_shares,
+)
+from bloodfilm.evaluation.film_differential import film_differential
+
+TRUE = ("lymphocyte", "monocyte", "myeloblast")
+NAMED = (*TRUE, "white cell")
+RATES = np.array([[0.8, 0.05, 0.1, 0.05], [0.1, 0.7, 0.1, 0.1], [0.05, 0.05, 0.8, 0.1]])
+MEASURED = ClassConfusion(TRUE, NAMED, RATES * 1000, ("one", "two"))
+
+
+def cells(**counts):
+    return [
+        CellResult(
+            (40.0 * k, 0, 30, 30),
+            0.9,
+            "nucleated cell",
+            name.replace("_", " "),
+            0.9,
+            attributes={"cell_size": AttributeResult("large" if k % 2 else None, 0.6, {})},
+        )
+        for name, count in counts.items()
+        for k in range(count)
+    ]
+
+
+def model(confusion=None, **changes):
+    metrics = {} if confusion is None else {METRIC: confusion.to_json()}
+    return ModelInfo({}, metrics=metrics, **changes)
+
+
+def test_a_confusion_comes_back_and_a_damaged_one_is_refused():
+    data = json.loads(json.dumps(MEASURED.to_json()))
+    again = ClassConfusion.from_json(data)
+    assert again.to_json() == data and again.sites == ("one", "two")
+    assert confusion_of({}) is None
+    for change in ({"counts": [[1]]}, {"named": None}, {"counts": -MEASURED.counts}):
+        with pytest.raises(DataError, match="confusion: not the record of one"):
+            ClassConfusion.from_json({**data, **change})
+
+
+@pytest.mark.parametrize("true", [(0.6, 0.3, 0.1), (0.1, 0.0, 0.9), (0.0, 1.0, 0.0)])
+def test_the_correction_finds_the_shares_that_were_there(true):
+    expected = 100_000 * np.array(true) @ RATES
+    counts = dict(zip(NAMED, expected.round().astype(int).tolist(), strict=True))
+    found = corrected_shares(counts, MEASURED)
+    assert found.shares == pytest.approx(true, abs=0.02)
+    for k, name in enumerate(TRUE):
+        share, low, high = found.of([name])
+        assert low - 1e-9 <= share <= high + 1e-9 and low <= true[k] + 0.03
+    assert found.probability_above(TRUE, 0.99) == 1
+
+
+def test_the_interval_holds_the_error_of_count_and_confusion():
+    few, many = {"lymphocyte": 30, "myeloblast": 10}, {"lymphocyte": 3000, "myeloblast": 1000}
+    rough = ClassConfusion(TRUE, NAMED, RATES * 20)
+
+    def width(counts, confusion):
+        _, low, high = corrected_shares(counts, confusion).of(["myeloblast"])
+        return high - low
+
+    assert width(many, MEASURED) < width(few, MEASURED)
+    assert width(many, MEASURED) < width(many, rough)
+
+
+def test_names_that_were_not_measured_are_counted_apart():
+    found = corrected_shares({"lymphocyte": 5, "eosinophil": 3}, MEASURED)
+    assert (found.counted, found.unmeasured) == (5, 3)
+    assert corrected_shares({"eosinophil": 3}, MEASURED) is None
+
+
+def test_a_film_is_corrected_where_the_bundle_measured_its_errors():
+    film = cells(lymphocyte=120, monocyte=30, myeloblast=40, white_cell=10)
+    plain, corrected = film_differential(film, model()), film_differential(film, model(MEASURED))
+    assert plain.correction == "no-confusion" and plain.corrected == {}
+    assert plain.blast.corrected_side == "unknown" and plain.corrected_blasts is None
+    assert corrected.correction == "measured" and corrected.sites == ("one", "two")
+    assert corrected.count.to_json() == plain.count.to_json()
+    share = corrected.corrected["myeloblast"]
+    assert share.low <= share.share <= share.high
+    assert corrected.corrected_blasts == share
+    assert share.share < 40 / 200  # some are lymphocytes and monocytes
+    assert corrected.corrected["white cell"].share == pytest.approx(1)
+    assert film_differential([], model(MEASURED)).correction == "nothing-counted"
+
+
+@pytest.mark.parametrize(
+    ("blasts", "others", "side"), [(80, 120, "above"), (5, 195, "below"), (21, 79, "undecided")]
+)
+def test_blasts_are_held_against_20_percent(blasts, others, side):
+    found = film_differential(cells(myeloblast=blasts, neutrophil=others), model())
+    assert (found.blast.side, found.blast.limit) == (side, 0.2)
+
+
+def test_nothing_is_said_of_blasts_that_the_model_cannot_name():
+    blasts = ("myeloblast", "abnormal promyelocyte", "monoblast", "promonocyte", "lymphoblast")
+    found = film_differential(cells(neutrophil=100), model(untrained_classes=blasts))
+    assert (found.blast.side, found.blast.corrected_side) == ("unknown", "unknown")
+    assert "myeloblast" not in found.per_100
+    some = film_differential(cells(neutrophil=100), model(untrained_classes=blasts[1:]))
+    assert some.blast.side == "below" and some.blast.lower_limit
+
+
+@pytest.mark.parametrize(("count", "reached"), [(99, 0), (100, 100), (399, 200), (400, 400)])
+def test_adequacy_is_that_of_practice(count, reached):
+    found = film_differential(cells(neutrophil=count), model(), wanted=100)
+    assert (found.adequacy.reached, found.adequacy.enough) == (reached, count >= 100)
+
+
+def test_profiles_and_abstentions_are_shown():
+    found = film_differential(cells(lymphocyte=4, granulocyte_lineage=3), model())
+    assert found.profiles["lymphocyte"]["cell_size"] == {"": 2, "large": 2}
+    assert found.undecided == {"granulocyte lineage": 3}
+    assert found.per_100["lymphocyte"] == pytest.approx(400 / 7)
+    data = json.loads(json.dumps(found.to_json()))
+    assert data["adequacy"]["enough"] is False and data["undecided"] == found.undecided
