@@ -1,11 +1,15 @@
 """Finding images: files, folders and patterns, in natural order, each once."""
 
+import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bloodfilm.core.errors import DataError
-from bloodfilm.imaging.discovery import find_images
+from bloodfilm.formats import open_dataset
+from bloodfilm.imaging.discovery import find_images, walk
+from fake_bundle import save
 
 
 @pytest.fixture
@@ -58,3 +62,21 @@ def test_nothing_found_is_an_error(folder: Path, wrong: str) -> None:
     (folder / "empty").mkdir()
     with pytest.raises(DataError, match=r"no "):
         find_images([folder / wrong])
+
+
+def test_a_folder_of_a_data_set_that_cannot_be_listed_is_refused(tmp_path, monkeypatch) -> None:
+    real = os.scandir
+
+    def scandir(path="."):
+        if Path(os.fsdecode(path)).name == "closed":
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return real(path)
+
+    for name in ("lymphocyte/a.png", "lymphocyte/closed/b.png"):
+        save(tmp_path / name, np.full((40, 40, 3), 200, np.uint8))
+    assert len(open_dataset(tmp_path, "folder")) == 2
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(DataError, match=r"closed: .* cannot be listed \(permission denied"):
+        open_dataset(tmp_path, "folder")
+    with pytest.raises(DataError, match=r"closed: this folder cannot be listed"):
+        list(walk(tmp_path))

@@ -39,6 +39,11 @@ class Dataset:
     source: Path | None = None
     issues: tuple[Issue, ...] = ()
 
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """The messages of `issues`, one line each, for people and for earlier programs."""
+        return tuple(issue.message for issue in self.issues)
+
     def __len__(self) -> int:
         return len(self.fields)
 

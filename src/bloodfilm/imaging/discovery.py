@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.files import regular_file, write_text
@@ -60,9 +61,12 @@ def walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
     """Yield (folder, sorted file names) below a root, following links but never in circles.
 
     Hidden folders and files (`.git`, `._x.png`) are skipped, and so are drawings by bloodfilm.
+
+    Raises:
+        DataError: that names a folder which cannot be listed: what is in it would be missing.
     """
     seen: set[tuple[int, int]] = set()
-    for folder, folders, files in os.walk(root, followlinks=True):
+    for folder, folders, files in os.walk(root, onerror=_refuse_closed, followlinks=True):
         state = Path(folder).stat()
         if (state.st_dev, state.st_ino) in seen:
             folders.clear()
@@ -71,6 +75,14 @@ def walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
         drawn = drawings_in(Path(folder)) if DRAWINGS in files else frozenset[str]()
         folders[:] = sorted(f for f in folders if not f.startswith(".") and f not in drawn)
         yield Path(folder), sorted(f for f in files if not f.startswith(".") and f not in drawn)
+
+
+def _refuse_closed(error: OSError) -> NoReturn:
+    why = (error.strerror or str(error)).lower()
+    raise DataError(
+        f"{error.filename}: this folder cannot be listed ({why}), so what is in it is missing; "
+        "check its permissions"
+    )
 
 
 def find_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
