@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 
 from bloodfilm.core.boxes import iou
 from bloodfilm.core.results import CellResult, FieldResult
-from bloodfilm.imaging.sources.image_file import open_image
 from bloodfilm.inference.model import Model, load_model
 from bloodfilm.synthetic import SceneSpec, render_field
 from bloodfilm.synthetic.profiles import random_profile
@@ -71,8 +70,7 @@ def on_krd(model: Model, folder: Path, every: int) -> Iterator[float | None]:
         (place,) = (folder / "masks").glob(f"{path.stem}.*")
         mask = cv2.imread(str(place), cv2.IMREAD_GRAYSCALE)
         assert mask is not None
-        with open_image(path) as source:
-            result = model.analyze(source)
+        result = model.analyze(path)
         box = tuple(float(row[k]) for k in ("x", "y", "w", "h"))
         cell = best(result, box)
         if cell is None or cell.shape is None:
