@@ -183,6 +183,11 @@ class _Assembly:
     def _compare(self) -> None:
         """Find out how the fields lie, and set aside those that repeat others."""
         places = [k for k in range(len(self.results)) if k not in self.aside]
+        for place in places if len(places) > 1 else ():
+            if self.results[place].slide is not None:
+                message = "not compared with the other fields: it is a slide"
+                self.not_compared[place] = issue(issue_codes.NOT_COMPARED, message)
+        places = [k for k in places if self.results[k].slide is None]
         if len(places) < 2:
             return
         um_per_px = common_scale([self.results[k] for k in places])
@@ -385,7 +390,12 @@ class _Assembly:
             nothing = np.zeros((0, 4))
             boxes = {k: self.others[k].get(name, nothing) for k in counted}
             found[name] = len(set(self._joined(boxes)))
-        return found
+        # Those of slides are counted, not listed.
+        for slide in (self.results[k].slide for k in counted):
+            for name, count in slide.counts.items() if slide is not None else ():
+                if name != self.model.classified:
+                    found[name] = found.get(name, 0) + count
+        return dict(sorted(found.items()))
 
     # ---- what is known ---------------------------------------------------------------------------
 

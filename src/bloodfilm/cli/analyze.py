@@ -54,6 +54,19 @@ def analyze(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Fields at work at a time; one per core if left out.")
     ] = None,
+    region: Annotated[
+        str | None,
+        typer.Option(
+            metavar="all|X,Y,W,H|FILE",
+            help="Of slides: the whole slide, a rectangle in pixels, or the annotations of a "
+            "GeoJSON file, instead of the zone of morphology.",
+        ),
+    ] = None,
+    fields: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of slides: analyse that many random fields of the zone."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the random fields.")] = 0,
     all_cells: Annotated[
         bool, typer.Option("--all-cells", help="List red cells and platelets in cells.csv too.")
     ] = False,
@@ -75,12 +88,14 @@ def analyze(
 
     Fields of one case may overlap in any way: they are compared by content, and each cell counts
     once. A folder is one case; one with sub-folders has a case in each, and images beside the
-    sub-folders are a case of their own; files given by name are a case per folder.
+    sub-folders are a case of their own; files given by name are a case per folder. Of a slide its
+    zone of morphology is analysed, or what --region names.
 
     Writes DIR/cells.csv (a line for each nucleated cell of each field), DIR/result.json
     (everything), DIR/cases.csv and DIR/cases/ (what each case comes to), and DIR/report.html
-    with its pictures in DIR/report_files. Exit code 0: all well, also where fields have problems to
-    look at; 1: some files failed, or are missing, each named; 2: nothing was done.
+    with its pictures in DIR/report_files; of slides also DIR/slides, maps of the zone, and the
+    cells for QuPath. Exit code 0: all well, also where fields have problems to look at; 1: some
+    files, or parts of a slide, failed or are missing, each named; 2: nothing was done.
     """
     from bloodfilm.cli.progress import TerminalProgress
     from bloodfilm.core.errors import ConfigError
@@ -105,6 +120,9 @@ def analyze(
         existing=existing,
         cases=cases,
         edges=edge_rule(edges),
+        region=region,
+        fields=fields,
+        seed=seed,
     )
     with TerminalProgress() as progress:
         summary = run(job, progress)
@@ -136,6 +154,8 @@ def summary_lines(summary: "AnalysisSummary") -> list[str]:
         text = f"{summary.out}: the run is complete, nothing to resume; {text}"
     if summary.failures:
         text += f"; {plural(len(summary.failures), 'file')} failed"
+    if summary.failed_tiles:
+        text += f"; {plural(summary.failed_tiles, 'tile')} of slides failed"
     if summary.with_problems:
         text += f"; {plural(summary.with_problems, 'field')} with problems"
     return [text, str(summary.files.get("report", summary.files["result"]))]

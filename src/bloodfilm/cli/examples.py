@@ -8,6 +8,9 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "bloodfilm analyze fields/ --out results --cases patients.csv",
         "bloodfilm analyze fields/ --out results --resume",
         "bloodfilm analyze fields/ --out results --bundle my-bundle --json",
+        "bloodfilm analyze slide.svs --out results",
+        "bloodfilm analyze slide.ndpi --out results --fields 100 --seed 1",
+        "bloodfilm analyze slide.mrxs --out results --region annotations.geojson",
     ),
     "annotate complete": (
         "bloodfilm annotate complete krd --out completed/krd",
@@ -93,6 +96,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "films": (
         "bloodfilm films drawn --fields 50 --look pbc-like --look lld40x-like",
+        "bloodfilm films slide --slide 20000x15000 --slide-format svs",
         'bloodfilm films bed --lld H_40X_C2 --lld L_100X_C2 --fields 3 --fault "patient leak"',
     ),
 }

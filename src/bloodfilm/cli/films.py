@@ -33,6 +33,12 @@ def films(
     ] = None,
     patients: Annotated[int, typer.Option(min=2, help="Of a set in LLD's layout.")] = 6,
     side: Annotated[int, typer.Option(min=160, help="Of its fields, px.")] = 640,
+    slide: Annotated[
+        str | None,
+        typer.Option(metavar="WxH", help="Draw one slide of that size, px, instead of fields."),
+    ] = None,
+    slide_format: Annotated[str, typer.Option(help="Of the slide: tiff, svs or ome.")] = "tiff",
+    slide_um: Annotated[float, typer.Option(help="Micrometres per pixel of the slide.")] = 0.25,
     fault: Annotated[
         list[str] | None,
         typer.Option(help="A known fault to inject in LLD's layout, or all; repeatable."),
@@ -48,6 +54,9 @@ def films(
 
     With --lld it writes a set in LLD's layout, JSON and text labels, and DIR/planted.json with the
     faults that --fault injects: a test bed for `data audit`, `data fix` and `data split`.
+
+    With --slide it draws one pyramidal slide with a thick area, a monolayer, a feathered edge, pen
+    marks and empty glass; DIR/dataset.json has its white cells, DIR/areas.geojson its areas.
     """
     from bloodfilm.cli.progress import TerminalProgress
     from bloodfilm.cli.terminal import show
@@ -61,6 +70,9 @@ def films(
         render_faulty,
     )
 
+    if slide:
+        _slide(out, slide, slide_format, slide_um, "normal" if mix == "five" else mix, seed)
+        return
     if fault and not lld:
         raise ConfigError("--fault: faults are injected into LLD's layout; give --lld too")
     kinds: tuple[Literal["normal", "hard", "empty"], ...] = ("normal", "hard", "empty")
@@ -100,3 +112,21 @@ def films(
     with TerminalProgress() as progress:
         made = render(job, progress)
     show(f"{plural(len(made), 'field')}, {sum(made.class_counts().values())} cells in {out}")
+
+
+def _slide(out: Path, size: str, layout: str, um_per_px: float, mix: str, seed: int) -> None:
+    """Draw a slide."""
+    from bloodfilm.cli.progress import TerminalProgress
+    from bloodfilm.cli.terminal import show
+    from bloodfilm.core.errors import ConfigError
+    from bloodfilm.core.text import plural
+    from bloodfilm.synthetic.slides import LAYOUTS, SlideSpec
+    from bloodfilm.workflows.render_slide import NAMES, SlideRenderJob, render_slide, slide_size
+
+    if layout not in LAYOUTS:
+        raise ConfigError(f"--slide-format {layout}: give one of {', '.join(LAYOUTS)}")
+    width, height = slide_size(size)
+    spec = SlideSpec(width=width, height=height, um_per_px=um_per_px, mix=mix, seed=seed)
+    with TerminalProgress() as progress:
+        made = render_slide(SlideRenderJob(out=out, spec=spec, layout=layout), progress)
+    show(f"{out / NAMES[layout]}: {plural(len(made.fields[0].cells), 'white cell')}")

@@ -11,6 +11,7 @@ from typing import NoReturn
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.files import regular_file, write_text
 from bloodfilm.imaging.headers import READABLE
+from bloodfilm.imaging.sources.open_slide import DICOM_SUFFIXES, SLIDE_SUFFIXES, is_dicom_folder
 
 SUFFIXES = frozenset(
     {
@@ -133,6 +134,8 @@ def discover(paths: Iterable[str | os.PathLike[str]]) -> Discovery:
 
 
 def _expand(given: Path, drawings: dict[Path, None]) -> list[Path]:
+    if given.is_dir() and is_dicom_folder(given):
+        return [given]
     if given.is_dir():
         images = _in_folder(given, drawings)
         if not images:
@@ -183,6 +186,10 @@ def _walk(folder: Path, drawings: dict[Path, None]) -> Iterator[tuple[Path, bool
         seen.add(real)
         drawn = drawings_in(Path(place)) if DRAWINGS in files else frozenset[str]()
         drawings.update((Path(place, n), None) for n in (*folders, *files) if n in drawn)
+        if _is_dicom(files):  # one slide, whose levels are files
+            folders.clear()
+            yield Path(place), again
+            continue
         visible = (f for f in folders if not f.startswith(".") and f not in drawn)
         folders[:] = sorted(visible, key=natural_key)
         for name in files:
@@ -194,9 +201,14 @@ def _walk(folder: Path, drawings: dict[Path, None]) -> Iterator[tuple[Path, bool
     yield from ((path, False) for path in closed)
 
 
+def _is_dicom(files: Iterable[str]) -> bool:
+    return any(Path(name).suffix.lower() in DICOM_SUFFIXES for name in files)
+
+
 def _is_picture(path: Path) -> bool:
     suffix = path.suffix.lower()
-    return not path.name.startswith(".") and (suffix in SUFFIXES or suffix in UNREAD_SUFFIXES)
+    known = suffix in SUFFIXES or suffix in UNREAD_SUFFIXES or suffix in SLIDE_SUFFIXES
+    return not path.name.startswith(".") and known
 
 
 def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:

@@ -47,17 +47,55 @@ def stain_contrast(
     """
     if len(np.asarray(red_cells).reshape(-1, 4)) < MIN_RED_CELLS:
         return None
-    objects, red = (
-        absorbance(_middles(image, np.asarray(b, dtype=np.float64).reshape(-1, 4)), white)
-        for b in (boxes, red_cells)
-    )
+    objects, red = (_absorbances(image, white, b) for b in (boxes, red_cells))
     every = np.concatenate([objects.reshape(-1, 3), red.reshape(-1, 3)])
     if np.quantile(np.ptp(every, axis=1), 0.95) < COLOURLESS:
         return None
+    return _apart(objects, _colour(red))
+
+
+def red_cell_absorbance(
+    image: Pixels, white: tuple[float, float, float], red_cells: ArrayLike
+) -> Floats | None:
+    """Return the absorbance (3,), natural logarithm, of the middle of a field's red cells.
+
+    `None` where there are too few, or the picture has no colour; see `stain_contrast`.
+    """
+    if len(np.asarray(red_cells).reshape(-1, 4)) < MIN_RED_CELLS:
+        return None
+    red = _absorbances(image, white, red_cells)
+    if np.quantile(np.ptp(red.reshape(-1, 3), axis=1), 0.95) < COLOURLESS:
+        return None
+    strength = float(np.median(np.linalg.norm(np.median(red, axis=1), axis=1)))
+    return np.asarray(_colour(red) * strength)
+
+
+def contrast_to(
+    image: Pixels, white: tuple[float, float, float], boxes: ArrayLike, red_cell: ArrayLike
+) -> Floats:
+    """Return the stain contrast (n,) of objects to a known absorbance (3,) of red cells."""
+    colour = np.asarray(red_cell, dtype=np.float64)
+    colour = colour / max(float(np.linalg.norm(colour)), 1e-9)
+    return _apart(_absorbances(image, white, boxes), colour)
+
+
+def _absorbances(image: Pixels, white: tuple[float, float, float], boxes: ArrayLike) -> Floats:
+    """Absorbances (n, points, 3) over the middle of every box."""
+    table = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    return absorbance(_middles(image, table), white)
+
+
+def _colour(red: Floats) -> Floats:
+    """Direction (3,) of the absorbances of red cells (n, points, 3)."""
     colours = np.median(red, axis=1)
     lengths = np.linalg.norm(colours, axis=1, keepdims=True)
     colour = np.median(colours / np.maximum(lengths, 1e-9), axis=0)
     colour /= max(float(np.linalg.norm(colour)), 1e-9)
+    return np.asarray(colour)
+
+
+def _apart(objects: Floats, colour: Floats) -> Floats:
+    """Length of what objects (n, points, 3) absorb apart from a colour, a unit vector."""
     taken = np.median(_darker_half(objects), axis=1)
     return np.asarray(np.linalg.norm(taken - (taken @ colour)[:, None] * colour, axis=1))
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 
 import cv2
 import numpy as np
@@ -30,7 +30,7 @@ from bloodfilm.imaging.picture_key import PictureKey
 from bloodfilm.imaging.resample import BACKGROUND
 from bloodfilm.imaging.scale import Measurement, ScalePrior, measure
 from bloodfilm.imaging.sources.base import ImageSource, read_whole
-from bloodfilm.imaging.stain import stain_contrast
+from bloodfilm.imaging.stain import contrast_to, stain_contrast
 from bloodfilm.inference.bundle import Bundle
 from bloodfilm.inference.classifier import (
     CellClassification,
@@ -168,19 +168,13 @@ class Analyzer:
             found, contrasts = self._compare(image, view, found)
         with clock("film"):
             far = self._far_from_training(image, view, found, sharpness)
-        reader = self.cautious_reader if far else self.reader
-        readings = self._read(image, view, found, clock, reader)
-        keep, scores = self._confirm(found, readings)
-        found = replace(found, scores=scores)
+        kept, listed = self._named(image, view, (found, contrasts), clock, bool(far))
         key = PictureKey.of_image(image)
         ref = ImageRef(source.name, *source.size, source.identity, key.pixels, key.appearance)
-        kept = np.flatnonzero(keep)
-        shapes = self._shapes(image, view, found, kept, clock)
-        listed = self._cells(view, found, contrasts, readings, kept, shapes)
         cells = with_ids(listed, ref.sha256)
         issues = [*source.issues, *issues, *far, *field_issues(view, cells, sharpness)]
         with clock("film"):
-            score = self._film_score(image, view, found.take(np.flatnonzero(keep)))
+            score = self._film_score(image, view, kept)
         if score is not None and score.score < MIN_FILM_SCORE:
             issues.append(not_a_film(score))
         if surplus:
@@ -233,6 +227,73 @@ class Analyzer:
         facts = {"distance": round(distance, 3), "limit": self.films.limit, "nearest": site}
         code = issue_codes.UNFAMILIAR_FILM
         return [issue(code, message, **facts, class_confidence=confidence)]
+
+    def analyze_part(
+        self,
+        image: Pixels,
+        view: CanonicalView,
+        red_cell: Floats | None,
+        clock: "StageTimer",
+        cautious: bool = False,
+    ) -> "PartOfSlide":
+        """Analyse a part of a slide whose scale and colours are known.
+
+        Args:
+            image: RGB (H, W, 3).
+            view: of the part.
+            red_cell: absorbance (3,) of the slide's red cells; `None` takes those of the part.
+            clock: sums the seconds of each stage.
+            cautious: whether the slide's stain or optics are far from those of the training.
+        """
+        found, sharpness, surplus = self._detect(image, view, clock)
+        found = _in_order(found)
+        with clock("stain"):
+            compared = self._compare(image, view, found, red_cell)
+        kept, cells = self._named(image, view, compared, clock, cautious)
+        with clock("film"):
+            score = self._film_score(image, view, kept)
+        return PartOfSlide(cells, _finite(sharpness), score, surplus)
+
+    def red_cells_in(self, image: Pixels, view: CanonicalView) -> Floats:
+        """Return the boxes (n, 4), px of the image, of its certain red cells."""
+        return self._sure_red_cells(self._detect(image, view, StageTimer())[0])
+
+    def checked_view(
+        self, image: Pixels, view: CanonicalView, prior: ScalePrior
+    ) -> tuple[CanonicalView, list[Issue]]:
+        """Check a view against what is detected in an image.
+
+        Returns:
+            the view to use, and issues: of the scale, and `unfamiliar-film` where stain or optics
+            are far from those of the training.
+        """
+        found, sharpness, _ = self._detect(image, view, StageTimer())
+        used, issues, again = self._check_scale(view, found, prior)
+        if again:
+            found, sharpness, _ = self._detect(image, used, StageTimer())
+        return used, [*issues, *self._far_from_training(image, used, found, sharpness)]
+
+    def _named(
+        self,
+        image: Pixels,
+        view: CanonicalView,
+        compared: tuple[Detections, Floats],
+        clock: "StageTimer",
+        cautious: bool,
+    ) -> tuple[Detections, list[CellResult]]:
+        """Classify, weigh and outline detections, given with their stain contrasts.
+
+        Returns those that are kept, and their results.
+        """
+        found, contrasts = compared
+        reader = self.cautious_reader if cautious else self.reader
+        readings = self._read(image, view, found, clock, reader)
+        keep, scores = self._confirm(found, readings)
+        found = replace(found, scores=scores)
+        which = np.flatnonzero(keep)
+        shapes = self._shapes(image, view, found, which, clock)
+        cells = list(self._cells(view, found, contrasts, readings, which, shapes))
+        return found.take(which), cells
 
     def _film_score(
         self, image: Pixels, view: CanonicalView, found: Detections
@@ -331,7 +392,11 @@ class Analyzer:
         return self.kinds.index(name)
 
     def _compare(
-        self, image: Pixels, view: CanonicalView, found: Detections
+        self,
+        image: Pixels,
+        view: CanonicalView,
+        found: Detections,
+        red_cell: Floats | None = None,
     ) -> tuple[Detections, Floats]:
         """Compare nucleated cells with the red cells around them; drop those below the threshold.
 
@@ -348,7 +413,10 @@ class Analyzer:
         if len(red) and len(likely):
             red = red[iou(red, likely).max(axis=1) < LONE_IOU]
         even = view.corrections.apply(image)
-        seen = stain_contrast(even, view.white_point, boxes, red)
+        if red_cell is None:
+            seen = stain_contrast(even, view.white_point, boxes, red)
+        else:
+            seen = contrast_to(even, view.white_point, boxes, red_cell)
         if seen is None:
             return found, contrasts
         contrasts[which] = seen
@@ -466,6 +534,23 @@ class Analyzer:
                 stain_contrast=_finite(contrasts[i]),
                 shape=shapes.get(i),
             )
+
+
+@dataclass(frozen=True)
+class PartOfSlide:
+    """What was found in a part of a slide.
+
+    Attributes:
+        cells: in px of the part.
+        sharpness: of its canonical view; `None` for empty glass.
+        film_score: evidence for a blood film; `None` for empty glass.
+        left_out: detections below the threshold that were left out.
+    """
+
+    cells: list[CellResult]
+    sharpness: float | None
+    film_score: FilmScore | None
+    left_out: int
 
 
 _KEPT = {"user": "provided", "metadata": "image metadata's", "pooled": "pooled"}

@@ -9,10 +9,14 @@ from typing import Self
 from bloodfilm.core.arrays import Image
 from bloodfilm.core.attributes import Schema
 from bloodfilm.core.errors import ConfigError
+from bloodfilm.core.polygons import Region
+from bloodfilm.core.progress import Progress
 from bloodfilm.core.results import FieldResult
 from bloodfilm.core.taxonomy import Taxonomy
 from bloodfilm.imaging.scale import Measurement, ScalePrior
 from bloodfilm.imaging.sources import ImageInput, open_source
+from bloodfilm.imaging.sources.open_slide import open_slide
+from bloodfilm.imaging.sources.slide import SlideSource
 from bloodfilm.inference.analyzer import Analyzer, StageTimer
 from bloodfilm.inference.bundle import Bundle, default_bundle, load_bundle
 from bloodfilm.inference.fusion import ScoreFusion
@@ -78,6 +82,11 @@ class Model:
         return self._bundle.schema
 
     @property
+    def analyzer(self) -> Analyzer:
+        """The opened networks and how they work together; `ConfigError` if the model is closed."""
+        return self._open()
+
+    @property
     def classified_type(self) -> str:
         """The object type whose cells get a class and attributes."""
         return self._bundle.manifest.roles.classified
@@ -94,7 +103,8 @@ class Model:
 
         Args:
             image: a path; an array, grey (H, W), RGB (H, W, 3) or RGBA, of uint8, uint16 or floats
-                from 0 to 1; a PIL image; or an `ImageSource`, which stays open.
+                from 0 to 1; a PIL image; or an `ImageSource`, which stays open. A slide is analysed
+                in its zone of morphology, see `analyze_slide`.
             prior: what is known of the pixel size beforehand.
             measurement: of this image, if it has been measured before.
             name: name in the result of an image without a name.
@@ -106,11 +116,59 @@ class Model:
         with clock("open"):
             source = open_source(image, name)
         try:
-            result = analyzer.analyze(source, prior, measurement)
+            if isinstance(source, SlideSource):
+                from bloodfilm.inference.slides import analyze_slide
+
+                result = analyze_slide(source, analyzer, prior=prior)
+            else:
+                result = analyzer.analyze(source, prior, measurement)
         finally:
             if source is not image:
                 source.close()
         return replace(result, timings={**clock.seconds, **result.timings})
+
+    def analyze_slide(
+        self,
+        slide: str | os.PathLike[str] | SlideSource,
+        *,
+        region: Region | None = None,
+        fields: int | None = None,
+        seed: int = 0,
+        prior: ScalePrior | None = None,
+        workers: int | None = None,
+        progress: Progress | None = None,
+    ) -> FieldResult:
+        """Analyse a slide: its monolayer, or a region of it.
+
+        Args:
+            slide: a path, or an opened slide, which stays open.
+            region: shapes in px of full resolution; `Region.everything()` for the whole slide; left
+                out, the zone of morphology is found and analysed.
+            fields: size of a random sample of fields of that part; all of it if left out.
+            seed: of the sample.
+            prior: what is known of the pixel size beforehand.
+            workers: tiles in parallel; by default one per core, at most 8.
+            progress: follows the work, can stop it.
+
+        Returns:
+            the nucleated cells, in px of full resolution; red cells and platelets are counted in
+            `slide.counts`.
+
+        Raises:
+            DataError: in one line, if it is no slide, or holds nothing to analyse.
+        """
+        from bloodfilm.inference.slides import SlideSelection, analyze_slide
+
+        analyzer = self._open()
+        source = slide if isinstance(slide, SlideSource) else open_slide(slide)
+        selection = SlideSelection(region=region, fields=fields, seed=seed)
+        try:
+            return analyze_slide(
+                source, analyzer, selection, prior=prior, workers=workers, progress=progress
+            )
+        finally:
+            if source is not slide:
+                source.close()
 
     def measure_again(self, image: Image, measurement: Measurement) -> Measurement:
         """Measure a field without measurable outlines by detected red cells."""

@@ -25,6 +25,7 @@ from bloodfilm.core.progress import NoProgress, Progress
 from bloodfilm.core.results import FieldFailure, FieldOutcome, FieldResult
 from bloodfilm.imaging.scale import GroupScale, ScalePrior, pool_sample, pool_scale
 from bloodfilm.imaging.sources import ImageInput, ImageSource, name_of, open_source, read_whole
+from bloodfilm.imaging.sources.slide import SlideSource
 from bloodfilm.inference.analyzer import StageTimer
 from bloodfilm.inference.model import Model
 
@@ -115,7 +116,7 @@ def analyze_many(
         followed.update("fields", done, len(items))
         return outcome
 
-    with _one_opencv_thread(), ThreadPoolExecutor(workers, "field") as executor:
+    with one_opencv_thread(), ThreadPoolExecutor(workers, "field") as executor:
         try:
             for index in numbers:
                 followed.check_cancelled()
@@ -163,7 +164,8 @@ class _Groups:
         image = self.items[index]
         source = open_source(image)
         try:
-            return read_whole(source)
+            # A slide is measured for itself, by windows.
+            return None if isinstance(source, SlideSource) else read_whole(source)
         finally:
             if source is not image:
                 source.close()
@@ -202,7 +204,7 @@ def _one_field(
 
 
 @contextmanager
-def _one_opencv_thread() -> Iterator[None]:
+def one_opencv_thread() -> Iterator[None]:
     """Fields run side by side already; OpenCV's own threads would oversubscribe the cores."""
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)

@@ -6,12 +6,13 @@ folder that is there is right. They are made while the field's pixels are in mem
 """
 
 import hashlib
+import math
 import re
 import shutil
 import threading
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from bloodfilm.core.pixels import ViewRecord
 from bloodfilm.core.results import CellResult, FieldResult
 from bloodfilm.imaging.canonical import CanonicalView
 from bloodfilm.imaging.sources import ImageSource, open_source, read_whole
+from bloodfilm.imaging.sources.slide import SlideSource
 from bloodfilm.report.drawing import resized, true_size
 
 Pixels = NDArray[np.uint8]
@@ -106,7 +108,10 @@ class PictureStore:
         place = self.folder / self._name(result)
         if place.is_dir():
             return
-        files = self._encode(read_whole(source), result)
+        slide = isinstance(source, SlideSource)
+        files = (
+            self._of_slide(source, result) if slide else self._encode(read_whole(source), result)
+        )
         part = place.with_name(f"{place.name}.part")
         try:
             with self._lock:
@@ -165,6 +170,32 @@ class PictureStore:
 
     def _shown(self, cell: CellResult) -> bool:
         return cell.object_type == self._classified
+
+    def _of_slide(self, source: ImageSource, result: FieldResult) -> dict[str, bytes]:
+        """Return the pictures of a slide: its overview, and its cells, read one by one."""
+        size = self._size(result)
+        overview = resized(source.thumbnail(max(size)), size)
+        files = {FIELD_PICTURE: jpeg(overview, _FIELD_QUALITY)}
+        view = CanonicalView.from_record(ViewRecord.from_json(result.view.to_json()))
+        reach = [
+            math.ceil(self._window_um / um / 2) + 2 for um in (view.um_per_px_x, view.um_per_px_y)
+        ]
+        for place, cell in enumerate(result.cells):
+            if not self._shown(cell):
+                continue
+            x, y, w, h = (round(v, 1) for v in cell.box)
+            centre = x + w / 2, y + h / 2
+            low = [max(0, int(c) - r) for c, r in zip(centre, reach, strict=True)]
+            high = [
+                min(n, int(c) + r + 1) for c, r, n in zip(centre, reach, source.size, strict=True)
+            ]
+            width, height = high[0] - low[0], high[1] - low[1]
+            part = source.read_region(low[0], low[1], width, height)
+            local = replace(view, width=width, height=height)
+            within = [(centre[0] - low[0], centre[1] - low[1])]
+            (crop,) = local.crops(part, within, CELL_SIDE, self._window_um / CELL_SIDE)
+            files[cell_picture(place)] = jpeg(crop, _CELL_QUALITY)
+        return files
 
     def _encode(self, image: Pixels, result: FieldResult) -> dict[str, bytes]:
         shown = [(place, c) for place, c in enumerate(result.cells) if self._shown(c)]

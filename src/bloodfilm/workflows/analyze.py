@@ -35,6 +35,7 @@ from bloodfilm.core.results.tables import CellTableWriter
 from bloodfilm.core.text import plural
 from bloodfilm.imaging.discovery import Discovery, discover, mark_drawings
 from bloodfilm.imaging.scale import ScalePrior
+from bloodfilm.imaging.sources.open_slide import content_digest, is_slide
 from bloodfilm.inference.bundle import choose_providers
 from bloodfilm.inference.model import Model, load_model
 from bloodfilm.inference.model_info import model_info
@@ -47,9 +48,19 @@ from bloodfilm.inference.runner import (
     default_workers,
     pooled_images,
 )
+from bloodfilm.inference.slides import SlideSelection
 from bloodfilm.report.pictures import remove_pictures
 from bloodfilm.workflows.cases import CASES, CASES_FOLDER, remove_case_files, write_cases
 from bloodfilm.workflows.outputs import make_folder
+from bloodfilm.workflows.slides import (
+    SLIDES,
+    TILES,
+    SlideJob,
+    finish_slide,
+    region_of,
+    run_slide,
+    slide_folders,
+)
 
 RESULT, CELLS, REPORT, PICTURES = "result.json", "cells.csv", "report.html", "report_files"
 LOG, CELLS_PART = "results.part.jsonl", "cells.part.csv"
@@ -79,6 +90,10 @@ class AnalysisJob:
         existing: what to do with results that are there.
         cases: which images are one case: `folders`, `one`, or a table; see `group_images`.
         edges: which cells count that an edge cuts in every field: see `EDGE_RULES`.
+        region: of slides, what to analyse: `all`, `x,y,width,height`, or a GeoJSON file; the zone
+            of morphology if left out.
+        fields: of slides, size of a random sample of fields; `None` for all of the zone.
+        seed: of the sample.
     """
 
     paths: Sequence[str | Path]
@@ -95,6 +110,14 @@ class AnalysisJob:
     existing: Existing = "refuse"
     cases: str = FOLDERS
     edges: EdgeRule = "two-sides"
+    region: str | None = None
+    fields: int | None = None
+    seed: int = 0
+
+    @property
+    def selection(self) -> SlideSelection:
+        """Which part of slides to analyse; `ConfigError` or `DataError` if it cannot be."""
+        return SlideSelection(region=region_of(self.region), fields=self.fields, seed=self.seed)
 
     @property
     def prior(self) -> ScalePrior:
@@ -112,7 +135,18 @@ class AnalysisJob:
             "squeeze": self.pixel_aspect_ratio,
             "cases": self.cases,
             "edges": self.edges,
+            **self._of_slides,
         }
+
+    @property
+    def _of_slides(self) -> dict[str, Any]:
+        """What the user chose for slides; nothing where nothing was chosen."""
+        chosen: dict[str, Any] = {}
+        if self.region is not None:
+            chosen["region"] = self.region
+        if self.fields is not None:
+            chosen |= {"fields": self.fields, "seed": self.seed}
+        return chosen
 
 
 @dataclass
@@ -127,6 +161,7 @@ class AnalysisSummary:
         classified: the object type that is classified, e.g. `nucleated cell`.
         fields: how many gave a result.
         failures: files without a result, in order.
+        failed_tiles: parts of slides without a result.
         with_problems: fields with something to know before trusting them.
         kinds: cells by what the detector took them for.
         classes: cells of that type by class.
@@ -145,6 +180,7 @@ class AnalysisSummary:
     classified: str
     fields: int = 0
     failures: list[FieldFailure] = field(default_factory=list)
+    failed_tiles: int = 0
     with_problems: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
     classes: Counter[str] = field(default_factory=Counter)
@@ -161,6 +197,8 @@ class AnalysisSummary:
             self.failures.append(outcome)
             return
         self.fields += 1
+        if outcome.slide is not None:
+            self.failed_tiles += outcome.slide.failed_tiles
         self.with_problems += outcome.needs_attention
         for cell in outcome.cells:
             self.kinds[cell.object_type] += 1
@@ -172,7 +210,8 @@ class AnalysisSummary:
     @property
     def incomplete(self) -> bool:
         """Whether something that the user asked for is missing."""
-        return bool(self.failures) or any(i.severity == "error" for i in self.issues)
+        failed = bool(self.failures or self.failed_tiles)
+        return failed or any(i.severity == "error" for i in self.issues)
 
     def to_json(self) -> dict[str, Any]:
         """Return the summary as plain data."""
@@ -184,6 +223,7 @@ class AnalysisSummary:
             "images": self.images,
             "fields": self.fields,
             "failures": len(self.failures),
+            "failed_tiles": self.failed_tiles,
             "repeated_names": len(self.repeats),
             "fields_with_problems": self.with_problems,
             "cases": self.cases,
@@ -216,7 +256,7 @@ def analyze(
     """
     begin = time.perf_counter()
     progress = progress or NoProgress()
-    prior = job.prior
+    prior, selection = job.prior, job.selection
     found = discover(job.paths)
     grouping = group_images(found.images, job.paths, job.cases)
     used = model or load_model(job.bundle, device=job.device, min_score=job.min_score)
@@ -231,6 +271,7 @@ def analyze(
         for issue in (*_repeated(found), *grouping.issues):
             progress.report(issue)
         run = _Run(job, grouping, used, prior, progress)
+        run.selection = selection
         summary = run.execute()
     summary.repeats = found.repeats
     summary.cases, summary.issues = len(grouping.cases), grouping.issues
@@ -266,6 +307,8 @@ def check_existing(out: Path, existing: Existing) -> None:
             (out / name).unlink()
         remove_pictures(out / PICTURES)
         remove_case_files(out)
+        for tiles in sorted((out / SLIDES).glob(f"*/{TILES}")):
+            tiles.unlink()
         return
     if links := [n for n in there if (out / n).is_symlink()]:
         raise OutputError(
@@ -319,6 +362,10 @@ class _Run:
         self.prior = prior
         self.progress = progress
         self.settings = job.settings
+        self.selection = SlideSelection()
+        slides = [path for path in images if is_slide(path)]
+        self.slides = slide_folders(job.out, slides)
+        self.fields = [n for n, path in enumerate(images) if path not in self.slides]
         bundle = model.bundle
         written = [RESULT, CELLS, CASES, *([REPORT] if job.report else [])]
         files = {name.partition(".")[0]: job.out / name for name in written}
@@ -361,6 +408,8 @@ class _Run:
             self._analyze(log)
             self._finish(log)
         (self.job.out / LOG).unlink()
+        for folder in self.slides.values():
+            finish_slide(folder)
         return self.summary
 
     def _analyze(self, log: ResultsLog) -> None:
@@ -368,13 +417,19 @@ class _Run:
         total = len(self.images)
         todo = [number for number in range(total) if not log.has(number)]
         # A file that failed before did not bear on the others' scale, and must not do so now.
-        unpooled = set(log.failures)
+        # Slides are measured for themselves; fields are numbered without them.
+        if self.slides:
+            mark_drawings(self.job.out, [SLIDES])
+        place = {number: at for at, number in enumerate(self.fields)}
+        pictures = self._pictures()
+        remaining = [place[number] for number in todo if number in place]
+        unpooled = {place[number] for number in log.failures if number in place}
         outcomes = analyze_many(
-            self.images,
+            [self.images[number] for number in self.fields],
             self.model,
             workers=self.job.workers,
             prior=self.prior,
-            plan=RunPlan(todo, unpooled, self._pictures()),
+            plan=RunPlan(remaining, unpooled, pictures),
         )
         schema = self.model.bundle.schema
         done = total - len(todo)
@@ -393,7 +448,9 @@ class _Run:
                     outcome: FieldOutcome = result
                 else:
                     self.progress.check_cancelled()
-                    outcome = repeats.check(next(outcomes))
+                    slide = self.images[number] in self.slides
+                    new = self._slide(self.images[number], pictures) if slide else next(outcomes)
+                    outcome = repeats.check(new)
                     log.append(number, outcome)
                     done += 1
                     self.progress.update("fields", done, total)
@@ -412,6 +469,21 @@ class _Run:
         crop_um = model_info(self.model.bundle).crop_um
         classified = self.summary.classified
         return picture_store(self.job.out, classified, crop_um, len(self.images)).write
+
+    def _slide(self, path: Path, on_field: FieldHook | None) -> FieldOutcome:
+        record = {key: self.record[key] for key in ("program", "bundle", "settings", "device")}
+        if self.selection.region is not None:
+            # A file of shapes may change between two runs, its name does not.
+            record["region"] = self.selection.region.to_json()
+        slide = SlideJob(
+            path=path,
+            folder=self.slides[path],
+            selection=self.selection,
+            prior=self.prior,
+            workers=self.job.workers,
+            record={**record, "image": str(path)},
+        )
+        return run_slide(slide, self.model, self.progress, on_field)
 
     def _add(self, outcome: FieldOutcome, table: CellTableWriter) -> None:
         self.summary.add(outcome)
@@ -450,7 +522,8 @@ class _Run:
     def _sampled(self) -> dict[int, str]:
         """Return the SHA-256 of files that are pooled for the scale of others, by number."""
         found: dict[int, str] = {}
-        sample = pooled_images(self.images)
+        fields = [self.images[number] for number in self.fields]
+        sample = [self.fields[at] for at in pooled_images(fields)]
         for number in track(sample, self.progress, "reading inputs", len(sample)):
             path = self.images[number]
             with suppress(OSError):  # its own turn says what is wrong with it
@@ -491,7 +564,7 @@ class _Run:
         for number in track(numbers, self.progress, "checking inputs", len(numbers)):
             path = self.images[number]
             try:
-                same = sha256_of(path) == known[number]
+                same = content_digest(path) == known[number]
             except (OSError, DataError):
                 same = False
             if not same:

@@ -86,7 +86,7 @@ def render(job: RenderJob, progress: Progress | None = None) -> Dataset:
             f"no look or mix {unknown[0] if unknown else job.mix!r}; "
             f"looks: {', '.join(PROFILES)}; mixes: five, {', '.join(MIXES)}"
         )
-    with _new_folder(job.out):
+    with new_folder(job.out):
         return _render(job, progress or NoProgress())
 
 
@@ -123,7 +123,7 @@ def render_faulty(job: FaultyRenderJob) -> int:
     faults = list(FAULTS) if "all" in job.faults else list(job.faults)
     subsets = list(job.subsets)
     plan = FaultPlan(subsets, job.patients, job.fields, job.side, sparse=True, faults=faults)
-    with _new_folder(job.out):
+    with new_folder(job.out):
         injected = write_faulty_dataset(job.out, plan, seed=job.seed)
         write_json(job.out / "planted.json", [item.to_json(job.out) for item in injected])
     return len(injected)
@@ -152,7 +152,7 @@ def render_demo(
 
 
 @contextlib.contextmanager
-def _new_folder(out: Path) -> Iterator[None]:
+def new_folder(out: Path) -> Iterator[None]:
     """Hold a folder that is new or empty."""
     make_folder(out)
     with lock_folder(out, "rendering"):

@@ -6,6 +6,7 @@ from bloodfilm.core.results.field import FieldFailure, FieldOutcome, FieldResult
 from bloodfilm.core.results.model import ModelInfo
 from bloodfilm.core.results.run import RESULT_FILE, RESULT_SCHEMA, UNFINISHED_FILE, AnalysisRun
 from bloodfilm.core.results.shape import CellShape
+from bloodfilm.core.results.slide import SlideRecord
 from bloodfilm.core.results.stored import StoredFields, json_line
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "FieldResult",
     "ImageRef",
     "ModelInfo",
+    "SlideRecord",
     "StoredFields",
     "json_line",
     "with_ids",

@@ -17,6 +17,7 @@ from bloodfilm.core.pixels import ViewRecord
 from bloodfilm.core.polygons import Region
 from bloodfilm.core.results import interop
 from bloodfilm.core.results.cell import CellResult
+from bloodfilm.core.results.slide import SlideRecord
 from bloodfilm.core.results.tables import data_frame
 
 _DIGEST = re.compile("[0-9a-f]{64}")
@@ -55,6 +56,7 @@ class FieldResult:
         cells: by position, top to bottom, then left to right.
         issues: what to know before trusting this field.
         timings: seconds by stage.
+        slide: which part of a slide was analysed; `None` for a photograph of a field.
     """
 
     image: ImageRef
@@ -62,6 +64,7 @@ class FieldResult:
     cells: tuple[CellResult, ...]
     issues: tuple[Issue, ...] = ()
     timings: Mapping[str, float] = field(default_factory=dict)
+    slide: SlideRecord | None = None
 
     @property
     def path(self) -> str:
@@ -97,6 +100,7 @@ class FieldResult:
             "cells": [cell.to_json() for cell in self.cells],
             "issues": [issue.to_json() for issue in self.issues],
             "problems": [issue.message for issue in self.issues],
+            **({} if self.slide is None else {"slide": self.slide.to_json()}),
         }
 
     @classmethod
@@ -120,6 +124,7 @@ class FieldResult:
                 )
                 if first
                 else tuple(Issue.from_json(item) for item in data["issues"]),
+                slide=SlideRecord.from_json(data["slide"]) if data.get("slide") else None,
             )
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise DataError(f"result: not the record of a field ({error!r})") from None

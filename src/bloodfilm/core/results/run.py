@@ -6,7 +6,7 @@
 - `bundle`: identity of the model; `model`: its vocabulary and thresholds (`ModelInfo`);
 - `settings`: what the user chose;
 - `fields`: per image `image`, `sha256`, `pixels`, `appearance`, `width`, `height`, `view`,
-  `cells`, `issues`, `problems`;
+  `cells`, `issues`, `problems`; of slides also `slide` (`SlideRecord`);
 - `failures`: per file without a result `image`, `reason`, `issue`;
 - `cases`: per case its fields and physical cells, by their numbers and ids (`CaseResult`).
 

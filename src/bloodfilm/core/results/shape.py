@@ -1,7 +1,7 @@
 """Outlines of one cell and its nucleus, and what is measured on them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 Point = tuple[float, float]
@@ -41,6 +41,15 @@ class CellShape:
     lobes: int
     nucleus_rgb: Colour | None
     cytoplasm_rgb: Colour | None
+
+    def moved(self, x: float, y: float) -> "CellShape":
+        """Return the shape with its outlines shifted, px."""
+
+        def shifted(polygon: Polygon) -> Polygon:
+            return tuple((a + x, b + y) for a, b in polygon)
+
+        pieces = tuple(shifted(piece) for piece in self.nucleus)
+        return replace(self, outline=shifted(self.outline), nucleus=pieces)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data, numbers rounded to meaningful precision."""

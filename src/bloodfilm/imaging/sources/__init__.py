@@ -10,6 +10,7 @@ from bloodfilm.core.errors import DataError
 from bloodfilm.imaging.sources.array import ArraySource
 from bloodfilm.imaging.sources.base import ImageSource, check_region, name_of, read_whole
 from bloodfilm.imaging.sources.image_file import open_with_notes
+from bloodfilm.imaging.sources.open_slide import is_slide, open_slide
 
 ImageInput = str | os.PathLike[str] | NDArray[Any] | ImageSource | Any
 """What can be analysed; the last is a PIL image."""
@@ -26,7 +27,7 @@ __all__ = [
 
 
 def open_source(image: ImageInput, name: str = "image") -> ImageSource:
-    """Open whatever holds the pixels of a field; a source comes back as it is.
+    """Open whatever holds the pixels of a field or slide; a source comes back as it is.
 
     Args:
         image: a path, an array, a PIL image or a source.
@@ -35,6 +36,8 @@ def open_source(image: ImageInput, name: str = "image") -> ImageSource:
     Raises:
         DataError: in one line, if it is none of these, or no image of a field.
     """
+    if isinstance(image, str | os.PathLike) and is_slide(image):
+        return open_slide(image)
     if isinstance(image, str | os.PathLike):
         opened = open_with_notes(image)
         return ArraySource(

@@ -6,7 +6,7 @@ from pathlib import Path
 from bloodfilm.core.errors import DataError
 from bloodfilm.imaging.headers import image_size
 from bloodfilm.imaging.sources.base import MAX_PIXELS
-from bloodfilm.imaging.sources.slide import SlideSource
+from bloodfilm.imaging.sources.slide import SlideSource, digest_of
 
 TIFF_SUFFIXES = frozenset({".svs", ".ndpi", ".btf", ".tf8", ".tf2"})
 """Slides in TIFF that are never a field."""
@@ -16,7 +16,8 @@ SLIDE_SUFFIXES = TIFF_SUFFIXES | OPENSLIDE_SUFFIXES | DICOM_SUFFIXES
 """Suffixes of files that are always slides."""
 _MAYBE = frozenset({".tif", ".tiff"})
 _SCANLINES = frozenset({".jfif", ".jpe", ".jpeg", ".jpg", ".png"})
-_SMALLEST_BYTES = 1 << 17
+_SMALLEST_TIFF, _SMALLEST_SCANLINES = 1 << 17, 1 << 21
+"""Bytes: smaller files are no slides."""
 
 
 def is_slide(path: str | os.PathLike[str]) -> bool:
@@ -31,17 +32,18 @@ def is_slide(path: str | os.PathLike[str]) -> bool:
         return is_dicom_folder(place)
     if suffix in SLIDE_SUFFIXES:
         return True
-    if suffix in _MAYBE and _is_large(place):
+    if suffix in _MAYBE and _has(place, _SMALLEST_TIFF):
         from bloodfilm.imaging.sources.slide_tiff import looks_like_slide
 
         return looks_like_slide(place, MAX_PIXELS)
-    return suffix in _SCANLINES and _is_large(place) and _pixels(place) > MAX_PIXELS
+    large = suffix in _SCANLINES and _has(place, _SMALLEST_SCANLINES)
+    return large and _pixels(place) > MAX_PIXELS
 
 
-def _is_large(path: Path) -> bool:
-    """Whether a file is large enough to be a slide."""
+def _has(path: Path, size: int) -> bool:
+    """Whether it is a file of at least so many bytes."""
     try:
-        return path.is_file() and path.stat().st_size >= _SMALLEST_BYTES
+        return path.is_file() and path.stat().st_size >= size
     except OSError:
         return False
 
@@ -62,6 +64,27 @@ def is_dicom_folder(folder: Path) -> bool:
             return any(Path(e.name).suffix.lower() in DICOM_SUFFIXES for e in entries)
     except OSError:
         return False
+
+
+def files_of(path: str | os.PathLike[str]) -> list[Path]:
+    """Return the files that a slide, or any image, consists of."""
+    place = Path(path)
+    if place.is_dir():
+        return sorted(p for p in place.iterdir() if p.suffix.lower() in DICOM_SUFFIXES)
+    if place.suffix.lower() in OPENSLIDE_SUFFIXES:
+        beside = place.with_suffix("")
+        more = sorted(p for p in beside.rglob("*") if p.is_file()) if beside.is_dir() else []
+        return [place, *more]
+    return [place]
+
+
+def content_digest(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of an image file; of several files, of their names and SHA-256.
+
+    Raises:
+        OSError: if a file cannot be read.
+    """
+    return digest_of(files_of(path))
 
 
 def open_slide(path: str | os.PathLike[str]) -> SlideSource:

@@ -123,13 +123,9 @@ class SlideSource(ABC):
     @cached_property
     def identity(self) -> str:
         """SHA-256 of the file; of several files, of their names and SHA-256 in order."""
-        files = self.files()
-        if len(files) == 1:
-            return sha256_of(files[0])
-        digest = hashlib.sha256()
-        for file in files:
-            digest.update(f"{file.name}\0{sha256_of(file)}\n".encode("utf-8", "surrogateescape"))
-        return digest.hexdigest()
+        from bloodfilm.imaging.sources.open_slide import content_digest
+
+        return content_digest(self._path)
 
     @property
     def pixel_size(self) -> PixelSize | None:
@@ -174,10 +170,6 @@ class SlideSource(ABC):
             n for n, level in enumerate(self.levels) if level.downsample <= downsample * 1.01
         ]
         return fitting[-1] if fitting else 0
-
-    def files(self) -> list[Path]:
-        """Return the files that the slide consists of."""
-        return [Path(self._path)]
 
     def damage_in(self, x: int, y: int, width: int, height: int) -> list[Damage]:
         """Return the unreadable parts of level 0 in a region that has been read, in order."""
@@ -232,6 +224,16 @@ def _scaled(start: int, length: int, factor: float, limit: int) -> tuple[int, in
     first = min(round(start * factor), limit - 1)
     last = min(max(round((start + length) * factor), first + 1), limit)
     return first, last
+
+
+def digest_of(files: Sequence[Path]) -> str:
+    """Return the SHA-256 of a file; of several, of their names and SHA-256 in order."""
+    if len(files) == 1:
+        return sha256_of(files[0])
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.name}\0{sha256_of(file)}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
 
 
 def slide_pixel_size(stated: Sequence[StatedSize]) -> tuple[PixelSize | None, list[Issue]]:

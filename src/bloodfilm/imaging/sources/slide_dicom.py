@@ -24,8 +24,6 @@ from bloodfilm.imaging.sources.slide import (
 )
 from bloodfilm.imaging.sources.slide_openslide import EXTRA
 
-SUFFIXES = frozenset({".dcm", ".dicom"})
-
 
 def is_dicom(path: Path) -> bool:
     """Return whether a file is DICOM, by its preamble."""
@@ -34,11 +32,6 @@ def is_dicom(path: Path) -> bool:
             return file.read(132)[128:] == b"DICM"
     except OSError:
         return False
-
-
-def dicom_files(folder: Path) -> list[Path]:
-    """Return the DICOM files of a folder, sorted."""
-    return sorted(p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in SUFFIXES)
 
 
 class DicomSlide(BlockSource):
@@ -77,11 +70,6 @@ class DicomSlide(BlockSource):
             message = "the level of full resolution is missing: the largest that is there is used"
             issues.append(issue(issue_codes.LEVELS_MISSING, message))
         super().__init__(path, [sizes[n] for n in kept], size, issues)
-
-    def files(self) -> list[Path]:
-        """Return the files of the slide."""
-        path = Path(self._path)
-        return dicom_files(path) if path.is_dir() else [path]
 
     def close(self) -> None:
         """Close the files."""

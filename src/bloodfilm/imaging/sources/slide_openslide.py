@@ -5,7 +5,6 @@ OpenSlide (LGPL-2.1) is neither part of this program nor needed by it; `pip inst
 """
 
 import threading
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -56,13 +55,6 @@ class OpenSlideSource(BlockSource):
         size, issues = slide_pixel_size(stated)
         super().__init__(path, [sizes[n] for n in kept], size, issues)
         self.kind = f"{properties.get('openslide.vendor', 'OpenSlide')} slide"
-
-    def files(self) -> list[Path]:
-        """Return the file, and the files of the folder that MRXS and VMS keep beside it."""
-        path = Path(self._path)
-        beside = path.with_suffix("")
-        more = sorted(p for p in beside.rglob("*") if p.is_file()) if beside.is_dir() else []
-        return [path, *more]
 
     def close(self) -> None:
         """Close the slide."""

@@ -207,11 +207,11 @@ def choose(scores: Scores) -> tuple[NDArray[np.bool_], bool]:
 
 
 def _smoothed(scores: Scores) -> Scores:
-    """Mean over a block and its neighbours; what lies beyond the slide does not count."""
+    """Mean of a block and of its surroundings; what lies beyond the slide does not count."""
     kernel = np.ones((3, 3))
     total = cv2.filter2D(scores, -1, kernel, borderType=cv2.BORDER_CONSTANT)
     count = cv2.filter2D(np.ones_like(scores), -1, kernel, borderType=cv2.BORDER_CONSTANT)
-    return np.asarray(total / count, dtype=np.float64)
+    return np.asarray((scores + total / count) / 2, dtype=np.float64)
 
 
 def _without_specks(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
