@@ -1,7 +1,7 @@
 """What does the leukaemia classifier know of a patient it has never seen? The only fair judge.
 
     python benchmarks/leave_one_patient_out.py --data DATA --out RUNS [--patients 1 12 24 27 32]
-        [--config classifier_leukaemia.toml] [--samples N] [--most N] [--prior myelocyte=0.1 ...]
+        [--config classifier_leukaemia.toml] [--samples N] [--prior myelocyte=0.1 ...]
         [--json FILE]
 
 For every patient of a set (`--set`, lld40x) in turn: the configuration is trained on all other
@@ -17,9 +17,6 @@ that no other patient has.
   cell's class among the other patients' cells, taking the class from the labels (an oracle) and
   from this very classifier.
 - **blasts**: area under the ROC curve of their probability, and precision and recall of the name.
-
-`--most` thins the other sets to so many fields per class, which saves opening ten thousand pictures
-of which a short training draws few.
 
 The record of `--json` holds what `bloodfilm export --calibration` takes: temperatures and the least
 confidence of the class and of each attribute, fitted on all patients left out together.
@@ -106,18 +103,17 @@ class Loaded:
         config: of the runs.
         root: where data paths start.
         name: folder of the set.
-        most: fields of the other sets per class; `None` for all.
     """
 
-    def __init__(self, config: Config, root: Path, name: str, most: int | None = None) -> None:
+    def __init__(self, config: Config, root: Path, name: str) -> None:
         self.config, self.root, self.view = config, root, crop_view(config)
         own = [s for s in config.data.train if s.path.name == name]
         rest = [s for s in config.data.train if s.path.name != name]
         section = config.hard_negatives
         self.patients: list[SourcedField] = list(open_sources(own, root))
-        fields = thinned(open_sources(rest, root), most)
-        held = thinned(open_sources(config.data.validation, root), most)
-        negatives = thinned(open_sources(section.train, root), most)
+        fields = open_sources(rest, root)
+        held = open_sources(config.data.validation, root)
+        negatives = open_sources(section.train, root)
         self.run = RunData.of_sources(config, root, [fields, self.patients, negatives], [held])
         self.rest = self.cut(fields)
         self.held = self.cut(held)
@@ -144,20 +140,6 @@ class Loaded:
         images = (samples.view.plain(samples.train.images[i]) for i in cells)
         start_network(task.network, self.config, self.root, images, self.run.vocabulary)
         return task
-
-
-def thinned(fields: Sequence[SourcedField], most: int | None) -> list[SourcedField]:
-    """Return at most so many fields of each data set and class of the first cell, at random."""
-    order = np.random.default_rng(0).permutation(len(fields))
-    taken: Counter[tuple[int, str | None]] = Counter()
-    kept = []
-    for i in order:
-        item = fields[i]
-        label = item.field.cells[0].label if item.field.cells else None
-        taken[id(item.dataset), label] += 1
-        if most is None or taken[id(item.dataset), label] <= most:
-            kept.append(i)
-    return [fields[i] for i in sorted(kept)]
 
 
 def silent(items: Iterable[int], _total: int, _what: str) -> Iterable[int]:
@@ -376,7 +358,6 @@ def main() -> None:
     parser.add_argument(
         "--samples", type=int, help="crops per run; the configuration's if left out"
     )
-    parser.add_argument("--most", type=int)
     parser.add_argument("--prior", nargs="*", default=[])
     parser.add_argument("--threads", type=int)
     parser.add_argument("--json", type=Path)
@@ -388,7 +369,7 @@ def main() -> None:
         config = Config.model_validate(config.model_dump() | {"optim": optim})
     optim = config.optim.model_copy(update={"validate_every": config.optim.epochs})
     config = config.model_copy(update={"optim": optim})
-    data = Loaded(config, given.data, given.set, given.most)
+    data = Loaded(config, given.data, given.set)
     priors = {name: float(factor) for name, _, factor in (p.partition("=") for p in given.prior)}
     odds = class_prior(data.run.vocabulary.leaves, priors)
     patients = given.patients or sorted({str(s.field.patient) for s in data.patients})

@@ -44,6 +44,9 @@ class DatasetConfig(Section):
             those of the data set, and fields that it does not list are left out.
         options: passed to the reader of the format.
         repeat: how often an epoch draws from it, relative to its size.
+        most: use at most so many of its fields per class of their first cell, chosen at random;
+            `None` uses all. A short training draws few of ten thousand pictures that it would
+            have to open.
     """
 
     path: Path
@@ -52,6 +55,7 @@ class DatasetConfig(Section):
     split_file: Path | None = None
     options: dict[str, Any] = {}
     repeat: Positive = 1.0
+    most: Count | None = None
 
 
 class ModelSection(Section):

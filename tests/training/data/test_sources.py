@@ -167,3 +167,16 @@ def test_the_pixel_size_of_a_file_is_used_where_nothing_else_is_known(tmp_path):
     Image.new("RGB", (64, 48), "white").save(path, dpi=(25400 / 0.2, 25400 / 0.2))
     view = training_view(Field(path), open_field(Field(path)), RULER)
     assert view.scale_source == "metadata" and view.um_per_px_y == pytest.approx(0.2)
+
+
+def test_a_thinned_source_keeps_some_fields_of_every_class(tmp_path):
+    write_set(tmp_path / "discs", 8, 1)
+    every = open_sources([DatasetConfig(path="discs", splits=("train",))], tmp_path)
+    few = [open_sources([DatasetConfig(path="discs", most=2)], tmp_path) for _ in "ab"]
+    labels = [s.field.cells[0].label for s in few[0]]
+    assert sorted(labels) == sorted(2 * sorted({s.field.cells[0].label for s in every}))
+    assert [s.field.path for s in few[0]] == [s.field.path for s in few[1]]
+    paths = [s.field.path for s in few[0]]
+    assert paths == sorted(paths)
+    whole = open_sources([DatasetConfig(path="discs", splits=("train",), most=99)], tmp_path)
+    assert [s.field.path for s in whole] == [s.field.path for s in every]

@@ -1,11 +1,14 @@
 """The data sets of a configuration, opened; and the check that both sides are disjoint."""
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bloodfilm.core import Dataset
+import numpy as np
+
+from bloodfilm.core import Dataset, Field
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.formats import open_dataset
 from bloodfilm.splits.disjoint import check_disjoint, dataset_in_split, group_keys
@@ -13,6 +16,8 @@ from bloodfilm.training.config import DatasetConfig
 from bloodfilm.training.data.sharded import DatasetShard, FieldHeaders, FieldStream, fields_in
 from bloodfilm.training.data.sourced_field import SourcedField
 
+THINNED = 43
+"""Random-stream id of the choice of fields where a source is thinned."""
 _log = logging.getLogger(__name__)
 
 
@@ -37,11 +42,31 @@ def open_sources(sources: Sequence[DatasetConfig], root: Path) -> Sequence[Sourc
             raise ConfigError(
                 f"{root / source.path}: no field in splits {', '.join(source.splits) or '(any)'}"
             )
+        if source.most is not None:
+            if not isinstance(fields, list):
+                raise ConfigError(
+                    f"{root / source.path}: fields of an index cannot be thinned; list the data "
+                    "set itself, or leave `most` out"
+                )
+            fields = thinned(fields, source.most)
         groups = group_keys(file, split, fields) if file and split else ()
         parts.append(DatasetShard(fields, dataset, source.repeat, groups, file))
     if any(part.streamed for part in parts):
         return FieldStream(parts)
     return [part.at(i, field) for part in parts for i, field in enumerate(part.fields)]
+
+
+def thinned(fields: Sequence[Field], most: int) -> list[Field]:
+    """Return at most so many fields per class of their first cell, chosen at random, in order."""
+    taken: Counter[str | None] = Counter()
+    kept = []
+    for i in np.random.default_rng(THINNED).permutation(len(fields)):
+        cells = fields[i].cells
+        label = cells[0].label if cells else None
+        taken[label] += 1
+        if taken[label] <= most:
+            kept.append(int(i))
+    return [fields[i] for i in sorted(kept)]
 
 
 def check_split_disjoint(
