@@ -321,15 +321,30 @@ def pooled(parts: Sequence[Answers]) -> Answers:
     )
 
 
+def lifted(allowed: Bools, learnt: Sequence[bool], leaves: Sequence[str]) -> Bools:
+    """Return labels (n, leaves) of which every one stands for some leaf that was learnt."""
+    tree, known = DEFAULT_TAXONOMY, np.asarray(learnt)
+    result = allowed.copy()
+    for i in np.flatnonzero(allowed.any(1) & ~(allowed & known).any(1)):
+        name = tree.common(np.array(leaves)[allowed[i]].tolist())
+        above = [*reversed(tree.path(name)[:-1])]
+        for node in [BLAST, *above] if tree.is_under(name, BLAST) else above:
+            mask = np.array(tree.leaf_mask(node, leaves))
+            if (mask & known).any():
+                result[i] = mask
+                break
+    return result
+
+
 def calibrated(left: Sequence[LeftOut], data: Loaded, odds: Floats) -> dict[str, Any]:
     """Return temperatures and confidences fitted on the patients left out together.
 
-    A leaf that a patient's classifier never learnt gets no probability from it.
+    A leaf that a patient's classifier never learnt gets no probability from it, and a cell of such
+    a class is one of the nearest class above it that was learnt, of a blast that of any blast.
     """
     words = data.run.vocabulary
     logits = np.concatenate([np.where(x.learnt, x.logits, -60.0) for x in left])
-    allowed = np.concatenate([x.crops.allowed for x in left])
-    # A cell whose class only the left-out patient has can only be right higher up the tree.
+    allowed = np.concatenate([lifted(x.crops.allowed, x.learnt, words.leaves) for x in left])
     learnt = np.any([x.learnt for x in left], axis=0).tolist()
     of_class = calibrate_class(
         logits.astype(np.float32), allowed, learnt, odds, words, NAMED_RIGHTLY

@@ -17,6 +17,7 @@ from leave_one_patient_out import (
     figures,
     groups_of,
     in_group,
+    lifted,
     pooled,
 )
 
@@ -74,3 +75,12 @@ def test_pooling_adds_the_cells_up():
     one = given([0, 0, 1, -1], [0, 1, 1, 0], [0.9, 0.2, 0.6, 0.9])
     both = figures(pooled([one, one]))
     assert both["cells"] == 8 and both["coarse"]["recall"]["blast"] == [0.5, 4]
+
+
+def test_a_class_nobody_else_has_counts_as_what_is_above_it():
+    learnt = [leaf in ("myeloblast", "lymphocyte", "myelocyte") for leaf in LEAVES]
+    found = lifted(
+        labels("monoblast", "atypical lymphocyte", "lymphocyte", "basophil"), learnt, LEAVES
+    )
+    wanted = labels("blast", "lymphocyte lineage", "lymphocyte", "granulocyte lineage")
+    assert np.array_equal(found, wanted)
