@@ -2,6 +2,7 @@
 
     python benchmarks/leave_one_site_out.py --data DATA --out RUNS [--sites krd chula] [--plain]
         [--samples 24000] [--blasts lld40x] [--prior myelocyte=0.02 ...] [--json FILE]
+        [--predictions DIR]
 
 For every site of a configuration in turn: a classifier is trained on all others, as the
 configuration says but for the length of the run, and names the cells of the site left out, centred
@@ -11,7 +12,7 @@ which the probability of a blast is held against the labels (area under the ROC 
 patient's abnormal promyelocytes being blasts). `--plain` trains each as a run without
 normalisation, transfer, stain and optics augmentation would be: source only. The record of
 `--json` also holds what `bloodfilm export --calibration` takes: temperature and confidence of the
-class, fitted on all sites left out together.
+class, conformal class sets, and the confusion of classes, on all sites left out together.
 """
 
 import argparse
@@ -23,11 +24,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from conformal import left_out_record
 from numpy.typing import NDArray
 
 from bloodfilm.core import DEFAULT_TAXONOMY
 from bloodfilm.core.progress import NoProgress
 from bloodfilm.evaluation.class_granularity import PRESETS
+from bloodfilm.evaluation.conformal import LabelledProbabilities
 from bloodfilm.export.trained import class_prior
 from bloodfilm.inference.classifier import leaf_probabilities
 from bloodfilm.models.classifier import CellClassifierNet
@@ -49,6 +52,7 @@ PLAIN: dict[str, Any] = {
     "augment": {"stain": 0.0, "permute": 0.0, "light": 0.5, "blur": 0.0, "noise": 0.0},
 }
 EPOCHS = 2
+COVERAGE = 0.9
 NAMED_RIGHTLY = 0.95
 """How many of the nodes given on sites left out shall be right."""
 
@@ -169,6 +173,41 @@ def tested_without(
     return Tested(result, logits, crops.allowed, learnt, odds)
 
 
+def save_predictions(path: Path, tested: Tested) -> None:
+    """Write what `benchmarks/conformal.py` reads: logits, leaves, labels."""
+    leaves = DEFAULT_VOCABULARY.leaves
+    logits = np.where(tested.learnt, tested.logits, -1e9)
+    labels = _labels(tested.allowed)
+    known = labels != ""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(path, logits=logits[known], leaves=np.array(leaves), labels=labels[known])
+
+
+def _sets(
+    sites: list[str],
+    logits: list[NDArray[np.float32]],
+    allowed: list[NDArray[np.bool_]],
+    tested: Tested,
+    temperature: float,
+) -> dict[str, Any]:
+    """Return conformal class sets and the confusion of all sites left out so far."""
+    every, labels = np.concatenate(allowed), np.concatenate([_labels(rows) for rows in allowed])
+    whose = np.repeat(sites, [len(rows) for rows in allowed])
+    shifted = np.concatenate(logits) + np.log(tested.odds) * temperature
+    cells = LabelledProbabilities(
+        leaf_probabilities(shifted, tested.learnt, temperature), every, whose
+    )
+    known = (every & np.asarray(tested.learnt)).any(axis=1)
+    return left_out_record(cells.of(known), labels[known], COVERAGE)
+
+
+def _labels(allowed: NDArray[np.bool_]) -> NDArray[np.str_]:
+    """Return the name of the node that each row of leaves stands for; empty for none."""
+    leaves = np.array(DEFAULT_VOCABULARY.leaves)
+    rows = [leaves[row].tolist() for row in allowed]
+    return np.array([DEFAULT_TAXONOMY.common(row) if row else "" for row in rows])
+
+
 def main() -> None:
     """Train without each site, test on it, print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -182,6 +221,7 @@ def main() -> None:
     parser.add_argument("--prior", nargs="*", default=[])
     parser.add_argument("--threads", type=int)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--predictions", type=Path, metavar="DIR")
     given = parser.parse_args()
     limit_threads(given.threads)
     config = load_config(given.config)
@@ -193,6 +233,8 @@ def main() -> None:
         logits.append(tested.logits)
         allowed.append(tested.allowed)
         print(json.dumps(asdict(rows[-1])), flush=True)
+        if given.predictions:
+            save_predictions(given.predictions / f"{site}.npz", tested)
         calibration = calibrate_class(
             np.concatenate(logits),
             np.concatenate(allowed),
@@ -207,6 +249,7 @@ def main() -> None:
                 "prior": priors,
                 "sites": [asdict(r) for r in rows],
                 "calibration": asdict(calibration),
+                **_sets(given.sites[: len(rows)], logits, allowed, tested, calibration.temperature),
             }
             given.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 

@@ -222,3 +222,48 @@ def test_a_value_never_learnt_is_not_offered():
     answer = read_one(reader, logits(eosinophil=0.9), attributes).attributes["cell_size"]
     assert answer.probabilities == pytest.approx({"small": 0.2689, "large": 0.7311}, abs=1e-4)
     assert answer.value == "large"
+
+
+# ---- conformal sets --------------------------------------------------------------------------
+
+
+def conformal_reader(**least):
+    named = {k.replace("_", " "): v for k, v in least.items()}
+    sets = {"coverage": 0.9, "least": dict.fromkeys(LEAVES, 0.2) | named}
+    return make_reader(class_confidence=0.99, conformal=sets)
+
+
+def test_a_set_of_one_class_names_the_leaf_whatever_the_confidence():
+    reading = read_one(conformal_reader(), logits(eosinophil=0.6))
+    assert (reading.label, round(reading.label_score, 6)) == ("eosinophil", 0.6)
+
+
+@pytest.mark.parametrize(
+    ("given_", "label"),
+    [
+        ({"band_neutrophil": 0.45, "segmented_neutrophil": 0.45}, "neutrophil"),
+        ({"band_neutrophil": 0.45, "monocyte": 0.45}, "white cell"),
+        ({"erythroblast": 0.45, "monocyte": 0.45}, "nucleated cell"),
+        ({}, "nucleated cell"),
+    ],
+)
+def test_a_cell_is_named_by_the_deepest_node_that_holds_its_set(given_, label):
+    assert read_one(conformal_reader(), logits(**given_)).label == label
+
+
+def test_a_class_with_a_low_limit_of_its_own_keeps_a_cell_open():
+    doubtful = logits(lymphocyte=0.8, lymphoblast=0.15)
+    assert read_one(conformal_reader(), doubtful).label == "lymphocyte"
+    assert read_one(conformal_reader(lymphoblast=0.1), doubtful).label == "lymphocyte lineage"
+
+
+def test_a_manifest_without_sets_is_written_as_before():
+    data = manifest({"detector.onnx": b"", "reader.onnx": b""})
+    assert "conformal" not in Manifest.model_validate(data).to_json()["classifier"]
+    sets = {"coverage": 0.9, "least": {"monocyte": 0.3}, "cells": {"monocyte": 9}, "sites": ["a"]}
+    data["reader"]["conformal"] = sets
+    held = Manifest.model_validate(data).to_json()["classifier"]["conformal"]
+    assert held == sets
+    data["reader"]["conformal"] = {**sets, "least": {"unicorn": 0.3}}
+    with pytest.raises(ValueError, match=r"classifier\.conformal: 'unicorn'"):
+        Manifest.model_validate(data)

@@ -12,6 +12,7 @@ from bloodfilm import __version__
 from bloodfilm.core.errors import ConfigError, DataError
 from bloodfilm.core.files import regular_file
 from bloodfilm.core.locks import is_empty
+from bloodfilm.evaluation.confusion_correction import METRIC
 from bloodfilm.export.trained import (
     BundledClassifier,
     BundledDetector,
@@ -112,6 +113,7 @@ class _ClassifierPart:
     training: Any
     priors: Any
     metrics: dict[str, Any]
+    confusion: Any = None
 
 
 def _classifier_part(
@@ -131,6 +133,7 @@ def _classifier_part(
             manifest.training.get("classifier", {}),
             manifest.training.get("priors", {}),
             {name: validation.get(name, {}) for name in ("classifier", "calibration")},
+            manifest.metrics.get(METRIC),
         )
     calibration = classifier.calibration
     spec = ClassifierSpec(
@@ -145,6 +148,7 @@ def _classifier_part(
         class_confidence=calibration.class_confidence,
         attribute_confidence=calibration.attribute_confidence,
         novelty_threshold=calibration.novelty_threshold,
+        conformal=calibration.conformal,
     )
     return _ClassifierPart(
         classifier.record.read_vocabulary(),
@@ -153,6 +157,7 @@ def _classifier_part(
         classifier.record.model_dump(mode="json", include={"config", "sources"}),
         classifier.priors,
         {"classifier": classifier.metrics, "calibration": calibration.metrics},
+        calibration.confusion,
     )
 
 
@@ -200,6 +205,7 @@ def build_manifest(
                 **named.metrics,
             },
             "parity": {k: float(f"{v:.3g}") for k, v in parity.items()},
+            **({} if named.confusion is None else {METRIC: named.confusion}),
             **info.metrics,
         },
     }

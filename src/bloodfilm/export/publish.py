@@ -9,6 +9,7 @@ import torch
 from bloodfilm.core.errors import BundleError, ConfigError, DataError
 from bloodfilm.core.files import regular_file, write_text
 from bloodfilm.core.json_text import read_json_file
+from bloodfilm.evaluation.confusion_correction import ClassConfusion
 from bloodfilm.export.card import CARD, model_card, summarize_evaluation
 from bloodfilm.export.manifest_writer import (
     CLASSIFIER_FILE,
@@ -32,7 +33,7 @@ from bloodfilm.export.trained import (
     validation_fields,
 )
 from bloodfilm.inference.bundle import load_bundle
-from bloodfilm.inference.manifest import MANIFEST, read_manifest
+from bloodfilm.inference.manifest import MANIFEST, ConformalSpec, read_manifest
 from bloodfilm.training.calibration import ClassCalibration
 
 ANY_USE = IntendedUse()
@@ -154,7 +155,8 @@ def read_calibration(path: Path) -> ClassCalibration:
     Raises:
         ConfigError: if the file is missing or holds none.
     """
-    said = _read_json(path).get("calibration")
+    data = _read_json(path)
+    said = data.get("calibration")
     try:
         if not isinstance(said, dict):
             raise TypeError("not an object")
@@ -163,6 +165,12 @@ def read_calibration(path: Path) -> ClassCalibration:
         attributes = {str(k): float(v) for k, v in said.get("attribute_temperatures", {}).items()}
         least = said.get("attribute_confidence")
         least = None if least is None else float(least)
+        sets, confusion = data.get("conformal"), data.get("confusion")
+        conformal = None if sets is None else ConformalSpec.model_validate(sets)
+        if confusion is not None:
+            confusion = ClassConfusion.from_json(confusion).to_json()
+    except DataError as error:
+        raise ConfigError(f"{path}: {error}") from None
     except (KeyError, TypeError, ValueError, AttributeError):
         raise ConfigError(
             f"{path}: holds no calibration (temperature, confidence, metrics); the benchmark that "
@@ -173,7 +181,9 @@ def read_calibration(path: Path) -> ClassCalibration:
             raise ConfigError(
                 f"{path}: temperature {t:g} must be above 0, confidence {c:g} between 0 and 1"
             )
-    return ClassCalibration(temperature, confidence, metrics, attributes, least)
+    return ClassCalibration(
+        temperature, confidence, metrics, attributes, least, conformal, confusion
+    )
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -68,6 +68,12 @@ class CellClassifier:
         self.root = manifest.roles.classified
         self.leaves = manifest.leaves
         self.spec = manifest.classifier
+        conformal = self.spec.conformal
+        self._least = (
+            None
+            if conformal is None
+            else np.array([conformal.least.get(leaf, 2.0) for leaf in self.leaves])
+        )
         self.untrained_attributes = frozenset(manifest.untrained.attributes)
         absent = manifest.untrained.values
         self._offered = {
@@ -174,23 +180,35 @@ class CellClassifier:
         a nucleated cell, always is; what is more probably an object that is none, is named below
         that. Where no leaf is confident but that it is a blast, whichever kind, it is named that;
         so is every blast where the classifier has learnt one kind of several: to it all are alike.
+        With conformal sets, a node is confident that holds the whole set of classes that the cell
+        may be.
         """
+        members = self.class_set(leaves)
         tops = [self.root, *self._others]
         node = max(tops, key=lambda n: float(leaves[self._masks[n]].sum()))
         score = float(leaves[self._masks[node]].sum())
         while self._children[node]:
             sums = [(float(leaves[self._masks[c]].sum()), c) for c in self._children[node]]
             best, child = max(sums, key=lambda pair: pair[0])
-            if best < self.spec.class_confidence:
+            if not self._is_sure(child, best, members):
                 break
             node, score = child, best
         if self._children[node] and BLAST in self._masks:
             blast = float(leaves[self._masks[BLAST]].sum())
-            if blast >= self.spec.class_confidence:
+            if self._is_sure(BLAST, blast, members):
                 node, score = BLAST, blast
         if node == self._lone_blast:
             node = BLAST
         return node, min(score, 1.0)
+
+    def class_set(self, leaves: Floats) -> NDArray[np.bool_] | None:
+        """Return which leaves a cell may be, (leaves,); `None` without conformal sets."""
+        return None if self._least is None else leaves >= self._least
+
+    def _is_sure(self, node: str, score: float, members: NDArray[np.bool_] | None) -> bool:
+        if members is None:
+            return score >= self.spec.class_confidence
+        return bool(members.any()) and not (members & ~self._masks[node]).any()
 
     def _answer(self, attribute: Attribute, probabilities: Floats) -> AttributeResult:
         if attribute.name in self.untrained_attributes:

@@ -133,6 +133,27 @@ class ColourSpec(_Strict):
     nucleus: tuple[float, float] | None
 
 
+class ConformalSpec(_Strict):
+    """Which classes a cell may be, so that the true one is among them with stated coverage.
+
+    A leaf is in a cell's set where its calibrated probability reaches `least`. The cell is named by
+    the deepest node that holds its whole set: where the set holds several classes, that is an inner
+    node, and the cell is left open. Vovk, Gammerman, Shafer, Algorithmic learning in a random
+    world, 2005; fitted by class (Mondrian) on sites left out of training.
+
+    Attributes:
+        coverage: share of cells whose true class is in their set.
+        least: by leaf; leaves that are not listed are in no set.
+        cells: by leaf, the cells that its limit was chosen on.
+        sites: that were left out of training.
+    """
+
+    coverage: Share
+    least: dict[str, Share]
+    cells: dict[str, int] = {}
+    sites: tuple[str, ...] = ()
+
+
 class ClassifierSpec(_Strict):
     """The classifier graph: crops in (uint8, N x size x size x 3); classes and attributes out.
 
@@ -147,6 +168,7 @@ class ClassifierSpec(_Strict):
         class_confidence: a cell gets the deepest node whose summed probability reaches it.
         attribute_confidence: an attribute's value below it is not reported.
         novelty_threshold: a cell above it is unlike the training data; `None`: never.
+        conformal: which classes a cell may be; decides instead of `class_confidence`, if given.
     """
 
     file: FileName
@@ -160,6 +182,7 @@ class ClassifierSpec(_Strict):
     class_confidence: Share
     attribute_confidence: Share
     novelty_threshold: float | None
+    conformal: ConformalSpec | None = None
 
     @property
     def colour_standard(self) -> ColourStandard | None:
@@ -309,6 +332,8 @@ class Manifest(_Strict):
         for name in ("thresholds", "vote_thresholds"):
             if set(getattr(self.detector, name)) != set(types):
                 raise ValueError(f"detector.{name} needs exactly one score per object type")
+        if self.classifier.conformal is not None:
+            _only(self.classifier.conformal.least, self.leaves, "classifier.conformal", "leaves")
         heads = ("class", "nucleated", *self.attributes.names)
         _only(self.classifier.temperatures, heads, "classifier.temperatures", "the schema")
         self._check_leaves()
@@ -372,8 +397,9 @@ class Manifest(_Strict):
         if self.films is None:
             return self
         confidence = max(self.films.class_confidence, self.classifier.class_confidence)
-        spec = {**self.classifier.model_dump(), "class_confidence": confidence}
-        return self._with(classifier=spec)
+        # Coverage was verified on films like the training films: here a confidence decides.
+        changed = {"class_confidence": confidence, "conformal": None}
+        return self._with(classifier={**self.classifier.model_dump(), **changed})
 
     def with_graphs(self, graphs: Mapping[str, bytes]) -> "Manifest":
         """Return a manifest with the checksums of graphs, by file name."""
@@ -390,6 +416,8 @@ class Manifest(_Strict):
     def to_json(self) -> dict[str, Any]:
         """Return all of it as plain data, in the newest form."""
         data = {**self.model_dump(mode="json", by_alias=True), "version": VERSION}
+        if self.classifier.conformal is None:
+            del data["classifier"]["conformal"]
         return data if self.films is not None else {k: v for k, v in data.items() if k != "films"}
 
     def write(self, folder: Path, graphs: Mapping[str, bytes] | None = None) -> None:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from bloodfilm.evaluation.detection import excused
 from bloodfilm.evaluation.matching import match
 from bloodfilm.inference.classifier import leaf_probabilities, softmax
 from bloodfilm.inference.detector import LOWEST_SCORE
-from bloodfilm.inference.manifest import UntrainedParts
+from bloodfilm.inference.manifest import ConformalSpec, UntrainedParts
 from bloodfilm.models.classifier import CellClassifierNet
 from bloodfilm.models.detector import CellDetector
 from bloodfilm.training.config import HardNegativeSection
@@ -57,6 +58,8 @@ class ClassCalibration:
         metrics: calibration error before and after, and figures at this confidence.
         attribute_temperatures: by attribute, what its logits are divided by.
         attribute_confidence: an attribute's value below it is not given; `None`: not chosen here.
+        conformal: class sets fitted on the same cells (`ConformalSpec`).
+        confusion: how those cells are named (`ClassConfusion`), as plain data.
     """
 
     temperature: float
@@ -64,6 +67,8 @@ class ClassCalibration:
     metrics: dict[str, float]
     attribute_temperatures: Mapping[str, float] = field(default_factory=dict)
     attribute_confidence: float | None = None
+    conformal: ConformalSpec | None = None
+    confusion: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,7 @@ class ClassifierCalibration:
         novelty_threshold: what `NOVEL_SHARE` of the validation cells stay below; `None` if the
             classifier has no class prototypes to measure against.
         metrics: calibration errors before and after, and figures at the thresholds.
+        conformal, confusion: as in `ClassCalibration`; only of cells of sites left out.
     """
 
     temperatures: dict[str, float]
@@ -85,6 +91,8 @@ class ClassifierCalibration:
     attribute_confidence: float
     novelty_threshold: float | None
     metrics: dict[str, float]
+    conformal: ConformalSpec | None = None
+    confusion: Mapping[str, Any] | None = None
 
     def with_class(self, calibration: ClassCalibration) -> "ClassifierCalibration":
         """Return the same with another calibration of the class; figures of it say `left_out`.
@@ -106,6 +114,8 @@ class ClassifierCalibration:
             class_confidence=round(calibration.confidence, 4),
             attribute_confidence=self.attribute_confidence if least is None else round(least, 4),
             metrics=self.metrics | figures,
+            conformal=calibration.conformal,
+            confusion=calibration.confusion,
         )
 
 
