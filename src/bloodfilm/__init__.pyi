@@ -38,6 +38,7 @@ from .core.results import FieldPlacement as FieldPlacement
 from .core.results import FieldResult as FieldResult
 from .core.results import ImageRef as ImageRef
 from .core.results import ModelInfo as ModelInfo
+from .core.results import SlideRecord as SlideRecord
 from .core.taxonomy import DEFAULT_TAXONOMY as DEFAULT_TAXONOMY
 from .core.taxonomy import Node as Node
 from .core.taxonomy import Taxonomy as Taxonomy
@@ -62,6 +63,7 @@ from .imaging.sources import ArraySource as ArraySource
 from .imaging.sources import ImageSource as ImageSource
 from .imaging.sources import open_source as open_source
 from .imaging.sources.image_file import open_image as open_image
+from .imaging.sources.open_slide import open_slide as open_slide
 from .inference.bundle import default_bundle as default_bundle
 from .inference.bundle import load_bundle as load_bundle
 from .inference.bundle import shipped_bundles as shipped_bundles

@@ -356,6 +356,24 @@ def test_dicom_that_is_no_slide(tmp_path):
     assert "\n" not in str(refused.value)
 
 
+def test_dicom_is_read_by_region_from_its_folder_or_file(tmp_path):
+    pytest.importorskip("wsidicom")
+    from bloodfilm.imaging.discovery import find_images
+    from fixtures.dicom_slide import write_dicom_slide
+
+    pixels = picture()
+    folder = write_dicom_slide(tmp_path / "dicom", pixels, 0.25)
+    assert find_images([tmp_path]) == [folder]
+    assert find_images([folder]) == [folder]
+    for path in (folder, folder / "level0.dcm"):
+        slide = open_slide(path)
+        assert slide.size == (W, H)
+        assert slide.pixel_size is not None
+        assert slide.pixel_size.um_per_px_x == pytest.approx(0.25)
+        assert near(slide.read_region(100, 90, 500, 350), pixels[90:440, 100:600])
+        slide.close()
+
+
 def test_openslide_reads_the_same(tmp_path):
     pytest.importorskip("openslide")
     from bloodfilm.imaging.sources.slide_openslide import OpenSlideSource

@@ -223,7 +223,7 @@ class AnalysisSummary:
             "images": self.images,
             "fields": self.fields,
             "failures": len(self.failures),
-            "failed_tiles": self.failed_tiles,
+            **({"failed_tiles": self.failed_tiles} if self.failed_tiles else {}),
             "repeated_names": len(self.repeats),
             "fields_with_problems": self.with_problems,
             "cases": self.cases,
