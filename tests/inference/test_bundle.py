@@ -55,6 +55,25 @@ def test_a_shipped_bundle_goes_by_its_name_wherever_one_works(tmp_path, monkeypa
     assert load_bundle("default").sha256 == default_bundle().sha256
 
 
+def test_what_learnt_from_lld_stays_apart_and_carries_its_licence():
+    permissive, research = load_bundle("default"), load_bundle("leukaemia-research")
+
+    def sets(bundle):
+        training = bundle.manifest.training
+        listed = [training[part].get("sources", {}) for part in ("detector", "classifier")]
+        return {s["name"] for sides in listed for side in sides.values() for s in side}
+
+    assert not any("LLD" in name or "lld" in name for name in sets(permissive))
+    assert any("LLD" in name or "lld" in name for name in sets(research))
+    assert research.manifest.licence == "CC BY-NC-SA 4.0" != permissive.manifest.licence
+    card = (research.path / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "CC BY-NC-SA 4.0" in card
+    assert card.index("On patients it has never seen") < card.index("## Intended use")
+    names = research.manifest.trained_leaves
+    assert {"lymphoblast", "monoblast", "abnormal promyelocyte", "smudge cell"} <= set(names)
+    assert "promonocyte" not in names
+
+
 def test_a_folder_is_taken_before_a_shipped_bundle_of_its_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_bundle(tmp_path / "default")
