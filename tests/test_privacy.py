@@ -230,6 +230,7 @@ def commands(root):
     return {
         "analyze": (("analyze", root / "fields", *by, "--out", out / "again"), (0,)),
         "compare": (("compare", out / "again", out / "again", "--json", out / "c.json"), (0, 2)),
+        "report": (("report", out / "again", "--explain", 1, *by), (0,)),
         "demo": (("demo", "--out", out / "demo"), (0,)),
         "evaluate": (("evaluate", discs, *by, "--bootstrap", 20, "--json", out / "e.json"), (0,)),
         "annotate plan": (("annotate", "plan", root / "fields", *by, "--out", out / "plan"), (0,)),

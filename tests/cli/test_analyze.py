@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -45,6 +46,10 @@ def analyze(bundle):
     return run
 
 
+def invoke(*words):
+    return CliRunner().invoke(app, list(map(str, words)))
+
+
 def rows(path):
     with Path(path).open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
@@ -64,7 +69,14 @@ def test_a_folder_becomes_a_table_a_record_and_a_report(analyze, folder, tmp_pat
     assert result.exit_code == 0, result.output
     out = tmp_path / "out"
     names = sorted(p.name for p in out.iterdir() if not p.name.startswith("."))
-    assert names == ["cells.csv", "report.html", "report_files", "result.json"]
+    assert names == [
+        "cases",
+        "cases.csv",
+        "cells.csv",
+        "report.html",
+        "report_files",
+        "result.json",
+    ]
     pictures = [{p.suffix for p in f.iterdir()} for f in (out / "report_files").iterdir()]
     assert pictures == [{".jpg"}] * 4
     table = rows(out / "cells.csv")
@@ -336,3 +348,39 @@ def test_pictures_that_a_stopped_run_lacks_are_made_on_resume(analyze, folder, t
     assert report.is_file()
     again = {p.relative_to(out): p.read_bytes() for p in (out / "report_files").rglob("*.jpg")}
     assert again == whole
+
+
+def test_crops_and_annotated_fields_are_saved_and_are_no_fields(analyze, folder, tmp_path):
+    out = folder / "results"
+    result = analyze(folder, "--out", out, "--no-report", "--save-crops", "--save-images")
+    assert result.exit_code == 0, result.output
+    table = rows(out / "cells.csv")
+    crops = {(p.parent.name, p.stem.split("-", 1)[1]) for p in (out / "crops").rglob("*.jpg")}
+    assert crops == {(r["class"], r["cell_id"]) for r in table}
+    images = sorted(p.name.split("-")[0] for p in (out / "images").iterdir())
+    assert images == ["0", "1", "2", "3"]
+    again = analyze(folder, "--out", tmp_path / "o", "--json", "--no-report")
+    assert json.loads(again.stdout)["images"] == 4
+
+
+def test_a_report_is_written_again_with_maps_of_where_the_model_looked(
+    analyze, folder, bundle, tmp_path
+):
+    analyze(folder, "--out", tmp_path / "o", "--no-report")
+    words = ("report", tmp_path / "o", "--out", tmp_path / "r", "--explain", 2, "--bundle", bundle)
+    result = invoke(*words)
+    assert result.exit_code == 0, result.output
+    text = (tmp_path / "r" / "report.html").read_text("utf-8")
+    data = json.loads(re.search(r'id="data">(.*?)</script>', text)[1])
+    ids = {cell[2] for cell in data["cells"]}
+    assert len(data["maps"]) == 2 and set(data["maps"]) <= ids
+    assert all(len(m) == 64 and all(-100 <= v <= 100 for v in m) for m in data["maps"].values())
+
+
+def test_maps_of_another_model_are_refused(analyze, folder, tmp_path):
+    analyze(folder, "--out", tmp_path / "o", "--no-report")
+    refused(invoke("report", tmp_path / "o", "--explain", 1), "--bundle")
+
+
+def test_a_report_of_nothing_is_refused(tmp_path):
+    refused(invoke("report", tmp_path), "result.json")

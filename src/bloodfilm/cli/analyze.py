@@ -83,6 +83,18 @@ def analyze(
         bool,
         typer.Option("--single-file", help="Put the report's pictures into report.html itself."),
     ] = False,
+    explain: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="N", help="Show where the model looked for the N cells most in doubt."
+        ),
+    ] = 0,
+    save_crops: Annotated[
+        bool, typer.Option("--save-crops", help="Write each named cell to DIR/crops/CLASS.")
+    ] = False,
+    save_images: Annotated[
+        bool, typer.Option("--save-images", help="Write fields with cells drawn to DIR/images.")
+    ] = False,
 ) -> None:
     """Find white cells in images, name them and describe them.
 
@@ -117,6 +129,9 @@ def analyze(
         all_cells=all_cells,
         report=not no_report,
         single_file=single_file,
+        explain=explain,
+        save_crops=save_crops,
+        save_images=save_images,
         existing=existing,
         cases=cases,
         edges=edge_rule(edges),

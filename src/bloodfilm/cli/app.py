@@ -18,6 +18,7 @@ from bloodfilm.cli import (
     fetch,
     films,
     overlaps,
+    report,
     train,
     transfer,
 )
@@ -60,6 +61,7 @@ def _show_version(wanted: bool) -> None:
 
 
 app.command(epilog=epilog("analyze"))(analyze.analyze)
+app.command(epilog=epilog("report"))(report.report)
 app.add_typer(annotate.app, name="annotate")
 auditing.register(data.app)
 app.add_typer(data.app, name="data")

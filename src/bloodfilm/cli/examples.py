@@ -7,6 +7,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "bloodfilm analyze patients/ --out results",
         "bloodfilm analyze fields/ --out results --cases patients.csv",
         "bloodfilm analyze fields/ --out results --resume",
+        "bloodfilm analyze fields/ --out results --explain 50 --save-crops",
         "bloodfilm analyze fields/ --out results --bundle my-bundle --json",
         "bloodfilm analyze slide.svs --out results",
         "bloodfilm analyze slide.ndpi --out results --fields 100 --seed 1",
@@ -20,6 +21,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "bloodfilm compare results-a results-b",
         "bloodfilm compare results manual.csv --case 7 --json comparison.json",
         "bloodfilm compare results/cases/7.json results/cases/8.json",
+    ),
+    "report": (
+        "bloodfilm report results --single-file",
+        "bloodfilm report results --explain 50 --out explained",
     ),
     "annotate plan": (
         "bloodfilm annotate plan fields/ --budget 10% --out plan",

@@ -443,7 +443,6 @@ class Analyzer:
         reader: CellClassifier,
     ) -> dict[int, CellClassification]:
         """Classify the nucleated cells in batches; results by index in `found`."""
-        spec = self.bundle.manifest.classifier
         which = np.flatnonzero(found.type_ids == self._kind(self.classified))
         readings: dict[int, CellClassification] = {}
         if not len(which):
@@ -452,10 +451,23 @@ class Analyzer:
             with clock("crop"):
                 crops = reader.crops(view, image, centres(found.boxes[batch]))
             with clock("read"):
-                shapes = reader.shapes(len(crops))
-                outputs = run_graph(self._reader, spec.file, {"crops": crops}, shapes)
-                readings.update(zip(batch.tolist(), reader.read(*outputs), strict=True))
+                readings.update(zip(batch.tolist(), self._classify(crops, reader), strict=True))
         return readings
+
+    def _classify(self, crops: Pixels, reader: CellClassifier) -> list[CellClassification]:
+        """Classify crops (n, size, size, 3) in one call of the graph."""
+        file, shapes = self.bundle.manifest.classifier.file, reader.shapes(len(crops))
+        return reader.read(*run_graph(self._reader, file, {"crops": crops}, shapes))
+
+    def classify(self, crops: Pixels) -> list[CellClassification]:
+        """Classify any number of crops (n, size, size, 3) as `CellClassifier.crops` makes them."""
+        parts = np.array_split(crops, -(-len(crops) // READER_BATCH)) if len(crops) else []
+        return [reading for part in parts for reading in self._classify(part, self.reader)]
+
+    def probability(self, label: str, reading: CellClassification) -> float:
+        """Return the probability of a node of the taxonomy according to a classification."""
+        below = self.bundle.taxonomy.leaves_under(label)
+        return sum(reading.probabilities.get(leaf, 0.0) for leaf in below)
 
     def _batches(self, which: NDArray[np.intp], scores: Floats) -> Iterator[NDArray[np.intp]]:
         """Split cells into batches of nearly equal size: a batch of one cell is slow per cell.

@@ -1,6 +1,7 @@
 """A loaded bundle that analyses images: what a Python program works with."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -11,7 +12,7 @@ from bloodfilm.core.attributes import Schema
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.core.polygons import Region
 from bloodfilm.core.progress import Progress
-from bloodfilm.core.results import FieldResult
+from bloodfilm.core.results import CellResult, FieldResult
 from bloodfilm.core.taxonomy import Taxonomy
 from bloodfilm.imaging.scale import Measurement, ScalePrior
 from bloodfilm.imaging.sources import ImageInput, open_source
@@ -173,6 +174,24 @@ class Model:
     def measure_again(self, image: Image, measurement: Measurement) -> Measurement:
         """Measure a field without measurable outlines by detected red cells."""
         return self._open().measure_again(image, measurement)
+
+    def occlusion_maps(
+        self, image: Image, result: FieldResult, cells: Sequence[CellResult]
+    ) -> dict[str, list[int]]:
+        """Return where the names of cells come from; see `inference.occlusion`.
+
+        Args:
+            image: the field's pixels (H, W, 3).
+            result: of the field, by this model.
+            cells: of it, that the classifier has named.
+
+        Returns:
+            By cell id, row by row of a square grid, how many percentage points the probability of
+            the cell's name falls where it is hidden.
+        """
+        from bloodfilm.inference.occlusion import occlusion_maps
+
+        return occlusion_maps(self._open(), image, result, cells)
 
     def close(self) -> None:
         """Free the networks' memory; the model cannot be used afterwards."""

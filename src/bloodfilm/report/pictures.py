@@ -69,6 +69,15 @@ def cell_picture(place: int) -> str:
     return f"{place + 1}.jpg"
 
 
+def file_stem(path: str) -> str:
+    """Return the beginning of a file name for an image, in plain characters.
+
+    >>> file_stem("film 7/field (3).png")
+    'field-3'
+    """
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", Path(path).stem)[:_STEM].strip("-") or "field"
+
+
 def jpeg(image: Pixels, quality: int) -> bytes:
     """Return an RGB image as JPEG; the same bytes for the same pixels."""
     data = simplejpeg.encode_jpeg(
@@ -165,8 +174,7 @@ class PictureStore:
         view, settings = result.view.to_json(), (self._side, CELL_SIDE, self._window_um)
         text = f"{result.path}\n{result.image.sha256}\n{boxes}\n{view}\n{settings}"
         digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
-        stem = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(result.path).stem)[:_STEM].strip("-")
-        return f"{stem or 'field'}-{digest}"
+        return f"{file_stem(result.path)}-{digest}"
 
     def _shown(self, cell: CellResult) -> bool:
         return cell.object_type == self._classified
@@ -177,24 +185,10 @@ class PictureStore:
         overview = resized(source.thumbnail(max(size)), size)
         files = {FIELD_PICTURE: jpeg(overview, _FIELD_QUALITY)}
         view = CanonicalView.from_record(ViewRecord.from_json(result.view.to_json()))
-        reach = [
-            math.ceil(self._window_um / um / 2) + 2 for um in (view.um_per_px_x, view.um_per_px_y)
-        ]
         for place, cell in enumerate(result.cells):
-            if not self._shown(cell):
-                continue
-            x, y, w, h = (round(v, 1) for v in cell.box)
-            centre = x + w / 2, y + h / 2
-            low = [max(0, int(c) - r) for c, r in zip(centre, reach, strict=True)]
-            high = [
-                min(n, int(c) + r + 1) for c, r, n in zip(centre, reach, source.size, strict=True)
-            ]
-            width, height = high[0] - low[0], high[1] - low[1]
-            part = source.read_region(low[0], low[1], width, height)
-            local = replace(view, width=width, height=height)
-            within = [(centre[0] - low[0], centre[1] - low[1])]
-            (crop,) = local.crops(part, within, CELL_SIDE, self._window_um / CELL_SIDE)
-            files[cell_picture(place)] = jpeg(crop, _CELL_QUALITY)
+            if self._shown(cell):
+                crop = slide_crop(source, view, cell, CELL_SIDE, self._window_um)
+                files[cell_picture(place)] = jpeg(crop, _CELL_QUALITY)
         return files
 
     def _encode(self, image: Pixels, result: FieldResult) -> dict[str, bytes]:
@@ -209,6 +203,31 @@ class PictureStore:
             for (place, _), crop in zip(shown, crops, strict=True):
                 files[cell_picture(place)] = jpeg(crop, _CELL_QUALITY)
         return files
+
+
+def slide_crop(
+    source: ImageSource, view: CanonicalView, cell: CellResult, side: int, window_um: float
+) -> Pixels:
+    """Return the window around a cell of a slide, of which only that is read.
+
+    Args:
+        source: the slide.
+        view: of it.
+        cell: on it.
+        side: of the picture, pixels.
+        window_um: of the window, micrometres.
+    """
+    reach = [math.ceil(window_um / um / 2) + 2 for um in (view.um_per_px_x, view.um_per_px_y)]
+    x, y, w, h = (round(v, 1) for v in cell.box)
+    centre = x + w / 2, y + h / 2
+    low = [max(0, int(c) - r) for c, r in zip(centre, reach, strict=True)]
+    high = [min(n, int(c) + r + 1) for c, r, n in zip(centre, reach, source.size, strict=True)]
+    width, height = high[0] - low[0], high[1] - low[1]
+    part = source.read_region(low[0], low[1], width, height)
+    local = replace(view, width=width, height=height)
+    within = [(centre[0] - low[0], centre[1] - low[1])]
+    (crop,) = local.crops(part, within, side, window_um / side)
+    return np.asarray(crop, dtype=np.uint8)
 
 
 def remove_pictures(folder: Path, but: Iterable[str] = ()) -> None:

@@ -35,6 +35,7 @@ from bloodfilm.core.results.tables import CellTableWriter
 from bloodfilm.core.text import plural
 from bloodfilm.imaging.discovery import Discovery, discover, mark_drawings
 from bloodfilm.imaging.scale import ScalePrior
+from bloodfilm.imaging.sources import ImageSource
 from bloodfilm.imaging.sources.open_slide import content_digest, is_slide
 from bloodfilm.inference.bundle import choose_providers
 from bloodfilm.inference.model import Model, load_model
@@ -87,6 +88,9 @@ class AnalysisJob:
         all_cells: whether `cells.csv` also lists red cells and platelets.
         report: whether to write `report.html`.
         single_file: whether the report holds its pictures, instead of a folder beside it.
+        explain: for how many cells, those most in doubt, the report has occlusion maps.
+        save_crops: whether to write each classified cell as a picture, by class.
+        save_images: whether to write each field with its cells drawn on it.
         existing: what to do with results that are there.
         cases: which images are one case: `folders`, `one`, or a table; see `group_images`.
         edges: which cells count that an edge cuts in every field: see `EDGE_RULES`.
@@ -107,6 +111,9 @@ class AnalysisJob:
     all_cells: bool = False
     report: bool = True
     single_file: bool = False
+    explain: int = 0
+    save_crops: bool = False
+    save_images: bool = False
     existing: Existing = "refuse"
     cases: str = FOLDERS
     edges: EdgeRule = "two-sides"
@@ -460,15 +467,28 @@ class _Run:
                 file.flush()
 
     def _pictures(self) -> FieldHook | None:
-        """Return what makes the report's pictures of a field while its pixels are at hand."""
-        if not self.job.report:
-            return None
+        """Return what makes pictures of a field while its pixels are at hand."""
         from bloodfilm.report.html.report import picture_store
+        from bloodfilm.report.saved import CROPS, IMAGES, CropWriter, ImageWriter
 
-        mark_drawings(self.job.out, [PICTURES])
-        crop_um = model_info(self.model.bundle).crop_um
-        classified = self.summary.classified
-        return picture_store(self.job.out, classified, crop_um, len(self.images)).write
+        job, info = self.job, model_info(self.model.bundle)
+        hooks: dict[str, FieldHook] = {}
+        if job.report:
+            store = picture_store(job.out, info.classified, info.crop_um, len(self.images))
+            hooks[PICTURES] = store.write
+        if job.save_crops:
+            hooks[CROPS] = CropWriter(job.out, info.classified, info.crop_um)
+        if job.save_images:
+            hooks[IMAGES] = ImageWriter(job.out, info.classified, info.taxonomy)
+        if not hooks:
+            return None
+        mark_drawings(job.out, hooks)
+
+        def make(source: ImageSource, result: FieldResult) -> None:
+            for hook in hooks.values():
+                hook(source, result)
+
+        return make
 
     def _slide(self, path: Path, on_field: FieldHook | None) -> FieldOutcome:
         record = {key: self.record[key] for key in ("program", "bundle", "settings", "device")}
@@ -512,10 +532,18 @@ class _Run:
         with _naming(out / CASES_FOLDER):
             write_cases(run, out)
         if self.job.report:
-            from bloodfilm.report.html.report import write_report
+            self._write_report(run)
 
-            with _naming(out / REPORT):
-                write_report(run, out, single_file=self.job.single_file, progress=self.progress)
+    def _write_report(self, run: AnalysisRun) -> None:
+        from bloodfilm.report.html.report import write_report
+        from bloodfilm.workflows.report import explain
+
+        out, most = self.job.out, self.job.explain
+        maps = explain(run, self.model, most, self.progress) if most else None
+        with _naming(out / REPORT):
+            write_report(
+                run, out, single_file=self.job.single_file, maps=maps, progress=self.progress
+            )
 
     # ---- resuming ----------------------------------------------------------------------------
 

@@ -169,7 +169,7 @@ function begin() {
 }
 
 function watchSections() {
-  const links = new Map([...document.querySelectorAll(".bar a")].map((a) => [a.hash.slice(1), a]));
+  const links = new Map([...document.querySelectorAll('.bar a[href^="#"]')].map((a) => [a.hash.slice(1), a]));
   const watch = new IntersectionObserver((seen) => {
     for (const s of seen) {
       if (!s.isIntersecting) continue;
