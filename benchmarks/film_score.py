@@ -29,7 +29,7 @@ Image = NDArray[np.uint8]
 Rng = np.random.Generator
 WIDTH, HEIGHT = 720, 540
 SETS = ("bccd", "bcisc", "chula", "krd", "lld40x", "pbc", "pig_wbc", "txl_pbc")
-SEED = 20_011
+SEED = 30_029
 
 
 def canvas(colour: tuple[float, float, float]) -> NDArray[np.float64]:

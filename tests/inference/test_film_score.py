@@ -116,3 +116,48 @@ def test_the_shipped_model_refuses_other_pictures_by_name() -> None:
         bare = model.analyze(gradient(rng))
         assert issue_codes.NO_CELLS in codes(bare.issues)
         assert bare.view.film_score is None
+
+
+# ---- colour and variation of the red cells -----------------------------------------------------
+
+
+def discs(inks: list[tuple[int, int, int]], noise: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """Discs on a grid, their colours in turn, and their boxes."""
+    image = np.full((400, 500, 3), 235, np.uint8)
+    boxes = []
+    places = ((x, y) for x in range(30, 480, 48) for y in range(30, 380, 48))
+    for number, (x, y) in enumerate(places):
+        ellipse(image, (x, y), (38, 38), (1, 1, 0), inks[number % len(inks)])
+        boxes.append((x - 19, y - 19, 38, 38))
+    rng = np.random.default_rng(0)
+    shade = 1 + noise * rng.normal(size=(*image.shape[:2], 1))
+    image = np.clip(235 - (235.0 - image) * shade, 0, 255).astype(np.uint8)
+    return image, np.array(boxes, dtype=float)
+
+
+ONE = np.array([[30.0, 30.0, 38.0, 38.0]])
+PINK, SLATE, GOLD, GREEN = (205, 140, 150), (95, 125, 175), (205, 170, 60), (110, 190, 90)
+
+
+@pytest.mark.parametrize("ink", [PINK, SLATE, (150, 150, 150)])
+def test_colours_that_red_cells_have(ink: tuple[int, int, int]) -> None:
+    image, boxes = discs([ink])
+    score = film_score(image, view_of_film(image), boxes[1:], ONE, NONE)
+    assert score.colour == 1.0 and score.score > 0.9
+
+
+@pytest.mark.parametrize("inks", [[GOLD], [GREEN], [PINK, (230, 120, 210), (150, 120, 150)]])
+def test_other_colours_and_several_at_once_are_no_film(inks: list[tuple[int, int, int]]) -> None:
+    image, boxes = discs(inks)
+    score = film_score(image, view_of_film(image), boxes[1:], ONE, NONE)
+    assert score.colour == 0.0 and score.score == 0.0
+
+
+def test_perfectly_even_discs_without_any_other_cell_are_doubted_not_refused() -> None:
+    image, boxes = discs([PINK])
+    view = view_of_film(image)
+    alone = film_score(image, view, boxes, NONE, NONE)
+    assert MIN_FILM_SCORE < alone.score <= 0.5
+    assert film_score(image, view, boxes, NONE, ONE).score == pytest.approx(2 * alone.score)
+    rough, boxes = discs([PINK, (190, 120, 130)], noise=0.6)
+    assert film_score(rough, view, boxes, NONE, NONE).variation > 0.9

@@ -108,8 +108,19 @@ def darker_absorbance(image: Pixels, white: tuple[float, float, float], boxes: A
         white: its background colour, RGB.
         boxes: (n, 4) of the objects, x, y, w, h in pixels.
     """
+    points = absorbance_in_middles(image, white, boxes)
+    return np.asarray(np.median(_darker_half(points), axis=1))
+
+
+def absorbance_in_middles(
+    image: Pixels, white: tuple[float, float, float], boxes: ArrayLike
+) -> Floats:
+    """Return the absorbance (n, GRID^2, 3) of objects on a grid over their middle.
+
+    Arguments are those of `darker_absorbance`.
+    """
     middles = _middles(image, np.asarray(boxes, dtype=np.float64).reshape(-1, 4))
-    return np.asarray(np.median(_darker_half(absorbance(middles, white)), axis=1))
+    return absorbance(middles, white)
 
 
 def _middles(image: Pixels, boxes: Floats) -> Pixels:

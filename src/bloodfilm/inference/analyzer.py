@@ -623,7 +623,8 @@ def not_a_film(score: FilmScore) -> Issue:
         f"this does not look like a blood film (score {score.score:.2f}, {MIN_FILM_SCORE:g} is "
         f"needed): the cells found account for {score.explained:.0%} of what is in the picture, "
         f"with {score.red_cells_per_area:.0f} red cells per 10,000 um2 (a film has {DENSE:g} or "
-        f"more); {score.red_share:.0%} of the red and nucleated cells are red cells"
+        f"more); {score.red_share:.0%} of the red and nucleated cells are red cells; plausible "
+        f"colour {score.colour:.2f}, variation {score.variation:.2f}"
     )
     facts = {name: round(value, 4) for name, value in asdict(score).items()}
     return issue(issue_codes.NOT_A_FILM, message, score=round(score.score, 4), **facts)
