@@ -265,6 +265,50 @@ def test_the_oddest_cell_is_unlike_its_class(run, field, cell, written):
     assert max(data["cells"], key=lambda c: c[13])[2] == "big"
 
 
+# ---- patterns --------------------------------------------------------------------------------
+
+
+def test_an_urgent_pattern_stands_first_with_its_cells(run, field, cell, written):
+    labels = ["abnormal promyelocyte"] * 40 + ["lymphocyte"] * 60
+    cells = [cell(name, id=f"{n:04}") for n, name in enumerate(labels)]
+    made = run([replace(field(), cells=tuple(cells))], untrained_classes=())
+    text, page = written(made)
+    assert 0 < text.index('class="pattern urgent"') < text.index('class="tiles"')
+    assert "(APL)" in page.text and "40 of 100" in page.text
+    assert "not a diagnosis" in page.text
+    data = data_of(page)
+    assert 'href="#cells?flag=apl"' in text
+    behind = {data["cells"][at][2] for at in data["flags"]["apl"]}
+    assert behind == {c.id for c in cells[:40]}
+
+
+def test_a_pattern_that_the_model_cannot_judge_is_silent(run, field, cell, written):
+    cells = [cell("lymphocyte", id=f"{n:04}") for n in range(100)]
+    made = run([replace(field(), cells=tuple(cells))], untrained_classes=("abnormal promyelocyte",))
+    text, page = written(made)
+    assert 'class="pattern urgent"' not in text
+    assert re.search(r"Cannot be judged by this model: [^.]*\(APL\)", page.text)
+
+
+def test_corrected_shares_stand_beside_where_errors_were_measured(run, field, cell, written):
+    from bloodfilm.evaluation.film_differential import CorrectedShare, film_differential
+    from bloodfilm.report.html import content
+
+    cells = [cell("lymphocyte", id=f"{n:04}") for n in range(100)]
+    made = run([replace(field(), cells=tuple(cells))])
+    assert "Corrected" not in written(made)[1].text
+
+    def measured(found, model):
+        share = CorrectedShare(0.8765, 0.81, 0.93)
+        plain = film_differential(found, model)
+        return replace(plain, corrected={"lymphocyte": share}, correction="measured")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(content, "film_differential", measured)
+        text = written(made)[1].text.replace("\xa0", " ")
+    assert "Corrected" in text and "88 % (81–93 %)" in text
+
+
 # ---- cases -----------------------------------------------------------------------------------
 
 

@@ -23,6 +23,8 @@ from bloodfilm.core.results import (
     ModelInfo,
 )
 from bloodfilm.evaluation.differential import Differential, differential, is_artefact
+from bloodfilm.evaluation.film_differential import FilmDifferential, film_differential
+from bloodfilm.evaluation.patterns import FilmPatterns, film_patterns
 from bloodfilm.report.html import formatting
 from bloodfilm.report.html.palette import CellStyle, cell_style
 from bloodfilm.report.pictures import FieldPicture, PictureStore
@@ -151,7 +153,7 @@ class ReportContent:
     @cached_property
     def differential(self) -> Differential:
         """Counts over the fields that may be counted."""
-        counted = differential((c.cell for c in self.cells if c.counted), self.model)
+        counted = differential(self._counted, self.model)
         if self.case is not None:
             return replace(
                 counted,
@@ -170,6 +172,20 @@ class ReportContent:
             fields_left_out=len(left_out),
             cells_left_out=sum(field.cells for field in left_out),
         )
+
+    @cached_property
+    def corrected(self) -> FilmDifferential:
+        """The differential corrected for the classifier's errors, where they were measured."""
+        return film_differential(self._counted, self.model)
+
+    @cached_property
+    def patterns(self) -> FilmPatterns:
+        """What the film suggests."""
+        return film_patterns(self._counted, self.model)
+
+    @property
+    def _counted(self) -> list[CellResult]:
+        return [shown.cell for shown in self.cells if shown.counted]
 
     @cached_property
     def attributes(self) -> tuple[tuple[Attribute, bool], ...]:

@@ -108,7 +108,9 @@ class _Writer:
             "pictures": pictures,
             "single_file": self._single_file,
             "several": len(self._run.cases) > 1,
-            "gallery_json": script_json(gallery(content, maps=maps, pictures=pictures)),
+            "gallery_json": script_json(
+                gallery(content, flags=page.flags, maps=maps, pictures=pictures)
+            ),
         }
         self._save(path, _render(context))
         return page

@@ -10,16 +10,13 @@ from bloodfilm.core import issue_codes
 from bloodfilm.core.attributes import Attribute
 from bloodfilm.core.taxonomy import BLAST
 from bloodfilm.evaluation.differential import DifferentialRow, Proportion
+from bloodfilm.evaluation.film_differential import BLAST_LIMIT, CELLS
+from bloodfilm.evaluation.patterns import Reason
 from bloodfilm.report.html import formatting
 from bloodfilm.report.html.content import NOT_SURE, ReportCell, ReportContent, ReportField
 from bloodfilm.report.html.palette import CellStyle
 
 _AXES = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
-BLAST_LIMIT = 0.2
-"""Share of blasts from which acute leukaemia is diagnosed (WHO classification)."""
-CUSTOMARY_COUNTS = (100, 200, 400)
-"""White cells that a differential is of, as practice has it (CLSI H20: 400, by two readers)."""
-
 # Where most of a film is unlike the training data, its names mislead together, not cell by cell.
 _MANY_UNDECIDED = 0.25
 _MANY_UNFAMILIAR = 0.1
@@ -43,6 +40,7 @@ class BarRow:
     Attributes:
         link: address of its cells.
         lower_limit: the model cannot name a class below this one, so the sum is a lower limit.
+        corrected: the share corrected for the classifier's errors, with its interval.
     """
 
     name: str
@@ -57,6 +55,30 @@ class BarRow:
     low: float
     high: float
     lower_limit: bool
+    corrected: str = ""
+
+
+@dataclass(frozen=True)
+class SuggestedPattern:
+    """A pattern that the film suggests, as page one shows it.
+
+    Attributes:
+        title: what it is.
+        urgent: whether it must be acted on at once.
+        support: how likely its conditions hold, in percent.
+        reasons: one per condition, in words.
+        cells: how many cells it rests on.
+        link: address of those.
+        note: what to know of it.
+    """
+
+    title: str
+    urgent: bool
+    support: str
+    reasons: tuple[str, ...]
+    cells: int
+    link: str
+    note: str
 
 
 @dataclass(frozen=True)
@@ -164,7 +186,49 @@ class Summary:
             low=_place(share.low, end),
             high=_place(share.high, end),
             lower_limit=bool(row.untrained) and kind == "sum",
+            corrected="" if kind == "stopped" else self._corrected(row.name),
         )
+
+    def _corrected(self, name: str) -> str:
+        share = self.content.corrected.corrected.get(name)
+        if share is None:
+            return ""
+        text = formatting.percent(share.share)
+        return f"{text} ({formatting.interval(share.low, share.high)})"
+
+    @property
+    def corrected(self) -> bool:
+        """Whether shares are corrected for the classifier's measured errors."""
+        return self.content.corrected.correction == "measured"
+
+    @property
+    def patterns(self) -> list[SuggestedPattern]:
+        """What the film suggests, urgent patterns first."""
+        flags = self.flags
+        return [
+            SuggestedPattern(
+                title=formatting.clean(pattern.title),
+                urgent=pattern.urgent,
+                support=formatting.percent(pattern.support),
+                reasons=tuple(_reason_text(reason) for reason in pattern.reasons),
+                cells=len(flags[pattern.code]),
+                link=cells_link(flag=pattern.code),
+                note=formatting.clean(pattern.note),
+            )
+            for pattern in self.content.patterns.patterns
+        ]
+
+    @property
+    def flags(self) -> dict[str, list[str]]:
+        """Ids of the cells behind each pattern, by its code."""
+        return {
+            pattern.code: [
+                c.cell.id
+                for c in self.content.cells
+                if c.counted and c.label in set(pattern.labels)
+            ]
+            for pattern in self.content.patterns.patterns
+        }
 
     @property
     def blasts(self) -> BlastScale | None:
@@ -200,9 +264,9 @@ class Summary:
     def adequacy(self) -> str:
         """How the number of white cells compares with what a differential is made of."""
         white = self.counted.white
-        if white < CUSTOMARY_COUNTS[0]:
-            return f"fewer than the {CUSTOMARY_COUNTS[0]} of a customary differential"
-        reached = max(n for n in CUSTOMARY_COUNTS if n <= white)
+        if white < CELLS[0]:
+            return f"fewer than the {CELLS[0]} of a customary differential"
+        reached = max(n for n in CELLS if n <= white)
         return f"enough for a differential of {reached}"
 
     @property
@@ -312,6 +376,15 @@ _FIELD_CAUTIONS = (
     ),
     (issue_codes.LOW_SHARPNESS, "warning", "are blurred."),
 )
+
+
+def _reason_text(reason: Reason) -> str:
+    interval = formatting.interval(reason.low, reason.high)
+    how = ", corrected" if reason.corrected else ""
+    return (
+        f"{reason.what}: {formatting.percent(reason.share)} ({interval}{how}), "
+        f"{reason.count} of {reason.total}; {reason.condition}"
+    )
 
 
 def _reason(field: ReportField) -> str:

@@ -158,7 +158,7 @@ function looked(cell) {
     return box;
   }
   const side = Math.round(Math.sqrt(map.length)), step = data.side / side;
-  const most = Math.max(...map.map(Math.abs), 1);
+  const most = Math.max(...map.map(Math.abs), 10);
   const svg = draw("svg", { viewBox: `0 0 ${data.side} ${data.side}`, class: "heat", role: "img", "aria-label": "Occlusion map" });
   svg.append(draw("image", { href: picture, width: data.side, height: data.side }));
   map.forEach((fall, i) => {
