@@ -7,7 +7,7 @@ from PIL import Image
 from bloodfilm.core import Region
 from bloodfilm.core.issues import messages
 from bloodfilm.formats import open_dataset
-from bloodfilm.formats.shared.masks import mask_outline, run_lengths
+from bloodfilm.formats.shared.masks import mask_outline
 from bloodfilm.formats.shared.shapes import Drawn, Ellipse
 
 
@@ -42,12 +42,6 @@ def test_the_outline_of_a_mask_is_the_mask():
         assert np.array_equal(mask_outline(mask).mask(width, height), mask)
     moved = mask_outline(ring, 7, 5).mask(40, 30)
     assert np.array_equal(moved[5:25, 7:37], ring)
-
-
-def test_runs_that_do_not_fill_the_mask_are_none():
-    assert run_lengths([1, 2], 2, 2) is None
-    assert run_lengths([], 0, 0) is None
-    assert run_lengths([-1, 5], 2, 2) is None
 
 
 def cvat(tmp_path, shapes):

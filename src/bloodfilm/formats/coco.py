@@ -30,10 +30,11 @@ from bloodfilm.formats.shared.class_names import name_of
 from bloodfilm.formats.shared.context import ReadContext, ReadOptions
 from bloodfilm.formats.shared.frames import Frame
 from bloodfilm.formats.shared.label_faults import LabelFault
+from bloodfilm.formats.shared.masks import drawn_runs, unpack_coco
 from bloodfilm.formats.shared.output import Losses, WriteOptions, finish, output_file, unique_names
 from bloodfilm.formats.shared.parsing import read_json, to_floats, to_int
 from bloodfilm.formats.shared.paths import image_folders, relative, split_of
-from bloodfilm.formats.shared.shapes import around, polygon_area, turned_corners
+from bloodfilm.formats.shared.shapes import Drawn, around, polygon_area, turned_corners
 from bloodfilm.imaging.discovery import walk
 
 Json = dict[str, Any]
@@ -314,29 +315,36 @@ def shape_of(
     """
     place = f"annotation {annotation.get('id', '?')}"
     values = to_floats(annotation.get("bbox"), 4)
-    outline = _outline(reading, annotation)
-    if (values is None or not values[2] * values[3]) and outline is not None:
-        values = around(point for polygon in outline.polygons or () for point in polygon)
+    drawn = _drawn(reading, annotation, frame)
+    outline = None if drawn is None else drawn.outline
+    if (values is None or not values[2] * values[3]) and drawn is not None:
+        values = drawn.box
     if values is None:
-        what = "has no bbox of four numbers, nor an outline of polygons, and is left out"
+        what = "has no bbox of four numbers, nor an outline that can be read, and is left out"
         reading.report(codes.UNUSABLE_SHAPE, file, place, what)
         return None
     stated = annotation.get("attributes")
     turn = to_floats([stated.get("rotation")], 1) if isinstance(stated, Mapping) else None
     if turn and turn[0] % 360 and outline is None:  # CVAT's bbox is that of the box upright
         x, y, w, h = values
-        drawn = turned_corners((x, y, w, h), turn[0], (x + w / 2, y + h / 2))
-        values, outline = around(drawn), Region.polygon(drawn)
+        corners = turned_corners((x, y, w, h), turn[0], (x + w / 2, y + h / 2))
+        values, outline = around(corners), Region.polygon(corners)
     checked = reading.box(frame.box(values), frame.size, file, place)
     return None if checked is None else Shape(checked, outline and frame.region(outline))
 
 
-def _outline(reading: ReadContext, annotation: Mapping[str, Any]) -> Region | None:
-    """Return the polygons of an annotation's segmentation; masks are counted and left out."""
+def _drawn(reading: ReadContext, annotation: Mapping[str, Any], frame: Frame) -> Drawn | None:
+    """Return what an annotation's segmentation draws, polygons or a mask.
+
+    What cannot be read of it is counted.
+    """
     listed = annotation.get("segmentation")
     if isinstance(listed, Mapping):
-        reading.unread("outline as a run-length mask")
-        return None
+        try:
+            return _mask(listed, frame)
+        except DataError as error:
+            reading.unread(f"outline as a run-length mask with {error}")
+            return None
     polygons = []
     for flat in listed if isinstance(listed, list) else ():
         values = to_floats(flat, len(flat)) if isinstance(flat, list) else None
@@ -344,7 +352,27 @@ def _outline(reading: ReadContext, annotation: Mapping[str, Any]) -> Region | No
             polygons.append(tuple(zip(values[0::2], values[1::2], strict=True)))
         elif flat:
             reading.unread("outline (not three or more x, y pairs)")
-    return Region(tuple(polygons)) if polygons else None
+    box = around(point for polygon in polygons for point in polygon) if polygons else None
+    return None if box is None else Drawn(box, Region(tuple(polygons)))
+
+
+def _mask(segmentation: Mapping[str, Any], frame: Frame) -> Drawn:
+    """Return what a run-length mask draws; `DataError` if it is no mask of the image."""
+    listed, counts = segmentation.get("size"), segmentation.get("counts")
+    pair = listed if isinstance(listed, list) and len(listed) == 2 else (None, None)
+    height, width = map(to_int, pair)
+    if width is None or height is None:
+        raise DataError("no size")
+    if frame.marked not in (None, (width, height)):
+        raise DataError("another size than its image")
+    if isinstance(counts, str):
+        runs = unpack_coco(counts)
+    else:
+        whole = [to_int(n) for n in counts] if isinstance(counts, list) else [None]
+        runs = [n for n in whole if n is not None]
+        if len(runs) != len(whole):
+            raise DataError("counts that are no whole numbers")
+    return drawn_runs(runs, (width, height), by_column=True)
 
 
 def identity(annotation: Mapping[str, Any]) -> str | None:

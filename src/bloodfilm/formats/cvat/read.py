@@ -24,7 +24,7 @@ from bloodfilm.formats.cvat.write import (
 )
 from bloodfilm.formats.native.records import origin_from_json
 from bloodfilm.formats.shared.context import ReadContext, ReadOptions
-from bloodfilm.formats.shared.masks import mask_outline, run_lengths
+from bloodfilm.formats.shared.masks import drawn_runs
 from bloodfilm.formats.shared.parsing import peek, to_int
 from bloodfilm.formats.shared.paths import image_folders, is_file, resolved, split_of
 from bloodfilm.formats.shared.shapes import FIELD, UNKNOWN, Drawn, Ellipse, is_region
@@ -248,10 +248,11 @@ def _shape(shape: "Element") -> Drawn | None:
     counts = [to_int(word) for word in shape.get("rle", "").split(",")]
     whole = [n for n in counts if n is not None]
     fits = c.is_integer() and d.is_integer() and len(whole) == len(counts)
-    mask = run_lengths(whole, int(c), int(d)) if fits else None
-    if mask is None or not mask.any():
-        raise DataError(f"its mask is not one of {c:g}x{d:g} pixels")
-    return Drawn(four, mask_outline(mask, a, b))
+    try:
+        outline = drawn_runs(whole if fits else (), (int(c), int(d))).region
+    except DataError:
+        raise DataError(f"its mask is not one of {c:g}x{d:g} pixels") from None
+    return Drawn(four, outline.transform([[1, 0, a], [0, 1, b]]))
 
 
 def _attributes(shape: "Element") -> Iterator[tuple[str, str]]:

@@ -30,7 +30,8 @@ from bloodfilm.formats.label_studio.write import (
 )
 from bloodfilm.formats.native.records import origin_from_json
 from bloodfilm.formats.shared.context import ReadContext, ReadOptions
-from bloodfilm.formats.shared.frames import Frame
+from bloodfilm.formats.shared.frames import Frame, same_shape
+from bloodfilm.formats.shared.masks import drawn_runs, unpack_brush
 from bloodfilm.formats.shared.parsing import peek, read_json, to_floats, to_int
 from bloodfilm.formats.shared.paths import image_folders, is_file
 from bloodfilm.formats.shared.shapes import NOTHING, SHAPES, UNNAMED, Drawn, Ellipse, is_region
@@ -367,13 +368,15 @@ def _numbers(value: Mapping[str, Any], *keys: str) -> tuple[float, ...] | None:
 
 
 def _has_shape(result: Mapping[str, Any]) -> bool:
-    """Whether a result has an outline, an ellipse or a box of numbers."""
+    """Whether a result has an outline, a painted mask, an ellipse or a box of numbers."""
     value = result.get("value")
     if not isinstance(value, Mapping):
         return False
     listed = value.get("points")
     if isinstance(listed, list) and listed:
         return all(to_floats(point, 2) for point in listed)
+    if isinstance(value.get("rle"), list):
+        return True
     return bool(_numbers(value, *OVAL) or _numbers(value, *BOX))
 
 
@@ -389,6 +392,8 @@ def _shape_of(result: Mapping[str, Any], size: Size) -> Drawn:
     if isinstance(listed, list) and listed:
         points = [p for point in listed if (p := to_floats(point, 2))]
         return Drawn.polygons([[(x * across, y * down) for x, y in points]])
+    if isinstance(value.get("rle"), list):
+        return _painted(result, value["rle"], size)
     turn = _numbers(value, "rotation") or (0.0,)
     oval = _numbers(value, *OVAL)
     if oval:
@@ -398,6 +403,20 @@ def _shape_of(result: Mapping[str, Any], size: Size) -> Drawn:
     x, y, w, h = _numbers(value, *BOX) or (0.0, 0.0, 0.0, 0.0)
     box = x * across, y * down, w * across, h * down
     return Drawn.rectangle(box, turn[0], (box[0], box[1]))
+
+
+def _painted(result: Mapping[str, Any], packed: list[Any], size: Size) -> Drawn:
+    """Return what the brush painted: a mask of the size that the picture had then."""
+    width, height = (to_int(result.get(f"original_{side}")) for side in ("width", "height"))
+    if width is None or height is None or min(width, height) <= 0:
+        raise DataError("its mask states no original_width and original_height")
+    if not same_shape((width, height), size):
+        raise DataError(f"its mask is one of {width}x{height} px, the picture {size[0]}x{size[1]}")
+    try:
+        drawn = drawn_runs(unpack_brush(packed, (width, height)), (width, height))
+    except DataError as error:
+        raise DataError(f"its mask has {error}") from None
+    return drawn.into(Frame(size, (size[0] / width, size[1] / height)))
 
 
 def _alike(planned: Region, drawn: Region, size: Size | None) -> bool:

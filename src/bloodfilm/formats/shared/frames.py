@@ -40,6 +40,17 @@ class Frame:
         return region.transform([[across, 0, 0], [0, down, 0]]) if self.scaled else region
 
     @property
+    def marked(self) -> Size | None:
+        """The size in which the label file gives its positions, if known.
+
+        >>> Frame((100, 50), (0.5, 0.5)).marked
+        (200, 100)
+        """
+        if self.size is None:
+            return None
+        return round(self.size[0] / self.scale[0]), round(self.size[1] / self.scale[1])
+
+    @property
     def scaled(self) -> bool:
         """Whether positions have to be scaled at all."""
         return self.scale != (1.0, 1.0)
