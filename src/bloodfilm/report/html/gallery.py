@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bloodfilm.core import issue_codes
+from bloodfilm.core.results import CellResult
 from bloodfilm.report.html import formatting
 from bloodfilm.report.html.content import ReportCell, ReportContent, json_number, plain
 from bloodfilm.report.pictures import CELL_SIDE
@@ -118,8 +119,8 @@ def _row(
     """One cell, as `cells.js` reads it.
 
     Field, place, id, box, confidence, name, its probability, likeliest classes, attributes, issues,
-    diameter, stain contrast, probability of being a nucleated cell, oddity, and whether it is
-    counted; see `_status`.
+    diameter, stain contrast, probability of being a nucleated cell, oddity, whether it is
+    counted (`_status`), measures of its outline (`_measures`).
     """
     cell = shown.cell
     return [
@@ -138,6 +139,21 @@ def _row(
         json_number(cell.nucleated_probability, 2),
         odd,
         _status(shown),
+        _measures(cell),
+    ]
+
+
+def _measures(cell: CellResult) -> list[Any]:
+    """Return what is measured on a cell's outline, in the order of `card.js`; empty without one."""
+    shape = cell.shape
+    if shape is None:
+        return []
+    sides = plain((shape.diameter_um, shape.length_um, shape.width_um), 1)
+    return [
+        *sides,
+        round(100 * shape.nucleus_ratio),
+        json_number(shape.circularity, 2),
+        shape.lobes,
     ]
 
 

@@ -173,6 +173,10 @@ class Summary:
         style: CellStyle | None = None,
     ) -> BarRow:
         end = self.axis
+        # A sum over classes of which some cannot be named is a lower limit: it has no interval.
+        lower = bool(row.untrained) and kind == "sum"
+        low, high = (share.share, share.share) if lower else (share.low, share.high)
+        text = formatting.percent(share.share)
         return BarRow(
             name=formatting.class_title(row.name),
             depth=row.depth,
@@ -180,12 +184,12 @@ class Summary:
             style=style or self.content.style(row.name),
             link=link,
             count=share.count,
-            share=formatting.percent(share.share),
-            interval=formatting.interval(share.low, share.high) if kind != "total" else "",
+            share=(f"≥ {text}" if share.count else "–") if lower else text,
+            interval="" if lower or kind == "total" else formatting.interval(low, high),
             length=_place(share.share, end),
-            low=_place(share.low, end),
-            high=_place(share.high, end),
-            lower_limit=bool(row.untrained) and kind == "sum",
+            low=_place(low, end),
+            high=_place(high, end),
+            lower_limit=lower,
             corrected="" if kind == "stopped" else self._corrected(row.name),
         )
 

@@ -180,6 +180,12 @@ function facts(cell) {
   said.push(`box ${Math.round(w)} × ${Math.round(h)} px`, `detected ${cell[FOUND].toFixed(2)}`);
   if (cell[NUCLEATED] !== null) said.push(`nucleated cell ${cell[NUCLEATED].toFixed(2)}`);
   if (cell[STAIN] !== null) said.push(`stain contrast ${cell[STAIN].toFixed(2)}`);
+  const [across, long, wide, nucleus, circular, lobes] = cell[MEASURES];
+  if (across !== undefined) {
+    said.push(`by its outline ${across.toFixed(1)} µm across, ${long.toFixed(1)} × ${wide.toFixed(1)} µm`);
+    said.push(`nucleus ${nucleus} % of its area`, `circularity ${circular.toFixed(2)}`);
+    if (lobes) said.push(many(lobes, "lobe"));
+  }
   if (cell[COUNTED] !== 1) said.push(STATUS[cell[COUNTED]]);
   const link = make("a", "", `field ${cell[FIELD]}, ${fieldOf(cell).name}`);
   link.href = address("fields", { field: String(cell[FIELD]), cell: cell[ID] });
