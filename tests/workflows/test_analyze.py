@@ -228,7 +228,7 @@ def test_a_folder_belongs_to_one_run(folder, run):
             assert "wait until it has finished" in str(caught.value)
     assert names_in("out") == []
     run(folder, "out")
-    assert names_in("out") == ["cells.csv", "result.json"]
+    assert names_in("out") == ["cases", "cases.csv", "cells.csv", "result.json"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="kills a process as POSIX does")
@@ -257,7 +257,7 @@ def test_leftovers_of_a_killed_run_are_removed(folder, run):
     Path("out").mkdir()
     Path("out/.bloodfilm-0123abcd.part").write_bytes(b"half of a result")
     run(folder, "out")
-    assert names_in("out") == ["cells.csv", "result.json"]
+    assert names_in("out") == ["cases", "cases.csv", "cells.csv", "result.json"]
 
 
 def test_a_disk_that_is_full_loses_nothing(folder, run, monkeypatch):
