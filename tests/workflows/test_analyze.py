@@ -82,7 +82,8 @@ def stopped(folder, run):
 
 
 def files(out):
-    return {p.name: p.read_bytes() for p in Path(out).iterdir()}
+    files = (p for p in sorted(Path(out).rglob("*")) if p.is_file())
+    return {p.relative_to(out).as_posix(): p.read_bytes() for p in files}
 
 
 def names_in(folder):
@@ -102,7 +103,7 @@ def test_a_cancelled_run_is_resumed_to_the_same_bytes(stopped, run):
     summary = run(stopped, "out", recorder, existing="resume")
     assert (summary.fields, summary.failures) == (4, [])
     assert files("out") == files("whole")
-    assert recorder.updates[-1] == ("fields", 4, 4)
+    assert ("fields", 4, 4) in recorder.updates
     assert ("fields", 1, 4) not in recorder.updates
 
 

@@ -242,6 +242,8 @@ class _Assembly:
             return None if pair is None or self._contradicts(pair) else pair
 
         def verified(candidates: Sequence[CandidatePair], stage: str) -> list[FieldPair]:
+            if not candidates:
+                return []
             done = track(executor.map(verify, candidates), self.progress, stage, len(candidates))
             return _best([pair for pair in done if pair is not None])
 
