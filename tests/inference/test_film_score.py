@@ -161,3 +161,8 @@ def test_perfectly_even_discs_without_any_other_cell_are_doubted_not_refused() -
     assert film_score(image, view, boxes, NONE, ONE).score == pytest.approx(2 * alone.score)
     rough, boxes = discs([PINK, (190, 120, 130)], noise=0.6)
     assert film_score(rough, view, boxes, NONE, NONE).variation > 0.9
+
+
+def test_the_colour_of_pale_cells_is_no_evidence() -> None:
+    image, boxes = discs([(225, 220, 190), (190, 225, 222)])
+    assert film_score(image, view_of_film(image), boxes[1:], ONE, NONE).colour == 1.0

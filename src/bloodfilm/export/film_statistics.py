@@ -29,7 +29,7 @@ MIN_FIELDS = 5
 ACCEPTED = 0.975
 """Share of the training fields that the limit accepts."""
 LEAST_SPREAD = 0.01
-CAUTION = 4.0
+CAUTION = 2.0
 """On far films the share of doubt in a name must be this many times smaller."""
 
 

@@ -36,13 +36,16 @@ EXPLAINED = 0.9
 MIN_FILM_SCORE = 0.45
 """Fields below are no blood film. Of 97 fields of nine cameras, each analysed for itself, 96 have
 0.57 or more; of 45 drawn pictures of other things the highest has 0.42."""
+MIN_ABSORBANCE = 0.6
+"""Absorbance, natural logarithm over three channels, below which a pale cell's colour is that of
+noise and lamp: a Raspberry Pi camera's red cells have 0.2 to 0.4."""
 MIN_COLOURED = 5
 """Red cells that must be seen to speak of their colour."""
-BLUE_TO_GREEN = (1.1, 1.3)
-RED_TO_GREEN = (1.5, 1.9)
+BLUE_TO_GREEN = (1.2, 1.5)
+RED_TO_GREEN = (1.7, 2.2)
 """Absorbance of red cells, as ratios of channels: up to the first no doubt, from the second on no
 film. 41 fields of eight cameras have at most 1.0, and 1.45 (slate-blue)."""
-COLOUR_SPREAD = (0.05, 0.07)
+COLOUR_SPREAD = (0.06, 0.09)
 """Likewise, how far their shares of the absorbance differ from cell to cell: at most 0.045."""
 TEXTURE = (0.02, 0.04)
 THICKNESS_SPREAD = (0.06, 0.1)
@@ -142,6 +145,12 @@ def _red_cell_evidence(drawn: Image, boxes: BoxArray) -> tuple[float, float]:
     points = absorbance_in_middles(drawn, (BACKGROUND, BACKGROUND, BACKGROUND), boxes)
     cells = np.median(points, axis=1)
     totals = np.maximum(cells.sum(axis=1), LEAST_ABSORBANCE)
+    within = float(np.median(points.sum(axis=2).std(axis=1) / totals))
+    between = float(totals.std() / totals.mean())
+    natural = (1 - _falling(within, TEXTURE)) * (1 - _falling(between, THICKNESS_SPREAD))
+    variation = TOO_EVEN + (1 - TOO_EVEN) * natural
+    if np.median(totals) < MIN_ABSORBANCE:
+        return 1.0, variation
     red, green, blue = np.maximum(np.median(cells, axis=0), LEAST_ABSORBANCE)
     shares = cells / totals[:, None]
     spread = float(np.median(np.abs(shares - np.median(shares, axis=0))))
@@ -150,10 +159,7 @@ def _red_cell_evidence(drawn: Image, boxes: BoxArray) -> tuple[float, float]:
         * _falling(red / green, RED_TO_GREEN)
         * _falling(spread, COLOUR_SPREAD)
     )
-    within = float(np.median(points.sum(axis=2).std(axis=1) / totals))
-    between = float(totals.std() / totals.mean())
-    natural = (1 - _falling(within, TEXTURE)) * (1 - _falling(between, THICKNESS_SPREAD))
-    return colour, TOO_EVEN + (1 - TOO_EVEN) * natural
+    return colour, variation
 
 
 def _falling(value: float, ends: tuple[float, float]) -> float:
