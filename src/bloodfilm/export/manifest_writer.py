@@ -125,9 +125,7 @@ def _classifier_part(
         own = {"file": CLASSIFIER_FILE, "sha256": _sha256(graph)}
         validation = manifest.metrics.get("validation", {})
         return _ClassifierPart(
-            Vocabulary(
-                manifest.taxonomy, manifest.attributes, manifest.object_types, manifest.roles
-            ),
+            classifier.vocabulary,
             manifest.untrained,
             ClassifierSpec.model_validate({**manifest.classifier.model_dump(), **own}),
             manifest.training.get("classifier", {}),

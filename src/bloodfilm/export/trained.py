@@ -14,6 +14,7 @@ from torch import nn
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.core.progress import NoProgress
 from bloodfilm.export.onnx_graphs import ClassifierGraph, DetectorGraph
+from bloodfilm.export.recovered import vocabulary_of
 from bloodfilm.imaging.canonical import CROP_SIZE, CROP_UM, DETECTOR_UM
 from bloodfilm.imaging.tiles import pad
 from bloodfilm.inference.bundle import load_bundle
@@ -127,10 +128,12 @@ class BundledClassifier:
 
     Attributes:
         manifest: of the bundle.
+        vocabulary: classes and attributes, in the order of its outputs.
         onnx: its graph.
     """
 
     manifest: Manifest
+    vocabulary: Vocabulary
     onnx: bytes
 
 
@@ -158,7 +161,9 @@ def open_classifier(
         )
     bundle = load_bundle(place)
     return BundledClassifier(
-        bundle.manifest, (place / bundle.manifest.classifier.file).read_bytes()
+        bundle.manifest,
+        vocabulary_of(bundle),
+        (place / bundle.manifest.classifier.file).read_bytes(),
     )
 
 
