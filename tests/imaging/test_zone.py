@@ -104,7 +104,7 @@ def test_what_is_not_film_scores_nothing(film, zone):
 
 def test_a_slide_without_monolayer_has_an_uncertain_zone_or_none():
     thick = BlockFeatures(0.9, 2.0, 0.02, 10, 0.9, 0.2, 0.0)
-    poor = BlockFeatures(0.4, 1.0, 0.48, 40, 0.8, 0.2, 0.0)
+    poor = BlockFeatures(0.4, 1.0, 0.25, 40, 0.8, 0.2, 0.0)
     nothing, _ = choose(score_blocks([[thick] * 6] * 6))
     assert not nothing.any()
     chosen, uncertain = choose(score_blocks([[poor] * 6] * 6))

@@ -15,14 +15,22 @@ from bloodfilm.core.arrays import Image
 
 FEATURE_UM = 0.5
 """Micrometres per pixel at which blocks are looked at."""
-CELL_UM2 = 44.0
-"""Area of a red cell of 7.5 um."""
+PEEL_PX = 3
+"""Pixels taken off all around cells, so that those that only touch come apart."""
+CORE_UM2 = 15.9
+"""Area of what is left of a red cell of 7.5 um."""
+MIN_UM2 = 3.0
+"""Smaller remains are platelets and dirt."""
+PALLOR_UM2 = 12.0
+"""Largest hole in a red cell that is its pallor; larger ones are glass that cells surround."""
+PALLOR_FILL = 0.6
+"""Share of its bounding box that it fills, at least: gaps between cells have corners."""
 FOREGROUND = 0.4
 """Absorbance, in layers of red cells, from which on a pixel belongs to a cell."""
 OTHER_COLOUR = 0.22
 """Absorbance apart from the red cells' colour, natural logarithm, of nuclei and pens."""
-SINGLE = (0.5, 1.6)
-"""Areas of single red cells, in `CELL_UM2`."""
+SINGLE = (0.35, 1.9)
+"""Areas of the cores of single red cells, in `CORE_UM2`."""
 ROUND = 0.66
 """Share of its bounding box that a round cell fills, at least; a disc fills 0.79."""
 LONGEST = 1.5
@@ -92,9 +100,9 @@ def block_features(block: Image, reference: RedCellReference) -> BlockFeatures:
     np.minimum(layers, OPAQUE, out=layers)
     coloured = (other > OTHER_COLOUR).astype(np.uint8)
     foreground = ((layers > FOREGROUND) | (coloured > 0)).astype(np.uint8)
-    outlines, _ = cv2.findContours(foreground, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    filled = cv2.drawContours(np.zeros_like(foreground), outlines, -1, 1, cv2.FILLED)
-    count, labels, found, centroids = cv2.connectedComponentsWithStats(filled, connectivity=4)
+    filled = _without_pallor(foreground)
+    cores = cv2.erode(filled, _DISC, borderType=cv2.BORDER_CONSTANT, borderValue=1)
+    count, labels, found, centroids = cv2.connectedComponentsWithStats(cores, connectivity=4)
     stats = np.asarray(found, dtype=np.int32)
     if count < 2:
         return BlockFeatures()
@@ -103,21 +111,20 @@ def block_features(block: Image, reference: RedCellReference) -> BlockFeatures:
     nuclear = np.bincount(flat, coloured.ravel(), count) / area
     mean = np.bincount(flat, layers.ravel(), count) / area
     um2 = area * FEATURE_UM**2
-    real = um2 > 0.2 * CELL_UM2
+    real = um2 > MIN_UM2
     real[0] = False
     foreign = real & (nuclear > NUCLEAR_SHARE) & (area * nuclear * FEATURE_UM**2 > PEN_UM2)
     red = real & (nuclear <= NUCLEAR_SHARE)
     edge = _at_edge(stats, block.shape)
     single = red & ~edge & _round(stats, um2)
     # What the edge cuts tells nothing if it is small, and is a clump if it is large.
-    counted = red & ~(edge & (um2 < SINGLE[1] * CELL_UM2))
+    counted = red & ~(edge & (um2 < SINGLE[1] * CORE_UM2))
     at = np.clip(np.rint(centroids[single]).astype(int), 0, None)
     middle = layers[at[:, 1], at[:, 0]]
     pallor = float(np.median(middle / np.maximum(mean[single], 1e-3))) if single.any() else 1.0
-    body = (red | (real & ~foreign))[labels]
     inside = red[labels]
     return BlockFeatures(
-        covered=float(body.mean()),
+        covered=float(filled.mean() - foreign[labels].mean()),
         layers=float(layers[inside].mean()) if inside.any() else 0.0,
         isolated=float(area[single].sum() / max(area[counted].sum(), 1.0)),
         singles=int(single.sum()),
@@ -125,6 +132,23 @@ def block_features(block: Image, reference: RedCellReference) -> BlockFeatures:
         sharpness=_sharpness(layers, inside),
         foreign=float(foreign[labels].mean()),
     )
+
+
+_DISC = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * PEEL_PX + 1, 2 * PEEL_PX + 1))
+
+
+def _without_pallor(foreground: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Fill the round holes that the pallor of red cells leaves in the foreground."""
+    outlines, tree = cv2.findContours(foreground, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    filled = foreground.copy()
+    for number, outline in enumerate(outlines):
+        if tree[0, number, 3] < 0:
+            continue  # an outer outline
+        area = cv2.contourArea(outline) * FEATURE_UM**2
+        _, _, width, height = cv2.boundingRect(outline)
+        if area < PALLOR_UM2 and area >= PALLOR_FILL * (width - 1) * (height - 1) * FEATURE_UM**2:
+            cv2.drawContours(filled, outlines, number, 1, cv2.FILLED)
+    return filled
 
 
 def _at_edge(stats: NDArray[np.int32], shape: tuple[int, ...]) -> NDArray[np.bool_]:
@@ -140,7 +164,7 @@ def _round(stats: NDArray[np.int32], um2: NDArray[np.float64]) -> NDArray[np.boo
     ratio = np.maximum(width, height) / np.minimum(width, height)
     fill = stats[:, cv2.CC_STAT_AREA] / (width * height)
     low, high = SINGLE
-    fits = (um2 > low * CELL_UM2) & (um2 < high * CELL_UM2)
+    fits = (um2 > low * CORE_UM2) & (um2 < high * CORE_UM2)
     return np.asarray(fits & (ratio < LONGEST) & (fill > ROUND))
 
 

@@ -32,17 +32,17 @@ UNCERTAIN = 0.2
 """The same where no block reaches `THRESHOLD`."""
 MIN_BLOCKS = 3
 """Smaller parts are chance."""
-PALLOR_SEEN = 0.97
+PALLOR_SEEN = 0.93
 """If the best tenth of blocks has no deeper pallor, this slide shows none and it tells nothing."""
 
 Scores = NDArray[np.float64]
 Ramp = tuple[float, float]
 
-ISOLATED: Ramp = (0.35, 0.65)
+ISOLATED: Ramp = (0.15, 0.45)
 COVERED_LOW: Ramp = (0.06, 0.13)
 COVERED_HIGH: Ramp = (0.75, 0.55)
 LAYERS: Ramp = (1.6, 1.3)
-PALLOR: Ramp = (1.03, 0.95)
+PALLOR: Ramp = (0.97, 0.88)
 SHARPNESS: Ramp = (0.3, 0.55)
 """Of the slide's sharpest tenth."""
 FOREIGN: Ramp = (0.15, 0.03)
