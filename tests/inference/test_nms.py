@@ -38,6 +38,14 @@ def test_of_other_types_the_better_stays_unless_a_cell_removed_it():
     assert settled((0, 0.0, 0.6), (2, 6.0, 0.9), (1, 12.0, 0.8)) == [0, 2]
 
 
+def test_what_is_not_shown_removes_nothing_that_is():
+    """Types have their own thresholds: a platelet of 0.4 may be below, a red cell of 0.35 above."""
+    boxes = np.array([(0, 0, 40, 40), (2, 0, 40, 40)], dtype=float)
+    found = Detections(boxes, np.array([0.4, 0.35]), np.array([2, 1]))
+    assert cross_class_nms(found, 0, np.array([False, True])).tolist() == [False, True]
+    assert cross_class_nms(found, 0, np.array([True, True])).tolist() == [True, False]
+
+
 def random_detections(rng, n):
     boxes = np.concatenate([rng.uniform(0, 120, (n, 2)), rng.uniform(10, 60, (n, 2))], axis=1)
     # Some scores are equal.

@@ -28,7 +28,11 @@ def absorbance(pixels: NDArray[np.uint8], white: ArrayLike) -> Floats:
 
 
 def stain_contrast(
-    image: Pixels, white: tuple[float, float, float], boxes: ArrayLike, red_cells: ArrayLike
+    image: Pixels,
+    white: tuple[float, float, float],
+    boxes: ArrayLike,
+    red_cells: ArrayLike,
+    certain: NDArray[np.bool_] | None = None,
 ) -> Floats | None:
     """Absorbance of objects apart from the colour of the field's red cells.
 
@@ -39,6 +43,8 @@ def stain_contrast(
         white: its background colour, RGB.
         boxes: (n, 4) of the objects, x, y, w, h in pixels.
         red_cells: (m, 4) boxes of certain red cells.
+        certain: (n,) which objects show, beside the red cells, whether the picture has colour; all
+            if left out.
 
     Returns:
         (n,) absorbances, natural logarithm, at least 0: the length of what is left once the part
@@ -48,7 +54,8 @@ def stain_contrast(
     if len(np.asarray(red_cells).reshape(-1, 4)) < MIN_RED_CELLS:
         return None
     objects, red = (_absorbances(image, white, b) for b in (boxes, red_cells))
-    every = np.concatenate([objects.reshape(-1, 3), red.reshape(-1, 3)])
+    judged = objects if certain is None else objects[certain]
+    every = np.concatenate([judged.reshape(-1, 3), red.reshape(-1, 3)])
     if np.quantile(np.ptp(every, axis=1), 0.95) < COLOURLESS:
         return None
     return _apart(objects, _colour(red))

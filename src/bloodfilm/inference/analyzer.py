@@ -118,6 +118,7 @@ class Analyzer:
         self.thresholds = dict(self.spec.thresholds)
         if min_score is not None:
             self.thresholds[self.classified] = min_score
+        self.shown_from = dict(self.thresholds)
         if score_floor is not None:
             self.thresholds = {k: min(v, score_floor) for k, v in self.thresholds.items()}
         self.weights = weights or ScoreFusion()
@@ -141,6 +142,10 @@ class Analyzer:
             if manifest.outlines is None
             else CellOutliner(manifest.outlines, bundle.outlines(device, threads))
         )
+
+    def shows(self, cell: CellResult) -> bool:
+        """Whether a cell would be reported without `score_floor`."""
+        return cell.confidence >= self.shown_from[cell.object_type]
 
     def analyze(
         self,
@@ -172,7 +177,8 @@ class Analyzer:
         key = PictureKey.of_image(image)
         ref = ImageRef(source.name, *source.size, source.identity, key.pixels, key.appearance)
         cells = with_ids(listed, ref.sha256)
-        issues = [*source.issues, *issues, *far, *field_issues(view, cells, sharpness)]
+        shown = tuple(filter(self.shows, cells))
+        issues = [*source.issues, *issues, *far, *field_issues(view, shown, sharpness)]
         with clock("film"):
             score = self._film_score(image, view, kept)
         if score is not None and score.score < MIN_FILM_SCORE:
@@ -409,12 +415,13 @@ class Analyzer:
             return found, contrasts
         boxes, red = found.boxes[which], self._sure_red_cells(found)
         # Detections that may also be nucleated cells are no reference for red cells.
-        likely = boxes[found.scores[which] >= self.spec.vote_thresholds[self.classified]]
+        likely = boxes[found.scores[which] >= self._reference_from(self.classified)]
         if len(red) and len(likely):
             red = red[iou(red, likely).max(axis=1) < LONE_IOU]
         even = view.corrections.apply(image)
         if red_cell is None:
-            seen = stain_contrast(even, view.white_point, boxes, red)
+            certain = found.scores[which] >= self.spec.thresholds[self.classified]
+            seen = stain_contrast(even, view.white_point, boxes, red, certain)
         else:
             seen = contrast_to(even, view.white_point, boxes, red_cell)
         if seen is None:
@@ -426,12 +433,20 @@ class Analyzer:
         keep[which] = scores[which] >= lowest
         return replace(found, scores=scores).take(keep), contrasts[keep]
 
+    def _reference_from(self, name: str) -> float:
+        """The score from which detections of a type bear on others.
+
+        Never below the bundle's own threshold: what only a lower one lists must not change what is
+        found above it.
+        """
+        return max(self.spec.vote_thresholds[name], self.spec.thresholds[name])
+
     def _sure_red_cells(self, found: Detections) -> Floats:
         """Return boxes (n, 4) of red cells above the bundle's own threshold."""
         ruler = self.bundle.manifest.roles.ruler
         if ruler is None:
             return found.boxes[:0]
-        sure = found.scores >= self.spec.vote_thresholds[ruler]
+        sure = found.scores >= self._reference_from(ruler)
         return found.boxes[(found.type_ids == self._kind(ruler)) & sure]
 
     def _read(
@@ -491,7 +506,7 @@ class Analyzer:
         lowest = np.array([self.thresholds[name] for name in self.kinds])
         reported = np.flatnonzero(scores >= lowest[found.type_ids])
         weighed = replace(found, scores=scores).take(reported)
-        sure = self.spec.thresholds[self.classified]
+        sure = np.array([self.spec.thresholds[name] for name in self.kinds])[weighed.type_ids]
         keep = np.zeros(len(found), dtype=bool)
         stay = cross_class_nms(weighed, self._kind(self.classified), weighed.scores >= sure)
         keep[reported[stay]] = True
@@ -509,10 +524,16 @@ class Analyzer:
         cells = which[found.type_ids[which] == self._kind(self.classified)]
         if self._outliner is None or not len(cells):
             return {}
-        with clock("outline"):
-            shapes = self._outliner.outline(view, image, found.boxes[cells])
-        outlined = zip(cells.tolist(), shapes, strict=True)
-        return {i: shape for i, shape in outlined if shape is not None}
+        outlined: dict[int, CellShape] = {}
+        # As in `_batches`: cells below the threshold do not share a batch with those above it.
+        certain = found.scores[cells] >= self.spec.thresholds[self.classified]
+        for group in (cells[certain], cells[~certain]):
+            if len(group):
+                with clock("outline"):
+                    shapes = self._outliner.outline(view, image, found.boxes[group])
+                pairs = zip(group.tolist(), shapes, strict=True)
+                outlined |= {i: shape for i, shape in pairs if shape is not None}
+        return outlined
 
     def _cells(
         self,

@@ -128,6 +128,10 @@ class Model:
                 source.close()
         return replace(result, timings={**clock.seconds, **result.timings})
 
+    def shows(self, cell: CellResult) -> bool:
+        """Whether a cell is one that the model reports to a user, without `score_floor`."""
+        return self._open().shows(cell)
+
     def analyze_slide(
         self,
         slide: str | os.PathLike[str] | SlideSource,

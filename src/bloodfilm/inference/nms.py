@@ -62,12 +62,13 @@ def cross_class_nms(
 
     A detection of the preferred type always stays: a blast that is missed costs more than a false
     one, which a reviewer sees and removes. Where it has precedence, it removes what it overlaps.
-    Of the other types the better one stays.
+    Of the other types the better one stays, one with precedence before one without: what is found
+    below the thresholds removes nothing that is found above them.
 
     Args:
         found: detections, scores final.
         preferred: the object type.
-        precedence: (n,) which detections of that type remove others.
+        precedence: (n,) which detections remove others.
         iou: boxes that overlap more are one object.
     """
     cells = (found.type_ids == preferred) & precedence
@@ -76,7 +77,7 @@ def cross_class_nms(
     for one, other in ((first, second), (second, first)):
         keep[other[cells[one] & (found.type_ids[other] != preferred)]] = False
     rest = np.flatnonzero(keep & (found.type_ids != preferred))
-    rest = rest[np.argsort(-found.scores[rest], kind="stable")]
+    rest = rest[np.lexsort((-found.scores[rest], ~precedence[rest]))]
     keep[rest] = _best_of_types(found.take(rest), iou)
     return keep
 
@@ -103,7 +104,7 @@ def below(found: Detections, thresholds: Floats) -> Bools:
 
 
 def _best_of_types(found: Detections, iou: float) -> Bools:
-    """Return which detections, best first, no better one of another type overlaps."""
+    """Return which detections, in that order, none before them of another type overlaps."""
     first, second = geometry.overlapping_pairs(found.boxes, iou)
     other = found.type_ids[first] != found.type_ids[second]
     return geometry.greedy_survivors(len(found), first[other], second[other])

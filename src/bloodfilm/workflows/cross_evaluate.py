@@ -328,9 +328,7 @@ def _score(
     visible: Callable[[CellResult], bool] = lambda _: True  # noqa: E731
     if method.bundle is not None:
         taxonomy = taxonomy.join(method.bundle.taxonomy)
-        thresholds = method.bundle.manifest.detector.thresholds
-        visible = lambda c: c.confidence >= thresholds[c.object_type]  # noqa: E731
-        found = _analyse(method, method.bundle, fields, options, progress)
+        found, visible = _analyse(method, method.bundle, fields, options, progress)
     else:
         try:
             aligned = align(fields, method.found or {}, method.source)
@@ -354,8 +352,11 @@ def _analyse(
     fields: Sequence[Field],
     options: CrossOptions,
     progress: Progress,
-) -> list[tuple[Field, Sequence[CellResult]]]:
-    """Run the whole path on every field, keeping scores down to the floor."""
+) -> tuple[list[tuple[Field, Sequence[CellResult]]], Callable[[CellResult], bool]]:
+    """Run the whole path on every field, keeping scores down to the floor.
+
+    Returns the fields with their cells, and whether `analyze` would show a cell.
+    """
     from bloodfilm.inference.model import Model
     from bloodfilm.inference.runner import analyze_many
 
@@ -373,8 +374,9 @@ def _analyse(
             method.failures[outcome.path] = outcome.reason
             progress.report(failed(outcome))
             found.append((item, ()))
+    shown_from = model.analyzer.shown_from
     bundle.close()
-    return found
+    return found, lambda cell: cell.confidence >= shown_from[cell.object_type]
 
 
 def _with_size(item: Field) -> Field:

@@ -110,12 +110,21 @@ class EvaluationOptions:
 
 @dataclass
 class Predictions:
-    """Fields and what was found in them; `visible` says what a user would be shown."""
+    """Fields and what was found in them.
+
+    Attributes:
+        fields: with the sizes of their pictures.
+        results: the cells of each, low scores too.
+        visible: whether `analyze` would show a cell.
+        failures: reasons by path.
+        analysed: what a model made of the fields that it could analyse.
+    """
 
     fields: list[Field]
     results: list[Sequence[CellResult]]
     visible: Callable[[CellResult], bool]
     failures: dict[str, str] = field(default_factory=dict)
+    analysed: tuple[FieldResult, ...] = ()
 
 
 def evaluate(
@@ -151,7 +160,7 @@ def evaluate(
         pairs, failures = _read_crops(narrow(fields), bundle, data, request, progress)
     else:
         material = (
-            _analyse(fields, bundle, request, progress) if bundle else _from_file(fields, request)
+            predict(fields, bundle, request, progress) if bundle else _from_file(fields, request)
         )
         fields, failures = material.fields, material.failures
         if any(c.box is not None and not c.ignore for f in fields for c in f.cells):
@@ -288,14 +297,13 @@ def _read_crops(
     )
 
 
-def _analyse(
+def predict(
     fields: list[Field], bundle: Bundle, request: EvaluationOptions, progress: Progress
 ) -> Predictions:
     """Run the whole path on every field, keeping scores down to the floor."""
     from bloodfilm.inference.model import Model
     from bloodfilm.inference.runner import analyze_many
 
-    thresholds = bundle.manifest.detector.thresholds
     model = Model(bundle, device=request.device, score_floor=request.floor)
     found: dict[int, FieldResult] = {}
     failures: dict[str, str] = {}
@@ -320,7 +328,7 @@ def _analyse(
         found[i].cells if i in found else () for i in range(len(fields))
     ]
     return Predictions(
-        sized, results, lambda c: c.confidence >= thresholds[c.object_type], failures
+        sized, results, model.shows, failures, tuple(f for _, f in sorted(found.items()))
     )
 
 
