@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, unquote
 import numpy as np
 import pytest
 
-from bloodfilm.core.results import CaseCell, CaseResult, CellView, FieldPlacement
+from bloodfilm.core.results import CaseCell, CaseResult, CellShape, CellView, FieldPlacement
 from bloodfilm.imaging.discovery import find_images
 from bloodfilm.report import write_report
 from bloodfilm.report.html import report
@@ -256,6 +256,35 @@ def test_a_film_unlike_the_training_data_is_said_first(run, field, cell, written
     alarm = "This film is far from what the model was trained on"
     assert alarm in written(run([replace(field(), cells=(*strange, *usual))]))[1].text
     assert alarm not in written(run([replace(field(), cells=(strange[0], *usual))]))[1].text
+
+
+def test_outlines_lie_on_the_picture_of_their_cell(run, field, cell, written):
+    shape = CellShape(
+        outline=((100.0, 100.0), (140.0, 100.0), (140.0, 140.0), (100.0, 140.0)),
+        nucleus=(((110.0, 110.0), (130.0, 110.0), (120.0, 130.0)),),
+        area_um2=100.0,
+        nucleus_area_um2=25.0,
+        diameter_um=11.3,
+        length_um=12.0,
+        width_um=10.0,
+        nucleus_ratio=0.25,
+        circularity=0.9,
+        nucleus_circularity=0.8,
+        lobes=3,
+        nucleus_rgb=None,
+        cytoplasm_rgb=None,
+    )
+    cells = (cell(box=(100.0, 100.0, 40.0, 40.0), shape=shape, id="a"), cell(id="b"))
+    one = replace(field(), cells=cells)
+    data = data_of(written(run([one]))[1])
+    rows = {row[2]: row for row in data["cells"]}
+    assert rows["b"][16] == []
+    drawn, nucleus = rows["a"][16]
+    # The middle of the box is the middle of the picture, and the view's scale that of the window.
+    xs, ys = drawn[::2], drawn[1::2]
+    assert min(xs) + max(xs) == 160 and min(ys) + max(ys) == 160 and len(nucleus) == 6
+    wide = 40 * one.view.um_per_px_x * data["side"] / data["window"]
+    assert max(xs) - min(xs) == pytest.approx(wide, abs=1)
 
 
 def test_the_oddest_cell_is_unlike_its_class(run, field, cell, written):

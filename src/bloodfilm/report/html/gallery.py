@@ -6,7 +6,10 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from bloodfilm.core import issue_codes
+from bloodfilm.core.pixels import ViewRecord
 from bloodfilm.core.results import CellResult
 from bloodfilm.report.html import formatting
 from bloodfilm.report.html.content import ReportCell, ReportContent, json_number, plain
@@ -90,7 +93,10 @@ def gallery(
             for f in content.fields
         ],
         "cells": [
-            _row(cell, index, issue_index, order, odd[place])
+            [
+                *_row(cell, index, issue_index, order, odd[place]),
+                _outlines(cell.cell, content.fields[cell.field - 1].view, model.crop_um),
+            ]
             for place, cell in enumerate(content.cells)
         ],
         "flags": {
@@ -120,7 +126,7 @@ def _row(
 
     Field, place, id, box, confidence, name, its probability, likeliest classes, attributes, issues,
     diameter, stain contrast, probability of being a nucleated cell, oddity, whether it is
-    counted (`_status`), measures of its outline (`_measures`).
+    counted (`_status`), measures of its outline (`_measures`). Its `_outlines` follow.
     """
     cell = shown.cell
     return [
@@ -155,6 +161,21 @@ def _measures(cell: CellResult) -> list[Any]:
         json_number(shape.circularity, 2),
         shape.lobes,
     ]
+
+
+def _outlines(cell: CellResult, view: ViewRecord, window_um: float) -> list[list[int]]:
+    """Return outlines in pixels of the cell's picture: of the cell, then of its nucleus's pieces.
+
+    Each is x1, y1, x2, y2, ...; none where the cell is not outlined.
+    """
+    if cell.shape is None:
+        return []
+    x, y, w, h = cell.box
+    middle = np.array([x + w / 2, y + h / 2])
+    scale = np.array([view.um_per_px_x, view.um_per_px_y]) * CELL_SIDE / window_um
+    polygons = (cell.shape.outline, *cell.shape.nucleus)
+    placed = ((np.array(p) - middle) * scale + CELL_SIDE / 2 for p in polygons)
+    return [[int(v) for v in np.rint(points).ravel()] for points in placed]
 
 
 def _status(shown: ReportCell) -> int:

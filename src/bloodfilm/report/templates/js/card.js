@@ -73,6 +73,7 @@ function pictures(cell) {
   }
   const crop = draw("svg", { viewBox: `0 0 ${data.side} ${data.side}`, role: "img", "aria-label": `The cell, ${data.window.toFixed(1)} µm across` });
   crop.append(draw("image", { href: picture, width: data.side, height: data.side }));
+  crop.append(...cell[OUTLINES].map((flat, i) => draw("path", { d: `M${flat.join(" ")}Z`, class: i ? "outline nucleus" : "outline" })));
   const bar = (data.side * 5) / data.window;
   crop.append(
     draw("path", { d: `M6 ${data.side - 8}h${bar}`, class: "bar-under" }),

@@ -5,7 +5,7 @@ const $ = (id) => document.getElementById(id);
 const data = JSON.parse($("data").textContent);
 const embedded = JSON.parse($("pictures").textContent);
 const FIELD = 0, PLACE = 1, ID = 2, BOX = 3, FOUND = 4, NAME = 5, P = 6, LIKELIEST = 7, ATTRS = 8,
-  ISSUES = 9, UM = 10, STAIN = 11, NUCLEATED = 12, ODD = 13, COUNTED = 14, MEASURES = 15;
+  ISSUES = 9, UM = 10, STAIN = 11, NUCLEATED = 12, ODD = 13, COUNTED = 14, MEASURES = 15, OUTLINES = 16;
 const NOT_SURE = -1, OTHER_VIEW = 3;
 const cellOf = new Map(data.cells.map((cell, at) => [cell[ID], at]));
 
