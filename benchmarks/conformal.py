@@ -40,7 +40,8 @@ def read_predictions(given: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarr
         with np.load(path, allow_pickle=False) as data:
             found = np.full((len(data["labels"]), len(LEAVES)), -1e9)
             for column, leaf in enumerate(data["leaves"].astype(str)):
-                found[:, LEAVES.index(leaf)] = data["logits"][:, column]
+                if leaf in LEAVES:  # objects that are no white cells have no set
+                    found[:, LEAVES.index(leaf)] = data["logits"][:, column]
             logits.append(found)
             labels.append(data["labels"].astype(str))
         sites.append(np.full(len(labels[-1]), site))

@@ -22,7 +22,7 @@ from bloodfilm.evaluation.intervals import wilson_interval
 
 DRAWS = 400
 PRIOR = 0.5
-LEAST_SUPPORT = 0.5
+LEAST_SUPPORT = 0.25
 LEAST_CELLS = 20
 """White cells below which nothing is suggested."""
 
