@@ -25,7 +25,7 @@ from bloodfilm.core.results.tables import (
     SHAPE_COLUMNS,
     describe_columns,
 )
-from bloodfilm.formats.registry import READERS, WRITERS
+from bloodfilm.formats.registry import READERS, TABLES, WRITERS
 from fixtures.made_up_results import make_failure, make_model
 from golden.running import draw_discs
 
@@ -250,7 +250,7 @@ def test_every_format_is_listed_and_can_do_what_the_table_says():
         read |= names if reads == "yes" else set()
         written |= names if writes == "yes" else set()
     assert read == set(READERS)
-    assert written == set(WRITERS)
+    assert written == {*WRITERS, *TABLES}
 
 
 @pytest.mark.parametrize(("page", "codes"), [(GUIDE, issue_codes), (FORMATS, dataset_codes)])

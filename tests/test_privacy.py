@@ -234,6 +234,10 @@ def commands(root):
         "demo": (("demo", "--out", out / "demo"), (0,)),
         "evaluate": (("evaluate", discs, *by, "--bootstrap", 20, "--json", out / "e.json"), (0,)),
         "annotate plan": (("annotate", "plan", root / "fields", *by, "--out", out / "plan"), (0,)),
+        "annotate complete": (
+            ("annotate", "complete", discs, *by, "--every", 4, "--out", out / "completed"),
+            (0, 2),
+        ),
         "annotate cost": (("annotate", "cost", discs), (0,)),
         "films": (("films", out / "films", "--fields", 1), (0,)),
         "data info": (("data", "info", discs), (0,)),

@@ -219,9 +219,13 @@ def test_a_stopped_run_keeps_what_is_done_and_goes_on_to_the_same_bytes(
     refused(analyze(folder / "0.png", "--out", out, "--resume"), "1.png is missing", "1 now")
     resumed = analyze(folder, "--out", out, "--no-report", "--resume", "--json")
     assert json.loads(resumed.stdout)["fields"] == 4
-    for name in ("result.json", "cells.csv"):
-        assert (out / name).read_bytes() == (whole / name).read_bytes()
-    assert sorted(p.name for p in out.iterdir()) == ["cells.csv", "result.json"]
+    written = sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file())
+    assert {"result.json", "cells.csv", "cases.csv"} < set(written)
+    assert written == sorted(
+        p.relative_to(whole).as_posix() for p in whole.rglob("*") if p.is_file()
+    )
+    for name in written:
+        assert (out / name).read_bytes() == (whole / name).read_bytes(), name
 
 
 def run_program(*args, code="from bloodfilm.cli.app import main; main()", **kwargs):

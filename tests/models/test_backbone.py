@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from bloodfilm.core.errors import ConfigError
+from bloodfilm.core.errors import ConfigError, DataError
 from bloodfilm.models._timm import import_timm
 from bloodfilm.models.backbone import Backbone, load_folded, pair_batch_norms, unfold_batch_norm
 
@@ -121,9 +121,11 @@ def test_files_that_do_not_fit_are_refused_in_one_line(original, tmp_path):
             load_folded(backbone, path)
         assert str(path) in str(caught.value) and "\n" not in str(caught.value)
     np.save(tmp_path / "one.npy", np.zeros(3))
-    for path in (tmp_path / "one.npy", tmp_path / "none.npz", tmp_path):
+    for path in (tmp_path / "one.npy", tmp_path / "none.npz"):
         with pytest.raises(ConfigError, match="cannot read"):
             load_folded(backbone, path)
+    with pytest.raises(DataError, match="is a folder, not a file"):
+        load_folded(backbone, tmp_path)
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """Render synthetic fields: a labelled data set, LLD's layout with known faults, demo fields."""
 
 import contextlib
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -153,9 +154,15 @@ def render_demo(
 
 @contextlib.contextmanager
 def new_folder(out: Path) -> Iterator[None]:
-    """Hold a folder that is new or empty."""
+    """Hold a folder that is new or empty; one that was made and stays empty is removed again."""
+    made = not out.exists()
     make_folder(out)
-    with lock_folder(out, "rendering"):
-        if not is_empty(out):
-            raise OutputError(f"{out}: is not empty; name a new folder")
-        yield
+    try:
+        with lock_folder(out, "rendering"):
+            if not is_empty(out):
+                raise OutputError(f"{out}: is not empty; name a new folder")
+            yield
+    except BaseException:
+        if made and is_empty(out):
+            shutil.rmtree(out, ignore_errors=True)
+        raise

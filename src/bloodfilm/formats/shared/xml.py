@@ -25,6 +25,7 @@ def parse(reading: ReadContext, file: Path, root: str, most: int) -> "Element | 
             characters.
     """
     from xml.etree import ElementTree
+from xml.parsers.expat import ExpatError
 
     try:
         text = xml_text(read_bytes(file), file)
@@ -40,7 +41,7 @@ def parse(reading: ReadContext, file: Path, root: str, most: int) -> "Element | 
     try:
         refuse_declarations(text, file)
         tree = ElementTree.fromstring(text)
-    except (ElementTree.ParseError, RecursionError, ValueError) as error:
+    except (ElementTree.ParseError, ExpatError, RecursionError, ValueError) as error:
         reading.report(
             codes.UNREADABLE_FILE,
             file,

@@ -68,7 +68,7 @@ def plan_slide_tiles(
 
     >>> tiles = plan_slide_tiles((1000, 600), (0.5, 0.5))
     >>> len(tiles), tiles[0].core, tiles[0].region
-    (12, (0, 0, 281, 281), (0, 0, 345, 345))
+    (8, (0, 0, 281, 281), (0, 0, 345, 345))
     """
     if tile_um <= 2 * MARGIN_UM:
         raise ValueError(f"a tile of {tile_um:g} um has no core within margins of {MARGIN_UM:g} um")
