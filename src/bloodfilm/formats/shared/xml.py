@@ -25,7 +25,7 @@ def parse(reading: ReadContext, file: Path, root: str, most: int) -> "Element | 
             characters.
     """
     from xml.etree import ElementTree
-from xml.parsers.expat import ExpatError
+    from xml.parsers.expat import ExpatError
 
     try:
         text = xml_text(read_bytes(file), file)
