@@ -5,6 +5,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -355,6 +356,7 @@ def test_pictures_that_a_stopped_run_lacks_are_made_on_resume(analyze, folder, t
 
 
 def test_crops_and_annotated_fields_are_saved_and_are_no_fields(analyze, folder, tmp_path):
+    folder = shutil.copytree(folder, tmp_path / "in", ignore=shutil.ignore_patterns("results"))
     out = folder / "results"
     result = analyze(folder, "--out", out, "--no-report", "--save-crops", "--save-images")
     assert result.exit_code == 0, result.output

@@ -21,7 +21,7 @@ from bloodfilm.core.errors import ConfigError, DataError, OutputError
 from bloodfilm.core.files import atomic_write_bytes, sha256_of, write_json, write_text
 from bloodfilm.core.issue_codes import CUT_BY_EDGE
 from bloodfilm.core.issues import Issue, codes
-from bloodfilm.core.locks import LOCK, lock_folder
+from bloodfilm.core.locks import LOCK
 from bloodfilm.core.progress import NoProgress, Progress, track
 from bloodfilm.core.results import FieldFailure, FieldResult
 from bloodfilm.imaging.canonical import CanonicalView
@@ -29,7 +29,7 @@ from bloodfilm.imaging.discovery import discover
 from bloodfilm.imaging.sources.image_file import open_image
 from bloodfilm.inference.bundle import Bundle, default_bundle, load_bundle
 from bloodfilm.workflows.analyze import failed
-from bloodfilm.workflows.outputs import check_can_hold, make_folder
+from bloodfilm.workflows.outputs import check_can_hold, hold_folder
 
 if TYPE_CHECKING:
     from bloodfilm.export.adaptation import AdaptedClassifier
@@ -128,8 +128,7 @@ def adapt(job: AdaptJob, progress: Progress | None = None) -> AdaptResult:
     bundle = default_bundle() if job.bundle is None else load_bundle(job.bundle)
     images = _some(discover(job.target).images, job.max_fields)
     _check_out(job, bundle)
-    make_folder(job.out)
-    with lock_folder(job.out, "adaptation"):
+    with hold_folder(job.out, "adaptation"):
         work = job.out / WORK
         shas = [sha256_of(path) for path in track(images, progress, "reading", len(images))]
         _open_work(job, bundle, work, shas)

@@ -28,7 +28,6 @@ from bloodfilm.core.files import (
     sha256_of,
 )
 from bloodfilm.core.issues import Issue
-from bloodfilm.core.locks import lock_folder
 from bloodfilm.core.progress import CancelledError, NoProgress, Progress, track
 from bloodfilm.core.results import AnalysisRun, FieldFailure, FieldOutcome, FieldResult
 from bloodfilm.core.results.tables import CellTableWriter
@@ -52,7 +51,7 @@ from bloodfilm.inference.runner import (
 from bloodfilm.inference.slides import SlideSelection
 from bloodfilm.report.pictures import remove_pictures
 from bloodfilm.workflows.cases import CASES, CASES_FOLDER, remove_case_files, write_cases
-from bloodfilm.workflows.outputs import make_folder
+from bloodfilm.workflows.outputs import hold_folder
 from bloodfilm.workflows.slides import (
     SLIDES,
     TILES,
@@ -270,8 +269,7 @@ def analyze(
     table = [] if job.cases in (FOLDERS, ONE) else [Path(job.cases)]
     outputs = [job.out / name for name in (CELLS, RESULT, REPORT, CASES)]
     refuse_inputs(outputs, [*found.images, *table])
-    make_folder(job.out)
-    with lock_folder(job.out, "analysis"):
+    with hold_folder(job.out, "analysis"):
         remove_leftovers(job.out)
         (job.out / LOG_NEW).unlink(missing_ok=True)
         check_existing(job.out, job.existing)

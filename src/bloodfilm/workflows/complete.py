@@ -7,7 +7,6 @@ from pathlib import Path
 from bloodfilm.active_learning.completion import CompletionRules, complete_field, labelled_types
 from bloodfilm.core.errors import ConfigError, DataError, OutputError
 from bloodfilm.core.field import Field
-from bloodfilm.core.locks import lock_folder
 from bloodfilm.core.progress import NoProgress, Progress, track
 from bloodfilm.core.results import FieldFailure, FieldResult
 from bloodfilm.formats import open_dataset, save_dataset
@@ -16,7 +15,7 @@ from bloodfilm.imaging.scale import ScalePrior
 from bloodfilm.inference.model import load_model
 from bloodfilm.inference.runner import analyze_many, by_folder
 from bloodfilm.workflows.analyze import failed
-from bloodfilm.workflows.outputs import check_can_hold, make_folder
+from bloodfilm.workflows.outputs import check_can_hold, hold_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,8 +114,7 @@ def complete(job: CompletionJob, progress: Progress | None = None) -> Completion
                 counts[cell.label] += 1
     if not done:
         raise DataError(f"{job.dataset}: none of its {len(fields)} fields could be completed")
-    make_folder(job.out)
-    with lock_folder(job.out, "completed data set"):
+    with hold_folder(job.out, "completed data set"):
         whole_set = replace(dataset, name=f"{dataset.name}, completed", fields=tuple(done))
         save_dataset(whole_set, target, "bloodfilm", overwrite=job.overwrite)
     return CompletionResult(

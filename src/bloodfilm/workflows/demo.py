@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from bloodfilm.core.locks import lock_folder
 from bloodfilm.core.progress import Progress
 from bloodfilm.inference.bundle import default_bundle, load_bundle
 from bloodfilm.workflows.analyze import AnalysisJob, AnalysisSummary, analyze, check_existing
-from bloodfilm.workflows.outputs import make_folder
+from bloodfilm.workflows.outputs import hold_folder
 from bloodfilm.workflows.render import render_demo
 
 FIELDS = "fields"
@@ -29,8 +28,7 @@ def run_demo(
     """
     # What cannot work is refused before anything is drawn.
     load_bundle(bundle) if bundle else default_bundle()
-    make_folder(out)
-    with lock_folder(out, "demo"):
+    with hold_folder(out, "demo"):
         check_existing(out, "overwrite" if overwrite else "refuse")
         render_demo(out / FIELDS, progress)
     return analyze(AnalysisJob(paths=[out / FIELDS], out=out, bundle=bundle), progress)

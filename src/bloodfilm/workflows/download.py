@@ -7,13 +7,12 @@ from typing import Any
 
 from bloodfilm.core.errors import ConfigError, DataError
 from bloodfilm.core.issues import Issue
-from bloodfilm.core.locks import lock_folder
 from bloodfilm.core.progress import Progress
 from bloodfilm.datasets import CATALOGUE, DownloadSource, fetch
 from bloodfilm.datasets.archive import unpack_together
 from bloodfilm.datasets.download import RetryPolicy
 from bloodfilm.formats import open_dataset
-from bloodfilm.workflows.outputs import make_folder
+from bloodfilm.workflows.outputs import hold_folder
 
 
 def find_source(name: str) -> DownloadSource:
@@ -36,8 +35,7 @@ def download(
     folder = _folder(out)
     if not accept_licence:
         raise ConfigError(_unaccepted(source))
-    make_folder(folder)
-    with lock_folder(folder, "download"):
+    with hold_folder(folder, "download"):
         return fetch(source, folder, accept_licence=True, progress=progress, retry_policy=retries)
 
 
@@ -69,8 +67,7 @@ def unpack_downloads(
     archives = sorted(p for p in zips.glob("*.zip") if p.is_file()) if zips.is_dir() else []
     if not archives:
         raise DataError(f"{zips}: no zips there; name the folder they were downloaded to")
-    make_folder(folder)
-    with lock_folder(folder, "unpacking"):
+    with hold_folder(folder, "unpacking"):
         files = unpack_together(archives, folder, progress=progress)
     dataset = open_dataset(folder)
     cells = sum(len(f.cells) for f in dataset)

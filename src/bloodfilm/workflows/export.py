@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from bloodfilm.core.errors import ConfigError, DataError
 from bloodfilm.core.files import read_regular_file
-from bloodfilm.core.locks import lock_folder
-from bloodfilm.workflows.outputs import check_can_hold, make_folder
+from bloodfilm.workflows.outputs import check_can_hold, hold_folder
 
 if TYPE_CHECKING:
     from bloodfilm.export.outlines import OutlinePart
@@ -80,8 +79,7 @@ def export(job: ExportJob) -> ExportResult:
     info = BundleInfo(job.name, job.licence, notes, read_evaluations(job.metrics))
     calibration = None if job.calibration is None else read_calibration(job.calibration)
     outlines = _outlines(job)
-    make_folder(job.out)
-    with lock_folder(job.out, "export"):
+    with hold_folder(job.out, "export"):
         parity = export_bundle(
             job.detector,
             job.classifier,

@@ -1,14 +1,17 @@
 """Check what a user named for output before any work is done."""
 
+import contextlib
 import importlib
 import json
 import os
-from collections.abc import Iterable
+import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from bloodfilm.core import files
 from bloodfilm.core.errors import ConfigError, DataError, OutputError
+from bloodfilm.core.locks import is_empty, lock_folder
 
 
 def refuse_inputs(outputs: Iterable[Path | None], inputs: Iterable[Path]) -> None:
@@ -60,6 +63,30 @@ def make_folder(folder: Path) -> None:
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         raise OutputError(f"{folder}: cannot be made ({why})", ["other-output"]) from None
+
+
+@contextlib.contextmanager
+def hold_folder(folder: Path, work: str) -> Iterator[None]:
+    """Make a folder for output, if it is not there, and hold it while the block runs.
+
+    Where the block fails before it wrote anything, a folder that was made for it is removed again.
+
+    Args:
+        folder: of the output.
+        work: what is done there, in a word or two; shown to a process that is refused.
+
+    Raises:
+        OutputError: if it cannot be made, or another process works there.
+    """
+    made = not folder.exists()
+    make_folder(folder)
+    try:
+        with lock_folder(folder, work):
+            yield
+    except BaseException:
+        if made and is_empty(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def write_json_output(path: Path, content: Any) -> None:

@@ -10,7 +10,6 @@ from bloodfilm.active_learning.fields import blob_scores, bundle_scores, plan_da
 from bloodfilm.active_learning.plan_files import NATIVE, write_plan
 from bloodfilm.active_learning.planning import PLANNERS, RegionScores
 from bloodfilm.core.errors import ConfigError, DataError, OutputError
-from bloodfilm.core.locks import lock_folder
 from bloodfilm.core.progress import NoProgress, Progress, track
 from bloodfilm.core.results import FieldFailure
 from bloodfilm.formats import open_dataset
@@ -18,7 +17,7 @@ from bloodfilm.imaging.discovery import find_images
 from bloodfilm.imaging.scale import ScalePrior
 from bloodfilm.inference.bundle import default_bundle, load_bundle
 from bloodfilm.workflows.analyze import failed
-from bloodfilm.workflows.outputs import check_can_hold, make_folder
+from bloodfilm.workflows.outputs import check_can_hold, hold_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,8 +105,7 @@ def plan(job: PlanJob, progress: Progress | None = None) -> PlanResult:
     scores = list(opened.values())
     shares, regions = plan_within(scores, budget, job.rates, planner, job.seed)
     dataset = plan_dataset(list(opened), scores, regions, job.folder.name)
-    make_folder(job.out)
-    with lock_folder(job.out, "annotation plan"):
+    with hold_folder(job.out, "annotation plan"):
         write_plan(dataset, job.out, job.overwrite)
     cells, marked = expected(scores, regions), sum(s > 0 for s in shares)
     return PlanResult(

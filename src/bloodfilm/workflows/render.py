@@ -1,7 +1,6 @@
 """Render synthetic fields: a labelled data set, LLD's layout with known faults, demo fields."""
 
 import contextlib
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Literal
 from bloodfilm.core.dataset import Dataset
 from bloodfilm.core.errors import ConfigError, OutputError
 from bloodfilm.core.files import refuse_links, write_json
-from bloodfilm.core.locks import is_empty, lock_folder
+from bloodfilm.core.locks import is_empty
 from bloodfilm.core.progress import NoProgress, Progress, track
 from bloodfilm.formats import save_dataset
 from bloodfilm.synthetic import (
@@ -24,7 +23,7 @@ from bloodfilm.synthetic import (
     write_dataset,
     write_hard_fields,
 )
-from bloodfilm.workflows.outputs import make_folder
+from bloodfilm.workflows.outputs import hold_folder
 
 DEFAULT_PROFILES = ("pbc-like", "bccd-like", "raabin-like", "lld40x-like")
 FIVE = ("neutrophil", "lymphocyte", "monocyte", "eosinophil", "basophil")
@@ -154,15 +153,8 @@ def render_demo(
 
 @contextlib.contextmanager
 def new_folder(out: Path) -> Iterator[None]:
-    """Hold a folder that is new or empty; one that was made and stays empty is removed again."""
-    made = not out.exists()
-    make_folder(out)
-    try:
-        with lock_folder(out, "rendering"):
-            if not is_empty(out):
-                raise OutputError(f"{out}: is not empty; name a new folder")
-            yield
-    except BaseException:
-        if made and is_empty(out):
-            shutil.rmtree(out, ignore_errors=True)
-        raise
+    """Hold a folder that is new or empty."""
+    with hold_folder(out, "rendering"):
+        if not is_empty(out):
+            raise OutputError(f"{out}: is not empty; name a new folder")
+        yield

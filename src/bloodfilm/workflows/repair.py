@@ -6,10 +6,9 @@ from pathlib import Path
 
 from bloodfilm.audit import Options, audit, open_source
 from bloodfilm.audit.lld_labels import line_findings
-from bloodfilm.core.locks import lock_folder
 from bloodfilm.core.progress import Progress
 from bloodfilm.repair import RepairResult, check_request, repair_labels
-from bloodfilm.workflows.outputs import make_folder
+from bloodfilm.workflows.outputs import hold_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +36,7 @@ def repair(job: RepairJob, progress: Progress | None = None) -> RepairResult:
     """Audit a data set and write a copy of its labels with what can be repaired repaired."""
     source = open_source(job.root)
     labels = check_request(source.labels, job.root, job.out, job.off)
-    make_folder(job.out)
-    with lock_folder(job.out, "repair"):
+    with hold_folder(job.out, "repair"):
         check_request(labels, job.root, job.out)  # another process may have been there
         findings = audit(source, Options(pixels=job.pixels), progress)
         return repair_labels(

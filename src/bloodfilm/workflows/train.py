@@ -5,9 +5,8 @@ from pathlib import Path
 
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.core.issues import Issue
-from bloodfilm.core.locks import lock_folder
 from bloodfilm.core.progress import NoProgress, Progress
-from bloodfilm.workflows.outputs import check_can_hold, make_folder
+from bloodfilm.workflows.outputs import check_can_hold, hold_folder, make_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +63,7 @@ def train(job: TrainingJob, progress: Progress | None = None) -> TrainingResult:
     else:
         check_can_hold(job.out)
     task = make_task(config, job.data, follower)
-    make_folder(job.out)
-    with lock_folder(job.out, "training"):
+    with hold_folder(job.out, "training"):
         if job.restart:  # not before the data are found good: the old run may be worth keeping
             for name in loop.RUN_FILES:
                 (job.out / name).unlink(missing_ok=True)

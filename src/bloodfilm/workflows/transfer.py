@@ -12,14 +12,13 @@ from bloodfilm.core.dataset_codes import NOT_TRANSFERRED, dataset_issue
 from bloodfilm.core.errors import ConfigError, DataError, OutputError
 from bloodfilm.core.files import write_json
 from bloodfilm.core.issues import Issue
-from bloodfilm.core.locks import lock_folder
 from bloodfilm.core.progress import NoProgress, Progress, track
 from bloodfilm.formats import WRITERS, open_dataset, save_dataset
 from bloodfilm.imaging.discovery import find_images
 from bloodfilm.registration.pairing import by_name, from_file
 from bloodfilm.registration.transfer import Transfer, TransferRecord
 from bloodfilm.registration.visualize import draw
-from bloodfilm.workflows.outputs import make_folder, require_extra
+from bloodfilm.workflows.outputs import hold_folder, require_extra
 
 RECORD = "transfer.json"
 
@@ -110,8 +109,7 @@ def transfer(job: TransferJob, progress: Progress | None = None) -> TransferResu
     )
     images = find_images(job.targets)
     pairs = _pairs(dataset, images, job)
-    make_folder(job.out)
-    with lock_folder(job.out, "transfer"):
+    with hold_folder(job.out, "transfer"):
         work = Transfer(dataset, images, pairs, job.min_confidence)
         work.measure(progress)
         cells = {field.path: field.cells for field in work.fields}
