@@ -71,7 +71,9 @@ def test_a_bundle_gets_outlines_and_analysis_uses_them(run, plain):
 
 def test_a_bundle_gives_its_outlines_to_another(run, plain, tmp_path):
     part = open_outlines(run)
+    set_outlines(plain, part, "what the authors added")
     set_outlines(plain, part)
+    assert (plain / "MODEL_CARD.md").read_text().rstrip().endswith("\n\nwhat the authors added")
     again = open_outlines(plain)
     assert (again.spec, again.onnx) == (part.spec, part.onnx)
     assert again.metrics == part.metrics and again.parity == part.parity

@@ -114,16 +114,26 @@ def _of_bundle(place: Path) -> OutlinePart:
     )
 
 
-def set_outlines(bundle: Path, part: OutlinePart, notes: str = "") -> None:
+def set_outlines(bundle: Path, part: OutlinePart, notes: str | None = None) -> None:
     """Give a bundle another outline network, and write its model card anew.
 
     Args:
         bundle: its folder.
         part: the network; without a graph nothing is changed.
-        notes: Markdown that ends the card.
+        notes: Markdown that ends the card; `None` keeps what ends it now.
     """
     if part.spec is None:
         return
-    manifest = part.added_to(load_bundle(bundle).manifest)
+    before = load_bundle(bundle).manifest
+    manifest = part.added_to(before)
+    if notes is None:
+        notes = _notes(bundle / CARD, model_card(before))
     manifest.write(bundle, part.graphs)
     write_text(bundle / CARD, model_card(manifest, notes))
+
+
+def _notes(card: Path, generated: str) -> str:
+    """Return what its authors added to the end of a card; none where it is of another form."""
+    text = card.read_text(encoding="utf-8") if card.is_file() else ""
+    start = generated.rstrip()
+    return text.removeprefix(start).strip() if text.startswith(start) else ""
