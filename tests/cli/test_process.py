@@ -192,3 +192,17 @@ def test_completion_is_offered():
     environment |= {"COMP_WORDS": "bloodfilm ana", "COMP_CWORD": "1"}
     done = bloodfilm(capture_output=True, text=True, env=environment)
     assert "analyze" in done.stdout.split()
+
+
+def test_a_cut_slide_is_one_line(tmp_path):
+    """No library prints beside it."""
+    made = bloodfilm("films", tmp_path / "sl", "--slide", "1200x900", capture_output=True)
+    assert made.returncode == 0, made.stderr
+    (slide,) = (tmp_path / "sl").glob("*.tif*")
+    cut = tmp_path / "cut.tif"
+    cut.write_bytes(slide.read_bytes()[: slide.stat().st_size // 2])
+    done = bloodfilm(
+        "analyze", cut, "--out", tmp_path / "out", "--no-report", capture_output=True, text=True
+    )
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    assert done.returncode == 2 and len(lines) == 1 and "cut.tif" in lines[0], done.stderr
