@@ -2,6 +2,6 @@
 
 import logging
 
-# tifffile logs what is wrong with a file; the readers say it once, in one line with the file's name.
-# Without a handler of its own Python would print it as well.
+# tifffile logs what is wrong with a file; the readers say it once, in one line with the file's
+# name. Without a handler of its own Python would print it as well.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
