@@ -63,7 +63,7 @@ static: $(VENV)/.dev-stamp ## format check, lint, types, import contracts, spell
 
 .PHONY: check
 check: static ## static, then the fast tests
-	$(PY) -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow" -n auto --dist loadfile
 
 .PHONY: coverage
 coverage: $(VENV)/.dev-stamp ## every test, and which lines no test runs
