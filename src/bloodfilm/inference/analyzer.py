@@ -40,7 +40,7 @@ from bloodfilm.inference.classifier import (
 from bloodfilm.inference.detector import DetectionParameters, Detector, OnnxBackend
 from bloodfilm.inference.film_score import DENSE, MIN_FILM_SCORE, FilmScore, film_score
 from bloodfilm.inference.fusion import ScoreFusion
-from bloodfilm.inference.graph_run import run_graph
+from bloodfilm.inference.graph_run import batches, run_graph
 from bloodfilm.inference.nms import best_of_each, cross_class_nms
 from bloodfilm.inference.outlines import CellOutliner
 from bloodfilm.inference.scale_search import search_scale
@@ -476,7 +476,7 @@ class Analyzer:
 
     def classify(self, crops: Pixels) -> list[CellClassification]:
         """Classify any number of crops (n, size, size, 3) as `CellClassifier.crops` makes them."""
-        parts = np.array_split(crops, -(-len(crops) // READER_BATCH)) if len(crops) else []
+        parts = batches(crops, READER_BATCH)
         return [reading for part in parts for reading in self._classify(part, self.reader)]
 
     def probability(self, label: str, reading: CellClassification) -> float:
@@ -492,8 +492,7 @@ class Analyzer:
         """
         certain = scores >= self.spec.thresholds[self.classified]
         for group in (which[certain], which[~certain]):
-            if len(group):
-                yield from np.array_split(group, -(-len(group) // READER_BATCH))
+            yield from batches(group, READER_BATCH)
 
     def _confirm(
         self, found: Detections, readings: dict[int, CellClassification]

@@ -1,7 +1,7 @@
 """Run a graph and validate its outputs against the bundle's format."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,18 @@ ROUNDING = 1e-3
 """Tolerance of probabilities beyond 0 and 1, for eight-bit arithmetic."""
 
 Outputs = list[NDArray[np.float32]]
+
+
+Values = TypeVar("Values", bound=np.generic)
+
+
+def batches(values: NDArray[Values], most: int) -> list[NDArray[Values]]:
+    """Split an array along its first axis into parts of nearly equal size, `most` at the most.
+
+    >>> [part.tolist() for part in batches(np.arange(5), 2)]
+    [[0, 1], [2, 3], [4]]
+    """
+    return np.array_split(values, -(-len(values) // most)) if len(values) else []
 
 
 def run_graph(

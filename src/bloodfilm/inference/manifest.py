@@ -132,6 +132,11 @@ class ColourSpec(_Strict):
     chroma: Positive
     nucleus: tuple[float, float] | None
 
+    @property
+    def standard(self) -> ColourStandard:
+        """The target colours of crops."""
+        return ColourStandard(**self.model_dump())
+
 
 class ConformalSpec(_Strict):
     """Which classes a cell may be, so that the true one is among them with stated coverage.
@@ -187,7 +192,7 @@ class ClassifierSpec(_Strict):
     @property
     def colour_standard(self) -> ColourStandard | None:
         """The target colours of crops, if they are normalised."""
-        return None if self.colours is None else ColourStandard(**self.colours.model_dump())
+        return None if self.colours is None else self.colours.standard
 
 
 class OutlineSpec(_Strict):
@@ -207,11 +212,6 @@ class OutlineSpec(_Strict):
     background: Annotated[int, Field(ge=0, le=255)]
     share: Annotated[float, Field(gt=0, lt=1)]
     colours: ColourSpec
-
-    @property
-    def colour_standard(self) -> ColourStandard:
-        """The target colours of crops."""
-        return ColourStandard(**self.colours.model_dump())
 
 
 class ObjectRoles(_Strict):

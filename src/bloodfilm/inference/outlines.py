@@ -10,7 +10,7 @@ from bloodfilm.core.results import CellShape
 from bloodfilm.imaging.canonical import CanonicalView
 from bloodfilm.imaging.colour_normalisation import normalise
 from bloodfilm.imaging.resample import box_step
-from bloodfilm.inference.graph_run import run_graph
+from bloodfilm.inference.graph_run import batches, run_graph
 from bloodfilm.inference.manifest import OutlineSpec
 from bloodfilm.inference.morphometry import (
     Contour,
@@ -54,9 +54,9 @@ class CellOutliner:
             boxes: (n, 4) x, y, w, h of nucleated cells, px.
         """
         shapes: list[CellShape | None] = []
-        for some in np.array_split(boxes, -(-len(boxes) // BATCH)) if len(boxes) else ():
+        for some in batches(boxes, BATCH):
             crops = np.stack([self._crop(view, image, box) for box in some])
-            standard = self.spec.colour_standard
+            standard = self.spec.colours.standard
             seen = np.stack([normalise(crop, standard) for crop in crops])
             side = self.spec.size // STRIDE
             wanted = {"maps": (len(seen), 2, side, side)}

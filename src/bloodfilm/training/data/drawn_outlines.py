@@ -176,6 +176,13 @@ def varied_crop(
     stretch = scale * np.diag([aspect, 1 / aspect])
     shift = rng.normal(0, section.shift, 2) * share * size
     matrix = np.column_stack([stretch @ linear, shift - stretch @ ((low + high) / 2)])
+    return _warped(image, mask, matrix, size)
+
+
+def _warped(
+    image: Pixels, mask: Pixels, matrix: NDArray[np.float64], size: int
+) -> tuple[Pixels, Pixels]:
+    """Return a stored crop and its masks mapped by `matrix` (2, 3) about their middle."""
     return (
         warp_centred(image, matrix, size, cv2.BORDER_REFLECT_101),
         warp_centred(mask, matrix, size, cv2.BORDER_REPLICATE),
@@ -201,7 +208,4 @@ def _extent(
 def plain_crop(image: Pixels, mask: Pixels, *, size: int, share: float) -> tuple[Pixels, Pixels]:
     """Return a stored crop and its masks as analysis would cut them."""
     matrix = np.column_stack([np.eye(2) * size * share / (STORED * STORED_SHARE), np.zeros(2)])
-    return (
-        warp_centred(image, matrix, size, cv2.BORDER_REFLECT_101),
-        warp_centred(mask, matrix, size, cv2.BORDER_REPLICATE),
-    )
+    return _warped(image, mask, matrix, size)
