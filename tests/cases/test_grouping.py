@@ -128,7 +128,7 @@ def test_what_a_table_says_wrongly_is_named_and_the_rest_goes_on(place):
         ("image,name\na,b\n", "no column 'patient'"),
         ("image,patient\nx.png,Ann\n", "names none of the 4 images"),
         (b"image,patient\n\xff,b\n", "byte 14 is not UTF-8"),
-        ('image,patient\n"a,b\n', "ill-formed table"),
+        ('image,patient\n"a,b\n', "not a CSV table"),
     ],
 )
 def test_a_table_that_cannot_be_used_is_refused(place, text, says):

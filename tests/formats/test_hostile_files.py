@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bloodfilm.core import Cell, DataError, Dataset, Field, Region
+from bloodfilm.core import Cell, DataError, Dataset, Field, Node, Region, Taxonomy, polygons
+from bloodfilm.core.issues import messages
 from bloodfilm.formats import open_dataset, save_dataset
 from bloodfilm.formats.lld.zipped import zipped_labels
 from bloodfilm.formats.parquet.index import KEY
-from bloodfilm.formats.shared import yaml_text
+from bloodfilm.formats.shared import context, yaml_text
 from bloodfilm.formats.yolo.layout import read_yaml
 from bloodfilm.imaging.headers import image_size
 
@@ -315,3 +316,91 @@ def test_a_gif_that_ends_within_a_frame(tmp_path):
     data = file.read_bytes()
     file.write_bytes(data[:-1] + b"," + data[-1:])
     assert "the GIF cannot be decoded" in refused(open_image, file)
+
+
+def test_a_region_of_many_corners_costs_as_little(monkeypatch):
+    """What is looked at is counted, not timed: pixels by polygon, and rows by edge."""
+    looked = []
+    filled = polygons._filled
+
+    def counted(polygon, left, top, shape, stride):
+        crossed = np.abs(np.diff(polygon[:, 1], append=polygon[:1, 1])).sum() / stride
+        looked.append((shape[0] * shape[1], crossed))
+        return filled(polygon, left, top, shape, stride)
+
+    monkeypatch.setattr(polygons, "_filled", counted)
+    side = 20_000
+    zigzag = Region.polygon((n * 7919 % side, side if n % 2 else 0) for n in range(20_000))
+    many = Region.union(Region.polygon([(0, 0), (side, 0), (n, side)]) for n in range(2_000))
+    for region, share in ((zigzag, 0.5), (many, 0.55)):
+        looked.clear()
+        assert region.area(side, side) == pytest.approx(share * side**2, rel=0.1)
+        assert sum(pixels for pixels, _ in looked) < 1.5 * (1 << 26)
+        assert sum(crossed for _, crossed in looked) < 3 * (1 << 24)
+
+
+@pytest.mark.parametrize("levels", [True, False])
+def test_a_tree_of_classes_has_limits(levels):
+    nodes = [Node("cell")]
+    while len(nodes) < 2_001:
+        nodes.append(Node(f"n{len(nodes)}", nodes[-1].name if levels else "cell"))
+    assert len(Taxonomy(tuple(nodes[:64])).names) == 64
+    said = refused(Taxonomy, tuple(nodes[:70] if levels else nodes))
+    assert ("'n64' lies more than 64 levels deep" if levels else "2,001 classes, more") in said
+
+
+def test_many_classes_are_named_once_each(tmp_path):
+    """The names of a set are read together once, not once a name."""
+    count = 400
+    calls = []
+    original = context.set_meanings
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+    content = {
+        "images": [{"id": 1, "file_name": "a.png"}],
+        "categories": [{"id": n, "name": f"class {n}"} for n in range(count)],
+        "annotations": [
+            {"image_id": 1, "category_id": n, "bbox": [1, 1, 9, 9]} for n in range(count)
+        ],
+    }
+    (tmp_path / "c.json").write_text(json.dumps(content))
+    context.set_meanings = lambda names: calls.append(1) or original(names)
+    try:
+        dataset = open_dataset(tmp_path / "c.json")
+    finally:
+        context.set_meanings = original
+    assert len(calls) == 1 and len(dataset.issues) == count
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"domain": {"microscope": ["x"]}},
+        {"domain": {"um_per_px": "0.1"}},
+        {"domain": {"magnification": True}},
+        {"patient": ["Ann"]},
+        {"diagnosis": {"a": 1}},
+    ],
+)
+def test_what_is_said_of_a_field_is_text_and_numbers(tmp_path, extra):
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+    entry = {"id": 1, "file_name": "a.png", "bloodfilm": extra}
+    content = {"images": [entry], "categories": [], "annotations": []}
+    (tmp_path / "c.json").write_text(json.dumps(content))
+    dataset = open_dataset(tmp_path / "c.json")
+    (said,) = messages(dataset.issues)
+    (key,) = extra
+    assert said.startswith("c.json: image a.png: bloodfilm cannot be read") and key in said
+    assert dataset[0].domain.name == "unknown" and dataset[0].patient is None
+
+
+@pytest.mark.parametrize(("value", "ignored"), [("0", False), ("1", True), ("false", False)])
+def test_a_flag_written_as_text_is_read_as_it_says(tmp_path, value, ignored):
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+    cell = {"image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9], "iscrowd": value}
+    content = {
+        "images": [{"id": 1, "file_name": "a.png"}],
+        "categories": [{"id": 1, "name": "WBC"}],
+        "annotations": [cell],
+    }
+    (tmp_path / "c.json").write_text(json.dumps(content))
+    assert open_dataset(tmp_path / "c.json")[0].cells[0].ignore == ignored

@@ -12,7 +12,14 @@ from PIL import Image
 from bloodfilm.core import DataError
 from bloodfilm.core.issues import messages
 from bloodfilm.formats import open_dataset
-from bloodfilm.formats.shared.masks import MAX_PARTS, drawn_runs, unpack_brush, unpack_coco
+from bloodfilm.formats.shared import masks
+from bloodfilm.formats.shared.masks import (
+    MAX_PARTS,
+    MaskBudget,
+    drawn_runs,
+    unpack_brush,
+    unpack_coco,
+)
 
 WIDTH, HEIGHT = 60, 40
 
@@ -196,6 +203,33 @@ def test_noise_is_no_outline():
     steps = [0, *[1, 10_001] * 5000]
     with pytest.raises(DataError, match="pixels at which it changes"):
         drawn_runs([*steps, 10_000**2 - sum(steps)], (10_000, 10_000))
+
+
+def test_masks_of_one_file_have_a_budget(tmp_path, monkeypatch):
+    side, count = 300, 5
+    steps = [0] + [n for _ in range(side) for n in (2, side + 3)]
+    runs = [1, *steps[1:-1]]
+    runs.append(side * (side + 4) - sum(runs))
+    drawn = drawn_runs(runs, (side, side + 4), by_column=True)
+    assert drawn.box == (0, 1, side, side + 1)
+    grid = (side + 2) * (side + 1)
+    monkeypatch.setattr(masks, "GRID_PER_FILE", 3 * grid)
+    monkeypatch.setattr(masks, "GRID_PER_BYTE", 0)
+    listed = [{"size": [side + 4, side], "counts": pack_coco(runs)}] * count
+    Image.new("RGB", (side, side + 4)).save(tmp_path / "a.png")
+    dataset = coco(tmp_path, *listed, size=(side, side + 4), picture=False, bbox=[1, 1, 9, 9])
+    outlined = [cell.outline is not None for cell in dataset[0].cells]
+    assert outlined == [True] * 3 + [False] * 2
+    (lost,) = [m for m in messages(dataset.issues) if "not kept" in m]
+    assert "more pixels than the masks of a file of that size may have of 2 cells" in lost
+
+
+def test_a_large_file_may_have_more_masks():
+    assert MaskBudget(10_000_000).left == 10 * MaskBudget(1_000_000).left
+    budget = MaskBudget()
+    budget.spend(budget.left)
+    with pytest.raises(DataError, match="more pixels"):
+        budget.spend(1)
 
 
 # ---- Label Studio ----------------------------------------------------------------------------

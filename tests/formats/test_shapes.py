@@ -65,7 +65,10 @@ def test_regions_that_are_no_rectangle_stay_what_they_are(tmp_path):
     assert field.region.area(200, 100) == 4
     dataset = cvat(tmp_path, mask.replace("0,2,2,2", "9,9"))
     assert dataset[0].region.is_nothing
-    assert "its mask is not one of 3x2 pixels; left out" in messages(dataset.issues)[0]
+    assert (
+        "its mask of 3x2 pixels has runs that do not fill its size; left out"
+        in messages(dataset.issues)[0]
+    )
 
 
 def test_cells_keep_what_was_drawn(tmp_path):

@@ -48,7 +48,7 @@ def test_a_list_that_is_wrong_names_its_line(tmp_path):
     with pytest.raises(DataError, match="line 2: target ''"):
         from_file(table, SOURCES, TARGETS)
     for lines in (("from,to", "a,b"), ("",), ("source,target",)):
-        with pytest.raises(DataError, match="source,target"):
+        with pytest.raises(DataError, match=r"no column 'source', 'target'|is empty|no rows"):
             from_file(write(tmp_path / "p.csv", *lines), SOURCES, TARGETS)
     with pytest.raises(DataError, match="cannot be read"):
         from_file(tmp_path / "none.csv", SOURCES, TARGETS)

@@ -1,6 +1,5 @@
 """Which images belong to which case: by folder, all together, or by a table."""
 
-import csv
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -8,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bloodfilm.core import issue_codes
+from bloodfilm.core.csv_text import parse_table
 from bloodfilm.core.errors import DataError
-from bloodfilm.core.files import read_regular_file
 from bloodfilm.core.issue_codes import issue
 from bloodfilm.core.issues import Issue
 from bloodfilm.core.results.case import case_name
 from bloodfilm.core.text import plural
 from bloodfilm.formats.lld.names import parse_name
+from bloodfilm.formats.shared.parsing import read_text
 from bloodfilm.imaging.discovery import natural_key
 
 FOLDERS, ONE = "folders", "one"
@@ -212,38 +212,20 @@ def _listed(items: Sequence[object]) -> str:
 
 def _read_table(table: Path) -> list[_Row]:
     """Read the rows of a table; `DataError` names the file and what it lacks."""
-    data = read_regular_file(table, MAX_TABLE_BYTES)
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{table}: byte {error.start} is not UTF-8; save it as UTF-8") from None
-    first = text.partition("\n")[0]
-    delimiter = max("\t,;", key=first.count)
-    try:
-        reader = csv.reader(text.splitlines(), delimiter=delimiter, strict=True)
-        rows = [(reader.line_num, row) for row in reader if any(v.strip() for v in row)]
-    except csv.Error as error:
-        raise DataError(f"{table}: ill-formed table ({error}); save it again as CSV") from None
-    if not rows:
-        raise DataError(f"{table}: empty; it needs a header with the columns image,patient")
-    header = [name.strip().lower().replace(" ", "_") for name in rows[0][1]]
-    image = _column(table, header, IMAGE_COLUMNS)
-    patient = _column(table, header, PATIENT_COLUMNS)
-    if len(rows) == 1:
+    found = parse_table(read_text(table, MAX_TABLE_BYTES), table)
+    image = _column(table, found.columns, IMAGE_COLUMNS)
+    patient = _column(table, found.columns, PATIENT_COLUMNS)
+    if not found.rows:
         raise DataError(f"{table}: has a header and no rows")
-    read = []
-    for line, row in rows[1:]:
-        names = (row[k].strip() if k < len(row) else "" for k in (image, patient))
-        read.append(_Row(line, *names))
-    return read
+    return [_Row(row.line, row[image].strip(), row[patient].strip()) for row in found.rows]
 
 
-def _column(table: Path, header: Sequence[str], names: Sequence[str]) -> int:
-    found = [k for k, name in enumerate(header) if name in names]
+def _column(table: Path, columns: Iterable[str], names: Sequence[str]) -> str:
+    found = [own for own in columns if own.lower().replace(" ", "_") in names]
     if len(found) != 1:
         what = "has no" if not found else "has several"
         raise DataError(
-            f"{table}: {what} column {names[0]!r} in its header ({', '.join(header)}); name one "
+            f"{table}: {what} column {names[0]!r} in its header ({', '.join(columns)}); name one "
             f"column {names[0]!r}"
         )
     return found[0]

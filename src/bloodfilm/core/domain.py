@@ -31,9 +31,17 @@ class Domain:
     stain: str | None = None
 
     def __post_init__(self) -> None:
+        for name in ("microscope", "camera", "stain"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str):
+                raise DataError(f"domain: {name} must be text, not {value!r}")
         for name in ("magnification", "pixel_aspect_ratio", "um_per_px"):
             value = getattr(self, name)
-            if value is not None and not (0 < value < float("inf")):
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise DataError(f"domain: {name} must be a number, not {value!r}")
+            if not 0 < value < float("inf"):
                 raise DataError(f"domain: {name} must be a positive number, not {value!r}")
 
     @property
@@ -49,7 +57,7 @@ class Domain:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Domain":
-        """Build a domain from `to_json` data; `DataError` on an unknown key.
+        """Build a domain from `to_json` data; `DataError` on an unknown key or a wrong value.
 
         >>> Domain.from_json({"squeeze": 0.5}).pixel_aspect_ratio  # as older versions called it
         0.5

@@ -16,7 +16,8 @@ Point = tuple[float, float]
 
 _PAIRS = 1 << 17  # points x edges, or rows x edges, held at once: a few megabytes
 _PIXELS = 1 << 22  # pixels that `area` holds at once
-_MOST_PIXELS = 1 << 26  # pixels that `area` looks at
+_MOST_PIXELS = 1 << 26  # pixels that `area` looks at, those of each polygon counted
+_MOST_CROSSINGS = 1 << 24  # rows x edges that `area` looks at
 
 
 def _edges(polygon: NDArray[np.float64]) -> tuple[Floats, Floats, Floats, Floats]:
@@ -182,9 +183,10 @@ class Region:
 
         Overlaps count once and what lies outside the field does not. For smooth outlines the
         figure differs from the area of the geometry by a small part of a pixel per pixel of
-        outline. Only the rectangle around the polygons is looked at, in blocks of rows; where it
-        holds more than 2**26 pixels, every n-th pixel of every n-th row stands for n x n, so a
-        field of any stated size costs the same.
+        outline. Only the rectangles around the polygons are looked at, in blocks of rows; where
+        they hold more than 2**26 pixels, or edges cross more than 2**24 rows, every n-th pixel of
+        every n-th row stands for n x n, so a field of any stated size, and a region of any number
+        of corners, costs the same.
         """
         if self.polygons is None:
             return float(width * height)
@@ -192,7 +194,12 @@ class Region:
         across, down = right - left, bottom - top
         if across <= 0 or down <= 0:
             return 0.0
-        stride = max(1, math.ceil(math.sqrt(across * down / _MOST_PIXELS)))
+        pixels, crossings = self._work(width, height)
+        stride = max(
+            1,
+            math.ceil(math.sqrt(max(across * down, pixels) / _MOST_PIXELS)),
+            math.ceil(crossings / _MOST_CROSSINGS),
+        )
         inner = Region(tuple(tuple((x - left, y - top) for x, y in p) for p in self.polygons or ()))
         columns, lines = -(-across // stride), -(-down // stride)
         total = 0
@@ -202,6 +209,19 @@ class Region:
             inner._fill(known, first, float(stride))
             total += int(np.count_nonzero(known))
         return float(min(total * stride**2, across * down))
+
+    def _work(self, width: int, height: int) -> tuple[float, float]:
+        """Return the pixels around each polygon, and the rows that its edges cross, in the field.
+
+        Both are summed over the polygons: it is what filling them costs.
+        """
+        pixels = crossings = 0.0
+        for corners in self.polygons or ():
+            polygon = np.asarray(corners, dtype=np.float64).clip(0, (width, height))
+            w, h = polygon.max(axis=0) - polygon.min(axis=0)
+            pixels += (w + 1) * (h + 1)
+            crossings += float(np.abs(np.diff(polygon[:, 1], append=polygon[:1, 1])).sum())
+        return pixels, crossings
 
     def _bounds(self, width: int, height: int) -> tuple[int, int, int, int]:
         """Return the smallest rectangle of pixels, within the field, that holds the polygons."""

@@ -22,6 +22,11 @@ BLAST = "blast"
 SMUDGE_CELL = "smudge cell"
 
 
+MAX_CLASSES = 2_000
+MAX_LEVELS = 64
+"""What a tree may have; what is asked of it grows with both."""
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
     """One name in the taxonomy.
@@ -52,14 +57,21 @@ class Taxonomy:
         nodes: every node, a parent before its children; the first is the root.
 
     Raises:
-        DataError: if a parent is unknown, a name repeats, or there is not exactly one root.
+        DataError: if a parent is unknown, a name repeats, there is not exactly one root, or the
+            tree has more than `MAX_CLASSES` nodes or `MAX_LEVELS` levels.
     """
 
     nodes: tuple[Node, ...]
     _index: dict[str, Node] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if len(self.nodes) > MAX_CLASSES:
+            raise DataError(
+                f"taxonomy: {len(self.nodes):,} classes, more than the {MAX_CLASSES:,} of any tree "
+                "of cells"
+            )
         index: dict[str, Node] = {}
+        levels: dict[str | None, int] = {None: 0}
         for node in self.nodes:
             if node.name in index:
                 raise DataError(f"taxonomy: {node.name!r} is listed twice; keep one of them")
@@ -71,6 +83,9 @@ class Taxonomy:
                     "before it; list parents first"
                 )
             index[node.name] = node
+            levels[node.name] = levels[node.parent] + 1
+            if levels[node.name] > MAX_LEVELS:
+                raise DataError(f"taxonomy: {node.name!r} lies more than {MAX_LEVELS} levels deep")
         object.__setattr__(self, "_index", index)
 
     @cached_property

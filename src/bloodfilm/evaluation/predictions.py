@@ -1,17 +1,16 @@
 """Read results of an analysis and assign them to the fields of a data set."""
 
-import csv
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from bloodfilm.core.csv_text import unguard
+from bloodfilm.core.csv_text import Table, parse_table, unguard
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.field import Field
-from bloodfilm.core.files import regular_file
 from bloodfilm.core.results import AnalysisRun, AttributeResult, CellResult
 from bloodfilm.formats.shared.image_lookup import PathIndex
+from bloodfilm.formats.shared.parsing import read_bytes
 
 _REQUIRED = ("image", "x", "y", "w", "h", "score", "class", "class_score")
 _OBJECT_TYPE = ("object_type", "kind")
@@ -39,32 +38,28 @@ def read_predictions(path: Path) -> dict[str, list[CellResult]]:
         return cells
     try:
         # File names that are not UTF-8 are stored as raw bytes.
-        with regular_file(path).open(
-            encoding="utf-8-sig", errors="surrogateescape", newline=""
-        ) as file:
-            return _from_csv(path, csv.DictReader(file))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: not cells.csv of an analysis ({error})") from None
+        text = read_bytes(path).decode("utf-8-sig", "surrogateescape")
+        return _from_csv(path, parse_table(text, path))
+    except DataError as error:
+        raise DataError(f"{error}; give cells.csv of an analysis") from None
 
 
-def _from_csv(path: Path, rows: "csv.DictReader[str]") -> dict[str, list[CellResult]]:
-    columns = tuple(map(unguard, rows.fieldnames or ()))
-    rows.fieldnames = columns
-    missing = [name for name in _REQUIRED if name not in columns]
+def _from_csv(path: Path, table: Table) -> dict[str, list[CellResult]]:
+    columns = {unguard(name): name for name in table.columns}
+    lacking = [name for name in _REQUIRED if name not in columns]
     object_type = next((name for name in _OBJECT_TYPE if name in columns), None)
-    if missing or object_type is None:
-        name = missing[0] if missing else _OBJECT_TYPE[0]
-        raise DataError(f"{path}: no column {name!r}; give cells.csv of an analysis")
+    if lacking or object_type is None:
+        name = lacking[0] if lacking else _OBJECT_TYPE[0]
+        raise DataError(f"{path}: line 1: no column {name!r}")
     attributes = [c for c in columns if f"{c}_probability" in columns]
     cells: dict[str, list[CellResult]] = {}
-    for number, row in enumerate(rows, 2):
+    for row in table.rows:
+        values = {name: unguard(row[own]) for name, own in columns.items()}
         try:
-            found = _csv_cell(row, object_type, attributes)
-        except (TypeError, ValueError):
-            raise DataError(f"{path}: line {number}: a number is missing or is none") from None
-        cells.setdefault(unguard(row["image"]), []).append(found)
+            found = _csv_cell(values, object_type, attributes)
+        except ValueError:
+            raise DataError(f"{path}: line {row.line}: a number is missing or is none") from None
+        cells.setdefault(values["image"], []).append(found)
     return cells
 
 
@@ -73,15 +68,15 @@ def _csv_cell(row: Mapping[str, str], object_type: str, attributes: Iterable[str
     if not all(map(math.isfinite, (x, y, w, h, score, class_score))):
         raise ValueError("a number is not finite")
     answers = {
-        name: AttributeResult(unguard(row[name]) or None, float(row[f"{name}_probability"]), {})
+        name: AttributeResult(row[name] or None, float(row[f"{name}_probability"]), {})
         for name in attributes
         if row[f"{name}_probability"]
     }
     return CellResult(
         box=(x, y, w, h),
         confidence=score,
-        object_type=unguard(row[object_type]),
-        label=unguard(row["class"]),
+        object_type=row[object_type],
+        label=row["class"],
         label_confidence=class_score,
         attributes=answers,
         id=row.get("cell_id") or "",

@@ -30,9 +30,9 @@ from bloodfilm.formats.shared.class_names import name_of
 from bloodfilm.formats.shared.context import ReadContext, ReadOptions
 from bloodfilm.formats.shared.frames import Frame
 from bloodfilm.formats.shared.label_faults import LabelFault
-from bloodfilm.formats.shared.masks import drawn_runs, unpack_coco
+from bloodfilm.formats.shared.masks import MaskBudget, drawn_runs, unpack_coco
 from bloodfilm.formats.shared.output import Losses, WriteOptions, finish, output_file, unique_names
-from bloodfilm.formats.shared.parsing import read_json, to_floats, to_int
+from bloodfilm.formats.shared.parsing import read_json, to_flag, to_floats, to_int
 from bloodfilm.formats.shared.paths import image_folders, relative, split_of
 from bloodfilm.formats.shared.shapes import Drawn, around, polygon_area, turned_corners
 from bloodfilm.imaging.discovery import walk
@@ -315,7 +315,7 @@ def shape_of(
     """
     place = f"annotation {annotation.get('id', '?')}"
     values = to_floats(annotation.get("bbox"), 4)
-    drawn = _drawn(reading, annotation, frame)
+    drawn = _drawn(reading, file, annotation, frame)
     outline = None if drawn is None else drawn.outline
     if (values is None or not values[2] * values[3]) and drawn is not None:
         values = drawn.box
@@ -333,7 +333,9 @@ def shape_of(
     return None if checked is None else Shape(checked, outline and frame.region(outline))
 
 
-def _drawn(reading: ReadContext, annotation: Mapping[str, Any], frame: Frame) -> Drawn | None:
+def _drawn(
+    reading: ReadContext, file: Path, annotation: Mapping[str, Any], frame: Frame
+) -> Drawn | None:
     """Return what an annotation's segmentation draws, polygons or a mask.
 
     What cannot be read of it is counted.
@@ -341,7 +343,7 @@ def _drawn(reading: ReadContext, annotation: Mapping[str, Any], frame: Frame) ->
     listed = annotation.get("segmentation")
     if isinstance(listed, Mapping):
         try:
-            return _mask(listed, frame)
+            return _mask(listed, frame, reading.mask_budget(file))
         except DataError as error:
             reading.unread(f"outline as a run-length mask with {error}")
             return None
@@ -356,7 +358,7 @@ def _drawn(reading: ReadContext, annotation: Mapping[str, Any], frame: Frame) ->
     return None if box is None else Drawn(box, Region(tuple(polygons)))
 
 
-def _mask(segmentation: Mapping[str, Any], frame: Frame) -> Drawn:
+def _mask(segmentation: Mapping[str, Any], frame: Frame, budget: MaskBudget) -> Drawn:
     """Return what a run-length mask draws; `DataError` if it is no mask of the image."""
     listed, counts = segmentation.get("size"), segmentation.get("counts")
     pair = listed if isinstance(listed, list) and len(listed) == 2 else (None, None)
@@ -372,7 +374,7 @@ def _mask(segmentation: Mapping[str, Any], frame: Frame) -> Drawn:
         runs = [n for n in whole if n is not None]
         if len(runs) != len(whole):
             raise DataError("counts that are no whole numbers")
-    return drawn_runs(runs, (width, height), by_column=True)
+    return drawn_runs(runs, (width, height), by_column=True, budget=budget)
 
 
 def identity(annotation: Mapping[str, Any]) -> str | None:
@@ -403,7 +405,7 @@ def _cell(
         name,
         shape.box,
         {key: str(value) for key, value in said.items()},
-        ignore=bool(annotation.get("ignore")) or bool(annotation.get("iscrowd")),
+        ignore=to_flag(annotation.get("ignore")) or to_flag(annotation.get("iscrowd")),
         id=identity(annotation),
         outline=shape.outline,
     )

@@ -1,14 +1,13 @@
 """Pair images of the same field by file name or by a list."""
 
-import csv
 import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
 from bloodfilm.core.errors import DataError
-from bloodfilm.core.files import regular_file
 from bloodfilm.formats.lld.names import parse_name
+from bloodfilm.formats.shared.parsing import read_csv
 
 Key = tuple[str, ...]
 
@@ -40,24 +39,20 @@ def from_file(
     An entry is a path, or its last parts, with or without the suffix. `DataError` names the line
     of an entry that matches no image or several.
     """
-    try:
-        with regular_file(table).open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{table}: cannot be read as a CSV file ({error})") from None
-    if not rows or not {"source", "target"} <= set(rows[0]):
-        raise DataError(f"{table}: needs a header line with the columns source,target, and rows")
+    rows = read_csv(table, ("source", "target"))
+    if not rows:
+        raise DataError(f"{table}: has a header and no rows")
     lookups = _endings(sources), _endings(targets)
     pairs = []
-    for line, row in enumerate(rows, start=2):
+    for row in rows:
         found = []
         for column, lookup in zip(("source", "target"), lookups, strict=True):
-            entry = (row[column] or "").strip()
+            entry = row[column].strip()
             parts = tuple(Path(entry).parts)
             fitting = lookup.get(parts, [])
             if len(fitting) != 1:
                 message = "fits several images, give more of its path" if fitting else "is no image"
-                raise DataError(f"{table}: line {line}: {column} {entry!r} {message}")
+                raise DataError(f"{table}: line {row.line}: {column} {entry!r} {message}")
             found.append(fitting[0])
         pairs.append((found[0], found[1]))
     return list(dict.fromkeys(pairs))

@@ -1,21 +1,22 @@
 """Compare two differentials: of analyses, of their cases, or counted by hand."""
 
-import csv
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bloodfilm.core.csv_text import parse_table
 from bloodfilm.core.errors import ConfigError, DataError
-from bloodfilm.core.files import read_regular_file
 from bloodfilm.core.json_text import parse_json
 from bloodfilm.core.results import RESULT_FILE, AnalysisRun
 from bloodfilm.core.taxonomy import BLAST, DEFAULT_TAXONOMY, Taxonomy
 from bloodfilm.evaluation.compare import Comparison, compare_counts
 from bloodfilm.evaluation.differential import Differential, differential
+from bloodfilm.formats.shared.parsing import read_text
 from bloodfilm.workflows.cases import CASE_FORMAT
 from bloodfilm.workflows.outputs import refuse_inputs, write_json_output
 
 MAX_COUNT_BYTES = 256 << 20
+MAX_DIGITS = 9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,17 +105,10 @@ def read_counts(path: Path, case: str | None = None) -> NamedCounts:
         return _of_run(path, case)
     if path.suffix.lower() in (".csv", ".tsv"):
         return _of_table(path)
-    data = parse_json(_text(path), path)
+    data = parse_json(read_text(path, MAX_COUNT_BYTES), path)
     if isinstance(data, dict) and data.get("format") == CASE_FORMAT:
         return _of_case_file(path, data)
     return _of_run(path, case)
-
-
-def _text(path: Path) -> str:
-    try:
-        return read_regular_file(path, MAX_COUNT_BYTES).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: byte {error.start} is not UTF-8; save it as UTF-8") from None
 
 
 def _of_run(path: Path, case: str | None) -> NamedCounts:
@@ -151,25 +145,18 @@ def _of_case_file(path: Path, data: dict[str, Any]) -> NamedCounts:
 
 def _of_table(path: Path) -> NamedCounts:
     """Read a count made by hand: columns class and count; spellings as in the taxonomy."""
-    text = _text(path)
-    delimiter = max("\t,;", key=text.partition("\n")[0].count)
-    try:
-        rows = list(csv.reader(text.splitlines(), delimiter=delimiter, strict=True))
-    except csv.Error as error:
-        raise DataError(f"{path}: ill-formed table ({error}); save it again as CSV") from None
-    header = [name.strip().lower() for name in rows[0]] if rows else []
-    if not {"class", "count"} <= set(header):
+    table = parse_table(read_text(path, MAX_COUNT_BYTES), path)
+    columns = {own.lower(): own for own in table.columns}
+    if not {"class", "count"} <= set(columns):
         raise DataError(f"{path}: needs a header with the columns class,count")
-    at = header.index("class"), header.index("count")
     counts: dict[str, int] = {}
-    for line, row in enumerate(rows[1:], 2):
-        if not any(v.strip() for v in row):
-            continue
-        name, value = (row[k].strip() if k < len(row) else "" for k in at)
-        if not (value.isascii() and value.isdigit()):
-            raise DataError(f"{path}: line {line}: the count {value!r} is no whole number")
+    for row in table.rows:
+        name, value = row[columns["class"]].strip(), row[columns["count"]].strip()
+        where = f"{path}: line {row.line}"
+        if not (value.isascii() and value.isdigit() and len(value) <= MAX_DIGITS):
+            raise DataError(f"{where}: the count {value!r} is no number of cells")
         known = DEFAULT_TAXONOMY.find(name)
         if known is None:
-            raise DataError(f"{path}: line {line}: no class {name!r} is known")
+            raise DataError(f"{where}: no class {name!r} is known")
         counts[known] = counts.get(known, 0) + int(value)
     return NamedCounts(str(path), counts)

@@ -24,7 +24,7 @@ from bloodfilm.formats.cvat.write import (
 )
 from bloodfilm.formats.native.records import origin_from_json
 from bloodfilm.formats.shared.context import ReadContext, ReadOptions
-from bloodfilm.formats.shared.masks import drawn_runs
+from bloodfilm.formats.shared.masks import MaskBudget, drawn_runs
 from bloodfilm.formats.shared.parsing import peek, to_int
 from bloodfilm.formats.shared.paths import image_folders, is_file, resolved, split_of
 from bloodfilm.formats.shared.shapes import FIELD, UNKNOWN, Drawn, Ellipse, is_region
@@ -203,12 +203,12 @@ class _Image:
         """Return what a shape covers in the picture; `None` (reported) if that cannot be told."""
         drawn = None
         try:
-            drawn = _shape(shape)
+            drawn = _shape(shape, self.reading.mask_budget(self.file))
         except DataError as error:
             if shape.tag != "mask" or is_region(shape.get("label")):
                 self.report(codes.UNUSABLE_SHAPE, f"{error}; left out", place)
                 return None
-            self.reading.unread("outline as a mask that cannot be read")
+            self.reading.unread(f"outline as a mask: {error}")
             drawn = _corner_box(shape)
         if drawn is None:
             self.report(
@@ -231,7 +231,7 @@ def _corner_box(shape: "Element") -> Drawn | None:
     return None if four is None else Drawn(four)
 
 
-def _shape(shape: "Element") -> Drawn | None:
+def _shape(shape: "Element", budget: MaskBudget) -> Drawn | None:
     """Return what is drawn; boxes and ellipses are turned clockwise about their middle."""
     if shape.tag == "polygon":
         points = _points(shape)
@@ -248,10 +248,12 @@ def _shape(shape: "Element") -> Drawn | None:
     counts = [to_int(word) for word in shape.get("rle", "").split(",")]
     whole = [n for n in counts if n is not None]
     fits = c.is_integer() and d.is_integer() and len(whole) == len(counts)
+    if not fits:
+        raise DataError("its mask has runs or a size that are no whole numbers")
     try:
-        outline = drawn_runs(whole if fits else (), (int(c), int(d))).region
-    except DataError:
-        raise DataError(f"its mask is not one of {c:g}x{d:g} pixels") from None
+        outline = drawn_runs(whole, (int(c), int(d)), budget=budget).region
+    except DataError as error:
+        raise DataError(f"its mask of {c:g}x{d:g} pixels has {error}") from None
     return Drawn(four, outline.transform([[1, 0, a], [0, 1, b]]))
 
 

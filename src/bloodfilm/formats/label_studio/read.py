@@ -31,7 +31,7 @@ from bloodfilm.formats.label_studio.write import (
 from bloodfilm.formats.native.records import origin_from_json
 from bloodfilm.formats.shared.context import ReadContext, ReadOptions
 from bloodfilm.formats.shared.frames import Frame, same_shape
-from bloodfilm.formats.shared.masks import drawn_runs, unpack_brush
+from bloodfilm.formats.shared.masks import MaskBudget, drawn_runs, unpack_brush
 from bloodfilm.formats.shared.parsing import peek, read_json, to_floats, to_int
 from bloodfilm.formats.shared.paths import image_folders, is_file
 from bloodfilm.formats.shared.shapes import NOTHING, SHAPES, UNNAMED, Drawn, Ellipse, is_region
@@ -231,7 +231,7 @@ class _Task:
                 place,
             )
         try:
-            drawn = _shape_of(shapes[0], size)
+            drawn = _shape_of(shapes[0], size, self.reading.mask_budget(self.file))
         except DataError as error:
             self.report(codes.UNUSABLE_SHAPE, f"{error}; left out", place)
             self.regions += [Region.nothing()] if is_region(name) else []
@@ -380,7 +380,7 @@ def _has_shape(result: Mapping[str, Any]) -> bool:
     return bool(_numbers(value, *OVAL) or _numbers(value, *BOX))
 
 
-def _shape_of(result: Mapping[str, Any], size: Size) -> Drawn:
+def _shape_of(result: Mapping[str, Any], size: Size, budget: MaskBudget) -> Drawn:
     """Return the shape of a result that has one, in pixels.
 
     A box is turned about its upper left corner, an ellipse about its centre; degrees count
@@ -393,7 +393,7 @@ def _shape_of(result: Mapping[str, Any], size: Size) -> Drawn:
         points = [p for point in listed if (p := to_floats(point, 2))]
         return Drawn.polygons([[(x * across, y * down) for x, y in points]])
     if isinstance(value.get("rle"), list):
-        return _painted(result, value["rle"], size)
+        return _painted(result, value["rle"], size, budget)
     turn = _numbers(value, "rotation") or (0.0,)
     oval = _numbers(value, *OVAL)
     if oval:
@@ -405,7 +405,7 @@ def _shape_of(result: Mapping[str, Any], size: Size) -> Drawn:
     return Drawn.rectangle(box, turn[0], (box[0], box[1]))
 
 
-def _painted(result: Mapping[str, Any], packed: list[Any], size: Size) -> Drawn:
+def _painted(result: Mapping[str, Any], packed: list[Any], size: Size, budget: MaskBudget) -> Drawn:
     """Return what the brush painted: a mask of the size that the picture had then."""
     width, height = (to_int(result.get(f"original_{side}")) for side in ("width", "height"))
     if width is None or height is None or min(width, height) <= 0:
@@ -413,7 +413,8 @@ def _painted(result: Mapping[str, Any], packed: list[Any], size: Size) -> Drawn:
     if not same_shape((width, height), size):
         raise DataError(f"its mask is one of {width}x{height} px, the picture {size[0]}x{size[1]}")
     try:
-        drawn = drawn_runs(unpack_brush(packed, (width, height)), (width, height))
+        runs = unpack_brush(packed, (width, height))
+        drawn = drawn_runs(runs, (width, height), budget=budget)
     except DataError as error:
         raise DataError(f"its mask has {error}") from None
     return drawn.into(Frame(size, (size[0] / width, size[1] / height)))

@@ -16,7 +16,7 @@ from bloodfilm.formats.lld.layout import Subset, subsets
 from bloodfilm.formats.lld.names import parse_name
 from bloodfilm.formats.shared.context import ReadContext, ReadOptions
 from bloodfilm.formats.shared.image_lookup import ImageIndex
-from bloodfilm.formats.shared.parsing import read_json, to_floats
+from bloodfilm.formats.shared.parsing import read_json, to_flag, to_floats
 from bloodfilm.formats.shared.paths import is_file, split_of
 from bloodfilm.formats.shared.yolo_rows import Row
 from bloodfilm.imaging.discovery import is_image
@@ -185,7 +185,7 @@ def _json_cell(
         what = f"class {annotation.class_id} is {by_id!r}, but is named {name!r}; the name is used"
         reading.report(codes.NAMES_DIFFER, file, place, what)
     _report_stray(reading, file, place, annotation.stray_codes)
-    ignore, identity = bool(annotation.entry.get("ignore")), coco.identity(annotation.entry)
+    ignore, identity = to_flag(annotation.entry.get("ignore")), coco.identity(annotation.entry)
     attributes, outline = annotation.attributes, shape.outline
     return reading.cell(name, shape.box, attributes, ignore=ignore, id=identity, outline=outline)
 

@@ -28,7 +28,7 @@ from bloodfilm.formats.native.records import (
 from bloodfilm.formats.shared.context import ReadContext, ReadOptions
 from bloodfilm.formats.shared.frames import Frame
 from bloodfilm.formats.shared.output import Losses, WriteOptions, finish, output_file, unique_names
-from bloodfilm.formats.shared.parsing import peek, read_json, to_floats, to_int
+from bloodfilm.formats.shared.parsing import peek, read_json, to_flag, to_floats, to_int
 from bloodfilm.formats.shared.paths import relative, resolved
 
 FORMAT = "bloodfilm-dataset"
@@ -128,7 +128,7 @@ def _cell(
     outline = (
         None if item.get("outline") is None else frame.region(Region.from_json(item["outline"]))
     )
-    ignore = bool(item.get("ignore"))
+    ignore = to_flag(item.get("ignore"))
     label, own = item.get("class"), item.get("source_class")
     known = label is None or label in reading.taxonomy
     if known and (own is None or not reading.classes):

@@ -92,4 +92,6 @@ def _mapping(record: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 def _text(record: Mapping[str, Any], key: str) -> str | None:
     value = record.get(key)
+    if isinstance(value, list | dict):
+        raise DataError(f"{key}: expected text, not {value!r}")
     return None if value is None else str(value)

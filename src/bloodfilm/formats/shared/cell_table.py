@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bloodfilm.core import Box, Cell, Region
 from bloodfilm.core import dataset_codes as codes
+from bloodfilm.core.csv_text import Row
 from bloodfilm.formats.shared.context import ReadContext
 from bloodfilm.formats.shared.parsing import peek, read_csv
 from bloodfilm.formats.shared.paths import split_of
@@ -31,7 +32,7 @@ class TableImage:
 
     path: Path
     size: tuple[int, int] | None
-    rows: tuple[dict[str, str], ...]
+    rows: tuple[Row, ...]
     cells: tuple[Cell, ...]
 
     @property
@@ -67,23 +68,21 @@ def read_table(
     """
     file = reading.root / TABLE
     needed = ("image", "class", *columns, *(BOX if boxes else ()))
-    images: dict[str, list[tuple[int, dict[str, str]]]] = {}
-    for line, row in enumerate(read_csv(file, needed), 2):
-        images.setdefault(row["image"], []).append((line, row))
+    images: dict[str, list[Row]] = {}
+    for row in read_csv(file, needed):
+        images.setdefault(row["image"], []).append(row)
     for name, rows in images.items():
         path = reading.find(name, near=reading.root) or reading.root / "images" / name
         size = reading.size(path) if boxes and path.is_file() else None
-        found = (_cell(reading, file, line, row, size) for line, row in rows) if boxes else ()
-        yield TableImage(path, size, tuple(row for _, row in rows), tuple(filter(None, found)))
+        found = (_cell(reading, file, row, size) for row in rows) if boxes else ()
+        yield TableImage(path, size, tuple(rows), tuple(filter(None, found)))
 
 
-def _cell(
-    reading: ReadContext, file: Path, line: int, row: dict[str, str], size: tuple[int, int] | None
-) -> Cell | None:
+def _cell(reading: ReadContext, file: Path, row: Row, size: tuple[int, int] | None) -> Cell | None:
     stated = [row[name].strip() for name in BOX]
     if not any(stated):
         return None
-    place = f"line {line}"
+    place = f"line {row.line}"
     try:
         x, y, w, h = (float(value) for value in stated)
     except ValueError:

@@ -40,6 +40,7 @@ from bloodfilm.formats.shared.class_names import (
 from bloodfilm.formats.shared.frames import Frame, Size, same_shape
 from bloodfilm.formats.shared.image_lookup import ImageIndex, common_tail, folders_of, parts_of
 from bloodfilm.formats.shared.label_faults import LabelFault
+from bloodfilm.formats.shared.masks import MaskBudget
 from bloodfilm.formats.shared.paths import LABEL_FOLDERS, is_file, need_folder, resolved
 from bloodfilm.imaging.headers import image_size
 
@@ -81,6 +82,7 @@ class ReadContext:
     _unread: Counter[tuple[str, str]] = field(default_factory=Counter)
     _resized: dict[tuple[Size, Size], list[str]] = field(default_factory=dict)
     _ambiguous: set[str] = field(default_factory=set)
+    _masks: dict[Path, MaskBudget] = field(default_factory=dict)
     _index: ImageIndex | None = None
 
     def __post_init__(self) -> None:
@@ -121,6 +123,12 @@ class ReadContext:
     def unread(self, what: str, unit: str = "cells", count: int = 1) -> None:
         """Count something that the file states and that a data set has no place for."""
         self._unread[what, unit] += count
+
+    def mask_budget(self, file: Path) -> MaskBudget:
+        """Return what is left for the masks of a label file."""
+        if file not in self._masks:
+            self._masks[file] = MaskBudget.of_file(file)
+        return self._masks[file]
 
     def short(self, file: Path | str) -> str:
         """Return a path as seen from the root, to keep problem lines short."""
@@ -268,7 +276,7 @@ class ReadContext:
     ) -> None:
         """Report names that would all be one image, and take the image from those not kept."""
         lost = [name for _, name in claim if name not in kept]
-        listed = ", ".join(map(repr, lost))
+        listed = _listed([repr(name) for name in lost])
         whose = f"is that of {kept[0]!r}" if kept else "may be that of any of them, and of none"
         what = f"{listed}: the only image of that name, {self.short(image)}, {whose}"
         self.report(codes.AMBIGUOUS_IMAGE, file, "", what, "put the images of all folders in place")
@@ -397,11 +405,12 @@ class ReadContext:
 
     def _named(self, fields: list[Field]) -> tuple[Field, ...]:
         """Name cells by what their set's names mean together; count the names nobody knows."""
+        meanings = set_meanings(self._spellings)
         own = {
             spelling: node
             for spelling in self._spellings
             if self.meaning(spelling) is None
-            and (node := set_meanings(self._spellings).get(fold_name(spelling))) is not None
+            and (node := meanings.get(fold_name(spelling))) is not None
             and node in self.taxonomy
         }
         for spelling, count in self._spellings.items():

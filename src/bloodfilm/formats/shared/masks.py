@@ -7,6 +7,7 @@ the rows and columns at which something changes, so that its memory follows what
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -22,7 +23,35 @@ MAX_PARTS = 10_000
 """Parts and holes that a mask may have; noise has more."""
 MAX_SIDE = 1 << 24
 """Pixels of a side that a file may state for a mask."""
+GRID_PER_FILE = 100_000_000
+GRID_PER_BYTE = 100
+"""Cells of the grids of all masks of one file: so many, or so many for each of its bytes."""
 _OPAQUE = 128
+
+
+class MaskBudget:
+    """What the masks of one file may cost to be outlined, in cells of their grids.
+
+    Eight kilobytes of runs can draw a mask of 16 million cells. Masks that people draw need fewer
+    than `GRID_PER_BYTE`: one of 300 x 300 pixels has runs of a kilobyte.
+    """
+
+    def __init__(self, size: int = 0) -> None:
+        self.left = max(GRID_PER_FILE, GRID_PER_BYTE * size)
+
+    @classmethod
+    def of_file(cls, path: Path) -> "MaskBudget":
+        """Return the budget of a label file by its size."""
+        try:
+            return cls(path.stat().st_size)
+        except OSError:
+            return cls()
+
+    def spend(self, cells: int) -> None:
+        """Take what one mask costs; `DataError` if that is more than is left."""
+        if cells > self.left:
+            raise DataError("more pixels than the masks of a file of that size may have")
+        self.left -= cells
 
 
 def mask_outline(mask: NDArray[np.bool_], left: float = 0.0, top: float = 0.0) -> Region:
@@ -41,7 +70,11 @@ def mask_outline(mask: NDArray[np.bool_], left: float = 0.0, top: float = 0.0) -
 
 def _outline(mask: NDArray[np.bool_], xs: NDArray[Any], ys: NDArray[Any]) -> Region:
     """Return the outline of a mask (H, W) whose columns and rows end at `xs` and `ys`."""
-    doubled = np.pad(mask.repeat(2, 0).repeat(2, 1), 1).view(np.uint8)
+    height, width = mask.shape
+    doubled = np.zeros((2 * height + 2, 2 * width + 2), np.uint8)
+    for y in (1, 2):
+        for x in (1, 2):
+            doubled[y : 2 * height + y : 2, x : 2 * width + x : 2] = mask
     contours, hierarchy = cv2.findContours(doubled, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     if len(contours) > MAX_PARTS:
         raise DataError(f"more than {MAX_PARTS:,} parts")
@@ -63,16 +96,24 @@ def _ring(halves: NDArray[Any], xs: NDArray[Any], ys: NDArray[Any]) -> list[tupl
     return list(zip(x.tolist(), y.tolist(), strict=True))
 
 
-def drawn_runs(counts: Sequence[int], size: tuple[int, int], *, by_column: bool = False) -> Drawn:
+def drawn_runs(
+    counts: Sequence[int],
+    size: tuple[int, int],
+    *,
+    by_column: bool = False,
+    budget: MaskBudget | None = None,
+) -> Drawn:
     """Return what runs of pixels, out and in by turns, draw: its box and its outline.
 
     Args:
         counts: lengths of the runs; the first is outside.
         size: width and height of the mask, in pixels.
         by_column: whether they run down the columns, as in COCO, instead of along the rows.
+        budget: of the file that they come from.
 
     Raises:
-        DataError: if they do not fill the mask, or draw nothing, or noise.
+        DataError: if they do not fill the mask, or draw nothing, or noise, or if the budget is
+            spent.
 
     >>> drawn_runs([1, 2, 1], (4, 1)).box
     (1.0, 0.0, 2.0, 1.0)
@@ -88,7 +129,7 @@ def drawn_runs(counts: Sequence[int], size: tuple[int, int], *, by_column: bool 
     starts, ends = starts[drawn], ends[drawn]
     if not len(starts):
         raise DataError("no pixel")
-    grid, ys, xs = _grid(starts, ends, height if by_column else width)
+    grid, ys, xs = _grid(starts, ends, height if by_column else width, budget or MaskBudget())
     if by_column:
         grid, ys, xs = np.ascontiguousarray(grid.T), xs, ys
     box = float(xs[0]), float(ys[0]), float(xs[-1] - xs[0]), float(ys[-1] - ys[0])
@@ -96,7 +137,7 @@ def drawn_runs(counts: Sequence[int], size: tuple[int, int], *, by_column: bool 
 
 
 def _grid(
-    starts: NDArray[np.int64], ends: NDArray[np.int64], length: int
+    starts: NDArray[np.int64], ends: NDArray[np.int64], length: int, budget: MaskBudget
 ) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
     """Return the mask of runs along lines of a length, and where its rows and columns end.
 
@@ -119,6 +160,7 @@ def _grid(
     ys, xs = np.unique(np.concatenate([top, bottom])), np.unique(np.concatenate([left, right]))
     if len(ys) * len(xs) > MAX_GRID:
         raise DataError(f"more than {MAX_GRID:,} pixels at which it changes")
+    budget.spend(len(ys) * len(xs))
     # What begins and ends at each corner, added up along both sides, is 1 inside and 0 outside.
     changes = np.zeros((len(ys), len(xs)), np.int8)
     for across, sign in ((left, 1), (right, -1)):

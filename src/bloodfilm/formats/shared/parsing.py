@@ -1,13 +1,12 @@
 """Read text, JSON and CSV that came from anywhere; turn values into numbers."""
 
-import csv
-import io
 import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from bloodfilm.core import DataError
+from bloodfilm.core.csv_text import Row, parse_table
 from bloodfilm.core.files import read_regular_file, regular_file
 from bloodfilm.core.json_text import parse_json
 
@@ -75,30 +74,12 @@ def read_json(path: Path) -> Any:
     return parse_json(read_text(path), path)
 
 
-def read_csv(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
+def read_csv(path: Path, columns: Iterable[str]) -> list[Row]:
     """Return a CSV file's rows by column name; `DataError` if one of `columns` is missing.
 
-    Columns may be parted by commas, semicolons or tabs, as spreadsheets write them; a first line
-    `sep=;` says which.
+    What tables are read, and what is refused of them, `parse_table` says.
     """
-    lines = read_text(path)
-    mark, _, rest = lines.partition("\n")
-    separator = mark.strip().removeprefix("sep=") if mark.startswith("sep=") else ""
-    if len(separator) == 1:
-        lines = rest
-    else:
-        separator = max(",;\t", key=mark.count) if mark.count(",") == 0 else ","
-    reader = csv.DictReader(io.StringIO(lines, newline=""), restval="", delimiter=separator)
-    try:
-        rows = list(reader)
-    except csv.Error as error:
-        raise DataError(f"{path}: line {reader.line_num}: not a CSV table ({error})") from None
-    lacking = [c for c in columns if c not in (reader.fieldnames or ())]
-    if lacking:
-        raise DataError(
-            f"{path}: line 1: no column {', '.join(map(repr, lacking))}; restore the header"
-        )
-    return rows
+    return parse_table(read_text(path), path, columns).rows
 
 
 def to_int(value: Any) -> int | None:
@@ -108,6 +89,17 @@ def to_int(value: Any) -> int | None:
     except (TypeError, ValueError, OverflowError):
         return None
     return int(number) if math.isfinite(number) and number == int(number) else None
+
+
+def to_flag(value: Any) -> bool:
+    """Return whether a value says yes: `true`, a number but 0, or either written as text.
+
+    >>> [to_flag(v) for v in (True, 1, "1", "yes", False, 0, "0", "false", None)]
+    [True, True, True, True, False, False, False, False, False]
+    """
+    if isinstance(value, str):
+        return value.strip().lower() not in ("", "0", "0.0", "false", "no", "none", "null")
+    return bool(value)
 
 
 def to_floats(values: Any, count: int) -> tuple[float, ...] | None:
