@@ -108,7 +108,7 @@ $(VENV)/.docs-stamp: locks/docs.txt $(VENV)/.dev-stamp
 
 # The lowest versions of what the project asks for itself, current ones of everything beneath.
 $(VENV)/.floors-stamp: pyproject.toml | $(PY)
-	$(UV) pip install --quiet --python $(PY) --resolution lowest-direct -e '.[train,index]' --group dev
+	$(UV) pip install --quiet --upgrade --python $(PY) --resolution lowest-direct -e '.[dataframe,index,plot,slides,train]' --group dev
 	@touch $@
 
 # ---- locks -------------------------------------------------------------------------------------
