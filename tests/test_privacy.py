@@ -274,6 +274,10 @@ def commands(root):
             ("adapt", "default", "--target", root / "fields", "--out", out / "adapted"),
             (0, 2),  # there may be too few cells
         ),
+        "exemplars": (
+            ("exemplars", "default", "--data", root, "--out", out / "described"),
+            (2,),  # the data it was trained on are not there
+        ),
         "export": (("export", *runs, "--data", root, "--out", out / "made", "--int8"), (0, 2)),
     }
 

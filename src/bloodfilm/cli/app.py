@@ -14,6 +14,7 @@ from bloodfilm.cli import (
     data,
     demo,
     evaluate,
+    exemplars,
     export,
     fetch,
     films,
@@ -74,6 +75,7 @@ app.command(epilog=epilog("evaluate"))(evaluate.evaluate)
 app.command(epilog=epilog("train"))(train.train)
 app.command(epilog=epilog("export"))(export.export)
 app.command(epilog=epilog("adapt"))(adapt.adapt)
+app.command(epilog=epilog("exemplars"))(exemplars.exemplars)
 app.command(epilog=epilog("films"))(films.films)
 
 

@@ -99,6 +99,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "bloodfilm adapt my-bundle --target new-scope/ --out adapted --labelled marked.json \\",
         "  --check bcisc",
     ),
+    "exemplars": ("bloodfilm exemplars my-bundle --data ~/data --out my-bundle-2",),
     "films": (
         "bloodfilm films drawn --fields 50 --look pbc-like --look lld40x-like",
         "bloodfilm films slide --slide 20000x15000 --slide-format svs",

@@ -1,7 +1,7 @@
 """The classifier alone, independent of the detector: crops centred on true cells."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -60,10 +60,11 @@ def read_true_cells(
             pairs.append(Pair(i, cell, _result(box, reading, classified)))
         waiting.clear()
 
-    cuts_of = _crops(fields, readable, reader, prior, failures)
+    cut = cut_cells(fields, readable, reader, prior, failures)
     count = sum(map(bool, readable))
-    for cuts in track(cuts_of, progress or NoProgress(), "fields", count):
-        waiting.extend(cuts)
+    for part in track(cut, progress or NoProgress(), "fields", count):
+        places = zip(part.cells, part.crops, strict=True)
+        waiting.extend((part.field, cell, box, crop) for (cell, box), crop in places)
         if len(waiting) >= BATCH:
             flush()
     if waiting:
@@ -75,16 +76,43 @@ def _result(box: Box, r: CellClassification, classified: str) -> CellResult:
     return CellResult(box, 1.0, classified, r.label, r.label_score, r.probabilities, r.attributes)
 
 
-def _crops(
+@dataclass(frozen=True)
+class FieldCrops:
+    """The crops of a field's cells.
+
+    Attributes:
+        field: its place in the list.
+        view: of its image, with the origin of its scale.
+        cells: with their boxes, in original pixels; the whole image where there is no box.
+        crops: (n, S, S, 3) as the classifier sees them.
+        pixels: the image.
+    """
+
+    field: int
+    view: CanonicalView
+    cells: tuple[tuple[Cell, Box], ...]
+    crops: Pixels
+    pixels: Pixels
+
+
+def cut_cells(
     fields: Sequence[Field],
-    readable: Sequence[Sequence[Cell]],
+    chosen: Sequence[Sequence[Cell]],
     classifier: CellClassifier,
     prior: PriorOf,
     failures: dict[str, str],
-) -> Iterator[list[tuple[int, Cell, Box, Pixels]]]:
-    """Yield each field's (field, cell, box, crop); `failures` gets what cannot be opened."""
+) -> Iterator[FieldCrops]:
+    """Yield the crops of chosen cells, field by field; fields without any are passed over.
+
+    Args:
+        fields: of a data set.
+        chosen: by field, the cells to cut out.
+        classifier: that is to see the crops.
+        prior: what is known of a field's scale.
+        failures: gets the images that cannot be opened, and why.
+    """
     scales: dict[Path, GroupScale] = {}
-    for i, (item, cells) in enumerate(zip(fields, readable, strict=True)):
+    for i, (item, cells) in enumerate(zip(fields, chosen, strict=True)):
         if not cells:
             continue
         folder = item.path.parent
@@ -98,13 +126,12 @@ def _crops(
             known = known.with_image(source.pixel_size)
             measurement = scale.measurements.get(item.path) or measure(image, known.illumination)
             view = view_of(measurement, known)
+            boxes = [c.box or _middle(view) for c in cells]
+            crops = classifier.crops(view, image, [(x + w / 2, y + h / 2) for x, y, w, h in boxes])
         except DataError as error:
             failures[str(item.path)] = str(error)
             continue
-        boxes = [c.box or _middle(view) for c in cells]
-        centres = [(x + w / 2, y + h / 2) for x, y, w, h in boxes]
-        crops = classifier.crops(view, image, centres)
-        yield list(zip([i] * len(cells), cells, boxes, crops, strict=True))
+        yield FieldCrops(i, view, tuple(zip(cells, boxes, strict=True)), crops, image)
 
 
 def _middle(view: CanonicalView) -> Box:

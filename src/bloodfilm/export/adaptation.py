@@ -15,7 +15,7 @@ from torch import Tensor
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.core.progress import Progress
 from bloodfilm.evaluation.label_free import LabelFreeFigures, LabelledCheck
-from bloodfilm.export.recovered import recover_classifier
+from bloodfilm.export.recovered import config_of, recover_classifier
 from bloodfilm.inference.bundle import Bundle
 from bloodfilm.models.backbone import unfold_batch_norm
 from bloodfilm.models.classifier import CellClassifierNet
@@ -129,7 +129,7 @@ def adapt_classifier(
         BundleError: if the classifier cannot be recovered from the bundle.
     """
     learn, judged = cells.take(~held_out), cells.take(held_out)
-    view = _view_of(bundle)
+    view = bundle_view(bundle)
     probes = np.stack([view.plain(image) for image in _spread(learn.images, PROBES)])
     model, recovered = recover_classifier(bundle, probes)
     original, words = copy.deepcopy(model), recovered.vocabulary
@@ -156,9 +156,8 @@ def adapt_classifier(
     )
 
 
-def _view_of(bundle: Bundle) -> CropView:
-    from bloodfilm.export.recovered import config_of
-
+def bundle_view(bundle: Bundle) -> CropView:
+    """Return how a bundle's classifier sees stored crops, and how its training varied them."""
     view = crop_view(config_of(bundle, "classifier"))
     spec = bundle.manifest.classifier
     return CropView(spec.um_per_px, spec.colour_standard, view.appearance, view.augment)

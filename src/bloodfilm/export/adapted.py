@@ -90,7 +90,7 @@ def write_adapted(
 def copy_bundle(parent: Bundle, out: Path) -> None:
     """Copy a bundle's own files, byte for byte, into a folder that is there."""
     m = parent.manifest
-    for name in (*(spec.file for spec in m.graphs.values()), SUMS, CARD, MANIFEST):
+    for name in (*m.files, SUMS, CARD, MANIFEST):
         if (parent.path / name).is_file():
             shutil.copyfile(parent.path / name, out / name)
     load_bundle(out)
@@ -127,6 +127,7 @@ def _manifest(
     data = parent.to_json()
     data["name"] = f"{parent.name}, adapted"
     data["created"] = datetime.now(UTC).isoformat(timespec="seconds")
+    data.pop("exemplars", None)  # they describe cells as the parent's classifier saw them
     data["classifier"] = {**data["classifier"], "novelty_threshold": threshold}
     data["training"] = {**data["training"], "adaptation": dict(record)}
     figures = {k: float(f"{v:.3g}") for k, v in parity.items()}

@@ -1,6 +1,7 @@
 """The model card of a bundle: intended use, training data, evaluation, limitations."""
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from bloodfilm.core.attributes import Attribute
@@ -25,6 +26,7 @@ def model_card(manifest: Manifest, notes: str = "") -> str:
         _gaps(manifest),
         "## Training data",
         *(_sources(part, manifest.training.get(part, {})) for part in manifest.graphs),
+        *_exemplars(manifest),
         "## Evaluation",
         *_metrics(manifest.metrics),
         *_priors(manifest),
@@ -34,6 +36,18 @@ def model_card(manifest: Manifest, notes: str = "") -> str:
     if notes:
         parts.append(notes.strip())
     return "\n\n".join(parts) + "\n"
+
+
+def card_notes(card: Path, generated: str) -> str:
+    """Return what its authors added to the end of a card; none where it is of another form.
+
+    Args:
+        card: the file.
+        generated: what `model_card` gives for its bundle, without notes.
+    """
+    text = card.read_text(encoding="utf-8") if card.is_file() else ""
+    start = generated.rstrip()
+    return text.removeprefix(start).strip() if text.startswith(start) else ""
 
 
 def summarize_evaluation(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,6 +119,15 @@ def _sources(part: str, training: Mapping[str, Any]) -> str:
         return f"{part.capitalize()}: not recorded."
     table = _table(("side", "data set", "split", "images", "licence"), rows)
     return f"{part.capitalize()}:\n\n{table}"
+
+
+def _exemplars(m: Manifest) -> Iterable[str]:
+    if m.exemplars is not None:
+        cells = ", ".join(f"{count} {label}" for label, count in m.exemplars.labels.items())
+        yield (
+            "The bundle holds descriptions of some of these cells, no pictures, so that "
+            f"`bloodfilm learn` can add classes without the data: {cells}."
+        )
 
 
 def _left_out(metrics: Mapping[str, Any]) -> Iterable[str]:

@@ -12,7 +12,7 @@ import torch
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.core.files import write_text
 from bloodfilm.core.progress import NoProgress
-from bloodfilm.export.card import CARD, model_card
+from bloodfilm.export.card import CARD, card_notes, model_card
 from bloodfilm.export.onnx_graphs import OutlineGraph, outlines_onnx
 from bloodfilm.export.parity import crop_parity
 from bloodfilm.export.trained import config_of, load_weights
@@ -127,13 +127,6 @@ def set_outlines(bundle: Path, part: OutlinePart, notes: str | None = None) -> N
     before = load_bundle(bundle).manifest
     manifest = part.added_to(before)
     if notes is None:
-        notes = _notes(bundle / CARD, model_card(before))
+        notes = card_notes(bundle / CARD, model_card(before))
     manifest.write(bundle, part.graphs)
     write_text(bundle / CARD, model_card(manifest, notes))
-
-
-def _notes(card: Path, generated: str) -> str:
-    """Return what its authors added to the end of a card; none where it is of another form."""
-    text = card.read_text(encoding="utf-8") if card.is_file() else ""
-    start = generated.rstrip()
-    return text.removeprefix(start).strip() if text.startswith(start) else ""

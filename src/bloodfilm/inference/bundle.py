@@ -171,11 +171,13 @@ def _load(folder: Path) -> Bundle:
     manifest = read_manifest(text, str(place))
     if sums is None and manifest.version >= SUMMED_VERSION:
         raise BundleError(f"{folder / SUMS}: missing; the bundle is incomplete, get it again")
+    if sums is not None:
+        for name, sha256 in manifest.files.items():
+            check_sum(sums, folder / name, sha256)
     specs = manifest.graphs
-    for spec in specs.values():
-        if sums is not None:
-            check_sum(sums, folder / spec.file, spec.sha256)
     graphs = {part: _verified(folder / spec.file, spec.sha256) for part, spec in specs.items()}
+    if manifest.exemplars is not None:
+        _verified(folder / manifest.exemplars.file, manifest.exemplars.sha256)
     return Bundle(folder, manifest, hashlib.sha256(text).hexdigest(), graphs)
 
 

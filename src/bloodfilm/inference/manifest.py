@@ -7,6 +7,7 @@ Format versions:
 - 3: `classifier`, `object_types` and `untrained` are what used to be called `reader`, `kinds` and
   `unlearnt`; `roles` gives the function of each object type, so that code depends on no name.
 - 4: `outlines`, an optional third graph; `untrained.values`.
+- 5: `exemplars`, an optional file of descriptions of training cells.
 
 Older versions are converted to the newest form when they are read, and written as the newest.
 """
@@ -38,7 +39,7 @@ from bloodfilm.inference.checksums import SUMS, sums_of
 
 MANIFEST = "manifest.json"
 FORMAT = "bloodfilm-bundle"
-VERSION = 4
+VERSION = 5
 OLDEST_VERSION = 1
 SUMMED_VERSION = 2
 """From this version on a bundle must have `SHA256SUMS`."""
@@ -214,6 +215,22 @@ class OutlineSpec(_Strict):
     colours: ColourSpec
 
 
+class ExemplarSpec(_Strict):
+    """Descriptions of training cells, from which the classifier can be taught further classes.
+
+    Only `bloodfilm learn` reads them. They hold for the classifier beside them and no other.
+
+    Attributes:
+        labels: by class or group of classes, how many cells are described.
+        domains: the acquisitions they are from.
+    """
+
+    file: FileName
+    sha256: Sha256
+    labels: Annotated[dict[str, Annotated[int, Field(ge=1)]], Field(min_length=1)]
+    domains: tuple[str, ...] = ()
+
+
 class ObjectRoles(_Strict):
     """The functions of the object types of a bundle.
 
@@ -294,10 +311,12 @@ class Manifest(_Strict):
         training: how the networks were trained, as plain data.
         metrics: their performance, as plain data.
         films: stain and optics of the training films; `None`: not known.
+        exemplars: descriptions of training cells; `None`: the bundle has none, and cannot be taught
+            further classes.
     """
 
     format: Literal["bloodfilm-bundle"]
-    version: Literal[1, 2, 3, 4]
+    version: Literal[1, 2, 3, 4, 5]
     name: str
     created: str
     licence: str
@@ -313,6 +332,7 @@ class Manifest(_Strict):
     training: dict[str, Any]
     metrics: dict[str, Any]
     films: FilmStatistics | None = None
+    exemplars: ExemplarSpec | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -336,6 +356,8 @@ class Manifest(_Strict):
             _only(self.classifier.conformal.least, self.leaves, "classifier.conformal", "leaves")
         heads = ("class", "nucleated", *self.attributes.names)
         _only(self.classifier.temperatures, heads, "classifier.temperatures", "the schema")
+        if self.exemplars is not None:
+            _only(self.exemplars.labels, self.taxonomy.names, "exemplars.labels", "the taxonomy")
         self._check_leaves()
         self._check_untrained()
         return self
@@ -379,6 +401,12 @@ class Manifest(_Strict):
         }
         return {part: spec for part, spec in parts.items() if spec is not None}
 
+    @property
+    def files(self) -> dict[str, str]:
+        """The bundle's files beside its manifest, and their checksums."""
+        specs = [*self.graphs.values(), *([] if self.exemplars is None else [self.exemplars])]
+        return {spec.file: spec.sha256 for spec in specs}
+
     def with_threshold(self, object_type: str, score: float) -> "Manifest":
         """Return a manifest with another reporting threshold; box voting is unchanged."""
         thresholds = {**self.detector.thresholds, object_type: score}
@@ -391,6 +419,10 @@ class Manifest(_Strict):
     def with_films(self, films: FilmStatistics) -> "Manifest":
         """Return a manifest with other statistics of the training films."""
         return self._with(films=films.model_dump())
+
+    def with_exemplars(self, exemplars: ExemplarSpec | None) -> "Manifest":
+        """Return a manifest with other exemplars, or with none."""
+        return self._with(exemplars=None if exemplars is None else exemplars.model_dump())
 
     def cautious(self) -> "Manifest":
         """Return a manifest that names cells as on films far from all training films."""
@@ -418,19 +450,21 @@ class Manifest(_Strict):
         data = {**self.model_dump(mode="json", by_alias=True), "version": VERSION}
         if self.classifier.conformal is None:
             del data["classifier"]["conformal"]
-        return data if self.films is not None else {k: v for k, v in data.items() if k != "films"}
+        absent = [name for name in ("films", "exemplars") if data[name] is None]
+        return {key: value for key, value in data.items() if key not in absent}
 
     def write(self, folder: Path, graphs: Mapping[str, bytes] | None = None) -> None:
         """Write the manifest, graphs and all checksums of a bundle, all or none.
 
         Args:
             folder: of the bundle.
-            graphs: to write with it, by file name; those left out must be there already.
+            graphs: to write with it, and exemplars, by file name; those left out must be there
+                already.
         """
         content = dict(graphs or {})
         whole = self.with_graphs(content)
         content[MANIFEST] = (json.dumps(whole.to_json(), indent=2) + "\n").encode()
-        names = (MANIFEST, *(spec.file for spec in whole.graphs.values()))
+        names = (MANIFEST, *whole.files)
         content[SUMS] = sums_of(folder, names, content).encode()
         write_together({folder / name: data for name, data in content.items()})
 

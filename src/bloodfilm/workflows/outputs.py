@@ -11,7 +11,7 @@ from typing import Any
 
 from bloodfilm.core import files
 from bloodfilm.core.errors import ConfigError, DataError, OutputError
-from bloodfilm.core.locks import is_empty, lock_folder
+from bloodfilm.core.locks import LOCK, is_empty, lock_folder
 
 
 def refuse_inputs(outputs: Iterable[Path | None], inputs: Iterable[Path]) -> None:
@@ -48,6 +48,18 @@ def check_can_hold(folder: Path) -> None:
         raise OutputError(
             f"{folder}: nothing can be written to {place} (permission denied)", ["other-output"]
         )
+
+
+def check_new_folder(folder: Path) -> None:
+    """Raise if a folder for output cannot be made, or holds something already.
+
+    Raises:
+        OutputError: that says what is in the way.
+    """
+    check_can_hold(folder)
+    there = sorted(p.name for p in folder.iterdir() if p.name != LOCK) if folder.is_dir() else []
+    if there:
+        raise OutputError(f"{folder}: holds {there[0]} already", ["other-output"])
 
 
 def make_folder(folder: Path) -> None:

@@ -24,6 +24,8 @@ RENDERED = 37
 """Random-stream id of the rendered crops for training."""
 RENDERED_VALIDATION = 41
 """Random-stream id of those for validation."""
+RENDERED_EXEMPLARS = 67
+"""Random-stream id of those that a bundle describes."""
 
 
 def render_training_crops(
@@ -45,6 +47,15 @@ def render_validation_crops(
     count = section.validation
     cells = count * len(vocabulary.taxonomy.leaves_under(vocabulary.other))
     return _render(vocabulary, count, cells, [seed, RENDERED_VALIDATION], progress)
+
+
+def render_exemplar_crops(
+    vocabulary: Vocabulary, count: int, seed: int, progress: Progress
+) -> tuple[NDArray[np.uint8], list[str]]:
+    """Render objects that a bundle describes; return their crops (n, S, S, 3) and classes."""
+    crops = _render(vocabulary, count, 0, [seed, RENDERED_EXEMPLARS], progress)
+    assert isinstance(crops.images, np.ndarray)
+    return crops.images, [vocabulary.leaves[int(row.argmax())] for row in crops.allowed]
 
 
 def _render(
