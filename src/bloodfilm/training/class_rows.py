@@ -218,10 +218,10 @@ def fit_rows(
         of_label = torch.logsumexp(logits.masked_fill(~allowed, -torch.inf), 1)
         value = (weight * (torch.logsumexp(logits, 1) - of_label)).sum()
         value = value + penalty / 2 * parameters[:, :-1].square().sum()
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         return value
 
-    solver.step(loss)  # type: ignore[no-untyped-call]
+    solver.step(loss)
     found = parameters.detach().numpy()
     return TaughtRows(
         leaves, tuple(bool(n) for n in new), found[:, :-1].copy(), found[:, -1].copy()
