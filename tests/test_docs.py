@@ -256,9 +256,7 @@ def test_every_format_is_listed_and_can_do_what_the_table_says():
 @pytest.mark.parametrize(("page", "codes"), [(GUIDE, issue_codes), (FORMATS, dataset_codes)])
 def test_every_code_is_listed(page, codes):
     rows = re.findall(r"^\| `([a-z0-9-]+)` \| (info|warning|error) \| (.*) \|$", page, re.M)
-    assert {code: (severity, meaning) for code, severity, meaning in rows} == {
-        code: (codes.SEVERITY[code], meaning) for code, meaning in codes.MEANING.items()
-    }
+    assert {code: (severity, meaning) for code, severity, meaning in rows} == codes.CODES.entries
 
 
 def test_every_key_of_a_result_is_listed(field):

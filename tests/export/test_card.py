@@ -29,7 +29,7 @@ def test_patients_left_out_come_before_every_other_figure():
     kept = summarize_evaluation(record)
     assert kept == {"samples": 5, "patients": {"27": FIGURES}, "pooled": FIGURES}
     plain = Manifest.model_validate(manifest({"detector.onnx": b"", "reader.onnx": b""}))
-    card = model_card(plain.with_metrics({"left_out": kept}))
+    card = model_card(plain.with_figures(left_out=kept))
     assert card.index("## On patients it has never seen") < card.index("## Intended use")
     assert "| 27 | 140 | 0.8765 | – | 0.2500 | 0.6111 | 0.7222 | 0.5333 | 0.9000 | – |" in card
     assert "| cell_size | 0.6111 | 0.7222 | 0.5333 |" in card

@@ -125,7 +125,7 @@ def by_path(dataset: Dataset, change: Callable[[Field], Field]) -> dict[str, Fie
 
 issues = st.builds(
     Issue,
-    st.sampled_from(sorted(set(dataset_codes.MEANING) - {dataset_codes.UNSEALED})),
+    st.sampled_from(sorted(set(dataset_codes.CODES) - {dataset_codes.UNSEALED})),
     st.sampled_from(SEVERITIES),
     text,
     st.dictionaries(text, st.none() | st.integers(-9, 9) | text, max_size=2),

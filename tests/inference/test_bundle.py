@@ -319,7 +319,7 @@ def test_a_manifest_is_written_with_the_checksums_of_its_graphs(tmp_path):
     graph = reader(confirms=True)
     data = manifest.to_json()
     data["classifier"]["verifies"] = True
-    changed = read_manifest(json.dumps(data).encode(), "m").with_metrics({"ap": {"all": 0.5}})
+    changed = read_manifest(json.dumps(data).encode(), "m").with_figures(ap={"all": 0.5})
     changed.with_threshold("nucleated cell", 0.25).write(folder, {"reader.onnx": graph})
     again = load_bundle(folder)
     again.classifier("cpu")
@@ -327,6 +327,16 @@ def test_a_manifest_is_written_with_the_checksums_of_its_graphs(tmp_path):
     assert again.manifest.detector.thresholds["nucleated cell"] == 0.25
     # What takes part in voting is not what is reported.
     assert again.manifest.detector.vote_thresholds["nucleated cell"] == 0.6
+
+
+def test_figures_of_other_parts_and_graphs_are_kept(tmp_path):
+    manifest = load_bundle(write_bundle(tmp_path)).manifest
+    first = manifest.with_figures(validation={"detector": {"ap": 0.5}}, parity={"boxes": 0.1})
+    again = first.with_figures(validation={"outlines": {"dice": 0.9}}, parity={"maps": 0.2})
+    assert again.metrics["validation"] == {"detector": {"ap": 0.5}, "outlines": {"dice": 0.9}}
+    assert again.metrics["parity"] == {"boxes": 0.1, "maps": 0.2}
+    once_more = again.with_figures(validation={"outlines": {"iou": 0.8}})
+    assert once_more.metrics["validation"]["outlines"] == {"iou": 0.8}
 
 
 def test_a_manifest_that_does_not_hold_together_cannot_be_made(tmp_path):

@@ -50,7 +50,7 @@ def test_every_issue_of_a_cell_has_a_title():
         issue_codes.LOW_STAIN_CONTRAST,
         issue_codes.LOW_NUCLEATED_PROBABILITY,
     }
-    assert cell_codes <= set(formatting.ISSUE_TITLES) <= set(issue_codes.MEANING)
+    assert cell_codes <= set(formatting.ISSUE_TITLES) <= set(issue_codes.CODES)
     assert formatting.issue_title("of-a-later-version") == "of a later version"
 
 

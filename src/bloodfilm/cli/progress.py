@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from bloodfilm.cli import terminal
+from bloodfilm.core import issue_codes
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 FIRST_LINE, NEXT_LINES = 5.0, 30.0
 """Seconds from the start of a stage to its first line, and between lines, where piped."""
-HINTS = {"run-stopped": "go on with --resume"}
+HINTS = {issue_codes.RUN_STOPPED: "go on with --resume"}
 
 
 class TerminalProgress:

@@ -1,12 +1,10 @@
 """The codes of everything an analysis reports about a cell, a field, a file or a run.
 
-Programs compare codes, never messages. `SEVERITY` and `MEANING` list every code once; `issue`
-builds an `Issue` with the severity of its code.
+Programs compare codes, never messages. `CODES` lists every code once, with its severity and its
+meaning; `issue` builds an `Issue` with the severity of its code.
 """
 
-from typing import Any
-
-from bloodfilm.core.issues import Issue, Severity
+from bloodfilm.core.issues import IssueCodes
 
 CUT_BY_EDGE = "cut-by-edge"
 UNFAMILIAR = "unfamiliar"
@@ -65,79 +63,98 @@ UNREADABLE_IMAGE = "unreadable-image"
 OUT_OF_MEMORY = "out-of-memory"
 INTERNAL_ERROR = "internal-error"
 
+OWN_DRAWINGS = "own-drawings"
+REPEATED_IMAGE = "repeated-image"
+FIELD_FAILED = "field-failed"
+RUN_STOPPED = "run-stopped"
+NO_OCCLUSION_MAP = "no-occlusion-map"
+ADAPTATION_REFUSED = "adaptation-refused"
+EPOCH_DONE = "epoch"
+
 MODEL_NOT_RECORDED = "model-not-recorded"
 UNCODED = "uncoded"
 
-_LIST: dict[str, tuple[Severity, str]] = {
-    CUT_BY_EDGE: ("info", "the box touches the edge of the field"),
-    UNFAMILIAR: ("warning", "the cell is unlike the training cells"),
-    LOW_STAIN_CONTRAST: ("warning", "the stain differs little from that of nearby red cells"),
-    LOW_NUCLEATED_PROBABILITY: ("warning", "the classifier's verification head is below 0.5"),
-    SCALE_ASSUMED: ("warning", "no pixel size was provided or measured; a default is used"),
-    ASPECT_ASSUMED: ("warning", "no pixel aspect ratio was provided or measured; 1 is used"),
-    FIXED_INPUT: ("warning", "analysed at a fixed input size, without a canonical view"),
-    SCALE_CONFLICT: ("warning", "red cells contradict the pixel size that is used"),
-    ASPECT_CONFLICT: ("warning", "red cells contradict the pixel aspect ratio that is used"),
-    METADATA_CONFLICT: ("warning", "the file's metadata contradict the pixel size that is used"),
-    METADATA_IGNORED: ("info", "the file's metadata state a pixel size no blood film has"),
-    SCALE_CORRECTED: ("warning", "the pixel size was corrected by the red cells detected"),
-    SCALE_UNCERTAIN: ("warning", "the pixel size rests on weak evidence"),
-    ASPECT_ROUNDED: ("info", "the measured aspect ratio is within its error of 1; 1 is used"),
-    FEW_RED_CELLS: ("warning", "too few whole red cells to measure the pixel size well"),
-    LOW_SHARPNESS: ("warning", "the field is blurred"),
-    NO_CELLS: ("warning", "nothing was detected"),
-    NOT_A_FILM: ("error", "the picture does not look like a blood film; its cells must not count"),
-    UNFAMILIAR_FILM: (
-        "warning",
-        "stain or optics are far from those of every training set; fewer cells are named",
-    ),
-    DETECTIONS_LIMITED: (
-        "info",
-        "of detections below the model's threshold only the best are listed",
-    ),
-    FIRST_PAGE_ONLY: ("warning", "the file has several pages; only the first was read"),
-    BIT_DEPTH: ("info", "pixels of more than 8 bits were scaled"),
-    FLOAT_PIXELS: ("info", "floating-point pixels were read as 0..1"),
-    NON_FINITE_PIXELS: ("warning", "pixels that are not numbers were set to 0"),
-    EXTRA_BYTES: ("info", "the file holds bytes that belong to no picture"),
-    SAMPLES_LEFT_OUT: ("info", "samples beyond the colours were left out"),
-    ALPHA_UNUSED: ("info", "an alpha channel that is 0 everywhere was not used"),
-    DUPLICATE_IMAGE: ("warning", "the same picture was analysed before in this run"),
-    PIXEL_SIZE_MISSING: ("info", "the slide states no believable pixel size"),
-    LEVELS_MISSING: ("info", "the slide has no reduced levels; overviews take longer"),
-    LEVELS_LEFT_OUT: ("info", "pages of the slide show something else and were not used"),
-    AREA_UNREADABLE: ("warning", "parts of the slide cannot be decoded and hold no cells"),
-    TILES_FAILED: ("error", "parts of the slide could not be analysed"),
-    ZONE_UNCERTAIN: ("warning", "no part of the slide is clearly a monolayer; the best was used"),
-    SAMPLE_REDUCED: ("info", "the zone is smaller than the sample asked for; all of it was used"),
-    COPIED_FIELD: ("info", "the picture is that of another field of the case, copied"),
-    SAME_PLACE: ("info", "another field of the case shows the same place, more sharply"),
-    NOT_COMPARED: ("warning", "the field could not be compared with the others of its case"),
-    VIEWS_DISAGREE: ("info", "overlapping fields name the cell differently"),
-    SEVERAL_PATIENTS: ("warning", "file names of one case tell of several patients"),
-    SHARED_IMAGE: ("warning", "an image is in several cases"),
-    NOTHING_COUNTED: ("warning", "no field of the case can be counted"),
-    FAILED_FIELDS: ("error", "files of the case could not be analysed"),
-    IMAGE_NOT_FOUND: ("error", "a table of cases names an image that is not there"),
-    IMAGE_NOT_LISTED: ("warning", "an image is not in the table of cases, and is left out"),
-    LISTED_TWICE: ("warning", "a table of cases lists an image more than once"),
-    PATIENT_MISSING: ("error", "a row of a table of cases names no patient"),
-    UNREADABLE_IMAGE: ("error", "the file cannot be analysed"),
-    OUT_OF_MEMORY: ("error", "the field needs more memory than there is"),
-    INTERNAL_ERROR: ("error", "a fault of the program"),
-    MODEL_NOT_RECORDED: ("info", "a file of version 1 does not record taxonomy and attributes"),
-    UNCODED: ("warning", "a message from a file of version 1, which had no codes"),
-}
+CODES = IssueCodes(
+    {
+        CUT_BY_EDGE: ("info", "the box touches the edge of the field"),
+        UNFAMILIAR: ("warning", "the cell is unlike the training cells"),
+        LOW_STAIN_CONTRAST: ("warning", "the stain differs little from that of nearby red cells"),
+        LOW_NUCLEATED_PROBABILITY: ("warning", "the classifier's verification head is below 0.5"),
+        SCALE_ASSUMED: ("warning", "no pixel size was provided or measured; a default is used"),
+        ASPECT_ASSUMED: ("warning", "no pixel aspect ratio was provided or measured; 1 is used"),
+        FIXED_INPUT: ("warning", "analysed at a fixed input size, without a canonical view"),
+        SCALE_CONFLICT: ("warning", "red cells contradict the pixel size that is used"),
+        ASPECT_CONFLICT: ("warning", "red cells contradict the pixel aspect ratio that is used"),
+        METADATA_CONFLICT: (
+            "warning",
+            "the file's metadata contradict the pixel size that is used",
+        ),
+        METADATA_IGNORED: ("info", "the file's metadata state a pixel size no blood film has"),
+        SCALE_CORRECTED: ("warning", "the pixel size was corrected by the red cells detected"),
+        SCALE_UNCERTAIN: ("warning", "the pixel size rests on weak evidence"),
+        ASPECT_ROUNDED: ("info", "the measured aspect ratio is within its error of 1; 1 is used"),
+        FEW_RED_CELLS: ("warning", "too few whole red cells to measure the pixel size well"),
+        LOW_SHARPNESS: ("warning", "the field is blurred"),
+        NO_CELLS: ("warning", "nothing was detected"),
+        NOT_A_FILM: (
+            "error",
+            "the picture does not look like a blood film; its cells must not count",
+        ),
+        UNFAMILIAR_FILM: (
+            "warning",
+            "stain or optics are far from those of every training set; fewer cells are named",
+        ),
+        DETECTIONS_LIMITED: (
+            "info",
+            "of detections below the model's threshold only the best are listed",
+        ),
+        FIRST_PAGE_ONLY: ("warning", "the file has several pages; only the first was read"),
+        BIT_DEPTH: ("info", "pixels of more than 8 bits were scaled"),
+        FLOAT_PIXELS: ("info", "floating-point pixels were read as 0..1"),
+        NON_FINITE_PIXELS: ("warning", "pixels that are not numbers were set to 0"),
+        EXTRA_BYTES: ("info", "the file holds bytes that belong to no picture"),
+        SAMPLES_LEFT_OUT: ("info", "samples beyond the colours were left out"),
+        ALPHA_UNUSED: ("info", "an alpha channel that is 0 everywhere was not used"),
+        DUPLICATE_IMAGE: ("warning", "the same picture was analysed before in this run"),
+        PIXEL_SIZE_MISSING: ("info", "the slide states no believable pixel size"),
+        LEVELS_MISSING: ("info", "the slide has no reduced levels; overviews take longer"),
+        LEVELS_LEFT_OUT: ("info", "pages of the slide show something else and were not used"),
+        AREA_UNREADABLE: ("warning", "parts of the slide cannot be decoded and hold no cells"),
+        TILES_FAILED: ("error", "parts of the slide could not be analysed"),
+        ZONE_UNCERTAIN: (
+            "warning",
+            "no part of the slide is clearly a monolayer; the best was used",
+        ),
+        SAMPLE_REDUCED: (
+            "info",
+            "the zone is smaller than the sample asked for; all of it was used",
+        ),
+        COPIED_FIELD: ("info", "the picture is that of another field of the case, copied"),
+        SAME_PLACE: ("info", "another field of the case shows the same place, more sharply"),
+        NOT_COMPARED: ("warning", "the field could not be compared with the others of its case"),
+        VIEWS_DISAGREE: ("info", "overlapping fields name the cell differently"),
+        SEVERAL_PATIENTS: ("warning", "file names of one case tell of several patients"),
+        SHARED_IMAGE: ("warning", "an image is in several cases"),
+        NOTHING_COUNTED: ("warning", "no field of the case can be counted"),
+        FAILED_FIELDS: ("error", "files of the case could not be analysed"),
+        IMAGE_NOT_FOUND: ("error", "a table of cases names an image that is not there"),
+        IMAGE_NOT_LISTED: ("warning", "an image is not in the table of cases, and is left out"),
+        LISTED_TWICE: ("warning", "a table of cases lists an image more than once"),
+        PATIENT_MISSING: ("error", "a row of a table of cases names no patient"),
+        UNREADABLE_IMAGE: ("error", "the file cannot be analysed"),
+        OUT_OF_MEMORY: ("error", "the field needs more memory than there is"),
+        INTERNAL_ERROR: ("error", "a fault of the program"),
+        OWN_DRAWINGS: ("info", "pictures that bloodfilm drew were passed over"),
+        REPEATED_IMAGE: ("warning", "a file was reached by several names, and is analysed once"),
+        FIELD_FAILED: ("error", "a file could not be analysed; the reason is in the data"),
+        RUN_STOPPED: ("info", "the run was stopped; what is done is kept"),
+        NO_OCCLUSION_MAP: ("warning", "the field cannot be read again, so its cells have no map"),
+        ADAPTATION_REFUSED: ("warning", "a rule by which an adaptation was not taken over"),
+        EPOCH_DONE: ("info", "an epoch of training is done; its figures are in the data"),
+        MODEL_NOT_RECORDED: ("info", "a file of version 1 does not record taxonomy and attributes"),
+        UNCODED: ("warning", "a message from a file of version 1, which had no codes"),
+    }
+)
+issue = CODES.issue
 UNCOUNTABLE = frozenset({SCALE_ASSUMED, FIXED_INPUT, NOT_A_FILM, DUPLICATE_IMAGE})
 """Issues of a field whose cells belong in no count: it rests on nothing, or was counted before."""
-SEVERITY: dict[str, Severity] = {code: severity for code, (severity, _) in _LIST.items()}
-MEANING: dict[str, str] = {code: meaning for code, (_, meaning) in _LIST.items()}
-
-
-def issue(code: str, message: str, **data: Any) -> Issue:
-    """Return an issue with the severity of its code.
-
-    >>> issue(CUT_BY_EDGE, "cut by the edge of the field").severity
-    'info'
-    """
-    return Issue(code, SEVERITY[code], message, data)

@@ -1,6 +1,6 @@
 """What is, or may be, wrong: a code for programs, a message for people."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
@@ -52,6 +52,33 @@ class Issue:
             return cls(str(data["code"]), severity, str(data["message"]), facts)
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise DataError(f"issue: not a record of one ({error!r})") from None
+
+
+@dataclass(frozen=True)
+class IssueCodes:
+    """The codes of one subject, each with its severity and what it means.
+
+    >>> listed = IssueCodes({"cut-by-edge": ("info", "the box touches the edge of the field")})
+    >>> listed.issue("cut-by-edge", "cut by the edge of the field", side="left").severity
+    'info'
+    """
+
+    entries: Mapping[str, tuple[Severity, str]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entries)
+
+    def severity(self, code: str) -> Severity:
+        """Return the severity of a code."""
+        return self.entries[code][0]
+
+    def meaning(self, code: str) -> str | None:
+        """Return what a code means; `None` for one that is not listed."""
+        return self.entries[code][1] if code in self.entries else None
+
+    def issue(self, code: str, message: str, **data: Any) -> Issue:
+        """Return an issue with the severity of its code."""
+        return Issue(code, self.severity(code), message, data)
 
 
 def codes(issues: Iterable[Issue]) -> frozenset[str]:

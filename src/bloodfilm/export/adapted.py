@@ -3,7 +3,6 @@
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from bloodfilm.models.classifier import CellClassifierNet
 from bloodfilm.training.tasks.classifier import predict_images
 
 FAR = 1e3
-"""A prototype whose values are this large is of a class never learnt."""
+"""A prototype whose values are this large is of a class never trained."""
 
 
 @dataclass(frozen=True)
@@ -124,18 +123,10 @@ def _manifest(
     record: Mapping[str, Any],
     parity: Mapping[str, float],
 ) -> Manifest:
-    data = parent.to_json()
-    data["name"] = f"{parent.name}, adapted"
-    data["created"] = datetime.now(UTC).isoformat(timespec="seconds")
-    data.pop("exemplars", None)  # they describe cells as the parent's classifier saw them
-    data["classifier"] = {**data["classifier"], "novelty_threshold": threshold}
-    data["training"] = {**data["training"], "adaptation": dict(record)}
     figures = {k: float(f"{v:.3g}") for k, v in parity.items()}
-    data["metrics"] = {
-        **data["metrics"],
-        "parity": {**data["metrics"].get("parity", {}), **figures},
-    }
-    return Manifest.model_validate(data)
+    # Exemplars describe cells as the parent's classifier saw them.
+    adapted = parent.adapted(threshold).with_exemplars(None)
+    return adapted.with_training(adaptation=dict(record)).with_figures(parity=figures)
 
 
 def _notes(record: Mapping[str, Any]) -> str:

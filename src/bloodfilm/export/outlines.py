@@ -56,14 +56,8 @@ class OutlinePart:
         """Return a manifest with this part in the place of its own."""
         if self.spec is None:
             return manifest
-        data = manifest.to_json()
-        metrics = data["metrics"]
-        validation = {**metrics.get("validation", {}), "outlines": dict(self.metrics)}
-        parity = {**metrics.get("parity", {}), **self.parity}
-        data["outlines"] = self.spec.model_dump(mode="json")
-        data["training"] = {**data["training"], "outlines": dict(self.training)}
-        data["metrics"] = {**metrics, "validation": validation, "parity": parity}
-        return Manifest.model_validate(data)
+        trained = manifest.with_outlines(self.spec).with_training(outlines=dict(self.training))
+        return trained.with_figures(validation={"outlines": self.metrics}, parity=self.parity)
 
 
 NO_OUTLINES = OutlinePart()

@@ -159,8 +159,8 @@ def quantize_bundle(
         _require("detector", found, good)
     if crops is not None:
         found |= _quantize_classifier_of(manifest, folder, crops, graphs)
-    parity = manifest.metrics.get("parity", {}) | {k: round(v, 4) for k, v in found.items()}
-    manifest.with_metrics({"parity": parity}).write(folder, graphs)
+    parity = {k: round(v, 4) for k, v in found.items()}
+    manifest.with_figures(parity=parity).write(folder, graphs)
     return found
 
 

@@ -61,8 +61,7 @@ def set_threshold(bundle: Path, validation: Sequence[SourcedField]) -> float:
             )
         )
     threshold, f1 = best_threshold(fields, found, types.index(classified), SLACK)
-    figures = manifest.metrics.get("validation", {})
-    detector = figures.get("detector", {}) | {"f1_confirmed_cell": round(f1, 4)}
-    metrics = {"validation": {**figures, "detector": detector}}
-    manifest.with_threshold(classified, threshold).with_metrics(metrics).write(bundle)
+    known = manifest.metrics.get("validation", {}).get("detector", {})
+    figures = {"detector": {**known, "f1_confirmed_cell": round(f1, 4)}}
+    manifest.with_threshold(classified, threshold).with_figures(validation=figures).write(bundle)
     return f1

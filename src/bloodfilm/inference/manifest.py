@@ -16,6 +16,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -412,9 +413,41 @@ class Manifest(_Strict):
         thresholds = {**self.detector.thresholds, object_type: score}
         return self._with(detector={**self.detector.model_dump(), "thresholds": thresholds})
 
-    def with_metrics(self, metrics: Mapping[str, Any]) -> "Manifest":
-        """Return a manifest with figures added; those of the same name are replaced."""
-        return self._with(metrics={**self.metrics, **metrics})
+    def with_figures(
+        self,
+        *,
+        validation: Mapping[str, Mapping[str, Any]] | None = None,
+        parity: Mapping[str, float] | None = None,
+        **records: Any,
+    ) -> "Manifest":
+        """Return a manifest with figures added; those of the same name are replaced.
+
+        Args:
+            validation: on validation data, by part; a part that is named loses its former ones.
+            parity: of the graphs with the networks that they were made from.
+            records: of evaluations, by name.
+        """
+        metrics = {**self.metrics, **records}
+        if validation is not None:
+            parts = {part: dict(figures) for part, figures in validation.items()}
+            metrics["validation"] = {**metrics.get("validation", {}), **parts}
+        if parity is not None:
+            metrics["parity"] = {**metrics.get("parity", {}), **parity}
+        return self._with(metrics=metrics)
+
+    def with_training(self, **records: Any) -> "Manifest":
+        """Return a manifest with records of trainings added, by part; others are kept."""
+        return self._with(training={**self.training, **records})
+
+    def with_outlines(self, outlines: OutlineSpec) -> "Manifest":
+        """Return a manifest with another network of outlines."""
+        return self._with(outlines=outlines.model_dump(mode="json"))
+
+    def adapted(self, novelty_threshold: float | None) -> "Manifest":
+        """Return a manifest for an adapted classifier, made now."""
+        classifier = {**self.classifier.model_dump(), "novelty_threshold": novelty_threshold}
+        created = datetime.now(UTC).isoformat(timespec="seconds")
+        return self._with(name=f"{self.name}, adapted", created=created, classifier=classifier)
 
     def with_films(self, films: FilmStatistics) -> "Manifest":
         """Return a manifest with other statistics of the training films."""

@@ -19,8 +19,8 @@ from bloodfilm import __version__
 from bloodfilm.core.boxes import centres
 from bloodfilm.core.errors import ConfigError, DataError, OutputError
 from bloodfilm.core.files import atomic_write_bytes, sha256_of, write_json, write_text
-from bloodfilm.core.issue_codes import CUT_BY_EDGE
-from bloodfilm.core.issues import Issue, codes
+from bloodfilm.core.issue_codes import ADAPTATION_REFUSED, CUT_BY_EDGE, issue
+from bloodfilm.core.issues import codes
 from bloodfilm.core.locks import LOCK
 from bloodfilm.core.progress import NoProgress, Progress, track
 from bloodfilm.core.results import FieldFailure, FieldResult
@@ -349,7 +349,7 @@ def _adapt(
         )
     write_json(job.out / REPORT, report)
     for reason in reasons:
-        progress.report(Issue("adaptation-refused", "warning", reason))
+        progress.report(issue(ADAPTATION_REFUSED, reason))
     return AdaptResult(job.out, not reasons, tuple(reasons), report, tuple(collected.failures))
 
 

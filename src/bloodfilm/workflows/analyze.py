@@ -19,6 +19,7 @@ from bloodfilm import __version__
 from bloodfilm.cases.assembly import EDGE_RULES, AssemblyOptions, EdgeRule
 from bloodfilm.cases.grouping import FOLDERS, ONE, Grouping, group_images
 from bloodfilm.cases.run import RunOutcomes, assemble_cases
+from bloodfilm.core import issue_codes
 from bloodfilm.core.errors import ConfigError, DataError, OutputError
 from bloodfilm.core.files import (
     atomic_write,
@@ -333,20 +334,20 @@ def check_existing(out: Path, existing: Existing) -> None:
 
 
 def _repeated(found: Discovery) -> Iterator[Issue]:
-    """Yield issues that name files which were reached more than once, or are drawings of ours."""
+    """Yield issues that name files which were reached more than once, or are drawings."""
     if found.drawings:
         listed = ", ".join(map(str, found.drawings[:SHOWN_REPEATS]))
         message = f"passed over, for bloodfilm drew what is there: {listed}"
         paths = [str(path) for path in found.drawings]
-        yield Issue("own-drawings", "info", message, {"paths": paths})
+        yield issue_codes.issue(issue_codes.OWN_DRAWINGS, message, paths=paths)
     for path, first in found.repeats[:SHOWN_REPEATS]:
-        data = {"path": str(path), "first": str(first)}
         message = f"{path}: is the same file as {first}, and is analysed once"
-        yield Issue("repeated-image", "warning", message, data)
+        facts = {"path": str(path), "first": str(first)}
+        yield issue_codes.issue(issue_codes.REPEATED_IMAGE, message, **facts)
     if len(found.repeats) > SHOWN_REPEATS:
         more = len(found.repeats) - SHOWN_REPEATS
         message = f"{plural(more, 'more name leads', 'more names lead')} to files that are listed"
-        yield Issue("repeated-image", "warning", message, {"names": len(found.repeats)})
+        yield issue_codes.issue(issue_codes.REPEATED_IMAGE, message, names=len(found.repeats))
 
 
 class _Run:
@@ -653,8 +654,9 @@ def _shown(value: object) -> str:
 
 def failed(failure: FieldFailure) -> Issue:
     """Return a failed file as an issue."""
-    data = {"path": failure.path, "reason": failure.reason}
-    return Issue("field-failed", "error", f"{failure.path}: {failure.reason}", data)
+    facts = {"path": failure.path, "reason": failure.reason}
+    message = f"{failure.path}: {failure.reason}"
+    return issue_codes.issue(issue_codes.FIELD_FAILED, message, **facts)
 
 
 @contextmanager
@@ -687,5 +689,6 @@ def _saying_how_far(log: ResultsLog, total: int, progress: Progress) -> Iterator
     except (KeyboardInterrupt, CancelledError):
         done = log.done
         message = f"{done} of {total} files are done and kept"
-        progress.report(Issue("run-stopped", "info", message, {"done": done, "total": total}))
+        facts = {"done": done, "total": total}
+        progress.report(issue_codes.issue(issue_codes.RUN_STOPPED, message, **facts))
         raise

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bloodfilm.core.errors import BloodfilmError, ConfigError
+from bloodfilm.core.issue_codes import NO_OCCLUSION_MAP, issue
 from bloodfilm.core.issues import Issue
-from bloodfilm.core.locks import lock_folder
 from bloodfilm.core.progress import NoProgress, Progress, track
 from bloodfilm.core.results import AnalysisRun, CellResult
 from bloodfilm.imaging.sources import open_source, read_whole
 from bloodfilm.imaging.sources.slide import SlideSource
 from bloodfilm.inference.model import Model, load_model
 from bloodfilm.report.html.report import write_report
-from bloodfilm.workflows.outputs import make_folder
+from bloodfilm.workflows.outputs import hold_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,12 +46,11 @@ def report(job: ReportJob, progress: Progress | None = None) -> Path:
     run = AnalysisRun.read(job.results)
     near = job.results if job.results.is_dir() else job.results.parent
     out = job.out or near
-    make_folder(out)
     maps: dict[str, list[int]] = {}
-    if job.explain:
-        with load_model(job.bundle) as model:
-            maps = explain(run, model, job.explain, progress)
-    with lock_folder(out, "report"):
+    with hold_folder(out, "report"):
+        if job.explain:
+            with load_model(job.bundle) as model:
+                maps = explain(run, model, job.explain, progress)
         return write_report(run, out, single_file=job.single_file, maps=maps, progress=progress)
 
 
@@ -79,18 +78,20 @@ def explain(run: AnalysisRun, model: Model, most: int, progress: Progress) -> di
         try:
             source = open_source(result.path)
         except (BloodfilmError, OSError) as error:
-            text = f"{result.path}: no occlusion maps, as it cannot be read again ({error})"
-            progress.report(Issue("no-occlusion-map", "warning", text, {"path": result.path}))
+            progress.report(_no_map(result.path, f"it cannot be read again ({error})"))
             continue
         try:
             if isinstance(source, SlideSource):
-                text = f"{result.path}: no occlusion maps, as it is a slide"
-                progress.report(Issue("no-occlusion-map", "warning", text, {"path": result.path}))
+                progress.report(_no_map(result.path, "it is a slide"))
             elif source.identity == result.image.sha256:
                 maps |= model.occlusion_maps(read_whole(source), result, wanted[number])
         finally:
             source.close()
     return maps
+
+
+def _no_map(path: str, why: str) -> Issue:
+    return issue(NO_OCCLUSION_MAP, f"{path}: no occlusion maps, as {why}", path=path)
 
 
 def _by_doubt(run: AnalysisRun) -> list[tuple[tuple[bool, bool, float], int, int, CellResult]]:

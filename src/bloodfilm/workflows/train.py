@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bloodfilm.core.errors import ConfigError
-from bloodfilm.core.issues import Issue
+from bloodfilm.core.issue_codes import EPOCH_DONE, issue
 from bloodfilm.core.progress import NoProgress, Progress
 from bloodfilm.workflows.outputs import check_can_hold, hold_folder, make_folder
 
@@ -81,7 +81,7 @@ def train(job: TrainingJob, progress: Progress | None = None) -> TrainingResult:
                 shown = "  ".join(f"{k} {v:.4f}" for k, v in info.metrics.items())
                 data = {"epoch": info.epoch, "epochs": info.epochs, **info.metrics}
                 message = f"epoch {info.epoch}/{info.epochs}: {shown}"
-                follower.report(Issue("epoch", "info", message, data))
+                follower.report(issue(EPOCH_DONE, message, **data))
 
         best = loop.train(task, config, job.out, device, [Report()])
     return TrainingResult(task.score_name, best[task.score_name], job.out / loop.BEST)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Unpack
 
-from bloodfilm.core import Dataset, Domain, Field
+from bloodfilm.core import Dataset, Domain
 from bloodfilm.formats.shared.cell_table import header_of, read_table
 from bloodfilm.formats.shared.context import ReadContext, ReadOptions
 from bloodfilm.formats.shared.paths import need_folder
@@ -26,19 +26,12 @@ def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
     who was photographed is not published.
     """
     reading = ReadContext(need_folder(Path(path)), **options)
-    fields = []
-    for image in read_table(reading, ("group",)):
-        width, height = image.size or (None, None)
-        fields.append(
-            Field(
-                image.path,
-                width,
-                height,
-                image.cells,
-                image.boxed_region,
-                DOMAIN,
-                patient=image.path.stem.rpartition("-")[0] or None,
-                meta={"class": image.common("class"), "group": image.common("group")},
-            )
+    fields = [
+        image.to_field(
+            DOMAIN,
+            patient=image.path.stem.rpartition("-")[0] or None,
+            meta={"class": image.common("class"), "group": image.common("group")},
         )
+        for image in read_table(reading, ("group",))
+    ]
     return reading.dataset("BCISC", fields, licence=LICENCE)

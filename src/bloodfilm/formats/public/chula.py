@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Unpack
 
-from bloodfilm.core import Dataset, Domain, Field
+from bloodfilm.core import Dataset, Domain
 from bloodfilm.formats.shared.cell_table import header_of, read_table
 from bloodfilm.formats.shared.context import ReadContext, ReadOptions
 from bloodfilm.formats.shared.paths import need_folder
@@ -27,18 +27,7 @@ def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
     reading = ReadContext(need_folder(Path(path)), **options)
     fields = []
     for image in read_table(reading, ("slide",)):
-        width, height = image.size or (None, None)
         slide = image.common("slide")
-        fields.append(
-            Field(
-                image.path,
-                width,
-                height,
-                image.cells,
-                image.boxed_region,
-                DOMAIN,
-                patient=slide or None,
-                meta={"slide": slide} if slide else {},
-            )
-        )
+        meta = {"slide": slide} if slide else {}
+        fields.append(image.to_field(DOMAIN, patient=slide or None, meta=meta))
     return reading.dataset("Chula", fields, licence=LICENCE)

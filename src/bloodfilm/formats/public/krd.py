@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
-from bloodfilm.core import Cell, Dataset, Domain, Field
+from bloodfilm.core import Cell, Dataset, Domain
 from bloodfilm.core import dataset_codes as codes
 from bloodfilm.formats.shared.cell_table import TableImage, header_of, read_table
 from bloodfilm.formats.shared.context import ReadContext, ReadOptions
@@ -34,9 +34,8 @@ def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
         reading.images = reading.root / "images"  # the masks bear the images' names
     fields = []
     for image in read_table(reading, ()):
-        width, height = image.size or (None, None)
         cells = tuple(_outlined(reading, image, cell) for cell in image.cells)
-        fields.append(Field(image.path, width, height, cells, image.boxed_region, DOMAIN))
+        fields.append(replace(image, cells=cells).to_field(DOMAIN))
     return reading.dataset("KRD-WBC", fields, licence=LICENCE)
 
 

@@ -7,8 +7,9 @@ cells of a field may be unmarked, so a field's region is the union of its boxes 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from bloodfilm.core import Box, Cell, Region
+from bloodfilm.core import Box, Cell, Domain, Field, Region
 from bloodfilm.core import dataset_codes as codes
 from bloodfilm.core.csv_text import Row
 from bloodfilm.formats.shared.context import ReadContext
@@ -44,6 +45,16 @@ class TableImage:
     def split(self) -> str | None:
         """The split that the first row states."""
         return split_of(self.rows[0].get("split", ""))
+
+    def to_field(self, domain: Domain, **more: Any) -> Field:
+        """Return the image as a field of which the boxed cells alone are known.
+
+        Args:
+            domain: of the field.
+            more: other attributes of `Field`, e.g. its patient.
+        """
+        width, height = self.size or (None, None)
+        return Field(self.path, width, height, self.cells, self.boxed_region, domain, **more)
 
     def common(self, column: str) -> str:
         """Return the values of a column, each once, e.g. the classes of a field."""

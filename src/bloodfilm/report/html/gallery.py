@@ -73,7 +73,7 @@ def gallery(
             {
                 "code": code,
                 "title": formatting.issue_title(code),
-                "meaning": issue_codes.MEANING.get(code, ""),
+                "meaning": issue_codes.CODES.meaning(code) or "",
             }
             for code in codes
         ],

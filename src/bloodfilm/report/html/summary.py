@@ -396,7 +396,7 @@ def _reason(field: ReportField) -> str:
     codes = [issue.code for issue in field.issues]
     known = next((code for code in codes if code in issue_codes.UNCOUNTABLE), None)
     code = known or (codes[-1] if codes else "")
-    return _UNCOUNTABLE.get(code, issue_codes.MEANING.get(code, "it is set aside"))
+    return _UNCOUNTABLE.get(code) or issue_codes.CODES.meaning(code) or "it is set aside"
 
 
 _UNCOUNTABLE = {
