@@ -22,7 +22,7 @@ from bloodfilm.core.issues import codes
 from bloodfilm.imaging.scale import Group, Pooled, ScalePrior, measure
 from bloodfilm.inference.analyzer import measure_sharpness
 from bloodfilm.inference.bundle import load_bundle
-from bloodfilm.inference.fusion import ScoreFusion
+from bloodfilm.inference.fusion import ProductFusion
 from bloodfilm.inference.model import Model
 from fake_bundle import ANSWERS, RED, WHITE, Disc, box_of, dark, draw, lay_out, write_bundle
 
@@ -213,7 +213,7 @@ def careful(tmp_path_factory):
     return load_bundle(write_bundle(tmp_path_factory.mktemp("careful"), warm, confirms=True))
 
 
-def test_the_closer_look_rejects_what_only_looks_like_a_nucleated_cell(analyzer, careful):
+def test_verification_rejects_what_only_looks_like_a_nucleated_cell(analyzer, careful):
     discs, _ = field()
     (x, y, _), *_ = NUCLEATED
     fooled = [replace(d, colour=LOOKALIKE) if (d.x, d.y) == (x, y) else d for d in discs]
@@ -224,13 +224,13 @@ def test_the_closer_look_rejects_what_only_looks_like_a_nucleated_cell(analyzer,
         cells = one.analyze(image, prior=told).cells
         return [c for c in cells if c.object_type == "nucleated cell"]
 
-    strict = ScoreFusion(closer_look=0.5)
+    strict = ProductFusion(verification=0.5)
     assert len(listed(analyzer)) == 3
     found = listed(Model(careful, device="cpu", fusion=strict))
     assert {c.label for c in found} == {"eosinophil", "basophil"}
     every = listed(Model(careful, device="cpu", min_score=0.0, fusion=strict))
     scores = sorted(c.confidence for c in every)
-    # Who asks for everything sees it, with what the closer look left: the root of 0.02 at most.
+    # Who asks for everything sees it, with what verification left: the root of 0.02 at most.
     assert {
         c.nucleated_probability < 0.5 for c in every if LOW_NUCLEATED_PROBABILITY in codes(c.issues)
     } == {True}
@@ -256,7 +256,7 @@ def test_what_absorbs_like_the_red_cells_around_it_is_no_nucleated_cell(analyzer
         return [c for c in cells if c.object_type == "nucleated cell"]
 
     image = draw(fooled, (640, 480))
-    assert len(listed(image, fusion=ScoreFusion(contrast=0, closer_look=0))) == 3
+    assert len(listed(image, fusion=ProductFusion(contrast=0, verification=0))) == 3
     kept = listed(image)
     assert {c.label for c in kept} == {"eosinophil", "basophil"}
     assert min(c.stain_contrast for c in kept) > 0.2 and not any(

@@ -92,7 +92,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "export": (
         "bloodfilm export runs/detector runs/classifier --data ~/data --out my-bundle",
         "bloodfilm export runs/detector runs/classifier --int8 --prior erythroblast=0.01 \\",
-        "  --data ~/data --out my-bundle",
+        "  --operating-point default --data ~/data --out my-bundle",
     ),
     "adapt": (
         "bloodfilm adapt default --target new-scope/ --out adapted",

@@ -38,6 +38,15 @@ def export(
             "place of the one that validation cells give."
         ),
     ] = None,
+    operating_point: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="TOML file with the sites on which evidence for white cells is weighed and their "
+            "threshold is chosen; `default` takes the shipped one. Left out, the threshold is "
+            "chosen on the detector's validation fields.",
+        ),
+    ] = None,
     films: Annotated[
         bool,
         typer.Option(
@@ -85,6 +94,7 @@ def export(
         int8=int8,
         priors=dict(_factor(text) for text in prior or ()),
         calibration=calibration,
+        operating_point=operating_point,
         metrics=metrics or (),
         notes=notes,
         films=films,

@@ -19,6 +19,7 @@ from bloodfilm.export.manifest_writer import (
     refuse_other_content,
 )
 from bloodfilm.export.onnx_graphs import classifier_onnx, detector_onnx
+from bloodfilm.export.operating_point import set_operating_point
 from bloodfilm.export.parity import crop_parity, detector_parity
 from bloodfilm.export.quantize import quantize_bundle
 from bloodfilm.export.threshold import set_threshold
@@ -78,7 +79,10 @@ def export_bundle(
             crops = None if isinstance(classifier, BundledClassifier) else list(classifier.probes)
             parity |= quantize_bundle(out, images, crops)
     finally:  # a refused eight-bit form leaves a whole float bundle
-        set_threshold(out, validation)
+        if use.operating_point is None:
+            set_threshold(out, validation)
+        else:
+            set_operating_point(out, use.operating_point, root)
         write_text(out / CARD, model_card(load_bundle(out).manifest, info.notes))
     return parity
 

@@ -14,6 +14,7 @@ from torch import nn
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.core.progress import NoProgress
 from bloodfilm.export.onnx_graphs import ClassifierGraph, DetectorGraph
+from bloodfilm.export.operating_point import OperatingPointConfig
 from bloodfilm.export.recovered import vocabulary_of
 from bloodfilm.imaging.canonical import CROP_SIZE, CROP_UM, DETECTOR_UM
 from bloodfilm.imaging.tiles import pad
@@ -63,10 +64,13 @@ class IntendedUse:
         calibration: of the class, fitted on sites that were left out of training. It replaces the
             one fitted on validation cells of the training sites, which is over-confident on other
             sites.
+        operating_point: on which sites evidence is weighed and the threshold of white cells is
+            chosen; `None` takes the detector's validation fields, and the weights as they are.
     """
 
     priors: Mapping[str, float] = field(default_factory=dict)
     calibration: ClassCalibration | None = None
+    operating_point: OperatingPointConfig | None = None
 
 
 @dataclass(frozen=True)

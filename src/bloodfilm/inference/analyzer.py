@@ -39,7 +39,7 @@ from bloodfilm.inference.classifier import (
 )
 from bloodfilm.inference.detector import DetectionParameters, Detector, OnnxBackend
 from bloodfilm.inference.film_score import DENSE, MIN_FILM_SCORE, FilmScore, film_score
-from bloodfilm.inference.fusion import ScoreFusion
+from bloodfilm.inference.fusion import Fusion
 from bloodfilm.inference.graph_run import batches, run_graph
 from bloodfilm.inference.nms import best_of_each, cross_class_nms
 from bloodfilm.inference.outlines import CellOutliner
@@ -79,7 +79,8 @@ class Analyzer:
             threshold a cell may also be reported under another type. No box and no score depends
             on it: a lower one adds cells and changes none.
         score_floor: also report detections of every type that score at least this, for evaluation.
-        weights: of the evidence beside the detector's.
+        weights: how stain and verification bear on the detector's score, in place of the bundle's
+            own.
         fixed_input: scale every image so that its longer side has so many pixels, and use it as it
             is: without measuring scale and light, and without comparing stains.
 
@@ -94,7 +95,7 @@ class Analyzer:
         device: str = "auto",
         threads: int = 1,
         min_score: float | None = None,
-        weights: ScoreFusion | None = None,
+        weights: Fusion | None = None,
         score_floor: float | None = None,
         fixed_input: int | None = None,
     ) -> None:
@@ -121,7 +122,7 @@ class Analyzer:
         self.shown_from = dict(self.thresholds)
         if score_floor is not None:
             self.thresholds = {k: min(v, score_floor) for k, v in self.thresholds.items()}
-        self.weights = weights or ScoreFusion()
+        self.weights = weights or self.spec.score_fusion
         self.reader = CellClassifier(manifest)
         self.films = None if fixed_input is not None else manifest.films
         if self.films is not None and self.films.features != FEATURES:
@@ -132,6 +133,7 @@ class Analyzer:
         self.cautious_reader = CellClassifier(manifest.cautious())
         # What a run at the bundle's own thresholds would find is always there, as context.
         lowest = {k: min(v, self.spec.thresholds[k]) for k, v in self.thresholds.items()}
+        lowest[self.classified] = self.weights.lowest_detector_score(lowest[self.classified])
         backend = OnnxBackend(bundle.detector(device, threads), self.spec, len(self.kinds))
         self._detector = Detector(
             backend, DetectionParameters.of_spec(self.spec, self.kinds, lowest, MAX_PER_TILE)
@@ -172,7 +174,8 @@ class Analyzer:
         with clock("stain"):
             found, contrasts = self._compare(image, view, found)
         with clock("film"):
-            far = self._far_from_training(image, view, found, sharpness)
+            least = self.spec.thresholds[self.classified]
+            far = self._far_from_training(image, view, found, sharpness, least)
         kept, listed = self._named(image, view, (found, contrasts), clock, bool(far))
         key = PictureKey.of_image(image)
         ref = ImageRef(source.name, *source.size, source.identity, key.pixels, key.appearance)
@@ -210,12 +213,19 @@ class Analyzer:
         return view
 
     def _far_from_training(
-        self, image: Pixels, view: CanonicalView, found: Detections, sharpness: float
+        self,
+        image: Pixels,
+        view: CanonicalView,
+        found: Detections,
+        sharpness: float,
+        least: float,
     ) -> list[Issue]:
-        """Return an issue if stain and optics are far from those of every training set."""
+        """Return an issue if stain and optics are far from those of every training set.
+
+        `least` is the lowest score of a detection that counts as a nucleated cell.
+        """
         if self.films is None:
             return []
-        least = self.spec.thresholds[self.classified]
         nucleated = (found.type_ids == self._kind(self.classified)) & (found.scores >= least)
         red = self._sure_red_cells(found)
         profile = film_profile(image, view, red, found.boxes[nucleated], sharpness)
@@ -277,7 +287,8 @@ class Analyzer:
         used, issues, again = self._check_scale(view, found, prior)
         if again:
             found, sharpness, _ = self._detect(image, used, StageTimer())
-        return used, [*issues, *self._far_from_training(image, used, found, sharpness)]
+        least = self._reference_from(self.classified)
+        return used, [*issues, *self._far_from_training(image, used, found, sharpness, least)]
 
     def _named(
         self,
@@ -411,35 +422,47 @@ class Analyzer:
         """
         contrasts = np.full(len(found), np.nan)
         which = np.flatnonzero(found.type_ids == self._kind(self.classified))
-        if not len(which) or self.fixed_input is not None:
+        if not len(which):
             return found, contrasts
+        if self.fixed_input is None:
+            contrasts[which] = self._contrasts(image, view, found, which, red_cell)
+        scores = found.scores.copy()
+        scores[which] = self.weights.before_verification(scores[which], contrasts[which])
+        keep = np.ones(len(found), dtype=bool)
+        lowest = min(self.thresholds[self.classified], self.spec.thresholds[self.classified])
+        keep[which] = scores[which] >= lowest
+        return replace(found, scores=scores).take(keep), contrasts[keep]
+
+    def _contrasts(
+        self,
+        image: Pixels,
+        view: CanonicalView,
+        found: Detections,
+        which: NDArray[np.intp],
+        red_cell: Floats | None,
+    ) -> Floats:
+        """Return the stain contrasts of the detections `which`, NaN where nothing is known."""
         boxes, red = found.boxes[which], self._sure_red_cells(found)
         # Detections that may also be nucleated cells are no reference for red cells.
         likely = boxes[found.scores[which] >= self._reference_from(self.classified)]
         if len(red) and len(likely):
             red = red[iou(red, likely).max(axis=1) < LONE_IOU]
         even = view.corrections.apply(image)
-        if red_cell is None:
-            certain = found.scores[which] >= self.spec.thresholds[self.classified]
-            seen = stain_contrast(even, view.white_point, boxes, red, certain)
-        else:
-            seen = contrast_to(even, view.white_point, boxes, red_cell)
-        if seen is None:
-            return found, contrasts
-        contrasts[which] = seen
-        scores = found.scores * self.weights.of_contrast(contrasts)
-        keep = np.ones(len(found), dtype=bool)
-        lowest = min(self.thresholds[self.classified], self.spec.thresholds[self.classified])
-        keep[which] = scores[which] >= lowest
-        return replace(found, scores=scores).take(keep), contrasts[keep]
+        if red_cell is not None:
+            return contrast_to(even, view.white_point, boxes, red_cell)
+        certain = found.scores[which] >= self._reference_from(self.classified)
+        seen = stain_contrast(even, view.white_point, boxes, red, certain)
+        return np.full(len(which), np.nan) if seen is None else seen
 
     def _reference_from(self, name: str) -> float:
         """The score from which detections of a type bear on others.
 
-        Never below the bundle's own threshold: what only a lower one lists must not change what is
-        found above it.
+        It is the detector's own score that counts here. Never below the bundle's own threshold,
+        where that is one of the detector: what only a lower one lists must not change what is found
+        above it.
         """
-        return max(self.spec.vote_thresholds[name], self.spec.thresholds[name])
+        fused = name == self.classified and self.spec.fusion is not None
+        return max(self.spec.vote_thresholds[name], 0.0 if fused else self.spec.thresholds[name])
 
     def _sure_red_cells(self, found: Detections) -> Floats:
         """Return boxes (n, 4) of red cells above the bundle's own threshold."""
@@ -501,7 +524,7 @@ class Analyzer:
         scores = found.scores.copy()
         for i, reading in readings.items():
             if reading.nucleated is not None:
-                scores[i] *= self.weights.of_closer_look(reading.nucleated)
+                scores[i] = self.weights.verified(float(scores[i]), reading.nucleated)
         lowest = np.array([self.thresholds[name] for name in self.kinds])
         reported = np.flatnonzero(scores >= lowest[found.type_ids])
         weighed = replace(found, scores=scores).take(reported)
@@ -544,7 +567,7 @@ class Analyzer:
         shapes: dict[int, CellShape],
     ) -> Iterator[CellResult]:
         um_x, um_y = view.um_per_px_x, view.um_per_px_y
-        like_red = self.weights.of_contrast(contrasts) < 0.5
+        like_red = self.weights.reads_as_red_cell(contrasts)
         for i in which.tolist():
             x, y, w, h = found.boxes[i].tolist()
             name, score = self.kinds[found.type_ids[i]], float(found.scores[i])

@@ -1,40 +1,175 @@
-"""Evidence for a nucleated cell beside the detector: its stain, and the classifier."""
+"""Evidence for a nucleated cell beside the detector: its stain, and the classifier.
+
+A detector alone travels badly: on another camera it is less sure of every cell. What it says is
+weighed with two facts that are measured otherwise. The stain contrast compares an object with the
+red cells of its own field (see `imaging.stain`), and the classifier's verification head looks at
+the original pixels.
+"""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class ScoreFusion:
-    """How much each piece of evidence counts in the score of a nucleated cell.
+class Fusion(Protocol):
+    """How the evidence for nucleated cells becomes one score in [0, 1].
 
-    The defaults were chosen on TXL's validation fields: original, with simulated acquisitions, and
-    with pale stain (`benchmarks/closer_look.py`). Contrasts from 0.03 to 0.06 score equally there
-    (within 0.001 in the mean), better than none; the highest of these is used, because red cells as
-    dark as nuclei are commoner than films without colour.
+    The score rises with each piece of evidence, so that the best that verification could make of a
+    detection is known before it is classified.
+    """
+
+    def before_verification(self, scores: Floats, contrast: Floats) -> Floats:
+        """Return scores (n,) with stain contrast, as if verification agreed entirely.
+
+        Args:
+            scores: of the detector.
+            contrast: stain contrasts, NaN where undefined.
+        """
+
+    def verified(self, score: float, probability: float) -> float:
+        """Return the final score of a detection.
+
+        Args:
+            score: as `before_verification` returned it.
+            probability: of there being a nucleated cell, by the classifier.
+        """
+
+    def lowest_detector_score(self, threshold: float) -> float:
+        """Return a detector score below which no score reaches a threshold, whatever else is."""
+
+    def reads_as_red_cell(self, contrast: Floats) -> NDArray[np.bool_]:
+        """Return which stain contrasts are those of red cells."""
+
+
+@dataclass(frozen=True)
+class ProductFusion:
+    """The score is the detector's, less what each other piece of evidence takes from it.
+
+    Of bundles that were exported without an operating point. The defaults were chosen on TXL-PBC's
+    validation fields: original, redrawn in other stains, and pale.
 
     Attributes:
-        contrast: the stain contrast (see `imaging.stain`) at which a score is halved; 0 leaves
-            it out of account.
+        contrast: the stain contrast at which a score is halved; 0 leaves it out of account.
         steepness: how fast the share rises there.
-        closer_look: the power of the probability that the reader gives.
+        verification: the power of the probability that the classifier gives.
     """
 
     contrast: float = 0.06
     steepness: float = 4.0
-    closer_look: float = 0.125
+    verification: float = 0.125
+
+    def before_verification(self, scores: Floats, contrast: Floats) -> Floats:
+        """See `Fusion`."""
+        return np.asarray(scores * self.of_contrast(contrast))
+
+    def verified(self, score: float, probability: float) -> float:
+        """See `Fusion`."""
+        return float(score * probability**self.verification)
+
+    def lowest_detector_score(self, threshold: float) -> float:
+        """See `Fusion`."""
+        return threshold
+
+    def reads_as_red_cell(self, contrast: Floats) -> NDArray[np.bool_]:
+        """See `Fusion`."""
+        return np.asarray(self.of_contrast(contrast) < 0.5)
 
     def of_contrast(self, contrast: Floats) -> Floats:
-        """The share in [0, 1] of a score that a stain contrast leaves; all of it where NaN."""
+        """Return the share in [0, 1] of a score that a stain contrast leaves; 1 where NaN."""
         if self.contrast == 0:
             return np.ones_like(contrast)
         share = 1 / (1 + (self.contrast / np.maximum(contrast, 1e-9)) ** self.steepness)
         return np.where(np.isnan(contrast), 1.0, share)
 
-    def of_closer_look(self, probability: float) -> float:
-        """The share of a score that the classifier's probability of a nucleated cell leaves."""
-        return float(probability**self.closer_look)
+
+RED_CELL_CONTRAST = 0.06
+"""Stain contrast below which an object is coloured like a red cell."""
+LEAST_SCORE, LEAST_PROBABILITY = 0.005, 0.01
+"""Scores, and probabilities, nearer to 0 or 1 than this say no more than this."""
+CONTRASTS = (0.02, 0.4)
+"""Stain contrasts beyond these are as these: 0.4 is a dark nucleus, 0.02 a red cell."""
+
+
+@dataclass(frozen=True)
+class LogisticFusion:
+    """The score is a logistic regression on the evidence; fitted by `bloodfilm export`.
+
+    The logit of the score is the sum of `bias`, the logit of the detector's score, the logit of the
+    classifier's probability and the logarithm of the stain contrast, each times its weight. An
+    undefined contrast counts as high, an absent probability as 1.
+
+    Attributes:
+        detector, verification, contrast: weights, none below 0.
+        bias: added.
+
+    >>> fusion = LogisticFusion(detector=1.5, verification=0.6, contrast=2.7, bias=1.8)
+    >>> dark, pale = fusion.before_verification(np.array([0.3, 0.3]), np.array([0.5, 0.08]))
+    >>> round(float(dark), 2), round(float(pale), 2)
+    (0.71, 0.03)
+    >>> round(fusion.verified(float(dark), 0.9), 2), round(fusion.verified(float(dark), 0.1), 2)
+    (0.36, 0.04)
+    """
+
+    detector: float
+    verification: float
+    contrast: float
+    bias: float
+
+    def __post_init__(self) -> None:
+        if min(self.detector, self.verification, self.contrast) < 0 or self.detector == 0:
+            raise ValueError("weights: the detector's must be above 0, no other below 0")
+
+    @staticmethod
+    def evidence(scores: Floats, probability: Floats, contrast: Floats) -> Floats:
+        """Return what is weighed (n, 3): of the detector, of verification, of contrast.
+
+        Args:
+            scores: (n,) of the detector.
+            probability: (n,) of there being a nucleated cell, by the classifier.
+            contrast: (n,) stain contrasts, NaN where undefined.
+        """
+        low, high = CONTRASTS
+        known = np.clip(np.where(np.isnan(contrast), high, contrast), low, high)
+        parts = logit(scores, LEAST_SCORE), logit(probability, LEAST_PROBABILITY), np.log(known)
+        return np.stack(parts, axis=-1)
+
+    def before_verification(self, scores: Floats, contrast: Floats) -> Floats:
+        """See `Fusion`."""
+        weights = np.array([self.detector, self.verification, self.contrast])
+        evidence = self.evidence(scores, np.ones_like(scores), contrast)
+        return _logistic(evidence @ weights + self.bias)
+
+    def verified(self, score: float, probability: float) -> float:
+        """See `Fusion`."""
+        doubt = _MOST_SURE - float(logit(probability, LEAST_PROBABILITY))
+        return float(_logistic(logit(score, _TINY) - self.verification * doubt))
+
+    def lowest_detector_score(self, threshold: float) -> float:
+        """See `Fusion`."""
+        rest = self.bias + self.contrast * np.log(CONTRASTS[1]) + self.verification * _MOST_SURE
+        lowest = float(_logistic((logit(threshold, _TINY) - rest) / self.detector))
+        return lowest if lowest > LEAST_SCORE else 0.0
+
+    def reads_as_red_cell(self, contrast: Floats) -> NDArray[np.bool_]:
+        """See `Fusion`."""
+        return np.asarray(contrast < RED_CELL_CONTRAST)
+
+
+_TINY = 1e-12
+
+
+def logit(probability: ArrayLike, least: float) -> Floats:
+    """Return the logit of probabilities that are at least `least` away from 0 and 1."""
+    p = np.clip(np.asarray(probability, dtype=np.float64), least, 1 - least)
+    return np.asarray(np.log(p / (1 - p)))
+
+
+def _logistic(value: ArrayLike) -> Floats:
+    return np.asarray(1 / (1 + np.exp(-np.asarray(value, dtype=np.float64))))
+
+
+_MOST_SURE = float(logit(1.0, LEAST_PROBABILITY))

@@ -7,7 +7,7 @@ Format versions:
 - 3: `classifier`, `object_types` and `untrained` are what used to be called `reader`, `kinds` and
   `unlearnt`; `roles` gives the function of each object type, so that code depends on no name.
 - 4: `outlines`, an optional third graph; `untrained.values`.
-- 5: `exemplars`, an optional file of descriptions of training cells.
+- 5: `exemplars`, an optional file of descriptions of training cells; `detector.fusion`.
 
 Older versions are converted to the newest form when they are read, and written as the newest.
 """
@@ -16,6 +16,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -37,6 +38,7 @@ from bloodfilm.core.json_text import loads
 from bloodfilm.core.taxonomy import Taxonomy
 from bloodfilm.imaging.colour_normalisation import ColourStandard
 from bloodfilm.inference.checksums import SUMS, sums_of
+from bloodfilm.inference.fusion import Fusion, LogisticFusion, ProductFusion
 
 MANIFEST = "manifest.json"
 FORMAT = "bloodfilm-bundle"
@@ -51,6 +53,7 @@ _OLD_KEYS = {"reader": "classifier", "kinds": "object_types", "unlearnt": "untra
 _OLD_ROLES = {"classified": "nucleated cell", "ruler": "red cell"}
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
@@ -80,6 +83,15 @@ class _Strict(BaseModel):
     )
 
 
+class FusionSpec(_Strict):
+    """How the evidence for a nucleated cell becomes one score: see `LogisticFusion`."""
+
+    detector: Positive
+    verification: NotNegative
+    contrast: NotNegative
+    bias: Annotated[float, Field(allow_inf_nan=False)]
+
+
 class DetectorSpec(_Strict):
     """The detector graph: pixels in (uint8, B x H x W x 3), dense scores and distances out.
 
@@ -95,6 +107,8 @@ class DetectorSpec(_Strict):
         pre_nms_top_k: of what lies below `vote_thresholds`, the number of best candidates
             considered per tile and object type.
         tile, overlap: how larger fields are cut, canonical pixels.
+        fusion: of the detector's score of the classified type with stain and verification; its
+            threshold is one of the fused score. `None`: a bundle without an operating point.
     """
 
     file: FileName
@@ -109,6 +123,14 @@ class DetectorSpec(_Strict):
     pre_nms_top_k: Annotated[int, Field(ge=0)] = PRE_NMS_TOP_K
     tile: Annotated[int, Field(ge=32)]
     overlap: Annotated[int, Field(ge=0)]
+    fusion: FusionSpec | None = None
+
+    @property
+    def score_fusion(self) -> Fusion:
+        """How the evidence for cells of the classified type is weighed."""
+        return (
+            ProductFusion() if self.fusion is None else LogisticFusion(**self.fusion.model_dump())
+        )
 
     @model_validator(mode="before")
     @classmethod
@@ -413,6 +435,12 @@ class Manifest(_Strict):
         thresholds = {**self.detector.thresholds, object_type: score}
         return self._with(detector={**self.detector.model_dump(), "thresholds": thresholds})
 
+    def with_operating_point(self, fusion: LogisticFusion, threshold: float) -> "Manifest":
+        """Return a manifest with another score of the classified type, and a threshold of it."""
+        thresholds = {**self.detector.thresholds, self.roles.classified: threshold}
+        changed = {"thresholds": thresholds, "fusion": asdict(fusion)}
+        return self._with(detector={**self.detector.model_dump(), **changed})
+
     def with_figures(
         self,
         *,
@@ -483,6 +511,8 @@ class Manifest(_Strict):
         data = {**self.model_dump(mode="json", by_alias=True), "version": VERSION}
         if self.classifier.conformal is None:
             del data["classifier"]["conformal"]
+        if self.detector.fusion is None:
+            del data["detector"]["fusion"]
         absent = [name for name in ("films", "exemplars") if data[name] is None]
         return {key: value for key, value in data.items() if key not in absent}
 

@@ -20,7 +20,7 @@ from bloodfilm.imaging.sources.open_slide import open_slide
 from bloodfilm.imaging.sources.slide import SlideSource
 from bloodfilm.inference.analyzer import Analyzer, StageTimer
 from bloodfilm.inference.bundle import Bundle, default_bundle, load_bundle
-from bloodfilm.inference.fusion import ScoreFusion
+from bloodfilm.inference.fusion import Fusion
 
 
 class Model:
@@ -32,7 +32,8 @@ class Model:
         threads: of one call of a network. Keep 1 where fields are analysed side by side.
         min_score: the lowest confidence of a nucleated cell to report, instead of the bundle's.
         score_floor: also report, of every object type, what scores at least this: for evaluation.
-        fusion: how stain and verification head bear on the detector's score.
+        fusion: how stain and verification head bear on the detector's score, instead of the
+            bundle's own way.
         fixed_input: scale every image to this longer side, px, and analyse it as it is, without a
             canonical view: a baseline for comparisons (see docs/travel.md), for no other use.
 
@@ -54,7 +55,7 @@ class Model:
         threads: int = 1,
         min_score: float | None = None,
         score_floor: float | None = None,
-        fusion: ScoreFusion | None = None,
+        fusion: Fusion | None = None,
         fixed_input: int | None = None,
     ) -> None:
         self._bundle = bundle

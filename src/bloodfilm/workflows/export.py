@@ -29,6 +29,8 @@ class ExportJob:
         int8: whether the networks are stored in eight-bit integers.
         priors: by class, how much rarer than in training it is in use.
         calibration: a record with a class calibration fitted on sites left out of training.
+        operating_point: a configuration of the sites on which evidence is weighed and the threshold
+            of white cells is chosen, or `default`; `None` takes the detector's validation fields.
         metrics: records of evaluations to keep in the bundle.
         notes: a Markdown file that ends the model card.
         films: whether stain and optics of the training films are measured, so that films far from
@@ -47,6 +49,7 @@ class ExportJob:
     int8: bool = False
     priors: Mapping[str, float] = field(default_factory=dict)
     calibration: Path | None = None
+    operating_point: Path | None = None
     metrics: Sequence[Path] = ()
     notes: Path | None = None
     films: bool = False
@@ -67,6 +70,7 @@ def export(job: ExportJob) -> ExportResult:
     """Write a bundle: ONNX graphs compared with torch, manifest, model card."""
     from bloodfilm.export.film_statistics import add_film_statistics
     from bloodfilm.export.manifest_writer import BundleInfo, refuse_other_content
+    from bloodfilm.export.operating_point import load_operating_point
     from bloodfilm.export.outlines import set_outlines
     from bloodfilm.export.publish import export_bundle, read_calibration, read_evaluations
     from bloodfilm.export.trained import IntendedUse
@@ -78,6 +82,9 @@ def export(job: ExportJob) -> ExportResult:
     refuse_other_content(job.out)
     info = BundleInfo(job.name, job.licence, notes, read_evaluations(job.metrics))
     calibration = None if job.calibration is None else read_calibration(job.calibration)
+    operating_point = (
+        None if job.operating_point is None else load_operating_point(job.operating_point)
+    )
     outlines = _outlines(job)
     with hold_folder(job.out, "export"):
         parity = export_bundle(
@@ -87,7 +94,7 @@ def export(job: ExportJob) -> ExportResult:
             job.out,
             info,
             int8=job.int8,
-            use=IntendedUse(job.priors, calibration),
+            use=IntendedUse(job.priors, calibration, operating_point),
         )
         if job.films:
             add_film_statistics(job.out, job.data)

@@ -14,7 +14,7 @@ from bloodfilm.core.results import AnalysisRun, CaseResult
 from bloodfilm.core.results.case import file_stems
 from bloodfilm.core.results.tables import describe_columns
 from bloodfilm.imaging.discovery import mark_drawings
-from bloodfilm.inference.fusion import ScoreFusion
+from bloodfilm.inference.fusion import RED_CELL_CONTRAST
 from bloodfilm.report.html import formatting, summary
 from bloodfilm.report.html.content import ReportCell, ReportContent, collect
 from bloodfilm.report.html.gallery import gallery, script_json
@@ -204,7 +204,7 @@ def _context(
         "folder": formatting.clean(content.folder),
         "sheet": contact_sheet(content),
         "without_picture": [f for f in content.fields if f.picture.missing],
-        "least_contrast": ScoreFusion().contrast,
+        "least_contrast": RED_CELL_CONTRAST,
         "legend": legend({cell.label for cell in content.shown}, model.taxonomy),
         "columns": describe_columns(model.schema),
         "pictures_left_out": 0 if pictures is None else pictures[1],

@@ -1,0 +1,385 @@
+"""The operating point of a bundle: how evidence for white cells is weighed, and their threshold.
+
+Chosen over several sites, because a threshold that suits one camera misses cells on another. Every
+site counts alike, whatever its number of cells.
+"""
+
+import logging
+import tomllib
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from importlib.resources import files
+from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field as Checked
+from pydantic import ValidationError, model_validator
+
+from bloodfilm.core.boxes import iou
+from bloodfilm.core.errors import ConfigError, DataError
+from bloodfilm.core.files import read_regular_file
+from bloodfilm.core.progress import NoProgress, Progress, track
+from bloodfilm.core.results import FieldFailure
+from bloodfilm.evaluation.detection import excused
+from bloodfilm.inference.bundle import load_bundle
+from bloodfilm.inference.detector import LOWEST_SCORE
+from bloodfilm.inference.fusion import LogisticFusion, ProductFusion
+from bloodfilm.inference.model import Model
+from bloodfilm.inference.runner import analyze_many, by_folder
+from bloodfilm.synthetic import write_hard_fields
+from bloodfilm.training.config import MAX_CONFIG_BYTES, DatasetConfig, Section
+from bloodfilm.training.data.canonical_fields import field_targets
+from bloodfilm.training.data.sourced_field import SourcedField
+from bloodfilm.training.data.sources import open_sources
+from bloodfilm.training.vocabulary import Vocabulary
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+DRAWN = "drawn films without white cells"
+MATCH_IOU = 0.5
+VERIFICATION = (0.0, 0.1, 0.2, 0.3, 0.45, 0.7, 1.0)
+CONTRAST = (0.0, 0.75, 1.25, 1.75, 2.5, 3.5)
+"""Weights that are tried, relative to the detector's."""
+CALIBRATION_STEPS = 50
+LEAST_SLOPE = 0.05
+PRIOR, LARGEST_STEP = 0.1, 0.5
+ROUNDING = 1e-6
+_log = logging.getLogger(__name__)
+
+Share = Annotated[float, Checked(ge=0, le=1)]
+
+
+class SiteConfig(DatasetConfig):
+    """A data set of one site: see `DatasetConfig`.
+
+    Attributes:
+        name: of the site; that of the data set if left out.
+    """
+
+    name: str | None = None
+
+
+class OperatingPointConfig(Section):
+    """On what, and by which rule, an operating point is chosen.
+
+    Attributes:
+        sites: data sets with boxed cells of the classified type. Where only some cells are boxed,
+            only these count: what is found elsewhere is neither right nor wrong.
+        found: share of the cells which the detector finds at any score that are to stay above the
+            threshold, in the mean over sites.
+        found_everywhere: the same for each site.
+        drawn: number of rendered fields without white cells that count as one more site, of false
+            cells alone; `seed` is of their rendering.
+    """
+
+    sites: Annotated[tuple[SiteConfig, ...], Checked(min_length=1)]
+    found: Share = 0.985
+    found_everywhere: Share = 0.97
+    drawn: Annotated[int, Checked(ge=0)] = 100
+    seed: int = 9101
+
+    @model_validator(mode="after")
+    def _named_apart(self) -> "OperatingPointConfig":
+        names = [site.name or str(site.path) for site in self.sites]
+        twice = next((n for i, n in enumerate(names) if n in names[:i]), None)
+        if twice is not None:
+            raise ValueError(f"sites: {twice!r} is there twice; give each a name")
+        return self
+
+
+@dataclass(frozen=True)
+class SiteEvidence:
+    """What is known of each detection of one site.
+
+    Attributes:
+        name: of the site.
+        cells: number of its true cells.
+        complete: number of fields in which every cell is boxed; 0: false cells are not known.
+        evidence: (n, 3) logit of the detector's score, logit of the classifier's probability,
+            logarithm of the stain contrast.
+        cell: (n,) index of the true cell that a detection lies on, -1 if on none.
+        excused: (n,) whether it does not count if it lies on none, or on one that is taken.
+    """
+
+    name: str
+    cells: int
+    complete: int
+    evidence: Floats
+    cell: NDArray[np.intp]
+    excused: Bools
+
+    def outcome(self, scores: Floats) -> tuple[Floats, Floats]:
+        """Return the best score of each cell found (at most `cells`), and those of false cells."""
+        order = np.argsort(-scores, kind="stable")
+        order = order[self.cell[order] >= 0]
+        _, first = np.unique(self.cell[order], return_index=True)
+        right = np.zeros(len(scores), dtype=bool)
+        right[order[first]] = True
+        return scores[right], scores[~right & ~self.excused]
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """Weights and threshold.
+
+    Attributes:
+        fusion: of the evidence.
+        threshold: of its score.
+        false_per_field: mean over the sites where false cells are known.
+    """
+
+    fusion: LogisticFusion
+    threshold: float
+    false_per_field: float
+
+
+def load_operating_point(path: Path) -> OperatingPointConfig:
+    """Read a configuration; `default` is the shipped one.
+
+    Raises:
+        ConfigError: one line with the file, the key and the remedy.
+    """
+    try:
+        if str(path) == "default" and not path.exists():
+            text = (files("bloodfilm") / "configs/export/operating_point.toml").read_text("utf-8")
+        else:
+            text = read_regular_file(path, MAX_CONFIG_BYTES).decode("utf-8")
+        return OperatingPointConfig.model_validate(tomllib.loads(text))
+    except DataError as error:
+        raise ConfigError(str(error)) from None
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        at = ".".join(str(part) for part in first["loc"])
+        message = str(first["msg"]).removeprefix("Value error, ")
+        raise ConfigError(f"{path}: {at + ': ' if at else ''}{message}") from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: not a TOML file: {error}") from None
+
+
+def set_operating_point(
+    bundle: Path, config: OperatingPointConfig, root: Path, progress: Progress | None = None
+) -> OperatingPoint:
+    """Choose the operating point of a bundle on several sites and write it to its manifest.
+
+    Args:
+        bundle: its folder.
+        config: the sites and the rule.
+        root: where data paths start.
+        progress: follows the work.
+
+    Raises:
+        ConfigError: if a site has no boxed cell, or none of them is found.
+    """
+    sites = gather_evidence(bundle, config, root, progress or NoProgress())
+    point = choose(sites, config)
+    figures = {s.name: _figures(s, point) for s in sites}
+    judged = [s for s in sites if s.cells]
+    if len(judged) > 1:
+        for site in judged:
+            others = choose([s for s in sites if s is not site], config)
+            figures[site.name]["chosen_without_it"] = _figures(site, others)
+    record = {
+        "found": config.found,
+        "found_everywhere": config.found_everywhere,
+        "sites": figures,
+    }
+    manifest = load_bundle(bundle).manifest
+    chosen = manifest.with_operating_point(point.fusion, point.threshold)
+    chosen.with_figures(operating_point=record).write(bundle)
+    return point
+
+
+def gather_evidence(
+    bundle: Path, config: OperatingPointConfig, root: Path, progress: Progress
+) -> list[SiteEvidence]:
+    """Analyse the fields of all sites as a user would, and match what is found with the labels."""
+    loaded = load_bundle(bundle)
+    manifest = loaded.manifest
+    words = Vocabulary(
+        manifest.taxonomy, manifest.attributes, manifest.object_types, manifest.roles
+    )
+    alone = ProductFusion(contrast=0, verification=0)
+    found = []
+    with Model(loaded, device="cpu", min_score=LOWEST_SCORE, fusion=alone) as model:
+        for site in config.sites:
+            items = [s for s in open_sources([site], root) if not s.field.region.is_nothing]
+            name = site.name or items[0].dataset.name if items else str(site.path)
+            evidence = _of_site(model, name, items, words, progress, pooled=True)
+            if not evidence.cells:
+                raise ConfigError(
+                    f"{root / site.path}: no boxed {manifest.roles.classified}; an operating point "
+                    "needs cells to find"
+                )
+            found.append(evidence)
+        if config.drawn:
+            with TemporaryDirectory() as folder:
+                drawn = write_hard_fields(
+                    Path(folder), config.drawn, empty=True, small=False, seed=config.seed
+                )
+                items = [SourcedField(f, drawn, 1.0) for f in drawn.fields]
+                found.append(_of_site(model, DRAWN, items, words, progress, pooled=False))
+    return found
+
+
+def _of_site(
+    model: Model,
+    name: str,
+    items: Sequence[SourcedField],
+    words: Vocabulary,
+    progress: Progress,
+    pooled: bool,
+) -> SiteEvidence:
+    evidence: list[tuple[float, float, float]] = []
+    matched: list[int] = []
+    free: list[bool] = []
+    cells = complete = 0
+    kind, tree = model.classified_type, model.taxonomy
+    wanted = words.object_types.index(kind)
+    paths = [item.field.path for item in items]
+    outcomes = analyze_many(paths, model, scale_group=by_folder if pooled else None)
+    with closing(outcomes):
+        for item in track(items, progress, name, len(items)):
+            result = next(outcomes)
+            if isinstance(result, FieldFailure):
+                _log.warning("left out: %s: %s", result.path, result.reason)
+                continue
+            complete += item.field.region.is_everything
+            targets = field_targets(item, words)
+            truth = targets.boxes[targets.type_ids == wanted]
+            own = [c for c in result.cells if c.object_type == kind]
+            boxes = np.array([c.box for c in own], dtype=np.float64).reshape(-1, 4)
+            overlap = np.concatenate([np.zeros((len(own), 1)), iou(boxes, truth)], axis=1)
+            best = overlap.argmax(axis=1)
+            hit = overlap.max(axis=1) >= MATCH_IOU
+            matched += np.where(hit, best - 1 + cells, -1).tolist()
+            # What is named as something else than a cell of this type is in no count of them.
+            other = np.array(
+                [c.label in tree and not tree.is_under(c.label, kind) for c in own], dtype=bool
+            )
+            free += (excused(boxes, targets.ignore, item.field) | other).tolist()
+            evidence += [
+                (
+                    c.confidence,
+                    1.0 if c.nucleated_probability is None else c.nucleated_probability,
+                    np.nan if c.stain_contrast is None else c.stain_contrast,
+                )
+                for c in own
+            ]
+            cells += len(truth)
+    columns = np.array(evidence, dtype=np.float64).reshape(-1, 3)
+    return SiteEvidence(
+        name,
+        cells,
+        complete,
+        LogisticFusion.evidence(columns[:, 0], columns[:, 1], columns[:, 2]),
+        np.array(matched, dtype=np.intp),
+        np.array(free, dtype=bool),
+    )
+
+
+def choose(sites: Sequence[SiteEvidence], config: OperatingPointConfig) -> OperatingPoint:
+    """Return the weights that list the fewest false cells where enough cells are found.
+
+    For each pair of weights the threshold is the highest at which `found` and `found_everywhere`
+    hold. Of the pairs, the one with the fewest false cells per field is taken, in the mean over the
+    sites where every cell is boxed. Slope and bias are then fitted so that the score is a
+    probability, each site counting alike.
+
+    Raises:
+        ConfigError: if no cell is found on some site.
+    """
+    best: tuple[float, Floats, float] | None = None
+    for verification, contrast in product(VERIFICATION, CONTRAST):
+        weights = np.array([1.0, verification, contrast])
+        threshold, false = _highest_threshold(sites, weights, config)
+        if best is None or false < best[0]:
+            best = false, weights, threshold
+    assert best is not None
+    false, weights, threshold = best
+    slope, offset = _calibrated(sites, weights, threshold)
+    detector, verification, contrast = (slope * weights).tolist()
+    fusion = LogisticFusion(detector, verification, contrast, offset - slope * threshold)
+    score = 1 / (1 + np.exp(-offset))
+    # Rounded down: rounded up, it would shut out the very cell it was chosen for.
+    score = np.floor((score - ROUNDING) * 1e4) / 1e4
+    return OperatingPoint(fusion, max(float(score), 0.0), false)
+
+
+def _highest_threshold(
+    sites: Sequence[SiteEvidence], weights: Floats, config: OperatingPointConfig
+) -> tuple[float, float]:
+    """Return the highest threshold at which enough is found, and false cells per field there."""
+    outcomes = [site.outcome(site.evidence @ weights) for site in sites]
+    places = np.unique(np.concatenate([right for right, _ in outcomes]))
+    shares = []
+    for site, (right, _) in zip(sites, outcomes, strict=True):
+        if site.cells and not len(right):
+            raise ConfigError(f"{site.name}: none of its {site.cells} cells is found at any score")
+        if site.cells:
+            shares.append((len(right) - np.searchsorted(np.sort(right), places)) / len(right))
+    table = np.array(shares)
+    enough = (table.mean(axis=0) >= config.found) & (table.min(axis=0) >= config.found_everywhere)
+    threshold = float(places[np.flatnonzero(enough)[-1]])
+    false = [
+        float((wrong >= threshold).sum()) / site.complete
+        for site, (_, wrong) in zip(sites, outcomes, strict=True)
+        if site.complete
+    ]
+    return threshold, float(np.mean(false)) if false else 0.0
+
+
+def _calibrated(
+    sites: Sequence[SiteEvidence], weights: Floats, threshold: float
+) -> tuple[float, float]:
+    """Fit the logit of the probability of a cell as a line over the weighed evidence.
+
+    Few detections can be told apart without an error, so that no line fits best: a weak prior holds
+    the slope near 1 and the score at the threshold near one half.
+
+    Returns:
+        the slope, and the logit at the threshold.
+    """
+    values, truths, counts = [], [], []
+    for site in sites:
+        if not site.complete:
+            continue
+        right, wrong = site.outcome(site.evidence @ weights)
+        values.append(np.concatenate([right, wrong]))
+        truths.append(np.concatenate([np.ones(len(right)), np.zeros(len(wrong))]))
+        counts.append(np.full(len(values[-1]), 1 / site.complete))
+    prior = np.array([1.0, 0.0])
+    if not values:
+        return 1.0, 0.0
+    x, y, w = np.concatenate(values), np.concatenate(truths), np.concatenate(counts)
+    design = np.stack([x - threshold, np.ones(len(x))], axis=1)
+    line = prior
+    for _ in range(CALIBRATION_STEPS):
+        p = 1 / (1 + np.exp(-np.clip(design @ line, -50, 50)))
+        gradient = design.T @ (w * (p - y)) + PRIOR * (line - prior)
+        curvature = (design * (w * p * (1 - p))[:, None]).T @ design + PRIOR * np.eye(2)
+        # A full step of Newton's method overshoots where nearly all probabilities are 0 or 1.
+        line = line - np.clip(np.linalg.solve(curvature, gradient), -LARGEST_STEP, LARGEST_STEP)
+    return max(float(line[0]), LEAST_SLOPE), float(line[1])
+
+
+def _figures(site: SiteEvidence, point: OperatingPoint) -> dict[str, Any]:
+    """Return what an operating point finds on a site."""
+    f = point.fusion
+    weights = np.array([f.detector, f.verification, f.contrast])
+    scores = 1 / (1 + np.exp(-(site.evidence @ weights + f.bias)))
+    right, wrong = site.outcome(scores)
+    figures: dict[str, Any] = {}
+    if site.cells:
+        found = (right >= point.threshold).sum() / site.cells
+        figures |= {"cells": site.cells, "found": round(float(found), 4)}
+        figures["found_at_any_score"] = round(len(right) / site.cells, 4)
+    if site.complete:
+        false = (wrong >= point.threshold).sum() / site.complete
+        figures |= {"fields": site.complete, "false_per_field": round(float(false), 4)}
+    return figures
