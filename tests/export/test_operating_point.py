@@ -22,7 +22,7 @@ from bloodfilm.inference.model import Model
 from fake_bundle import Disc, box_of, dark, draw, save, write_bundle
 
 HARD_NEGATIVE = (120, 60, 90)
-ANY = {"sites": [{"path": "anywhere"}], "drawn": 0}
+ANY = {"sites": [{"path": "anywhere"}], "drawn": 0, "drawn_empty": 0}
 
 
 def config(**changes):
@@ -125,7 +125,7 @@ def root(tmp_path_factory):
 
 def test_the_operating_point_is_written_and_used(tmp_path, root):
     bundle = write_bundle(tmp_path / "bundle", confirms=True)
-    wanted = config(sites=[{"path": "lab"}, {"path": "elsewhere"}], drawn=0)
+    wanted = config(sites=[{"path": "lab"}, {"path": "elsewhere"}])
     point = set_operating_point(bundle, wanted, root)
     manifest = load_bundle(bundle).manifest
     assert manifest.detector.thresholds["nucleated cell"] == point.threshold
@@ -154,6 +154,16 @@ def test_a_lower_threshold_adds_cells_and_changes_none(tmp_path, root):
     usual, every = listed(), listed(min_score=0.0)
     assert len(every) > len(usual) > 0
     assert {box: every[box] for box in usual} == usual
+
+
+@pytest.mark.slow
+def test_rendered_fields_count_as_sites(tmp_path, root):
+    bundle = write_bundle(tmp_path / "bundle", confirms=True)
+    wanted = config(sites=[{"path": "lab"}], drawn_empty=3, found=0, found_everywhere=0)
+    set_operating_point(bundle, wanted, root)
+    sites = load_bundle(bundle).manifest.metrics["operating_point"]["sites"]
+    assert sites["drawn films without white cells"].keys() == {"fields", "false_per_field"}
+    assert sites["drawn films without white cells"]["fields"] == 3
 
 
 def test_a_site_without_cells_is_refused(tmp_path, root):
@@ -190,7 +200,7 @@ def test_a_faulty_configuration_is_refused_in_one_line(tmp_path, text, said):
 
 def test_the_shipped_configuration_is_whole():
     shipped = load_operating_point(Path("default"))
-    assert len(shipped.sites) >= 5 and shipped.drawn > 0
+    assert len(shipped.sites) >= 5 and shipped.drawn > 0 < shipped.drawn_empty
     with pytest.raises(ConfigError, match=r"absent\.toml"):
         load_operating_point(Path("absent.toml"))
 

@@ -41,11 +41,12 @@ from bloodfilm.training.vocabulary import Vocabulary
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-DRAWN = "drawn films without white cells"
+DRAWN, DRAWN_EMPTY = "drawn films", "drawn films without white cells"
 MATCH_IOU = 0.5
-VERIFICATION = (0.0, 0.1, 0.2, 0.3, 0.45, 0.7, 1.0)
+VERIFICATION = (0.0, 0.05, 0.1, 0.2)
 CONTRAST = (0.0, 0.75, 1.25, 1.75, 2.5, 3.5)
-"""Weights that are tried, relative to the detector's."""
+"""Weights that are tried, relative to the detector's. That of verification stays small: the
+classifier has mostly been trained on the sites, and is less sure on others."""
 CALIBRATION_STEPS = 50
 LEAST_SLOPE = 0.05
 PRIOR, LARGEST_STEP = 0.1, 0.5
@@ -74,14 +75,16 @@ class OperatingPointConfig(Section):
         found: share of the cells which the detector finds at any score that are to stay above the
             threshold, in the mean over sites.
         found_everywhere: the same for each site.
-        drawn: number of rendered fields without white cells that count as one more site, of false
-            cells alone; `seed` is of their rendering.
+        drawn: number of rendered fields, in any stain and optics, that count as one more site.
+        drawn_empty: number of those without white cells, a site of false cells alone.
+        seed: of the rendering.
     """
 
     sites: Annotated[tuple[SiteConfig, ...], Checked(min_length=1)]
-    found: Share = 0.985
-    found_everywhere: Share = 0.97
-    drawn: Annotated[int, Checked(ge=0)] = 100
+    found: Share = 0.99
+    found_everywhere: Share = 0.98
+    drawn: Annotated[int, Checked(ge=0)] = 60
+    drawn_empty: Annotated[int, Checked(ge=0)] = 100
     seed: int = 9101
 
     @model_validator(mode="after")
@@ -217,13 +220,18 @@ def gather_evidence(
                     "needs cells to find"
                 )
             found.append(evidence)
-        if config.drawn:
-            with TemporaryDirectory() as folder:
-                drawn = write_hard_fields(
-                    Path(folder), config.drawn, empty=True, small=False, seed=config.seed
-                )
-                items = [SourcedField(f, drawn, 1.0) for f in drawn.fields]
-                found.append(_of_site(model, DRAWN, items, words, progress, pooled=False))
+        for name, number, empty in (
+            (DRAWN, config.drawn, False),
+            (DRAWN_EMPTY, config.drawn_empty, True),
+        ):
+            if number:
+                with TemporaryDirectory() as folder:
+                    seed = config.seed + empty
+                    drawn = write_hard_fields(
+                        Path(folder), number, empty=empty, small=False, seed=seed
+                    )
+                    items = [SourcedField(f, drawn, 1.0) for f in drawn.fields]
+                    found.append(_of_site(model, name, items, words, progress, pooled=False))
     return found
 
 

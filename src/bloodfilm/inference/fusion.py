@@ -90,8 +90,9 @@ RED_CELL_CONTRAST = 0.06
 """Stain contrast below which an object is coloured like a red cell."""
 LEAST_SCORE, LEAST_PROBABILITY = 0.005, 0.01
 """Scores, and probabilities, nearer to 0 or 1 than this say no more than this."""
-CONTRASTS = (0.02, 0.4)
-"""Stain contrasts beyond these are as these: 0.4 is a dark nucleus, 0.02 a red cell."""
+CONTRASTS = (0.02, 0.2)
+"""Stain contrasts beyond these are as these: 0.02 is a red cell, 0.2 a pale nucleus. How dark a
+nucleus is beyond that depends on the film and tells nothing."""
 
 
 @dataclass(frozen=True)
@@ -109,9 +110,9 @@ class LogisticFusion:
     >>> fusion = LogisticFusion(detector=1.5, verification=0.6, contrast=2.7, bias=1.8)
     >>> dark, pale = fusion.before_verification(np.array([0.3, 0.3]), np.array([0.5, 0.08]))
     >>> round(float(dark), 2), round(float(pale), 2)
-    (0.71, 0.03)
+    (0.26, 0.03)
     >>> round(fusion.verified(float(dark), 0.9), 2), round(fusion.verified(float(dark), 0.1), 2)
-    (0.36, 0.04)
+    (0.08, 0.01)
     """
 
     detector: float
