@@ -41,6 +41,8 @@ def refused(read, *arguments) -> str:
         ("? [a]\n: b\nnames: [a]\n", "not YAML"),
         ("x: " + "1" * 5000 + "\n", "not YAML"),
         ("names: [a\nb: {\n", "line 2: not YAML"),
+        ("names: {0: a, 1: b, 0: c}\n", "line 1: not YAML (0 is stated twice)"),
+        ("names: [a]\nnc: 1\nnames: [b]\n", "line 3: not YAML ('names' is stated twice)"),
         ("- a\n", "holds no `key: value` lines"),
     ],
 )
@@ -68,6 +70,12 @@ def test_classes_are_numbered_by_plain_digits(tmp_path, key):
     (tmp_path / "images").mkdir()
     (tmp_path / "data.yaml").write_text(f'train: images\nnames: {{"{key}": lymphocyte}}\n')
     assert "`names` must list the classes" in refused(open_dataset, tmp_path, "yolo")
+
+
+def test_two_classes_of_one_number_are_refused(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "data.yaml").write_text('train: images\nnames: {0: lymphocyte, "0": monocyte}\n')
+    assert "one number to several classes" in refused(open_dataset, tmp_path, "yolo")
 
 
 # ---- what is no regular file -------------------------------------------------------------------

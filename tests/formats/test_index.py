@@ -153,6 +153,30 @@ def test_without_pyarrow_it_says_what_to_install(tmp_path):
     assert "pip install 'bloodfilm[index]'" in said
 
 
+@pytest.mark.parametrize(
+    ("fields", "cells", "origin", "words"),
+    [
+        (200_000, 0, 0, "states 200,000 fields or cells"),
+        (10, 20_000, 0, "states 200,000 fields or cells"),
+        (1, 0, 80_000_000, "unpack to 80,"),
+    ],
+)
+def test_a_small_index_that_states_much_is_not_read(tmp_path, fields, cells, origin, words):
+    """Repeated values take next to no bytes, but each of them becomes an object."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    cell = dict.fromkeys("xywh", 1.0) | {"class": None, "ignore": False, "attributes": []}
+    row = {"image": "a.png", "cells": [cell] * cells, "origin": "x" * origin}
+    schema = index._columns().with_metadata({index.KEY: HEADER.to_bytes()})
+    table = pa.concat_tables([pa.Table.from_pylist([row], schema=schema)] * fields)
+    file = tmp_path / "x.parquet"
+    pq.write_table(table.combine_chunks(), file, compression="zstd")
+    assert file.stat().st_size < 100_000
+    with pytest.raises(DataError, match=words):
+        open_dataset(file)
+
+
 # ---- damage ----------------------------------------------------------------------------------
 
 

@@ -52,6 +52,14 @@ ROWS = 256
 KEPT_GROUPS = 8
 GROUPS_AT_ONCE = 32
 """Row groups read together: some eight thousand fields."""
+FREE_ITEMS, ITEMS_PER_BYTE = 100_000, 0.5
+"""Fields, and cells, that an index may hold: so many, and so many more for each of its bytes.
+
+Repeated values take next to no bytes: a small file can state thousands of millions of rows. Fields
+of an honest index differ at least in their names, cells in their boxes.
+"""
+FREE_BYTES, GROWTH = 64 << 20, 50
+"""Bytes that its columns may unpack to: so many, and so many times its size."""
 PLAIN = ("image", "width", "height", "patient", "split", "diagnosis", "origin")
 """The columns that are not lists, in the file's order."""
 LATER_COLUMNS = ("source_class", "outline")
@@ -121,12 +129,34 @@ def _open(path: Path) -> tuple[Any, Seal | None]:
         source = pa.memory_map(str(regular_file(path)))
         sealed = Seal.of_file(source, path)
         file = pa.parquet.ParquetFile(source, page_checksum_verification=True)
+        _check_growth(path, file.metadata, source.size())
         if sealed is not None:
             sealed.locate(_group_starts(file.metadata))
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"{path}: not a whole Parquet file ({reason}); write it anew") from None
     return file, sealed
+
+
+def _check_growth(path: Path, metadata: Any, size: int) -> None:
+    """Raise if a file states more than its bytes can honestly hold."""
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    most = FREE_ITEMS + ITEMS_PER_BYTE * size
+    items = max(
+        metadata.num_rows,
+        sum(max(g.column(n).num_values for n in range(g.num_columns)) for g in groups),
+    )
+    if items > most:
+        raise DataError(
+            f"{path}: states {items:,} fields or cells in {size:,} bytes, more than an index of "
+            "that size holds; write it anew"
+        )
+    unpacked = sum(group.total_byte_size for group in groups)
+    if unpacked > FREE_BYTES + GROWTH * size:
+        raise DataError(
+            f"{path}: its {size:,} bytes unpack to {unpacked:,}, more than an index of that size "
+            "holds; write it anew"
+        )
 
 
 def _group_starts(metadata: Any) -> list[int]:

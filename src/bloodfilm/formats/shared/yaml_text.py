@@ -17,8 +17,8 @@ def parse_yaml(text: str, path: Path) -> Any:
     Dates stay text. Limits are checked while the text is scanned, before anything is built.
 
     Raises:
-        DataError: that names the line, if it is ill-formed, uses aliases or tags, or is nested
-            deeper than `MAX_YAML_DEPTH`.
+        DataError: that names the line, if it is ill-formed, uses aliases or tags, states a key
+            twice, or is nested deeper than `MAX_YAML_DEPTH`.
     """
     import yaml
 
@@ -60,11 +60,23 @@ def _check(text: str, path: Path) -> None:
 
 @cache
 def _loader() -> Any:
-    """Return a safe loader that leaves dates as they are written."""
+    """Return a safe loader that leaves dates as they are written and refuses a key stated twice."""
     import yaml
 
     class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-        pass
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            made = super().construct_mapping(node, deep=deep)
+            if len(made) == len(node.value):
+                return made
+            seen: set[Any] = set()
+            for key, _ in node.value:
+                name = self.construct_object(key)
+                if name in seen:
+                    raise yaml.constructor.ConstructorError(
+                        problem=f"{name!r} is stated twice", problem_mark=key.start_mark
+                    )
+                seen.add(name)
+            return made
 
     Loader.yaml_implicit_resolvers = {
         first: [(tag, shape) for tag, shape in found if tag != "tag:yaml.org,2002:timestamp"]

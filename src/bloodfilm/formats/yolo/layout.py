@@ -101,7 +101,10 @@ def _names(reading: ReadContext, content: Mapping[str, Any], path: Path) -> dict
     if isinstance(value, list):
         return {i: str(name) for i, name in enumerate(value)}
     if isinstance(value, dict) and all(_CLASS_ID.fullmatch(str(k)) for k in value):
-        return {int(k): str(name) for k, name in value.items()}
+        found = {int(k): str(name) for k, name in value.items()}
+        if len(found) < len(value):
+            raise DataError(f"{path}: `names` gives one number to several classes; number each")
+        return found
     if value is None and (found := _listed_classes(reading)):
         return found
     raise DataError(f"{path}: `names` must list the classes, e.g. names: [WBC, RBC, Platelets]")
