@@ -96,14 +96,16 @@ def lobe_count(mask: Mask) -> int:
     """
     if not mask.any():
         return 0
-    padded = np.pad(mask, 1).astype(np.uint8)
+    padded = np.pad(mask[_bounds(mask)], 1).astype(np.uint8)
     depth = cv2.distanceTransform(padded, cv2.DIST_L2, 5)
     deepest = float(depth.max())
     most = 1
+    # Where a part is at least `LOBE` deep; each pixel of it says which part that is.
+    deep = depth >= LOBE * deepest
     for neck in NECKS:
-        labels, areas = _components(depth > neck * deepest)
-        deep = [depth[labels == i + 1].max() >= LOBE * deepest for i in range(len(areas))]
-        most = max(most, int(sum(deep)))
+        _, labels = cv2.connectedComponents((depth > neck * deepest).astype(np.uint8))
+        lobes = np.unique(labels[deep & (labels > 0)])
+        most = max(most, len(lobes))
     return most
 
 
@@ -121,6 +123,12 @@ def _components(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     return np.asarray(labels), np.asarray(stats[1:, cv2.CC_STAT_AREA])
 
 
+def _bounds(mask: Mask) -> tuple[slice, slice]:
+    """Return the rows and columns of the smallest box around a mask that is not empty."""
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+
+
 def _filled(mask: Mask) -> Mask:
     found, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     full = np.zeros(mask.shape, np.uint8)
@@ -132,4 +140,6 @@ def _smoothed(points: Floats) -> Floats:
     """Return a closed chain of pixels averaged over five neighbours, without its steps."""
     if len(points) < 5:
         return points
-    return np.asarray(sum(np.roll(points, k, axis=0) for k in range(-2, 3)) / 5)
+    ring = np.concatenate([points[-2:], points, points[:2]])
+    n = len(points)
+    return np.asarray(sum(ring[k : k + n] for k in (4, 3, 2, 1, 0)) / 5)

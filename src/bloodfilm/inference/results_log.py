@@ -8,7 +8,7 @@ without one (`failure`). A line counts once its newline is written.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from io import FileIO
 from pathlib import Path
@@ -21,12 +21,14 @@ from bloodfilm.core.results import (
     FieldFailure,
     FieldOutcome,
     FieldResult,
+    ParsedFields,
     StoredFields,
     json_line,
 )
 
 LOG_VERSION = 3
 _START, _MIDDLE, _END = b'{"check": "', b'", "entry": ', b"}\n"
+_FIELD = b'"field": '
 _DIGITS = 16
 
 
@@ -58,6 +60,7 @@ class ResultsLog:
         self.failures: dict[int, FieldFailure] = {}
         self.inputs: dict[int, str] = {}
         self._offsets: dict[int, int] = {}
+        self._parsed = ParsedFields()
         self._lines = 0
         if resume and os.path.lexists(path):
             regular_file(path)
@@ -98,13 +101,15 @@ class ResultsLog:
 
     def field(self, number: int) -> FieldResult:
         """Return a file's result, read from the log."""
-        return StoredFields(self.path, (self._offsets[number],), _field_of)[0]
+        return self._stored([self._offsets[number]])[0]
 
     @property
     def fields(self) -> Sequence[FieldResult]:
         """The results so far, in the order of the files, read lazily."""
-        offsets = (offset for _, offset in sorted(self._offsets.items()))
-        return StoredFields(self.path, tuple(offsets), _field_of)
+        return self._stored(offset for _, offset in sorted(self._offsets.items()))
+
+    def _stored(self, offsets: Iterable[int]) -> StoredFields:
+        return StoredFields(self.path, tuple(offsets), _field_text, self._parsed)
 
     def close(self) -> None:
         """Flush everything to disk and close the file."""
@@ -214,8 +219,11 @@ def _check(entry: bytes) -> bytes:
     return sha256(entry).hexdigest()[:_DIGITS].encode()
 
 
-def _field_of(line: Any) -> Any:
-    return line["entry"]["field"]
+def _field_text(line: bytes) -> bytes:
+    """Return the JSON text of a field's record from its line."""
+    # Before the record there are numbers only, so its key cannot stand elsewhere first.
+    start = line.find(_FIELD)
+    return line[start + len(_FIELD) : -len(_END) - 1] if start >= 0 else b""
 
 
 def _trouble(path: Path, error: OSError) -> OutputError:

@@ -7,7 +7,7 @@ from bloodfilm.core.results.model import ModelInfo
 from bloodfilm.core.results.run import RESULT_FILE, RESULT_SCHEMA, UNFINISHED_FILE, AnalysisRun
 from bloodfilm.core.results.shape import CellShape
 from bloodfilm.core.results.slide import SlideRecord
-from bloodfilm.core.results.stored import StoredFields, json_line
+from bloodfilm.core.results.stored import ParsedFields, StoredFields, json_line
 
 __all__ = [
     "RESULT_FILE",
@@ -26,6 +26,7 @@ __all__ = [
     "FieldResult",
     "ImageRef",
     "ModelInfo",
+    "ParsedFields",
     "SlideRecord",
     "StoredFields",
     "json_line",

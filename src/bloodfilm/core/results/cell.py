@@ -155,7 +155,7 @@ def with_ids(cells: Iterable[CellResult], image: str) -> tuple[CellResult, ...]:
     met: Counter[str] = Counter()
     given = []
     for cell in cells:
-        box = " ".join(f"{v:.1f}" for v in cell.box)
+        box = "{:.1f} {:.1f} {:.1f} {:.1f}".format(*cell.box)
         text = f"{image}\n{cell.object_type}\n{box}".encode("utf-8", "surrogateescape")
         name = hashlib.sha256(text).hexdigest()[:16]
         met[name] += 1

@@ -123,11 +123,14 @@ class AnalysisRun:
         }
         lines = [f"{json_line(key)}: {json_line(value)}" for key, value in head.items()]
         file.write("{\n" + ",\n".join(lines) + ',\n"fields": [')
-        _write_items(file, self.fields)
+        if isinstance(self.fields, StoredFields):
+            _write_items(file, self.fields.json_lines())
+        else:
+            _write_items(file, _lines_of(self.fields))
         file.write('],\n"failures": [')
-        _write_items(file, self.failures)
+        _write_items(file, _lines_of(self.failures))
         file.write('],\n"cases": [')
-        _write_items(file, self.cases)
+        _write_items(file, _lines_of(self.cases))
         file.write("]\n}\n")
 
     # ---- other forms -------------------------------------------------------------------------
@@ -146,10 +149,15 @@ class AnalysisRun:
         return interop.coco_document(images, self.model.taxonomy.names)
 
 
-def _write_items(file: TextIO, items: Iterable[FieldOutcome | CaseResult]) -> None:
+def _lines_of(items: Iterable[FieldOutcome | CaseResult]) -> Iterator[str]:
+    return (json_line(item.to_json()) for item in items)
+
+
+def _write_items(file: TextIO, lines: Iterable[str]) -> None:
     separator = "\n"
-    for item in items:
-        file.write(separator + json_line(item.to_json()))
+    for line in lines:
+        file.write(separator)
+        file.write(line)
         separator = ",\n"
     if separator != "\n":
         file.write("\n")
