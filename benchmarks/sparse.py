@@ -329,7 +329,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=48)
     parser.add_argument("--lld-seeds", type=int, default=3)
     parser.add_argument("--on", default="test", choices=("val", "test"), help="val to tune")
-    parser.add_argument("--sparse", default="{}", help="JSON: settings to try, for `ours`")
+    parser.add_argument("--sparse", default="{}", help="JSON: settings to try, for the own recipe")
     parser.add_argument("--optim", default="{}", help="JSON: settings to try, for all")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="auto")

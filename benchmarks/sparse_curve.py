@@ -5,11 +5,11 @@ from typing import Any
 
 Series = tuple[str, str]
 COLOURS: dict[Series, tuple[str, str, str]] = {
-    ("ours", "uncertainty"): ("#b3261e", "ours, where in doubt", "7 4"),
-    ("ours", "random"): ("#b3261e", "ours", ""),
-    ("published", "uncertainty"): ("#1f5fa8", "published, where in doubt", "7 4"),
+    ("ours", "uncertainty"): ("#b3261e", "bloodfilm, where uncertain", "7 4"),
+    ("ours", "random"): ("#b3261e", "bloodfilm", ""),
+    ("published", "uncertainty"): ("#1f5fa8", "published, where uncertain", "7 4"),
     ("published", "random"): ("#1f5fa8", "published recipe", ""),
-    ("region", "uncertainty"): ("#3c8d40", "region loss, where in doubt", "7 4"),
+    ("region", "uncertainty"): ("#3c8d40", "region loss, where uncertain", "7 4"),
     ("region", "random"): ("#3c8d40", "region loss only", ""),
     ("patches", "random"): ("#8a6d1d", "patches only", ""),
     ("naive", "random"): ("#777777", "unmarked = background", ""),

@@ -115,7 +115,7 @@ def summary(seeds: dict[int, Scores], full: dict[int, Scores]) -> Group:
 
 
 def paired(runs: list[dict[str, Any]]) -> list[Group]:
-    """Hold `ours` against every other method on TXL, seed by seed.
+    """Compare the own recipe with every other method on TXL, seed by seed.
 
     A seed decides the places that are marked, so both learnt from the very same labels; the spread
     of the difference is free of what the places alone do.
@@ -124,14 +124,14 @@ def paired(runs: list[dict[str, Any]]) -> list[Group]:
     duels = []
     for key in sorted(found, key=lambda k: (k[1:], k[0])):
         rival, share, planner, start, steps = key
-        ours, theirs = _scores(found.get(("ours", *key[1:]), {})), _scores(found[key])
-        seeds = sorted(set(ours) & set(theirs))
+        own, others = _scores(found.get(("ours", *key[1:]), {})), _scores(found[key])
+        seeds = sorted(set(own) & set(others))
         if rival == "ours" or not seeds:
             continue
         duel: Group = {"rival": rival, "share": share, "planner": planner, "steps": steps}
         duel |= {"start": "films" if start else "imagenet", "seeds": seeds}
         for metric in METRICS:
-            ahead = [ours[s][metric] - theirs[s][metric] for s in seeds]
+            ahead = [own[s][metric] - others[s][metric] for s in seeds]
             duel[metric] = _spread(ahead) | {"ahead_in": sum(a > 0 for a in ahead)}
         duels.append(duel)
     return duels
@@ -177,7 +177,7 @@ def _spread(values: list[float]) -> dict[str, float | None]:
 
 
 def versus(duel: Group) -> str:
-    """Return a comparison of ours with a rival as a line of a table."""
+    """Return a comparison of the own recipe with another as a line of a table."""
     start = "" if duel["start"] == "films" else " (imagenet)"
     count = len(duel["seeds"])
     shown = []
@@ -185,7 +185,7 @@ def versus(duel: Group) -> str:
         of = duel[metric]
         sd = "" if of["sd"] is None else f"±{of['sd']:.3f}"
         shown.append(f"{metric} {of['mean']:+.3f}{sd} ahead in {of['ahead_in']} of {count}")
-    name = f"ours - {duel['rival']}{start}"
+    name = f"bloodfilm - {duel['rival']}{start}"
     return f"txl  {name:32} {duel['share']:5.0%} {duel['planner']:11} n={count}  {'  '.join(shown)}"
 
 

@@ -8,15 +8,16 @@ Group = dict[str, Any]
 Scores = dict[str, float]
 
 OURS = "ours"
+"""Key of bloodfilm's own recipe in recorded runs."""
 NAMES = {
     "full": "full supervision",
-    OURS: "ours",
+    OURS: "bloodfilm",
     "published": "published recipe",
     "region": "region loss only",
     "patches": "patches only",
     "naive": "naive: unmarked is background",
 }
-PLANNERS = {"all": "", "uncertainty": "in doubt", "random": "at random", "cells": "by cells"}
+PLANNERS = {"all": "", "uncertainty": "uncertain", "random": "at random", "cells": "by cells"}
 PATIENTS = {"1": "ALL", "12": "AML", "24": "APML", "27": "CML", "32": "CLL"}
 """LLD's patients in `lld40x`, and what each had."""
 METRICS = ("ap50", "ap")
@@ -97,14 +98,14 @@ def methods(groups: Sequence[Group], start: Scores | None) -> str:
 
 
 def held_against(duels: Sequence[Group], *, parts: bool) -> str:
-    """Return ours less its rivals, or with `parts` what ours gains from each of its parts."""
-    first = "ours less ours with" if parts else "ours less"
+    """Return the gain over other recipes, or with `parts` over the same recipe without a part."""
+    first = "bloodfilm less bloodfilm with" if parts else "bloodfilm less"
     rows = [[first, "labels", "seeds", "AP50", "ahead in", "AP50-95", "ahead in"]]
     for duel in duels:
         rival = duel["rival"]
-        if rival.startswith("ours: ") is not parts:
+        if rival.startswith(f"{OURS}: ") is not parts:
             continue
-        name = rival.removeprefix("ours: ") if parts else NAMES[rival]
+        name = rival.removeprefix(f"{OURS}: ") if parts else NAMES[rival]
         row = [name + _from(duel), _labels(duel), str(len(duel["seeds"]))]
         for metric in METRICS:
             row += [_figure(duel[metric], signed=True), str(duel[metric]["ahead_in"])]
@@ -118,7 +119,7 @@ def left_out(groups: Sequence[Group]) -> str:
     shown = [m for m in ("full", OURS) if m in by_method]
     head = ["patient left out"]
     for method in shown:
-        name = "full" if method == "full" else f"ours at {by_method[method]['share']:.0%}"
+        name = "full" if method == "full" else f"bloodfilm at {by_method[method]['share']:.0%}"
         head += [f"{name}: AP50", "AP50-95", "attributes"]
     rows = [head]
     for patient, had in PATIENTS.items():

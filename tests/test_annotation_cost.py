@@ -91,14 +91,14 @@ def test_seeds_are_joined_and_set_against_full_supervision() -> None:
     assert "ours (imagenet)" in line(groups["ours", "imagenet"])
 
 
-def test_ours_is_held_against_rivals_that_learnt_from_the_same_labels() -> None:
+def test_the_own_recipe_is_compared_with_others_that_had_the_same_labels() -> None:
     runs = [run("ours", s, v) for s, v in enumerate((0.7, 0.9, 0.8))]
     runs += [run("region", s, v) for s, v in ((0, 0.72), (1, 0.86), (4, 0.1))]
     runs += [run("published", 0, 0.5, planner="cells"), run("full", 0, 0.9, planner="all")]
     (duel,) = paired(runs)  # the others have no seed and no regions in common with ours
     assert (duel["rival"], duel["planner"], duel["seeds"]) == ("region", "random", [0, 1])
     assert duel["ap50"] == {"mean": 0.01, "sd": pytest.approx(0.0424), "ahead_in": 1}
-    assert "ours - region" in versus(duel) and "ahead in 1 of 2" in versus(duel)
+    assert "bloodfilm - region" in versus(duel) and "ahead in 1 of 2" in versus(duel)
 
 
 def test_patients_left_out_are_averaged_and_told_one_by_one() -> None:
@@ -130,8 +130,8 @@ def test_the_curve_is_a_picture_of_all_methods() -> None:
     assert min(float(e.get(k, "999")) for e in drawn for k in ("y1", "y2")) >= 84
     for name in (
         "full supervision",
-        "ours",
-        "ours, where in doubt",
+        "bloodfilm",
+        "bloodfilm, where uncertain",
         "region loss only",
         "no real label at all",
         "5%",
@@ -157,9 +157,9 @@ def test_a_document_is_given_the_tables_of_the_runs_and_nothing_else_is_touched(
     start |= dict.fromkeys(("nucleated_cell_ap", "red_cell_ap", "platelet_ap"), 0.1)
     found = tables(groups, paired(runs), start)
     rows = {row[2]: row for row in _rows(found["methods"])}
-    assert list(rows) == ["method", "the start alone", "full supervision", "ours", RIVAL]
-    assert rows["ours"][3:6] == ["2", "0.750 ± 0.071", "0.375 ± 0.035"]
-    assert rows["ours"][6] == "88.2%" and rows["full supervision"][6] == ""
+    assert list(rows) == ["method", "the start alone", "full supervision", "bloodfilm", RIVAL]
+    assert rows["bloodfilm"][3:6] == ["2", "0.750 ± 0.071", "0.375 ± 0.035"]
+    assert rows["bloodfilm"][6] == "88.2%" and rows["full supervision"][6] == ""
     assert [r[0] for r in _rows(found["duels"])[1:]] == [RIVAL]
     assert _rows(found["duels"])[1][3] == "+0.100 ± 0.071"
     assert _rows(found["parts"])[1][:4] == ["no views", "10% at random", "1", "-0.200"]

@@ -215,11 +215,11 @@ def asked(monkeypatch):
     """Let the detector see red cells of 30 px wherever it is asked; lists the fields it saw."""
     fields = []
 
-    def measure_again(_, image, measurement):
+    def remeasure(_, image, measurement):
         fields.append(image.shape)
         return with_detected(measurement, [(40.0 * i, 50.0, 30.0, 30.0) for i in range(8)])
 
-    monkeypatch.setattr(Analyzer, "measure_again", measure_again)
+    monkeypatch.setattr(Analyzer, "remeasure", remeasure)
     return fields
 
 

@@ -44,7 +44,7 @@ class FieldPair:
 
     @property
     def weight(self) -> float:
-        """How much speaks for it: the more patches agree, the more."""
+        """Strength of its evidence: the more patches agree, the higher."""
         return self.share * self.patches
 
 

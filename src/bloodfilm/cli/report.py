@@ -20,7 +20,7 @@ def report(
     explain: Annotated[
         int,
         typer.Option(
-            min=0, metavar="N", help="Show where the model looked for the N cells most in doubt."
+            min=0, metavar="N", help="Show where the model looked for the N least certain cells."
         ),
     ] = 0,
     bundle: Annotated[

@@ -71,8 +71,8 @@ class ViewRecord:
         round_field: centre x, y and radius, pixels of the original, of a round field of view on
             black; `None` for an ordinary field.
         ruler: what found the red cells that were measured.
-        film_score: in [0, 1], how much what is found speaks for a blood film; `None` where that
-            was not asked or nothing is on the glass.
+        film_score: in [0, 1], evidence for a blood film; `None` where that was not asked or nothing
+            is on the glass.
     """
 
     um_per_px_x: float

@@ -34,12 +34,12 @@ def reliability(confidence: ArrayLike, correct: ArrayLike, bins: int = BINS) -> 
     where = np.searchsorted(edges, p, side="right")
     table = []
     for b in range(bins):
-        mine = where == b
-        if mine.any():
-            of = p[mine]
+        selected = where == b
+        if selected.any():
+            of = p[selected]
             low, high = float(of.min()), float(of.max())
-            accuracy = float(right[mine].mean())
-            table.append(Bin(low, high, int(mine.sum()), float(of.mean()), accuracy))
+            accuracy = float(right[selected].mean())
+            table.append(Bin(low, high, int(selected.sum()), float(of.mean()), accuracy))
     return tuple(table)
 
 

@@ -169,15 +169,15 @@ def _draws(
     """
     draws = np.full((1 + resampling.n, *shape, len(KEYS)), np.nan)
     for d, domain in track(enumerate(domains), progress, "resampling", len(domains)):
-        mine = [m for m in range(shape[0]) if (m, d) in outcomes]
-        for m in mine:
+        own = [m for m in range(shape[0]) if (m, d) in outcomes]
+        for m in own:
             draws[0, m, d] = outcomes[m, d].figures()
         if len(set(domain.groups)) < 2:
             draws[1:, :, d] = np.nan
             continue
         seed = resampling.seed + d
         for row, weights in enumerate(resamples(domain.groups, resampling.n, seed), 1):
-            for m in mine:
+            for m in own:
                 draws[row, m, d] = outcomes[m, d].figures(weights)
     return draws
 
@@ -251,6 +251,6 @@ def _gain(figures: Floats, m: int, baseline: int, which: Bools, level: float) ->
     """Return the relative gain of a method over the baseline in the mean over some domains."""
     if not which.any():
         return None
-    mine, base = (_row_means(figures[:, k], which) for k in (m, baseline))
-    ratio = np.divide(mine, base, out=np.full_like(mine, np.nan), where=base > 0)
+    own, base = (_row_means(figures[:, k], which) for k in (m, baseline))
+    ratio = np.divide(own, base, out=np.full_like(own, np.nan), where=base > 0)
     return _interval(ratio - 1, level)

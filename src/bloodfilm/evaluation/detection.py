@@ -319,11 +319,11 @@ def recall_of_known(
         for name in level.classes:
             truth = {c.box for c in item.cells if _is_of(c, name, level)}
             verdicts = [(c.box, level.of_result(c)) for c in cells]
-            mine = [(box, v[1]) for box, v in verdicts if v is not None and v[0] == name]
+            selected = [(box, v[1]) for box, v in verdicts if v is not None and v[0] == name]
             pairs = match(
                 sorted(box for box in truth if box is not None),
-                [box for box, _ in mine],
-                [score for _, score in mine],
+                [box for box, _ in selected],
+                [score for _, score in selected],
                 iou,
             ).pairs
             hits, total = hits + len(pairs), total + len(truth)

@@ -43,11 +43,11 @@ def detector_parity(
     scores, boxes = [], []
     for image in images:
         with torch.no_grad():
-            ours = [t.numpy()[0] for t in graph(torch.from_numpy(image[None]))]
-        theirs = [a[0] for a in session.run(list(graph.outputs), {"image": image[None]})]
-        scores.append(np.abs(ours[0] - theirs[0]).max())
-        boxes.append(np.abs(ours[1] - theirs[1]).max())
-        a, b = (decode(s, d, parameters) for s, d in (ours, theirs))
+            from_torch = [t.numpy()[0] for t in graph(torch.from_numpy(image[None]))]
+        from_onnx = [a[0] for a in session.run(list(graph.outputs), {"image": image[None]})]
+        scores.append(np.abs(from_torch[0] - from_onnx[0]).max())
+        boxes.append(np.abs(from_torch[1] - from_onnx[1]).max())
+        a, b = (decode(s, d, parameters) for s, d in (from_torch, from_onnx))
         _same(a, b)
     # numpy's `max`, unlike Python's, keeps a NaN, which `_within` refuses.
     worst = {"score": float(np.max(scores)), "box_px": float(np.max(boxes))}
@@ -71,11 +71,11 @@ def crop_parity(
     """
     session = open_session(onnx, Path(file), "cpu", 1)
     with torch.no_grad():
-        ours = [t.numpy() for t in graph(torch.from_numpy(crops))]
-    theirs = session.run(list(graph.outputs), {"crops": crops})
+        from_torch = [t.numpy() for t in graph(torch.from_numpy(crops))]
+    from_onnx = session.run(list(graph.outputs), {"crops": crops})
     worst = {
         name: float(np.abs(a - b).max() / max(1.0, float(np.abs(a).max())))
-        for name, a, b in zip(graph.outputs, ours, theirs, strict=True)
+        for name, a, b in zip(graph.outputs, from_torch, from_onnx, strict=True)
     }
     for name, value in worst.items():
         _within(value, LOGIT_TOLERANCE, name)

@@ -226,12 +226,12 @@ def recover_classifier(
         with torch.no_grad():
             model.get_buffer("prototypes").copy_(torch.from_numpy(prototypes[0].copy()))
     session = open_session(graph, place, "cpu", 1)
-    theirs = np.concatenate(
+    from_onnx = np.concatenate(
         [session.run(["classes"], {"crops": probe[None]})[0] for probe in probes]
     )
     with torch.no_grad():
-        ours = ClassifierGraph(model, spec.verifies)(torch.from_numpy(probes))[0].numpy()
-    agreement = float((ours.argmax(1) == theirs.argmax(1)).mean())
+        from_torch = ClassifierGraph(model, spec.verifies)(torch.from_numpy(probes))[0].numpy()
+    agreement = float((from_torch.argmax(1) == from_onnx.argmax(1)).mean())
     _check_agreement(agreement, place)
     return model, Recovered(config, words, weights.eight_bit, agreement)
 
@@ -258,10 +258,10 @@ def recover_detector(
     agreement = 1.0
     for probe in probes:
         image = pad(probe, spec.multiple)[None]
-        theirs = session.run(["scores"], {"image": image})[0].ravel()
+        from_onnx = session.run(["scores"], {"image": image})[0].ravel()
         with torch.no_grad():
-            ours = DetectorGraph(model)(torch.from_numpy(image))[0].numpy().ravel()
-        agreement = min(agreement, float(np.corrcoef(ours, theirs)[0, 1]))
+            from_torch = DetectorGraph(model)(torch.from_numpy(image))[0].numpy().ravel()
+        agreement = min(agreement, float(np.corrcoef(from_torch, from_onnx)[0, 1]))
     _check_agreement(agreement, place)
     return model, Recovered(config, words, weights.eight_bit, agreement)
 

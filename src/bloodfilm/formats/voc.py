@@ -216,7 +216,7 @@ class _Annotation:
 
 
 def _add_unlabelled(reading: ReadContext, fields: list[Field]) -> None:
-    """Add the images no annotation file speaks of, as fields of which nothing is known."""
+    """Add the images that no annotation file names, as fields of which nothing is known."""
     labelled = {field.path for field in fields}
     for image in reading.index.paths:
         if image not in labelled:

@@ -90,7 +90,7 @@ class StatedSize:
 
 
 def read_pixel_size(data: bytes, kind: str) -> tuple[PixelSize | None, tuple[Issue, ...]]:
-    """Return the pixel size that an encoded image states, and what was not believed.
+    """Return the pixel size that an encoded image states, and issues about what is implausible.
 
     Args:
         data: the file.

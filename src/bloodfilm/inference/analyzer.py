@@ -209,7 +209,7 @@ class Analyzer:
             view = view_of(measurement, prior)
         if view.scale_source == "assumed":
             with clock("scale"):
-                view = view_of(self.measure_again(image, measurement), prior)
+                view = view_of(self.remeasure(image, measurement), prior)
         return view
 
     def _far_from_training(
@@ -328,7 +328,7 @@ class Analyzer:
         score = film_score(image, view, boxes[red], boxes[nucleated], boxes[~red & ~nucleated])
         return None if score.empty else score
 
-    def measure_again(self, image: Pixels, measurement: Measurement) -> Measurement:
+    def remeasure(self, image: Pixels, measurement: Measurement) -> Measurement:
         """Measure a field without measurable outlines by detected red cells.
 
         Returns the measurement unchanged if none are found or the bundle has no red-cell type.

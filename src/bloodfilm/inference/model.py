@@ -176,9 +176,9 @@ class Model:
             if source is not slide:
                 source.close()
 
-    def measure_again(self, image: Image, measurement: Measurement) -> Measurement:
+    def remeasure(self, image: Image, measurement: Measurement) -> Measurement:
         """Measure a field without measurable outlines by detected red cells."""
-        return self._open().measure_again(image, measurement)
+        return self._open().remeasure(image, measurement)
 
     def occlusion_maps(
         self, image: Image, result: FieldResult, cells: Sequence[CellResult]

@@ -127,7 +127,7 @@ def analyze_many(
                     scales[group] = pool_scale(
                         groups.members[group],
                         groups.load,
-                        remeasure=model.measure_again,
+                        remeasure=model.remeasure,
                         without=plan.unpooled,
                         map_=executor.map,
                     )

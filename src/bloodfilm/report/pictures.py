@@ -236,8 +236,8 @@ def remove_pictures(folder: Path, but: Iterable[str] = ()) -> None:
     if not folder.is_dir():
         return
     for entry in folder.iterdir():
-        ours = _FOLDER.fullmatch(entry.name) and entry.is_dir() and not entry.is_symlink()
-        if ours and entry.name not in kept:
+        drawn_before = _FOLDER.fullmatch(entry.name) and entry.is_dir() and not entry.is_symlink()
+        if drawn_before and entry.name not in kept:
             shutil.rmtree(entry, ignore_errors=True)
     with suppress(OSError):
         folder.rmdir()  # if nothing is left

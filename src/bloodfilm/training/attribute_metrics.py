@@ -77,10 +77,10 @@ def attribute_f1(
         if item.values is None:
             continue
         cells = np.flatnonzero(item.type_ids == classified)
-        mine = np.flatnonzero(seen.type_ids == classified)
-        pairs = match(item.boxes[cells], seen.boxes[mine], seen.scores[mine], MATCH_IOU).pairs
+        own = np.flatnonzero(seen.type_ids == classified)
+        pairs = match(item.boxes[cells], seen.boxes[own], seen.scores[own], MATCH_IOU).pairs
         truth.append(item.values[cells[[a for a, _ in pairs]]])
-        said.append(answer[mine[[b for _, b in pairs]]])
+        said.append(answer[own[[b for _, b in pairs]]])
     right, guess = np.concatenate(truth), np.concatenate(said)
     scores = {}
     for name, where in schema.slices.items():

@@ -156,13 +156,13 @@ def best_threshold(
     for item, detections in zip(fields, found, strict=True):
         truth = item.boxes[item.type_ids == type_id]
         known = item.region.contains(centres(truth))
-        mine = detections.take(detections.type_ids == type_id)
+        own = detections.take(detections.type_ids == type_id)
         cells += int(known.sum())
-        matched = np.zeros(len(mine), dtype=bool)
-        free = excused(mine.boxes, item.ignore, Field(Path(), region=item.region))
-        for t, found_one in match(truth, mine.boxes, mine.scores, MATCH_IOU).pairs:
+        matched = np.zeros(len(own), dtype=bool)
+        free = excused(own.boxes, item.ignore, Field(Path(), region=item.region))
+        for t, found_one in match(truth, own.boxes, own.scores, MATCH_IOU).pairs:
             matched[found_one], free[found_one] = known[t], not known[t]
-        scores.append(mine.scores[~free])
+        scores.append(own.scores[~free])
         hits.append(matched[~free])
     score, hit = np.concatenate(scores), np.concatenate(hits)
     if not cells or not len(score):

@@ -94,13 +94,13 @@ class PrecisionCalibrator:
             found = opinion.found.take(centred_on(target.known, opinion.found.boxes, stride))
             bins = _bins(found.scores)
             for kind in range(counts.shape[1]):
-                mine = np.flatnonzero(found.type_ids == kind)
+                own = np.flatnonzero(found.type_ids == kind)
                 truth = np.asarray(target.boxes[target.type_ids == kind], dtype=np.float64)
-                pairs = match(truth, found.boxes[mine], found.scores[mine], MATCH_IOU).pairs
-                right = np.zeros(len(mine), dtype=bool)
+                pairs = match(truth, found.boxes[own], found.scores[own], MATCH_IOU).pairs
+                right = np.zeros(len(own), dtype=bool)
                 right[[at for _, at in pairs]] = True
                 for row, which in enumerate((right, ~right)):
-                    counts[row, kind] += np.bincount(bins[mine[which]], minlength=BINS)
+                    counts[row, kind] += np.bincount(bins[own[which]], minlength=BINS)
         self.counts = self.counts * FORGET + torch.from_numpy(counts)
 
     def precision(self, found: Detections) -> NDArray[np.float64]:
@@ -195,6 +195,6 @@ def similarity_loss(
     comparable = same.any(1)
     if not comparable.any():
         return features.sum() * 0.0
-    mine = likeness.masked_fill(~same, -1.0).amax(1)
+    own = likeness.masked_fill(~same, -1.0).amax(1)
     others = likeness.masked_fill(same, -1.0).amax(1)
-    return (0.5 - mine + others).clamp_min(0)[comparable].mean()
+    return (0.5 - own + others).clamp_min(0)[comparable].mean()

@@ -88,7 +88,7 @@ class AnalysisJob:
         all_cells: whether `cells.csv` also lists red cells and platelets.
         report: whether to write `report.html`.
         single_file: whether the report holds its pictures, instead of a folder beside it.
-        explain: for how many cells, those most in doubt, the report has occlusion maps.
+        explain: for how many cells, the least certain ones, the report has occlusion maps.
         save_crops: whether to write each classified cell as a picture, by class.
         save_images: whether to write each field with its cells drawn on it.
         existing: what to do with results that are there.

@@ -24,7 +24,7 @@ class ReportJob:
         results: `result.json`, or its folder.
         out: the folder for the report; that of the results if left out.
         single_file: whether the page holds its pictures.
-        explain: for how many cells, those most in doubt, occlusion maps are computed.
+        explain: for how many cells, the least certain ones, occlusion maps are computed.
         bundle: folder of the model that made the results, for the maps; `None` for the shipped one.
     """
 
@@ -55,7 +55,7 @@ def report(job: ReportJob, progress: Progress | None = None) -> Path:
 
 
 def explain(run: AnalysisRun, model: Model, most: int, progress: Progress) -> dict[str, list[int]]:
-    """Return occlusion maps of the cells most in doubt, by cell id.
+    """Return occlusion maps of the least certain cells, by cell id.
 
     Cells with a warning come first, then those whose name is no leaf, then the least probable. A
     field that cannot be read again is reported, and its cells have no map.
@@ -70,7 +70,7 @@ def explain(run: AnalysisRun, model: Model, most: int, progress: Progress) -> di
             f"would be of {str(given)[:12]}; name the bundle that made them with --bundle"
         )
     wanted: dict[int, list[CellResult]] = defaultdict(list)
-    for _, number, _, cell in sorted(_by_doubt(run), key=lambda item: item[:3])[:most]:
+    for _, number, _, cell in sorted(_by_certainty(run), key=lambda item: item[:3])[:most]:
         wanted[number].append(cell)
     maps: dict[str, list[int]] = {}
     for number in track(sorted(wanted), progress, "occlusion maps", len(wanted)):
@@ -94,13 +94,13 @@ def _no_map(path: str, why: str) -> Issue:
     return issue(NO_OCCLUSION_MAP, f"{path}: no occlusion maps, as {why}", path=path)
 
 
-def _by_doubt(run: AnalysisRun) -> list[tuple[tuple[bool, bool, float], int, int, CellResult]]:
+def _by_certainty(run: AnalysisRun) -> list[tuple[tuple[bool, bool, float], int, int, CellResult]]:
     leaves = set(run.model.taxonomy.leaves)
     found = []
     for number, result in enumerate(run):
         for place, cell in enumerate(result.cells):
             if cell.object_type == run.model.classified and cell.probabilities:
                 calm = not any(i.severity != "info" for i in cell.issues)
-                doubt = calm, cell.label in leaves, round(cell.label_confidence, 4)
-                found.append((doubt, number, place, cell))
+                certainty = calm, cell.label in leaves, round(cell.label_confidence, 4)
+                found.append((certainty, number, place, cell))
     return found

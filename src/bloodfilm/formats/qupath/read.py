@@ -83,7 +83,7 @@ def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
     """Read one file of objects, or every `*.geojson` below a folder.
 
     The image is the one the file is named after (`a.png.geojson` or `a.geojson`). An annotation
-    without a class says nothing and is left out. Images no file speaks of are not annotated.
+    without a class says nothing and is left out. Images that no file names are not annotated.
     """
     path = Path(path)
     files = [path] if path.is_file() else list(_files(path))

@@ -103,7 +103,7 @@ def open_with_notes(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) 
 
 
 def _read(path: Path, max_pixels: int) -> bytes:
-    """All bytes of a regular file, refused before reading if no honest field could be so big."""
+    """All bytes of a regular file, refused before reading if no real field could be so big."""
     if os.path.isdir(path):  # noqa: PTH112, never raises
         _check_listable(path)
         raise DataError(f"{path}: is a folder, not an image; name a file in it")

@@ -237,7 +237,7 @@ def digest_of(files: Sequence[Path]) -> str:
 
 
 def slide_pixel_size(stated: Sequence[StatedSize]) -> tuple[PixelSize | None, list[Issue]]:
-    """Return the pixel size of level 0 that a slide states, and issues if none can be believed."""
+    """Return the pixel size of level 0 that a slide states, and issues if none is plausible."""
     size, found = chosen(list(stated))
     issues = list(found)
     if size is None:

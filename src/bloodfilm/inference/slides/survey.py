@@ -126,7 +126,7 @@ def survey_slide(
     prior = (prior or ScalePrior()).with_image(source.pixel_size)
     rects = sample_windows(source)
     pixels = dict(zip(rects, map_(lambda r: source.read_region(*r), rects), strict=True))
-    scale = pool_scale(rects, pixels.__getitem__, remeasure=analyzer.measure_again, map_=map_)
+    scale = pool_scale(rects, pixels.__getitem__, remeasure=analyzer.remeasure, map_=map_)
     prior = replace(prior, pooled=scale.pooled)
     measured = dict(scale.measurements)
     if not measured:  # a single window

@@ -135,7 +135,7 @@ def untrained_attributes(titles: Sequence[str]) -> list[str]:
 
 
 def describe_view(view: ViewRecord) -> tuple[str, bool]:
-    """Return a field's scale and aspect ratio in words, and whether they are in doubt."""
+    """Return a field's scale and aspect ratio in words, and whether they are uncertain."""
     scale, shape = view.scale_source, view.aspect_source
     found = f" ({many(view.red_cells, 'red cell')} found)"
     text = (

@@ -155,7 +155,7 @@ def _embedded(
 
 
 def _cell_paths(content: ReportContent) -> Iterator[tuple[Any, str]]:
-    """Yield the pictures of cells, those in doubt first."""
+    """Yield the pictures of cells, uncertain ones first."""
 
     def calm(cell: ReportCell) -> bool:
         return not (cell.codes or content.is_undecided(cell.label))
@@ -229,7 +229,7 @@ def contact_sheet(
     """Return the cells of the printed contact sheet by class: name, how many there are, cells.
 
     Where there are more than `most`, every class gets its share, at least one cell, and within a
-    class the cells in doubt come first.
+    class uncertain cells come first.
     """
     groups: dict[str, list[ReportCell]] = {}
     for cell in content.shown:

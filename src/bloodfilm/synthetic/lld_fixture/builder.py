@@ -313,12 +313,12 @@ def _write_texts(builder: FaultyDatasetBuilder, key: tuple[str, str], kind: str)
     for entry in content["images"]:
         path = builder.root / subset / "Images" / split / str(entry["file_name"])
         same = {i["id"] for i in content["images"] if i["file_name"] == entry["file_name"]}
-        mine = [a for a in content["annotations"] if a["image_id"] in same]
+        selected = [a for a in content["annotations"] if a["image_id"] in same]
         size = (int(entry["width"]), int(entry["height"]))
         if kind == SPARSE:
-            lines = [_sparse_line(a, size, patch) for a, patch in _marked(builder, path, mine)]
+            lines = [_sparse_line(a, size, patch) for a, patch in _marked(builder, path, selected)]
         else:
-            lines = [_line(a, size) for a in mine]
+            lines = [_line(a, size) for a in selected]
         edit = builder.edits.get((kind, path))
         lines = lines if edit is None else edit(lines)
         file = folder / f"{path.stem}.txt"

@@ -138,14 +138,14 @@ def _leak_within(builder: FaultyDatasetBuilder, _: FaultPlan) -> None:
     subset = next(iter(builder.labels))[0]
     train, test = builder.labels[subset, "train"], builder.labels[subset, "test"]
     entry = next(i for i in reversed(train["images"]) if str(i["file_name"]).startswith("2_"))
-    mine = [a for a in train["annotations"] if a["image_id"] == entry["id"]]
+    own = [a for a in train["annotations"] if a["image_id"] == entry["id"]]
     train["images"].remove(entry)
-    train["annotations"] = [a for a in train["annotations"] if a not in mine]
+    train["annotations"] = [a for a in train["annotations"] if a not in own]
     ident = 8000 + len(test["images"])
     start = max((int(a["id"]) for a in test["annotations"]), default=0) + 1
     test["images"].append(entry | {"id": ident})
     test["annotations"] += [
-        a | {"id": start + number, "image_id": ident} for number, a in enumerate(mine)
+        a | {"id": start + number, "image_id": ident} for number, a in enumerate(own)
     ]
     old = builder.root / subset / "Images" / "train" / str(entry["file_name"])
     new = builder.root / subset / "Images" / "test" / str(entry["file_name"])

@@ -76,7 +76,7 @@ def draw_outline_crops(
     Args:
         count: number of crops.
         seed: of all chance; the same seed gives the same crops.
-        progress: is told how many are drawn.
+        progress: of the drawing.
         what: is drawn, for the progress.
     """
     images = np.empty((count, STORED, STORED, 3), np.uint8)

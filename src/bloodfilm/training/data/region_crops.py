@@ -23,8 +23,8 @@ def cut_regions(field: CanonicalField, context: float) -> list[CanonicalField]:
     height, width = field.image.shape[:2]
     patches = []
     for polygon in field.region.polygons:
-        mine = Region.polygon(polygon).contains(centres(field.boxes))
-        boxes = field.boxes[mine]
+        selected = Region.polygon(polygon).contains(centres(field.boxes))
+        boxes = field.boxes[selected]
         corners = np.concatenate([polygon, boxes[:, :2], boxes[:, :2] + boxes[:, 2:]])
         room = context * Mosaics.oversampling
         low = np.floor(np.maximum(corners.min(axis=0) - room, 0)).astype(int)
