@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bloodfilm.core.errors import DataError, OutputError
-from bloodfilm.core.issue_codes import FEW_RED_CELLS, SCALE_ASSUMED
+from bloodfilm.core.issue_codes import FEW_RED_CELLS, SCALE_ASSUMED, SCALE_CORRECTED
 from bloodfilm.core.issues import codes
 from bloodfilm.core.progress import Cancellation, CancelledError
 from bloodfilm.core.results import FieldFailure, FieldResult
@@ -16,7 +16,9 @@ from bloodfilm.inference.analyzer import Analyzer
 from bloodfilm.inference.bundle import load_bundle
 from bloodfilm.inference.model import Model
 from bloodfilm.inference.runner import RunPlan, analyze_many, by_folder
-from fake_bundle import Disc, draw, lay_out, save, write_bundle
+from fake_bundle import Disc, box_of, dark, draw, lay_out, save, write_bundle
+
+SIZE = (480, 320)
 
 
 @pytest.fixture(scope="module")
@@ -277,3 +279,20 @@ def test_what_is_made_of_the_pixels_is_made_in_the_worker(folder, model):
 
     with pytest.raises(OutputError, match="disk full"):
         list(analyze_many(paths_of(folder), model, plan=RunPlan(on_field=fail)))
+
+
+def test_a_close_up_in_a_folder_of_another_scale_is_found(tmp_path, model):
+    for i in range(8):
+        save(tmp_path / f"{i}.png", draw(lay_out(120.0, 80.0, [(30.0, 40.0, "lymphocyte")]), SIZE))
+    cell = Disc(60.0, 40.0, 34.0, dark("lymphocyte"))
+    save(tmp_path / "close.png", draw([cell], SIZE))
+    *others, near = analyze_many(paths_of(tmp_path), model)
+    assert isinstance(near, FieldResult) and near.image.path.endswith("close.png")
+    (found,) = [c for c in near.cells if c.object_type == "nucleated cell"]
+    x, y, w, h = box_of(cell)
+    assert found.box == pytest.approx((x, y, w, h), abs=12)
+    assert near.view.scale_source == "assumed"
+    assert {SCALE_CORRECTED, SCALE_ASSUMED} <= codes(near.issues)
+    usual = others[1]
+    assert usual.view.scale_source != "assumed" and SCALE_CORRECTED not in codes(usual.issues)
+    assert near.view.um_per_px_y < 0.7 * usual.view.um_per_px_y

@@ -63,6 +63,11 @@ SURE_VIEW = 0.5
 # 244 sharp fields of LLD, BCCD, PBC and Raabin measure 31 to 1209; blurred by 0.5 um (sigma) they
 # measure 4 to 19, by 1 um 2 to 5.
 SHARP_ENOUGH = 16.0
+CLOSER = (1.7, 2.9)
+"""How many times larger cells of a close-up are than at the scale of its folder."""
+UNEXPLAINED, EXPLAINED_CLOSE_UP = 0.5, 0.75
+"""Share of the foreground on cells: below the first a field may be a close-up, from the second on
+it is one."""
 LONE_IOU = 0.3
 GLASS_MARGIN = 15
 MIN_THING = 0.01
@@ -169,6 +174,11 @@ class Analyzer:
         found, sharpness, surplus = self._detect(image, view, clock)
         view, issues, again = self._check_scale(view, found, prior)
         if again:
+            found, sharpness, surplus = self._detect(image, view, clock)
+        closer = self._closer_view(image, view, found, clock)
+        if closer is not None:
+            view, said = closer
+            issues = [*issues, *said]
             found, sharpness, surplus = self._detect(image, view, clock)
         found = _in_order(found)
         with clock("stain"):
@@ -403,6 +413,58 @@ class Analyzer:
         # This supersedes issues about the scale from outlines.
         stated = metadata_conflict(prior, used.um_per_px_y, used.pixel_aspect_ratio)
         return replace(used, issues=(), ruler="detector"), [corrected, *stated], True
+
+    def _closer_view(
+        self, image: Pixels, view: CanonicalView, found: Detections, clock: "StageTimer"
+    ) -> tuple[CanonicalView, list[Issue]] | None:
+        """Return the view of a close-up among fields of another scale, and issues; else `None`.
+
+        A field that one cell fills shows too few red cells to measure, so it gets the scale of the
+        folder, at which it is many times too large to be found. Where next to nothing of a field is
+        explained at a pooled scale, closer ones are tried. The scale of a close-up is only roughly
+        known, so that its source is `assumed`.
+        """
+        ruler = self.bundle.manifest.roles.ruler
+        if view.scale_source != "pooled" or ruler is None:
+            return None
+        if len(self._sure_red_cells(found)) >= MIN_RED_CELLS:
+            return None
+        if self._explained(image, view, found) >= UNEXPLAINED:
+            return None
+        tried = []
+        for factor in CLOSER:
+            near = replace(
+                view,
+                um_per_px_x=view.um_per_px_x / factor,
+                um_per_px_y=view.um_per_px_y / factor,
+                scale_source="assumed",
+            )
+            seen, _, _ = self._detect(image, near, clock)
+            scores = seen.scores[seen.type_ids == self._kind(self.classified)]
+            if len(scores) and self._explained(image, near, seen) >= EXPLAINED_CLOSE_UP:
+                tried.append((float(scores.max()), near))
+        if not tried:
+            return None
+        _, near = max(tried, key=lambda one: one[0])
+        message = (
+            f"a close-up: at the folder's {view.um_per_px_y:.3g} um per px nothing is found, at "
+            f"about {near.um_per_px_y:.2g} a cell that fills the field"
+        )
+        facts = {"pooled_um_per_px": round(view.um_per_px_y, 4)}
+        facts["used_um_per_px"] = round(near.um_per_px_y, 4)
+        unknown = issue(
+            issue_codes.SCALE_ASSUMED, "the scale of a close-up is only roughly known; not counted"
+        )
+        corrected = issue(issue_codes.SCALE_CORRECTED, message, **facts)
+        return replace(near, issues=()), [corrected, unknown]
+
+    def _explained(self, image: Pixels, view: CanonicalView, found: Detections) -> float:
+        """Share of the foreground on certain cells; 1 for empty glass."""
+        least = np.array([self._reference_from(kind) for kind in self.kinds])
+        sure = found.boxes[found.scores >= least[found.type_ids]]
+        none = found.boxes[:0]
+        score = film_score(image, view, sure, none, none)
+        return 1.0 if score.empty else score.explained
 
     def _kind(self, name: str) -> int:
         """The place of an object type in the graph's output."""
