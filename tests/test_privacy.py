@@ -274,6 +274,18 @@ def commands(root):
             ("adapt", "default", "--target", root / "fields", "--out", out / "adapted"),
             (0, 2),  # there may be too few cells
         ),
+        "learn": (
+            (
+                "learn",
+                "default",
+                discs,
+                "--new",
+                "hairy cell=lymphocyte lineage",
+                "--out",
+                out / "l",
+            ),
+            (2,),  # none of these cells is of the class
+        ),
         "exemplars": (
             ("exemplars", "default", "--data", root, "--out", out / "described"),
             (2,),  # the data it was trained on are not there

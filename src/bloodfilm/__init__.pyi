@@ -4,6 +4,7 @@ from .api import analyze as analyze
 from .api import analyze_case as analyze_case
 from .api import cross_evaluate as cross_evaluate
 from .api import evaluate as evaluate
+from .api import learn as learn
 from .api import read_run as read_run
 from .core.attributes import LLD_SCHEMA as LLD_SCHEMA
 from .core.attributes import WBCATT_SCHEMA as WBCATT_SCHEMA

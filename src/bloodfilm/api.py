@@ -34,6 +34,9 @@ from bloodfilm.workflows.cross_evaluate import DEFAULT, CrossOptions, MethodSpec
 from bloodfilm.workflows.cross_evaluate import cross_evaluate as run_cross_evaluation
 from bloodfilm.workflows.evaluate import EvaluationOptions
 from bloodfilm.workflows.evaluate import evaluate as run_evaluation
+from bloodfilm.workflows.learn import MAX_LOSS, LearnJob, LearnResult
+from bloodfilm.workflows.learn import learn as run_learning
+from bloodfilm.workflows.learn_cells import CellSource
 
 PathLike = str | os.PathLike[str]
 
@@ -376,3 +379,54 @@ def adapt(
         seed=seed,
     )
     return run_adaptation(job, progress)
+
+
+def learn(
+    cells: PathLike,
+    out: PathLike,
+    bundle: PathLike | None = None,
+    *,
+    new: Mapping[str, str] | None = None,
+    blasts: Sequence[str] = (),
+    um_per_px: float | None = None,
+    pixel_aspect_ratio: float | None = None,
+    checks: Sequence[PathLike] = (),
+    priors: Mapping[str, float] | None = None,
+    max_loss: float = MAX_LOSS,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> LearnResult:
+    """Teach a bundle's classifier further classes from a lab's own cells.
+
+    Args:
+        cells: a folder with a folder of pictures for each class, or a data set of marked fields.
+        out: folder for the new bundle; nothing is written where learning would harm.
+        bundle: folder or name of the original; the shipped one if left out.
+        new: by class that the bundle does not have, the group of classes it belongs to.
+        blasts: those of them that count as blasts.
+        um_per_px: micrometres per pixel of the pictures along y, where red cells do not tell.
+        pixel_aspect_ratio: width / height of a round cell in pixels, if known.
+        checks: labelled data sets that must not become worse.
+        priors: by new class, how much rarer it is in use than another class.
+        max_loss: the most that balanced accuracy on what was known may lose.
+        seed: of all chance.
+        progress: follows the work and can stop it.
+
+    Raises:
+        BloodfilmError: if it cannot be done as asked.
+    """
+    source = CellSource(
+        path=Path(cells), um_per_px=um_per_px, pixel_aspect_ratio=pixel_aspect_ratio
+    )
+    job = LearnJob(
+        bundle=None if bundle is None else Path(bundle),
+        cells=source,
+        out=Path(out),
+        new=dict(new or {}),
+        blasts=tuple(blasts),
+        checks=[Path(path) for path in checks],
+        priors=dict(priors or {}),
+        max_loss=max_loss,
+        seed=seed,
+    )
+    return run_learning(job, progress)

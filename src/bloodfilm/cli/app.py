@@ -18,6 +18,7 @@ from bloodfilm.cli import (
     export,
     fetch,
     films,
+    learn,
     overlaps,
     report,
     train,
@@ -75,6 +76,7 @@ app.command(epilog=epilog("evaluate"))(evaluate.evaluate)
 app.command(epilog=epilog("train"))(train.train)
 app.command(epilog=epilog("export"))(export.export)
 app.command(epilog=epilog("adapt"))(adapt.adapt)
+app.command(epilog=epilog("learn"))(learn.learn)
 app.command(epilog=epilog("exemplars"))(exemplars.exemplars)
 app.command(epilog=epilog("films"))(films.films)
 

@@ -99,6 +99,12 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "bloodfilm adapt my-bundle --target new-scope/ --out adapted --labelled marked.json \\",
         "  --check bcisc",
     ),
+    "learn": (
+        'bloodfilm learn default cells/ --new "hairy cell=lymphocyte lineage" --out with-hairy',
+        'bloodfilm learn default cells/ --new "hairy cell=lymphocyte lineage" --um-per-px 0.1 \\',
+        '  --check ours --prior "hairy cell=0.1" --out with-hairy',
+        "bloodfilm learn default marked.json --out with-monoblasts",
+    ),
     "exemplars": ("bloodfilm exemplars my-bundle --data ~/data --out my-bundle-2",),
     "films": (
         "bloodfilm films drawn --fields 50 --look pbc-like --look lld40x-like",

@@ -54,6 +54,27 @@ def _class_folder(reading: ReadContext, image: Path) -> str | None:
     return names[-1] if names else None
 
 
+def other_folders(image: Path, root: Path) -> str:
+    """Return the folders between the root and an image besides that of its class and its split.
+
+    They may be patients, where a set of classes has any.
+
+    >>> other_folders(Path("set/patient 3/basophil/1.png"), Path("set"))
+    'patient 3'
+    >>> other_folders(Path("set/train/basophil/7/1.png"), Path("set"))
+    '7'
+    """
+    try:
+        parts = image.relative_to(root).parts[:-1]
+    except ValueError:
+        return ""
+    inner = [p for p in parts if p.lower() not in PLAIN_FOLDERS and not split_of(p)]
+    named = [i for i, part in enumerate(inner) if not _NUMBERS.fullmatch(part)]
+    if named:
+        del inner[named[-1]]
+    return "/".join(inner)
+
+
 def _field(reading: ReadContext, image: Path, by_class: bool) -> Field:
     inner = _inner(reading, image)
     split = next((s for p in inner if (s := split_of(p))), None)
