@@ -9,7 +9,9 @@ classes that were not learnt from and are no exemplars. The network itself has s
 it is one of the bundle's own: "known to the network" in the table. The classes of LLD that the
 bundle has never seen are truly new.
 
-`none` adds no ordinary cells, `own` as many of known classes from the films that the class is from.
+Ordinary cells, where there are some, are of known classes from the films that the class is from.
+`--views 0` saves most of the time, and shows each cell as it is only; `--set` takes some sets only.
+What was known is also judged on the exemplars, each held out of the fit as in the command.
 """
 
 import argparse
@@ -30,7 +32,14 @@ from bloodfilm.export.exemplars import Exemplars, read_exemplars
 from bloodfilm.export.recovered import vocabulary_of
 from bloodfilm.inference.bundle import Bundle, load_bundle
 from bloodfilm.inference.classifier import leaf_probabilities
-from bloodfilm.training.class_rows import DescribedCells, Whitening, log_probabilities, teach
+from bloodfilm.training.class_rows import (
+    DescribedCells,
+    Taught,
+    TaughtRows,
+    Whitening,
+    log_probabilities,
+    teach,
+)
 from bloodfilm.training.config import DatasetConfig
 from bloodfilm.training.data.cell_crops import load_crops
 from bloodfilm.training.data.sources import open_sources
@@ -99,12 +108,16 @@ class Part:
     logits: NDArray[np.float32]
 
 
-def describe_sets(bundle: Bundle, root: Path, cache: Path) -> dict[str, Part]:
-    """Describe the cells of all sets, once; later runs take them from the cache."""
+def describe_sets(
+    bundle: Bundle, root: Path, cache: Path, names: Sequence[str], views: int
+) -> dict[str, Part]:
+    """Describe the cells of sets, once; later runs take them from the cache."""
     words, view, describer = vocabulary_of(bundle), bundle_view(bundle), Describer(bundle)
     found = {}
-    for name, settings in SETS.items():
-        place = cache / f"{bundle.sha256[:12]}-{name.replace(', ', '-')}.npz"
+    for name in names:
+        settings = SETS[name]
+        file = f"{bundle.manifest.classifier.sha256[:12]}-{name.replace(', ', '-')}-{views}.npz"
+        place = cache / file
         if not place.exists():
             most = MOST if settings["path"] in ("pbc", "lmu") else None
             config = DatasetConfig.model_validate({**settings, "most": most})
@@ -119,7 +132,7 @@ def describe_sets(bundle: Bundle, root: Path, cache: Path) -> dict[str, Part]:
             varied = [
                 view.varied(crops.images[use[i]], np.random.default_rng([i, v]))
                 for i in learnt
-                for v in range(VIEWS)
+                for v in range(views)
             ]
             rows = describer.describe(np.stack(varied)).description if varied else None
             size = plain.description.shape[1]
@@ -165,21 +178,30 @@ def _name(bundle: Bundle, allowed: NDArray[np.bool_]) -> str:
 
 @dataclass(frozen=True)
 class Setting:
-    """A bundle without one class."""
+    """A bundle without one class, and all cells under its whitening."""
 
     bundle: Bundle
     name: str
     exemplars: Exemplars
     known: NDArray[np.float64]
     whitening: Whitening
+    whitened: Mapping[str, NDArray[np.float64]]
 
     @classmethod
-    def of(cls, bundle: Bundle, name: str, exemplars: Exemplars, describer: Describer) -> "Setting":
+    def of(
+        cls,
+        bundle: Bundle,
+        name: str,
+        exemplars: Exemplars,
+        describer: Describer,
+        parts: Mapping[str, Part],
+    ) -> "Setting":
         """Leave a class out of a bundle's answers and exemplars."""
         kept = exemplars.take(np.array([exemplars.labels[int(i)] != name for i in exemplars.label]))
         known = log_of(bundle, name, describer.classify(kept.description))
-        cells = described(bundle, kept, known)
-        return cls(bundle, name, kept, known, Whitening.of(cells))
+        whitening = Whitening.of(described(bundle, kept, known))
+        whitened = {key: whitening(part.plain.astype(np.float64)) for key, part in parts.items()}
+        return cls(bundle, name, kept, known, whitening, whitened)
 
 
 def log_of(bundle: Bundle, without: str, logits: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -211,11 +233,12 @@ def user_cells(
     setting: Setting, part: Part, chosen: NDArray[np.int64], first_label: int, first_cell: int
 ) -> DescribedCells:
     """Return a user's cells, with their varied views."""
+    views = part.varied.shape[1]
     n, names = len(chosen), list(dict.fromkeys(part.label[chosen].tolist()))
     label = np.array([first_label + names.index(name) for name in part.label[chosen]])
     known = log_of(setting.bundle, setting.name, part.logits[chosen])
-    whole = np.concatenate([np.arange(n), np.repeat(np.arange(n), VIEWS)])
-    rows = part.varied[part.place[chosen]].reshape(n * VIEWS, -1)
+    whole = np.concatenate([np.arange(n), np.repeat(np.arange(n), views)])
+    rows = part.varied[part.place[chosen]].reshape(n * views, part.plain.shape[1])
     return DescribedCells(
         np.concatenate([part.plain[chosen], rows]).astype(np.float64),
         known[whole],
@@ -224,8 +247,8 @@ def user_cells(
         first_cell + whole,
         first_cell + whole,
         np.zeros(len(whole), bool),
-        np.full(len(whole), 1 / (VIEWS + 1)),
-        np.concatenate([np.zeros(n, np.int64), np.ones(n * VIEWS, np.int64)]),
+        np.full(len(whole), 1 / (views + 1)),
+        np.concatenate([np.zeros(n, np.int64), np.ones(n * views, np.int64)]),
     )
 
 
@@ -255,7 +278,17 @@ def runs(
                     "seed": seed,
                     "ordinary": what,
                     **judge(case, setting, parts, done.rows, learnt),
+                    "exemplars": _exemplars(setting, base, done),
                 }
+
+
+def _exemplars(setting: Setting, base: DescribedCells, done: Taught) -> list[float]:
+    """Return balanced accuracy on the exemplars, before and after, each held out of the fit."""
+    labels = np.array([setting.exemplars.labels[int(i)] for i in setting.exemplars.label])
+    count = len(base)
+    after = np.exp(done.held_out[:count])
+    recalls = label_recalls(labels, base.allowed, np.exp(base.known), after)
+    return [round(float(np.mean([pair[i] for pair in recalls.values()])), 4) for i in (0, 1)]
 
 
 def _of_label(setting: Setting, part: Part, chosen: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -268,7 +301,7 @@ def judge(
     case: Case,
     setting: Setting,
     parts: Mapping[str, Part],
-    rows: Any,
+    rows: TaughtRows,
     learnt: NDArray[np.int64],
 ) -> dict[str, Any]:
     """Return figures on cells that were not learnt from."""
@@ -283,7 +316,7 @@ def judge(
         nameable = np.isfinite(np.where(part.allowed[chosen], known, -np.inf).max(1))
         nameable |= part.label[chosen] == case.name
         chosen, known = chosen[nameable], known[nameable]
-        scores = rows.scores(setting.whitening(part.plain[chosen].astype(np.float64)))
+        scores = rows.scores(setting.whitened[name][chosen])
         labels.append(part.label[chosen])
         sets.append(np.full(len(chosen), name))
         before.append(np.exp(known))
@@ -310,8 +343,8 @@ def table(record: Mapping[str, Any]) -> str:
     """Return the figures as a Markdown table, means over the draws."""
     lines = [
         "| class | taught from | judged on | network knew it | K | ordinary cells | recall | "
-        "named | precision | others called so | known before | after |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "named | precision | others called so | known before | after | exemplars before | after |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for case in record["cases"]:
         for size in SIZES:
@@ -323,12 +356,13 @@ def table(record: Mapping[str, Any]) -> str:
                         for k in ("recall", "named", "precision", "false")
                     }
                     before, after = np.mean([r["known"]["all"] for r in of], axis=0)
+                    first, then = np.mean([r["exemplars"] for r in of], axis=0)
                     lines.append(
                         f"| {case['class']} | {case['source']} | {', '.join(case['judged'])} | "
                         f"{'yes' if case['known_to_network'] else 'no'} | {size} | "
                         f"{'no' if what == 'none' else 'yes'} | {mean['recall']:.2f} | "
                         f"{mean['named']:.2f} | {mean['precision']:.2f} | {mean['false']:.4f} | "
-                        f"{before:.4f} | {after:.4f} |"
+                        f"{before:.4f} | {after:.4f} | {first:.4f} | {then:.4f} |"
                     )
     return "\n".join(lines) + "\n"
 
@@ -342,21 +376,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--table", type=Path)
     parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--set", action="append", choices=SETS, help="repeatable [all]")
+    parser.add_argument("--views", type=int, default=VIEWS, help="varied views of each cell")
     parser.add_argument("--only", action="append", help="a class; repeatable")
     options = parser.parse_args(arguments)
     bundle = load_bundle(options.bundle)
-    parts = describe_sets(bundle, options.data, options.cache)
+    names = options.set or list(SETS)
+    parts = describe_sets(bundle, options.data, options.cache, names, options.views)
     exemplars, describer = read_exemplars(bundle), Describer(bundle)
     record: dict[str, Any] = {
         "bundle": {"name": bundle.manifest.name, "sha256": bundle.sha256},
         "sizes": list(SIZES),
         "seeds": options.seeds,
+        "sets": {name: len(part.label) for name, part in parts.items()},
+        "views": options.views,
         "cases": [],
     }
     for case in CASES:
         if options.only and case.name not in options.only:
             continue
-        setting = Setting.of(bundle, case.name, exemplars, describer)
+        if not {case.source, *case.judged} <= set(parts):
+            case = Case(case.name, case.source, tuple(s for s in case.judged if s in parts))
+        if case.source not in parts or not case.judged:
+            continue
+        setting = Setting.of(bundle, case.name, exemplars, describer, parts)
         known = case.name in bundle.manifest.trained_leaves
         found = list(runs(case, setting, parts, options.seeds))
         record["cases"].append(

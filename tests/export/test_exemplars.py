@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from bloodfilm.cli.app import app
 from bloodfilm.core.errors import BundleError
 from bloodfilm.core.taxonomy import DEFAULT_TAXONOMY
-from bloodfilm.export.adapted import copy_bundle
+from bloodfilm.export.adapted import adapted_manifest, copy_bundle
 from bloodfilm.export.class_graph import Describer
 from bloodfilm.export.exemplars import (
     EXEMPLARS_FILE,
@@ -18,6 +18,10 @@ from bloodfilm.export.exemplars import (
     read_exemplars,
     set_exemplars,
 )
+from bloodfilm.export.manifest_writer import BundleInfo
+from bloodfilm.export.publish import write_bundle
+from bloodfilm.export.recovered import recover_classifier
+from bloodfilm.export.trained import IntendedUse, open_classifier, open_detector
 from bloodfilm.inference.bundle import load_bundle
 from learnable import write_learnable
 from tiny import write_set
@@ -153,3 +157,31 @@ def test_a_changed_file_or_a_class_the_bundle_has_not_is_damage(root, tmp_path):
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(BundleError, match="'nobody' is not in the taxonomy"):
         load_bundle(folder)
+
+
+def test_a_classifier_that_is_taken_over_keeps_them_and_another_drops_them(root, tmp_path):
+    parent = write_learnable(tmp_path / "parent")
+    set_exemplars(parent, some())
+    plain, out = root / "bundle", tmp_path / "out"
+
+    def export(classifier):
+        part = open_classifier(classifier, root, IntendedUse())
+        write_bundle(out, open_detector(plain, root), part, BundleInfo("joined", "CC0-1.0"))
+        return load_bundle(out)
+
+    joined = export(parent)
+    assert read_exemplars(joined).counts() == some().counts()
+    assert export(plain).manifest.exemplars is None
+    assert not (out / EXEMPLARS_FILE).exists()
+
+
+def test_an_adapted_bundle_has_none_and_one_that_learnt_cannot_be_trained_on(root, tmp_path):
+    folder = write_learnable(tmp_path / "bundle")
+    set_exemplars(folder, some())
+    manifest = load_bundle(folder).manifest
+    assert adapted_manifest(manifest, None, {"method": "statistics"}, {}).exemplars is None
+    data = manifest.to_json()
+    data["training"] = {**data["training"], "learnt": [{}]}
+    type(manifest).model_validate(data).write(folder)
+    with pytest.raises(BundleError, match="has learnt classes on top of its network"):
+        recover_classifier(load_bundle(folder), np.zeros((1, 128, 128, 3), np.uint8))

@@ -70,7 +70,7 @@ def write_adapted(
     graph = ClassifierGraph(model, parent.manifest.classifier.verifies)
     onnx = classifier_onnx(graph, torch.from_numpy(probes[:2]))
     parity: dict[str, float] = crop_parity(graph, onnx, probes, parent.manifest.classifier.file)
-    manifest = _manifest(parent.manifest, threshold, record, parity)
+    manifest = adapted_manifest(parent.manifest, threshold, record, parity)
     files = [spec.file for spec in manifest.graphs.values()]
     graphs = {name: (parent.path / name).read_bytes() for name in files}
     graphs[manifest.classifier.file] = onnx
@@ -117,12 +117,20 @@ def _move_prototypes(
         return float(torch.quantile(model.novelty(after), share))
 
 
-def _manifest(
+def adapted_manifest(
     parent: Manifest,
     threshold: float | None,
     record: Mapping[str, Any],
     parity: Mapping[str, float],
 ) -> Manifest:
+    """Return the manifest of an adapted bundle.
+
+    Args:
+        parent: of the original.
+        threshold: of novelty.
+        record: of the adaptation.
+        parity: largest differences between torch and ONNX Runtime.
+    """
     figures = {k: float(f"{v:.3g}") for k, v in parity.items()}
     # Exemplars describe cells as the parent's classifier saw them.
     adapted = parent.adapted(threshold).with_exemplars(None)

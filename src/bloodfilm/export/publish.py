@@ -127,21 +127,26 @@ def write_bundle(
         parity |= detector_parity(
             detector.graph, graphs[DETECTOR_FILE], detector.probes, detector.thresholds
         )
-    before = _graph_files(out)
-    build_manifest(detector, classifier, info, graphs, parity).write(out, graphs)
+    before = _files(out)
+    manifest = build_manifest(detector, classifier, info, graphs, parity)
+    if isinstance(classifier, BundledClassifier) and classifier.exemplars is not None:
+        spec = classifier.manifest.exemplars
+        assert spec is not None
+        manifest, graphs[spec.file] = manifest.with_exemplars(spec), classifier.exemplars
+    manifest.write(out, graphs)
     for name in before - set(graphs):  # of the bundle that was replaced
         (out / name).unlink(missing_ok=True)
     return parity
 
 
-def _graph_files(bundle: Path) -> set[str]:
-    """Return the names of a bundle's graphs; none where there is no bundle that can be read."""
+def _files(bundle: Path) -> set[str]:
+    """Return the names of a bundle's graphs and exemplars; none where no bundle can be read."""
     try:
         data = regular_file(bundle / MANIFEST).read_bytes()
         manifest = read_manifest(data, str(bundle / MANIFEST))
     except (OSError, BundleError, DataError):
         return set()
-    return {spec.file for spec in manifest.graphs.values()}
+    return set(manifest.files)
 
 
 def read_evaluations(paths: Iterable[Path]) -> dict[str, Any]:

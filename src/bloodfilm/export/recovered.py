@@ -214,6 +214,11 @@ def recover_classifier(
     Raises:
         BundleError: if the graph was not made by this program, or they disagree.
     """
+    if bundle.manifest.training.get("learnt"):
+        raise BundleError(
+            f"{bundle.path}: has learnt classes on top of its network, which can no longer be "
+            "trained; train or adapt the bundle that it was made from, then let it learn them again"
+        )
     config, words = config_of(bundle, "classifier"), vocabulary_of(bundle)
     spec = bundle.manifest.classifier
     place = bundle.path / spec.file

@@ -134,11 +134,13 @@ class BundledClassifier:
         manifest: of the bundle.
         vocabulary: classes and attributes, in the order of its outputs.
         onnx: its graph.
+        exemplars: its file of descriptions of cells; `None` if it has none.
     """
 
     manifest: Manifest
     vocabulary: Vocabulary
     onnx: bytes
+    exemplars: bytes | None = None
 
 
 def open_classifier(
@@ -164,10 +166,12 @@ def open_classifier(
             "calibration; leave out --prior and --calibration, or give the training run"
         )
     bundle = load_bundle(place)
+    exemplars = bundle.manifest.exemplars
     return BundledClassifier(
         bundle.manifest,
         vocabulary_of(bundle),
         (place / bundle.manifest.classifier.file).read_bytes(),
+        None if exemplars is None else (place / exemplars.file).read_bytes(),
     )
 
 

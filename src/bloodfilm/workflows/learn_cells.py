@@ -286,7 +286,8 @@ def _usable(
     whole = set(tree.leaves_under(manifest.roles.classified))
     found = []
     for cell in item.cells:
-        named = set(tree.leaves_under(cell.label)) if cell.label in tree else set()
+        label = cell.label
+        named = set(tree.leaves_under(label)) if label is not None and label in tree else set()
         if cell.ignore:
             left_out["to be ignored"] += 1
         elif cell.prediction is not None:
