@@ -17,7 +17,7 @@ What was known is also judged on the exemplars, each held out of the fit as in t
 import argparse
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -136,14 +136,13 @@ def describe_sets(
             ]
             rows = describer.describe(np.stack(varied)).description if varied else None
             size = plain.description.shape[1]
+            none = np.zeros((len(learnt), views, size), np.float32)
             cache.mkdir(parents=True, exist_ok=True)
             np.savez(
                 place,
                 label=label,
                 plain=plain.description,
-                varied=np.zeros((0, VIEWS, size))
-                if rows is None
-                else rows.reshape(-1, VIEWS, size),
+                varied=none if rows is None else rows.reshape(-1, views, size),
                 learnt=learnt,
                 allowed=crops.allowed[use],
                 logits=plain.outputs["classes"],
@@ -339,6 +338,12 @@ def judge(
     return {**figures, "judged": int(own.sum()), "known": known_sets}
 
 
+def possible(parts: Mapping[str, Part]) -> list[Case]:
+    """Return the cases of which there are cells to teach and to judge by, in some sets."""
+    found = [replace(c, judged=tuple(s for s in c.judged if s in parts)) for c in CASES]
+    return [case for case in found if case.source in parts and case.judged]
+
+
 def table(record: Mapping[str, Any]) -> str:
     """Return the figures as a Markdown table, means over the draws."""
     lines = [
@@ -392,12 +397,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "views": options.views,
         "cases": [],
     }
-    for case in CASES:
+    for case in possible(parts):
         if options.only and case.name not in options.only:
-            continue
-        if not {case.source, *case.judged} <= set(parts):
-            case = Case(case.name, case.source, tuple(s for s in case.judged if s in parts))
-        if case.source not in parts or not case.judged:
             continue
         setting = Setting.of(bundle, case.name, exemplars, describer, parts)
         known = case.name in bundle.manifest.trained_leaves
