@@ -109,7 +109,8 @@ def test_analysis_counts_the_new_class(learnt, tmp_path):
         tmp_path / "field.png", draw(lay_out(70, 52, places, step=13.0, keep_away=13.0), (280, 208))
     )
     run = bloodfilm.analyze(tmp_path / "field.png", model)
-    cells = [c for c in run[0].cells if c.object_type == "nucleated cell"]
+    (field,) = run
+    cells = [c for c in field.cells if c.object_type == "nucleated cell"]
     assert len(cells) == 2 and all(NEW in c.probabilities for c in cells)
     rows = {row.name: row for row in bloodfilm.differential(run).rows}
     assert rows[NEW].leaf and rows[NEW].proportion is not None and not rows[NEW].untrained

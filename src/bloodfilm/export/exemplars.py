@@ -177,9 +177,14 @@ def read_exemplars(bundle: Bundle) -> Exemplars:
         )
     place = bundle.path / spec.file
     exemplars = Exemplars.from_bytes(read_regular_file(place, MAX_BYTES), place)
-    unknown = [name for name in exemplars.labels if name not in bundle.taxonomy]
+    trained = set(bundle.manifest.trained_leaves)
+    unknown = [
+        name
+        for name in exemplars.labels
+        if name not in bundle.taxonomy or not trained & set(bundle.taxonomy.leaves_under(name))
+    ]
     if unknown or not len(exemplars):
-        what = f"a class {unknown[0]!r} that it has not" if unknown else "no cell"
+        what = f"a class {unknown[0]!r} that it does not know" if unknown else "no cell"
         raise BundleError(f"{place}: describes {what}; the bundle is damaged, get it again")
     return exemplars
 

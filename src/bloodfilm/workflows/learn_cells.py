@@ -41,6 +41,8 @@ from bloodfilm.inference.manifest import Manifest
 MIN_SIDE_UM = 6.0
 """A picture that shows less is none of a cell."""
 MIN_SIDE_PX = 16
+MOST_CELLS = 1000
+"""Cells of a class that are taken; more would hardly change what is learnt."""
 LISTED = 8
 LONGEST_NAME = 80
 
@@ -202,6 +204,7 @@ class _Collected:
     files: dict[str, str] = field(default_factory=dict)
     places: dict[tuple[str, Box | None], tuple[str, Path]] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
+    counts: Counter[str] = field(default_factory=Counter)
     unscaled: list[Path] = field(default_factory=list)
     contradicted: list[Path] = field(default_factory=list)
     measured: int = 0
@@ -236,7 +239,7 @@ def read_cells(
     dataset = open_dataset(source.path, format=source.format, **options)
     left_out: Counter[str] = Counter()
     chosen = [_usable(item, dataset, bundle.manifest, tree, left_out) for item in dataset]
-    _refuse_unknown(source.path, dataset)
+    _refuse_unknown(source.path, dataset, tree)
     if not any(chosen):
         raise DataError(_none(source.path, left_out))
     classifier = CellClassifier(bundle.manifest)
@@ -305,13 +308,13 @@ def _usable(
     return found
 
 
-def _refuse_unknown(path: Path, dataset: Dataset) -> None:
+def _refuse_unknown(path: Path, dataset: Dataset, tree: Taxonomy) -> None:
     """Raise if cells have names that are not in the tree."""
     unknown = Counter(
-        cell.source_label
+        cell.class_name
         for item in dataset
         for cell in item.cells
-        if cell.label is None and cell.source_label is not None and not cell.ignore
+        if cell.class_name is not None and cell.class_name not in tree and not cell.ignore
     )
     folders: Counter[str] = Counter()
     if not any(item.cells for item in dataset):  # a folder of pictures without a known class
@@ -376,6 +379,10 @@ def _add(
             done.left_out["that are there twice"] += 1
             continue
         done.places[key] = label, item.path
+        if done.counts[label] >= MOST_CELLS:
+            done.left_out[f"beyond {MOST_CELLS} of a class"] += 1
+            continue
+        done.counts[label] += 1
         done.labels.append(label)
         done.groups.append(group)
         done.pictures.append(digest)
