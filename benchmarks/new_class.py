@@ -57,6 +57,8 @@ MOST = 90
 """Cells of a class that are taken from PBC and LMU."""
 SIZES = (10, 30, 100)
 SEEDS = 3
+MIN_JUDGED = 10
+"""Cells of a class without which it is not judged."""
 ORDINARY = 60
 """Ordinary cells from the same films at most."""
 
@@ -78,7 +80,7 @@ class Case:
 CASES = (
     Case("basophil", "PBC, test", ("BCISC", "KRD", "Chula")),
     Case("monocyte", "Chula", ("PBC, test", "BCISC", "KRD")),
-    Case("eosinophil", "Chula", ("PBC, test", "BCISC")),
+    Case("eosinophil", "Chula", ("PBC, test", "KRD")),
     Case("lymphocyte", "KRD", ("PBC, test", "BCISC", "Chula")),
     Case("myeloblast", "LMU, test", ("LLD",)),
     Case("erythroblast", "PBC, test", ("PBC, test",)),
@@ -340,8 +342,13 @@ def judge(
 
 def possible(parts: Mapping[str, Part]) -> list[Case]:
     """Return the cases of which there are cells to teach and to judge by, in some sets."""
-    found = [replace(c, judged=tuple(s for s in c.judged if s in parts)) for c in CASES]
-    return [case for case in found if case.source in parts and case.judged]
+    found = []
+    for case in CASES:
+        judged = tuple(s for s in case.judged if s in parts)
+        cells = sum(int((parts[s].label == case.name).sum()) for s in judged)
+        if case.source in parts and cells >= MIN_JUDGED:
+            found.append(replace(case, judged=judged))
+    return found
 
 
 def table(record: Mapping[str, Any]) -> str:
