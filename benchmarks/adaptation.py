@@ -1,7 +1,7 @@
 """What adaptation is worth on a microscope that a bundle was not trained on.
 
     python benchmarks/adaptation.py --bundle DIR --set DATASET --out DIR [--labelled 0 1 2 5 10]
-        [--methods self-training statistics] [--steps 400] [--json FILE]
+        [--methods self-training statistics] [--steps 400] [--limit N] [--json FILE]
 
 Divides a labelled set by patients (slides; fields where neither is known) into two halves. The
 images of the first are the unlabelled target; of its fields K are given as marked. The original and
@@ -48,12 +48,13 @@ def main() -> None:
     parser.add_argument("--methods", nargs="*", default=["self-training", "statistics"])
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--limit", type=int, help="compare on so many fields at most")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     target, test = halves(open_dataset(given.set), given.seed)
     given.out.mkdir(parents=True, exist_ok=True)
     marked = given.out / "marked.json"
-    save_dataset(target, marked, "bloodfilm")
+    save_dataset(target, marked, "bloodfilm", overwrite=True)
     jobs = [("statistics", 0)] if "statistics" in given.methods else []
     if "self-training" in given.methods:
         jobs += [("self-training", k) for k in given.labelled]
@@ -78,7 +79,7 @@ def main() -> None:
             )
         accepted = json.loads((out / "adaptation.json").read_text("utf-8"))["accepted"]
         methods.append(MethodSpec(name if accepted else f"{name} (refused)", out))
-    options = CrossOptions(sets=[TestSet(test)], methods=methods, baseline="original")
+    options = CrossOptions(sets=[TestSet(test)], methods=methods, baseline="original", limit=given.limit)
     evaluation = cross_evaluate(options)
     Console(width=160).print(show_cross(evaluation))
     if given.json:
