@@ -42,3 +42,14 @@ def test_values_nobody_marked_are_listed_and_not_offered():
     card = model_card(Manifest.model_validate(data))
     assert "- Values of cell_size that no training cell has: medium." in card
     assert "small, large" in card and "small, medium, large" not in card
+
+
+def test_the_sites_of_an_operating_point_are_listed():
+    plain = Manifest.model_validate(manifest({"detector.onnx": b"", "reader.onnx": b""}))
+    lab = {"cells": 20, "found": 0.95, "fields": 5, "false_per_field": 0.2}
+    other = {"cells": 8, "found": 1.0, "chosen_without_it": {"cells": 8, "found": 0.875}}
+    record = {"found": 0.9, "found_everywhere": 0.9, "sites": {"lab": lab, "elsewhere": other}}
+    card = model_card(plain.with_figures(operating_point=record))
+    assert "| lab | 20 | 0.9500 | 0.2000 | – | – |" in card
+    assert "| elsewhere | 8 | 1.0000 | – | 0.8750 | – |" in card
+    assert "without it" not in model_card(plain)

@@ -32,6 +32,7 @@ def model_card(manifest: Manifest, notes: str = "") -> str:
         *_priors(manifest),
         "## Thresholds, chosen on validation data",
         _thresholds(manifest),
+        *_operating_point(manifest.metrics.get("operating_point")),
     ]
     if notes:
         parts.append(notes.strip())
@@ -261,6 +262,23 @@ def _thresholds(m: Manifest) -> str:
         ("probability of an attribute's value", f"{m.classifier.attribute_confidence:.3f}"),
     ]
     return _table(("minimum", "value"), rows)
+
+
+def _operating_point(record: Mapping[str, Any] | None) -> Iterable[str]:
+    if record is None:
+        return
+    yield (
+        "The score of a white cell and its threshold were chosen on these sites together; *without "
+        "it*: on the others alone. Where only some cells are boxed, false ones are not known."
+    )
+    keys = "found", "false_per_field"
+    rows = [
+        (name, str(site.get("cells", "–")), *(_figure(site.get(k)) for k in keys))
+        + tuple(_figure(site.get("chosen_without_it", {}).get(k)) for k in keys)
+        for name, site in record["sites"].items()
+    ]
+    head = ("site", "cells", "found", "false per field")
+    yield _table((*head, "without it: found", "without it: false per field"), rows)
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
