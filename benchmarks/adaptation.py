@@ -79,7 +79,9 @@ def main() -> None:
             )
         accepted = json.loads((out / "adaptation.json").read_text("utf-8"))["accepted"]
         methods.append(MethodSpec(name if accepted else f"{name} (refused)", out))
-    options = CrossOptions(sets=[TestSet(test)], methods=methods, baseline="original", limit=given.limit)
+    options = CrossOptions(
+        sets=[TestSet(test)], methods=methods, baseline="original", limit=given.limit
+    )
     evaluation = cross_evaluate(options)
     Console(width=160).print(show_cross(evaluation))
     if given.json:
