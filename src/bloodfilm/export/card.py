@@ -273,8 +273,15 @@ def _operating_point(record: Mapping[str, Any] | None) -> Iterable[str]:
     )
     keys = "found", "false_per_field"
     rows = [
-        (name, str(site.get("cells", "–")), *(_figure(site.get(k)) for k in keys))
-        + tuple(_figure(site.get("chosen_without_it", {}).get(k)) for k in keys)
+        (
+            name,
+            str(site.get("cells", "–")),
+            *(
+                _figure(part.get(k))
+                for part in (site, site.get("chosen_without_it", {}))
+                for k in keys
+            ),
+        )
         for name, site in record["sites"].items()
     ]
     head = ("site", "cells", "found", "false per field")
