@@ -217,11 +217,52 @@ def test_masks_of_one_file_have_a_budget(tmp_path, monkeypatch):
     monkeypatch.setattr(masks, "GRID_PER_BYTE", 0)
     listed = [{"size": [side + 4, side], "counts": pack_coco(runs)}] * count
     Image.new("RGB", (side, side + 4)).save(tmp_path / "a.png")
-    dataset = coco(tmp_path, *listed, size=(side, side + 4), picture=False, bbox=[1, 1, 9, 9])
+    dataset = coco(tmp_path, *listed, size=(side, side + 4), picture=False, bbox=list(drawn.box))
     outlined = [cell.outline is not None for cell in dataset[0].cells]
     assert outlined == [True] * 3 + [False] * 2
     (lost,) = [m for m in messages(dataset.issues) if "not kept" in m]
     assert "more pixels than the masks of a file of that size may have of 2 cells" in lost
+
+
+@pytest.mark.parametrize("polygon", [True, False])
+def test_a_bbox_that_contradicts_its_outline_is_reported(tmp_path, polygon):
+    x, y, w, h = hull(MASKS["cell"])
+    corners = [[x, y, x + w, y, x + w, y + h, x, y + h]]
+    drawn = {"size": [HEIGHT, WIDTH], "counts": runs_of(MASKS["cell"], "F")}
+    shape = corners if polygon else drawn
+    near, far = [x - 1, y, w + 2, h + 1], [1, 1, 9, 8]
+    assert coco(tmp_path, shape, bbox=near)[0].cells[0].outline is not None
+    assert coco(tmp_path, shape, bbox=near).issues == ()
+    dataset = coco(tmp_path, shape, bbox=far)
+    (cell,) = dataset[0].cells
+    assert cell.box == tuple(far) and cell.outline is None
+    (said,) = messages(dataset.issues)
+    assert said.startswith("labels.json: annotation 1: bbox (1, 1, 9, 8) and outline")
+    with pytest.raises(DataError, match="correct one of them"):
+        open_dataset(tmp_path / "labels.json", strict=True)
+
+
+def test_subsets_as_datumaro_writes_them(tmp_path):
+    """`annotations/instances_NAME.json`, `images/NAME/`: names may repeat between subsets."""
+    (tmp_path / "annotations").mkdir()
+    for number, subset in enumerate(("train", "default", "second_fold")):
+        folder = tmp_path / "images" / subset
+        folder.mkdir(parents=True)
+        Image.new("RGB", (40 + number, 40)).save(folder / "a.png")
+        content = {
+            "images": [{"id": 1, "file_name": "a.png", "width": 40 + number, "height": 40}],
+            "categories": [{"id": 1, "name": "WBC"}],
+            "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [number, 1, 9, 9]}],
+        }
+        (tmp_path / "annotations" / f"instances_{subset}.json").write_text(json.dumps(content))
+    dataset = open_dataset(tmp_path)
+    assert dataset.issues == ()
+    found = {f.path.parent.name: (f.width, f.cells[0].box[0], f.split) for f in dataset}
+    assert found == {
+        "train": (40, 0, "train"),
+        "default": (41, 1, None),
+        "second_fold": (42, 2, None),
+    }
 
 
 def test_a_large_file_may_have_more_masks():

@@ -236,7 +236,10 @@ def _list(content: dict[str, Any], key: str, path: Path) -> list[Any]:
 
 def _fields(reading: ReadContext, coco: CocoFile) -> Iterator[Field]:
     split = split_of_file(coco.path)
-    bases = image_folders(coco.path, split, reading.images)
+    bases = [
+        *_subset_folders(coco.path, reading.images),
+        *image_folders(coco.path, split, reading.images),
+    ]
     places = reading.locate((r.name for r in coco.records), coco.path, bases, split)
     for record in coco.records:
         image = places[record.name]
@@ -248,6 +251,17 @@ def _fields(reading: ReadContext, coco: CocoFile) -> Iterator[Field]:
                 cells.append(_cell(reading, coco, annotation, shape))
         plain = Field(image, frame.width, frame.height, tuple(cells), split=split)
         yield with_extra(reading, coco, record, plain)
+
+
+def _subset_folders(file: Path, images: Path | None) -> Iterator[Path]:
+    """Yield `images/NAME` for `annotations/instances_NAME.json`, as COCO and Datumaro have it."""
+    _, mark, subset = file.stem.partition("_")
+    if mark and subset:
+        yield from (
+            [images / subset]
+            if images is not None
+            else [home / "images" / subset for home in (file.parent, file.parent.parent)]
+        )
 
 
 def _of_one_person(
@@ -311,7 +325,8 @@ def shape_of(
 ) -> Shape | None:
     """Return an annotation's box and outline; `None` (reported) if it has no box to be used.
 
-    Without a bbox that has an area the box is the one around the outline.
+    Without a bbox that has an area the box is the one around the outline. An outline that lies
+    elsewhere than the bbox is that of another cell, or is damaged: it is left out, and reported.
     """
     place = f"annotation {annotation.get('id', '?')}"
     values = to_floats(annotation.get("bbox"), 4)
@@ -319,6 +334,15 @@ def shape_of(
     outline = None if drawn is None else drawn.outline
     if (values is None or not values[2] * values[3]) and drawn is not None:
         values = drawn.box
+    elif values is not None and drawn is not None:
+        overlap = float(iou([values], [drawn.box])[0, 0])
+        if overlap < SAME_CELL:
+            what = (
+                f"bbox {_numbers(values)} and outline, around which the box is "
+                f"{_numbers(drawn.box)}, are not of one place; the outline is left out"
+            )
+            reading.report(codes.LOOK_AT, file, place, what, "correct one of them")
+            outline = None
     if values is None:
         what = "has no bbox of four numbers, nor an outline that can be read, and is left out"
         reading.report(codes.UNUSABLE_SHAPE, file, place, what)
@@ -331,6 +355,10 @@ def shape_of(
         values, outline = around(corners), Region.polygon(corners)
     checked = reading.box(frame.box(values), frame.size, file, place)
     return None if checked is None else Shape(checked, outline and frame.region(outline))
+
+
+def _numbers(box: Sequence[float]) -> str:
+    return "(" + ", ".join(f"{value:g}" for value in box) + ")"
 
 
 def _drawn(
