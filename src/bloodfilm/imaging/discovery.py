@@ -15,14 +15,14 @@ from bloodfilm.imaging.sources.open_slide import DICOM_SUFFIXES, SLIDE_SUFFIXES,
 
 SUFFIXES = frozenset(
     {
-        ".avif", ".bmp", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".png", ".tif",
-        ".tiff", ".webp",
+        ".avif", ".bmp", ".gif", ".heic", ".heif", ".hif", ".j2k", ".jfif", ".jp2", ".jpe",
+        ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp",
     }
 )  # fmt: skip
 """Suffixes of images that are read."""
 UNREAD_SUFFIXES = frozenset(
     {
-        ".arw", ".cr2", ".cr3", ".czi", ".dng", ".emf", ".exr", ".heic", ".heif", ".hif", ".jxl",
+        ".arw", ".cr2", ".cr3", ".czi", ".dng", ".emf", ".exr", ".jxl",
         ".lif", ".nd2", ".nef", ".orf", ".pbm", ".pgm", ".pnm", ".ppm", ".psd", ".raf", ".raw",
         ".rw2", ".tga", ".vsi", ".zvi",
     }

@@ -23,7 +23,7 @@ MAX_SCANS = 128
 _TIFF_INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 
 
-READABLE = "PNG, JPEG, TIFF, BMP, WebP, JPEG 2000, GIF and AVIF are read"
+READABLE = "PNG, JPEG, TIFF, BMP, WebP, JPEG 2000, GIF, AVIF and HEIC are read"
 
 
 class BrokenImageError(Exception):
@@ -333,15 +333,33 @@ def _gif(data: bytes) -> Header:
 
 
 def _avif(data: bytes) -> Header:
+    return Header("AVIF", *_heif_size(data, "AVIF"), _heif_orientation(data[: 1 << 16]))
+
+
+def _heic(data: bytes) -> Header:
+    """Return the size as it is shown: libheif turns and mirrors the picture itself."""
+    width, height = _heif_size(data, "HEIC")
+    # The encoder codes whole blocks; a clean aperture cuts what they add.
+    for found in re.finditer(rb"\0\0\0\x28clap", data[: 1 << 16]):
+        part = data[found.end() : found.end() + 16]
+        across, per_x, down, per_y = struct.unpack(">4I", part) if len(part) == 16 else (0,) * 4
+        if per_x == per_y == 1 and 0 <= width - across < 64 and 0 <= height - down < 64:
+            width, height = across, down
+            break
+    quarter = re.search(rb"\0\0\0\x09irot[\x01\x03]", data[: 1 << 16])
+    return Header("HEIC", *((height, width) if quarter else (width, height)))
+
+
+def _heif_size(data: bytes, kind: str) -> tuple[int, int]:
+    """Return the largest size of the pictures in the file: others are its tiles and thumbnails."""
     sizes = []
     for found in re.finditer(rb"ispe", data[: 1 << 16]):
         at = found.end() + 4
         if at + 8 <= len(data):
             sizes.append(struct.unpack(">II", data[at : at + 8]))
     if not sizes:
-        raise BrokenImageError("the AVIF header is cut off")
-    width, height = max(sizes, key=lambda s: s[0] * s[1])
-    return Header("AVIF", width, height, _heif_orientation(data[: 1 << 16]))
+        raise BrokenImageError(f"the {kind} header is cut off")
+    return max(sizes, key=lambda size: size[0] * size[1])
 
 
 def _heif_orientation(head: bytes) -> int:
@@ -360,10 +378,10 @@ _READERS = (
     (re.compile(rb"BM.{24}", re.DOTALL), _bmp),
     (re.compile(rb"GIF8[79]a"), _gif),
     (re.compile(rb"....ftyp(avif|avis)", re.DOTALL), _avif),
+    (re.compile(rb"....ftyp(hei[cmsx]|hev[cmsx]|mif1|msf1)", re.DOTALL), _heic),
     (re.compile(rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51"), _jp2),
 )
 _STRANGERS = (
-    (re.compile(rb"....ftyp(hei[cmsx]|hev[cmsx]|mif1|msf1)", re.DOTALL), "an HEIC photograph"),
     (re.compile(rb"....ftypcrx ", re.DOTALL), "a raw photograph"),
     (re.compile(rb"\xff\x0a|\0\0\0\x0cJXL "), "a JPEG XL picture"),
     (re.compile(rb"8BPS"), "a Photoshop document"),

@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import imagecodecs
@@ -34,6 +35,7 @@ from bloodfilm.core import issue_codes
 from bloodfilm.core.errors import DataError, is_out_of_memory
 from bloodfilm.core.issue_codes import issue
 from bloodfilm.core.issues import Issue
+from bloodfilm.core.optional import MissingPackageError, optional
 from bloodfilm.core.pixels import PixelSize
 from bloodfilm.imaging.headers import READABLE, BrokenImageError, Header, read_header
 from bloodfilm.imaging.pixel_size import read_pixel_size
@@ -301,7 +303,46 @@ def _avif(data: bytes, issues: list[Issue]) -> NDArray[np.generic]:
     return samples[..., [2, 1, 0, *range(3, samples.shape[2])]]
 
 
-_DECODERS = {"JPEG": _jpeg, "TIFF": _tiff, "GIF": _gif, "AVIF": _avif}
+def _heic(data: bytes, issues: list[Issue]) -> NDArray[np.generic]:
+    """Decode the primary picture, which libheif turns upright itself."""
+    try:
+        pi_heif: Any = optional("pi_heif", install="bloodfilm[heic]", needed_by="HEIC")
+    except MissingPackageError:
+        raise BrokenImageError(
+            "it is an HEIC photograph, which needs the extra `heic`; pip install "
+            "'bloodfilm[heic]', or save it as JPEG"
+        ) from None
+    header = read_header(data)
+    try:
+        pictures = pi_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=True)
+        primary = pictures[pictures.primary_index]
+        if primary.size != (header.width, header.height):  # before anything of that size is decoded
+            raise BrokenImageError("the HEIC states two sizes of its picture")
+        samples = np.asarray(primary)
+    except _HEIF_ERRORS as error:
+        why = " ".join(str(error).split())[:120]
+        raise BrokenImageError(f"the HEIC cannot be decoded ({why})") from None
+    if len(pictures) > 1:
+        message = f"{len(pictures)} pictures in the file, only the primary one is read"
+        issues.append(issue(issue_codes.FIRST_PAGE_ONLY, message, pages=len(pictures)))
+    if samples.ndim == 2:
+        return samples
+    return samples[..., [2, 1, 0, *range(3, samples.shape[2])]]
+
+
+_HEIF_ERRORS = (
+    AttributeError,
+    EOFError,
+    IndexError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
+"""What pi-heif raises for damaged files."""
+
+_DECODERS = {"JPEG": _jpeg, "TIFF": _tiff, "GIF": _gif, "AVIF": _avif, "HEIC": _heic}
 
 
 def _to_rgb(raw: NDArray[np.uint8], issues: list[Issue]) -> NDArray[np.uint8]:
