@@ -1,8 +1,6 @@
 """`bloodfilm data audit|fix|split|stats` from files to exit codes."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 from PIL import Image
@@ -14,8 +12,7 @@ from bloodfilm.synthetic.lld_fixture.cell_faults import write_faulty_dataset
 
 
 def run(*words):
-    command = [sys.executable, "-m", "bloodfilm", "data", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return CliRunner().invoke(app, ["data", *map(str, words)])
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +25,7 @@ def bad(tmp_path_factory):
 def test_audit_writes_json_and_a_page_and_says_1(bad, tmp_path):
     page, listed = tmp_path / "a.html", tmp_path / "a.json"
     done = run("audit", bad, "--json", listed, "--html", page)
-    assert done.returncode == 1, done.stderr
+    assert done.exit_code == 1, done.stderr
     assert "exact-repeat" in done.stdout
     content = json.loads(listed.read_text())
     assert content["counts"]["error"] == 3
@@ -44,20 +41,20 @@ def test_audit_writes_json_and_a_page_and_says_1(bad, tmp_path):
 
 
 def test_audit_without_errors_says_0_unless_strict(bad, tmp_path):
-    assert run("fix", bad, "--out", tmp_path / "good", "--no-pixels").returncode == 0
+    assert run("fix", bad, "--out", tmp_path / "good", "--no-pixels").exit_code == 0
     done = run("audit", tmp_path / "good", "--no-pixels")
-    assert done.returncode == 0, done.stdout
-    assert run("audit", tmp_path / "good", "--no-pixels", "--strict").returncode == 1
+    assert done.exit_code == 0, done.stdout
+    assert run("audit", tmp_path / "good", "--no-pixels", "--strict").exit_code == 1
 
 
 def test_what_cannot_be_read_says_2(tmp_path):
     done = run("audit", tmp_path / "nowhere")
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert "Traceback" not in done.stderr and len(done.stderr.splitlines()) == 1
 
 
 def test_fix_refuses_before_it_looks(bad, tmp_path, monkeypatch):
-    """What cannot be mended is said at once, not after an audit of every picture."""
+    """What cannot be repaired is said at once, not after an audit of every picture."""
     import bloodfilm.audit
 
     def never(*_):
@@ -81,7 +78,7 @@ def test_fix_refuses_before_it_looks(bad, tmp_path, monkeypatch):
 
 def test_fix_lists_its_rules(bad, tmp_path):
     done = run("fix", bad, "--out", tmp_path, "--rules")
-    assert "exact-repeats" in done.stdout and done.returncode == 0
+    assert "exact-repeats" in done.stdout and done.exit_code == 0
 
 
 def test_split_writes_a_file_and_a_set(bad, tmp_path):
@@ -95,18 +92,18 @@ def test_split_writes_a_file_and_a_set(bad, tmp_path):
         "--dataset",
         tmp_path / "d.json",
     )
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     content = json.loads((tmp_path / "s.json").read_text())
     assert content["format"] == "bloodfilm-split"
     assert set(content["counts"]) == {"train", "test"}
     assert json.loads((tmp_path / "d.json").read_text())["format"] == "bloodfilm-dataset"
     refused = run("split", bad, "--out", tmp_path / "t.json", "--leave-patient-out", 77)
-    assert refused.returncode == 2 and not (tmp_path / "t.json").exists()
+    assert refused.exit_code == 2 and not (tmp_path / "t.json").exists()
 
 
 def test_stats_prints_and_draws(bad, tmp_path):
     done = run("stats", bad, "--html", tmp_path / "s.html", "--json", tmp_path / "s.json")
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert "diameter um" in done.stdout
     assert "<svg" in (tmp_path / "s.html").read_text()
     assert json.loads((tmp_path / "s.json").read_text())["fields"] == 9
