@@ -142,6 +142,15 @@ class Loaded:
         return task
 
 
+def with_samples(config: Config, samples: int) -> Config:
+    """Return a configuration of a run of so many crops, of its epochs or of its correction."""
+    if not config.optim.epochs:
+        correction = config.correction.model_copy(update={"samples": samples})
+        return config.model_copy(update={"correction": correction})
+    optim = config.optim.model_copy(update={"samples": samples // config.optim.epochs})
+    return config.model_copy(update={"optim": optim})
+
+
 def silent(items: Iterable[int], _total: int, _what: str) -> Iterable[int]:
     """Report no progress."""
     return items
@@ -380,9 +389,8 @@ def main() -> None:
     limit_threads(given.threads)
     config = load_config(given.config)
     if given.samples:
-        optim = config.optim.model_dump() | {"samples": given.samples // config.optim.epochs}
-        config = Config.model_validate(config.model_dump() | {"optim": optim})
-    optim = config.optim.model_copy(update={"validate_every": config.optim.epochs})
+        config = with_samples(config, given.samples)
+    optim = config.optim.model_copy(update={"validate_every": max(1, config.optim.epochs)})
     config = config.model_copy(update={"optim": optim})
     data = Loaded(config, given.data, given.set)
     priors = {name: float(factor) for name, _, factor in (p.partition("=") for p in given.prior)}
@@ -395,7 +403,8 @@ def main() -> None:
         t, least = calibration["temperature"], calibration["confidence"]
         parts = [answers(x, data, odds, t, least) for x in left]
         record = {
-            "samples": (config.optim.samples or 0) * config.optim.epochs,
+            "samples": (config.optim.samples or 0) * config.optim.epochs
+            + config.correction.samples,
             "prior": priors,
             "patients": {x.patient: figures(a) for x, a in zip(left, parts, strict=True)},
             "pooled": figures(pooled(parts)),

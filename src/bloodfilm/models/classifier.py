@@ -30,6 +30,8 @@ class CellClassifierNet(nn.Module):
         width: hidden width of each head.
         dropout: on the description, in training.
         grid: pool the centre to this many places per side; 0 takes means.
+        corrected: whether linear functions of the description are added to the logits of classes and
+            attributes; zero until they are fitted.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class CellClassifierNet(nn.Module):
         width: int = 96,
         dropout: float = 0.2,
         grid: int = 0,
+        corrected: bool = False,
     ) -> None:
         super().__init__()
         self.backbone = Backbone(backbone, levels)
@@ -52,6 +55,10 @@ class CellClassifierNet(nn.Module):
         self.class_head = self._head(size, width, leaves)
         self.attribute_heads = nn.ModuleList(self._head(size, width, n) for n in attributes)
         self.nucleated_head = self._head(size, width, 1)
+        self.corrected = corrected
+        if corrected:
+            self.class_correction = self._no_correction(size, leaves)
+            self.attribute_correction = self._no_correction(size, sum(attributes))
         # Class means and spread of the description, set after training: see `novelty`.
         self.register_buffer("prototypes", torch.zeros(leaves, size))
         self.register_buffer("spread", torch.ones(size))
@@ -60,12 +67,43 @@ class CellClassifierNet(nn.Module):
     def _head(size: int, width: int, out: int) -> nn.Sequential:
         return nn.Sequential(nn.Linear(size, width), nn.Hardswish(), nn.Linear(width, out))
 
+    @staticmethod
+    def _no_correction(size: int, out: int) -> nn.Linear:
+        layer = nn.Linear(size, out)
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
+        return layer
+
+    @property
+    def last_class_layer(self) -> nn.Linear:
+        """The last layer of the class head."""
+        layer = self.class_head[-1]
+        assert isinstance(layer, nn.Linear)
+        return layer
+
+    @torch.no_grad()
+    def reset_corrections(self) -> None:
+        """Set the corrections back to zero, so that the answers are those of the heads."""
+        for layer in (self.class_correction, self.attribute_correction):
+            layer.weight.zero_()
+            layer.bias.zero_()
+
+    @torch.no_grad()
+    def set_class_correction(self, weight: Tensor, bias: Tensor) -> None:
+        """Set what is added to class logits: (leaves, size), (leaves,)."""
+        self.class_correction.weight.copy_(weight)
+        self.class_correction.bias.copy_(bias)
+
+    @torch.no_grad()
+    def set_attribute_correction(self, weight: Tensor, bias: Tensor) -> None:
+        """Set what is added to attribute logits: (values, size), (values,)."""
+        self.attribute_correction.weight.copy_(weight)
+        self.attribute_correction.bias.copy_(bias)
+
     @property
     def class_bias(self) -> Tensor:
         """The bias (leaves,) of the class logits."""
-        last = self.class_head.get_submodule(str(len(self.class_head) - 1))
-        bias: Tensor = last.get_parameter("bias")
-        return bias
+        return self.last_class_layer.bias
 
     def freeze_backbone(self) -> None:
         """Train what follows the backbone only; its batch statistics stay as they are too."""
@@ -104,9 +142,14 @@ class CellClassifierNet(nn.Module):
         """
         description = self.describe(crops)
         x = self.dropout(description)
+        classes = self.class_head(x)
+        attributes = torch.cat([head(x) for head in self.attribute_heads], 1)
+        if self.corrected:
+            classes = classes + self.class_correction(x)
+            attributes = attributes + self.attribute_correction(x)
         return {
-            "classes": self.class_head(x),
-            "attributes": torch.cat([head(x) for head in self.attribute_heads], 1),
+            "classes": classes,
+            "attributes": attributes,
             "nucleated": self.nucleated_head(x).squeeze(1),
             "description": description,
         }

@@ -44,6 +44,7 @@ class DatasetConfig(Section):
             those of the data set, and fields that it does not list are left out.
         options: passed to the reader of the format.
         repeat: how often an epoch draws from it, relative to its size.
+        omit_attributes: attributes that are not learnt from it.
         most: use at most so many of its fields per class of their first cell, chosen at random;
             `None` uses all. A short training draws few of ten thousand pictures that it would
             have to open.
@@ -55,6 +56,7 @@ class DatasetConfig(Section):
     split_file: Path | None = None
     options: dict[str, Any] = {}
     repeat: Positive = 1.0
+    omit_attributes: tuple[str, ...] = ()
     most: Count | None = None
 
 
@@ -127,7 +129,8 @@ class OptimSection(Section):
     """Optimisation.
 
     Attributes:
-        epochs, batch: length of the run; samples that are computed at once.
+        epochs, batch: length of the run; samples that are computed at once. Without an epoch the
+            starting weights are validated and finished (see `correction`) only.
         accumulate: batches per optimiser step: gradients are summed over so many.
         samples: images per epoch (detector mosaics); `None` uses each training item once.
         lr: peak learning rate of AdamW at this batch size; `backbone_lr` is a factor on it.
@@ -140,7 +143,7 @@ class OptimSection(Section):
         validate_every: epochs between validations.
     """
 
-    epochs: Count = 20
+    epochs: Annotated[int, Field(ge=0)] = 20
     batch: Count = 32
     accumulate: Count = 1
     samples: Count | None = None
@@ -280,6 +283,22 @@ class HardNegativeSection(Section):
     augment: AugmentSection = AugmentSection()
 
 
+class CorrectionSection(Section):
+    """Linear corrections of a classifier's answers, fitted after training: `training.corrections`.
+
+    They suit few patients on top of a classifier that has learnt from many: the fit keeps to that
+    classifier's answers where the patients do not speak against them.
+
+    Attributes:
+        samples: crops, drawn and augmented as in training, whose descriptions are fitted; 0 is off.
+        classes, attributes: penalty on how far the answers move away from those of the heads.
+    """
+
+    samples: Annotated[int, Field(ge=0)] = 0
+    classes: Positive = 0.03
+    attributes: Positive = 0.03
+
+
 class RenderedSection(Section):
     """Rendered crops from which the classifier learns the classes of `data.other`.
 
@@ -406,6 +425,7 @@ class Config(Section):
     loss: LossSection = LossSection()
     hard_negatives: HardNegativeSection = HardNegativeSection()
     rendered: RenderedSection = RenderedSection()
+    correction: CorrectionSection = CorrectionSection()
     sparse: SparseSection = SparseSection()
     outlines: OutlinesSection = OutlinesSection()
 

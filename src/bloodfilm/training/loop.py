@@ -130,6 +130,8 @@ class _Trainer:
             _trim_log(out / LOG, state.epoch)
             settings = {"version": __version__, "config": self.config.model_dump(mode="json")}
             write_json(out / RECORD, {**settings, **self.record})
+        if not epochs and not (out / BEST).exists() and self.distributed.is_main:
+            self._close_epoch(out, {}, 0.0)
         while state.epoch < epochs:
             started = time.perf_counter()
             losses = self._epoch()
@@ -247,6 +249,8 @@ class _Trainer:
         model = self.state.ema.module
         model.load_state_dict(kept["model"])
         self.task.finish(model.eval(), self.device)
+        if self.config.model.keep or self.config.correction.samples:  # it answers otherwise now
+            kept["metrics"] = self.task.validate(model, self.device)
         save_checkpoint(out / BEST, {**kept, "model": model.state_dict(), "finished": True})
 
     def _pack(self) -> dict[str, Any]:

@@ -26,6 +26,7 @@ def build_classifier(config: Config, vocabulary: Vocabulary) -> CellClassifierNe
         dropout=config.model.dropout,
         levels=levels,
         grid=grid,
+        corrected=config.correction.samples > 0,
     )
     if config.model.frozen:
         network.freeze_backbone()

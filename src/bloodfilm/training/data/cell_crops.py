@@ -160,7 +160,8 @@ def load_crops(
         images.append(cut)
         for cell in cells:
             allowed.append(vocabulary.leaf_mask(str(cell.label), tree))
-            values = schema.codes(known_values(schema, cell.attributes))
+            known = known_values(schema, cell.attributes)
+            values = schema.codes({k: v for k, v in known.items() if k not in item.omit})
             codes.append([-1 if v is None else v for v in values])
             weights.append(item.repeat)
             sources.append(numbers.setdefault(id(item.dataset), len(numbers)))

@@ -45,6 +45,7 @@ class DatasetShard:
     repeat: float
     groups: Sequence[str] = ()
     split_file: Path | None = None
+    omit: frozenset[str] = frozenset()
 
     @property
     def streamed(self) -> bool:
@@ -54,7 +55,7 @@ class DatasetShard:
     def at(self, place: int, field: Field) -> SourcedField:
         """Return a field with the properties of its source."""
         group = self.groups[place] if self.groups else ""
-        return SourcedField(field, self.dataset, self.repeat, group, self.split_file)
+        return SourcedField(field, self.dataset, self.repeat, group, self.split_file, self.omit)
 
     def cells(self, schema: Schema) -> CellColumns:
         """Return the cells of all fields as arrays."""

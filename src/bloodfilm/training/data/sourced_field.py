@@ -10,7 +10,8 @@ from bloodfilm.core import Dataset, Field
 class SourcedField:
     """A field, the data set it is of, and how often an epoch draws it.
 
-    `group` names the fields it must stay with, where `split_file` ties some together.
+    `group` names the fields it must stay with, where `split_file` ties some together. The
+    attributes in `omit` are not learnt from it.
     """
 
     field: Field
@@ -18,6 +19,7 @@ class SourcedField:
     repeat: float
     group: str = ""
     split_file: Path | None = None
+    omit: frozenset[str] = frozenset()
 
     @property
     def domain(self) -> str:

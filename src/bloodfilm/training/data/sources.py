@@ -49,8 +49,14 @@ def open_sources(sources: Sequence[DatasetConfig], root: Path) -> Sequence[Sourc
                     "set itself, or leave `most` out"
                 )
             fields = thinned(fields, source.most)
+        if source.omit_attributes and not isinstance(fields, list):
+            raise ConfigError(
+                f"{root / source.path}: attributes of an index cannot be left out; list the data "
+                "set itself, or leave `omit_attributes` out"
+            )
         groups = group_keys(file, split, fields) if file and split else ()
-        parts.append(DatasetShard(fields, dataset, source.repeat, groups, file))
+        omit = frozenset(source.omit_attributes)
+        parts.append(DatasetShard(fields, dataset, source.repeat, groups, file, omit))
     if any(part.streamed for part in parts):
         return FieldStream(parts)
     return [part.at(i, field) for part in parts for i, field in enumerate(part.fields)]

@@ -1,7 +1,7 @@
 """Training of the cell classifier: class and attributes of one centred cell."""
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from bloodfilm.imaging.colour_normalisation import ColourStandard
 from bloodfilm.losses.classification import attribute_losses, tree_loss
 from bloodfilm.models.classifier import CellClassifierNet
 from bloodfilm.training.config import Config
+from bloodfilm.training.corrections import begin_like_relatives, fit_correction, value_balance
 from bloodfilm.training.data.appearance import Float32s, colour_profile
 from bloodfilm.training.data.balanced_sampling import draw_weights, lone_labels
 from bloodfilm.training.data.cell_crops import (
@@ -45,6 +46,7 @@ from bloodfilm.training.data.sharded import EpochKeys, EpochOrder
 from bloodfilm.training.data.sourced_field import SourcedField
 from bloodfilm.training.data.sources import open_sources
 from bloodfilm.training.networks import build_classifier
+from bloodfilm.training.records import RECORD, ClassifierRecord, read_record
 from bloodfilm.training.run_data import RunData, describe_sources
 from bloodfilm.training.tasks.common import start_network, to_tensor
 
@@ -55,6 +57,7 @@ PROFILES = 29
 PROFILES_A_SET = 150
 START_CELLS = 256
 EVALUATION_BATCH = 64
+NO_CROP = np.zeros((0, 0, 3), dtype=np.uint8)
 PROTOTYPE_CELLS = 200
 """Cells of a label that its prototype is taken from, where the cells are not in memory."""
 
@@ -228,6 +231,24 @@ class ClassifierSamples:
             order = order[: self.config.optim.samples]
         return [(epoch, int(i)) for i in order]
 
+    def correction_keys(self, count: int) -> list[Key]:
+        """Return so many samples, drawn as training draws them, other than those of its epochs."""
+        keys: list[Key] = []
+        epoch = self.config.optim.epochs
+        while len(keys) < count:
+            more = self.keys(epoch)
+            if not more:
+                raise ConfigError("training: an epoch draws nothing; raise data.train.repeat")
+            keys += more
+            epoch += 1
+        return keys[:count]
+
+    def patient_groups(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return a number per place in the training data: another for each set and patient."""
+        cells = np.column_stack([self.train.sources, self.train.patients])
+        number = np.unique(cells, axis=0, return_inverse=True)[1].ravel()
+        return np.where(places < len(number), number[np.minimum(places, len(number) - 1)], -1)
+
     def _weights(self) -> NDArray[np.float64]:
         """Return how often an epoch draws each cell, and each hard negative after them."""
         if self.negatives is None:
@@ -322,10 +343,16 @@ class ClassifierTask:
             run.vocabulary.leaves,
             samples.view,
         )
+        if config.correction.samples and isinstance(self.train.images, StreamedImages):
+            raise ConfigError(
+                "correction: cells of an index cannot be corrected by; list the data set itself, "
+                "or leave the section out"
+            )
         if config.model.keep and config.model.start is None:
             raise ConfigError("model.keep: needs model.start, whose weights are kept in part")
         if not validation.allowed.any():
             raise ConfigError("data.validation: no cell has a class; choose other data or splits")
+        self.untrained_before = untrained_in_start(config)
         self.value_weights = value_weights(self.train, self.schema, config.loss.balance)
         torch.manual_seed(config.seed)
         self.network = build_classifier(config, run.vocabulary)
@@ -447,12 +474,15 @@ class ClassifierTask:
 
     @torch.no_grad()
     def finish(self, model: CellClassifierNet, device: torch.device) -> None:
-        """Go back to a share of the starting weights, if configured; set the class prototypes.
+        """Go back to a share of the starting weights, fit corrections, set the class prototypes.
 
-        The prototypes, which `novelty` measures against, are those of the training cells.
+        The first two if configured. The prototypes, which `novelty` measures against, are those of
+        the training cells.
         """
         if self.config.model.keep:
             self._go_back(model)
+        if self.config.correction.samples:
+            self._correct(model, device)
         cells = sample_per_label(self.train, PROTOTYPE_CELLS, self.config.seed)
         description = predict_crops(model, cells, device, self.view)["description"]
         # A class never seen is near to nothing.
@@ -463,6 +493,61 @@ class ClassifierTask:
             means[group] = of_group.mean(0)
             residuals.append(of_group - of_group.mean(0))
         model.set_prototypes(means, np.concatenate(residuals).std(0) + 1e-3)
+
+    def _correct(self, model: CellClassifierNet, device: torch.device) -> None:
+        """Fit linear corrections to crops drawn and augmented as in training."""
+        section, samples = self.config.correction, self.samples
+        model.reset_corrections()
+        new = self._new_leaves()
+        if new:
+            known = [leaf not in self.untrained_before for leaf in self.leaves]
+            last = model.last_class_layer
+            begin_like_relatives(
+                last.weight, last.bias, new, self.leaves, known, self.run.vocabulary.taxonomy
+            )
+        keys = samples.correction_keys(section.samples)
+        drawn: list[CellSample] = []
+
+        def crops() -> Iterator[NDArray[np.uint8]]:
+            for key in keys:
+                sample = samples.sample(key)
+                drawn.append(replace(sample, crop=NO_CROP))
+                yield sample.crop
+
+        outputs = {
+            k: torch.from_numpy(v) for k, v in predict_images(model, crops(), device).items()
+        }
+        description, places = outputs["description"], np.array([i for _, i in keys])
+        allowed = torch.from_numpy(np.stack([s.allowed for s in drawn]))
+        named = allowed.any(1)
+        rows = description[named], outputs["classes"][named], allowed[named]
+        fitted = fit_correction(*rows, torch.ones(int(named.sum())), section.classes)
+        model.set_class_correction(*fitted)
+        codes = np.stack([s.codes for s in drawn])
+        groups = samples.patient_groups(places)
+        weight, bias = torch.zeros(self.schema.width, model.size), torch.zeros(self.schema.width)
+        for column, (name, where) in enumerate(self.schema.slices.items()):
+            known_rows = np.flatnonzero(codes[:, column] >= 0)
+            if name not in self.value_weights or not len(known_rows):
+                continue
+            values = codes[known_rows, column]
+            weight[where], bias[where] = fit_correction(
+                description[known_rows],
+                outputs["attributes"][known_rows, where],
+                torch.from_numpy(np.eye(where.stop - where.start, dtype=bool)[values]),
+                torch.from_numpy(value_balance(values, groups[known_rows])).float(),
+                section.attributes,
+            )
+        model.set_attribute_correction(weight, bias)
+
+    def _new_leaves(self) -> list[str]:
+        """Return the leaves that the training cells name and the start had not learnt."""
+        seen = np.asarray(label_groups(self.train.allowed).any(0))
+        return [
+            leaf
+            for leaf, named in zip(self.leaves, seen, strict=True)
+            if named and leaf in self.untrained_before
+        ]
 
     def _go_back(self, model: CellClassifierNet) -> None:
         """Average the weights with those that training started from.
@@ -504,6 +589,14 @@ class ClassifierTask:
             "colours": None if self.view.standard is None else self.view.standard.to_json(),
             **self.run.record(),
         }
+
+
+def untrained_in_start(config: Config) -> frozenset[str]:
+    """Return the leaves that the run whose weights a configuration starts from had not learnt."""
+    start = config.model.start
+    if start is None or not (start.parent / RECORD).is_file():
+        return frozenset()
+    return frozenset(read_record(start.parent, ClassifierRecord).untrained.classes)
 
 
 def value_weights(crops: CellCrops, schema: Schema, balance: float) -> dict[str, Tensor]:

@@ -19,6 +19,8 @@ from bloodfilm.training.records import RECORD, RunRecord, read_record
 from bloodfilm.training.vocabulary import Vocabulary
 
 PACKAGE = "package:"
+ADDED = ("attributes.", "class_correction.", "attribute_correction.")
+"""What a network may have that the one it starts from has not."""
 
 
 def start_network(
@@ -53,8 +55,9 @@ def start_network(
             absent, unknown = network.load_state_dict(kept["model"], strict=False)
         except (KeyError, RuntimeError):
             absent, unknown = [], ["all"]
-        # A branch that reads attributes may be learnt on top of a detector that has none.
-        if unknown or not all(name.startswith("attributes.") for name in absent):
+        # A branch that reads attributes may be learnt on top of a detector that has none, and
+        # corrections on top of a classifier that has none.
+        if unknown or not all(name.startswith(ADDED) for name in absent):
             raise ConfigError(f"{section.start}: holds the weights of another network")
     elif section.weights is not None:
         backbone = network.backbone
@@ -84,7 +87,9 @@ def matched_outputs(
     new, old = (list(side) for side in zip(*known, strict=True)) if known else ([], [])
     last = f"class_head.{len(network.class_head) - 1}"
     adopted = {k: v for k, v in weights.items() if not k.startswith("attribute_heads.")}
-    for name in (f"{last}.weight", f"{last}.bias", "prototypes"):
+    corrections = [f"class_correction.{part}" for part in ("weight", "bias")]
+    known_corrections = [name for name in corrections if name in weights and name in own]
+    for name in (f"{last}.weight", f"{last}.bias", "prototypes", *known_corrections):
         adopted[name] = own[name].clone()
         adopted[name][new] = weights[name][old]
     heads = {attribute: i for i, attribute in enumerate(before.schema.attributes)}
@@ -93,6 +98,14 @@ def matched_outputs(
         for name in (key for key in own if key.startswith(start)):
             source = f"attribute_heads.{heads.get(attribute)}.{name.removeprefix(start)}"
             adopted[name] = weights.get(source, own[name])
+    for part in ("weight", "bias"):
+        name = f"attribute_correction.{part}"
+        if name in weights and name in own:
+            adopted[name] = own[name].clone()
+            for attribute, where in vocabulary.schema.slices.items():
+                source = before.schema.slices.get(attribute)
+                if vocabulary.schema[attribute] in heads and source is not None:
+                    adopted[name][where] = weights[name][source]
     return adopted
 
 
