@@ -37,6 +37,7 @@ from leave_one_site_out import NAMED_RIGHTLY, area_under_roc, learnt_leaves
 from numpy.typing import NDArray
 
 from bloodfilm.core import DEFAULT_TAXONOMY
+from bloodfilm.core.progress import NoProgress
 from bloodfilm.core.taxonomy import BLAST
 from bloodfilm.export.trained import class_prior
 from bloodfilm.inference.classifier import leaf_probabilities
@@ -120,13 +121,17 @@ class Loaded:
         self.negatives: HardNegatives | None = None
         words = self.run.vocabulary
         if negatives:
-            self.negatives = load_hard_negatives(negatives, words, section, config.seed, silent)
-        self.rendered = render_training_crops(words, config.rendered, config.seed, silent)
+            self.negatives = load_hard_negatives(
+                negatives, words, section, config.seed, NoProgress()
+            )
+        self.rendered = render_training_crops(words, config.rendered, config.seed, NoProgress())
 
     def cut(self, fields: Sequence[SourcedField]) -> CellCrops:
         """Return the cells of fields as the task loads them."""
         balanced, domains = self.view.standard is None, self.run.domains
-        return load_crops(fields, self.run.vocabulary, silent, balanced=balanced, domains=domains)
+        return load_crops(
+            fields, self.run.vocabulary, NoProgress(), balanced=balanced, domains=domains
+        )
 
     def of(self, patient: str, *, others: bool = False) -> CellCrops:
         """Return a patient's cells, or those of all others."""
@@ -149,11 +154,6 @@ def with_samples(config: Config, samples: int) -> Config:
         return config.model_copy(update={"correction": correction})
     optim = config.optim.model_copy(update={"samples": samples // config.optim.epochs})
     return config.model_copy(update={"optim": optim})
-
-
-def silent(items: Iterable[int], _total: int, _what: str) -> Iterable[int]:
-    """Report no progress."""
-    return items
 
 
 def tested(data: Loaded, patient: str, out: Path) -> LeftOut:

@@ -30,8 +30,6 @@ class CellClassifierNet(nn.Module):
         width: hidden width of each head.
         dropout: on the description, in training.
         grid: pool the centre to this many places per side; 0 takes means.
-        corrected: whether linear functions of the description are added to the logits of classes and
-            attributes; zero until they are fitted.
     """
 
     def __init__(
@@ -43,7 +41,6 @@ class CellClassifierNet(nn.Module):
         width: int = 96,
         dropout: float = 0.2,
         grid: int = 0,
-        corrected: bool = False,
     ) -> None:
         super().__init__()
         self.backbone = Backbone(backbone, levels)
@@ -55,10 +52,7 @@ class CellClassifierNet(nn.Module):
         self.class_head = self._head(size, width, leaves)
         self.attribute_heads = nn.ModuleList(self._head(size, width, n) for n in attributes)
         self.nucleated_head = self._head(size, width, 1)
-        self.corrected = corrected
-        if corrected:
-            self.class_correction = self._no_correction(size, leaves)
-            self.attribute_correction = self._no_correction(size, sum(attributes))
+        self.corrected = False
         # Class means and spread of the description, set after training: see `novelty`.
         self.register_buffer("prototypes", torch.zeros(leaves, size))
         self.register_buffer("spread", torch.ones(size))
@@ -66,6 +60,16 @@ class CellClassifierNet(nn.Module):
     @staticmethod
     def _head(size: int, width: int, out: int) -> nn.Sequential:
         return nn.Sequential(nn.Linear(size, width), nn.Hardswish(), nn.Linear(width, out))
+
+    def add_corrections(self) -> None:
+        """Add linear functions of the description to the logits of classes and attributes.
+
+        They are zero until they are fitted.
+        """
+        values = sum(head[-1].out_features for head in self.attribute_heads)
+        self.class_correction = self._no_correction(self.size, self.last_class_layer.out_features)
+        self.attribute_correction = self._no_correction(self.size, values)
+        self.corrected = True
 
     @staticmethod
     def _no_correction(size: int, out: int) -> nn.Linear:

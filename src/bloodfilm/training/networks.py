@@ -26,8 +26,9 @@ def build_classifier(config: Config, vocabulary: Vocabulary) -> CellClassifierNe
         dropout=config.model.dropout,
         levels=levels,
         grid=grid,
-        corrected=config.correction.samples > 0,
     )
+    if config.correction.samples:
+        network.add_corrections()
     if config.model.frozen:
         network.freeze_backbone()
     return network
