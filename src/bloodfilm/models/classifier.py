@@ -45,6 +45,7 @@ class CellClassifierNet(nn.Module):
         super().__init__()
         self.backbone = Backbone(backbone, levels)
         self.grid, self.frozen = grid, False
+        self.attribute_values = tuple(attributes)
         size = (grid**2 or 2) * sum(self.backbone.channels)
         self.size = size
         self.norm = nn.BatchNorm1d(size)
@@ -66,7 +67,7 @@ class CellClassifierNet(nn.Module):
 
         They are zero until they are fitted.
         """
-        values = sum(head[-1].out_features for head in self.attribute_heads)
+        values = sum(self.attribute_values)
         self.class_correction = self._no_correction(self.size, self.last_class_layer.out_features)
         self.attribute_correction = self._no_correction(self.size, values)
         self.corrected = True

@@ -62,10 +62,10 @@ def fit_correction(
         inside = torch.logsumexp(logp.masked_fill(~allowed, -torch.inf), 1)
         size = penalty * matrix.square().sum() + BIAS_PENALTY * bias.square().sum()
         loss: Tensor = size / 2 - (share * inside).sum()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss
 
-    optimizer.step(objective)  # type: ignore[no-untyped-call]
+    optimizer.step(objective)
     with torch.no_grad():
         weight = (matrix / spread[:, None]).T.contiguous()
         return weight * learnt[:, None], (bias - weight @ mean) * learnt

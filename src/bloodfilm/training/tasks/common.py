@@ -102,9 +102,9 @@ def matched_outputs(
         name = f"attribute_correction.{part}"
         if name in weights and name in own:
             adopted[name] = own[name].clone()
-            for attribute, where in vocabulary.schema.slices.items():
-                source = before.schema.slices.get(attribute)
-                if vocabulary.schema[attribute] in heads and source is not None:
+            for key, where in vocabulary.schema.slices.items():
+                source = before.schema.slices.get(key)
+                if vocabulary.schema[key] in heads and source is not None:
                     adopted[name][where] = weights[name][source]
     return adopted
 
