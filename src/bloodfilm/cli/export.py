@@ -55,6 +55,14 @@ def export(
             "of them are noticed and fewer of their cells are named.",
         ),
     ] = False,
+    diameters: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ATTRIBUTE",
+            help="Also measure the diameters of the training cells of each value of an attribute "
+            "(cell_size); the size of a cell then follows its measured diameter too.",
+        ),
+    ] = None,
     metrics: Annotated[
         list[Path] | None,
         typer.Option(help="JSON files of `bloodfilm evaluate` to keep in the bundle; repeatable."),
@@ -100,6 +108,7 @@ def export(
         films=films,
         outlines=outlines,
         without_outlines=no_outlines,
+        diameters=diameters,
     )
     done = run(job)
     differences = ", ".join(f"{k} {v:.2g}" for k, v in done.parity.items())

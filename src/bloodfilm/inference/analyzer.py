@@ -634,6 +634,9 @@ class Analyzer:
             x, y, w, h = found.boxes[i].tolist()
             name, score = self.kinds[found.type_ids[i]], float(found.scores[i])
             reading = readings.get(i) or CellClassification(name, score)
+            shape = shapes.get(i)
+            if shape is not None:
+                reading = self.reader.with_diameter(reading, shape.diameter_um)
             at_edge = touches_edge((x, y, w, h), view.width, view.height)
             disc = view.round_field
             at_edge = at_edge or (disc is not None and disc.cuts((x, y, w, h)))
@@ -649,7 +652,7 @@ class Analyzer:
                 diameter_um=(w * um_x + h * um_y) / 2,
                 nucleated_probability=reading.nucleated,
                 stain_contrast=_finite(contrasts[i]),
-                shape=shapes.get(i),
+                shape=shape,
             )
 
 

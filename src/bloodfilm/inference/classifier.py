@@ -210,6 +210,23 @@ class CellClassifier:
             return score >= self.spec.class_confidence
         return bool(members.any()) and not (members & ~self._masks[node]).any()
 
+    def with_diameter(self, reading: CellClassification, diameter_um: float) -> CellClassification:
+        """Return a classification whose size of the cell follows its measured diameter too."""
+        spec = self.spec.diameters
+        before = None if spec is None else reading.attributes.get(spec.attribute)
+        if spec is None or before is None or not before.probabilities or not diameter_um > 0:
+            return reading
+        density = spec.densities(diameter_um)
+        shares = {v: p * density.get(v, 0.0) for v, p in before.probabilities.items()}
+        total = sum(shares.values())
+        if not total > 0:
+            return reading
+        shares = {v: p / total for v, p in shares.items()}
+        best = max(shares, key=lambda v: shares[v])
+        sure = shares[best] >= self.spec.attribute_confidence
+        after = AttributeResult(best if sure else None, shares[best], shares)
+        return replace(reading, attributes={**reading.attributes, spec.attribute: after})
+
     def _answer(self, attribute: Attribute, probabilities: Floats) -> AttributeResult:
         if attribute.name in self.untrained_attributes:
             return AttributeResult(None, 0.0, {})

@@ -183,6 +183,35 @@ class ConformalSpec(_Strict):
     sites: tuple[str, ...] = ()
 
 
+class DiameterSpec(_Strict):
+    """How large the cells of each size are, by measured diameter.
+
+    The logarithm of the diameter is taken for normally distributed. Its density multiplies the
+    probability that the classifier gives a value; a value that is not listed gets none.
+
+    Attributes:
+        attribute: the size of a cell, of the schema.
+        values: by value, the median of the diameter in um and the spread of its logarithm.
+    """
+
+    attribute: str
+    values: Annotated[dict[str, tuple[Positive, Positive]], Field(min_length=2)]
+
+    def densities(self, diameter_um: float) -> dict[str, float]:
+        """Return the density of a diameter for each value, up to a common factor.
+
+        >>> spec = DiameterSpec(attribute="size", values={"small": (8, 0.1), "large": (16, 0.1)})
+        >>> spec.densities(8.0)["small"]
+        1.0
+        """
+        logs = {
+            value: -((math.log(diameter_um / median) / spread) ** 2) / 2 - math.log(spread)
+            for value, (median, spread) in self.values.items()
+        }
+        highest = max(logs.values())
+        return {value: math.exp(log - highest) for value, log in logs.items()}
+
+
 class ClassifierSpec(_Strict):
     """The classifier graph: crops in (uint8, N x size x size x 3); classes and attributes out.
 
@@ -198,6 +227,7 @@ class ClassifierSpec(_Strict):
         attribute_confidence: an attribute's value below it is not reported.
         novelty_threshold: a cell above it is unlike the training data; `None`: never.
         conformal: which classes a cell may be; decides instead of `class_confidence`, if given.
+        diameters: what a measured diameter tells of a cell's size; `None`: not known.
     """
 
     file: FileName
@@ -212,6 +242,7 @@ class ClassifierSpec(_Strict):
     attribute_confidence: Share
     novelty_threshold: float | None
     conformal: ConformalSpec | None = None
+    diameters: DiameterSpec | None = None
 
     @property
     def colour_standard(self) -> ColourStandard | None:
@@ -377,6 +408,7 @@ class Manifest(_Strict):
                 raise ValueError(f"detector.{name} needs exactly one score per object type")
         if self.classifier.conformal is not None:
             _only(self.classifier.conformal.least, self.leaves, "classifier.conformal", "leaves")
+        self._check_diameters()
         heads = ("class", "nucleated", *self.attributes.names)
         _only(self.classifier.temperatures, heads, "classifier.temperatures", "the schema")
         if self.exemplars is not None:
@@ -395,6 +427,13 @@ class Manifest(_Strict):
             above = [t for t in self.object_types if self.taxonomy.is_under(name, t)]
             if above:
                 raise ValueError(f"leaves: {name!r} is a {above[0]}, which the detector finds")
+
+    def _check_diameters(self) -> None:
+        given = self.classifier.diameters
+        if given is not None:
+            _only([given.attribute], self.attributes.names, "classifier.diameters", "schema")
+            values = self.attributes[given.attribute].values
+            _only(given.values, values, "classifier.diameters", f"values of {given.attribute}")
 
     def _check_untrained(self) -> None:
         untrained, schema = self.untrained, self.attributes
@@ -481,6 +520,11 @@ class Manifest(_Strict):
         """Return a manifest with other statistics of the training films."""
         return self._with(films=films.model_dump())
 
+    def with_diameters(self, diameters: DiameterSpec) -> "Manifest":
+        """Return a manifest that tells the size of cells by other diameters."""
+        spec = self.classifier.model_dump() | {"diameters": diameters.model_dump()}
+        return self._with(classifier=spec)
+
     def with_exemplars(self, exemplars: ExemplarSpec | None) -> "Manifest":
         """Return a manifest with other exemplars, or with none."""
         return self._with(exemplars=None if exemplars is None else exemplars.model_dump())
@@ -511,6 +555,8 @@ class Manifest(_Strict):
         data = {**self.model_dump(mode="json", by_alias=True), "version": VERSION}
         if self.classifier.conformal is None:
             del data["classifier"]["conformal"]
+        if self.classifier.diameters is None:
+            del data["classifier"]["diameters"]
         if self.detector.fusion is None:
             del data["detector"]["fusion"]
         absent = [name for name in ("films", "exemplars") if data[name] is None]

@@ -38,6 +38,8 @@ class ExportJob:
         outlines: folder of an outline network's run, or of a bundle whose outline network is taken
             over; `None` takes that of the shipped bundle.
         without_outlines: leave outlines out.
+        diameters: attribute whose values follow the measured diameter, as the training cells'
+            do; `None`: none.
     """
 
     detector: Path
@@ -55,6 +57,7 @@ class ExportJob:
     films: bool = False
     outlines: Path | None = None
     without_outlines: bool = False
+    diameters: str | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ class ExportResult:
 
 def export(job: ExportJob) -> ExportResult:
     """Write a bundle: ONNX graphs compared with torch, manifest, model card."""
+    from bloodfilm.export.diameters import add_diameters
     from bloodfilm.export.film_statistics import add_film_statistics
     from bloodfilm.export.manifest_writer import BundleInfo, refuse_other_content
     from bloodfilm.export.operating_point import load_operating_point
@@ -99,6 +103,8 @@ def export(job: ExportJob) -> ExportResult:
         if job.films:
             add_film_statistics(job.out, job.data)
         set_outlines(job.out, outlines, notes)
+        if job.diameters is not None:
+            add_diameters(job.out, job.data, job.diameters)
     size = sum(f.stat().st_size for f in job.out.iterdir() if f.is_file())
     return ExportResult(job.out, size, parity)
 

@@ -103,9 +103,9 @@ def matched_outputs(
         if name in weights and name in own:
             adopted[name] = own[name].clone()
             for key, where in vocabulary.schema.slices.items():
-                source = before.schema.slices.get(key)
-                if vocabulary.schema[key] in heads and source is not None:
-                    adopted[name][where] = weights[name][source]
+                old_where = before.schema.slices.get(key)
+                if vocabulary.schema[key] in heads and old_where is not None:
+                    adopted[name][where] = weights[name][old_where]
     return adopted
 
 
