@@ -14,6 +14,7 @@ from bloodfilm.synthetic import (
     render_field,
 )
 from bloodfilm.synthetic.rasterize_small_objects import paint_red
+from bloodfilm.synthetic.render import render_cell_over
 
 QUIET = {"red_density": 0.0, "platelet_density": 0.0, "debris_density": 0.0}
 
@@ -92,3 +93,13 @@ def test_fibres_and_crystals_are_drawn_and_are_no_cells() -> None:
 def test_what_cannot_be_drawn_is_refused_by_name(spec: SceneSpec) -> None:
     with pytest.raises(ConfigError, match="known"):
         render_field(spec=spec)
+
+
+@pytest.mark.parametrize("name", sorted(ARTEFACTS))
+def test_an_artefact_drawn_over_a_photograph_darkens_its_middle_alone(name: str) -> None:
+    ground = np.full((200, 240, 3), (210, 200, 190), np.uint8)
+    image = render_cell_over(ground, name, seed=4, um_per_px=0.2)
+    assert image.shape == ground.shape and (image <= ground).all()
+    assert (image[60:140, 80:160] < ground[60:140, 80:160]).any()
+    edges = (image[:8], image[-8:], image[:, :8], image[:, -8:])
+    assert all(np.abs(part.astype(int) - (210, 200, 190)).max() <= 1 for part in edges)

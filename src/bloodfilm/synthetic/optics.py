@@ -76,6 +76,19 @@ def render_view(
     scene: Scene, profile: AcquisitionProfile, pose: CameraPose, seed: int
 ) -> tuple[Image, GroundTruth]:
     """Render a scene: the image, uint8 RGB (H, W, 3), and its ground truth."""
+    canvas = _drawn(scene, profile, pose)
+    image = develop(canvas.density, profile, pose, np.random.default_rng([seed, 2]))
+    return image, canvas.truth()
+
+
+def transmitted_light(scene: Scene, profile: AcquisitionProfile, pose: CameraPose) -> Floats:
+    """Return the share of the light that a scene lets through, (H, W, 3), blurred by the optics."""
+    density = np.maximum(_drawn(scene, profile, pose).density, 0)
+    return _blurred(np.asarray(cv2.exp(density * np.float32(-np.log(10.0))), np.float32), profile)
+
+
+def _drawn(scene: Scene, profile: AcquisitionProfile, pose: CameraPose) -> "_Canvas":
+    """Lay all objects of a scene on a canvas, white cells on top."""
     canvas = _Canvas(profile, pose)
     order = {"debris": 0, "red": 1, "artefact": 2, "platelet": 3, "erythroblast": 4, "white": 5}
     objects = sorted(scene.objects, key=lambda t: order[t.kind])
@@ -84,8 +97,7 @@ def render_view(
     canvas.blur_red_cells(profile.red_blur_um)
     for item in (t for t in objects if order[t.kind] >= 2):
         canvas.draw(item)
-    image = develop(canvas.density, profile, pose, np.random.default_rng([seed, 2]))
-    return image, canvas.truth()
+    return canvas
 
 
 class _Canvas:
@@ -226,9 +238,7 @@ def develop(
     light *= np.float32(1 - profile.glare)
     light += np.float32(profile.glare)
     light *= white * _shading(height, width, profile, rng)[..., None]
-    sigma = float(np.hypot(profile.blur_um, profile.focus_um))
-    sx, sy = max(sigma / profile.um_x, 0.2), max(sigma / profile.um_per_px, 0.2)
-    light = np.asarray(cv2.GaussianBlur(light, (0, 0), sigmaX=sx, sigmaY=sy))
+    light = _blurred(light, profile)
     if profile.sharpen > 0:
         rx, ry = max(SHARPEN_UM / profile.um_x, 0.5), max(SHARPEN_UM / profile.um_per_px, 0.5)
         soft = np.asarray(cv2.GaussianBlur(light, (0, 0), sigmaX=rx, sigmaY=ry))
@@ -246,6 +256,13 @@ def develop(
         _, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, profile.jpeg])
         image = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)[..., ::-1]
     return np.ascontiguousarray(image)
+
+
+def _blurred(light: Floats, profile: AcquisitionProfile) -> Floats:
+    """Blur by the lens and by what is out of focus."""
+    sigma = float(np.hypot(profile.blur_um, profile.focus_um))
+    sx, sy = max(sigma / profile.um_x, 0.2), max(sigma / profile.um_per_px, 0.2)
+    return np.asarray(cv2.GaussianBlur(light, (0, 0), sigmaX=sx, sigmaY=sy), dtype=np.float32)
 
 
 def _shading(

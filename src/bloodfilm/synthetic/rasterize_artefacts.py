@@ -8,9 +8,11 @@ chapter 3; Palmer et al., ICSH recommendations, Int J Lab Hematol 2015).
 from collections.abc import Callable
 from types import MappingProxyType
 
+import cv2
 import numpy as np
 
 from bloodfilm.synthetic.noise_fields import (
+    PAINT_UM,
     Floats,
     Grid,
     blur,
@@ -20,8 +22,9 @@ from bloodfilm.synthetic.noise_fields import (
     outline,
     ramp,
 )
+from bloodfilm.synthetic.nuclei import paint_nucleus
 from bloodfilm.synthetic.profiles import AZURE, CHROMATIN, DYES, GREY, HAEMOGLOBIN, RNA
-from bloodfilm.synthetic.rasterize_cells import PaintedObject
+from bloodfilm.synthetic.rasterize_cells import PaintedObject, paint_chromatin
 
 Painter = Callable[[int, float], PaintedObject]
 
@@ -41,27 +44,37 @@ def _stretched(grid: Grid, rng: np.random.Generator, most: float) -> tuple[Float
 def paint_smudge(seed: int, diameter: float) -> PaintedObject:
     """Paint a smudge (basket) cell: a burst nucleus spread out, without cytoplasm or edge.
 
-    From a loose net of pink-violet strands with holes to an almost even, washed-out patch, often
-    drawn out along the direction of the smear.
+    A loose net of violet strands with holes, an almost even, washed-out patch, or material drawn
+    out into threads along the direction of the smear.
     """
     rng = np.random.default_rng(seed)
     grid = grid_for(diameter * 0.95 + 1.0)
-    along, across, ratio = _stretched(grid, rng, 1.8)
+    kind = str(rng.choice(["net", "even", "threads"], p=[0.4, 0.35, 0.25]))
+    along, across, ratio = _stretched(grid, rng, 2.6 if kind == "threads" else 1.8)
     table = outline(rng, diameter / 2, 0.16, abs(rng.normal(0.05, 0.1)), 7)
     rho = np.hypot(along / np.sqrt(ratio), across * np.sqrt(ratio))
-    frayed = float(rng.uniform(0.5, 1.3))
-    signed = rho - table[grid.turn] + frayed * noise(rng, grid.n, float(rng.uniform(1.4, 2.6)), 3)
-    cover = ramp(signed, float(rng.uniform(0.9, 2.2)))
-    net = np.abs(noise(rng, grid.n, float(rng.uniform(1.0, 2.2)), 3))
-    basket = float(rng.uniform(0.1, 0.5))
-    amount = 0.68 - basket * net + 0.10 * noise(rng, grid.n, 0.6, 2)
-    fibres = 1 - np.clip(np.abs(noise(rng, grid.n, 0.7)), 0, 1)
-    amount += float(rng.uniform(0, 0.25)) * (fibres - 0.5)
-    dyes = _empty(grid)
+    if kind == "net":
+        frayed, soft = float(rng.uniform(0.5, 1.3)), float(rng.uniform(0.9, 2.2))
+        edge = noise(rng, grid.n, float(rng.uniform(1.4, 2.6)), 3)
+        amount = _net(grid, rng)
+    elif kind == "even":
+        frayed, soft = float(rng.uniform(0.2, 0.8)), float(rng.uniform(1.2, 3.5))
+        edge = noise(rng, grid.n, float(rng.uniform(2.5, 5.0)), 2)
+        amount = 0.6 + 0.09 * noise(rng, grid.n, float(rng.uniform(2.5, 5.0)), 3)
+        holes = dots(rng, ramp(rho - diameter / 2, 1.0), int(rng.integers(0, 6)), 0.7, 0.5)
+        amount -= 0.35 * holes
+    else:
+        frayed, soft = float(rng.uniform(0.6, 1.6)), float(rng.uniform(0.6, 1.6))
+        threads = _threads(grid, rng, along, across)
+        edge = threads + 0.4 * noise(rng, grid.n, 1.6, 2)
+        ahead = np.clip(along / diameter + 0.5, 0, 1)  # the further along, the fewer threads
+        amount = np.asarray(0.75 - 0.35 * ahead - 0.3 * ahead * threads, np.float32)
+    cover = ramp(rho - table[grid.turn] + frayed * edge, soft)
     body = blur(
         cover * np.asarray(np.clip(amount, 0.06, 1), np.float32), float(rng.uniform(0.08, 0.45))
     )
-    dyes[..., CHROMATIN] = body * float(rng.uniform(0.45, 0.85))
+    dyes = _empty(grid)
+    dyes[..., CHROMATIN] = body * float(rng.uniform(0.4, 0.95))
     dyes[..., RNA] = body * float(rng.uniform(0, 0.15))
     if rng.random() < 0.3:  # a remnant of the nucleus is denser
         dx, dy = rng.normal(0, diameter * 0.12, 2)
@@ -72,9 +85,29 @@ def paint_smudge(seed: int, diameter: float) -> PaintedObject:
     return PaintedObject(dyes, cover, np.zeros_like(cover))
 
 
+def _net(grid: Grid, rng: np.random.Generator) -> Floats:
+    """How much chromatin is left where a nucleus was pulled into a net."""
+    net = np.abs(noise(rng, grid.n, float(rng.uniform(1.0, 2.2)), 3))
+    amount = 0.68 - float(rng.uniform(0.1, 0.5)) * net + 0.10 * noise(rng, grid.n, 0.6, 2)
+    fibres = 1 - np.clip(np.abs(noise(rng, grid.n, 0.7)), 0, 1)
+    return np.asarray(amount + float(rng.uniform(0, 0.25)) * (fibres - 0.5), np.float32)
+
+
+def _threads(grid: Grid, rng: np.random.Generator, along: Floats, across: Floats) -> Floats:
+    """Noise of about unit deviation that runs along one direction, spreading like a fan."""
+    spread = 1 + float(rng.uniform(0, 0.9)) * np.clip(along / (grid.n * PAINT_UM / 2), -0.5, 1)
+    line = noise(rng, grid.n, float(rng.uniform(0.5, 1.1)), 2)
+    centre = (grid.n - 1) / 2
+    rows = np.asarray(across / spread / PAINT_UM + centre, np.float32)
+    columns = np.asarray(along * float(rng.uniform(0.04, 0.15)) / PAINT_UM + centre, np.float32)
+    return np.asarray(cv2.remap(line, columns, rows, cv2.INTER_LINEAR), np.float32)
+
+
 def paint_squashed_nucleus(seed: int, diameter: float) -> PaintedObject:
-    """Paint a bare, squashed nucleus: dense, without cytoplasm, drawn out, with a ragged tail."""
+    """Paint a nucleus without cytoplasm: drawn out into a tail, or bare and sharply edged."""
     rng = np.random.default_rng(seed)
+    if rng.random() < 0.6:
+        return _bare_nucleus(rng, diameter)
     grid = grid_for(diameter * 0.95 + 1.0)
     along, across, ratio = _stretched(grid, rng, 2.4)
     tail = np.clip(along / diameter, 0, 1) * float(rng.uniform(0.0, 0.7))
@@ -86,8 +119,38 @@ def paint_squashed_nucleus(seed: int, diameter: float) -> PaintedObject:
     streaks = noise(rng, grid.n, 1.1, 2)
     body = cover * np.clip(0.85 + 0.12 * streaks + 0.06 * noise(rng, grid.n, 0.35), 0.2, 1.3)
     dyes = _empty(grid)
-    dyes[..., CHROMATIN] = body * float(rng.uniform(0.75, 1.05))
+    dyes[..., CHROMATIN] = body * float(rng.uniform(0.6, 1.05))
     return PaintedObject(dyes, cover, cover)
+
+
+def _bare_nucleus(rng: np.random.Generator, diameter: float) -> PaintedObject:
+    """A nucleus whose cytoplasm is lost: angular, indented or round, its chromatin still seen."""
+    grid = grid_for(diameter * 0.8 + 1.0)
+    stretch = abs(rng.normal(0, 0.14))
+    table = outline(rng, diameter / 2, float(rng.uniform(0.05, 0.2)), stretch, 9)
+    signed = grid.rho - table[grid.turn] + 0.2 * rng.random() ** 2 * noise(rng, grid.n, 1.2, 2)
+    room = ramp(signed, float(rng.uniform(0.25, 0.7)))
+    kind = str(
+        rng.choice(["whole", "oval notch", "lobulated", "kidney", "folded", "bilobed notch"])
+    )
+    nucleus = room
+    if kind != "whole":
+        area = float(rng.uniform(0.72, 0.95)) * float((room > 0.5).sum()) * PAINT_UM**2
+        nucleus = paint_nucleus(grid, rng, kind, room, area, 0.0)
+    values = {
+        "nuclear_chromatin": str(rng.choice(["coarse", "open"])),
+        "nucleolus": "prominent" if rng.random() < 0.15 else "inconspicuous",
+    }
+    dyes = _empty(grid)
+    paint_chromatin(dyes, rng, nucleus, float(rng.uniform(0.45, 1.0)), values)
+    if rng.random() < 0.35:  # washed out, as a nucleus is that has lost its membrane too
+        dyes[..., CHROMATIN] = blur(
+            np.ascontiguousarray(dyes[..., CHROMATIN]), float(rng.uniform(0.2, 0.5))
+        )
+    if rng.random() < 0.3:  # a trace of the cytoplasm around it
+        trace = ramp(signed - float(rng.uniform(0.4, 1.5)), float(rng.uniform(0.8, 2.0)))
+        dyes[..., RNA] += (trace - nucleus).clip(0) * float(rng.uniform(0.03, 0.1))
+    return PaintedObject(dyes, np.maximum(nucleus, 0), nucleus)
 
 
 def paint_giant_platelet(seed: int, diameter: float) -> PaintedObject:
@@ -187,8 +250,8 @@ def paint_overlapping_red_cells(seed: int, diameter: float) -> PaintedObject:
 
 ARTEFACTS = MappingProxyType(
     {
-        "smudge cell": (paint_smudge, (11.0, 21.0)),
-        "squashed nucleus": (paint_squashed_nucleus, (7.0, 13.0)),
+        "smudge cell": (paint_smudge, (11.0, 24.0)),
+        "squashed nucleus": (paint_squashed_nucleus, (7.0, 15.0)),
         "giant platelet": (paint_giant_platelet, (5.5, 12.0)),
         "platelet clump": (paint_platelet_clump, (7.0, 20.0)),
         "stain deposit": (paint_stain_deposit, (4.0, 13.0)),

@@ -1,11 +1,12 @@
 """White cells and erythroblasts, painted as amounts of dye on the paint grid."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from bloodfilm.synthetic.granules import paint_granules
-from bloodfilm.synthetic.morphology import MORPHOLOGIES, CellObject, Morphology
+from bloodfilm.synthetic.morphology import MORPHOLOGIES, CellObject
 from bloodfilm.synthetic.noise_fields import (
     Floats,
     Grid,
@@ -58,7 +59,7 @@ def paint_white(item: CellObject) -> PaintedObject:
     nucleus = paint_nucleus(grid, rng, kind, room, area, traits.eccentric)
     dyes = np.zeros((grid.n, grid.n, DYES), np.float32)
     _cytoplasm(dyes, grid, rng, item, (signed, cover, nucleus))
-    _chromatin(dyes, rng, traits, values, nucleus)
+    paint_chromatin(dyes, rng, nucleus, traits.chromatin, values)
     plasma = np.maximum(cover - nucleus, 0)
     paint_granules(dyes, grid, rng, traits.granules, (cover, nucleus))
     if values["cytoplasmic_vacuoles"] == "prominent":
@@ -102,18 +103,21 @@ def _hof(
     return np.asarray(np.exp(-near / (0.12 * diameter) ** 2 / 2), dtype=np.float32)
 
 
-def _chromatin(
+def paint_chromatin(
     dyes: Floats,
     rng: np.random.Generator,
-    traits: Morphology,
-    values: dict[str, str],
     nucleus: Floats,
+    amount: float,
+    values: Mapping[str, str],
 ) -> None:
-    """Fill the nucleus: clumps and pale gaps if coarse, a fine even net if open; nucleoli."""
+    """Fill the nucleus: clumps and pale gaps if coarse, a fine even net if open; nucleoli.
+
+    `amount` is that of the dye; `values` those of `nuclear_chromatin` and `nucleolus`.
+    """
     n = nucleus.shape[0]
     coarse = values["nuclear_chromatin"] == "coarse"
     rim = np.maximum(nucleus - blur(nucleus, 0.3), 0)
-    level = traits.chromatin * float(rng.uniform(0.95, 1.05))
+    level = amount * float(rng.uniform(0.95, 1.05))
     if coarse:
         level = max(level, 0.72)
         clump = np.tanh(1.3 * noise(rng, n, 1.1, 2))

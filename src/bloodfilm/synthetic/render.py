@@ -9,7 +9,13 @@ from numpy.typing import NDArray
 from bloodfilm.core.field import Cell
 from bloodfilm.imaging.canonical import CROP_SIZE, CROP_UM
 from bloodfilm.synthetic.ground_truth import GroundTruth
-from bloodfilm.synthetic.optics import Image, camera_pose, render_view
+from bloodfilm.synthetic.optics import (
+    CameraPose,
+    Image,
+    camera_pose,
+    render_view,
+    transmitted_light,
+)
 from bloodfilm.synthetic.profiles import AcquisitionProfile, get_profile
 from bloodfilm.synthetic.rasterize_artefacts import ARTEFACTS
 from bloodfilm.synthetic.scene import MARGIN_UM, Scene, SceneSpec, build_scene
@@ -65,14 +71,48 @@ def render_cell(
     profile = _sized(profile, (size, size))
     if um_per_px is not None:
         profile = replace(profile, um_per_px=um_per_px)
-    width, height = _extent(profile)
+    scene, pose = _centred(profile, _only(label, attributes), seed)
+    return render_view(scene, profile, pose, seed)
+
+
+def render_cell_over(
+    ground: Image,
+    label: str,
+    *,
+    seed: int = 0,
+    profile: str | AcquisitionProfile = "pbc-like",
+    um_per_px: float = CROP_UM,
+) -> Image:
+    """Draw one centred white cell, or artefact, over a photograph of what lies on the glass.
+
+    What is drawn absorbs the light that `ground`, uint8 RGB (H, W, 3), shows, as blurred as the
+    profile's optics; the light, noise and compression are the photograph's own. `label` is as for
+    `render_cell`; returns uint8 RGB (H, W, 3).
+    """
+    height, width = ground.shape[:2]
+    profile = replace(_sized(profile, (width, height)), um_per_px=um_per_px)
+    alone = replace(
+        _only(label), red_density=0.0, platelet_density=0.0, debris_density=0.0, clumping=0.0
+    )
+    scene, pose = _centred(profile, alone, seed)
+    light = transmitted_light(scene, profile, pose)
+    return np.asarray(np.clip(ground * light + 0.5, 0, 255), dtype=np.uint8)
+
+
+def _only(label: str, attributes: Mapping[str, str] | None = None) -> SceneSpec:
+    """One white cell, or artefact, with red cells and platelets as the profile has them."""
     if label in ARTEFACTS:
-        spec = SceneSpec(whites=0, artefacts={label: 1}).filled(profile)
-    else:
-        spec = SceneSpec(whites=[Cell(None, label, dict(attributes or {}))]).filled(profile)
+        return SceneSpec(whites=0, artefacts={label: 1})
+    return SceneSpec(whites=[Cell(None, label, dict(attributes or {}))])
+
+
+def _centred(profile: AcquisitionProfile, spec: SceneSpec, seed: int) -> tuple[Scene, CameraPose]:
+    """A scene whose one cell is in the middle of what the camera sees."""
+    width, height = _extent(profile)
     wide, high = width + 10.0, height + 10.0
-    scene = build_scene(wide, high, spec, seed, (wide / 2, high / 2, 0.0, 0.0))
-    return render_view(scene, profile, camera_pose(profile, (wide / 2, high / 2)), seed)
+    middle = (wide / 2, high / 2)
+    scene = build_scene(wide, high, spec.filled(profile), seed, (*middle, 0.0, 0.0))
+    return scene, camera_pose(profile, middle)
 
 
 @dataclass(frozen=True)

@@ -310,12 +310,15 @@ class RenderedSection(Section):
         cells: rendered white cells, of all classes in equal parts.
         validation: crops of every class, and as many cells, to judge by.
         share: of the crops drawn with `sampling` that are rendered, half of them cells.
+        over_real: share of them, cells and objects alike, drawn over real red cells, platelets and
+            background (the training's hard negatives) in place of drawn ones.
     """
 
     objects: Annotated[int, Field(ge=2)] = 400
     cells: Annotated[int, Field(ge=2)] = 1600
     validation: Annotated[int, Field(ge=1)] = 40
     share: Share = 0.15
+    over_real: Share = 0.0
 
 
 class SparseSection(Section):

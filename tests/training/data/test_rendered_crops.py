@@ -48,6 +48,17 @@ def test_the_same_seed_renders_the_same_and_validation_something_else(crops):
     assert not any((image == crops.images).all((1, 2, 3)).any() for image in held.images)
 
 
+def test_over_a_photograph_only_the_object_is_drawn():
+    ground = np.full((1, 224, 224, 3), 200, np.uint8)
+    ground[0, :60, :60] = (180, 120, 130)  # a red cell far from the middle
+    over = SECTION.model_copy(update={"over_real": 1.0})
+    crops = render_training_crops(VOCABULARY, over, 3, silent, ground)
+    corners = {tuple(image[a, b]) for image in crops.images for a in (2, -3) for b in (2, -3)}
+    assert corners <= {(200, 200, 200), (180, 120, 130)}
+    darkest = crops.images[:, 80:144, 80:144].min((1, 2, 3))
+    assert (darkest < 190).all() and (crops.images <= 200).all()  # it absorbs, and adds no light
+
+
 def test_half_of_the_draws_are_cells_and_the_classes_share_the_rest(crops):
     weights = rendered_weights(crops)
     is_object = crops.allowed.sum(1) == 1

@@ -16,7 +16,7 @@ from bloodfilm.core.errors import BloodfilmError, ConfigError
 from bloodfilm.core.progress import Progress, track
 from bloodfilm.training.config import HardNegativeSection
 from bloodfilm.training.data.canonical_fields import CanonicalField, FieldLoader
-from bloodfilm.training.data.cell_crops import STORE_SIZE, STORE_UM, warp
+from bloodfilm.training.data.cell_crops import BACKGROUND, STORE_SIZE, STORE_UM, warp
 from bloodfilm.training.data.crop_views import CropView
 from bloodfilm.training.data.sourced_field import SourcedField
 from bloodfilm.training.data.stain_augment import recolour, stain_vectors
@@ -24,6 +24,10 @@ from bloodfilm.training.vocabulary import Vocabulary
 
 EMPTY_UM = 2.5
 """Minimum distance of a background place from the centre of every box."""
+GROUND_SIZE = 160
+"""Pixels of a stored crop, in its middle, that must show the film for something to be drawn on."""
+MOST_BEYOND = 0.02
+"""Most of these that may lie beyond the picture's edge."""
 _TRIES = 20
 _log = logging.getLogger(__name__)
 
@@ -46,6 +50,13 @@ class HardNegatives:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def grounds(self) -> NDArray[np.uint8]:
+        """Return the crops, (n, 224, 224, 3), without a nucleated cell or an edge in the middle."""
+        start = (STORE_SIZE - GROUND_SIZE) // 2
+        middle = self.images[:, start : start + GROUND_SIZE, start : start + GROUND_SIZE]
+        beyond = np.array([(crop == BACKGROUND).all(-1).mean() for crop in middle])
+        return self.images[~self.nucleated & (beyond < MOST_BEYOND)]
 
     def varied(
         self,

@@ -387,9 +387,11 @@ class ClassifierTask:
             return load_hard_negatives(sourced, words, section, config.seed, progress)
 
         drawn, seed = config.rendered, config.seed
-        rendered = render_training_crops(words, drawn, seed, progress)
+        hard = load(negatives)
+        grounds = None if hard is None else hard.grounds()
+        rendered = render_training_crops(words, drawn, seed, progress, grounds)
         held_rendered = render_validation_crops(words, drawn, seed, progress)
-        samples = ClassifierSamples(config, crops, load(negatives), rendered)
+        samples = ClassifierSamples(config, crops, hard, rendered)
         task = cls(config, samples, held, run, load(held_negatives), held_rendered)
         cells = samples.start_cells(np.random.default_rng(config.seed))
         images = (samples.view.plain(crops.images[samples.openable(i)]) for i in cells)
