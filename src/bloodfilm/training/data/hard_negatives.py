@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from bloodfilm.core.boxes import centres
 from bloodfilm.core.errors import BloodfilmError, ConfigError
 from bloodfilm.core.progress import Progress, track
+from bloodfilm.imaging.resample import BACKGROUND
 from bloodfilm.training.config import HardNegativeSection
 from bloodfilm.training.data.canonical_fields import CanonicalField, FieldLoader
-from bloodfilm.training.data.cell_crops import BACKGROUND, STORE_SIZE, STORE_UM, warp
+from bloodfilm.training.data.cell_crops import STORE_SIZE, STORE_UM, warp
 from bloodfilm.training.data.crop_views import CropView
 from bloodfilm.training.data.sourced_field import SourcedField
 from bloodfilm.training.data.stain_augment import recolour, stain_vectors
