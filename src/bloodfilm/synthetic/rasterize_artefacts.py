@@ -128,7 +128,8 @@ def _bare_nucleus(rng: np.random.Generator, diameter: float) -> PaintedObject:
     grid = grid_for(diameter * 0.8 + 1.0)
     stretch = abs(rng.normal(0, 0.14))
     table = outline(rng, diameter / 2, float(rng.uniform(0.05, 0.2)), stretch, 9)
-    signed = grid.rho - table[grid.turn] + 0.2 * rng.random() ** 2 * noise(rng, grid.n, 1.2, 2)
+    ragged = np.float32(0.2 * rng.random() ** 2)
+    signed = grid.rho - table[grid.turn] + ragged * noise(rng, grid.n, 1.2, 2)
     room = ramp(signed, float(rng.uniform(0.25, 0.7)))
     kind = str(
         rng.choice(["whole", "oval notch", "lobulated", "kidney", "folded", "bilobed notch"])
@@ -148,7 +149,8 @@ def _bare_nucleus(rng: np.random.Generator, diameter: float) -> PaintedObject:
             np.ascontiguousarray(dyes[..., CHROMATIN]), float(rng.uniform(0.2, 0.5))
         )
     if rng.random() < 0.3:  # a trace of the cytoplasm around it
-        trace = ramp(signed - float(rng.uniform(0.4, 1.5)), float(rng.uniform(0.8, 2.0)))
+        beyond = np.asarray(signed - float(rng.uniform(0.4, 1.5)), np.float32)
+        trace = ramp(beyond, float(rng.uniform(0.8, 2.0)))
         dyes[..., RNA] += (trace - nucleus).clip(0) * float(rng.uniform(0.03, 0.1))
     return PaintedObject(dyes, np.maximum(nucleus, 0), nucleus)
 
