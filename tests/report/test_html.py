@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, unquote
 import numpy as np
 import pytest
 
+from bloodfilm.core.progress import NoProgress
 from bloodfilm.core.results import CaseCell, CaseResult, CellShape, CellView, FieldPlacement
 from bloodfilm.imaging.discovery import find_images
 from bloodfilm.report import write_report
@@ -472,6 +473,23 @@ def test_what_does_not_fit_into_a_single_file_is_said(run, field, written, monke
     kept = json.loads(page.scripts["pictures"])
     assert 0 < sum(map(len, kept.values())) <= room
     assert f"{len(every) - len(kept)} pictures did not fit" in page.text
+
+
+def test_missing_images_are_reported_to_who_asked(run, field, tmp_path):
+    said = []
+
+    class Listener(NoProgress):
+        def report(self, found):
+            said.append(found)
+
+    gone, lost = field("gone.png", 1), field("lost.png", 2)
+    for result in (gone, lost):
+        Path(result.path).unlink()
+    write_report(run([gone, lost]), tmp_path / "out", progress=Listener())
+    (found,) = said
+    assert found.code == "no-picture" and found.data["fields"] == 2
+    assert "report.html: shows no picture of 2 of 2 fields; the first: " in found.message
+    assert "\n" not in found.message
 
 
 def test_a_missing_image_is_said(run, field, written):

@@ -159,6 +159,7 @@ def test_what_cannot_be_done_is_one_line(bundle, fields, tmp_path, change, compl
     with pytest.raises(BloodfilmError) as error:
         adapt(job(bundle, fields, tmp_path / "new", **change))
     assert complaint in str(error.value) and "\n" not in str(error.value)
+    assert not (tmp_path / "new").exists()
 
 
 def test_folders_with_something_in_them_are_left_alone(bundle, fields, tmp_path):

@@ -68,6 +68,7 @@ REPEATED_IMAGE = "repeated-image"
 FIELD_FAILED = "field-failed"
 RUN_STOPPED = "run-stopped"
 NO_OCCLUSION_MAP = "no-occlusion-map"
+NO_PICTURE = "no-picture"
 ADAPTATION_REFUSED = "adaptation-refused"
 EPOCH_DONE = "epoch"
 
@@ -148,6 +149,7 @@ CODES = IssueCodes(
         REPEATED_IMAGE: ("warning", "a file was reached by several names, and is analysed once"),
         FIELD_FAILED: ("error", "a file could not be analysed; the reason is in the data"),
         RUN_STOPPED: ("info", "the run was stopped; what is done is kept"),
+        NO_PICTURE: ("warning", "fields cannot be read again, so a report does not show them"),
         NO_OCCLUSION_MAP: ("warning", "the field cannot be read again, so its cells have no map"),
         ADAPTATION_REFUSED: ("warning", "a rule by which an adaptation was not taken over"),
         EPOCH_DONE: ("info", "an epoch of training is done; its figures are in the data"),

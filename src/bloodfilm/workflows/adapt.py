@@ -131,8 +131,14 @@ def adapt(job: AdaptJob, progress: Progress | None = None) -> AdaptResult:
     with hold_folder(job.out, "adaptation"):
         work = job.out / WORK
         shas = [sha256_of(path) for path in track(images, progress, "reading", len(images))]
+        begun = not work.exists()
         _open_work(job, bundle, work, shas)
-        collected = _collect(job, bundle, images, work, progress)
+        try:
+            collected = _collect(job, bundle, images, work, progress)
+        except DataError:
+            if begun:  # refused for these images: there is nothing to resume
+                shutil.rmtree(work)
+            raise
         result = _adapt(job, bundle, collected, (images, shas), progress)
         shutil.rmtree(work)
     return result

@@ -9,6 +9,7 @@ from typing import Any
 
 from bloodfilm.core import issue_codes
 from bloodfilm.core.files import atomic_write
+from bloodfilm.core.issue_codes import NO_PICTURE, issue
 from bloodfilm.core.progress import NoProgress, Progress, track
 from bloodfilm.core.results import AnalysisRun, CaseResult
 from bloodfilm.core.results.case import file_stems
@@ -97,6 +98,13 @@ class _Writer:
     ) -> summary.Summary:
         content = collect(self._run, self._store, progress, case)
         self._used.update(field.picture.folder for field in content.fields)
+        unseen = [f.picture.missing for f in content.fields if f.picture.missing]
+        if unseen:
+            message = (
+                f"{path}: shows no picture of {len(unseen)} of {len(content.fields)} fields; the "
+                f"first: {unseen[0]}"
+            )
+            progress.report(issue(NO_PICTURE, message, fields=len(unseen), page=str(path)))
         embedded = _embedded(content, self._store, progress) if self._single_file else None
         # As addresses have it, from the page to the folder of the results.
         up = "" if path.parent == self._out else "../"
