@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from bloodfilm.cli.progress import TerminalProgress
+
 pytest_plugins = ["fixtures.faulty_sets", "fixtures.made_up_results"]
 
 # No deadline: a slow machine is not a failing test. Derandomised: a run can be repeated exactly.
@@ -34,3 +36,10 @@ def same_random_numbers() -> None:
     """Seed the global generators, so that no test depends on the tests before it."""
     random.seed(0)
     np.random.seed(0)
+
+
+@pytest.fixture(autouse=True)
+def no_lines_of_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stop the clock of progress, so that stderr is the same however long a command takes."""
+    defaults = TerminalProgress.__init__.__kwdefaults__
+    monkeypatch.setitem(defaults, "clock", lambda: 0.0)

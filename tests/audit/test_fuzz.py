@@ -24,7 +24,7 @@ def root(tmp_path):
 
 
 def end(root):
-    """Audit and mend; a second fault of the same file must not hide behind the first."""
+    """Audit and repair; a second fault of the same file must not hide behind the first."""
     try:
         source = open_source(root)
         findings = audit(source, Options(pixels=False))

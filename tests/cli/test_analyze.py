@@ -234,7 +234,7 @@ def run_program(*args, code="from bloodfilm.cli.app import main; main()", **kwar
         [sys.executable, "-c", code, *map(str, args)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,  # a run that hangs
         check=False,
         **kwargs,
     )

@@ -12,6 +12,8 @@ import pytest
 from fake_bundle import draw, lay_out, save, write_bundle
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="signals and devices of POSIX")
+HANGS = 600
+"""Seconds after which a command hangs, on the slowest machine."""
 
 
 def start(closing):
@@ -44,7 +46,7 @@ def start(closing):
 def test_a_signal_stops_the_command_in_order(number, code):
     process = start(closing=0)
     process.send_signal(getattr(signal, number))
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=HANGS)
     assert out == "closing\n"
     (line,) = err.splitlines()
     assert line.startswith("stopped")
@@ -59,14 +61,14 @@ def test_a_second_signal_ends_it_at_once_with_the_same_code(number, code):
     assert process.stdout is not None
     assert process.stdout.readline() == "closing\n"
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=HANGS)
     assert process.returncode == code
     assert err == ""
 
 
 def bloodfilm(*arguments, **options):
     command = [sys.executable, "-m", "bloodfilm", *map(str, arguments)]
-    return subprocess.run(command, check=False, timeout=120, **options)
+    return subprocess.run(command, check=False, timeout=HANGS, **options)
 
 
 @POSIX
@@ -119,10 +121,11 @@ def test_names_do_nothing_to_the_terminal(tmp_path):
     words = ("analyze", folder, "-o", tmp_path / "out", "--bundle", bundle, "--no-report")
     done = bloodfilm(*words, capture_output=True)
     assert done.returncode == 1
-    lines = done.stderr.decode("utf-8").splitlines()
+    said = done.stderr.decode("utf-8")
+    # On a slow machine there are lines of progress, too.
+    lines = [line for line in said.splitlines() if not line.startswith("fields: ")]
     assert len(lines) == len(names)
     assert all(line.startswith("failed: ") for line in lines)
-    said = done.stderr.decode("utf-8")
     assert not set(said) & {"\x1b", "\x07", "\u202e"}
     for shown in ("\\x1b]0;title\\x07.png", "a\\x0aerror: b.png", "\\u202egnp", "\\xff.png"):
         assert shown in said

@@ -1,4 +1,4 @@
-"""Stray light is told from nuclei and red cells, taken away, and not found in clear pictures."""
+"""Stray light is distinguished from nuclei and red cells, and not found in clear pictures."""
 
 import json
 from dataclasses import replace

@@ -94,7 +94,7 @@ def run(out, task=None, callbacks=(), **optim):
 
 
 class Follow(BaseCallback):
-    """Keeps what it is told."""
+    """Keeps what is reported."""
 
     def __init__(self):
         self.steps, self.epochs, self.ends = [], [], []
