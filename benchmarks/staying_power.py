@@ -104,7 +104,8 @@ def analyze(
     killed = False
     while process.poll() is None:
         try:
-            seconds, peak = used(process.pid)
+            seconds, held = used(process.pid)
+            peak = max(peak, held)  # of a process that has ended it is not known
         except (OSError, IndexError):
             break
         if kill_after is not None and seconds >= kill_after:

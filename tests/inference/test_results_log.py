@@ -6,7 +6,15 @@ import pytest
 
 from bloodfilm.core.errors import OutputError
 from bloodfilm.core.pixels import ViewRecord
-from bloodfilm.core.results import CellResult, FieldFailure, FieldResult, ImageRef, json_line
+from bloodfilm.core.results import (
+    CellResult,
+    FieldFailure,
+    FieldResult,
+    ImageRef,
+    ParsedFields,
+    StoredFields,
+    json_line,
+)
 from bloodfilm.inference.results_log import ResultsLog
 
 RUN = {"bundle": {"sha256": "ab"}, "settings": {"paths": ["x"]}}
@@ -154,3 +162,33 @@ def test_a_name_that_is_no_utf8_is_kept_as_valid_json(tmp_path):
     with resumed(tmp_path / "log") as log:
         assert log.run["images"] == [name]
         assert log.fields[0].path == name
+
+
+def test_results_are_parsed_once_for_all_passes(path, monkeypatch):
+    parsed = []
+    read = FieldResult.from_json
+    monkeypatch.setattr(FieldResult, "from_json", lambda data: parsed.append(data) or read(data))
+    with resumed(path) as log:
+        first = list(log.fields)
+        assert [f.path for f in log.fields] == [f.path for f in first]
+        assert log.fields[2] is log.fields[1:].pick([1])[0] is log.field(3)
+        assert len(parsed) == 4
+
+
+def test_results_without_room_in_memory_are_read_again(path):
+    with resumed(path) as log:
+        stored = log.fields
+        one_line = len(path.read_bytes().splitlines(keepends=True)[2])
+        few = StoredFields(path, stored._offsets, stored._unwrap, ParsedFields(one_line))
+        assert few[0] is few[0]
+        assert few[1] is not few[1]
+        assert few[1] == few[1] == stored[1]
+        assert [f.path for f in few] == ["a", "c", "d", "e"]
+
+
+@pytest.mark.parametrize("name", ["a", 'x"field": {"y\\.png', "б\udcff.png"])
+def test_the_record_of_a_field_is_copied_as_it_was_written(tmp_path, name):
+    with ResultsLog(tmp_path / "log", RUN) as log:
+        log.append(7, field(name))
+        assert list(log.fields.json_lines()) == [json_line(field(name).to_json())]
+        assert log.fields[0].to_json() == field(name).to_json()

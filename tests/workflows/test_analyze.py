@@ -2,9 +2,12 @@
 
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -105,6 +108,34 @@ def test_a_cancelled_run_is_resumed_to_the_same_bytes(stopped, run):
     assert files("out") == files("whole")
     assert ("fields", 4, 4) in recorder.updates
     assert ("fields", 1, 4) not in recorder.updates
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lines", [0, 2, 4])
+def test_a_killed_run_is_resumed_to_the_same_bytes_report_and_pictures_included(
+    folder, run, bundle, lines
+):
+    run(folder, "whole", report=True)
+    code = "from bloodfilm.cli.main import main; main()"
+    command = [sys.executable, "-c", code, "analyze", str(folder), "--out", "out"]
+    command += ["--bundle", str(bundle), "--threads", "1"]
+    process = subprocess.Popen(command, env=os.environ, stderr=subprocess.DEVNULL)
+    log = Path("out/results.part.jsonl")
+    while process.poll() is None and not (log.exists() and log.read_bytes().count(b"\n") > lines):
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    run(folder, "out", existing="resume", report=True)
+    one, two = (
+        {name: without_time(data) for name, data in files(out).items()} for out in ("whole", "out")
+    )
+    assert one == two
+    assert any(name.endswith(".jpg") for name in one)
+
+
+def without_time(data):
+    """A page without the time at which it was written."""
+    return re.sub(rb"\d{1,2} [A-Z][a-z]+ \d{4}, \d\d:\d\d|datetime=\"[^\"]*\"", b"", data)
 
 
 def test_a_finished_run_says_so(folder, run):
