@@ -91,11 +91,6 @@ class GroundTruth:
         """Boxes of the red cells that the edge does not cut, (n, 4)."""
         return np.array([s.box for s in self.of_kind("red") if not s.cut]).reshape(-1, 4)
 
-    @property
-    def platelet_boxes(self) -> NDArray[np.float64]:
-        """Boxes of the platelets, (n, 4)."""
-        return np.array([s.box for s in self.of_kind("platelet")]).reshape(-1, 4)
-
     def mask(self, index: int) -> NDArray[np.bool_]:
         """The visible mask of `visible[index]`, a nucleated cell; (H, W) bool."""
         return np.asarray(self.instances == index + 1)

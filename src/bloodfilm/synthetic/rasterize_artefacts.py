@@ -5,7 +5,6 @@ overlapping red cells. Their appearance follows the descriptions in haematology 
 chapter 3; Palmer et al., ICSH recommendations, Int J Lab Hematol 2015).
 """
 
-from collections.abc import Callable
 from types import MappingProxyType
 
 import cv2
@@ -25,8 +24,6 @@ from bloodfilm.synthetic.noise_fields import (
 from bloodfilm.synthetic.nuclei import paint_nucleus
 from bloodfilm.synthetic.profiles import AZURE, CHROMATIN, DYES, GREY, HAEMOGLOBIN, RNA
 from bloodfilm.synthetic.rasterize_cells import PaintedObject, paint_chromatin
-
-Painter = Callable[[int, float], PaintedObject]
 
 
 def _empty(grid: Grid) -> Floats:

@@ -32,15 +32,10 @@ PATCH_ORDERS: dict[str, tuple[int, int, int, int]] = {
 """Both published orders of the patch columns -> where x1, y1, x2, y2 stand."""
 
 
-def line_id(number: int) -> str:
-    """Return the identity of the annotation on a line, counted from 1."""
-    return f"line {number}"
-
-
 def line_number(id: str) -> int | None:
-    """Return the line of an identity that `line_id` made; `None` for any other.
+    """Return the line, counted from 1, of an annotation's identity; `None` for one of another form.
 
-    >>> line_number(line_id(3)), line_number("5")
+    >>> line_number("line 3"), line_number("5")
     (3, None)
     """
     word, _, digits = id.partition(" ")

@@ -3,13 +3,9 @@
 import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
-from bloodfilm.core import Box, DataError
-from bloodfilm.core import dataset_codes as codes
-from bloodfilm.formats.shared.context import ReadContext
+from bloodfilm.core import Box
 from bloodfilm.formats.shared.label_faults import LabelFault
-from bloodfilm.formats.shared.parsing import read_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,26 +21,6 @@ class Row:
     def place(self) -> str:
         """What a message calls the line."""
         return f"line {self.line}"
-
-
-def read_rows(
-    reading: ReadContext, path: Path, size: tuple[int, int], widths: Collection[int]
-) -> list[Row] | None:
-    """Return a file's lines that have one of the allowed numbers of columns; report the others.
-
-    `None` (reported) if the file is no text: nothing is known of its image then.
-    """
-    try:
-        lines = read_text(path).splitlines()
-    except DataError as error:
-        reading.report(
-            codes.UNREADABLE_FILE, path, "", f"{str(error).removeprefix(f'{path}: ')}; left out"
-        )
-        return None
-    rows, faults = parse_rows(lines, size, widths)
-    for fault in faults:
-        reading.report_fault(path, fault)
-    return rows
 
 
 def parse_rows(

@@ -10,7 +10,6 @@ from bloodfilm.imaging.zone.zone import Zone
 LOW, HIGH = (214, 69, 65), (38, 150, 84)
 """Colours of scores 0 and 1, RGB."""
 OPACITY = 0.38
-PAPER = (250, 250, 250)
 
 
 def zone_picture(overview: Image, zone: Zone) -> Image:

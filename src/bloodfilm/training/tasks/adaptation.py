@@ -34,7 +34,7 @@ from bloodfilm.training.vocabulary import Vocabulary
 
 VIEWS = 6
 """Augmented views of each held-out cell."""
-HELD_OUT, DRAWS, LABELLED = 41, 43, 47
+HELD_OUT, DRAWS = 41, 43
 """Random-stream ids."""
 BALANCE = 0.5
 """Exponent on the inverse frequency of the predicted class with which cells are drawn."""
