@@ -22,8 +22,9 @@ from bloodfilm.export.quantize import (
     detection_agreement,
     quantize_classifier,
     quantize_detector,
+    with_novelty_moved,
 )
-from bloodfilm.inference.bundle import open_session
+from bloodfilm.inference.bundle import default_bundle, open_session
 from bloodfilm.inference.manifest import DetectorSpec
 from bloodfilm.models import CellClassifierNet, CellDetector
 from tiny import OBJECT_TYPES
@@ -95,6 +96,16 @@ def test_answers_are_compared_one_by_one():
     second["attributes"][:, 4:] = second["attributes"][:, 4:][:, ::-1]
     assert answer_agreement(first, second, values[:1])["int8_answers"] == 1.0
     assert answer_agreement(first, second, values)["int8_answers"] == pytest.approx(2 / 3)
+
+
+def test_the_threshold_of_novelty_moves_with_novelty():
+    manifest = default_bundle().manifest
+    moved = with_novelty_moved(manifest, 0.1)
+    before = manifest.classifier.novelty_threshold
+    assert moved.classifier.novelty_threshold == pytest.approx(1.1 * before)
+    spec = manifest.classifier.model_copy(update={"novelty_threshold": None})
+    without = manifest.model_copy(update={"classifier": spec})
+    assert with_novelty_moved(without, 0.1) is without
 
 
 def boxes(*rows):
