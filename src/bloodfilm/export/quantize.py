@@ -140,7 +140,7 @@ def quantize_bundle(
 
     Returns:
         `int8_agreement` (F1) and `int8_iou` (mean IoU of what both find) of the detector,
-        `int8_answers` (share of equal ones) and `int8_novelty` (change of the mean) of the classifier.
+        `int8_answers` (share of equal ones) and `int8_novelty` (its change) of the classifier.
 
     Raises:
         BundleError: if they differ too much; the bundle is left as it was.
