@@ -120,6 +120,18 @@ def test_deep_nesting_is_followed():
         check_graph(data, PLACE)
 
 
+@pytest.mark.parametrize("operator", ["Loop", "Scan"])
+def test_loops_are_refused_wherever_they_lie(operator):
+    node = helper.make_node(operator, ["a"], ["b"])
+    inner = helper.make_graph([node], "inner", [], [])
+    nested = helper.make_node("If", ["c"], ["d"], then_branch=inner, else_branch=inner)
+    for nodes in ([node], [nested]):
+        graph = helper.make_model(helper.make_graph(nodes, "g", [], [])).SerializeToString()
+        with pytest.raises(BundleError) as said:
+            check_graph(graph, Path("b/detector.onnx"))
+        assert str(said.value).startswith(f"b/detector.onnx: has the operator {operator}")
+
+
 @pytest.mark.parametrize("how", ["here", "parent", "absolute"])
 def test_no_session_is_opened_for_it(tmp_path, monkeypatch, how):
     (tmp_path / "here").mkdir()

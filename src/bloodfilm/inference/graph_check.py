@@ -3,7 +3,7 @@
 A tensor of an ONNX graph may keep its values in another file ("external data"). ONNX Runtime opens
 that file, whatever it is, and no checksum of a bundle covers it; so a graph with such a tensor is
 refused, wherever the tensor lies: initializers, attributes of nodes, sub-graphs, functions, sparse
-tensors.
+tensors. So is a graph with a loop, whose number of rounds a few bytes can make endless.
 
 Analysis is installed without the `onnx` package, so the serialised form is walked here: protocol
 buffers (https://protobuf.dev/programming-guides/encoding/) of the messages in `onnx.proto`, up to
@@ -18,6 +18,8 @@ from bloodfilm.core.errors import BundleError
 
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 EXTERNAL_DATA, DATA_LOCATION, TENSOR_NAME = 13, 14, 8
+OPERATOR = 4
+LOOPS = (b"Loop", b"Scan")
 
 # The messages that can hold a tensor at some depth: their fields, and for those that can hold one
 # the name of the message. Fields of other messages and of plain values lead nowhere: `None`.
@@ -60,7 +62,7 @@ class _NotOnnxError(ValueError):
 
 
 def check_graph(graph: bytes, place: Path) -> None:
-    """Refuse a graph that is malformed or keeps tensors in other files.
+    """Refuse a graph that is malformed, keeps tensors in other files, or has loops.
 
     Args:
         graph: a serialised `ModelProto`.
@@ -78,6 +80,11 @@ def check_graph(graph: bytes, place: Path) -> None:
                 continue
             for number, wire, at, end in _fields(graph, start, stop):
                 kind = _kind(message, number)
+                if message == "NodeProto" and number == OPERATOR and graph[at:end] in LOOPS:
+                    raise BundleError(
+                        f"{place}: has the operator {graph[at:end].decode()}, which could run "
+                        "without end; save the graph without loops"
+                    )
                 if kind is None:
                     continue
                 if wire != LENGTH:
