@@ -156,6 +156,18 @@ def test_a_lower_threshold_adds_cells_and_changes_none(tmp_path, root):
     assert {box: every[box] for box in usual} == usual
 
 
+def test_for_evaluation_all_that_the_detector_finds_is_ranked(tmp_path, root):
+    bundle = write_bundle(tmp_path / "bundle", confirms=True)
+    strict = LogisticFusion(detector=1.0, verification=3.0, contrast=0.0, bias=-5.0)
+    load_bundle(bundle).manifest.with_operating_point(strict, 0.5).write(bundle)
+    with Model(load_bundle(bundle), device="cpu", score_floor=0.1) as model:
+        cells = model.analyze(root / "lab" / "1.png").cells
+        shown = [c for c in cells if c.object_type == "nucleated cell" and model.shows(c)]
+    white = [c for c in cells if c.object_type == "nucleated cell"]
+    assert len(white) == 2 and len(shown) == 1
+    assert min(c.confidence for c in white) < 1e-4  # though the detector gives it more than 0.1
+
+
 @pytest.mark.slow
 def test_rendered_fields_count_as_sites(tmp_path, root):
     bundle = write_bundle(tmp_path / "bundle", confirms=True)

@@ -83,7 +83,8 @@ class Analyzer:
         min_score: replaces the bundle's threshold for the classified type. Below the bundle's
             threshold a cell may also be reported under another type. No box and no score depends
             on it: a lower one adds cells and changes none.
-        score_floor: also report detections of every type that score at least this, for evaluation.
+        score_floor: also report what the detector gives at least this score, of every type, for
+            evaluation.
         weights: how stain and verification bear on the detector's score, in place of the bundle's
             own.
         fixed_input: scale every image so that its longer side has so many pixels, and use it as it
@@ -138,7 +139,12 @@ class Analyzer:
         self.cautious_reader = CellClassifier(manifest.cautious())
         # What a run at the bundle's own thresholds would find is always there, as context.
         lowest = {k: min(v, self.spec.thresholds[k]) for k, v in self.thresholds.items()}
-        lowest[self.classified] = self.weights.lowest_detector_score(lowest[self.classified])
+        reached = self.weights.lowest_detector_score(lowest[self.classified])
+        if score_floor is not None and self.spec.fusion is not None:
+            # A fused score may be far below the detector's, and still rank above others.
+            self.thresholds[self.classified] = 0.0
+            reached = min(reached, score_floor)
+        lowest[self.classified] = reached
         backend = OnnxBackend(bundle.detector(device, threads), self.spec, len(self.kinds))
         self._detector = Detector(
             backend, DetectionParameters.of_spec(self.spec, self.kinds, lowest, MAX_PER_TILE)
