@@ -146,7 +146,9 @@ def main() -> int:
     killed, resume = args.out / "killed", "--overwrite"
     runs = []
     for _ in range(args.kills):
-        run = analyze(source, killed, [*options, resume], moments.uniform(0.02, 1.0) * total)
+        # On average the kills are spread over the whole, though what is done is not done again.
+        moment = moments.uniform(0, 2) * total / (args.kills + 1)
+        run = analyze(source, killed, [*options, resume], moment)
         runs.append(run)
         # Before its results log is there a run has kept nothing, and there is nothing to resume.
         kept = any((killed / name).exists() for name in ("results.part.jsonl", "result.json"))
