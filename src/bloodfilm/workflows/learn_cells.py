@@ -41,6 +41,8 @@ from bloodfilm.inference.manifest import Manifest
 MIN_SIDE_UM = 6.0
 """A picture that shows less is none of a cell."""
 MIN_SIDE_PX = 16
+MIN_RULERS = 2
+"""Red cells in the mean picture of one cell; a lone round thing there may be the cell itself."""
 MOST_CELLS = 1000
 """Cells of a class that are taken; more would hardly change what is learnt."""
 LISTED = 8
@@ -206,6 +208,7 @@ class _Collected:
     left_out: Counter[str] = field(default_factory=Counter)
     counts: Counter[str] = field(default_factory=Counter)
     unscaled: list[Path] = field(default_factory=list)
+    rulers: dict[Path, list[tuple[int, Path]]] = field(default_factory=dict)
     contradicted: list[Path] = field(default_factory=list)
     measured: int = 0
 
@@ -363,6 +366,8 @@ def _add(
     if view.scale_source == "assumed":
         done.unscaled.append(item.path)
         return
+    if view.scale_source in ("measured", "pooled") and all(c.box is None for c, _ in part.cells):
+        done.rulers.setdefault(item.path.parent, []).append((view.red_cells, item.path))
     done.measured += view.red_cells > 0
     if SCALE_CONFLICT in codes(view.issues):
         done.contradicted.append(item.path)
@@ -409,10 +414,14 @@ def _too_small(view: CanonicalView) -> str:
 
 
 def _refuse_unscaled(source: CellSource, done: _Collected) -> None:
+    """Raise if the scale of some pictures rests on nothing, or on the very cell that they show."""
+    for pictures in done.rulers.values():
+        if sum(count for count, _ in pictures) < MIN_RULERS * len(pictures):
+            done.unscaled += [path for _, path in pictures]
     if done.unscaled:
         raise DataError(
             f"{done.unscaled[0]}: nothing tells its pixel size, nor that of "
-            f"{len(done.unscaled) - 1} other pictures (no red cells around the cell, no metadata); "
+            f"{len(done.unscaled) - 1} other pictures (too few red cells around the cell, no metadata); "
             "give --um-per-px, e.g. 0.1 for a 100x objective, from the microscope's calibration"
         )
 
