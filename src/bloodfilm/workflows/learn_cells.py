@@ -366,11 +366,7 @@ def _add(
     if view.scale_source == "assumed":
         done.unscaled.append(item.path)
         return
-    if view.scale_source in ("measured", "pooled") and all(c.box is None for c, _ in part.cells):
-        done.rulers.setdefault(item.path.parent, []).append((view.red_cells, item.path))
-    done.measured += view.red_cells > 0
-    if SCALE_CONFLICT in codes(view.issues):
-        done.contradicted.append(item.path)
+    _note_scale(done, part, item.path)
     kept: list[int] = []
     for number, (cell, box) in enumerate(part.cells):
         key = digest, None if cell.box is None else box
@@ -403,6 +399,16 @@ def _add(
         done.stored.extend(crops)
 
 
+def _note_scale(done: _Collected, part: FieldCrops, path: Path) -> None:
+    """Keep what tells of the scale of a field, or contradicts it."""
+    view = part.view
+    if view.scale_source in ("measured", "pooled") and all(c.box is None for c, _ in part.cells):
+        done.rulers.setdefault(path.parent, []).append((view.red_cells, path))
+    done.measured += view.red_cells > 0
+    if SCALE_CONFLICT in codes(view.issues):
+        done.contradicted.append(path)
+
+
 def _too_small(view: CanonicalView) -> str:
     """Return why a picture shows no whole cell; nothing where it may."""
     if min(view.width, view.height) < MIN_SIDE_PX:
@@ -421,8 +427,8 @@ def _refuse_unscaled(source: CellSource, done: _Collected) -> None:
     if done.unscaled:
         raise DataError(
             f"{done.unscaled[0]}: nothing tells its pixel size, nor that of "
-            f"{len(done.unscaled) - 1} other pictures (too few red cells around the cell, no metadata); "
-            "give --um-per-px, e.g. 0.1 for a 100x objective, from the microscope's calibration"
+            f"{len(done.unscaled) - 1} other pictures (too few red cells around the cell, no "
+            "metadata); give --um-per-px, e.g. 0.1 for a 100x objective, from the microscope's calibration"
         )
 
 
