@@ -428,7 +428,8 @@ def _refuse_unscaled(source: CellSource, done: _Collected) -> None:
         raise DataError(
             f"{done.unscaled[0]}: nothing tells its pixel size, nor that of "
             f"{len(done.unscaled) - 1} other pictures (too few red cells around the cell, no "
-            "metadata); give --um-per-px, e.g. 0.1 for a 100x objective, from the microscope's calibration"
+            "metadata); give --um-per-px, e.g. 0.1 for a 100x objective, from the calibration of "
+            "the microscope"
         )
 
 
