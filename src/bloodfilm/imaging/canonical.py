@@ -39,7 +39,8 @@ ASSUMED_UM = 0.1
 DISAGREEMENT = 0.15
 MIN_REFINE = 5
 CELL_ASPECT_SPREAD = 0.17
-MAX_CANONICAL_PIXELS = 400_000_000
+MAX_CANONICAL_PIXELS = 64_000_000
+"""Of a field at any scale: what is enlarged beyond costs gigabytes and shows nothing more."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,9 @@ class CanonicalView:
             scale = _sides(self.um_per_px_x, self.um_per_px_y)
             raise DataError(
                 f"a field of {self.width} x {self.height} px at {scale} um per px "
-                f"would become {width} x {height} px; check the scale that was provided"
+                f"would become {width} x {height} px, more than "
+                f"{MAX_CANONICAL_PIXELS // 1_000_000} million; give its true scale, or analyse it "
+                "in parts"
             )
         return width, height
 
