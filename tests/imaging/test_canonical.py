@@ -128,8 +128,8 @@ def test_a_view_comes_back_from_its_record() -> None:
 @given(
     st.integers(32, 1200),
     st.integers(32, 1200),
-    st.floats(0.03, 1.5),
-    st.floats(0.03, 1.5),
+    st.floats(0.03, 0.6),
+    st.floats(0.03, 0.6),
     st.floats(0.1, 0.5),
 )
 def test_boxes_there_and_back(width: int, height: int, x: float, y: float, um: float) -> None:
