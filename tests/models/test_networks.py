@@ -33,7 +33,7 @@ def test_boxes_stay_positive_whatever_the_head_says():
 
 def test_a_backbone_without_the_strides_is_refused():
     with pytest.raises(ConfigError, match="stride"):
-        CellDetector("test_convnext", 3, 8)
+        CellDetector("convnext_atto", 3, 8)
 
 
 @pytest.mark.parametrize(("grid", "levels"), [(0, (2, 3, 4)), (3, (1, 2))])
