@@ -81,7 +81,7 @@ class OperatingPointConfig(Section):
     """
 
     sites: Annotated[tuple[SiteConfig, ...], Checked(min_length=1)]
-    found: Share = 0.995
+    found: Share = 0.99
     found_everywhere: Share = 0.98
     drawn: Annotated[int, Checked(ge=0)] = 60
     drawn_empty: Annotated[int, Checked(ge=0)] = 100
