@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bloodfilm.core import issue_codes
+from bloodfilm.core.errors import DataError
 from bloodfilm.core.field import Box
 from bloodfilm.core.issues import Issue
 from bloodfilm.core.results.shape import CellShape
@@ -111,31 +112,40 @@ class CellResult:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "CellResult":
-        """Read a cell of version 2 (`to_json`) or 1; KeyError, TypeError, ValueError if neither."""
+        """Read a cell of version 2 (`to_json`) or 1.
+
+        Raises:
+            DataError: if a score is no probability, or a box or figure no finite number.
+            KeyError, TypeError, ValueError: if it is neither version.
+        """
         first = "kind" in data
-        x, y, w, h = (_finite(v) for v in data["box"])
+        x, y, w, h = (_finite(v, "box") for v in data["box"])
+        if w <= 0 or h <= 0:
+            raise DataError(f"box: {w:g} x {h:g} px")
         nucleated = data.get("confirmed") if first else data["nucleated_probability"]
         return cls(
             box=(x, y, w, h),
-            confidence=_finite(data["score"]),
+            confidence=_share(data["score"], "score"),
             object_type=str(data["kind" if first else "object_type"]),
             label=str(data["class"]),
-            label_confidence=_finite(data["class_score"]),
-            probabilities={str(k): float(v) for k, v in data["probabilities"].items()},
+            label_confidence=_share(data["class_score"], "class_score"),
+            probabilities={str(k): _share(v, str(k)) for k, v in data["probabilities"].items()},
             attributes={
                 str(name): AttributeResult(
                     None if a["value"] is None else str(a["value"]),
-                    float(a["probability"]),
-                    {str(k): float(v) for k, v in a["probabilities"].items()},
+                    _share(a["probability"], str(name)),
+                    {str(k): _share(v, str(name)) for k, v in a["probabilities"].items()},
                 )
                 for name, a in data["attributes"].items()
             },
             issues=_version_1_issues(data["flags"])
             if first
             else tuple(Issue.from_json(item) for item in data["issues"]),
-            diameter_um=_number(data["diameter_um"]),
-            nucleated_probability=_number(nucleated),
-            stain_contrast=_number(data.get("stain_contrast")),
+            diameter_um=_number(data["diameter_um"], "diameter_um"),
+            nucleated_probability=None
+            if nucleated is None
+            else _share(nucleated, "nucleated_probability"),
+            stain_contrast=_number(data.get("stain_contrast"), "stain_contrast"),
             shape=CellShape.from_json(data["shape"]) if data.get("shape") else None,
             id="" if first else str(data["id"]),
         )
@@ -175,12 +185,20 @@ def _rounded(value: float | None, digits: int) -> float | None:
     return None if value is None else round(value, digits)
 
 
-def _finite(value: Any) -> float:
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError(f"{number} where a finite number must be")
+def _finite(value: Any, key: str) -> float:
+    """Return a number of a result file; DataError where it is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise DataError(f"{key}: {str(value)[:40]!r} where a finite number must be")
+    return float(value)
+
+
+def _share(value: Any, key: str) -> float:
+    """Return a score or probability of a result file; DataError outside 0 to 1."""
+    number = _finite(value, key)
+    if not 0 <= number <= 1:
+        raise DataError(f"{key}: {number:g} where a number from 0 to 1 must be")
     return number
 
 
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)
+def _number(value: Any, key: str) -> float | None:
+    return None if value is None else _finite(value, key)
