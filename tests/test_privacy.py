@@ -174,6 +174,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_the_library_and_its_workers_keep_to_themselves(world):
     held(world.run("-c", LIBRARY, world.path("bundle"), world.path("fields") / "0.png"))
 

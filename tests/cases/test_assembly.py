@@ -43,10 +43,12 @@ def test_the_order_of_the_fields_does_not_matter(grid, case):
     assert Counter(physical(mixed, assembled(mixed))) == Counter(physical(grid, case))
 
 
+@pytest.mark.slow
 def test_workers_change_nothing(grid, case):
     assert assembled(grid, workers=3).to_json() == case.to_json()
 
 
+@pytest.mark.slow
 def test_turned_fields_of_other_exposure_and_magnification_are_joined():
     rng = np.random.default_rng(1)
     shots = [
@@ -74,6 +76,7 @@ def test_a_placement_maps_pixels_to_the_glass(grid):
         assert matrix[0, 0] == pytest.approx(first.um_per_px_x, rel=0.01)
 
 
+@pytest.mark.slow
 def test_a_focus_series_is_one_field_read_at_its_sharpest():
     blurs = (0.8, 0.5, 0.3, 0.15, 0.0, 0.1, 0.2, 0.4, 0.6)
     fields = photograph([Shot(90, 80, blur=blur) for blur in blurs], seed=2)

@@ -131,6 +131,7 @@ def test_names_do_nothing_to_the_terminal(tmp_path):
         assert shown in said
 
 
+@pytest.mark.slow
 def test_quiet_verbose_and_the_log(tmp_path):
     folder = tmp_path / "in"
     (folder).mkdir()
@@ -197,6 +198,7 @@ def test_completion_is_offered():
     assert "analyze" in done.stdout.split()
 
 
+@pytest.mark.slow
 def test_a_cut_slide_is_one_line(tmp_path):
     """No library prints beside it."""
     made = bloodfilm("films", tmp_path / "sl", "--slide", "1200x900", capture_output=True)

@@ -69,6 +69,7 @@ def test_a_detector_is_trained_goes_on_and_begins_anew(root, tmp_path, monkeypat
     assert len((broken / loop.LOG).read_text().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_what_is_wrong_is_said_in_one_line_and_an_old_run_survives_it(root, tmp_path):
     old = tmp_path / "old"
     old.mkdir()

@@ -195,6 +195,7 @@ def content(file: Path) -> tuple:
     return list(dataset), dataset.taxonomy.to_json(), schema, dataset.name, dataset.issues
 
 
+@pytest.mark.slow
 def test_no_flipped_bit_goes_unnoticed(small, tmp_path):
     data = small.read_bytes()
     file = tmp_path / "flipped.parquet"
