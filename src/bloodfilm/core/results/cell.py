@@ -120,7 +120,7 @@ class CellResult:
         """
         first = "kind" in data
         x, y, w, h = (_finite(v, "box") for v in data["box"])
-        if w <= 0 or h <= 0:
+        if w < 0 or h < 0:
             raise DataError(f"box: {w:g} x {h:g} px")
         nucleated = data.get("confirmed") if first else data["nucleated_probability"]
         return cls(
