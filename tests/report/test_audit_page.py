@@ -53,6 +53,17 @@ def test_a_box_without_numbers_or_a_lost_file_has_no_picture(tmp_path, files):
     assert "<img" not in text and "gone.png" in text
 
 
+@pytest.mark.parametrize(
+    "wild",
+    [(40.0, 30.0, 3e9, 50.0), (1e10, 30.0, 60.0, 50.0), (-1e10, 30.0, 60.0, 50.0),
+     (40.0, 30.0, 60.0, -1e10), (40.0, 30.0, 1e308, 1e308)],
+)  # fmt: skip
+@pytest.mark.parametrize("code", ["overlapping-fields", "sliver"])
+def test_a_box_far_beyond_the_image_is_shown_as_far_as_it_goes(tmp_path, files, code, wild):
+    found = Finding(code, "error", "wild", file=files[0], advice="mend", boxes=(BOX, wild))
+    assert width_of_picture(page(tmp_path, found)) > 0
+
+
 def test_what_is_no_file_keeps_its_whole_name(tmp_path):
     finding = Finding("confounded", "warning", "told", file="H/40X/C2", advice="mind")
     text = page(tmp_path, finding)

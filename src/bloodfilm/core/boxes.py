@@ -1,5 +1,6 @@
 """Geometry of bounding boxes: arrays of (x, y, w, h) in pixels, COCO's convention."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -47,6 +48,23 @@ def clip(boxes: ArrayLike, width: float, height: float) -> Floats:
     b[:, 0::2] = np.clip(b[:, 0::2], 0, width)
     b[:, 1::2] = np.clip(b[:, 1::2], 0, height)
     return to_xywh(b)
+
+
+def corner_pixels(
+    box: Sequence[float], width: int, height: int
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the top left and bottom right corner to draw on an image of that size.
+
+    A side beyond the image stays beyond it, at most by the image's own size: drawing libraries
+    refuse numbers that 32 bits do not hold.
+
+    >>> corner_pixels((10.2, 5, 3e9, 20), 160, 120)
+    ((10, 5), (320, 25))
+    """
+    x, y, w, h = box
+    left, right = (round(min(max(v, -width), 2 * width)) for v in (x, x + w))
+    top, bottom = (round(min(max(v, -height), 2 * height)) for v in (y, y + h))
+    return (left, top), (right, bottom)
 
 
 def intersection(a: ArrayLike, b: ArrayLike) -> Floats:

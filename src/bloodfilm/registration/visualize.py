@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bloodfilm.core.boxes import corner_pixels
 from bloodfilm.core.field import Cell
 from bloodfilm.core.files import write_bytes
 from bloodfilm.imaging.discovery import mark_drawings
@@ -54,8 +55,7 @@ def _boxed(image: Pixels, cells: Sequence[Cell], colour: Colour) -> Pixels:
     for cell in cells:
         if cell.box is None:
             continue
-        x, y, w, h = cell.box
-        corners = (round(x), round(y)), (round(x + w), round(y + h))
+        corners = corner_pixels(cell.box, image.shape[1], image.shape[0])
         cv2.rectangle(shown, *corners, GREY if cell.ignore else colour, thick, cv2.LINE_AA)
     return shown
 

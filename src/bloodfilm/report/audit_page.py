@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from bloodfilm import __version__
 from bloodfilm.audit.codes import CODES, title_of
 from bloodfilm.core import Box
+from bloodfilm.core.boxes import corner_pixels
 from bloodfilm.core.errors import BloodfilmError
 from bloodfilm.core.files import open_output
 from bloodfilm.core.findings import Finding, count_by_severity
@@ -209,8 +210,9 @@ def _outlined(image: Pixels, boxes: NDArray[np.float64], size: tuple[int, int]) 
     fx, fy = size[0] / image.shape[1], size[1] / image.shape[0]
     for place, (x, y, w, h) in enumerate(boxes.tolist()):
         inset = 2 * place  # equal boxes stay visible beside each other
-        one = round(x * fx) + inset, round(y * fy) + inset
-        two = round((x + w) * fx) - inset - 1, round((y + h) * fy) - inset - 1
+        (left, top), (right, bottom) = corner_pixels((x * fx, y * fy, w * fx, h * fy), *size)
+        one = left + inset, top + inset
+        two = right - inset - 1, bottom - inset - 1
         cv2.rectangle(canvas, one, two, INKS[place % len(INKS)], 2)
     return canvas
 
