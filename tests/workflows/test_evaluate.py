@@ -33,12 +33,7 @@ def test_what_counts_as_shown_is_what_an_analysis_shows(tmp_path):
         counted = [cell for cell in result.cells if predicted.visible(cell)]
         hidden += len(result.cells) - len(counted)
         kinds = max(kinds, len({cell.object_type for cell in counted}))
-        # The contrast is measured against what else was found, so its third digit may move.
-        for evaluated, analysed_cell in zip(counted, shown.cells, strict=True):
-            one, two = evaluated.to_json(), analysed_cell.to_json()
-            contrasts = one.pop("stain_contrast"), two.pop("stain_contrast")
-            assert one == two
-            assert contrasts[0] == pytest.approx(contrasts[1], abs=0.0021)
+        assert [c.to_json() for c in counted] == [c.to_json() for c in shown.cells]
         assert result.countable == shown.countable
         assert result.view.to_json() == shown.view.to_json()
         assert codes(result.issues) - limited == codes(shown.issues) - limited

@@ -137,14 +137,15 @@ class Analyzer:
                 "use a bloodfilm that matches the bundle"
             )
         self.cautious_reader = CellClassifier(manifest.cautious())
-        # What a run at the bundle's own thresholds would find is always there, as context.
+        # What a run at the bundle's own thresholds would find is always there, as context, and so
+        # is all that bears on others: no threshold decides which red cells are certain.
         lowest = {k: min(v, self.spec.thresholds[k]) for k, v in self.thresholds.items()}
         reached = self.weights.lowest_detector_score(lowest[self.classified])
         if score_floor is not None and self.spec.fusion is not None:
             # A fused score may be far below the detector's, and still rank above others.
             self.thresholds[self.classified] = 0.0
             reached = min(reached, score_floor)
-        lowest[self.classified] = reached
+        lowest[self.classified] = min(reached, self._reference_from(self.classified))
         backend = OnnxBackend(bundle.detector(device, threads), self.spec, len(self.kinds))
         self._detector = Detector(
             backend, DetectionParameters.of_spec(self.spec, self.kinds, lowest, MAX_PER_TILE)
