@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from bloodfilm.core.errors import BloodfilmError
+from bloodfilm.evaluation.class_figures import rank_auroc
 from bloodfilm.evaluation.intervals import wilson_interval
 from bloodfilm.formats import open_dataset
 from bloodfilm.inference.film_score import MIN_FILM_SCORE
@@ -259,12 +260,6 @@ def score_of(model: Model, picture: object) -> float:
     return result.view.film_score or 0.0
 
 
-def area_under_roc(films: list[float], others: list[float]) -> float:
-    """Return the share of pairs in which the film scores higher; ties count half."""
-    a, b = np.array(films)[:, None], np.array(others)[None]
-    return float((a > b).mean() + 0.5 * (a == b).mean())
-
-
 def share(values: list[bool]) -> str:
     """Write a share with its 95 % interval."""
     low, high = wilson_interval(sum(values), len(values))
@@ -297,7 +292,7 @@ def main() -> None:
             films[name] = [score_of(model, paths[i]) for i in places]
     real = [s for scores in films.values() for s in scores]
     drawn = [s for scores in others.values() for s in scores]
-    auroc = area_under_roc(real, drawn)
+    auroc = rank_auroc(np.array(real), np.array(drawn))
     for name, scores in (films | others).items():
         passed = sum(s >= MIN_FILM_SCORE for s in scores)
         print(

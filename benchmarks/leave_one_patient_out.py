@@ -33,12 +33,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from leave_one_site_out import NAMED_RIGHTLY, area_under_roc, learnt_leaves
+from leave_one_site_out import NAMED_RIGHTLY, learnt_leaves
 from numpy.typing import NDArray
 
 from bloodfilm.core import DEFAULT_TAXONOMY
 from bloodfilm.core.progress import NoProgress
 from bloodfilm.core.taxonomy import BLAST
+from bloodfilm.evaluation.class_figures import rank_auroc
 from bloodfilm.export.trained import class_prior
 from bloodfilm.inference.classifier import leaf_probabilities
 from bloodfilm.training import loop
@@ -303,7 +304,8 @@ def figures(given: Answers) -> dict[str, Any]:
         result[f"attributes_{key}"] = float(np.mean(values)) if values else None
     is_blast, known_class = given.coarse[:, 0] == 0, given.coarse[:, 0] >= 0
     if is_blast.any() and (known_class & ~is_blast).any():
-        result["blast_auroc"] = area_under_roc(given.blast[known_class], is_blast[known_class])
+        others = known_class & ~is_blast
+        result["blast_auroc"] = rank_auroc(given.blast[is_blast], given.blast[others])
     named = given.named & known_class
     right = int((named & is_blast).sum())
     result["blast_precision"] = right / int(named.sum()) if named.any() else None

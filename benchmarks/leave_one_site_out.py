@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from bloodfilm.core import DEFAULT_TAXONOMY
 from bloodfilm.core.progress import NoProgress
+from bloodfilm.evaluation.class_figures import rank_auroc
 from bloodfilm.evaluation.class_granularity import PRESETS
 from bloodfilm.evaluation.conformal import LabelledProbabilities
 from bloodfilm.export.trained import class_prior
@@ -126,15 +127,6 @@ def recalls(
     return found
 
 
-def area_under_roc(score: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
-    """Return the share of pairs, one of each side, in which the positive one scores higher."""
-    values, place, counts = np.unique(score, return_inverse=True, return_counts=True)
-    rank = (np.cumsum(counts) - (counts - 1) / 2)[place]
-    n = int(positive.sum())
-    above = rank[positive].sum() - n * (n + 1) / 2
-    return float(above / (n * (len(values[place]) - n)))
-
-
 @dataclass(frozen=True)
 class Tested:
     """A site's result, and what the class is calibrated with."""
@@ -167,7 +159,8 @@ def tested_without(
         others = crops_of(task, given.data, DatasetConfig(path=Path(name)))
         p = leaf_probabilities(predict_crops(model, others, CPU, task.view)["classes"], learnt)
         positive = others.allowed.any(1) & ~(others.allowed & ~blast).any(1)
-        areas[name] = round(area_under_roc(p[:, blast].sum(1), positive), 4)
+        of_blast = p[:, blast].sum(1)
+        areas[name] = round(rank_auroc(of_blast[positive], of_blast[~positive]), 4)
     balanced = round(float(np.mean([r for r, _ in found.values()])), 4)
     result = SiteResult(site, given.plain, balanced, found, areas, round(seconds))
     return Tested(result, logits, crops.allowed, learnt, odds)
