@@ -17,6 +17,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from bloodfilm.core import Cell, Domain, Field
 from bloodfilm.core.attributes import LLD_SCHEMA
 from bloodfilm.core.taxonomy import DEFAULT_TAXONOMY
 
@@ -310,3 +311,19 @@ def save(path: Path, image: NDArray[np.uint8]) -> Path:
     _, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     path.write_bytes(data.tobytes())
     return path
+
+
+def labelled_field(path, *discs, region=None):
+    """A field whose dark discs are monocytes, and others of that size unlabelled."""
+    red = [Disc(15.0 + 14.0 * i, 90.0) for i in range(8)]
+    save(path, draw([*discs, *red], (520, 420)))
+    cells = [
+        Cell(
+            tuple(float(v) for v in box_of(d)),
+            "red cell" if d.colour != dark("monocyte") else "monocyte",
+        )
+        for d in (*discs, *red)
+    ]
+    known = {} if region is None else {"region": region}
+    domain = Domain(um_per_px=0.25, pixel_aspect_ratio=1.0)
+    return Field(path, 520, 420, tuple(cells), domain=domain, **known)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bloodfilm.core import Cell, Dataset, Domain, Field, Region
+from bloodfilm.core import Dataset, Region
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.export.operating_point import (
     OperatingPointConfig,
@@ -19,7 +19,7 @@ from bloodfilm.formats import save_dataset
 from bloodfilm.inference.bundle import load_bundle
 from bloodfilm.inference.fusion import LogisticFusion
 from bloodfilm.inference.model import Model
-from fake_bundle import Disc, box_of, dark, draw, save, write_bundle
+from fake_bundle import Disc, box_of, dark, labelled_field, write_bundle
 
 HARD_NEGATIVE = (120, 60, 90)
 ANY = {"sites": [{"path": "anywhere"}], "drawn": 0, "drawn_empty": 0}
@@ -94,22 +94,6 @@ def test_a_site_where_nothing_is_found_is_named():
         choose([blind], config())
 
 
-def field(path, *discs, region=None):
-    """A field whose dark discs are monocytes, and others of that size unlabelled."""
-    red = [Disc(15.0 + 14.0 * i, 90.0) for i in range(8)]
-    save(path, draw([*discs, *red], (520, 420)))
-    cells = [
-        Cell(
-            tuple(float(v) for v in box_of(d)),
-            "red cell" if d.colour != dark("monocyte") else "monocyte",
-        )
-        for d in (*discs, *red)
-    ]
-    known = {} if region is None else {"region": region}
-    domain = Domain(um_per_px=0.25, pixel_aspect_ratio=1.0)
-    return Field(path, 520, 420, tuple(cells), domain=domain, **known)
-
-
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     """One site with every cell boxed, and one of which only the monocytes are known."""
@@ -118,7 +102,9 @@ def root(tmp_path_factory):
     known = Region.rect(*(float(v) for v in box_of(cell)))
     for name, region in (("lab", None), ("elsewhere", known)):
         (folder / name).mkdir()
-        fields = [field(folder / name / f"{i}.png", cell, other, region=region) for i in range(3)]
+        fields = [
+            labelled_field(folder / name / f"{i}.png", cell, other, region=region) for i in range(3)
+        ]
         save_dataset(Dataset(name, tuple(fields)), folder / name / "dataset.json", "bloodfilm")
     return folder
 
@@ -181,7 +167,7 @@ def test_rendered_fields_count_as_sites(tmp_path, root):
 def test_a_site_without_cells_is_refused(tmp_path, root):
     bundle = write_bundle(tmp_path / "bundle")
     (root / "bare").mkdir(exist_ok=True)
-    bare = field(root / "bare" / "0.png", region=None)
+    bare = labelled_field(root / "bare" / "0.png", region=None)
     save_dataset(
         Dataset("bare", (bare,)), root / "bare" / "dataset.json", "bloodfilm", overwrite=True
     )

@@ -4,29 +4,18 @@ import json
 
 import pytest
 
-from bloodfilm.core import Cell, Dataset, Domain, Field
+from bloodfilm.core import Dataset
 from bloodfilm.export.threshold import set_threshold
 from bloodfilm.inference.bundle import load_bundle
 from bloodfilm.training.data.sourced_field import SourcedField
-from fake_bundle import Disc, box_of, dark, draw, save, write_bundle
+from fake_bundle import Disc, dark, labelled_field, write_bundle
 
 HARD_NEGATIVE = (120, 60, 90)
 
 
 def field(path, *discs):
     """A field whose dark discs alone are labelled as what they are; red cells tell the scale."""
-    red = [Disc(15.0 + 14.0 * i, 90.0) for i in range(8)]
-    save(path, draw([*discs, *red], (520, 420)))
-    cells = [
-        Cell(
-            tuple(float(v) for v in box_of(d)),
-            "red cell" if d.colour != dark("monocyte") else "monocyte",
-        )
-        for d in (*discs, *red)
-    ]
-    item = Field(
-        path, 520, 420, tuple(cells), domain=Domain(um_per_px=0.25, pixel_aspect_ratio=1.0)
-    )
+    item = labelled_field(path, *discs)
     return SourcedField(item, Dataset("drawn", (item,)), 1.0)
 
 
