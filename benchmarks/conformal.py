@@ -69,7 +69,9 @@ def left_out_record(
     spec = fit_conformal(cells, LEAVES, coverage)
     least = np.array([spec.least[leaf] for leaf in LEAVES])
     named = [name_of(row) for row in cells.probabilities >= least]
-    confusion = ClassConfusion.of_pairs(zip(labels.tolist(), named, strict=True), spec.sites)
+    confusion = ClassConfusion.of_pairs(
+        zip(labels.tolist(), named, strict=True), cells.sites.tolist()
+    )
     return {"conformal": spec.model_dump(mode="json"), "confusion": confusion.to_json()}
 
 

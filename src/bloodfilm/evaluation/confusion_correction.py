@@ -2,9 +2,18 @@
 
 A classifier that takes a tenth of the lymphocytes for blasts finds blasts on every film. Where its
 errors were measured on sites that were left out of training, the counts can be corrected: the
-shares are those under which the named counts are most probable (a mixture with known components,
+shares are those under which the given names are most probable (a mixture with known components,
 by EM; the idea is Rogan & Gladen's, Am J Epidemiol 107, 1978, for two classes). The interval holds
-both errors: of the count, and of the measured confusion.
+three errors: of the count, of the measured confusion, and of the site, since a new film errs as one
+of the sites does, not as their mean.
+
+A correction speaks of names only, of those that were measured:
+
+- A cell left open stays open. How many cells are left open depends on the film more than on its
+  classes: taken as evidence, a film that the classifier hardly reads would be full of the class
+  that was left open most.
+- A name that stands for no measured class stays as it is: a blast on a film is no lymphocyte only
+  because no blasts were among the cells on which errors were measured.
 """
 
 from collections import Counter
@@ -17,11 +26,14 @@ from numpy.typing import NDArray
 
 from bloodfilm.core.arrays import Floats
 from bloodfilm.core.errors import DataError
+from bloodfilm.core.taxonomy import DEFAULT_TAXONOMY, Taxonomy
 
 DRAWS = 400
 STEPS = 300
 PRIOR = 0.5
 """Pseudo count per cell of the confusion and per named class (Jeffreys)."""
+POOLED = 2.0
+"""Cells that the mean of all sites counts for beside the cells of one site."""
 TAIL = 2.5
 METRIC = "left_out_confusion"
 """Name under which a bundle's metrics hold the confusion."""
@@ -34,51 +46,107 @@ class ClassConfusion:
     Attributes:
         true: classes that were measured, in order.
         named: names that it gave, in order; inner nodes of the taxonomy are cells it left open.
-        counts: (true, named) how many cells.
+        counts: (true, named) how many cells, of all sites.
         sites: the sites, each left out of training in turn.
+        by_site: (sites, true, named) the same of every site; empty where only the sum is known.
     """
 
     true: tuple[str, ...]
     named: tuple[str, ...]
     counts: Floats
     sites: tuple[str, ...] = ()
+    by_site: tuple[Floats, ...] = ()
 
     @classmethod
     def of_pairs(
-        cls, pairs: Iterable[tuple[str, str]], sites: Sequence[str] = ()
+        cls, pairs: Iterable[tuple[str, str]], whose: Sequence[str] | None = None
     ) -> "ClassConfusion":
         """Count pairs of (true class, given name).
+
+        Args:
+            pairs: of the cells.
+            whose: the site of every cell.
 
         >>> c = ClassConfusion.of_pairs([("monocyte", "monocyte"), ("monocyte", "white cell")])
         >>> c.true, c.named, c.counts.tolist()
         (('monocyte',), ('monocyte', 'white cell'), [[1.0, 1.0]])
+        >>> c = ClassConfusion.of_pairs([("a", "a"), ("a", "b")], ["one", "two"])
+        >>> c.sites, [site.tolist() for site in c.by_site]
+        (('one', 'two'), [[[1.0, 0.0]], [[0.0, 1.0]]])
         """
-        met = Counter(pairs)
-        true = tuple(sorted({t for t, _ in met}))
-        named = tuple(sorted({n for _, n in met}))
-        counts = np.array([[met[t, n] for n in named] for t in true], dtype=np.float64)
-        return cls(true, named, counts.reshape(len(true), len(named)), tuple(sites))
+        listed = list(pairs)
+        owners = [""] * len(listed) if whose is None else list(whose)
+        met = Counter((o, *pair) for o, pair in zip(owners, listed, strict=True))
+        sites, true, named = (tuple(sorted({key[k] for key in met})) for k in range(3))
+        counts = np.array(
+            [[[met[s, t, n] for n in named] for t in true] for s in sites], dtype=np.float64
+        ).reshape(len(sites), len(true), len(named))
+        if whose is None:
+            return cls(true, named, counts.sum(axis=0))
+        return cls(true, named, counts.sum(axis=0), sites, tuple(counts))
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
-        return {
+        data: dict[str, Any] = {
             "true": list(self.true),
             "named": list(self.named),
-            "counts": [[int(v) for v in row] for row in self.counts],
+            "counts": self.counts.astype(int).tolist(),
             "sites": list(self.sites),
         }
+        if self.by_site:
+            data["by_site"] = [counts.astype(int).tolist() for counts in self.by_site]
+        return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "ClassConfusion":
         """Read what `to_json` wrote; `DataError` if it is no confusion."""
         try:
             true, named = tuple(map(str, data["true"])), tuple(map(str, data["named"]))
-            counts = np.array(data["counts"], dtype=np.float64)
-            if counts.shape != (len(true), len(named)) or not (counts >= 0).all():
-                raise ValueError("its counts do not fit its classes")
-            return cls(true, named, counts, tuple(map(str, data.get("sites", ()))))
+            shape = (len(true), len(named))
+            counts = _matrix(data["counts"], shape)
+            sites = tuple(map(str, data.get("sites", ())))
+            by_site = tuple(_matrix(rows, shape) for rows in data.get("by_site", ()))
+            if by_site and len(by_site) != len(sites):
+                raise ValueError("its counts by site do not fit its sites")
+            if by_site and not np.array_equal(sum(by_site), counts):
+                raise ValueError("its counts by site do not add up to its counts")
+            return cls(true, named, counts, sites, by_site)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"confusion: not the record of one ({error!r})") from None
+
+    def of_classes(self, taxonomy: Taxonomy) -> "ClassConfusion":
+        """Return it without labels that are above another: they say of a cell less than a class."""
+        kept = [
+            k
+            for k, name in enumerate(self.true)
+            if not any(t != name and _is_under(taxonomy, t, name) for t in self.true)
+        ]
+        true = tuple(self.true[k] for k in kept)
+        by_site = tuple(counts[kept] for counts in self.by_site)
+        return ClassConfusion(true, self.named, self.counts[kept], self.sites, by_site)
+
+    def leaves_open(self, name: str, taxonomy: Taxonomy) -> bool:
+        """Whether a name stands for every measured class, and so for none."""
+        return name not in self.true and all(_is_under(taxonomy, t, name) for t in self.true)
+
+    def tells_apart(self, name: str, taxonomy: Taxonomy) -> bool:
+        """Whether a name is a measured class, below one, or above some but not all of them."""
+        return not self.leaves_open(name, taxonomy) and any(
+            _is_under(taxonomy, t, name) or _is_under(taxonomy, name, t) for t in self.true
+        )
+
+
+def _matrix(data: Any, shape: tuple[int, int]) -> NDArray[np.float64]:
+    counts = np.array(data, dtype=np.float64)
+    if counts.shape != shape or not (np.isfinite(counts) & (counts >= 0)).all():
+        raise ValueError("its counts do not fit its classes")
+    return counts
+
+
+def _is_under(taxonomy: Taxonomy, name: str, node: str) -> bool:
+    if name == node:
+        return True
+    return name in taxonomy and node in taxonomy and taxonomy.is_under(name, node)
 
 
 def confusion_of(metrics: Mapping[str, Any]) -> ClassConfusion | None:
@@ -89,21 +157,25 @@ def confusion_of(metrics: Mapping[str, Any]) -> ClassConfusion | None:
 
 @dataclass(frozen=True, eq=False)
 class CorrectedShares:
-    """Shares of the measured classes.
+    """Shares of classes among all cells; together with the cells left open they are 1.
 
     Attributes:
-        classes: their names.
-        shares: (classes,) the most probable shares.
+        classes: measured classes, then names that stand for none of them.
+        shares: (classes,) the most probable shares; of a name that was not measured, as counted.
         draws: (draws, classes) shares under counts and confusions that are as probable.
+        measured: the classes that were measured.
         counted: cells that the correction rests on.
-        unmeasured: named cells whose name the confusion does not have: they are not in it.
+        unmeasured: cells whose name stands for no measured class.
+        undecided: cells left open.
     """
 
     classes: tuple[str, ...]
     shares: Floats
     draws: Floats
+    measured: tuple[str, ...]
     counted: int
     unmeasured: int = 0
+    undecided: int = 0
 
     def of(self, names: Iterable[str]) -> tuple[float, float, float]:
         """Return share, low and high (95 %) of some of the classes together."""
@@ -120,38 +192,79 @@ class CorrectedShares:
 
 
 def corrected_shares(
-    counts: Mapping[str, int], confusion: ClassConfusion, seed: int = 0, draws: int = DRAWS
+    counts: Mapping[str, int],
+    confusion: ClassConfusion,
+    taxonomy: Taxonomy = DEFAULT_TAXONOMY,
+    *,
+    seed: int = 0,
+    draws: int = DRAWS,
 ) -> CorrectedShares | None:
     """Return the shares of classes that explain how cells were named.
 
     Args:
         counts: cells by the name they were given.
         confusion: measured on sites left out.
+        taxonomy: of the names.
         seed: of the draws.
         draws: for the interval.
 
     Returns:
-        `None` if no cell has a name that was measured.
+        `None` if no cell has a name that tells measured classes apart.
 
     >>> c = ClassConfusion(("a", "b"), ("a", "b"), np.array([[90.0, 10.0], [0.0, 100.0]]))
     >>> found = corrected_shares({"a": 45, "b": 55}, c)
     >>> round(found.of(["a"])[0], 2)
     0.5
     """
-    y = np.array([counts.get(name, 0) for name in confusion.named], dtype=np.float64)
+    confusion = confusion.of_classes(taxonomy)
+    columns = [k for k, n in enumerate(confusion.named) if confusion.tells_apart(n, taxonomy)]
+    names = [confusion.named[k] for k in columns]
+    met = {name: count for name, count in counts.items() if count}
+    y = np.array([met.get(name, 0) for name in names], dtype=np.float64)
     if not y.sum():
         return None
-    rows = confusion.counts.sum(axis=1, keepdims=True)
-    shares = _mixture(y[None], (confusion.counts / np.maximum(rows, 1))[None])[0]
+    others = sorted(n for n in met if n not in names and not confusion.leaves_open(n, taxonomy))
+    apart = np.array([met[n] for n in others], dtype=np.float64)
+    total = float(sum(met.values()))
+    undecided = total - y.sum() - apart.sum()
+    rates, drawn_rates = _rates(confusion, columns, seed, draws)
+    spread = np.concatenate([y, apart, [undecided]])
     rng = np.random.default_rng(seed)
-    drawn_y = rng.dirichlet(y + PRIOR / len(y), size=draws) * y.sum()
-    drawn_p = np.stack(
-        [rng.dirichlet(row + PRIOR / len(row), size=draws) for row in confusion.counts], axis=1
-    )
-    unmeasured = sum(n for name, n in counts.items() if name not in confusion.named)
+    drawn = rng.dirichlet(spread + PRIOR / len(spread), size=draws)
+    named, rest = drawn[:, : len(y)], drawn[:, len(y) : -1]
+    weights = _mixture(y[None], rates[None])[0] * y.sum() / total
+    drawn_weights = _mixture(named, drawn_rates) * named.sum(axis=1, keepdims=True)
     return CorrectedShares(
-        confusion.true, shares, _mixture(drawn_y, drawn_p), int(y.sum()), unmeasured
+        (*confusion.true, *others),
+        np.concatenate([weights, apart / total]),
+        np.concatenate([drawn_weights, rest], axis=1),
+        confusion.true,
+        int(y.sum()),
+        int(apart.sum()),
+        int(undecided),
     )
+
+
+def _rates(
+    confusion: ClassConfusion, columns: Sequence[int], seed: int, draws: int
+) -> tuple[Floats, Floats]:
+    """Return how named cells of each class are named: (true, names), and (draws, true, names).
+
+    Every draw errs as one site does; the mean of all sites counts for a few cells beside it.
+    """
+    pooled = confusion.counts[:, columns]
+    mean = pooled + PRIOR / len(columns)
+    mean /= mean.sum(axis=1, keepdims=True)
+    sites = np.stack(confusion.by_site)[:, :, columns] if confusion.by_site else pooled[None]
+    rng = np.random.default_rng((seed, 1))
+    drawn = np.empty((draws, *pooled.shape))
+    for k, site in enumerate(rng.integers(len(sites), size=draws)):
+        for t, row in enumerate(sites[site]):
+            # A class that this site does not have errs as on all of them.
+            seen = row if row.sum() else pooled[t]
+            drawn[k, t] = rng.dirichlet(seen + POOLED * mean[t])
+    held = pooled.sum(axis=1, keepdims=True)
+    return np.where(held > 0, pooled / np.maximum(held, 1), mean), drawn
 
 
 def _mixture(y: Floats, p: Floats) -> NDArray[np.float64]:

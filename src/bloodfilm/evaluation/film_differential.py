@@ -84,8 +84,8 @@ class FilmDifferential:
     Attributes:
         count: the counts, with binomial intervals.
         adequacy: whether enough cells were counted.
-        corrected: by class or inner node, corrected shares; empty where the bundle has no measured
-            confusion. Shares are of the classes that were measured.
+        corrected: by class or inner node with a measured class, its corrected share of all white
+            cells; empty where the bundle has no measured confusion. Cells left open stay open.
         correction: `measured`, or why there is no correction: `no-confusion`, `nothing-counted`.
         sites: on which the confusion was measured.
         blast: the share of blasts against 20 %.
@@ -159,10 +159,11 @@ def film_differential(
         if n == BLAST or (n in taxonomy and taxonomy.is_under(n, top))
     }
     confusion = confusion_of(model.metrics)
-    shares = None if confusion is None else corrected_shares(white, confusion)
+    shares = None if confusion is None else corrected_shares(white, confusion, taxonomy)
     blasts = tuple(n for n in taxonomy.leaves if n in taxonomy.blasts)
-    measured = confusion is not None and bool(set(blasts) & set(confusion.true))
-    corrected_blasts = CorrectedShare(*shares.of(blasts)) if shares and measured else None
+    corrected_blasts = None
+    if shares and set(blasts) & set(shares.measured):
+        corrected_blasts = CorrectedShare(*shares.of((*blasts, BLAST)))
     leaves = set(taxonomy.leaves)
     reached = max((n for n in CELLS if n <= count.white), default=0)
     correction: Correction = "no-confusion"
@@ -194,13 +195,16 @@ def _counted(
 
 
 def _by_node(shares: CorrectedShares, model: ModelInfo, top: str) -> dict[str, CorrectedShare]:
-    """Return the corrected share of every node below the top that has a measured class."""
-    found = {}
-    for node in model.taxonomy.names:
-        if not model.taxonomy.is_under(node, top):
+    """Return the corrected share of every node below the top that has a measured class.
+
+    A name that was not measured counts as it is in the nodes above it.
+    """
+    found, taxonomy = {}, model.taxonomy
+    for node in taxonomy.names:
+        if node == top or not taxonomy.is_under(node, top):
             continue
-        below = set(model.taxonomy.leaves_under(node)) & set(shares.classes)
-        if below:
+        below = {n for n in shares.classes if n in taxonomy and taxonomy.is_under(n, node)}
+        if below & set(shares.measured):
             found[node] = CorrectedShare(*shares.of(below))
     return found
 

@@ -329,7 +329,9 @@ class _Shares:
         seed: int,
     ) -> None:
         self.white, self.taxonomy, self.total = white, taxonomy, sum(white.values())
-        found = None if confusion is None else corrected_shares(white, confusion, seed)
+        found = (
+            None if confusion is None else corrected_shares(white, confusion, taxonomy, seed=seed)
+        )
         self.corrected = found is not None
         if found is not None:
             self.names: Sequence[str] = found.classes
