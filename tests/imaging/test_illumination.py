@@ -139,10 +139,24 @@ def test_fields_are_measured_with_the_light_of_their_folder() -> None:
     images = {s: vignetted(field(white=WHITE, seed=s)) for s in range(7)}
     pooled, measured = measure_fields([*images, 99], images.get)
     assert set(measured) == set(images)
-    assert pooled.illumination.method == "folder"
+    assert pooled.light.illumination.method == "folder"
     assert {m.corrections.illumination.method for m in measured.values()} == {"folder"}
     assert pooled.groups[0].diameter / OUTLINE_TO_BOX == pytest.approx(40, rel=0.05)
-    assert pool([]).illumination == EVEN
+    assert pool([]).light.illumination == EVEN
+
+
+def test_each_camera_of_a_mixed_folder_has_its_own_light() -> None:
+    # More fields of one image size, which are even, do not take the light from those of another.
+    even = {s: field(white=WHITE, seed=s) for s in range(8)}
+    shaded = {20 + s: vignetted(field(white=WHITE, size=(600, 400), seed=s)) for s in range(7)}
+    alone, by_itself = measure_fields(shaded, shaded.get)
+    pooled, measured = measure_fields([*even, *shaded], {**even, **shaded}.get)
+    assert pooled.light_of(600, 400) == alone.light
+    assert pooled.light_of(600, 400).illumination.method == "folder"
+    assert {measured[k].corrections.illumination.method for k in even} == {"none"}
+    for key in shaded:
+        assert measured[key].corrections == by_itself[key].corrections
+    assert pooled.light_of(10, 10) == pooled.light
 
 
 def test_a_part_of_the_field_is_divided_like_the_whole() -> None:

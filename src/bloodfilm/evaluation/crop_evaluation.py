@@ -124,7 +124,8 @@ def cut_cells(
             image, scale = read_whole(source), scales[folder]
             known = replace(prior(item) or ScalePrior(), pooled=scale.pooled)
             known = known.with_image(source.pixel_size)
-            measurement = scale.measurements.get(item.path) or measure(image, known.illumination)
+            measurement = scale.measurements.get(item.path)
+            measurement = measurement or measure(image, known.illumination_of(image))
             view = view_of(measurement, known)
             boxes = [c.box or _middle(view) for c in cells]
             crops = classifier.crops(view, image, [(x + w / 2, y + h / 2) for x, y, w, h in boxes])

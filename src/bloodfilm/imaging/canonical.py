@@ -225,7 +225,7 @@ def canonical_view(image: Pixels, prior: ScalePrior | None = None) -> CanonicalV
     `prior` is the prior knowledge of its pixel size.
     """
     prior = prior or ScalePrior()
-    return view_of(measure(image, prior.illumination), prior)
+    return view_of(measure(image, prior.illumination_of(image)), prior)
 
 
 def view_of(measurement: Measurement, prior: ScalePrior | None = None) -> CanonicalView:
@@ -233,6 +233,7 @@ def view_of(measurement: Measurement, prior: ScalePrior | None = None) -> Canoni
     prior = prior or ScalePrior()
     pooled = prior.pooled
     group = pooled.group_for(measurement) if pooled else None
+    light = pooled.light_of(measurement.width, measurement.height) if pooled else None
     seen = _observed(measurement, group)
     issues: list[Issue] = []
     if not measurement.is_measurable:
@@ -284,7 +285,7 @@ def view_of(measurement: Measurement, prior: ScalePrior | None = None) -> Canoni
         issues=tuple(issues),
         illumination=measurement.corrections.illumination,
         veiling_glare=min(
-            measurement.corrections.veiling_glare, pooled.max_veiling_glare if pooled else 1.0
+            measurement.corrections.veiling_glare, light.max_veiling_glare if light else 1.0
         ),
         round_field=measurement.corrections.round_field,
         ruler=measurement.ruler,

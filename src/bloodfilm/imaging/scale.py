@@ -16,7 +16,7 @@ from bloodfilm.core.domain import Domain
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.pixels import PixelSize, Ruler
 from bloodfilm.imaging.corrections import MAX_VEILING_GLARE, Corrections, estimate_corrections
-from bloodfilm.imaging.illumination import EVEN, Illumination, Survey, of_folder
+from bloodfilm.imaging.illumination import EVEN, MIN_FIELDS, Illumination, Survey, of_folder
 from bloodfilm.imaging.red_cells import find_red_cells
 
 Floats = NDArray[np.float64]
@@ -121,22 +121,43 @@ class Group:
 
 
 @dataclass(frozen=True)
+class SharedLight:
+    """What the fields of one camera have in common beside their scale.
+
+    Attributes:
+        illumination: shared by the fields; `EVEN` if there is none.
+        max_veiling_glare: upper limit of the stray light of a field: the glare of fields with few
+            or pale nuclei is overestimated.
+    """
+
+    illumination: Illumination = EVEN
+    max_veiling_glare: float = MAX_VEILING_GLARE
+
+
+NO_LIGHT = SharedLight()
+
+
+@dataclass(frozen=True)
 class Pooled:
-    """Scale and illumination shared by the fields of a folder.
+    """Scale and light shared by the fields of a folder.
 
     Attributes:
         groups: fields of one scale each, largest first; more than one means that microscopes are
             mixed.
         note: message for the user about the groups; empty if there is nothing to report.
-        illumination: illumination shared by the fields; `EVEN` if there is none.
-        max_veiling_glare: upper limit of the stray light of a field: the glare of fields with few
-            or pale nuclei is overestimated.
+        light: light of the fields; the illumination is that of the commonest image size.
+        lights: light by image size (width, height), where a size has `MIN_FIELDS` fields: images
+            of another size come from another camera.
     """
 
     groups: tuple[Group, ...]
     note: str = ""
-    illumination: Illumination = EVEN
-    max_veiling_glare: float = MAX_VEILING_GLARE
+    light: SharedLight = NO_LIGHT
+    lights: Mapping[tuple[int, int], SharedLight] = field(default_factory=dict)
+
+    def light_of(self, width: int, height: int) -> SharedLight:
+        """Return the light of images of a size."""
+        return self.lights.get((width, height), self.light)
 
     def group_for(self, measurement: Measurement) -> Group | None:
         """The group a field belongs to; None if it is ambiguous.
@@ -189,10 +210,10 @@ class ScalePrior:
         """Whether the scale or the aspect ratio is provided."""
         return self.um_per_px is not None or self.pixel_aspect_ratio is not None
 
-    @property
-    def illumination(self) -> Illumination:
-        """The illumination shared by the fields of the group."""
-        return self.pooled.illumination if self.pooled else EVEN
+    def illumination_of(self, image: NDArray[np.uint8]) -> Illumination:
+        """Return the illumination that an image (H, W, 3) shares with others of its folder."""
+        height, width = image.shape[:2]
+        return self.pooled.light_of(width, height).illumination if self.pooled else EVEN
 
     def with_image(self, pixel_size: PixelSize | None) -> "ScalePrior":
         """Return the prior with what an image states of its own pixels.
@@ -402,10 +423,17 @@ def pool(measurements: Sequence[Measurement]) -> Pooled:
     if there is a single group.
     """
     groups, note = _groups(measurements)
-    lights = [m.light for m in measurements if m.light is not None]
-    glares = [m.corrections.veiling_glare for m in measurements]
+    sizes: dict[tuple[int, int], list[Measurement]] = {}
+    for m in measurements:
+        sizes.setdefault((m.width, m.height), []).append(m)
+    lights = {size: _light(own) for size, own in sizes.items() if len(own) >= MIN_FIELDS}
+    return Pooled(groups, note, _light(measurements), lights)
+
+
+def _light(fields: Sequence[Measurement]) -> SharedLight:
+    glares = [m.corrections.veiling_glare for m in fields]
     glare = float(np.quantile(glares, GLARE_QUANTILE)) if len(glares) > 1 else MAX_VEILING_GLARE
-    return Pooled(groups, note, of_folder(lights), round(glare, 3))
+    return SharedLight(of_folder([m.light for m in fields if m.light is not None]), round(glare, 3))
 
 
 def regroup(pooled: Pooled, measurements: Sequence[Measurement]) -> Pooled:
@@ -433,13 +461,18 @@ def measure_fields(
 
     def again(key: Key) -> Measurement | None:
         image = load(key)
-        return None if image is None else measure(image, pooled.illumination)
+        return (
+            None
+            if image is None
+            else measure(image, ScalePrior(pooled=pooled).illumination_of(image))
+        )
 
     names = list(keys)
     seen = zip(names, map_(first, names), strict=True)
     measured = {key: found for key, found in seen if found is not None}
     pooled = pool(list(measured.values()))
-    if pooled.illumination.method != "none":
+    shared = (pooled.light, *pooled.lights.values())
+    if any(light.illumination.method != "none" for light in shared):
         names = list(measured)
         seen = zip(names, map_(again, names), strict=True)
         measured = {key: found for key, found in seen if found is not None}

@@ -222,7 +222,7 @@ class Analyzer:
         if self.fixed_input is not None:
             return fixed_view(image, self.fixed_input)
         with clock("view"):
-            measurement = measurement or measure(image, prior.illumination)
+            measurement = measurement or measure(image, prior.illumination_of(image))
             view = view_of(measurement, prior)
         if view.scale_source == "assumed":
             with clock("scale"):
