@@ -382,6 +382,20 @@ def test_fields_that_are_set_aside_are_named_with_the_reason(run, field, written
     assert [f["counted"] for f in data_of(page)["fields"]] == [1, 0]
 
 
+def test_a_file_of_a_case_that_failed_is_said_once(run, field, failure, written):
+    from bloodfilm.core.issue_codes import FAILED_FIELDS, issue
+
+    fields = (field("p/a.png", 1),)
+    cells = [CaseCell((CellView(0, c.id),)) for _, c in nucleated(fields[0])]
+    case = case_of("p", fields, (0,), cells, failures=("p/x.png",))
+    said = issue(FAILED_FIELDS, "1 file could not be analysed", paths=["p/x.png"])
+    both = replace(case, issues=(said,))
+    _, page = written(replace(run(fields, [failure("p/x.png", "cut short")]), cases=(both,)))
+    assert "1 file gave no result." in page.text and "could not be analysed" not in page.text
+    _, page = written(replace(run(fields), cases=(replace(both, failures=()),)))
+    assert "1 file could not be analysed" in page.text  # a file that is not there has no result
+
+
 def test_several_cases_have_an_index_and_a_page_each(run, field, failure, tmp_path):
     fields = (field("p1/a.png", 1), field("p2/b.png", 2), field("p2/c.png", 3))
     cells = [

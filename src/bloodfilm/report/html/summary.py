@@ -280,13 +280,14 @@ class Summary:
         return sorted(found, key=lambda caution: caution.severity != "error")
 
     def _run_cautions(self) -> list[Caution]:
-        case = self.content.case
+        case, failures = self.content.case, self.content.failures
+        linked = {issue_codes.FAILED_FIELDS} if failures else set()
         found = [
             Caution("error" if i.severity == "error" else "warning", formatting.clean(i.message))
             for i in (*self.content.run.issues, *(case.issues if case is not None else ()))
-            if i.severity != "info"
+            if i.severity != "info" and i.code not in linked
         ]
-        if failures := self.content.failures:
+        if failures:
             text = f"{formatting.many(len(failures), 'file')} gave no result."
             found.append(Caution("error", text, "#failures"))
         return found
