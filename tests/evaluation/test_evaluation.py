@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -197,7 +198,7 @@ def test_what_is_no_results_file_is_refused(tmp_path):
                 ["a.png", "1", "2", "3", "wide", "1", "red cell", "red cell", "1"],
             ]
         )
-    with pytest.raises(DataError, match="line 2: a number is missing"):
+    with pytest.raises(DataError, match="line 2: h: 'wide' where a finite number"):
         read_predictions(bad)
     other = tmp_path / "result.json"
     other.write_text("[]")
@@ -208,6 +209,35 @@ def test_what_is_no_results_file_is_refused(tmp_path):
         read_predictions(other)
     with pytest.raises(DataError, match="cannot be read"):
         read_predictions(tmp_path / "gone.json")
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "says"),
+    [
+        ("score", "7.5", "7.5 where a number from 0 to 1"),
+        ("score", "", "'' where a finite number"),
+        ("class_score", "-0.1", "-0.1 where a number from 0 to 1"),
+        ("class_score", "nan", "'nan' where a finite number"),
+        ("cell_size_probability", "93", "93 where a number from 0 to 1"),
+        ("w", "-4", "-4 where a number of 0 or more"),
+        ("x", "1e999", "'inf' where a finite number"),
+    ],
+)
+def test_a_number_of_cells_csv_that_cannot_be_is_refused_by_row_and_column(
+    tmp_path, column, value, says
+):
+    file = tmp_path / "cells.csv"
+    row = {
+        **dict.fromkeys(("x", "y", "w", "h"), "4"),
+        **dict.fromkeys(("score", "class_score", "cell_size_probability"), "0.5"),
+        **{"image": "a.png", "kind": "red cell", "class": "red cell", "cell_size": "large"},
+    }
+    with file.open("w", newline="") as opened:
+        writer = csv.DictWriter(opened, list(row))
+        writer.writeheader()
+        writer.writerows([row, {**row, column: value}])
+    with pytest.raises(DataError, match=re.escape(f"{file}: line 3: {column}: {says}")):
+        read_predictions(file)
 
 
 def test_results_of_other_images_are_refused():

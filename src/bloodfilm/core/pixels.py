@@ -5,12 +5,16 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from bloodfilm.core.errors import DataError
+from bloodfilm.core.figures import MOST_PIXELS, number, number_or_none, share, um_per_px, whole
 
 ScaleSource = Literal["measured", "pooled", "metadata", "user", "assumed"]
 """`measured` in this field, `pooled` over its group, `metadata` of the file, `user`, `assumed`."""
 
 Ruler = Literal["outlines", "detector"]
 """What found the red cells that were measured: their own outlines, or a detector's boxes."""
+
+_MOST_WHITE = 1000.0
+"""Of a channel of the white point: uneven light divided out may lift it beyond 255."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,16 +112,33 @@ class ViewRecord:
     def from_json(cls, data: Mapping[str, Any]) -> "ViewRecord":
         """Read what `to_json` wrote; `DataError` if it is not a view."""
         try:
-            r, g, b = (float(v) for v in data["white_point"])
-            known = {**data, "white_point": (r, g, b)}
+            for key in ("scale_source", "aspect_source"):
+                if data[key] not in get_args(ScaleSource):
+                    raise ValueError(f"{key} {str(data[key])[:40]!r}")
+            r, g, b = (number(v, "white_point", 0, _MOST_WHITE) for v in data["white_point"])
+            known = {
+                **data,
+                "um_per_px_x": um_per_px(data["um_per_px_x"], "um_per_px_x"),
+                "um_per_px_y": um_per_px(data["um_per_px_y"], "um_per_px_y"),
+                "confidence": share(data["confidence"], "confidence"),
+                "white_point": (r, g, b),
+                "red_cells": whole(data["red_cells"], "red_cells"),
+                "width": whole(data["width"], "width", 1, MOST_PIXELS),
+                "height": whole(data["height"], "height", 1, MOST_PIXELS),
+                "sharpness": number_or_none(data.get("sharpness"), "sharpness", 0),
+                "veiling_glare": share(data.get("veiling_glare", 0.0), "veiling_glare"),
+                "film_score": number_or_none(data.get("film_score"), "film_score", 0, 1),
+            }
             if known.get("round_field") is not None:
-                x, y, radius = (float(v) for v in known["round_field"])
-                known["round_field"] = (x, y, radius)
+                x, y, radius = (number(v, "round_field") for v in known["round_field"])
+                known["round_field"] = (x, y, number(radius, "round_field", 0))
             if known.get("metadata_um_per_px") is not None:
-                um_x, um_y = (float(v) for v in known["metadata_um_per_px"])
+                um_x, um_y = (um_per_px(v, "metadata") for v in known["metadata_um_per_px"])
                 known["metadata_um_per_px"] = (um_x, um_y)
             if known.get("ruler", "outlines") not in get_args(Ruler):
-                raise ValueError(f"ruler {known['ruler']!r}")
+                raise ValueError(f"ruler {str(known['ruler'])[:40]!r}")
             return cls(**known)
+        except DataError as error:
+            raise DataError(f"view: {error}") from None
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise DataError(f"view: not the record of one ({error!r})") from None

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from bloodfilm.core import figures
 from bloodfilm.core.csv_text import Table, parse_table, unguard
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.field import Field
@@ -16,7 +17,6 @@ _REQUIRED = ("image", "x", "y", "w", "h", "score", "class", "class_score")
 _OBJECT_TYPE = ("object_type", "kind")
 """The column's name, and its name in version 1."""
 
-_NUMBERS = ("x", "y", "w", "h", "score", "class_score")
 
 ByImage = Mapping[str, Sequence[CellResult]]
 
@@ -57,30 +57,43 @@ def _from_csv(path: Path, table: Table) -> dict[str, list[CellResult]]:
         values = {name: unguard(row[own]) for name, own in columns.items()}
         try:
             found = _csv_cell(values, object_type, attributes)
-        except ValueError:
-            raise DataError(f"{path}: line {row.line}: a number is missing or is none") from None
+        except DataError as error:
+            raise DataError(f"{path}: line {row.line}: {error}") from None
         cells.setdefault(values["image"], []).append(found)
     return cells
 
 
 def _csv_cell(row: Mapping[str, str], object_type: str, attributes: Iterable[str]) -> CellResult:
-    x, y, w, h, score, class_score = (float(row[key]) for key in _NUMBERS)
-    if not all(map(math.isfinite, (x, y, w, h, score, class_score))):
-        raise ValueError("a number is not finite")
+    x, y, w, h = (
+        figures.number(_number(row, key), key, least)
+        for key, least in (("x", -math.inf), ("y", -math.inf), ("w", 0), ("h", 0))
+    )
     answers = {
-        name: AttributeResult(row[name] or None, float(row[f"{name}_probability"]), {})
+        name: AttributeResult(row[name] or None, _share(row, f"{name}_probability"), {})
         for name in attributes
         if row[f"{name}_probability"]
     }
     return CellResult(
         box=(x, y, w, h),
-        confidence=score,
+        confidence=_share(row, "score"),
         object_type=row[object_type],
         label=row["class"],
-        label_confidence=class_score,
+        label_confidence=_share(row, "class_score"),
         attributes=answers,
         id=row.get("cell_id") or "",
     )
+
+
+def _share(row: Mapping[str, str], column: str) -> float:
+    return figures.share(_number(row, column), column)
+
+
+def _number(row: Mapping[str, str], column: str) -> float | str:
+    """Return the number in a column, or its text where it is none."""
+    try:
+        return float(row[column])
+    except ValueError:
+        return row[column]
 
 
 def align(fields: Sequence[Field], cells: ByImage, source: str) -> list[Sequence[CellResult]]:

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodfilm.core.errors import DataError
+from bloodfilm.core.figures import number, whole
 from bloodfilm.imaging.field_of_view import Mask
 
 Pixels = NDArray[np.uint8]
@@ -155,12 +156,12 @@ class Illumination:
         """Build from `to_json` data."""
         try:
             if data["method"] == "none":
-                return cls(strength=float(data.get("strength", 0.0)))
+                return cls(strength=number(data.get("strength", 0.0), "strength"))
             steps = base64.b64decode(data["map"], validate=True)
-            columns, rows = int(data["columns"]), int(data["rows"])
+            columns, rows = (whole(data[key], key, 1, 4096) for key in ("columns", "rows"))
             if data["method"] not in ("field", "folder") or len(steps) != 3 * columns * rows:
                 raise ValueError("the map")
-            strength, fields = float(data["strength"]), int(data["fields"])
+            strength, fields = number(data["strength"], "strength"), whole(data["fields"], "fields")
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"illumination: {error} is missing or wrong") from None
         return cls(data["method"], fields, strength, columns, rows, steps)

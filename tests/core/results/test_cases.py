@@ -133,7 +133,8 @@ def test_a_data_frame_has_the_counted_cells(run):
             {"cells": [{"views": [[9, "ab"]], "counted": True, "issues": []}]},
             "no field of the case",
         ),
-        ({"other": {"red cell": "many"}}, "ValueError"),
+        ({"other": {"red cell": "many"}}, "other: 'many' where a finite number"),
+        ({"other": {"wombat": 2}}, "other: the model has no object type 'wombat'"),
     ],
 )
 def test_a_damaged_case_is_refused(run, tmp_path, change, says):

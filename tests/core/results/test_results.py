@@ -18,9 +18,11 @@ from bloodfilm.core.results import (
     AnalysisRun,
     AttributeResult,
     CellResult,
+    CellShape,
     FieldFailure,
     FieldResult,
     ImageRef,
+    SlideRecord,
     StoredFields,
     json_line,
     with_ids,
@@ -282,7 +284,127 @@ def test_a_value_that_cannot_be_is_refused_by_its_key(run, tmp_path, key, value,
     path.write_text(json.dumps(document))
     with pytest.raises(DataError, match=re.escape(says)) as error:
         list(AnalysisRun.read(path))
-    assert "field 0" in str(error.value) and len(str(error.value).splitlines()) == 1
+    assert "field 0: cell 0: " in str(error.value) and len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("class", "wombat", "cell 0: class: the model has no class 'wombat'"),
+        ("object_type", "wombat", "cell 0: object_type: the model has no object type 'wombat'"),
+        ("probabilities", {"wombat": 0.5}, "cell 0: probabilities: the model has no class"),
+        (
+            "attributes",
+            {"wombat": {"value": None, "probability": 0, "probabilities": {}}},
+            "cell 0: attributes: the model has no attribute 'wombat'",
+        ),
+        (
+            "attributes",
+            {"cell_size": {"value": "vast", "probability": 0.5, "probabilities": {}}},
+            "cell 0: cell_size: the model has no value 'vast'",
+        ),
+        (
+            "attributes",
+            {"cell_size": {"value": None, "probability": 0.5, "probabilities": {"vast": 0.5}}},
+            "cell 0: cell_size: the model has no value 'vast'",
+        ),
+    ],
+)
+@pytest.mark.parametrize("indent", [None, 1])
+def test_a_name_that_the_model_does_not_have_is_refused(run, tmp_path, key, value, says, indent):
+    path = run.write(tmp_path)
+    whole = json.loads(path.read_bytes())
+    cell = whole["fields"][0]["cells"][0]
+    if indent:  # a layout that is read at once
+        cell[key] = value
+        path.write_text(json.dumps(whole, indent=indent))
+    else:  # the layout of `write`, read field by field
+        changed = json_line({**cell, key: value})
+        path.write_text(path.read_text().replace(json_line(cell), changed, 1))
+    with pytest.raises(DataError, match=re.escape(says)) as error:
+        list(AnalysisRun.read(path))
+    assert str(path) in str(error.value) and len(str(error.value).splitlines()) == 1
+
+
+def with_value(document, keys, value):
+    """Return a copy of plain data with one value, given by its keys, replaced."""
+    copy = json.loads(json.dumps(document))
+    part = copy
+    for key in keys[:-1]:
+        part = part[key]
+    part[keys[-1]] = value
+    return copy
+
+
+NO_FIGURES = [True, "7", None, [], -1, 10**400, float("nan"), float("inf")]
+FIGURES = [
+    *((*("fields", 0), key) for key in ("width", "height")),
+    *(
+        ("fields", 0, "view", key)
+        for key in ("um_per_px_x", "um_per_px_y", "confidence", "red_cells", "width", "height")
+    ),
+    ("fields", 0, "view", "white_point", 1),
+    ("fields", 0, "view", "veiling_glare"),
+    ("fields", 0, "slide", "zone_mm2"),
+    ("fields", 0, "slide", "tiles"),
+    ("fields", 0, "slide", "counts", "platelet"),
+    *(
+        ("fields", 0, "cells", 0, "shape", key)
+        for key in ("area_um2", "diameter_um", "length_um", "nucleus_ratio", "lobes")
+    ),
+    *(("model", key) for key in ("class_confidence", "attribute_confidence", "crop_um")),
+]
+
+
+@pytest.mark.parametrize("keys", FIGURES, ids=lambda keys: "-".join(map(str, keys)))
+def test_a_figure_that_cannot_be_is_refused_by_its_key(tmp_path, keys):
+    outline = (10.0, 10.0), (20.0, 10.0), (20.0, 20.0)
+    shape = CellShape(
+        outline, (outline,), 50.0, 20.0, 8.0, 9.0, 7.0, 0.4, 0.9, 0.8, 2, (9, 8, 7), None
+    )
+    slide = SlideRecord("whole", 2.0, 2.0, {"platelet": 9}, tiles=4)
+    run = make_run([a_field(cells=(a_cell(shape=shape),), slide=slide)])
+    document = json.loads(run.write(tmp_path).read_text())
+    path = tmp_path / "other.json"
+    for value in NO_FIGURES:
+        path.write_text(json.dumps(with_value(document, keys, value), indent=1))
+        with pytest.raises(DataError) as error:
+            list(AnalysisRun.read(path))
+        name = next(key for key in reversed(keys) if isinstance(key, str) and key != "platelet")
+        said = str(error.value)
+        assert said.startswith(str(path)) and f"{name}: " in said, said
+        assert len(said) < 300 + len(str(path)) and len(said.splitlines()) == 1
+        assert keys[0] == "model" or "field 0: " in said
+    path.write_text(json.dumps(document, indent=1))
+    assert [f.to_json() for f in AnalysisRun.read(path)] == [f.to_json() for f in run]
+
+
+@pytest.mark.parametrize(
+    "box", [[-2, 0, 9, 9], [0, -1e9, 9, 9], [632, 0, 20, 9], [0, 470, 9, 1e300]]
+)
+def test_a_box_beyond_its_image_is_refused(run, tmp_path, box):
+    path = run.write(tmp_path)
+    document = with_value(json.loads(path.read_text()), ("fields", 0, "cells", 1, "box"), box)
+    path.write_text(json.dumps(document))
+    with pytest.raises(DataError, match=r"field 0: cell 1: box: .* beyond the image of 640 x 480"):
+        list(AnalysisRun.read(path))
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        (("classified",), "classified: 'wombat'"),
+        (("object_types", 0), "object_types: 'wombat'"),
+        (("untrained", "classes", 0), "untrained.classes: 'wombat'"),
+        (("untrained", "attributes", 0), "untrained.attributes: 'wombat'"),
+    ],
+)
+def test_a_model_that_contradicts_itself_is_refused(run, tmp_path, keys, says):
+    path = run.write(tmp_path)
+    document = with_value(json.loads(path.read_text()), ("model", *keys), "wombat")
+    path.write_text(json.dumps(document))
+    with pytest.raises(DataError, match=re.escape(says)):
+        AnalysisRun.read(path)
 
 
 @pytest.mark.parametrize(

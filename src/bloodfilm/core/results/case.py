@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bloodfilm.core.errors import DataError
+from bloodfilm.core.figures import number, whole
 from bloodfilm.core.issues import Issue
 from bloodfilm.core.results.cell import CellResult
 from bloodfilm.core.results.field import FieldResult
@@ -54,15 +55,16 @@ class FieldPlacement:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "FieldPlacement":
-        """Read what `to_json` wrote; KeyError, TypeError, ValueError if it is none."""
+        """Read what `to_json` wrote; DataError, KeyError, TypeError, ValueError if not."""
         matrix: Matrix | None = None
         if data["matrix"] is not None:
             (a, b, c), (d, e, f) = data["matrix"]
-            matrix = (float(a), float(b), float(c)), (float(d), float(e), float(f))
+            numbers = [number(v, "matrix") for v in (a, b, c, d, e, f)]
+            matrix = (numbers[0], numbers[1], numbers[2]), (numbers[3], numbers[4], numbers[5])
         return cls(
-            number=int(data["field"]),
+            number=whole(data["field"], "field"),
             counted=bool(data["counted"]),
-            part=None if data["part"] is None else int(data["part"]),
+            part=None if data["part"] is None else whole(data["part"], "part"),
             matrix=matrix,
             issues=tuple(Issue.from_json(item) for item in data["issues"]),
         )
@@ -106,8 +108,8 @@ class CaseCell:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "CaseCell":
-        """Read what `to_json` wrote; KeyError, TypeError, ValueError if it is none."""
-        views = tuple(CellView(int(number), str(name)) for number, name in data["views"])
+        """Read what `to_json` wrote; DataError, KeyError, TypeError, ValueError if not."""
+        views = tuple(CellView(whole(at, "views"), str(name)) for at, name in data["views"])
         if not views:
             raise ValueError("a cell without a view")
         issues = tuple(Issue.from_json(item) for item in data["issues"])
@@ -215,16 +217,21 @@ class CaseResult:
                 raise ValueError("it names a field that is not there")
             if not {view.field for cell in cells for view in cell.views} <= set(numbers):
                 raise ValueError("a cell is of no field of the case")
+            unknown = [name for name in data["other"] if name not in model.object_types]
+            if unknown:
+                raise DataError(f"other: the model has no object type {unknown[0][:40]!r}")
             return cls(
                 name=str(data["case"]),
                 fields=pick(fields, numbers),
                 placements=placements,
                 cells=cells,
-                other={str(k): int(v) for k, v in data["other"].items()},
+                other={str(k): whole(v, "other") for k, v in data["other"].items()},
                 failures=tuple(map(str, data["failures"])),
                 issues=tuple(Issue.from_json(item) for item in data["issues"]),
                 model=model,
             )
+        except DataError as error:
+            raise DataError(f"case {str(data.get('case'))[:40]!r}: {error}") from None
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise DataError(f"result: not the record of a case ({error!r})") from None
 

@@ -1,7 +1,6 @@
 """One detected cell: box, object type, label, attributes, confidences, issues."""
 
 import hashlib
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -10,6 +9,7 @@ from typing import Any
 from bloodfilm.core import issue_codes
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.field import Box
+from bloodfilm.core.figures import number, number_or_none, share
 from bloodfilm.core.issues import Issue
 from bloodfilm.core.results.shape import CellShape
 
@@ -119,33 +119,33 @@ class CellResult:
             KeyError, TypeError, ValueError: if it is neither version.
         """
         first = "kind" in data
-        x, y, w, h = (_finite(v, "box") for v in data["box"])
+        x, y, w, h = (number(v, "box") for v in data["box"])
         if w < 0 or h < 0:
             raise DataError(f"box: {w:g} x {h:g} px")
         nucleated = data.get("confirmed") if first else data["nucleated_probability"]
         return cls(
             box=(x, y, w, h),
-            confidence=_share(data["score"], "score"),
+            confidence=share(data["score"], "score"),
             object_type=str(data["kind" if first else "object_type"]),
             label=str(data["class"]),
-            label_confidence=_share(data["class_score"], "class_score"),
-            probabilities={str(k): _share(v, str(k)) for k, v in data["probabilities"].items()},
+            label_confidence=share(data["class_score"], "class_score"),
+            probabilities={str(k): share(v, str(k)) for k, v in data["probabilities"].items()},
             attributes={
                 str(name): AttributeResult(
                     None if a["value"] is None else str(a["value"]),
-                    _share(a["probability"], str(name)),
-                    {str(k): _share(v, str(name)) for k, v in a["probabilities"].items()},
+                    share(a["probability"], str(name)),
+                    {str(k): share(v, str(name)) for k, v in a["probabilities"].items()},
                 )
                 for name, a in data["attributes"].items()
             },
             issues=_version_1_issues(data["flags"])
             if first
             else tuple(Issue.from_json(item) for item in data["issues"]),
-            diameter_um=_number(data["diameter_um"], "diameter_um"),
+            diameter_um=number_or_none(data["diameter_um"], "diameter_um"),
             nucleated_probability=None
             if nucleated is None
-            else _share(nucleated, "nucleated_probability"),
-            stain_contrast=_number(data.get("stain_contrast"), "stain_contrast"),
+            else share(nucleated, "nucleated_probability"),
+            stain_contrast=number_or_none(data.get("stain_contrast"), "stain_contrast"),
             shape=CellShape.from_json(data["shape"]) if data.get("shape") else None,
             id="" if first else str(data["id"]),
         )
@@ -183,22 +183,3 @@ def _version_1_issues(flags: Iterable[str]) -> tuple[Issue, ...]:
 
 def _rounded(value: float | None, digits: int) -> float | None:
     return None if value is None else round(value, digits)
-
-
-def _finite(value: Any, key: str) -> float:
-    """Return a number of a result file; DataError where it is none."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise DataError(f"{key}: {str(value)[:40]!r} where a finite number must be")
-    return float(value)
-
-
-def _share(value: Any, key: str) -> float:
-    """Return a score or probability of a result file; DataError outside 0 to 1."""
-    number = _finite(value, key)
-    if not 0 <= number <= 1:
-        raise DataError(f"{key}: {number:g} where a number from 0 to 1 must be")
-    return number
-
-
-def _number(value: Any, key: str) -> float | None:
-    return None if value is None else _finite(value, key)

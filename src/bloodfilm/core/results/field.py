@@ -12,6 +12,7 @@ from bloodfilm.core.boxes import centres
 from bloodfilm.core.domain import Domain
 from bloodfilm.core.errors import BloodfilmError, DataError, is_out_of_memory
 from bloodfilm.core.field import Cell, Field, Prediction
+from bloodfilm.core.figures import MOST_PIXELS, whole
 from bloodfilm.core.issues import Issue, codes
 from bloodfilm.core.pixels import ViewRecord
 from bloodfilm.core.polygons import Region
@@ -108,17 +109,19 @@ class FieldResult:
         """Read a field of version 2 (`to_json`) or 1; `DataError` if it is neither."""
         try:
             first = "issues" not in data
+            width = whole(data["width"], "width", 1, MOST_PIXELS)
+            height = whole(data["height"], "height", 1, MOST_PIXELS)
             return cls(
                 image=ImageRef(
                     str(data["image"]),
-                    int(data["width"]),
-                    int(data["height"]),
+                    width,
+                    height,
                     "" if first else str(data["sha256"]),
                     _hexadecimal(data.get("pixels", "")),
                     _hexadecimal(data.get("appearance", "")),
                 ),
                 view=_version_1_view(data["view"]) if first else ViewRecord.from_json(data["view"]),
-                cells=tuple(CellResult.from_json(cell) for cell in data["cells"]),
+                cells=_cells(data["cells"], width, height),
                 issues=tuple(
                     issue_codes.issue(issue_codes.UNCODED, str(p)) for p in data["problems"]
                 )
@@ -258,6 +261,22 @@ class FieldFailure:
 
 
 FieldOutcome = FieldResult | FieldFailure
+
+
+def _cells(data: Sequence[Any], width: int, height: int) -> tuple[CellResult, ...]:
+    """Read the cells of a field; a `DataError` says which one is wrong."""
+    cells = []
+    for item in data:
+        try:
+            cell = CellResult.from_json(item)
+            x, y, w, h = cell.box
+            if x < -1 or y < -1 or x + w > width + 1 or y + h > height + 1:
+                at = f"{x:g}, {y:g}, {w:g} x {h:g} px"
+                raise DataError(f"box: {at} reaches beyond the image of {width} x {height} px")
+        except DataError as error:
+            raise DataError(f"cell {len(cells)}: {error}") from None
+        cells.append(cell)
+    return tuple(cells)
 
 
 def _hexadecimal(text: Any) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from bloodfilm.core.attributes import LLD_SCHEMA, Attribute, Schema
 from bloodfilm.core.errors import DataError
+from bloodfilm.core.figures import number, share
 from bloodfilm.core.taxonomy import DEFAULT_TAXONOMY, NUCLEATED, PLATELET, RED_CELL, Taxonomy
 
 
@@ -80,11 +81,24 @@ class ModelInfo:
             "metrics": dict(self.metrics),
         }
 
+    def _check_names(self) -> None:
+        """Refuse names of other lists that taxonomy, object types or schema do not have."""
+        lists = (
+            ("object_types", self.object_types, self.taxonomy.names),
+            ("classified", (self.classified,), self.object_types),
+            ("untrained.classes", self.untrained_classes, self.taxonomy.names),
+            ("untrained.attributes", self.untrained_attributes, self.schema.names),
+        )
+        for key, names, known in lists:
+            unknown = [name for name in names if name not in known]
+            if unknown:
+                raise DataError(f"model: {key}: {unknown[0][:40]!r} is no name of the model")
+
     @classmethod
     def from_json(cls, identity: Mapping[str, Any], data: Mapping[str, Any]) -> "ModelInfo":
         """Read what `to_json` wrote; `DataError` if it is no model."""
         try:
-            return cls(
+            model = cls(
                 identity={str(k): str(v) for k, v in identity.items()},
                 taxonomy=Taxonomy.from_json(data["taxonomy"]),
                 schema=Schema.from_json(data["schema"]),
@@ -92,11 +106,13 @@ class ModelInfo:
                 classified=str(data["classified"]),
                 untrained_classes=tuple(map(str, data["untrained"]["classes"])),
                 untrained_attributes=tuple(map(str, data["untrained"]["attributes"])),
-                class_confidence=float(data["class_confidence"]),
-                attribute_confidence=float(data["attribute_confidence"]),
+                class_confidence=share(data["class_confidence"], "class_confidence"),
+                attribute_confidence=share(data["attribute_confidence"], "attribute_confidence"),
                 reports_unfamiliar=bool(data["reports_unfamiliar"]),
-                crop_um=float(data["crop_um"]),
+                crop_um=number(data["crop_um"], "crop_um", 1e-3, 1e6),
                 metrics=dict(data["metrics"]),
             )
+            model._check_names()
+            return model
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise DataError(f"model: not the record of one ({error!r})") from None

@@ -31,6 +31,7 @@ from bloodfilm.core.results.field import FieldFailure, FieldOutcome, FieldResult
 from bloodfilm.core.results.model import ModelInfo
 from bloodfilm.core.results.stored import StoredFields, json_line
 from bloodfilm.core.results.tables import data_frame
+from bloodfilm.core.results.vocabulary import Vocabulary
 
 RESULT_FORMAT = "bloodfilm-result"
 RESULT_VERSION = 3
@@ -179,6 +180,8 @@ def _from_document(cls: type[AnalysisRun], place: Path, document: dict[str, Any]
     try:
         failures = tuple(FieldFailure.from_json(item) for item in document.get("failures", ()))
         fields: Sequence[FieldResult] = document["fields"]
+        if document["version"] > 1:  # version 1 does not record the model's names
+            fields = _checked(fields, Vocabulary(model))
         cases = tuple(
             CaseResult.from_json(item, fields, model) for item in document.get("cases", ())
         )
@@ -193,6 +196,18 @@ def _from_document(cls: type[AnalysisRun], place: Path, document: dict[str, Any]
         )
     except (DataError, TypeError, ValueError) as error:
         raise DataError(f"{place}: {error}") from None
+
+
+def _checked(fields: Sequence[FieldResult], vocabulary: Vocabulary) -> Sequence[FieldResult]:
+    """Return fields whose cells use the model's names only; those in a file as they are read."""
+    if isinstance(fields, StoredFields):
+        return fields.checked(vocabulary.check)
+    for number, item in enumerate(fields):
+        try:
+            vocabulary.check(item.cells)
+        except DataError as error:
+            raise DataError(f"field {number}: {error}") from None
+    return fields
 
 
 def _check_version(place: Path, head: Any) -> None:

@@ -4,9 +4,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from bloodfilm.core.errors import DataError
+from bloodfilm.core.figures import number, number_or_none, share, whole
+
 Point = tuple[float, float]
 Polygon = tuple[Point, ...]
 Colour = tuple[int, int, int]
+_MEASURES = (
+    "area_um2",
+    "nucleus_area_um2",
+    "diameter_um",
+    "length_um",
+    "width_um",
+    "circularity",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,22 +84,19 @@ class CellShape:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "CellShape":
-        """Read `to_json` data; KeyError, TypeError or ValueError if it is malformed."""
-        round_nucleus = data["nucleus_circularity"]
+        """Read `to_json` data; DataError, KeyError, TypeError or ValueError if it is malformed."""
+        measured = {key: number(data[key], key, 0) for key in _MEASURES}
         return cls(
-            outline=_polygon(data["outline"]),
-            nucleus=tuple(_polygon(piece) for piece in data["nucleus"]),
-            area_um2=float(data["area_um2"]),
-            nucleus_area_um2=float(data["nucleus_area_um2"]),
-            diameter_um=float(data["diameter_um"]),
-            length_um=float(data["length_um"]),
-            width_um=float(data["width_um"]),
-            nucleus_ratio=float(data["nucleus_ratio"]),
-            circularity=float(data["circularity"]),
-            nucleus_circularity=None if round_nucleus is None else float(round_nucleus),
-            lobes=int(data["lobes"]),
-            nucleus_rgb=_colour(data["nucleus_rgb"]),
-            cytoplasm_rgb=_colour(data["cytoplasm_rgb"]),
+            outline=_polygon(data["outline"], "outline"),
+            nucleus=tuple(_polygon(piece, "nucleus") for piece in data["nucleus"]),
+            **measured,
+            nucleus_ratio=share(data["nucleus_ratio"], "nucleus_ratio"),
+            nucleus_circularity=number_or_none(
+                data["nucleus_circularity"], "nucleus_circularity", 0
+            ),
+            lobes=whole(data["lobes"], "lobes"),
+            nucleus_rgb=_colour(data["nucleus_rgb"], "nucleus_rgb"),
+            cytoplasm_rgb=_colour(data["cytoplasm_rgb"], "cytoplasm_rgb"),
         )
 
 
@@ -97,10 +105,10 @@ def _flat(polygon: Polygon) -> list[float]:
     return [round(value, 1) for point in polygon for value in point]
 
 
-def _polygon(values: Sequence[Any]) -> Polygon:
-    numbers = [float(v) for v in values]
+def _polygon(values: Sequence[Any], key: str) -> Polygon:
+    numbers = [number(v, key) for v in values]
     if len(numbers) < 6 or len(numbers) % 2:
-        raise ValueError(f"an outline of {len(numbers)} numbers")
+        raise DataError(f"{key}: an outline of {len(numbers)} numbers")
     return tuple(zip(numbers[::2], numbers[1::2], strict=True))
 
 
@@ -108,8 +116,8 @@ def _listed(colour: Colour | None) -> list[int] | None:
     return None if colour is None else list(colour)
 
 
-def _colour(values: Sequence[Any] | None) -> Colour | None:
+def _colour(values: Sequence[Any] | None, key: str) -> Colour | None:
     if values is None:
         return None
-    red, green, blue = (int(v) for v in values)
+    red, green, blue = (whole(v, key, 0, 255) for v in values)
     return red, green, blue

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
+from bloodfilm.core.figures import number, whole
+
 ZoneKind = Literal["found", "region", "whole"]
 """The monolayer, as it was found; shapes that the user gave; the whole slide."""
 
@@ -55,19 +57,19 @@ class SlideRecord:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "SlideRecord":
-        """Read what `to_json` wrote; KeyError, TypeError, ValueError if it is none."""
+        """Read what `to_json` wrote; DataError, KeyError, TypeError, ValueError if not."""
         if data["zone"] not in get_args(ZoneKind):
             raise ValueError(f"zone {data['zone']!r}")
         sample, seed = data["fields"], data["seed"]
         return cls(
             zone=data["zone"],
-            zone_mm2=float(data["zone_mm2"]),
-            analyzed_mm2=float(data["analyzed_mm2"]),
-            counts={str(k): int(v) for k, v in data["counts"].items()},
-            tiles=int(data["tiles"]),
-            failed_tiles=int(data["failed_tiles"]),
-            fields=None if sample is None else int(sample),
-            seed=None if seed is None else int(seed),
+            zone_mm2=number(data["zone_mm2"], "zone_mm2", 0),
+            analyzed_mm2=number(data["analyzed_mm2"], "analyzed_mm2", 0),
+            counts={str(k): whole(v, "counts") for k, v in data["counts"].items()},
+            tiles=whole(data["tiles"], "tiles"),
+            failed_tiles=whole(data["failed_tiles"], "failed_tiles"),
+            fields=None if sample is None else whole(sample, "fields"),
+            seed=None if seed is None else whole(seed, "seed"),
         )
 
 

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, overload
 
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.json_text import loads
+from bloodfilm.core.results.cell import CellResult
 from bloodfilm.core.results.field import FieldResult
 
 
@@ -54,6 +55,7 @@ class StoredFields(Sequence[FieldResult]):
         offsets: tuple[int, ...],
         unwrap: Callable[[bytes], bytes] | None = None,
         parsed: ParsedFields | None = None,
+        check: Callable[[Sequence[CellResult]], None] | None = None,
     ) -> None:
         """Refer to the lines of a file.
 
@@ -63,11 +65,13 @@ class StoredFields(Sequence[FieldResult]):
             unwrap: returns the JSON text of the field's record as this version writes it from a
                 line; left out, a line is the record, of any version.
             parsed: results of the file that are parsed already, to be shared.
+            check: raises `DataError` for the cells of a field that the file's model cannot give.
         """
         self._path = path
         self._offsets = offsets
         self._unwrap = unwrap
         self._parsed = ParsedFields() if parsed is None else parsed
+        self._check = check
 
     def __len__(self) -> int:
         return len(self._offsets)
@@ -96,6 +100,10 @@ class StoredFields(Sequence[FieldResult]):
         """Return some of the results, by their numbers, without reading them."""
         return self._with(tuple(self._offsets[n] for n in numbers))
 
+    def checked(self, check: Callable[[Sequence[CellResult]], None]) -> "StoredFields":
+        """Return the same results, each checked when it is read."""
+        return StoredFields(self._path, self._offsets, self._unwrap, None, check)
+
     def json_lines(self) -> Iterator[str]:
         """Yield the record of each result as one line of JSON, as `json_line` writes it."""
         if self._unwrap is None:  # perhaps of an older version
@@ -107,7 +115,7 @@ class StoredFields(Sequence[FieldResult]):
                 yield self._unwrap(file.readline()).decode()
 
     def _with(self, offsets: tuple[int, ...]) -> "StoredFields":
-        return StoredFields(self._path, offsets, self._unwrap, self._parsed)
+        return StoredFields(self._path, offsets, self._unwrap, self._parsed, self._check)
 
     def _read(self, file: BinaryIO, offset: int) -> FieldResult:
         file.seek(offset)
@@ -115,6 +123,8 @@ class StoredFields(Sequence[FieldResult]):
         text = line.rstrip().rstrip(b",") if self._unwrap is None else self._unwrap(line)
         try:
             field = FieldResult.from_json(loads(text))
+            if self._check is not None:
+                self._check(field.cells)
         except (ValueError, KeyError, TypeError, RecursionError, DataError) as error:
             reason = str(error) if isinstance(error, DataError) else "the line is damaged"
             raise DataError(f"{self._path}: byte {offset}: {reason}") from None

@@ -1,0 +1,76 @@
+"""Numbers of a JSON record: what is no number, or out of its range, is refused by its key."""
+
+import math
+from typing import Any
+
+from bloodfilm.core.errors import DataError
+
+_SHOWN = 40
+MOST_PIXELS = 2**31 - 1
+"""Of one side of an image."""
+LEAST_UM, MOST_UM = 1e-4, 1e4
+"""Micrometres per pixel: a tenth of a nanometre to a centimetre."""
+
+
+def number(value: Any, key: str, least: float = -math.inf, most: float = math.inf) -> float:
+    """Return a finite number from `least` to `most`.
+
+    Raises:
+        DataError: that names key, value and range.
+
+    >>> number(2, "width_um")
+    2.0
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise DataError(f"{key}: {_shown(value)} where a finite number must be")
+    try:
+        found = float(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        found = math.inf
+    if not math.isfinite(found):
+        raise DataError(f"{key}: {_shown(value)} where a finite number must be")
+    if not least <= found <= most:
+        raise DataError(f"{key}: {found:g} where a number {_range(least, most)} must be")
+    return found
+
+
+def number_or_none(
+    value: Any, key: str, least: float = -math.inf, most: float = math.inf
+) -> float | None:
+    """Return a finite number from `least` to `most`, or `None` for `null`."""
+    return None if value is None else number(value, key, least, most)
+
+
+def share(value: Any, key: str) -> float:
+    """Return a score, probability or share: a number from 0 to 1."""
+    return number(value, key, 0, 1)
+
+
+def whole(value: Any, key: str, least: int = 0, most: int = 2**63 - 1) -> int:
+    """Return a whole number from `least` to `most`.
+
+    >>> whole(3.0, "tiles")
+    3
+    """
+    found = number(value, key, least, most)
+    if found != int(found):
+        raise DataError(f"{key}: {found:g} where a whole number must be")
+    return int(value)
+
+
+def um_per_px(value: Any, key: str) -> float:
+    """Return a pixel size, micrometres."""
+    return number(value, key, LEAST_UM, MOST_UM)
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(str(value)[:_SHOWN])
+    except ValueError:  # a whole number of thousands of digits
+        return "a very long number"
+
+
+def _range(least: float, most: float) -> str:
+    if math.isinf(most):
+        return f"of {least:g} or more"
+    return f"of {most:g} or less" if math.isinf(least) else f"from {least:g} to {most:g}"
