@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from bloodfilm.core.errors import DataError
+from bloodfilm.core.text import shortened
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class Attribute:
             return self.values.index(value)
         except ValueError:
             raise DataError(
-                f"attribute {self.name!r} has no value {value!r}; it is one of "
-                f"{', '.join(self.values)}"
+                f"attribute {shortened(self.name, 80)!r} has no value {shortened(value, 80)!r}; it "
+                f"is one of {shortened(', '.join(self.values), 400)}"
             ) from None
 
 
@@ -69,7 +70,8 @@ class Schema:
             return self._by_name[name]
         except KeyError:
             raise DataError(
-                f"schema {self.name!r} has no attribute {name!r}; it has {', '.join(self.names)}"
+                f"schema {shortened(self.name, 80)!r} has no attribute {shortened(name, 80)!r}; it "
+                f"has {shortened(', '.join(self.names), 400)}"
             ) from None
 
     @cached_property

@@ -4,6 +4,8 @@ import errno
 from collections.abc import Sequence
 from typing import Literal
 
+from bloodfilm.core.text import shortened
+
 Remedy = Literal["resume", "overwrite", "other-output", "wait"]
 REMEDIES: dict[Remedy, str] = {
     "resume": "resume the run",
@@ -13,11 +15,19 @@ REMEDIES: dict[Remedy, str] = {
 }
 
 
+MAX_MESSAGE = 1000
+"""Characters; what is beyond is left out of the middle."""
+
+
 class BloodfilmError(Exception):
     """An error that the user can correct.
 
-    Its message is one line with the problem, the place and the remedy.
+    Its message is one line with the problem, the place and the remedy. Whatever it quotes from a
+    file, it is no longer than `MAX_MESSAGE`.
     """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(shortened(message, MAX_MESSAGE))
 
 
 class DataError(BloodfilmError):

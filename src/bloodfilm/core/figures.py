@@ -12,6 +12,41 @@ LEAST_UM, MOST_UM = 1e-4, 1e4
 """Micrometres per pixel: a tenth of a nanometre to a centimetre."""
 
 
+def checked(value: Any, least: float = -math.inf, most: float = math.inf) -> float:
+    """Return a finite number from `least` to `most`.
+
+    Raises:
+        ValueError: that tells value and range.
+
+    >>> checked(7, 0, 1)
+    Traceback (most recent call last):
+    ValueError: 7 where a number from 0 to 1 must be
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{_shown(value)} where a finite number must be")
+    try:
+        found = float(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        found = math.inf
+    if not math.isfinite(found):
+        raise ValueError(f"{_shown(value)} where a finite number must be")
+    if not least <= found <= most:
+        raise ValueError(f"{found:g} where a number {_range(least, most)} must be")
+    return found
+
+
+def checked_whole(value: Any, least: int = 0, most: int = 2**63 - 1) -> int:
+    """Return a whole number from `least` to `most`; `ValueError` as of `checked`.
+
+    >>> checked_whole(3.0)
+    3
+    """
+    found = checked(value, least, most)
+    if found != int(found):
+        raise ValueError(f"{found:g} where a whole number must be")
+    return int(value)
+
+
 def number(value: Any, key: str, least: float = -math.inf, most: float = math.inf) -> float:
     """Return a finite number from `least` to `most`.
 
@@ -21,17 +56,10 @@ def number(value: Any, key: str, least: float = -math.inf, most: float = math.in
     >>> number(2, "width_um")
     2.0
     """
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise DataError(f"{key}: {_shown(value)} where a finite number must be")
     try:
-        found = float(value)
-    except OverflowError:  # a whole number of hundreds of digits
-        found = math.inf
-    if not math.isfinite(found):
-        raise DataError(f"{key}: {_shown(value)} where a finite number must be")
-    if not least <= found <= most:
-        raise DataError(f"{key}: {found:g} where a number {_range(least, most)} must be")
-    return found
+        return checked(value, least, most)
+    except ValueError as error:
+        raise DataError(f"{key}: {error}") from None
 
 
 def number_or_none(
@@ -47,15 +75,11 @@ def share(value: Any, key: str) -> float:
 
 
 def whole(value: Any, key: str, least: int = 0, most: int = 2**63 - 1) -> int:
-    """Return a whole number from `least` to `most`.
-
-    >>> whole(3.0, "tiles")
-    3
-    """
-    found = number(value, key, least, most)
-    if found != int(found):
-        raise DataError(f"{key}: {found:g} where a whole number must be")
-    return int(value)
+    """Return a whole number from `least` to `most`; `DataError` as of `number`."""
+    try:
+        return checked_whole(value, least, most)
+    except ValueError as error:
+        raise DataError(f"{key}: {error}") from None
 
 
 def um_per_px(value: Any, key: str) -> float:

@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from bloodfilm.core.errors import DataError
+from bloodfilm.core.text import shortened
 
 Json = Mapping[str, Any]
 
@@ -138,7 +139,8 @@ class Taxonomy:
             return self._index[name]
         except KeyError:
             raise DataError(
-                f"taxonomy: no class {name!r}; known classes: {', '.join(self.names)}"
+                f"taxonomy: no class {shortened(name, 80)!r}; known classes: "
+                + shortened(", ".join(self.names), 400)
             ) from None
 
     def parent(self, name: str) -> str | None:

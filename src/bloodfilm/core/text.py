@@ -32,6 +32,18 @@ def _by_number(found: re.Match[str]) -> str:
     return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
 
 
+def shortened(text: str, most: int) -> str:
+    """Return text of at most `most` characters; what is left out of its middle is marked.
+
+    >>> shortened("abcdefghij", 7), shortened("abc", 7)
+    ('abc…hij', 'abc')
+    """
+    if len(text) <= most:
+        return text
+    behind = (most - 1) // 2
+    return f"{text[: most - 1 - behind]}…{text[len(text) - behind :]}"
+
+
 def below(value: float) -> str:
     """Return a value that is below a limit, with a decimal, rounded so that it still is.
 

@@ -26,16 +26,20 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
     PlainSerializer,
     ValidationError,
     model_validator,
 )
+from pydantic_core import CoreSchema, core_schema
 
 from bloodfilm.core.attributes import Schema
 from bloodfilm.core.errors import BundleError, DataError
+from bloodfilm.core.figures import checked, checked_whole
 from bloodfilm.core.files import write_together
 from bloodfilm.core.json_text import loads
 from bloodfilm.core.taxonomy import Taxonomy
+from bloodfilm.core.text import shortened
 from bloodfilm.imaging.colour_normalisation import ColourStandard
 from bloodfilm.inference.checksums import SUMS, sums_of
 from bloodfilm.inference.fusion import Fusion, LogisticFusion, ProductFusion
@@ -47,14 +51,46 @@ OLDEST_VERSION = 1
 SUMMED_VERSION = 2
 """From this version on a bundle must have `SHA256SUMS`."""
 PRE_NMS_TOP_K = 1000
+MAX_MANIFEST_BYTES = 16 << 20
+MAX_MESSAGE = 240
+"""Characters of a complaint about a value, beside its file and key."""
 
 _OLD_KEYS = {"reader": "classifier", "kinds": "object_types", "unlearnt": "untrained"}
 # Versions 1 and 2 had no roles; these were the only types there were.
 _OLD_ROLES = {"classified": "nucleated cell", "ruler": "red cell"}
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Within:
+    """Marks a number of the manifest: finite, and from `least` to `most`, both included.
+
+    Each number of a manifest has such a range, wide enough for any microscope and network, and
+    narrow enough that no value costs much time or memory, or overflows in arithmetic.
+    """
+
+    def __init__(self, least: float, most: float) -> None:
+        self.least = least
+        self.most = most
+
+    def __get_pydantic_core_schema__(self, kind: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        def read(value: Any) -> float:
+            if kind is int:
+                return checked_whole(value, int(self.least), int(self.most))
+            return checked(value, self.least, self.most)
+
+        return core_schema.no_info_before_validator_function(read, handler(kind))
+
+
+Share = Annotated[float, Within(0, 1)]
+Grey = Annotated[int, Within(0, 255)]
+PixelUm = Annotated[float, Within(0.005, 10)]
+"""Canonical pixels, micrometres."""
+Temperature = Annotated[float, Within(1e-3, 1e3)]
+Weight = Annotated[float, Within(0, 1e3)]
+Figure = Annotated[float, Within(-1e9, 1e9)]
+Spread = Annotated[float, Within(1e-9, 1e9)]
+Count = Annotated[int, Within(0, 1e12)]
+Name = Annotated[str, Field(max_length=500)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
 
@@ -86,10 +122,10 @@ class _Strict(BaseModel):
 class FusionSpec(_Strict):
     """How the evidence for a nucleated cell becomes one score: see `LogisticFusion`."""
 
-    detector: Positive
-    verification: NotNegative
-    contrast: NotNegative
-    bias: Annotated[float, Field(allow_inf_nan=False)]
+    detector: Annotated[float, Within(1e-3, 1e3)]
+    verification: Weight
+    contrast: Weight
+    bias: Annotated[float, Within(-1e3, 1e3)]
 
 
 class DetectorSpec(_Strict):
@@ -113,16 +149,16 @@ class DetectorSpec(_Strict):
 
     file: FileName
     sha256: Sha256
-    um_per_px: Positive
-    background: Annotated[int, Field(ge=0, le=255)]
-    stride: Annotated[int, Field(ge=1)]
-    multiple: Annotated[int, Field(ge=1)]
+    um_per_px: PixelUm
+    background: Grey
+    stride: Annotated[int, Within(1, 256)]
+    multiple: Annotated[int, Within(1, 1024)]
     thresholds: dict[str, Share]
     vote_thresholds: dict[str, Share]
     nms_iou: Share
-    pre_nms_top_k: Annotated[int, Field(ge=0)] = PRE_NMS_TOP_K
-    tile: Annotated[int, Field(ge=32)]
-    overlap: Annotated[int, Field(ge=0)]
+    pre_nms_top_k: Annotated[int, Within(0, 10_000)] = PRE_NMS_TOP_K
+    tile: Annotated[int, Within(32, 8192)]
+    overlap: Annotated[int, Within(0, 4096)]
     fusion: FusionSpec | None = None
 
     @property
@@ -143,18 +179,21 @@ class DetectorSpec(_Strict):
     def _fits(self) -> Self:
         if self.multiple % self.stride:
             raise ValueError("multiple must be a multiple of stride")
-        if self.tile <= 2 * self.overlap:
-            raise ValueError("tile must be longer than two overlaps")
+        if 8 * self.overlap > 3 * self.tile:  # else every pixel would be seen over and over again
+            raise ValueError("tile must be longer than two overlaps by a quarter of it, or more")
         return self
+
+
+_Chromaticity = Annotated[float, Within(-255, 255)]
 
 
 class ColourSpec(_Strict):
     """The colours that crops are normalised to: see `ColourStandard`."""
 
-    white: Annotated[float, Field(gt=0, le=255)]
-    depth: Positive
-    chroma: Positive
-    nucleus: tuple[float, float] | None
+    white: Annotated[float, Within(1, 255)]
+    depth: Annotated[float, Within(0.1, 255)]
+    chroma: Annotated[float, Within(0.1, 255)]
+    nucleus: tuple[_Chromaticity, _Chromaticity] | None
 
     @property
     def standard(self) -> ColourStandard:
@@ -179,8 +218,12 @@ class ConformalSpec(_Strict):
 
     coverage: Share
     least: dict[str, Share]
-    cells: dict[str, int] = {}
+    cells: dict[str, Count] = {}
     sites: tuple[str, ...] = ()
+
+
+_Diameter = Annotated[float, Within(0.1, 1000)]
+_LogSpread = Annotated[float, Within(1e-3, 10)]
 
 
 class DiameterSpec(_Strict):
@@ -195,7 +238,7 @@ class DiameterSpec(_Strict):
     """
 
     attribute: str
-    values: Annotated[dict[str, tuple[Positive, Positive]], Field(min_length=2)]
+    values: Annotated[dict[str, tuple[_Diameter, _LogSpread]], Field(min_length=2)]
 
     def densities(self, diameter_um: float) -> dict[str, float]:
         """Return the density of a diameter for each value, up to a common factor.
@@ -232,15 +275,15 @@ class ClassifierSpec(_Strict):
 
     file: FileName
     sha256: Sha256
-    size: Annotated[int, Field(ge=16)]
-    um_per_px: Positive
-    background: Annotated[int, Field(ge=0, le=255)]
+    size: Annotated[int, Within(16, 1024)]
+    um_per_px: PixelUm
+    background: Grey
     colours: ColourSpec | None = None
     verifies: bool = False
-    temperatures: dict[str, Positive]
+    temperatures: dict[str, Temperature]
     class_confidence: Share
     attribute_confidence: Share
-    novelty_threshold: float | None
+    novelty_threshold: Figure | None
     conformal: ConformalSpec | None = None
     diameters: DiameterSpec | None = None
 
@@ -263,9 +306,9 @@ class OutlineSpec(_Strict):
 
     file: FileName
     sha256: Sha256
-    size: Annotated[int, Field(ge=16, multiple_of=2)]
-    background: Annotated[int, Field(ge=0, le=255)]
-    share: Annotated[float, Field(gt=0, lt=1)]
+    size: Annotated[int, Within(16, 1024), Field(multiple_of=2)]
+    background: Grey
+    share: Annotated[float, Within(0.05, 1)]
     colours: ColourSpec
 
 
@@ -281,7 +324,7 @@ class ExemplarSpec(_Strict):
 
     file: FileName
     sha256: Sha256
-    labels: Annotated[dict[str, Annotated[int, Field(ge=1)]], Field(min_length=1)]
+    labels: Annotated[dict[str, Annotated[int, Within(1, 1e9)]], Field(min_length=1)]
     domains: tuple[str, ...] = ()
 
 
@@ -318,9 +361,9 @@ class FilmStatistics(_Strict):
     """
 
     features: tuple[str, ...]
-    sites: Annotated[dict[str, tuple[float, ...]], Field(min_length=1)]
-    spread: tuple[Positive, ...]
-    limit: Positive
+    sites: Annotated[dict[str, tuple[Figure, ...]], Field(min_length=1)]
+    spread: tuple[Spread, ...]
+    limit: Spread
     class_confidence: Share
 
     @model_validator(mode="after")
@@ -371,9 +414,9 @@ class Manifest(_Strict):
 
     format: Literal["bloodfilm-bundle"]
     version: Literal[1, 2, 3, 4, 5]
-    name: str
-    created: str
-    licence: str
+    name: Name
+    created: Name
+    licence: Name
     taxonomy: TaxonomyField
     attributes: Annotated[SchemaField, Field(alias="schema")]
     object_types: tuple[str, ...]
@@ -510,7 +553,7 @@ class Manifest(_Strict):
         """Return a manifest with another network of outlines."""
         return self._with(outlines=outlines.model_dump(mode="json"))
 
-    def adapted(self, novelty_threshold: float | None) -> "Manifest":
+    def adapted(self, novelty_threshold: Figure | None) -> "Manifest":
         """Return a manifest for an adapted classifier, made now."""
         classifier = {**self.classifier.model_dump(), "novelty_threshold": novelty_threshold}
         created = datetime.now(UTC).isoformat(timespec="seconds")
@@ -607,6 +650,11 @@ def _only(names: Any, known: tuple[str, ...], what: str, where: str) -> None:
 
 def read_manifest(text: bytes, place: str) -> Manifest:
     """Check the bytes of a manifest; `BundleError` (one line, begins with `place`) if wrong."""
+    if len(text) > MAX_MANIFEST_BYTES:
+        raise BundleError(
+            f"{place}: {len(text) / 1e6:.0f} MB, too large for a manifest; the bundle is damaged, "
+            "get it again"
+        )
     try:
         data = loads(text)
     except (ValueError, RecursionError):
@@ -615,8 +663,8 @@ def read_manifest(text: bytes, place: str) -> Manifest:
         raise BundleError(f'{place}: not a bloodfilm bundle (no "format": "{FORMAT}")')
     if data.get("version") not in range(OLDEST_VERSION, VERSION + 1):
         raise BundleError(
-            f"{place}: bundle version {data.get('version')!r}, but this program reads versions "
-            f"{OLDEST_VERSION} to {VERSION}; use a bloodfilm that matches the bundle"
+            f"{place}: bundle version {shortened(repr(data.get('version')), 40)}, but this program "
+            f"reads versions {OLDEST_VERSION} to {VERSION}; use a bloodfilm that matches the bundle"
         )
     try:
         return Manifest.model_validate(data)
@@ -628,8 +676,9 @@ def read_manifest(text: bytes, place: str) -> Manifest:
 def _first(error: ValidationError, names: Mapping[str, str]) -> str:
     """Return the first complaint of pydantic as one short line, keys called as in the file."""
     complaint = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    at = ".".join(names.get(str(part), str(part)) for part in complaint["loc"])
-    message = str(complaint["msg"]).removeprefix("Value error, ")
+    keys = [names.get(str(part), str(part)) for part in complaint["loc"]]
+    at = shortened(".".join(shortened(key, 40) for key in keys), 120)
+    message = shortened(str(complaint["msg"]).removeprefix("Value error, "), MAX_MESSAGE)
     if complaint["type"] == "extra_forbidden":
         message = "this program does not know this key"
     more = "" if error.error_count() == 1 else f" (and {error.error_count() - 1} more)"
