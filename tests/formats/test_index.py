@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bloodfilm.core import DEFAULT_TAXONOMY, LLD_SCHEMA, Cell, DataError, Dataset, Field, Region
@@ -175,6 +176,50 @@ def test_a_small_index_that_states_much_is_not_read(tmp_path, fields, cells, ori
     assert file.stat().st_size < 100_000
     with pytest.raises(DataError, match=words):
         open_dataset(file)
+
+
+@pytest.mark.parametrize("column", ["class", "id", "source_class", "key", "value", "origin"])
+def test_a_long_text_that_is_repeated_through_a_dictionary_is_not_unpacked(tmp_path, column):
+    """A megabyte, stored once, stands for ten gigabytes in ten thousand cells or fields."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    count = 10_000
+    text = pa.DictionaryArray.from_arrays(
+        pa.array(np.zeros(count, np.int32)), pa.array(["x" * 1_000_000])
+    )
+    number, short = pa.array(np.ones(count)), pa.array(["a"] * count)
+    cells = {**dict.fromkeys("xywh", number), "ignore": pa.array([False] * count)}
+    cells |= {name: text if name == column else short for name in ("class", "id", "source_class")}
+    pair = [text if name == column else short for name in ("key", "value")]
+    each = pa.array(np.arange(count + 1, dtype=np.int32))
+    cells["attributes"] = pa.MapArray.from_arrays(each, *pair)
+    struct = pa.StructArray.from_arrays(list(cells.values()), list(cells))
+    fields = count if column == "origin" else 1
+    ends = np.linspace(0, count, fields + 1).astype(np.int32)
+    one, none = pa.array([9] * fields, pa.int32()), pa.nulls(fields, pa.string())
+    table = pa.table(
+        {
+            "image": pa.array([f"{n}.png" for n in range(fields)]),
+            **dict.fromkeys(("width", "height"), one),
+            **dict.fromkeys(("patient", "split", "diagnosis"), none),
+            "origin": text if column == "origin" else none,
+            "cells": pa.ListArray.from_arrays(pa.array(ends), struct),
+        }
+    )
+    file = tmp_path / "x.parquet"
+    with pq.ParquetWriter(file, table.schema, compression="zstd", store_schema=False) as writer:
+        writer.write_table(table)
+        header = HEADER.to_bytes().replace(b'"sealed": true', b'"a": 1')
+        writer.add_key_value_metadata({index.KEY: header})
+    assert file.stat().st_size < 200_000
+    before = pa.default_memory_pool().max_memory()
+    dataset = open_dataset(file)
+    for read in (lambda: dataset.fields[0], lambda: list(dataset), lambda: table_of(dataset)):
+        with pytest.raises(DataError, match=r"row group 0: column '.*' unpacks to more") as refused:
+            read()
+        assert len(str(refused.value).splitlines()) == 1
+    assert pa.default_memory_pool().max_memory() - before < 1 << 28
 
 
 # ---- damage ----------------------------------------------------------------------------------

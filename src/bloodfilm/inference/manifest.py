@@ -92,7 +92,7 @@ Spread = Annotated[float, Within(1e-9, 1e9)]
 Count = Annotated[int, Within(0, 1e12)]
 Name = Annotated[str, Field(max_length=500)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}$")]
 
 
 def _taxonomy(value: Any) -> Taxonomy:

@@ -265,7 +265,7 @@ FieldOutcome = FieldResult | FieldFailure
 
 def _cells(data: Sequence[Any], width: int, height: int) -> tuple[CellResult, ...]:
     """Read the cells of a field; a `DataError` says which one is wrong."""
-    cells = []
+    cells: list[CellResult] = []
     for item in data:
         try:
             cell = CellResult.from_json(item)

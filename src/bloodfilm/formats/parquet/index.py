@@ -36,6 +36,7 @@ from bloodfilm.core.lazy_sequence import LazySequence
 from bloodfilm.core.taxonomy import current_default
 from bloodfilm.formats.native.records import issues_from_json, origin_from_json, origin_to_json
 from bloodfilm.formats.parquet.seal import DamagedIndexError, Seal, seal
+from bloodfilm.formats.parquet.unpacked import Unpacked
 from bloodfilm.formats.shared.context import ReadContext, ReadOptions
 from bloodfilm.formats.shared.output import Losses, WriteOptions, finish, output_file, unique_names
 from bloodfilm.formats.shared.parsing import peek
@@ -152,11 +153,15 @@ def _check_growth(path: Path, metadata: Any, size: int) -> None:
             "that size holds; write it anew"
         )
     unpacked = sum(group.total_byte_size for group in groups)
-    if unpacked > FREE_BYTES + GROWTH * size:
+    if unpacked > _most_unpacked(size):
         raise DataError(
             f"{path}: its {size:,} bytes unpack to {unpacked:,}, more than an index of that size "
             "holds; write it anew"
         )
+
+
+def _most_unpacked(size: int) -> int:
+    return FREE_BYTES + GROWTH * size
 
 
 def _group_starts(metadata: Any) -> list[int]:
@@ -240,6 +245,7 @@ class IndexFields(LazySequence[Field]):
         self._file, self._seal = _open(self.path)
         self._folder = str(self.path.parent)
         meta = self._file.metadata
+        self._unpacked = Unpacked(self.path, meta, _most_unpacked(self.path.stat().st_size))
         self._starts = [0]
         for group in range(meta.num_row_groups):
             self._starts.append(self._starts[-1] + meta.row_group(group).num_rows)
@@ -315,9 +321,11 @@ class IndexFields(LazySequence[Field]):
         return self._groups[group]
 
     def _verify(self, groups: Iterable[int]) -> None:
-        if self._seal is not None:
-            for group in groups:
+        for group in groups:
+            if self._seal is not None:
                 self._seal.verify(group)
+            with naming_damage(self.path, group):
+                self._unpacked.check(group)
 
     def _read(self, group: int) -> Any:
         self._verify([group])
