@@ -1,7 +1,9 @@
 """Opening images: every kind comes out as upright uint8 RGB, every bad file as one clear line."""
 
+import logging
 import os
 import struct
+import threading
 import zlib
 from pathlib import Path
 
@@ -15,12 +17,14 @@ from PIL import Image
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.issue_codes import (
     ALPHA_UNUSED,
+    EXTRA_BYTES,
     FIRST_PAGE_ONLY,
     FLOAT_PIXELS,
     NON_FINITE_PIXELS,
 )
 from bloodfilm.core.issues import codes
 from bloodfilm.imaging import headers
+from bloodfilm.imaging.decoder_messages import collected_messages
 from bloodfilm.imaging.discovery import find_images
 from bloodfilm.imaging.headers import image_size
 from bloodfilm.imaging.sources.image_file import open_image, open_with_notes
@@ -414,3 +418,71 @@ def test_an_exif_block_full_of_long_entries_costs_nothing(tmp_path: Path) -> Non
     finally:
         headers.struct = before
     assert sum(reads) < 10 * len(block)
+
+
+# ---- what decoders say ------------------------------------------------------------------------
+
+
+def chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def png_parts(picture: np.ndarray) -> tuple[bytes, bytes]:
+    """Return a PNG up to its pixels, and the stream of these."""
+    data = encode(picture, ".png")
+    at, stream = 33, b""
+    while at < len(data):
+        (length,) = struct.unpack(">I", data[at : at + 4])
+        if data[at + 4 : at + 8] == b"IDAT":
+            stream += data[at + 8 : at + 8 + length]
+        at += 12 + length
+    return data[:33], stream
+
+
+@pytest.mark.parametrize(
+    ("before", "change", "says"),
+    [
+        (chunk(b"iCCP", b"ICC\0\0" + zlib.compress(bytes(200))), None, ()),
+        (chunk(b"gAMA", b"\0\0"), None, ()),
+        (chunk(b"tRNS", b"\0\1\0"), None, ()),
+        (b"", lambda z: z + b"more", (EXTRA_BYTES,)),
+        (b"", lambda z: zlib.compress(zlib.decompress(z) + bytes(5000)), (EXTRA_BYTES,)),
+    ],
+    ids=["profile", "gamma", "transparency", "bytes-behind", "rows-behind"],
+)
+def test_what_a_decoder_passes_over_is_not_printed(tmp_path, picture, capfd, before, change, says):
+    head, stream = png_parts(picture)
+    pixels = chunk(b"IDAT", stream if change is None else change(stream))
+    path = put(tmp_path, "a.png", head + before + pixels + chunk(b"IEND", b""))
+    opened = open_with_notes(path)
+    assert np.array_equal(opened.pixels, picture)
+    assert codes(opened.issues) == frozenset(says)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda z: zlib.compress(zlib.decompress(z)[:3000]),
+        lambda z: z[: len(z) // 2],
+        lambda z: zlib.compress(bytes([9]) + zlib.decompress(z)[1:]),
+    ],
+    ids=["too-few", "cut", "filter"],
+)
+def test_pixels_of_a_png_that_cannot_be_decoded_are_told_once(tmp_path, picture, capfd, change):
+    head, stream = png_parts(picture)
+    data = head + chunk(b"IDAT", change(stream)) + chunk(b"IEND", b"")
+    assert "the PNG" in refused(put(tmp_path, "a.png", data))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_messages_of_other_threads_are_not_taken(caplog):
+    log = logging.getLogger("tifffile")
+    with collected_messages() as said:
+        thread = threading.Thread(target=log.warning, args=("of another",))
+        thread.start()
+        thread.join()
+        log.warning("of\nthis one")
+    log.warning("later")
+    assert said == ["of this one"]
+    assert [r.getMessage() for r in caplog.records] == ["of another", "later"]

@@ -343,7 +343,7 @@ def test_a_manifest_that_does_not_hold_together_cannot_be_made(tmp_path):
     manifest = load_bundle(write_bundle(tmp_path)).manifest
     with pytest.raises(ValueError, match="one score per object type"):
         manifest.with_threshold("shoe", 0.5)
-    with pytest.raises(ValueError, match="less than or equal"):
+    with pytest.raises(ValueError, match="number from 0 to 1"):
         manifest.with_threshold("red cell", 1.5)
 
 

@@ -22,8 +22,9 @@ def zero_size(table: CellTable) -> Iterator[Finding]:
     box = table.box
     given = ~np.isnan(box).all(axis=1)
     for cell in np.flatnonzero(given & ~(_finite(table) & (box[:, 2:] > 0).all(axis=1))).tolist():
-        w, h = box[cell, 2:]
-        message = f"the box of this {table.class_of(cell)} is {w:g} x {h:g} px"
+        x, y, w, h = box[cell]
+        where = "" if np.isfinite([x, y]).all() else f" at {x:g}, {y:g}"
+        message = f"the box of this {table.class_of(cell)} is {w:g} x {h:g} px{where}"
         yield finding_at(table, (cell,), Issue("zero-size", "error", message), "delete it", 1.0)
 
 

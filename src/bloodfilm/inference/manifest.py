@@ -60,7 +60,6 @@ _OLD_KEYS = {"reader": "classifier", "kinds": "object_types", "unlearnt": "untra
 _OLD_ROLES = {"classified": "nucleated cell", "ruler": "red cell"}
 
 
-
 class Within:
     """Marks a number of the manifest: finite, and from `least` to `most`, both included.
 

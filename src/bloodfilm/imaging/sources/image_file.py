@@ -37,6 +37,7 @@ from bloodfilm.core.issue_codes import issue
 from bloodfilm.core.issues import Issue
 from bloodfilm.core.optional import MissingPackageError, optional
 from bloodfilm.core.pixels import PixelSize
+from bloodfilm.imaging.decoder_messages import collected_messages
 from bloodfilm.imaging.headers import READABLE, BrokenImageError, Header, read_header
 from bloodfilm.imaging.pixel_size import read_pixel_size
 from bloodfilm.imaging.sources.base import MAX_PIXELS, MIN_SIDE
@@ -76,6 +77,7 @@ def open_image(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> ND
     return open_with_notes(path, max_pixels).pixels
 
 
+@collected_messages()
 def open_with_notes(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> OpenedImage:
     """Like `open_image`, with issues (depth, pages and the like) and the file's checksum."""
     path = Path(path)
@@ -221,6 +223,27 @@ def _opencv(
     return np.asarray(raw)
 
 
+def _png(data: bytes, issues: list[Issue]) -> NDArray[np.generic]:
+    """Decode with libpng's messages collected: OpenCV's copy prints them on the terminal."""
+    with collected_messages() as said:
+        try:
+            samples = np.asarray(imagecodecs.png_decode(data))
+        except MemoryError:
+            raise
+        except Exception as error:  # the codec's own error type, or none of it
+            if is_out_of_memory(error):
+                raise MemoryError from None
+            why = "" if isinstance(error, UnicodeError) else f" ({error})"
+            raise BrokenImageError(f"the PNG's pixels cannot be decoded{why}") from None
+    surplus = [message for message in said if "IDAT" in message]
+    if surplus:
+        why = surplus[0].removeprefix("PNG warning: ")
+        issues.append(issue(issue_codes.EXTRA_BYTES, f"the PNG holds bytes of no use ({why})"))
+    if samples.ndim == 2 or samples.shape[2] == 2:
+        return samples
+    return samples[..., [2, 1, 0, *range(3, samples.shape[2])]]
+
+
 def _jpeg(data: bytes, issues: list[Issue]) -> NDArray[np.generic]:
     """Decode strictly: libjpeg goes on past damage with grey blocks, and reports no error."""
     try:
@@ -342,7 +365,7 @@ _HEIF_ERRORS = (
 )
 """What pi-heif raises for damaged files."""
 
-_DECODERS = {"JPEG": _jpeg, "TIFF": _tiff, "GIF": _gif, "AVIF": _avif, "HEIC": _heic}
+_DECODERS = {"PNG": _png, "JPEG": _jpeg, "TIFF": _tiff, "GIF": _gif, "AVIF": _avif, "HEIC": _heic}
 
 
 def _to_rgb(raw: NDArray[np.uint8], issues: list[Issue]) -> NDArray[np.uint8]:

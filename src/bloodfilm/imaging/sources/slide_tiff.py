@@ -21,6 +21,7 @@ from bloodfilm.core.arrays import Image
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.issue_codes import issue
 from bloodfilm.core.issues import Issue
+from bloodfilm.imaging.decoder_messages import collected_messages
 from bloodfilm.imaging.headers import BrokenImageError
 from bloodfilm.imaging.pixel_size import StatedSize, tiff_sizes
 from bloodfilm.imaging.sources.array import rgb_over_white
@@ -57,6 +58,7 @@ class TiffSlide(SlideSource):
 
     kind = "TIFF slide"
 
+    @collected_messages()
     def __init__(self, path: str) -> None:
         self._bytes = ByteReader(path)
         self._cache = SegmentCache()
@@ -95,6 +97,7 @@ class TiffSlide(SlideSource):
         if file is not None:
             file.close()
 
+    @collected_messages()
     def _read_level(self, number: int, x: int, y: int, width: int, height: int) -> Image:
         page = self._pages[number]
         out = np.empty((height, width, 3), np.uint8)
@@ -376,6 +379,7 @@ def _ratio(value: Any) -> float:
         return 0.0
 
 
+@collected_messages()
 def looks_like_slide(path: Path, most_pixels: int) -> bool:
     """Return whether a TIFF is a pyramid, or larger than a field may be.
 
