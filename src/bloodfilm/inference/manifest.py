@@ -206,7 +206,7 @@ class ConformalSpec(_Strict):
     A leaf is in a cell's set where its calibrated probability reaches `least`. The cell is named by
     the deepest node that holds its whole set: where the set holds several classes, that is an inner
     node, and the cell is left open. Vovk, Gammerman, Shafer, Algorithmic learning in a random
-    world, 2005; fitted by class (Mondrian) on sites left out of training.
+    world, 2005; fitted on sites left out of training. A class that a lab added has its own limit.
 
     Attributes:
         coverage: share of cells whose true class is in their set.
