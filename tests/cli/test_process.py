@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from fake_bundle import draw, lay_out, save, write_bundle
@@ -129,6 +131,37 @@ def test_names_do_nothing_to_the_terminal(tmp_path):
     assert not set(said) & {"\x1b", "\x07", "\u202e"}
     for shown in ("\\x1b]0;title\\x07.png", "a\\x0aerror: b.png", "\\u202egnp", "\\xff.png"):
         assert shown in said
+
+
+def test_names_in_labels_forge_no_line(tmp_path):
+    forged = "problem\nproblems: none\x1b[2K"
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((64, 64, 3), 230, np.uint8))
+    cell = {"box": [10, 10, 20, 20], "class": forged, "id": forged, "attributes": {forged: "a"}}
+    other = {**cell, "class": "other"}
+    field = {"image": "a.png", "width": 64, "height": 64, "cells": [cell, other]}
+    field |= {"patient": forged, "split": forged, "diagnosis": forged}
+    taxonomy = [{"name": "cell", "parent": None}]
+    taxonomy += [{"name": name, "parent": "cell"} for name in (forged, "other")]
+    document = {
+        "format": "bloodfilm-dataset",
+        "version": 1,
+        "name": forged,
+        "licence": forged,
+        "taxonomy": taxonomy,
+        "schema": {
+            "name": "s",
+            "attributes": [{"name": forged, "title": forged, "values": ["a", forged]}],
+        },
+        "problems": [forged],
+        "fields": [field],
+    }
+    (tmp_path / "bloodfilm.json").write_text(json.dumps(document))
+    for command in ("info", "stats", "audit"):
+        done = bloodfilm("data", command, tmp_path, capture_output=True, text=True)
+        assert done.returncode in (0, 1), done.stderr
+        assert "problem\\x0aproblems: none\\x1b[2K" in done.stdout, command
+        assert not [x for x in done.stdout.splitlines() if x.startswith("problems: none")]
+        assert "\x1b" not in done.stdout
 
 
 @pytest.mark.slow

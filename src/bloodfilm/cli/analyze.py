@@ -146,14 +146,14 @@ def analyze(
 
 def show_summary(summary: "AnalysisSummary", as_json: bool = False) -> None:
     """Print what a run did, and end with its exit code."""
-    from bloodfilm.cli.terminal import show, show_data
+    from bloodfilm.cli.terminal import show_data, show_lines
 
     if as_json:
         import json
 
         show_data(json.dumps(summary.to_json()))
     else:
-        show("\n".join(summary_lines(summary)))
+        show_lines(summary_lines(summary))
     if summary.incomplete:
         raise typer.Exit(exits.SOME_FAILED if summary.fields else exits.NOTHING_DONE)
 

@@ -54,7 +54,7 @@ def audit(
     Exits with 0 if there is no error, 1 if there is one, 2 if a set could not be read.
     """
     from bloodfilm.cli.progress import TerminalProgress
-    from bloodfilm.cli.terminal import show
+    from bloodfilm.cli.terminal import show_lines
     from bloodfilm.workflows.audit import AuditJob
     from bloodfilm.workflows.audit import audit as run
 
@@ -69,7 +69,7 @@ def audit(
     )
     with TerminalProgress() as progress:
         report = run(job, progress)
-    show("\n".join(_lines(report)))
+    show_lines(_lines(report))
     bad = report.counts["error"] + (report.counts["warning"] if strict else 0)
     raise typer.Exit(exits.SOME_FAILED if bad else exits.OK)
 
@@ -95,13 +95,13 @@ def fix(
     a person should look at.
     """
     from bloodfilm.cli.progress import TerminalProgress
-    from bloodfilm.cli.terminal import show
+    from bloodfilm.cli.terminal import show, show_lines
     from bloodfilm.core.text import plural
     from bloodfilm.repair import RULES
     from bloodfilm.workflows.repair import RepairJob, repair
 
     if rules:
-        show("\n".join(f"{rule:<18} {what}" for rule, (_, what) in RULES.items()))
+        show_lines(f"{rule:<18} {what}" for rule, (_, what) in RULES.items())
         return
     job = RepairJob(
         root=root,
@@ -175,11 +175,11 @@ def stats(
     format: Format = None,
 ) -> None:
     """Count classes, attributes, sizes in px and um, domains, patients; attribute by class."""
-    from bloodfilm.cli.terminal import show
+    from bloodfilm.cli.terminal import show_lines
     from bloodfilm.workflows.audit import StatisticsJob, count_dataset
 
     job = StatisticsJob(root=root, format=format, json=as_json, html=html)
-    show("\n".join(_figure_lines(count_dataset(job))))
+    show_lines(_figure_lines(count_dataset(job)))
 
 
 # ---- output ----------------------------------------------------------------------------------

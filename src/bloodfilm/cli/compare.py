@@ -29,12 +29,12 @@ def compare(
     hardly explains (exact test, corrected for the number of classes). Exit code 0: they agree;
     1: some class differs; 2: nothing could be compared.
     """
-    from bloodfilm.cli.terminal import show
+    from bloodfilm.cli.terminal import show_lines
     from bloodfilm.workflows.compare import CompareJob
     from bloodfilm.workflows.compare import compare as run
 
     found = run(CompareJob(first=first, second=second, case=case, json=json_file))
-    show("\n".join(comparison_lines(found)))
+    show_lines(comparison_lines(found))
     if not found.agrees:
         raise typer.Exit(exits.SOME_FAILED)
 

@@ -68,7 +68,7 @@ def info(
     ] = False,
 ) -> None:
     """Count fields, cells, attributes, splits and patients, and list what is wrong."""
-    from bloodfilm.cli.terminal import show, show_data
+    from bloodfilm.cli.terminal import show_data, show_lines
     from bloodfilm.workflows.convert import Reading, summarise_dataset
 
     source = Reading(
@@ -85,7 +85,7 @@ def info(
 
         show_data(json.dumps(summary, indent=1, ensure_ascii=False))
     else:
-        show("\n".join(_lines(summary)))
+        show_lines(_lines(summary))
 
 
 @app.command(epilog=epilog("data convert"))

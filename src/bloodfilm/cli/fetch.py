@@ -40,18 +40,18 @@ def fetch(
     download that was stopped goes on when the command is run again.
     """
     from bloodfilm.cli.progress import TerminalProgress
-    from bloodfilm.cli.terminal import show
+    from bloodfilm.cli.terminal import show, show_lines
     from bloodfilm.datasets.download import RetryPolicy
     from bloodfilm.workflows.download import download, find_source
 
     source = find_source(name)
-    show(_about(source))
+    show_lines(_about(source).splitlines())
     if zips is not None:
         _unpack(source, zips, out, accept_licence)
         return
     if not source.parts:
         show()
-        show(source.instructions.rstrip())
+        show_lines(source.instructions.rstrip().splitlines())
         raise typer.Exit(exits.NOTHING_DONE)
     with TerminalProgress(unit="bytes") as progress:
         came = download(
@@ -65,7 +65,7 @@ def fetch(
         show(f"  {part}: SHA-256 {found['sha256']}, checked against {found['checked_against']}")
     show(f"fetched {source.name} into {out}")
     if source.afterwards:
-        show(f"  {source.afterwards}")
+        show_lines(f"  {source.afterwards}".splitlines())
 
 
 def _unpack(source: "DownloadSource", zips: Path, out: Path | None, accepted: bool) -> None:

@@ -91,7 +91,7 @@ def learn(
     import json
 
     from bloodfilm.cli.progress import TerminalProgress
-    from bloodfilm.cli.terminal import show, show_data, warn
+    from bloodfilm.cli.terminal import show, show_data, show_lines, warn
     from bloodfilm.workflows.learn import LearnJob
     from bloodfilm.workflows.learn import learn as run
     from bloodfilm.workflows.learn_cells import CellSource
@@ -123,8 +123,7 @@ def learn(
     if as_json:
         show_data(json.dumps(done.report))
     else:
-        for line in _lines(done.report):
-            show(line)
+        show_lines(_lines(done.report))
     if done.accepted:
         show(f"bundle with {', '.join(done.report['classes'])} in {done.out}")
     else:

@@ -37,7 +37,7 @@ def overlaps(
     --dataset keeps boxes of one cell together when it is split.
     """
     from bloodfilm.cli.progress import TerminalProgress
-    from bloodfilm.cli.terminal import show
+    from bloodfilm.cli.terminal import show, show_lines
     from bloodfilm.core.text import plural
     from bloodfilm.workflows.overlaps import OverlapsJob, find_overlaps
 
@@ -51,7 +51,7 @@ def overlaps(
     )
     with TerminalProgress() as progress:
         found = find_overlaps(job, progress)
-    show("\n".join(_lines(found)))
+    show_lines(_lines(found))
     if as_json is not None:
         show(f"wrote {as_json}")
     if dataset is not None:

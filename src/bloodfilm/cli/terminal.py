@@ -7,6 +7,7 @@ Where stderr cannot be written to (a full disk), the command works on in silence
 import contextlib
 import logging
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,12 +39,20 @@ def printable(text: object) -> str:
     return texts.printable(text)
 
 
-def show(text: str = "") -> None:
-    """Print a result for people on stdout, line by line; nothing if the command is quiet."""
-    for line in text.split("\n"):
-        log.debug("%s", printable(line))
-        if not verbosity.quiet:
-            print(printable(line))
+def show(line: str = "") -> None:
+    """Print a line of a result for people on stdout; nothing if the command is quiet.
+
+    A line break in it is shown by its number: what a name holds must not look like a line.
+    """
+    log.debug("%s", printable(line))
+    if not verbosity.quiet:
+        print(printable(line))
+
+
+def show_lines(lines: Iterable[str]) -> None:
+    """Print lines of a result for people, each as `show` does."""
+    for line in lines:
+        show(line)
 
 
 def show_data(text: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from bloodfilm.core.text import printable
 from bloodfilm.evaluation.cross_domain import FIGURES, Figure
 from bloodfilm.evaluation.cross_matrix import CrossMatrix, Means
 from bloodfilm.evaluation.intervals import Interval
@@ -121,17 +122,21 @@ def _table_of(m: CrossMatrix, figure: Figure) -> RenderableType:
     ]
     gains = [x.gain or x.gain_everywhere for x in means]
     columns = [(name, values) for name, values in columns if any(values)]
-    heads = ["domain", *(x.name for x in m.methods)]
+    heads = ["domain", *(printable(x.name) for x in m.methods)]
     shown = plain_table(figure.title, *heads)
     for d, domain in enumerate(m.domains):
-        shown.add_row(domain.name, *(_entry(m, (i, d), figure) for i in range(len(m.methods))))
+        shown.add_row(
+            printable(domain.name), *(_entry(m, (i, d), figure) for i in range(len(m.methods)))
+        )
     for name, values in columns:
         shown.add_row(
             f"mean {name}", *("–" if v is None else with_interval(v) for v in values), style="bold"
         )
     if any(gains) and m.baseline is not None:
         shown.add_row(
-            f"gain over {m.methods[m.baseline].name}", *map(_percent, gains), style="bold"
+            printable(f"gain over {m.methods[m.baseline].name}"),
+            *map(_percent, gains),
+            style="bold",
         )
     return shown
 

@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from bloodfilm.core.text import printable
 from bloodfilm.evaluation.detection import IGNORE_OVERLAP, MAX_DETECTIONS
 from bloodfilm.evaluation.evaluate import (
     TOLD,
@@ -194,7 +195,7 @@ def _show_detection(d: DetectionReport) -> Iterator[RenderableType]:
     if len(d.scores.per_class) > 1 or len(d.level.classes) > 1:
         for name, s in d.scores.per_class.items():
             figures = (number(s[k]) for k in ("ap50", "ap", "ar", "recall50"))
-            table.add_row(name, str(int(s["cells"])), *figures)
+            table.add_row(printable(name), str(int(s["cells"])), *figures)
     yield table
     o = d.operating
     yield Text(
@@ -236,7 +237,7 @@ def _figures(questions: Sequence[QuestionReport]) -> Table:
     for q in questions:
         guesses = (q.baselines.get(name) for name in ("majority", "class only"))
         table.add_row(
-            q.name.replace("_", " "),
+            printable(q.name.replace("_", " ")),
             str(q.scores.n),
             with_interval(q.intervals["accuracy"]),
             number(q.scores.macro_f1),
@@ -258,9 +259,9 @@ def _labels(q: QuestionReport) -> Table:
             key=lambda pair: (-pair[0], pair[1]),
         )
         table.add_row(
-            name,
+            printable(name),
             str(s.support),
             *(number(v) for v in (s.precision, s.recall, s.f1)),
-            ", ".join(f"{other} {n}" for n, other in wrong[:3]),
+            printable(", ".join(f"{other} {n}" for n, other in wrong[:3])),
         )
     return table

@@ -29,6 +29,6 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     except DataError as error:
         raise ConfigError(str(error)) from None
     except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        first = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise ConfigError(f"{path}: damaged checkpoint ({first}); delete it") from None
     return data
