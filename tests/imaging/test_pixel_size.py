@@ -2,6 +2,7 @@
 
 import io
 import struct
+import warnings
 import zlib
 
 import numpy as np
@@ -78,6 +79,21 @@ def size_of(data: bytes, kind: str) -> tuple[float, float] | None:
 def test_a_stated_pixel_size_is_read(data, kind, expected):
     expected = expected if isinstance(expected, tuple) else (expected, expected)
     assert size_of(data, kind) == pytest.approx(expected, rel=1e-4)
+
+
+def test_entries_that_point_nowhere_are_passed_over_in_silence():
+    """Pillow would print a warning for each of them."""
+    wild = b"".join(struct.pack("<HHII", 1000 + n, 3, 1 << 30, 8) for n in range(50))
+    x, y, unit = (282, 5, 1, 686), (283, 5, 1, 694), (296, 3, 1, 3)
+    entries = b"".join(struct.pack("<HHII", *e) for e in (x, y, unit)) + wild
+    block = b"II*\0" + struct.pack("<IH", 8, 53) + entries + bytes(4)
+    block = block.ljust(686, b"\0") + struct.pack("<4I", 100000, 1, 50000, 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert size_of(pillow("PNG", exif=block), "PNG") == pytest.approx((0.1, 0.2))
+        assert size_of(pillow("JPEG", exif=b"Exif\0\0" + block), "JPEG") == pytest.approx(
+            (0.1, 0.2)
+        )
 
 
 @pytest.mark.parametrize("dpi", [1, 72, 96, 150, 300, 600, 2400])

@@ -206,7 +206,20 @@ def exif_orientation(block: bytes) -> int:
     return value[0] if value and 1 <= value[0] <= 8 else 1
 
 
+def exif_resolution(block: bytes) -> tuple[float, float, int]:
+    """Pixels per unit along x and y, 0 where they are not stated, and the unit, of an EXIF block.
+
+    Raises:
+        BrokenImageError, struct.error, IndexError: if the block is damaged.
+    """
+    tags, _, _ = _ifd(block, first=True, wanted=frozenset({*_RESOLUTION, 296}))
+    sides = [tags.get(tag, ()) for tag in _RESOLUTION]
+    x, y = (s[0] / s[1] if len(s) == 2 and s[1] else 0.0 for s in sides)
+    return x, y, _first(tags, 296, 2)
+
+
 Tags = dict[int, tuple[int, ...]]
+_RATIONAL, _RESOLUTION = 5, (282, 283)
 _PICTURE_TAGS = frozenset({254, 256, 257, 258, 259, 262, 273, 274, 277, 279, 281, 324, 325, 338})
 """What is looked at; the values of other tags are not even read, however many they claim."""
 MAX_PAGES = 1000
@@ -217,7 +230,7 @@ MAX_VALUES = 1 << 22
 def _ifd(
     data: bytes, first: bool, at: int = 0, wanted: frozenset[int] = _PICTURE_TAGS
 ) -> tuple[Tags, int, str]:
-    """One TIFF directory: wanted integer tags, offset of the next (0 = none), byte order."""
+    """One TIFF directory: wanted tags (a fraction is a pair), offset of the next, byte order."""
     order = "<" if data[:2] == b"II" else ">"
     if len(data) < 8 or data[:2] not in (b"II", b"MM"):
         raise BrokenImageError("the TIFF header is cut off")
@@ -237,17 +250,23 @@ def _ifd(
     tags: Tags = {}
     for start in range(at + counter, end, entry):
         tag, kind = struct.unpack(order + "HH", data[start : start + 4])
-        if tag in wanted and tag not in tags and kind in _TIFF_INTEGERS:
+        if tag not in wanted or tag in tags:
+            continue
+        if kind in _TIFF_INTEGERS:
             tags[tag] = _values(data, start + 4, order, word, _TIFF_INTEGERS[kind])
+        elif kind == _RATIONAL and tag in _RESOLUTION:
+            tags[tag] = _values(data, start + 4, order, word, "I", each=2)
     following = data[end : end + step]
     nxt = struct.unpack(order + word, following)[0] if len(following) == step else 0
     return tags, nxt, order
 
 
-def _values(data: bytes, at: int, order: str, word: str, code: str) -> tuple[int, ...]:
-    """The integers of one directory entry, whose count stands at `at`."""
+def _values(
+    data: bytes, at: int, order: str, word: str, code: str, each: int = 1
+) -> tuple[int, ...]:
+    """The integers of one directory entry, `each` per value, whose count stands at `at`."""
     step = struct.calcsize(order + word)
-    number = struct.unpack(order + word, data[at : at + step])[0]
+    number = struct.unpack(order + word, data[at : at + step])[0] * each
     size = struct.calcsize(order + code) * number
     where = at + step
     if size > step:

@@ -23,14 +23,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-import PIL.Image
 import tifffile
 
 from bloodfilm.core import issue_codes
 from bloodfilm.core.issue_codes import issue
 from bloodfilm.core.issues import Issue
 from bloodfilm.core.pixels import PixelSize
-from bloodfilm.imaging.headers import BrokenImageError, jpeg_segments, png_chunks, tiff_pages
+from bloodfilm.imaging.headers import (
+    BrokenImageError,
+    exif_resolution,
+    jpeg_segments,
+    png_chunks,
+    tiff_pages,
+)
 
 MIN_UM, MAX_UM = 0.02, 2.0
 """Micrometres per pixel: finer than any light microscope samples, and coarser than a cell needs."""
@@ -217,10 +222,8 @@ def _number(value: Any) -> float:
 
 def _exif(block: bytes) -> Iterator[StatedSize]:
     """Yield what the resolution tags of an EXIF block state."""
-    exif = PIL.Image.Exif()
-    exif.load(block)
-    x, y = _number(exif.get(282)), _number(exif.get(283))
-    um = _RESOLUTION_UNIT_UM.get(exif.get(296, _INCH))
+    x, y, unit = exif_resolution(block.removeprefix(b"Exif\0\0"))
+    um = _RESOLUTION_UNIT_UM.get(unit)
     if um is not None and x > 0 and y > 0:
         yield StatedSize(um / x, um / y, "EXIF", physical=False)
 
