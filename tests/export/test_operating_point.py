@@ -1,6 +1,7 @@
 """The operating point: evidence weighed, and a threshold chosen, over several sites."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,36 @@ def test_a_site_where_nothing_is_found_is_named():
     blind = SiteEvidence("dark room", 3, 0, np.zeros((0, 3)), np.zeros(0, int), np.zeros(0, bool))
     with pytest.raises(ConfigError, match="dark room: none of its 3 cells"):
         choose([blind], config())
+
+
+def test_the_limit_of_novelty_holds_on_every_site():
+    low, high = np.linspace(0, 1, 101), np.linspace(1, 2, 101)
+    sites = [
+        replace(site(name, [(0.9, 1.0, 0.3)] * 5), red_cell_novelty=seen)
+        for name, seen in (("a", low), ("b", high), ("few fields", np.array([9.0])))
+    ]
+    assert choose(sites, config()).red_cell_novelty == pytest.approx(1.95)
+    assert choose(sites[2:], config()).red_cell_novelty is None
+
+
+@pytest.mark.parametrize("fields", [3, 12])
+def test_the_limit_of_novelty_is_measured_on_the_sites(tmp_path, fields):
+    # To this classifier, novelty is how green a crop's middle is, white balanced.
+    fields = [
+        labelled_field(
+            tmp_path / f"{i}.png", Disc(80.0, 30.0, 12.0, dark("monocyte")), Disc(30.0, 30.0)
+        )
+        for i in range(fields)
+    ]
+    save_dataset(Dataset("lab", tuple(fields)), tmp_path / "dataset.json", "bloodfilm")
+    bundle = write_bundle(tmp_path / "bundle", confirms=True)
+    point = set_operating_point(bundle, config(sites=[{"path": "dataset.json"}]), tmp_path)
+    known = load_bundle(bundle).manifest.classifier.red_cell_novelty
+    assert known == point.red_cell_novelty
+    if len(fields) < 10:
+        assert known is None
+    else:
+        assert known == pytest.approx(150 / 235 * 245 / 255, abs=0.03)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from bloodfilm.imaging.field_of_view import RoundField
 from bloodfilm.imaging.scale import ScalePrior
 from bloodfilm.inference.film_score import MIN_FILM_SCORE, FilmScore, film_score
 from bloodfilm.inference.model import load_model
-from fake_bundle import Disc, dark, draw, write_bundle
+from fake_bundle import Disc, dark, draw, lay_out, write_bundle
 from imaging.drawing import ellipse
 from inference.other_pictures import PICTURES, gradient
 
@@ -132,6 +133,41 @@ def test_the_shipped_model_refuses_every_picture_whose_score_is_too_low() -> Non
             low = score is not None and score < MIN_FILM_SCORE
             assert (issue_codes.NOT_A_FILM in codes(result.issues)) == low, name
             assert not (low and result.countable), name
+
+
+# ---- what the classifier says of the red cells -------------------------------------------------
+
+
+def test_red_cells_unlike_any_learnt_are_no_film() -> None:
+    alike = FilmScore(1.0, 500.0, 1.0, 0.5)
+    assert alike.with_novelty(1.0, limit=2.0).score == 1
+    assert alike.with_novelty(2.2, limit=2.0).score == pytest.approx(0.5)
+    assert alike.with_novelty(2.4, limit=2.0).score == 0
+
+
+def test_the_classifier_is_asked_where_there_is_doubt() -> None:
+    image, red, white = film()
+    view = view_of_film(image)
+    assert not film_score(image, view, red, white, NONE).is_doubtful
+    assert not film_score(image, view, red, NONE, red[:1]).is_doubtful
+    assert film_score(image, view, red, NONE, NONE).is_doubtful
+    assert film_score(image, view, red[::2], white, NONE).is_doubtful
+
+
+@pytest.mark.parametrize("limit", [None, 0.9, 0.1])
+def test_the_bundle_knows_how_unlike_red_cells_are_at_most(
+    tmp_path: Path, limit: float | None
+) -> None:
+    def changed(data: dict[str, Any]) -> None:
+        data["reader"]["red_cell_novelty"] = limit
+
+    bundle = write_bundle(tmp_path / "bundle", changed)
+    with load_model(bundle, device="cpu") as model:
+        result = model.analyze(draw(lay_out(140, 100), (560, 400)))
+        middles = [c for c in result.cells if c.object_type == "red cell"]
+    assert middles
+    refused = issue_codes.NOT_A_FILM in codes(result.issues)
+    assert refused == (limit == 0.1)  # to this classifier, novelty is how green a crop's middle is
 
 
 # ---- colour and variation of the red cells -----------------------------------------------------

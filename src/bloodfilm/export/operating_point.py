@@ -1,14 +1,15 @@
 """The operating point of a bundle: how evidence for white cells is weighed, and their threshold.
 
 Chosen over several sites, because a threshold that suits one camera misses cells on another. Every
-site counts alike, whatever its number of cells.
+site counts alike, whatever its number of cells. The same analysis shows how unlike anything learnt
+the red cells of real films look at most: what looks less like it is no film (`film_score`).
 """
 
 import logging
 import tomllib
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from itertools import product
 from pathlib import Path
@@ -24,8 +25,11 @@ from bloodfilm.core.boxes import iou
 from bloodfilm.core.errors import ConfigError, DataError
 from bloodfilm.core.files import read_regular_file
 from bloodfilm.core.progress import NoProgress, Progress, track
-from bloodfilm.core.results import FieldFailure
+from bloodfilm.core.results import FieldFailure, FieldResult
 from bloodfilm.evaluation.detection import excused
+from bloodfilm.imaging.canonical import CanonicalView
+from bloodfilm.imaging.sources import read_whole
+from bloodfilm.imaging.sources.field import open_field
 from bloodfilm.inference.bundle import load_bundle
 from bloodfilm.inference.detector import LOWEST_SCORE
 from bloodfilm.inference.fusion import LogisticFusion, ProductFusion
@@ -49,6 +53,10 @@ CONTRAST = (0.0, 0.75, 1.25, 1.75, 2.5, 3.5)
 classifier has mostly been trained on the sites, and is less sure on others."""
 CALIBRATION_STEPS = 50
 LEAST_SLOPE = 0.05
+FILMS = 0.95
+"""Share of the fields of each site whose red cells stay below the limit of novelty."""
+MIN_FIELDS = 10
+"""A site of fewer fields with red cells has no say in it."""
 PRIOR, LARGEST_STEP = 0.1, 0.5
 ROUNDING = 1e-6
 _log = logging.getLogger(__name__)
@@ -108,6 +116,7 @@ class SiteEvidence:
             logarithm of the stain contrast.
         cell: (n,) index of the true cell that a detection lies on, -1 if on none.
         excused: (n,) whether it does not count if it lies on none, or on one that is taken.
+        red_cell_novelty: (fields,) of the fields with red cells; empty for drawn films.
     """
 
     name: str
@@ -116,6 +125,7 @@ class SiteEvidence:
     evidence: Floats
     cell: NDArray[np.intp]
     excused: Bools
+    red_cell_novelty: Floats = field(default_factory=lambda: np.zeros(0))
 
     def outcome(self, scores: Floats) -> tuple[Floats, Floats]:
         """Return the best score of each cell found (at most `cells`), and those of false cells."""
@@ -135,11 +145,13 @@ class OperatingPoint:
         fusion: of the evidence.
         threshold: of its score.
         false_per_field: mean over the sites where false cells are known.
+        red_cell_novelty: the most that the red cells of films have; `None` if too few were seen.
     """
 
     fusion: LogisticFusion
     threshold: float
     false_per_field: float
+    red_cell_novelty: float | None = None
 
 
 def load_operating_point(path: Path) -> OperatingPointConfig:
@@ -193,7 +205,7 @@ def set_operating_point(
         "sites": figures,
     }
     manifest = load_bundle(bundle).manifest
-    chosen = manifest.with_operating_point(point.fusion, point.threshold)
+    chosen = manifest.with_operating_point(point.fusion, point.threshold, point.red_cell_novelty)
     chosen.with_figures(operating_point=record).write(bundle)
     return point
 
@@ -246,6 +258,7 @@ def _of_site(
     evidence: list[tuple[float, float, float]] = []
     matched: list[int] = []
     free: list[bool] = []
+    novelty: list[float] = []
     cells = complete = 0
     kind, tree = model.classified_type, model.taxonomy
     wanted = words.object_types.index(kind)
@@ -258,6 +271,8 @@ def _of_site(
                 _log.warning("left out: %s: %s", result.path, result.reason)
                 continue
             complete += item.field.region.is_everything
+            seen = _red_cell_novelty(model, item, result) if pooled else None
+            novelty += [] if seen is None else [seen]
             targets = field_targets(item, words)
             truth = targets.boxes[targets.type_ids == wanted]
             own = [c for c in result.cells if c.object_type == kind]
@@ -288,7 +303,23 @@ def _of_site(
         LogisticFusion.evidence(columns[:, 0], columns[:, 1], columns[:, 2]),
         np.array(matched, dtype=np.intp),
         np.array(free, dtype=bool),
+        np.array(novelty, dtype=np.float64),
     )
+
+
+def _red_cell_novelty(model: Model, item: SourcedField, result: FieldResult) -> float | None:
+    manifest = model.bundle.manifest
+    if manifest.roles.ruler is None:
+        return None
+    least = manifest.detector.thresholds[manifest.roles.ruler]
+    red = [
+        c for c in result.cells if c.object_type == manifest.roles.ruler and c.confidence >= least
+    ]
+    image = read_whole(open_field(item.field))
+    view = CanonicalView.from_record(result.view)
+    boxes = np.array([c.box for c in red], dtype=np.float64).reshape(-1, 4)
+    scores = np.array([c.confidence for c in red], dtype=np.float64)
+    return model.analyzer.red_cell_novelty(image, view, boxes, scores)
 
 
 def choose(sites: Sequence[SiteEvidence], config: OperatingPointConfig) -> OperatingPoint:
@@ -316,7 +347,13 @@ def choose(sites: Sequence[SiteEvidence], config: OperatingPointConfig) -> Opera
     score = 1 / (1 + np.exp(-offset))
     # Rounded down: rounded up, it would shut out the very cell it was chosen for.
     score = np.floor((score - ROUNDING) * 1e4) / 1e4
-    return OperatingPoint(fusion, max(float(score), 0.0), false)
+    return OperatingPoint(fusion, max(float(score), 0.0), false, red_cell_limit(sites))
+
+
+def red_cell_limit(sites: Sequence[SiteEvidence]) -> float | None:
+    """Return the novelty below which the red cells of nearly all fields stay, on each site."""
+    seen = [site.red_cell_novelty for site in sites if len(site.red_cell_novelty) >= MIN_FIELDS]
+    return round(max(float(np.quantile(v, FILMS)) for v in seen), 4) if seen else None
 
 
 def _highest_threshold(

@@ -38,7 +38,7 @@ from bloodfilm.inference.classifier import (
     touches_edge,
 )
 from bloodfilm.inference.detector import DetectionParameters, Detector, OnnxBackend
-from bloodfilm.inference.film_score import DENSE, MIN_FILM_SCORE, FilmScore, film_score
+from bloodfilm.inference.film_score import DENSE, MIN_FILM_SCORE, FilmScore, film_score, looked_at
 from bloodfilm.inference.fusion import Fusion
 from bloodfilm.inference.graph_run import batches, run_graph
 from bloodfilm.inference.nms import best_of_each, cross_class_nms
@@ -343,7 +343,33 @@ class Analyzer:
         nucleated = found.type_ids == self._kind(self.classified)
         boxes = found.boxes
         score = film_score(image, view, boxes[red], boxes[nucleated], boxes[~red & ~nucleated])
+        limit = self.bundle.manifest.classifier.red_cell_novelty
+        if limit is not None and score.is_doubtful:
+            novelty = self.red_cell_novelty(image, view, boxes[red], found.scores[red])
+            score = score if novelty is None else score.with_novelty(novelty, limit)
         return None if score.empty else score
+
+    def red_cell_novelty(
+        self, image: Pixels, view: CanonicalView, boxes: Floats, scores: Floats
+    ) -> float | None:
+        """Return how unlike anything learnt the red cells of a field look to the classifier.
+
+        Args:
+            image: the field, RGB (H, W, 3).
+            view: its canonical view.
+            boxes: (n, 4) of its red cells, px.
+            scores: (n,) of their detections.
+
+        Returns:
+            the median novelty of some of them; `None` without any.
+        """
+        which = looked_at(scores)
+        if not len(which):
+            return None
+        crops = self.reader.crops(view, image, centres(boxes[which]))
+        file, shapes = self.bundle.manifest.classifier.file, self.reader.shapes(len(crops))
+        outputs = run_graph(self._reader, file, {"crops": crops}, shapes)
+        return float(np.median(outputs[self.reader.outputs.index("novelty")]))
 
     def remeasure(self, image: Pixels, measurement: Measurement) -> Measurement:
         """Measure a field without measurable outlines by detected red cells.

@@ -9,14 +9,16 @@ Round or regular things of one size (coins, bricks, fruit, a weave) do all that.
 them apart. Red cells of one film are of one colour, since they hold one dye: green is absorbed
 most, or red where the film is slate-blue, never blue. And where there is nothing but red cells, no
 nucleated cell and no platelet, they still differ in thickness, in themselves and from each other.
+Where that, or much that is no cell, leaves doubt, the classifier looks at some of the red cells: it
+has learnt red cells as something else than white cells, and describes a coin unlike any of them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bloodfilm.core.arrays import BoxArray, Image
+from bloodfilm.core.arrays import BoxArray, Floats, Image
 from bloodfilm.imaging.canonical import CanonicalView
 from bloodfilm.imaging.resample import BACKGROUND
 from bloodfilm.imaging.stain import absorbance_in_middles
@@ -53,6 +55,11 @@ THICKNESS_SPREAD = (0.06, 0.1)
 shares; below the first they are too even, from the second on there is no doubt."""
 TOO_EVEN = 0.5
 """What perfectly even red cells leave of the score: not enough to refuse a field by itself."""
+UNLIKE = (1.0, 1.2)
+"""Novelty of the red cells, as a multiple of the most that films of the training have: up to the
+first no doubt, from the second on no film."""
+LOOKED_AT = 8
+"""Red cells that the classifier looks at."""
 LEAST_ABSORBANCE = 0.01
 MIN_COVERED = 0.01
 """Minimum foreground share of a field for a valid score."""
@@ -69,6 +76,8 @@ class FilmScore:
         covered: share of the field of view that is not background.
         colour: in [0, 1], whether the red cells are of one colour that red cells have.
         variation: in [0.5, 1], whether they vary as cells do, where there is nothing but red cells.
+        likeness: in [0, 1], whether they look like red cells to the classifier, where it was asked.
+        only_red_cells: whether neither a nucleated cell nor a platelet is among them.
     """
 
     explained: float
@@ -77,6 +86,17 @@ class FilmScore:
     covered: float
     colour: float = 1.0
     variation: float = 1.0
+    likeness: float = 1.0
+    only_red_cells: bool = False
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether the classifier should look at the red cells."""
+        return self.only_red_cells or self.explained < EXPLAINED
+
+    def with_novelty(self, novelty: float, limit: float) -> "FilmScore":
+        """Return the score where the red cells' novelty is known, and the most that films have."""
+        return replace(self, likeness=_falling(novelty / limit, UNLIKE))
 
     @property
     def score(self) -> float:
@@ -88,7 +108,7 @@ class FilmScore:
                 density, self.red_cells_per_area / max(self.covered, MIN_COVERED) / SPARSE
             )
         shares = self.explained * min(1.0, density) * self.red_share
-        return shares * self.colour * self.variation
+        return shares * self.colour * self.variation * self.likeness
 
     @property
     def empty(self) -> bool:
@@ -121,7 +141,8 @@ def film_score(
     area = seen * SCORE_UM**2 / 1e4
     cells = len(red) + len(nucleated)
     colour, variation = _red_cell_evidence(drawn, view.to_canonical(red, SCORE_UM))
-    if len(nucleated) or len(others):
+    only = not len(nucleated) and not len(others)
+    if not only:
         variation = 1.0
     return FilmScore(
         explained=float((things & inside).sum() / max(int(things.sum()), 1)),
@@ -130,7 +151,19 @@ def film_score(
         covered=float(things.sum() / seen),
         colour=colour,
         variation=variation,
+        only_red_cells=only,
     )
+
+
+def looked_at(scores: Floats) -> NDArray[np.intp]:
+    """Return which red cells the classifier looks at: some, evenly spread from best to worst score.
+
+    >>> looked_at(np.array([0.9, 0.2, 0.5])).tolist()
+    [0, 2, 1]
+    """
+    order = np.argsort(-scores, kind="stable")
+    places = np.linspace(0, len(order) - 1, min(LOOKED_AT, len(order))).round().astype(int)
+    return order[places]
 
 
 def _red_cell_evidence(drawn: Image, boxes: BoxArray) -> tuple[float, float]:

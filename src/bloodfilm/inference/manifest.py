@@ -268,6 +268,8 @@ class ClassifierSpec(_Strict):
         class_confidence: a cell gets the deepest node whose summed probability reaches it.
         attribute_confidence: an attribute's value below it is not reported.
         novelty_threshold: a cell above it is unlike the training data; `None`: never.
+        red_cell_novelty: the most that the red cells of a film have (median over some of a field's
+            red cells); `None`: the film score does without.
         conformal: which classes a cell may be; decides instead of `class_confidence`, if given.
         diameters: what a measured diameter tells of a cell's size; `None`: not known.
     """
@@ -283,6 +285,7 @@ class ClassifierSpec(_Strict):
     class_confidence: Share
     attribute_confidence: Share
     novelty_threshold: Figure | None
+    red_cell_novelty: Spread | None = None
     conformal: ConformalSpec | None = None
     diameters: DiameterSpec | None = None
 
@@ -516,11 +519,22 @@ class Manifest(_Strict):
         thresholds = {**self.detector.thresholds, object_type: score}
         return self._with(detector={**self.detector.model_dump(), "thresholds": thresholds})
 
-    def with_operating_point(self, fusion: LogisticFusion, threshold: float) -> "Manifest":
-        """Return a manifest with another score of the classified type, and a threshold of it."""
+    def with_operating_point(
+        self, fusion: LogisticFusion, threshold: float, red_cell_novelty: float | None = None
+    ) -> "Manifest":
+        """Return a manifest with another score of the classified type, and limits of it.
+
+        Args:
+            fusion: of the evidence for a cell of the classified type.
+            threshold: of its score.
+            red_cell_novelty: the most that films have; `None` leaves it as it is.
+        """
         thresholds = {**self.detector.thresholds, self.roles.classified: threshold}
         changed = {"thresholds": thresholds, "fusion": asdict(fusion)}
-        return self._with(detector={**self.detector.model_dump(), **changed})
+        classifier = self.classifier.model_dump()
+        if red_cell_novelty is not None:
+            classifier["red_cell_novelty"] = red_cell_novelty
+        return self._with(detector={**self.detector.model_dump(), **changed}, classifier=classifier)
 
     def with_figures(
         self,
