@@ -92,22 +92,26 @@ format: $(VENV)/.dev-stamp ## rewrite the code the way `check` wants it
 $(PY):
 	@if [ -z "$(PYTHON)" ]; then echo "error: Python 3.11 or newer is needed" >&2; exit 1; fi
 	@if command -v uv >/dev/null; then uv venv --quiet --python "$(PYTHON)" $(VENV); \
-	else "$(PYTHON)" -m venv $(VENV) && $(PY) -m pip install --quiet uv; fi
+	else "$(PYTHON)" -m venv $(VENV); fi
 
-$(VENV)/.run-stamp: pyproject.toml locks/run.txt | $(PY)
+# Where the machine has no uv of its own (or no longer the one that made the environment).
+$(BIN)/uv: | $(PY)
+	$(PY) -m ensurepip >/dev/null && $(PY) -m pip install --quiet uv
+
+$(VENV)/.run-stamp: pyproject.toml locks/run.txt | $(PY) $(UV)
 	$(UV) pip install --quiet --python $(PY) -r locks/run.txt -e .
 	@touch $@
 
-$(VENV)/.dev-stamp: pyproject.toml locks/dev.txt | $(PY)
+$(VENV)/.dev-stamp: pyproject.toml locks/dev.txt | $(PY) $(UV)
 	$(UV) pip install --quiet --python $(PY) -r locks/dev.txt -e '.[train,index]'
 	@touch $@ $(VENV)/.run-stamp
 
-$(VENV)/.docs-stamp: locks/docs.txt $(VENV)/.dev-stamp
+$(VENV)/.docs-stamp: locks/docs.txt $(VENV)/.dev-stamp | $(UV)
 	$(UV) pip install --quiet --python $(PY) -r locks/docs.txt
 	@touch $@
 
 # The lowest versions of what the project asks for itself, current ones of everything beneath.
-$(VENV)/.floors-stamp: pyproject.toml | $(PY)
+$(VENV)/.floors-stamp: pyproject.toml | $(PY) $(UV)
 	$(UV) pip install --quiet --upgrade --python $(PY) --resolution lowest-direct -e '.[dataframe,index,plot,slides,train]' --group dev
 	@touch $@
 

@@ -1,29 +1,26 @@
 """`bloodfilm adapt`: adapt a bundle to a microscope from fields that nobody has labelled."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bloodfilm.cli import exits
+from bloodfilm.cli.options import CheckSets, NewBundle, RandomSeed, ReportAsJson, SourceBundle
+
+if TYPE_CHECKING:
+    from bloodfilm.workflows.adapt import AdaptResult
 
 
 def adapt(
-    bundle: Annotated[
-        Path,
-        typer.Argument(
-            metavar="BUNDLE", help="Model bundle: a folder, or a shipped one by name (default)."
-        ),
-    ],
+    bundle: SourceBundle,
     target: Annotated[
         list[str],
         typer.Option(
             metavar="PATH", help="Images, folders or globs of the new microscope; repeatable."
         ),
     ],
-    out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the new bundle.")
-    ],
+    out: NewBundle,
     method: Annotated[
         str,
         typer.Option(
@@ -40,12 +37,7 @@ def adapt(
     labelled_fields: Annotated[
         int | None, typer.Option(min=1, help="Use so many of them, drawn by lot [all].")
     ] = None,
-    check: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="DATASET", help="A labelled set that must not become worse; repeatable."
-        ),
-    ] = None,
+    check: CheckSets = None,
     source: Annotated[
         Path | None,
         typer.Option(
@@ -55,14 +47,14 @@ def adapt(
     ] = None,
     max_fields: Annotated[int, typer.Option(min=1, help="Use at most so many fields.")] = 400,
     max_cells: Annotated[int, typer.Option(min=1, help="Use at most so many cells.")] = 4000,
-    seed: Annotated[int, typer.Option(min=0, help="Of all chance.")] = 0,
+    seed: RandomSeed = 0,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Fields at work at a time; one per core if left out.")
     ] = None,
     restart: Annotated[
         bool, typer.Option("--restart", help="Begin anew instead of resuming the run in --out.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    as_json: ReportAsJson = False,
 ) -> None:
     """Adapt a bundle's classifier to a new microscope, without labels.
 
@@ -70,10 +62,8 @@ def adapt(
     learnt from. Where the adapted classifier would harm, DIR gets the original, unchanged, and the
     reasons are named. A stopped run resumes. See docs/travel.md.
     """
-    import json
-
     from bloodfilm.cli.progress import TerminalProgress
-    from bloodfilm.cli.terminal import show, show_data
+    from bloodfilm.cli.terminal import show_report
     from bloodfilm.workflows.adapt import AdaptJob
     from bloodfilm.workflows.adapt import adapt as run
 
@@ -95,19 +85,22 @@ def adapt(
     )
     with TerminalProgress(elapsed=True) as progress:
         done = run(job, progress)
-    if as_json:
-        show_data(json.dumps(done.report))
-    else:
-        for name, before in done.report["before"].items():
-            show(f"{name:16}{_shown(before):>8} -> {_shown(done.report['after'][name])}")
-        for item in done.report["checks"]:
-            show(f"{item['name']:16}{_shown(item['before']):>8} -> {_shown(item['after'])}")
-        for reason in done.reasons:
-            show(f"not adapted: {reason}")
-        what = "adapted bundle" if done.accepted else "the original bundle, unchanged,"
-        show(f"{what} in {done.out}")
+    show_report(done.report, _lines(done), as_json)
     if done.failures:
         raise typer.Exit(exits.SOME_FAILED)
+
+
+def _lines(done: "AdaptResult") -> list[str]:
+    """Return the figures of an adaptation as lines, and where the bundle is."""
+    after = done.report["after"]
+    figures = [(name, value, after[name]) for name, value in done.report["before"].items()]
+    figures += [(c["name"], c["before"], c["after"]) for c in done.report["checks"]]
+    what = "adapted bundle" if done.accepted else "the original bundle, unchanged,"
+    return [
+        *(f"{name:16}{_shown(old):>8} -> {_shown(new)}" for name, old, new in figures),
+        *(f"not adapted: {reason}" for reason in done.reasons),
+        f"{what} in {done.out}",
+    ]
 
 
 def _shown(value: float | None) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bloodfilm.cli import exits
+from bloodfilm.cli.options import ModelBundle, PixelAspectRatio, UmPerPx
 
 if TYPE_CHECKING:
     from bloodfilm.workflows.analyze import AnalysisSummary, Existing
@@ -18,23 +19,13 @@ def analyze(
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results.")
     ],
-    bundle: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER|NAME",
-            help="Model bundle: a folder, or a shipped one by name (default, leukaemia-research).",
-        ),
-    ] = None,
+    bundle: ModelBundle = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     min_score: Annotated[
         float | None, typer.Option(help="Lowest score of a nucleated cell, 0 to 1.")
     ] = None,
-    um_per_px: Annotated[
-        float | None, typer.Option(help="Micrometres per pixel, along y, if you know them.")
-    ] = None,
-    squeeze: Annotated[
-        float | None, typer.Option(help="Width / height of a round cell, if you know it.")
-    ] = None,
+    um_per_px: UmPerPx = None,
+    pixel_aspect_ratio: PixelAspectRatio = None,
     cases: Annotated[
         str,
         typer.Option(
@@ -66,7 +57,7 @@ def analyze(
         int | None,
         typer.Option(min=1, help="Of slides: analyse that many random fields of the zone."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the random fields.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the fields.")] = 0,
     all_cells: Annotated[
         bool, typer.Option("--all-cells", help="List red cells and platelets in cells.csv too.")
     ] = False,
@@ -124,7 +115,7 @@ def analyze(
         device=device,
         min_score=min_score,
         um_per_px=um_per_px,
-        pixel_aspect_ratio=squeeze,
+        pixel_aspect_ratio=pixel_aspect_ratio,
         workers=threads,
         all_cells=all_cells,
         report=not no_report,
@@ -146,14 +137,9 @@ def analyze(
 
 def show_summary(summary: "AnalysisSummary", as_json: bool = False) -> None:
     """Print what a run did, and end with its exit code."""
-    from bloodfilm.cli.terminal import show_data, show_lines
+    from bloodfilm.cli.terminal import show_report
 
-    if as_json:
-        import json
-
-        show_data(json.dumps(summary.to_json()))
-    else:
-        show_lines(summary_lines(summary))
+    show_report(summary.to_json(), summary_lines(summary), as_json)
     if summary.incomplete:
         raise typer.Exit(exits.SOME_FAILED if summary.fields else exits.NOTHING_DONE)
 

@@ -7,9 +7,13 @@ import typer
 
 from bloodfilm.cli import exits
 from bloodfilm.cli.examples import epilog
+from bloodfilm.cli.options import PixelAspectRatio, RandomSeed, UmPerPx
 
 if TYPE_CHECKING:
     from bloodfilm.active_learning.costs import Rates
+
+BoxSeconds = Annotated[float, typer.Option(min=0.1, help="Annotation time per box, seconds.")]
+FieldSeconds = Annotated[float, typer.Option(min=0, help="Annotation time per field, seconds.")]
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -34,19 +38,11 @@ def plan(
             "one, for cells dark spots.",
         ),
     ] = None,
-    um_per_px: Annotated[
-        float | None, typer.Option(help="Micrometres per pixel, along y, if you know them.")
-    ] = None,
-    squeeze: Annotated[
-        float | None, typer.Option(help="Width / height of a round cell, if you know it.")
-    ] = None,
-    box_seconds: Annotated[
-        float, typer.Option(min=0.1, help="Annotation time per box, seconds.")
-    ] = 7.0,
-    field_seconds: Annotated[
-        float, typer.Option(min=0, help="Annotation time per field, seconds.")
-    ] = 5.0,
-    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
+    um_per_px: UmPerPx = None,
+    pixel_aspect_ratio: PixelAspectRatio = None,
+    box_seconds: BoxSeconds = 7.0,
+    field_seconds: FieldSeconds = 5.0,
+    seed: RandomSeed = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a plan in DIR.")] = False,
 ) -> None:
     """Propose a region of each field to mark: where a model is unsure, at random, or by cells.
@@ -70,7 +66,7 @@ def plan(
         by=by,
         bundle=bundle,
         um_per_px=um_per_px,
-        pixel_aspect_ratio=squeeze,
+        pixel_aspect_ratio=pixel_aspect_ratio,
         rates=rates,
         seed=seed,
         overwrite=overwrite,
@@ -150,38 +146,32 @@ def cost(
         Path | None, typer.Option(metavar="DATASET", help="The same fields, annotated in full.")
     ] = None,
     format: Annotated[str | None, typer.Option(help="Of the labels, if not recognised.")] = None,
-    box_seconds: Annotated[
-        float, typer.Option(min=0.1, help="Annotation time per box, seconds.")
-    ] = 7.0,
-    field_seconds: Annotated[
-        float, typer.Option(min=0, help="Annotation time per field, seconds.")
-    ] = 5.0,
+    box_seconds: BoxSeconds = 7.0,
+    field_seconds: FieldSeconds = 5.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Count what marking only regions took, and what it saved."""
     from bloodfilm.active_learning.costs import Rates
-    from bloodfilm.cli.terminal import show, show_data
+    from bloodfilm.cli.terminal import show_report
     from bloodfilm.core.text import plural
     from bloodfilm.workflows.plan import annotation_cost
 
     rates = Rates(box_seconds, field_seconds)
     found = annotation_cost(dataset, rates, full, format)
-    if as_json:
-        import json
-
-        show_data(json.dumps(found.to_json()))
-        return
     share = "not known" if found.area_share is None else f"{found.area_share:.1%}"
     about = "about " if found.estimated else ""
     part = found.boxes / found.full_boxes if found.full_boxes else 1.0
     saved = found.full_minutes - found.minutes
-    show(f"{dataset}: {plural(found.fields, 'field')} marked, {found.unmarked} untouched")
-    show(f"  area     {share} of all fields")
-    show(f"  boxes    {found.boxes} of {about}{found.full_boxes:.0f} ({part:.1%})")
-    show(f"  clicks   {found.clicks} of {about}{found.full_clicks:.0f}")
-    show(f"  minutes  {found.minutes:.0f} of {about}{found.full_minutes:.0f} at {_rates(rates)}")
-    show(f"  saved    {about}{saved:.0f} minutes")
+    lines = [
+        f"{dataset}: {plural(found.fields, 'field')} marked, {found.unmarked} untouched",
+        f"  area     {share} of all fields",
+        f"  boxes    {found.boxes} of {about}{found.full_boxes:.0f} ({part:.1%})",
+        f"  clicks   {found.clicks} of {about}{found.full_clicks:.0f}",
+        f"  minutes  {found.minutes:.0f} of {about}{found.full_minutes:.0f} at {_rates(rates)}",
+        f"  saved    {about}{saved:.0f} minutes",
+    ]
+    show_report(found.to_json(), lines, as_json)
 
 
 def _rates(rates: "Rates") -> str:
-    return f"{rates.box_seconds:g} s a box and {rates.field_seconds:g} s a field"
+    return f"{rates.box_seconds:g} s per box and {rates.field_seconds:g} s per field"

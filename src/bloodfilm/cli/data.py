@@ -68,7 +68,7 @@ def info(
     ] = False,
 ) -> None:
     """Count fields, cells, attributes, splits and patients, and list what is wrong."""
-    from bloodfilm.cli.terminal import show_data, show_lines
+    from bloodfilm.cli.terminal import show_report
     from bloodfilm.workflows.convert import Reading, summarise_dataset
 
     source = Reading(
@@ -80,12 +80,7 @@ def info(
         classes=classes,
     )
     summary = summarise_dataset(source, draft_classes)
-    if as_json:
-        import json
-
-        show_data(json.dumps(summary, indent=1, ensure_ascii=False))
-    else:
-        show_lines(_lines(summary))
+    show_report(summary, _lines(summary), as_json, indent=1)
 
 
 @app.command(epilog=epilog("data convert"))

@@ -7,16 +7,12 @@ from typing import Annotated
 
 import typer
 
+from bloodfilm.cli.options import ModelBundle
+
 
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for everything.")],
-    bundle: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER|NAME",
-            help="Model bundle: a folder, or a shipped one by name (default, leukaemia-research).",
-        ),
-    ] = None,
+    bundle: ModelBundle = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the results in DIR.")
     ] = False,

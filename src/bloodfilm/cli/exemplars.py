@@ -6,17 +6,12 @@ from typing import Annotated
 
 import typer
 
+from bloodfilm.cli.options import NewBundle, SourceBundle
+
 
 def exemplars(
-    bundle: Annotated[
-        Path,
-        typer.Argument(
-            metavar="BUNDLE", help="Model bundle: a folder, or a shipped one by name (default)."
-        ),
-    ],
-    out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the new bundle.")
-    ],
+    bundle: SourceBundle,
+    out: NewBundle,
     data: Annotated[
         Path | None,
         typer.Option(help="Folder the training data's paths start from [BLOODFILM_DATA]."),

@@ -7,15 +7,19 @@ from typing import Annotated, Any
 import typer
 
 from bloodfilm.cli import exits
+from bloodfilm.cli.options import (
+    CheckSets,
+    NewBundle,
+    PixelAspectRatio,
+    RandomSeed,
+    ReportAsJson,
+    SourceBundle,
+    UmPerPx,
+)
 
 
 def learn(
-    bundle: Annotated[
-        Path,
-        typer.Argument(
-            metavar="BUNDLE", help="Model bundle: a folder, or a shipped one by name (default)."
-        ),
-    ],
+    bundle: SourceBundle,
     cells: Annotated[
         Path,
         typer.Argument(
@@ -23,9 +27,7 @@ def learn(
             help="A folder with a folder of pictures for each class, or a set of marked fields.",
         ),
     ],
-    out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the new bundle.")
-    ],
+    out: NewBundle,
     new: Annotated[
         list[str] | None,
         typer.Option(
@@ -38,14 +40,8 @@ def learn(
         list[str] | None,
         typer.Option(metavar="CLASS", help="A new class that counts as a blast; repeatable."),
     ] = None,
-    um_per_px: Annotated[
-        float | None,
-        typer.Option(help="Micrometres per pixel of the pictures, where red cells do not tell."),
-    ] = None,
-    squeeze: Annotated[
-        float | None,
-        typer.Option(help="Width / height, in pixels, of what is round (pixel aspect ratio)."),
-    ] = None,
+    um_per_px: UmPerPx = None,
+    pixel_aspect_ratio: PixelAspectRatio = None,
     classes: Annotated[
         Path | None,
         typer.Option(
@@ -55,12 +51,7 @@ def learn(
     format: Annotated[
         str | None, typer.Option("--format", help="Format of CELLS, instead of recognising it.")
     ] = None,
-    check: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="DATASET", help="A labelled set that must not become worse; repeatable."
-        ),
-    ] = None,
+    check: CheckSets = None,
     check_um_per_px: Annotated[
         float | None, typer.Option(help="Micrometres per pixel of the sets given with --check.")
     ] = None,
@@ -78,8 +69,8 @@ def learn(
     licence: Annotated[
         str | None, typer.Option(help="Licence of the new bundle [that of BUNDLE].")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of all chance.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    seed: RandomSeed = 0,
+    as_json: ReportAsJson = False,
 ) -> None:
     """Teach a bundle further classes from your own cells, without forgetting the others.
 
@@ -88,10 +79,8 @@ def learn(
     the new class is not found or the others would suffer, nothing is written and the reasons are
     named. See docs/new-class.md.
     """
-    import json
-
     from bloodfilm.cli.progress import TerminalProgress
-    from bloodfilm.cli.terminal import show, show_data, show_lines, warn
+    from bloodfilm.cli.terminal import show_report, warn
     from bloodfilm.workflows.learn import LearnJob
     from bloodfilm.workflows.learn import learn as run
     from bloodfilm.workflows.learn_cells import CellSource
@@ -103,7 +92,7 @@ def learn(
             format=format,
             classes=classes,
             um_per_px=um_per_px,
-            pixel_aspect_ratio=squeeze,
+            pixel_aspect_ratio=pixel_aspect_ratio,
         ),
         out=out,
         new=dict(_pair(text, "--new", "CLASS=GROUP") for text in new or ()),
@@ -120,13 +109,11 @@ def learn(
     )
     with TerminalProgress(elapsed=True) as progress:
         done = run(job, progress)
-    if as_json:
-        show_data(json.dumps(done.report))
-    else:
-        show_lines(_lines(done.report))
+    lines = _lines(done.report)
     if done.accepted:
-        show(f"bundle with {', '.join(done.report['classes'])} in {done.out}")
-    else:
+        lines.append(f"bundle with {', '.join(done.report['classes'])} in {done.out}")
+    show_report(done.report, lines, as_json)
+    if not done.accepted:
         warn(f"error: not learnt, {bundle} stays as it is: {'; '.join(done.reasons)}")
         raise typer.Exit(exits.NOTHING_DONE)
 

@@ -1,4 +1,4 @@
-"""The options that every command has: how much it says, and where a log is kept."""
+"""The options that every command has, and those that several share."""
 
 import functools
 import inspect
@@ -25,6 +25,40 @@ _LOG_LINE = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help=QUIET_HELP)]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help=VERBOSE_HELP)]
 LogFile = Annotated[Path | None, typer.Option("--log-file", metavar="FILE", help=LOG_HELP)]
+
+ModelBundle = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER|NAME",
+        help="Model bundle: a folder, or a shipped one by name (default, leukaemia-research).",
+    ),
+]
+SourceBundle = Annotated[
+    Path,
+    typer.Argument(
+        metavar="BUNDLE", help="Model bundle: a folder, or a shipped one by name (default)."
+    ),
+]
+NewBundle = Annotated[
+    Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the new bundle.")
+]
+CheckSets = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="DATASET", help="A labelled set that must not become worse; repeatable."),
+]
+UmPerPx = Annotated[
+    float | None, typer.Option(help="Micrometres per pixel, along y, if you know them.")
+]
+PixelAspectRatio = Annotated[
+    float | None,
+    typer.Option(
+        "--squeeze",
+        help="Width / height of a round cell in pixels (pixel aspect ratio), if you know it.",
+    ),
+]
+ReportAsJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
+RandomSeed = Annotated[int, typer.Option(min=0, help="Random seed.")]
+
 _COMMON = {"quiet": (Quiet, False), "verbose": (Verbose, False), "log_file": (LogFile, None)}
 
 

@@ -60,6 +60,18 @@ def show_data(text: str) -> None:
     print(text)
 
 
+def show_report(
+    report: object, lines: Iterable[str], as_json: bool, indent: int | None = None
+) -> None:
+    """Print a report on stdout: as JSON for programs, or as these lines for people."""
+    if as_json:
+        import json
+
+        show_data(json.dumps(report, indent=indent))
+    else:
+        show_lines(lines)
+
+
 def show_table(renderable: Any) -> None:
     """Print a table of rich on stdout, unless the command is quiet."""
     from rich.console import Console

@@ -1,7 +1,8 @@
 """`bloodfilm data transfer`: transfer annotations to other images of the same fields."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -78,24 +79,26 @@ def transfer(
 
 
 def _show(result: "TransferResult", as_json: bool) -> None:
-    from bloodfilm.cli.terminal import show, show_data
+    from bloodfilm.cli.terminal import show_report
 
     content = result.to_json()
-    if as_json:
-        import json
+    show_report(content, _lines(result, content), as_json, indent=1)
 
-        show_data(json.dumps(content, indent=1, ensure_ascii=False))
-        return
+
+def _lines(result: "TransferResult", content: Mapping[str, Any]) -> list[str]:
+    lines = []
     for record in result.records:
         alignment = record.alignment
         came = record.source.name if record.source else "-"
-        show(
+        lines.append(
             f"{alignment.verdict:<8} {alignment.confidence:4.2f}  {came} -> {record.target.name}: "
             f"{alignment.reason}"
         )
     cells = content["cells"]
     counts = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in cells.items())
-    show(f"{result.aligned} of {len(result.records)} targets aligned; cells: {counts or 'none'}")
-    show(str(result.path))
-    for line in result.losses:
-        show(f"  {line}")
+    return [
+        *lines,
+        f"{result.aligned} of {len(result.records)} targets aligned; cells: {counts or 'none'}",
+        str(result.path),
+        *(f"  {loss}" for loss in result.losses),
+    ]
