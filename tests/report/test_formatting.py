@@ -54,11 +54,6 @@ def test_every_issue_of_a_cell_has_a_title():
     assert formatting.issue_title("of-a-later-version") == "of a later version"
 
 
-def test_misleading_characters_are_shown():
-    assert formatting.clean("a\u202eb\n\udcff") == "a\\u202eb\\u000a\\udcff"
-    assert formatting.clean("ü 白") == "ü 白"
-
-
 @pytest.mark.parametrize(
     ("paths", "folder"),
     [

@@ -12,6 +12,8 @@ from urllib.parse import parse_qs, unquote
 import numpy as np
 import pytest
 
+from bloodfilm.core import issue_codes
+from bloodfilm.core.issue_codes import issue
 from bloodfilm.core.progress import NoProgress
 from bloodfilm.core.results import CaseCell, CaseResult, CellShape, CellView, FieldPlacement
 from bloodfilm.imaging.discovery import find_images
@@ -107,9 +109,28 @@ def test_a_whole_report(run, field, failure, written):
     assert "bad.tif" in page.text and "the file ends early" in page.text
     assert "not trained on a promonocyte or an abnormal promyelocyte" in page.text
     assert "not trained to judge cytoplasmic vacuoles" in page.text
-    assert "scale assumed, sizes are guesses" in page.text
+    assert "Scale assumed, sizes are guesses." in page.text
     assert "1 of 3 fields have no known scale; their cells are not counted" in page.text
     assert "made-up" in page.text and "Apache-2.0" in page.text and "bloodfilm 9.9" in page.text
+
+
+def test_issues_stand_as_sentences(run, field, written):
+    """Of the run among the cautions, of fields in their table, their list and beside the map."""
+    several = "file names tell of 2 patients (a, b); give a table"
+    of_run = (
+        issue(issue_codes.SEVERAL_PATIENTS, several),
+        issue(issue_codes.NO_OCCLUSION_MAP, "films/a.png: no occlusion maps"),
+    )
+    blurred = (
+        issue(issue_codes.NOT_A_FILM, "left out"),
+        issue(issue_codes.SCALE_CONFLICT, "Sizes differ!"),
+    )
+    made = replace(run([replace(field("a.png", 1), issues=blurred)]), issues=of_run)
+    _, page = written(made)
+    assert f"F{several[1:]}." in page.text
+    assert page.text.count("Left out. Sizes differ!") == 2
+    assert "films/a.png: no occlusion maps." in page.text
+    assert data_of(page)["fields"][0]["issues"] == ["Left out.", "Sizes differ!"]
 
 
 def test_it_loads_nothing_from_elsewhere(run, field, written):
@@ -203,10 +224,8 @@ def test_cells_that_are_not_counted_are_named_and_can_be_opened(run, field, writ
 
 
 def test_every_reason_not_to_count_a_field_is_said(run, field, written):
-    from bloodfilm.core import issue_codes
-
     for code in sorted(issue_codes.UNCOUNTABLE):
-        left = replace(field("a.png", 1), issues=(issue_codes.issue(code, "left out"),))
+        left = replace(field("a.png", 1), issues=(issue(code, "left out"),))
         text = written(run([left, field("b.png", 2)]))[1].text
         assert f"1 field with {len(nucleated(left))} cells:" in text
 
@@ -250,9 +269,7 @@ def test_blasts_are_held_against_a_fifth(
 
 
 def test_a_film_unlike_the_training_data_is_said_first(run, field, cell, written):
-    from bloodfilm.core.issue_codes import UNFAMILIAR, issue
-
-    strange = [cell(id=f"{n}", issues=(issue(UNFAMILIAR, "unlike"),)) for n in range(5)]
+    strange = [cell(id=f"{n}", issues=(issue(issue_codes.UNFAMILIAR, "unlike"),)) for n in range(5)]
     usual = [cell(id=f"u{n}") for n in range(20)]
     alarm = "This film is far from what the model was trained on"
     assert alarm in written(run([replace(field(), cells=(*strange, *usual))]))[1].text
@@ -447,7 +464,7 @@ def test_a_name_that_is_no_unicode(run, field, written):
     broken = field()
     object.__setattr__(broken.image, "path", "bad\udcff.png")
     _, page = written(run([broken]))
-    assert "bad\\udcff.png" in page.text
+    assert "bad\\xff.png" in page.text
 
 
 # ---- pictures --------------------------------------------------------------------------------

@@ -44,6 +44,25 @@ def shortened(text: str, most: int) -> str:
     return f"{text[: most - 1 - behind]}…{text[len(text) - behind :]}"
 
 
+def sentence(message: object) -> str:
+    """Return a message as a printable sentence: a capital letter first, a full stop last.
+
+    What begins with a path keeps its first letter.
+
+    >>> sentence("nothing found"), sentence("films/a.png: no red cell"), sentence("why is 1 out?")
+    ('Nothing found.', 'films/a.png: no red cell.', 'Why is 1 out?')
+    """
+    text = printable(message).strip()
+    if _PLAIN_WORD.match(text) and not _PATH.match(text):
+        text = text[0].upper() + text[1:]
+    return text if not text or text.endswith(_ENDS) else f"{text}."
+
+
+_PLAIN_WORD = re.compile(r"[a-z]+(?=[\s,;:]|$)")
+_PATH = re.compile(r"[^:]*[./\\][^:\s]*: ")
+_ENDS = (".", "!", "?", "…")
+
+
 def below(value: float) -> str:
     """Return a value that is below a limit, with a decimal, rounded so that it still is.
 

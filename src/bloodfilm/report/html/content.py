@@ -22,10 +22,10 @@ from bloodfilm.core.results import (
     FieldResult,
     ModelInfo,
 )
+from bloodfilm.core.text import printable
 from bloodfilm.evaluation.differential import Differential, differential, is_artefact
 from bloodfilm.evaluation.film_differential import FilmDifferential, film_differential
 from bloodfilm.evaluation.patterns import FilmPatterns, film_patterns
-from bloodfilm.report.html import formatting
 from bloodfilm.report.html.palette import CellStyle, cell_style
 from bloodfilm.report.pictures import FieldPicture, PictureStore
 
@@ -148,7 +148,7 @@ class ReportContent:
 
     def name_of(self, field: ReportField) -> str:
         """Return a field's path below the shared folder, fit to be shown."""
-        return formatting.clean(field.path[len(self.folder) :])
+        return printable(field.path[len(self.folder) :])
 
     @cached_property
     def differential(self) -> Differential:

@@ -1,16 +1,12 @@
 """Numbers, names, dates and issues as text."""
 
-import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from bloodfilm.core import issue_codes
 from bloodfilm.core.pixels import ScaleSource, ViewRecord
 from bloodfilm.core.taxonomy import BLAST
-
-# Control characters and the marks that turn the direction of text: in a file name they only
-# mislead, so they are shown by their number instead.
-_MISLEADING = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+from bloodfilm.core.text import printable
 
 SUMMARY: dict[ScaleSource, str] = {
     "measured": "measured on the field’s own red cells",
@@ -33,7 +29,7 @@ ISSUE_TITLES = {
 
 def issue_title(code: str) -> str:
     """Return what the report calls an issue of cells."""
-    return ISSUE_TITLES.get(code, clean(code.replace("-", " ")))
+    return ISSUE_TITLES.get(code, printable(code.replace("-", " ")))
 
 
 def date_and_time(when: datetime) -> str:
@@ -49,12 +45,6 @@ _MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September",
     "October", "November", "December",
 )  # fmt: skip
-
-
-def clean(text: object) -> str:
-    """Return text that shows what it is and can be written as UTF-8."""
-    shown = str(text).encode("utf-8", "backslashreplace").decode("utf-8")
-    return _MISLEADING.sub(lambda m: f"\\u{ord(m.group()):04x}", shown)
 
 
 def percent(share: float) -> str:

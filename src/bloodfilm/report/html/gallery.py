@@ -11,6 +11,7 @@ import numpy as np
 from bloodfilm.core import issue_codes
 from bloodfilm.core.pixels import ViewRecord
 from bloodfilm.core.results import CellResult
+from bloodfilm.core.text import printable, sentence
 from bloodfilm.report.html import formatting
 from bloodfilm.report.html.content import ReportCell, ReportContent, json_number, plain
 from bloodfilm.report.pictures import CELL_SIDE
@@ -48,7 +49,7 @@ def gallery(
         "names": [
             {
                 "name": name,
-                "title": formatting.clean(formatting.class_title(name)),
+                "title": printable(formatting.class_title(name)),
                 "path": [index[n] for n in taxonomy.path(name)]
                 if name in taxonomy
                 else [index[name]],
@@ -62,8 +63,8 @@ def gallery(
         "attributes": [
             {
                 "name": a.name,
-                "title": formatting.clean(a.title),
-                "values": [formatting.clean(v) for v in a.values],
+                "title": printable(a.title),
+                "values": [printable(v) for v in a.values],
                 "trained": a.name not in model.untrained_attributes,
                 "first": first,
             }
@@ -81,12 +82,12 @@ def gallery(
             {
                 "name": content.name_of(f),
                 "picture": "" if f.picture.missing else f.picture.folder,
-                "missing": formatting.clean(f.picture.missing),
+                "missing": printable(f.picture.missing),
                 "shown": [f.picture.width, f.picture.height],
                 "size": list(f.size),
                 "um": plain((f.view.um_per_px_x, f.view.um_per_px_y), 4),
                 "counted": int(f.counted),
-                "issues": [formatting.clean(issue.message) for issue in f.issues],
+                "issues": [sentence(issue.message) for issue in f.issues],
                 "view": formatting.describe_view(f.view)[0],
                 "others": f.outlines,
             }

@@ -14,6 +14,7 @@ from bloodfilm.core.progress import NoProgress, Progress, track
 from bloodfilm.core.results import AnalysisRun, CaseResult
 from bloodfilm.core.results.case import file_stems
 from bloodfilm.core.results.tables import describe_columns
+from bloodfilm.core.text import printable
 from bloodfilm.imaging.discovery import mark_drawings
 from bloodfilm.inference.fusion import RED_CELL_CONTRAST
 from bloodfilm.report.html import formatting, summary
@@ -131,9 +132,7 @@ class _Writer:
             "when": formatting.date_and_time(self._when),
             "when_iso": self._when.isoformat(timespec="seconds"),
             "lines": lines,
-            "failures": [
-                (formatting.clean(f.path), formatting.clean(f.reason)) for f in self._run.failures
-            ],
+            "failures": [(printable(f.path), printable(f.reason)) for f in self._run.failures],
         }
         self._save(path, render("cases.html", context, styles=("base.css", "report.css")))
 
@@ -203,13 +202,11 @@ def _context(
             [titles[n] for n in model.untrained_attributes]
         ),
         "scale": summary.scale_summary(content),
-        "failures": [
-            (formatting.clean(f.path), formatting.clean(f.reason)) for f in content.failures
-        ],
+        "failures": [(printable(f.path), printable(f.reason)) for f in content.failures],
         "problem_fields": [f for f in content.fields if f.issues],
         "doubtful_scale": [f for f in content.fields if formatting.describe_view(f.view)[1]],
         "unfamiliar": issue_codes.UNFAMILIAR,
-        "folder": formatting.clean(content.folder),
+        "folder": printable(content.folder),
         "sheet": contact_sheet(content),
         "without_picture": [f for f in content.fields if f.picture.missing],
         "least_contrast": RED_CELL_CONTRAST,
@@ -223,11 +220,11 @@ def _context(
 def _subject(content: ReportContent) -> str:
     """Return what was analysed: the case, the folder that the images share, or the only image."""
     if content.case is not None:
-        return formatting.clean(content.case.name)
+        return printable(content.case.name)
     if content.folder:
-        return formatting.clean(content.folder.rstrip("/").rpartition("/")[2] or content.folder)
+        return printable(content.folder.rstrip("/").rpartition("/")[2] or content.folder)
     if len(content.fields) == 1:
-        return formatting.clean(content.fields[0].path.rpartition("/")[2])
+        return printable(content.fields[0].path.rpartition("/")[2])
     return ""
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
+from bloodfilm.core.text import printable, sentence
 from bloodfilm.report.html import formatting
 
 TEMPLATES = resources.files("bloodfilm.report") / "templates"
@@ -40,7 +41,7 @@ def render(
         lstrip_blocks=True,
     )
     environment.filters.update(
-        percent=formatting.percent, number=formatting.number, clean=formatting.clean
+        percent=formatting.percent, number=formatting.number, clean=printable, sentence=sentence
     )
     environment.globals.update(
         many=formatting.many, interval=formatting.interval, class_title=formatting.class_title

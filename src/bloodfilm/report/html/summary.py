@@ -9,6 +9,7 @@ from urllib.parse import quote, urlencode
 from bloodfilm.core import issue_codes
 from bloodfilm.core.attributes import Attribute
 from bloodfilm.core.taxonomy import BLAST
+from bloodfilm.core.text import printable, sentence
 from bloodfilm.evaluation.differential import DifferentialRow, Proportion
 from bloodfilm.evaluation.film_differential import BLAST_LIMIT, CELLS
 from bloodfilm.evaluation.patterns import Reason
@@ -211,13 +212,13 @@ class Summary:
         flags = self.flags
         return [
             SuggestedPattern(
-                title=formatting.clean(pattern.title),
+                title=printable(pattern.title),
                 urgent=pattern.urgent,
                 support=formatting.percent(pattern.support),
                 reasons=tuple(_reason_text(reason) for reason in pattern.reasons),
                 cells=len(flags[pattern.code]),
                 link=cells_link(flag=pattern.code),
-                note=formatting.clean(pattern.note),
+                note=printable(pattern.note),
             )
             for pattern in self.content.patterns.patterns
         ]
@@ -283,7 +284,7 @@ class Summary:
         case, failures = self.content.case, self.content.failures
         linked = {issue_codes.FAILED_FIELDS} if failures else set()
         found = [
-            Caution("error" if i.severity == "error" else "warning", formatting.clean(i.message))
+            Caution("error" if i.severity == "error" else "warning", sentence(i.message))
             for i in (*self.content.run.issues, *(case.issues if case is not None else ()))
             if i.severity != "info" and i.code not in linked
         ]
@@ -511,11 +512,11 @@ def flat(data: Mapping[str, Any], most: int = 40) -> list[tuple[str, str]]:
             for key in value:
                 walk(f"{name} › {key}" if name else str(key), value[key])
         elif isinstance(value, float):
-            lines.append((formatting.clean(name), f"{value:.4g}"))
+            lines.append((printable(name), f"{value:.4g}"))
         elif isinstance(value, list | tuple):
-            lines.append((formatting.clean(name), formatting.clean(", ".join(map(str, value)))))
+            lines.append((printable(name), printable(", ".join(map(str, value)))))
         else:
-            lines.append((formatting.clean(name), formatting.clean(value)))
+            lines.append((printable(name), printable(value)))
 
     walk("", data)
     if len(lines) > most:

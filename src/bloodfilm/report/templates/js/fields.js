@@ -15,7 +15,7 @@ function showField() {
   if (!same || !$("v-picture").firstChild) drawField(wanted, field);
   const notes = [field.view, ...field.issues];
   if (!field.counted) notes.unshift("Its cells are not counted.");
-  $("v-note").textContent = notes.join(" · ");
+  $("v-note").textContent = notes.join(" ");
   for (const mark of $("v-picture").querySelectorAll("a")) {
     mark.classList.toggle("here", mark.dataset.cell === state.cell);
   }
