@@ -12,7 +12,7 @@ from bloodfilm.core import issue_codes
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.issue_codes import issue
 from bloodfilm.core.results import CellResult, with_ids
-from fixtures.drawn_case import Shot, assembled, photograph, physical, whole_cells
+from fixtures.drawn_case import SIZE, UM, Shot, assembled, photograph, physical, whole_cells
 from fixtures.made_up_results import make_model
 
 GRID = [Shot(60 + 40 * x, 55 + 38 * y) for y in range(3) for x in range(4)]
@@ -20,7 +20,7 @@ GRID = [Shot(60 + 40 * x, 55 + 38 * y) for y in range(3) for x in range(4)]
 
 @pytest.fixture(scope="module")
 def grid():
-    """Twelve fields of 58 x 45 um, each overlapping its neighbours by a third or less."""
+    """Twelve fields of 85 x 66 um, each overlapping its neighbours by half or less."""
     return photograph(GRID)
 
 
@@ -164,7 +164,7 @@ def test_two_sides_count_every_cell_of_adjoining_fields_once():
 
     A half of which hardly anything is to be seen is not detected.
     """
-    width, height = 900 * 0.0945, 700 * 0.0945
+    width, height = (side * UM for side in SIZE)
     shots = [Shot(60 + width * x, 50 + height * y) for y in range(2) for x in range(2)]
     fields = photograph(shots, glass=(260, 210), whites=40, seed=6)
     found = Counter(physical(fields, assembled(fields)))
@@ -230,8 +230,8 @@ def test_fields_with_one_pattern_of_red_cells_and_other_white_cells_are_not_one(
 
     changed = grid[5].image.copy()
     changed[0, 0] = 0
-    one = showing("a.png", "a", (100.0, 100.0, 150.0, 150.0), grid[5].image)
-    other = showing("b.png", "b", (500.0, 400.0, 150.0, 150.0), changed)
+    one = showing("a.png", "a", (63.0, 63.0, 94.0, 94.0), grid[5].image)
+    other = showing("b.png", "b", (315.0, 252.0, 94.0, 94.0), changed)
     assert all(p.counted for p in assembled([one, other]).placements)
-    again = showing("b.png", "b", (105.0, 96.0, 150.0, 150.0), changed)
+    again = showing("b.png", "b", (66.0, 60.0, 94.0, 94.0), changed)
     assert [p.counted for p in assembled([one, again]).placements] == [True, False]
