@@ -30,10 +30,10 @@ def bundle(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Four fields, one nucleated cell each."""
+    """Four fields of distinct glass, one nucleated cell each."""
     place = tmp_path_factory.mktemp("fields")
     for i, leaf in enumerate(LEAVES):
-        discs = lay_out(120.0, 80.0, [(40.0 + 8 * i, 40.0, leaf)])
+        discs = lay_out(120.0, 80.0, [(40.0 + 8 * i, 40.0, leaf)], step=17.0 + i)
         save(place / f"{i}.png", draw(discs, (480, 320)))
     return place
 

@@ -32,15 +32,14 @@ def bundle(tmp_path_factory):
 def drawn(tmp_path_factory):
     place = tmp_path_factory.mktemp("drawn")
     for i, leaf in enumerate(LEAVES):
-        save(
-            place / f"{i}.png", draw(lay_out(120.0, 80.0, [(40.0 + 8 * i, 40.0, leaf)]), (480, 320))
-        )
+        discs = lay_out(120.0, 80.0, [(40.0 + 8 * i, 40.0, leaf)], step=17.0 + i)
+        save(place / f"{i}.png", draw(discs, (480, 320)))
     return place
 
 
 @pytest.fixture
 def folder(drawn, tmp_path, monkeypatch):
-    """Four fields, one nucleated cell each, in `in`; the working folder is above it."""
+    """Four fields of distinct glass, a nucleated cell in each, in `in` of the working folder."""
     shutil.copytree(drawn, tmp_path / "in")
     monkeypatch.chdir(tmp_path)
     return Path("in")
