@@ -279,6 +279,22 @@ def test_a_tile_that_fails_does_not_end_the_slide(model, slide, plan, monkeypatc
     assert failed.severity == "error"
 
 
+def test_a_slide_of_which_nothing_can_be_decoded_is_not_called_empty(model, tmp_path):
+    path = tmp_path / "lost.tif"
+    pixels = np.full((900, 900, 3), 240, np.uint8)
+    options = {"tile": (256, 256), "photometric": "rgb", "compression": "jpeg", "metadata": None}
+    tifffile.imwrite(path, pixels, **options)
+    data = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as file:
+        page = file.pages[0]
+        for at, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+            data[at : at + count] = bytes(count)
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"16 parts cannot be decoded \(tile") as refused:
+        model.analyze_slide(path)
+    assert "empty glass" not in str(refused.value)
+
+
 def test_empty_glass_is_refused(model, tmp_path):
     path = tmp_path / "glass.tif"
     rng = np.random.default_rng(0)

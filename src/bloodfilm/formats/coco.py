@@ -540,6 +540,7 @@ def annotation_of(
         "category_id": categories.id_of(cell, ignore),
         "bbox": [x, y, w, h],
         "area": w * h,
+        "segmentation": [],  # programs that read COCO miss the key, even where nothing is outlined
         "iscrowd": 0,
     }
     if cell.outline is not None and cell.outline.polygons:

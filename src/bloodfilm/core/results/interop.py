@@ -58,10 +58,10 @@ def coco_document(
 
 
 def _segmentation(cell: CellResult) -> dict[str, Any]:
-    """Return COCO's area and outline of a cell; the box's where it has no outline."""
+    """Return COCO's outline and area of a cell; no outline and the box's area where it has none."""
     if cell.shape is None:
         _, _, w, h = (round(v, 1) for v in cell.box)
-        return {"area": round(w * h, 2)}
+        return {"segmentation": [], "area": round(w * h, 2)}
     x, y = np.array(cell.shape.outline).T
     area = abs(float(x @ np.roll(y, 1) - y @ np.roll(x, 1))) / 2
     flat = [round(v, 1) for point in cell.shape.outline for v in point]

@@ -161,8 +161,9 @@ def _at_edge(stats: NDArray[np.int32], shape: tuple[int, ...]) -> NDArray[np.boo
 def _round(stats: NDArray[np.int32], um2: NDArray[np.float64]) -> NDArray[np.bool_]:
     width = stats[:, cv2.CC_STAT_WIDTH].astype(np.float64)
     height = stats[:, cv2.CC_STAT_HEIGHT].astype(np.float64)
-    ratio = np.maximum(width, height) / np.minimum(width, height)
-    fill = stats[:, cv2.CC_STAT_AREA] / (width * height)
+    # A picture without background has a background of no pixels.
+    ratio = np.maximum(width, height) / np.maximum(np.minimum(width, height), 1)
+    fill = stats[:, cv2.CC_STAT_AREA] / np.maximum(width * height, 1)
     low, high = SINGLE
     fits = (um2 > low * CORE_UM2) & (um2 < high * CORE_UM2)
     return np.asarray(fits & (ratio < LONGEST) & (fill > ROUND))

@@ -17,11 +17,13 @@ from bloodfilm.core.arrays import Image
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.issues import Issue, codes
 from bloodfilm.core.pixels import PixelSize, ViewRecord
+from bloodfilm.core.text import plural
 from bloodfilm.imaging.canonical import CanonicalView, view_of
 from bloodfilm.imaging.illumination import EVEN
 from bloodfilm.imaging.red_cells import absorption, background_colour
 from bloodfilm.imaging.scale import Measurement, ScalePrior, pool_scale
 from bloodfilm.imaging.sources.base import ImageSource
+from bloodfilm.imaging.sources.slide import SlideSource
 from bloodfilm.imaging.stain import red_cell_absorbance
 from bloodfilm.imaging.zone import RedCellReference
 from bloodfilm.inference.analyzer import Analyzer
@@ -213,6 +215,12 @@ def sample_windows(source: ImageSource) -> list[Rect]:
     places = [(float(means[r, c]), r, c) for r in range(rows) for c in range(columns)]
     film = sorted(p for p in places if p[0] >= MIN_ABSORPTION)
     if not film:
+        damage = source.damage_in(0, 0, *source.size) if isinstance(source, SlideSource) else []
+        if damage:
+            raise DataError(
+                f"{source.name}: nothing is seen, and {plural(len(damage), 'part')} cannot be "
+                f"decoded ({damage[0].name}: {damage[0].reason}); copy it again from its source"
+            )
         raise DataError(f"{source.name}: shows nothing but empty glass; is this the right slide?")
     picks = np.unique(np.linspace(0, len(film) - 1, min(WINDOWS, len(film))).round().astype(int))
     chosen = sorted((film[i][1], film[i][2]) for i in picks.tolist())
