@@ -281,6 +281,15 @@ def test_what_is_made_of_the_pixels_is_made_in_the_worker(folder, model):
         list(analyze_many(paths_of(folder), model, plan=RunPlan(on_field=fail)))
 
 
+def test_a_close_up_alone_is_found(model):
+    cell = Disc(60.0, 40.0, 60.0, dark("lymphocyte"))
+    (near,) = analyze_many([draw([cell], SIZE)], model)
+    (found,) = [c for c in near.cells if c.object_type == "nucleated cell"]
+    assert found.box == pytest.approx(tuple(box_of(cell)), abs=16)
+    assert near.view.scale_source == "assumed" and not near.countable
+    assert {SCALE_CORRECTED, SCALE_ASSUMED} <= codes(near.issues)
+
+
 def test_a_close_up_in_a_folder_of_another_scale_is_found(tmp_path, model):
     for i in range(8):
         save(tmp_path / f"{i}.png", draw(lay_out(120.0, 80.0, [(30.0, 40.0, "lymphocyte")]), SIZE))

@@ -472,6 +472,29 @@ def refine(view: CanonicalView, red_cell_boxes: ArrayLike) -> CanonicalView:
     )
 
 
+def red_cell_enlargement(view: CanonicalView, red_cell_boxes: ArrayLike) -> float | None:
+    """Return how many times larger than red cells the whole ones of a field are in a view.
+
+    Args:
+        view: whose scale is in question.
+        red_cell_boxes: (n, 4) that a detector found, px.
+
+    Returns:
+        `None` with fewer than `MIN_CELLS` boxes that do not touch the edge.
+
+    >>> view = CanonicalView(0.1, 0.1, (240, 240, 240), 0, 0, "assumed", "assumed", 600, 400)
+    >>> red_cell_enlargement(view, [(x, 90, 150, 150) for x in (9, 200, 390)])
+    2.0
+    """
+    boxes = np.asarray(red_cell_boxes, dtype=np.float64).reshape(-1, 4)
+    ends = boxes[:, :2] + boxes[:, 2:]
+    whole = (boxes[:, :2] > 1).all(axis=1) & (ends < (view.width - 1, view.height - 1)).all(axis=1)
+    if whole.sum() < MIN_CELLS:
+        return None
+    sides = boxes[whole, 2:] * (view.um_per_px_x, view.um_per_px_y)
+    return float(np.median(np.sqrt(sides.prod(axis=1)))) / RED_CELL_UM
+
+
 def _clear_boxes(boxes: NDArray[np.float64], view: CanonicalView) -> NDArray[np.float64]:
     """Boxes whole inside the field that overlap no other box by more than a sliver."""
     x0, y0 = boxes[:, 0], boxes[:, 1]

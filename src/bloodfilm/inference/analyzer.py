@@ -22,6 +22,7 @@ from bloodfilm.imaging.canonical import (
     CanonicalView,
     fixed_view,
     metadata_conflict,
+    red_cell_enlargement,
     refine,
     view_of,
 )
@@ -65,9 +66,12 @@ SURE_VIEW = 0.5
 SHARP_ENOUGH = 16.0
 CLOSER = (1.7, 2.9)
 """How many times larger cells of a close-up are than at the scale of its folder."""
-UNEXPLAINED, EXPLAINED_CLOSE_UP = 0.5, 0.75
+UNEXPLAINED, EXPLAINED_CLOSE_UP = 0.6, 0.75
 """Share of the foreground on cells: below the first a field may be a close-up, from the second on
 it is one."""
+SAME_SIZE = 1.35
+"""Factor by which red cells found at a scale may differ from their true size, and confirm it."""
+_ORIGIN = {"pooled": "folder's", "assumed": "assumed"}
 LONE_IOU = 0.3
 GLASS_MARGIN = 15
 MIN_THING = 0.01
@@ -450,15 +454,17 @@ class Analyzer:
     def _closer_view(
         self, image: Pixels, view: CanonicalView, found: Detections, clock: "StageTimer"
     ) -> tuple[CanonicalView, list[Issue]] | None:
-        """Return the view of a close-up among fields of another scale, and issues; else `None`.
+        """Return the view of a close-up, and issues; else `None`.
 
-        A field that one cell fills shows too few red cells to measure, so it gets the scale of the
-        folder, at which it is many times too large to be found. Where next to nothing of a field is
-        explained at a pooled scale, closer ones are tried. The scale of a close-up is only roughly
-        known, so that its source is `assumed`.
+        A field that one cell fills shows too few red cells to measure, so it gets the scale of its
+        folder, or one that is assumed, at which it is many times too large to be found. Where much
+        of a field is not explained at such a scale, closer ones are tried. The best is that at
+        which the red cells found have the size of red cells; where there are too few of them, that
+        at which the cell is found most surely. The scale of a close-up is only roughly known, so
+        that its source is `assumed`.
         """
         ruler = self.bundle.manifest.roles.ruler
-        if view.scale_source != "pooled" or ruler is None:
+        if view.scale_source not in ("pooled", "assumed") or ruler is None:
             return None
         if len(self._sure_red_cells(found)) >= MIN_RED_CELLS:
             return None
@@ -466,24 +472,23 @@ class Analyzer:
             return None
         tried = []
         for factor in CLOSER:
-            near = replace(
-                view,
-                um_per_px_x=view.um_per_px_x / factor,
-                um_per_px_y=view.um_per_px_y / factor,
-                scale_source="assumed",
-            )
+            near = _enlarged(view, factor)
             seen, _, _ = self._detect(image, near, clock)
             scores = seen.scores[seen.type_ids == self._kind(self.classified)]
             if len(scores) and self._explained(image, near, seen) >= EXPLAINED_CLOSE_UP:
-                tried.append((float(scores.max()), near))
+                off = red_cell_enlargement(near, self._sure_red_cells(seen))
+                agrees = off is not None and abs(np.log(off)) < np.log(SAME_SIZE)
+                near = _enlarged(near, off) if off is not None and agrees else near
+                tried.append((agrees, float(scores.max()), near))
         if not tried:
             return None
-        _, near = max(tried, key=lambda one: one[0])
+        near = max(tried, key=lambda one: one[:2])[2]
+        scale = f"{_ORIGIN[view.scale_source]} {view.um_per_px_y:.3g} um per px"
         message = (
-            f"a close-up: at the folder's {view.um_per_px_y:.3g} um per px nothing is found, at "
-            f"about {near.um_per_px_y:.2g} a cell that fills the field"
+            f"a close-up: at the {scale} hardly anything is found, at about "
+            f"{near.um_per_px_y:.2g} a cell that fills the field"
         )
-        facts = {"pooled_um_per_px": round(view.um_per_px_y, 4)}
+        facts = {f"{view.scale_source}_um_per_px": round(view.um_per_px_y, 4)}
         facts["used_um_per_px"] = round(near.um_per_px_y, 4)
         unknown = issue(
             issue_codes.SCALE_ASSUMED, "the scale of a close-up is only roughly known; not counted"
@@ -704,6 +709,16 @@ class PartOfSlide:
     sharpness: float | None
     film_score: FilmScore | None
     left_out: int
+
+
+def _enlarged(view: CanonicalView, factor: float) -> CanonicalView:
+    """Return a view of the same pixels whose things are so many times larger, scale assumed."""
+    return replace(
+        view,
+        um_per_px_x=view.um_per_px_x / factor,
+        um_per_px_y=view.um_per_px_y / factor,
+        scale_source="assumed",
+    )
 
 
 _KEPT = {"user": "provided", "metadata": "image metadata's", "pooled": "pooled"}
