@@ -18,10 +18,21 @@ from bloodfilm.core.arrays import Floats
 from bloodfilm.core.progress import NoProgress, Progress, counter
 
 DIMENSIONS = 24
-MATCHES = 6.0
-"""Matches that a keypoint gets among unrelated fields, on average."""
+MATCHES = 4
+"""Matches that half of all keypoints get, most of them in unrelated fields."""
 MIN_LIKENESS = 0.7
 ROWS = 1024
+PER_CELL = 1200
+MAX_CELLS = 160
+"""Keypoints to a cell of the inverted file, and the most cells."""
+PROBES = 6
+"""Cells in which the likes of a keypoint are looked for."""
+KEPT = 16
+"""Matches that a keypoint keeps: one that looks like thousands of others tells nothing."""
+SAMPLE, ROUNDS = 64, 6
+"""Vectors to a centre from which the centres are found, and how often they are refined."""
+COMBINATIONS = 1_000_000
+"""Matches that are held against each other at a time."""
 MIN_VOTES = 3
 ANGLE = np.radians(15.0)
 SLACK_UM = 2.0
@@ -73,13 +84,16 @@ def _by_keypoints(fields: Sequence[FieldLandmarks], progress: Progress) -> Itera
     order = np.argsort(key, kind="stable")
     one, two, key = one[order], two[order], key[order]
     starts = np.flatnonzero(np.diff(key, prepend=-1))
-    for start, end in zip(starts, [*starts[1:], len(key)], strict=True):
-        if end - start < MIN_VOTES:
-            continue
-        a, b = one[start:end], two[start:end]
+    ends = np.append(starts[1:], len(key))
+    count = counter(progress, "comparing pairs", len(starts))
+    agreeing = _promising(points[one], points[two], angles[two] - angles[one], (starts, ends))
+    for pair in agreeing.tolist():
+        count(pair)
+        a, b = (side[starts[pair] : ends[pair]] for side in (one, two))
         fitted = _agreement(points[a], points[b], angles[b] - angles[a])
         if fitted is not None:
             yield CandidatePair(int(owner[a[0]]), int(owner[b[0]]), *fitted)
+    count(len(starts))
 
 
 def _shortened(descriptors: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -95,36 +109,135 @@ def _shortened(descriptors: NDArray[np.uint8]) -> NDArray[np.float32]:
 def _matches(
     vectors: NDArray[np.float32], owner: NDArray[np.int64], progress: Progress
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return pairs of keypoints of different fields that look alike, the first field lower."""
+    """Return pairs of keypoints of different fields that look alike, the first field lower.
+
+    Vectors are sorted into cells around centres, as in an inverted file (Jegou et al., PAMI 2011),
+    and each is compared with those of its `PROBES` nearest cells only.
+    """
     least = _least_likeness(vectors, owner)
-    firsts, seconds = [], []
-    count = counter(progress, "comparing fields", len(vectors))
+    centres = _centres(vectors)
+    cells = _nearest(vectors, centres, min(PROBES, len(centres)))
+    count = counter(progress, "comparing fields", len(centres))
+    found: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = []
+    for cell in range(len(centres)):
+        asking = np.flatnonzero((cells == cell).any(axis=1))
+        there = np.flatnonzero(cells[:, 0] == cell)
+        held = np.ascontiguousarray(vectors[there].T)
+        for start in range(0, len(asking), ROWS):
+            rows = asking[start : start + ROWS]
+            likeness = vectors[rows] @ held
+            place = np.flatnonzero(likeness > least)
+            row, column = np.divmod(place, len(there))
+            apart = owner[rows[row]] != owner[there[column]]
+            row, column, value = row[apart], column[apart], likeness.ravel()[place[apart]]
+            kept = _first(row, value)
+            found.append((rows[row[kept]], there[column[kept]], value[kept]))
+        count(cell + 1)
+    one, two, value = (np.concatenate(side) for side in zip(*found, strict=True))
+    kept = _first(one, value)
+    one, two = one[kept], two[kept]
+    # Keypoints are in the order of their fields. Two may each have asked for the other.
+    pairs = np.unique(np.minimum(one, two) * len(vectors) + np.maximum(one, two))
+    return np.divmod(pairs, len(vectors))
+
+
+def _first(asking: NDArray[np.int64], likeness: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Return which matches are among the `KEPT` likest of those of the same keypoint."""
+    order = np.lexsort((-likeness, asking))
+    sorted_ = asking[order]
+    starts = np.flatnonzero(np.diff(sorted_, prepend=-1))
+    rank = np.arange(len(order)) - np.repeat(starts, np.diff([*starts, len(order)]))
+    return order[rank < KEPT]
+
+
+def _centres(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return unit vectors (k, d) around which the vectors gather: spherical k-means of a sample."""
+    count = int(np.clip(len(vectors) // PER_CELL, 1, MAX_CELLS))
+    sample = vectors[:: max(1, len(vectors) // (SAMPLE * count))]
+    centres = sample[np.linspace(0, len(sample) - 1, count).astype(np.intp)]
+    for _ in range(ROUNDS):
+        nearest = _nearest(sample, centres, 1)[:, 0]
+        sums = np.zeros_like(centres)
+        np.add.at(sums, nearest, sample)
+        length = np.linalg.norm(sums, axis=1, keepdims=True)
+        centres = np.where(length > 1e-6, sums / np.maximum(length, 1e-6), centres)
+    return centres
+
+
+def _nearest(
+    vectors: NDArray[np.float32], centres: NDArray[np.float32], most: int
+) -> NDArray[np.int16]:
+    """Return for each vector the numbers of its nearest centres, (n, most), the nearest first."""
+    found = np.zeros((len(vectors), most), np.int16)
     for start in range(0, len(vectors), ROWS):
-        rows = vectors[start : start + ROWS]
-        # Keypoints are in the order of their fields: only those that follow need be compared.
-        likeness = rows @ vectors[start:].T
-        place = np.flatnonzero(likeness > least)
-        row, column = np.divmod(place, likeness.shape[1])
-        row, column = row + start, column + start
-        apart = owner[row] < owner[column]
-        firsts.append(row[apart])
-        seconds.append(column[apart])
-        count(min(start + ROWS, len(vectors)))
-    return np.concatenate(firsts), np.concatenate(seconds)
+        likeness = vectors[start : start + ROWS] @ centres.T
+        if most < len(centres):
+            best = np.argpartition(-likeness, most - 1, axis=1)[:, :most]
+        else:
+            best = np.tile(np.arange(most), (len(likeness), 1))
+        order = np.argsort(-np.take_along_axis(likeness, best, axis=1), axis=1, kind="stable")
+        found[start : start + ROWS] = np.take_along_axis(best, order, axis=1)
+    return found
 
 
 def _least_likeness(vectors: NDArray[np.float32], owner: NDArray[np.int64]) -> float:
-    """Return the likeness that `MATCHES` keypoints of other fields reach, on average."""
-    sample = vectors[:: max(1, len(vectors) // 512)]
-    own = owner[:: max(1, len(vectors) // 512)]
-    best: list[NDArray[np.float32]] = []
-    for vector, field in zip(sample, own, strict=True):
+    """Return the likeness that `MATCHES` keypoints of other fields reach, for half of all.
+
+    A median: what repeats in every field, and is like thousands, does not raise it.
+    """
+    every = max(1, len(vectors) // 512)
+    reached = []
+    for vector, field in zip(vectors[::every], owner[::every], strict=True):
         others = (vectors @ vector)[owner != field]
-        most = min(len(others), round(4 * MATCHES))
-        best.append(np.partition(others, len(others) - most)[len(others) - most :])
-    together = np.sort(np.concatenate(best))[::-1]
-    wanted = min(len(together) - 1, round(MATCHES * len(sample)))
-    return max(MIN_LIKENESS, float(together[wanted]))
+        place = max(0, len(others) - MATCHES)
+        reached.append(float(np.partition(others, place)[place]))
+    return max(MIN_LIKENESS, float(np.median(reached)))
+
+
+def _promising(
+    one: Floats, two: Floats, turn: Floats, groups: tuple[NDArray[np.intp], NDArray[np.intp]]
+) -> NDArray[np.intp]:
+    """Return the numbers of the groups of matches in which enough agree with one of them.
+
+    Args:
+        one, two: (n, 2) where each match lies in its two fields, um.
+        turn: (n,) by which it turns, radians.
+        groups: where the matches of each pair of fields start, and where they end.
+    """
+    starts, ends = groups
+    sizes = ends - starts
+    promising = sizes > MAX_VOTERS
+    small = np.flatnonzero((sizes >= MIN_VOTES) & ~promising)
+    part = np.cumsum(sizes[small].astype(np.int64) ** 2) // COMBINATIONS
+    for some in np.split(small, np.flatnonzero(np.diff(part)) + 1) if len(small) else ():
+        voters = np.repeat(sizes[some], sizes[some])
+        # Every match of a group with every match of it.
+        match = np.arange(len(voters)) - np.repeat(
+            np.cumsum(sizes[some]) - sizes[some], sizes[some]
+        )
+        match += np.repeat(starts[some], sizes[some])
+        i = np.repeat(match, voters)
+        first = np.repeat(np.repeat(starts[some], sizes[some]), voters)
+        j = first + np.arange(len(i)) - np.repeat(np.cumsum(voters) - voters, voters)
+        votes = np.add.reduceat(_agree(one, two, turn, i, j), np.cumsum(voters) - voters, dtype=int)
+        most = np.maximum.reduceat(votes, np.cumsum(sizes[some]) - sizes[some])
+        promising[some] = most >= MIN_VOTES
+    return np.flatnonzero(promising)
+
+
+def _agree(
+    one: Floats, two: Floats, turn: Floats, i: NDArray[np.intp], j: NDArray[np.intp]
+) -> NDArray[np.bool_]:
+    """Return whether match j lies where match i predicts it, for each of many i and j."""
+    agrees = np.abs((turn[j] - turn[i] + np.pi) % (2 * np.pi) - np.pi) < ANGLE
+    kept = np.flatnonzero(agrees)
+    i, j = i[kept], j[kept]
+    across, down = (one[j] - one[i]).T
+    cos, sin = np.cos(turn)[i], np.sin(turn)[i]
+    x, y = cos * across - sin * down, sin * across + cos * down
+    away = np.hypot(two[i, 0] + x - two[j, 0], two[i, 1] + y - two[j, 1])
+    agrees[kept] = away <= SLACK_UM + SLACK * np.hypot(across, down)
+    return agrees
 
 
 def _agreement(one: Floats, two: Floats, turn: Floats) -> tuple[Floats, int] | None:
@@ -132,15 +245,9 @@ def _agreement(one: Floats, two: Floats, turn: Floats) -> tuple[Floats, int] | N
     if len(one) > MAX_VOTERS:
         kept = np.linspace(0, len(one) - 1, MAX_VOTERS).astype(np.intp)
         one, two, turn = one[kept], two[kept], turn[kept]
-    step = one[None, :, :] - one[:, None, :]
-    cos, sin = np.cos(turn)[:, None], np.sin(turn)[:, None]
-    x = two[:, None, 0] + cos * step[:, :, 0] - sin * step[:, :, 1]
-    y = two[:, None, 1] + sin * step[:, :, 0] + cos * step[:, :, 1]
-    away = np.hypot(x - two[None, :, 0], y - two[None, :, 1])
-    unlike = np.abs((turn[None, :] - turn[:, None] + np.pi) % (2 * np.pi) - np.pi)
-    near = (away <= SLACK_UM + SLACK * np.hypot(step[:, :, 0], step[:, :, 1])) & (unlike < ANGLE)
-    best = int(near.sum(axis=1).argmax())
-    voters = np.flatnonzero(near[best])
+    i, j = np.divmod(np.arange(len(one) ** 2), len(one))
+    near = _agree(one, two, turn, i, j).reshape(len(one), len(one))
+    voters = np.flatnonzero(near[int(near.sum(axis=1).argmax())])
     # Keypoints at one place with two orientations are one piece of evidence.
     if len(np.unique(np.round(one[voters]), axis=0)) < MIN_VOTES:
         return None

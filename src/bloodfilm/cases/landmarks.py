@@ -22,6 +22,8 @@ Pixels = NDArray[np.uint8]
 
 SCALE_UM = 0.4
 """Scale of comparison, um per pixel: a nucleus has some twenty pixels."""
+KEYPOINT_UM = 0.5
+"""Scale at which keypoints are found, if that of comparison is finer: half as many pixels."""
 LONGEST_PX = 1500
 """Longest side of a detail image; larger fields are compared at a coarser scale."""
 MAX_KEYPOINTS = 320
@@ -106,10 +108,12 @@ def find_landmarks(
     """
     found = field_detail(image, result, um_per_px)
     height, width = found.detail.shape
-    features = find_features(found.detail, found.mask)
-    points = (features.points.astype(np.float64) + 0.5) * um_per_px
-    kept = _spread(points, keypoints)
     size = width * um_per_px, height * um_per_px
+    coarse = _coarser(found, um_per_px / KEYPOINT_UM)
+    features = find_features(coarse.detail, coarse.mask)
+    step = np.divide(size, coarse.detail.shape[::-1])
+    points = (features.points.astype(np.float64) + 0.5) * step
+    kept = _spread(points, keypoints)
     return FieldLandmarks(
         size_um=size,
         points=points[kept],
@@ -118,6 +122,18 @@ def find_landmarks(
         thumbnail=_thumbnail(found.detail),
         digest=sha256(image.tobytes()).hexdigest(),
         sharpness=_sharpness(image, result, classified),
+    )
+
+
+def _coarser(found: FieldDetail, factor: float) -> FieldDetail:
+    """Return a field in fewer pixels; as it is for a factor of 1 or more."""
+    if factor >= 1:
+        return found
+    height, width = found.detail.shape
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    return FieldDetail(
+        np.asarray(cv2.resize(found.detail, size, interpolation=cv2.INTER_AREA), dtype=np.uint8),
+        np.asarray(cv2.resize(found.mask, size, interpolation=cv2.INTER_NEAREST), dtype=np.uint8),
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ from bloodfilm.evaluation.intervals import wilson_interval
 
 Floats = NDArray[np.float64]
 Pixels = NDArray[np.uint8]
+Starts = NDArray[np.intp]
 
 PATCH_UM = 7.0
 STEP_UM = 5.0
@@ -170,25 +172,35 @@ def _offsets(
     """
     side, reach, step = round(grid[0]), max(3, round(grid[1])), max(1, round(grid[2]))
     height, width = target.shape
-    # The integral image tests in constant time whether a window is in the overlap.
-    table = cv2.integral(shared)
     size = side + 2 * reach
+    ys, xs = np.arange(0, height - size + 1, step), np.arange(0, width - size + 1, step)
     covered = np.zeros((height, width), bool)
     centres, offsets = [], []
-    for y in range(0, height - size + 1, step):
-        for x in range(0, width - size + 1, step):
-            held = table[y + size, x + size] - table[y, x + size] - table[y + size, x] + table[y, x]
-            if held < size * size:
-                continue
-            patch = target[y + reach : y + reach + side, x + reach : x + reach + side]
-            window = warped[y : y + size, x : x + size]
-            if min(float(patch.std()), float(window.std())) < TEXTURE:
-                continue
-            covered[y + reach : y + reach + side, x + reach : x + reach + side] = True
-            centres.append((x + reach + (side - 1) / 2, y + reach + (side - 1) / 2))
-            offsets.append(_offset(window, patch, reach))
+    # Integral images give sums over windows in constant time.
+    inside = _window_sums(cv2.integral(shared), ys, xs, size) == size * size
+    for image, offset, length in ((target, reach, side), (warped, 0, size)):
+        inside &= _spreads(image, ys + offset, xs + offset, length) >= TEXTURE
+    for row, column in np.argwhere(inside).tolist():
+        y, x = int(ys[row]), int(xs[column])
+        patch = target[y + reach : y + reach + side, x + reach : x + reach + side]
+        covered[y + reach : y + reach + side, x + reach : x + reach + side] = True
+        centres.append((x + reach + (side - 1) / 2, y + reach + (side - 1) / 2))
+        offsets.append(_offset(warped[y : y + size, x : x + size], patch, reach))
     shape = (-1, 2)
     return np.array(centres).reshape(shape), np.array(offsets).reshape(shape), int(covered.sum())
+
+
+def _spreads(image: Pixels, ys: Starts, xs: Starts, side: int) -> Floats:
+    """Return the standard deviation of every square window, by its top and left edge."""
+    table, squares = cv2.integral2(image, sqdepth=cv2.CV_64F)
+    mean, square = (_window_sums(t, ys, xs, side) / side**2 for t in (table, squares))
+    return np.asarray(np.sqrt(np.maximum(square - mean * mean, 0.0)))
+
+
+def _window_sums(table: Any, ys: Starts, xs: Starts, side: int) -> Any:
+    """Return the sum over every square window, from an integral image."""
+    top, bottom = table[ys], table[ys + side]
+    return bottom[:, xs + side] - bottom[:, xs] - top[:, xs + side] + top[:, xs]
 
 
 def _offset(window: Pixels, patch: Pixels, reach: int) -> tuple[float, float]:
