@@ -16,11 +16,16 @@ from bloodfilm.active_learning.planning import Planner, RegionScores
 from bloodfilm.active_learning.region_scores import from_detections
 from bloodfilm.cli.annotate import app
 from bloodfilm.core import Cell, Field, Region
+from bloodfilm.core.dataset_codes import PLANNED
 from bloodfilm.core.errors import ConfigError, DataError, OutputError
+from bloodfilm.core.issues import codes
 from bloodfilm.formats import open_dataset
 from bloodfilm.imaging.scale import ScalePrior
 from bloodfilm.inference.bundle import default_bundle
 from bloodfilm.synthetic import render_field
+from bloodfilm.training.config import DatasetConfig
+from bloodfilm.training.data.sources import open_sources
+from bloodfilm.workflows.complete import CompletionJob, complete
 
 
 def image(folder: Path, name: str = "a.png") -> Path:
@@ -208,4 +213,22 @@ def test_cost_of_a_plan_is_told(tmp_path: Path) -> None:
     said = run("cost", str(tmp_path / "plan" / "bloodfilm.json"))
     assert "area     25." in said or "area     24." in said
     found = json.loads(run("cost", str(tmp_path / "plan" / "bloodfilm.json"), "--json"))
-    assert found["boxes"] == 0
+    assert found["boxes"] == 0 and found["planned"]
+    assert "1 field planned, none annotated yet" in said and "saved" not in said
+
+
+def test_a_plan_is_not_taken_for_regions_without_cells(tmp_path: Path) -> None:
+    image(tmp_path / "fields")
+    out = tmp_path / "plan"
+    run("plan", str(tmp_path / "fields"), "--out", str(out), "--budget", "25%", "--by", "cells")
+    plan = open_dataset(out / "bloodfilm.json")
+    assert PLANNED in codes(plan.issues)
+    with pytest.raises(DataError, match="a plan of regions, which nobody annotated yet"):
+        complete(CompletionJob(dataset=out / "bloodfilm.json", out=tmp_path / "completed"))
+    source = DatasetConfig(path=Path("plan/bloodfilm.json"))
+    with pytest.raises(DataError, match=r"bloodfilm\.json: a plan of regions"):
+        open_sources([source], tmp_path)
+    annotated = json.loads((out / "bloodfilm.json").read_text())
+    annotated["issues"] = [i for i in annotated["issues"] if i["code"] != "planned"]
+    (out / "bloodfilm.json").write_text(json.dumps(annotated))
+    assert len(open_sources([source], tmp_path)) == 1

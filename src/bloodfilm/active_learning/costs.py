@@ -36,6 +36,7 @@ class Cost:
         boxes, clicks, minutes: of the annotated regions.
         full_boxes, full_clicks, full_minutes: of a full annotation; estimated where
             `estimated`: from the density of boxes in all annotated regions together.
+        planned: whether the regions are a plan that nobody annotated yet.
     """
 
     fields: int
@@ -48,6 +49,7 @@ class Cost:
     full_clicks: float
     full_minutes: float
     estimated: bool
+    planned: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures as JSON-compatible data."""

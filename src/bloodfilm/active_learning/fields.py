@@ -9,6 +9,7 @@ import numpy as np
 from bloodfilm.active_learning.planning import RegionScores
 from bloodfilm.active_learning.region_scores import dark_blobs, from_detections
 from bloodfilm.core import Dataset, Field, Region
+from bloodfilm.core.dataset_codes import PLANNED, dataset_issue
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.results import FieldFailure, FieldResult
 from bloodfilm.imaging.scale import ScalePrior
@@ -73,4 +74,5 @@ def plan_dataset(
         Field(path.resolve(), item.width, item.height, (), region)
         for path, item, region in zip(paths, scores, regions, strict=True)
     )
-    return Dataset(name, fields)
+    message = "planned regions, not annotated yet: that they hold no cell says nothing"
+    return Dataset(name, fields, issues=(dataset_issue(PLANNED, message),))

@@ -170,6 +170,9 @@ def cost(
         f"  minutes  {found.minutes:.0f} of {about}{found.full_minutes:.0f} at {_rates(rates)}",
         f"  saved    {about}{saved:.0f} minutes",
     ]
+    if found.planned:
+        planned = f"{dataset}: {plural(found.fields, 'field')} planned, none annotated yet"
+        lines = [planned, lines[1]]
     show_report(found.to_json(), lines, as_json)
 
 

@@ -4,7 +4,10 @@ Programs compare codes, never messages. `CODES` lists every code once, with its 
 meaning; `dataset_issue` builds an `Issue` with the severity of its code.
 """
 
-from bloodfilm.core.issues import IssueCodes
+from collections.abc import Iterable
+
+from bloodfilm.core.errors import DataError
+from bloodfilm.core.issues import Issue, IssueCodes, codes
 
 UNREADABLE_FILE = "unreadable-file"
 ILL_FORMED_ENTRY = "ill-formed-entry"
@@ -46,6 +49,7 @@ NOT_CARRIED = "not-carried"
 FROM_OUTSIDE = "from-outside"
 WITHOUT_SPLIT = "without-split"
 UNSEALED = "unsealed"
+PLANNED = "planned"
 UNCODED = "uncoded"
 
 CODES = IssueCodes(
@@ -99,7 +103,21 @@ CODES = IssueCodes(
         FROM_OUTSIDE: ("info", "an image was put in place that lies outside of the set"),
         WITHOUT_SPLIT: ("warning", "what was written lacks a split, or has one it gave a name to"),
         UNSEALED: ("info", "an index has no checksums, so that damage may go unnoticed"),
+        PLANNED: ("warning", "the regions are planned, and nobody annotated them yet"),
         UNCODED: ("warning", "a message from a file that was written without codes"),
     }
 )
 dataset_issue = CODES.issue
+
+
+def refuse_planned(issues: Iterable[Issue], place: object) -> None:
+    """Refuse a set whose regions nobody annotated: that they hold no cell says nothing.
+
+    Raises:
+        DataError: that names the set and the remedy.
+    """
+    if PLANNED in codes(issues):
+        raise DataError(
+            f"{place}: a plan of regions, which nobody annotated yet; annotate them, and take the "
+            f"result (in bloodfilm.json, delete the entry {PLANNED!r} of `issues` then)"
+        )

@@ -10,6 +10,7 @@ import numpy as np
 
 from bloodfilm import __version__
 from bloodfilm.core.dataset import Dataset
+from bloodfilm.core.dataset_codes import refuse_planned
 from bloodfilm.core.errors import ConfigError, DataError
 from bloodfilm.core.field import Field
 from bloodfilm.core.files import open_output
@@ -262,6 +263,7 @@ def _baseline(methods: Sequence[_Method], name: str | None) -> int | None:
 def _open_set(one: TestSet) -> Dataset:
     data = one.data if isinstance(one.data, Dataset) else open_dataset(one.data)
     place = one.data if isinstance(one.data, Path) else data.name
+    refuse_planned(data.issues, place)
     if one.split is not None:
         whole, data = data, data.split(one.split)
         if not len(data):

@@ -9,6 +9,7 @@ from typing import Any
 
 from bloodfilm import __version__
 from bloodfilm.core.dataset import Dataset
+from bloodfilm.core.dataset_codes import refuse_planned
 from bloodfilm.core.errors import ConfigError, DataError
 from bloodfilm.core.field import Field
 from bloodfilm.core.files import open_output
@@ -212,6 +213,7 @@ def open_fields(request: EvaluationOptions) -> tuple[Dataset, Dataset]:
     else:
         whole = open_dataset(request.dataset, format=request.format, **options)
         name = str(request.dataset)
+    refuse_planned(whole.issues, name)
     data = whole.split(request.split) if request.split else whole
     if len(data) == 0:
         names = sorted({f.split for f in whole if f.split})

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from bloodfilm.core.boxes import centres
 from bloodfilm.core.dataset import Dataset
+from bloodfilm.core.dataset_codes import refuse_planned
 from bloodfilm.core.errors import ConfigError, DataError
 from bloodfilm.core.field import Box, Cell, Field
 from bloodfilm.core.issue_codes import SCALE_CONFLICT
@@ -240,6 +241,7 @@ def read_cells(
     if source.classes is not None:
         options["classes"] = read_class_map(source.classes, tree)
     dataset = open_dataset(source.path, format=source.format, **options)
+    refuse_planned(dataset.issues, source.path)
     left_out: Counter[str] = Counter()
     chosen = [_usable(item, dataset, bundle.manifest, tree, left_out) for item in dataset]
     _refuse_unknown(source.path, dataset, tree)

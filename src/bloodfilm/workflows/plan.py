@@ -1,7 +1,7 @@
 """Plan which regions of fields to annotate; count what annotating regions costs and saves."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bloodfilm.active_learning.budget import Budget, expected, plan_within
@@ -9,7 +9,9 @@ from bloodfilm.active_learning.costs import Cost, Rates, cost_of
 from bloodfilm.active_learning.fields import blob_scores, bundle_scores, plan_dataset
 from bloodfilm.active_learning.plan_files import NATIVE, write_plan
 from bloodfilm.active_learning.planning import PLANNERS, RegionScores
+from bloodfilm.core.dataset_codes import PLANNED
 from bloodfilm.core.errors import ConfigError, DataError, OutputError
+from bloodfilm.core.issues import codes
 from bloodfilm.core.progress import NoProgress, Progress, track
 from bloodfilm.core.results import FieldFailure
 from bloodfilm.formats import open_dataset
@@ -131,4 +133,5 @@ def annotation_cost(
         format: of the labels, if it is not recognised.
     """
     whole = None if full is None else open_dataset(full, format)
-    return cost_of(open_dataset(dataset, format), rates, whole)
+    opened = open_dataset(dataset, format)
+    return replace(cost_of(opened, rates, whole), planned=PLANNED in codes(opened.issues))
