@@ -2,7 +2,7 @@
 
     python benchmarks/leave_one_patient_out.py --data DATA --out RUNS [--patients 1 12 24 27 32]
         [--config classifier_leukaemia.toml] [--samples N] [--prior myelocyte=0.1 ...]
-        [--json FILE]
+        [--outlines BUNDLE] [--json FILE]
 
 For every patient of a set (`--set`, lld40x) in turn: the configuration is trained on all other
 patients and all other sets, and names the cells of the patient left out, centred on their true
@@ -13,13 +13,16 @@ that no other patient has.
   every other class is wrong. Accuracy, and balanced accuracy over the classes with `LEAST` cells or
   more; pooled over all patients, over all their cells.
 - **fine**: the classes of the set, likewise.
-- **attributes**: balanced accuracy, beside what the class alone tells: the commonest value of the
-  cell's class among the other patients' cells, taking the class from the labels (an oracle) and
-  from this very classifier.
+- **attributes**: balanced accuracy of the network, and of measured shape and colour with the class
+  (`bloodfilm attributes`, fitted to the other patients' cells), beside what the class alone tells:
+  the commonest value of the cell's class among the other patients' cells, taking the class from
+  the labels (an oracle) and from this very classifier. A cell that cannot be outlined keeps the
+  network's answer.
 - **blasts**: area under the ROC curve of their probability, and precision and recall of the name.
 
 The record of `--json` holds what `bloodfilm export --calibration` takes: temperatures and the least
-confidence of the class and of each attribute, fitted on all patients left out together.
+confidence of the class and of each attribute, fitted on all patients left out together; `measured`
+holds those of `bloodfilm attributes --calibration`.
 """
 
 import argparse
@@ -37,20 +40,31 @@ from leave_one_site_out import NAMED_RIGHTLY, learnt_leaves
 from numpy.typing import NDArray
 
 from bloodfilm.core import DEFAULT_TAXONOMY
+from bloodfilm.core.attributes import Schema
+from bloodfilm.core.errors import ConfigError
 from bloodfilm.core.progress import NoProgress
 from bloodfilm.core.taxonomy import BLAST
 from bloodfilm.evaluation.class_figures import rank_auroc
+from bloodfilm.export.outlined_cells import outlined_cells
 from bloodfilm.export.trained import class_prior
+from bloodfilm.inference.bundle import Bundle, load_bundle
 from bloodfilm.inference.classifier import leaf_probabilities
+from bloodfilm.inference.measured_attributes import MEASURES, measures_of
 from bloodfilm.training import loop
 from bloodfilm.training.calibration import calibrate_attributes, calibrate_class
 from bloodfilm.training.checkpoint import load_checkpoint
 from bloodfilm.training.config import Config, load_config
-from bloodfilm.training.data.cell_crops import CellCrops, load_crops
+from bloodfilm.training.data.cell_crops import CellCrops, load_crops, trainable_cells
 from bloodfilm.training.data.hard_negatives import HardNegatives, load_hard_negatives
 from bloodfilm.training.data.rendered_crops import render_training_crops
 from bloodfilm.training.data.sourced_field import SourcedField
 from bloodfilm.training.data.sources import open_sources
+from bloodfilm.training.measured_attributes import (
+    LEAST_TEMPERATURE,
+    MeasuredCells,
+    answers_of,
+    fit_measured,
+)
 from bloodfilm.training.precision import limit_threads
 from bloodfilm.training.run_data import RunData
 from bloodfilm.training.tasks.classifier import (
@@ -60,6 +74,7 @@ from bloodfilm.training.tasks.classifier import (
     predict_crops,
 )
 from bloodfilm.training.tasks.common import start_network
+from bloodfilm.training.vocabulary import Vocabulary
 
 CONFIG = Path("classifier_leukaemia.toml")
 GROUPS = {
@@ -70,6 +85,8 @@ GROUPS = {
 }
 LEAST = 5
 """Cells that a class needs to count in a balanced accuracy."""
+NEVER = -60.0
+"""Logit of what is not possible, where a number is needed."""
 CPU = torch.device("cpu")
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -87,6 +104,8 @@ class LeftOut:
         learnt: per leaf, whether training named it.
         others: the other patients' cells of the same set.
         seconds: of training.
+        measures, other_measures: of these cells and of the others (n, m); rows of NaN where a cell
+            was not outlined.
     """
 
     patient: str
@@ -96,6 +115,8 @@ class LeftOut:
     learnt: list[bool]
     others: CellCrops
     seconds: float
+    measures: Floats
+    other_measures: Floats
 
 
 class Loaded:
@@ -105,9 +126,10 @@ class Loaded:
         config: of the runs.
         root: where data paths start.
         name: folder of the set.
+        outlines: bundle whose network outlines cells.
     """
 
-    def __init__(self, config: Config, root: Path, name: str) -> None:
+    def __init__(self, config: Config, root: Path, name: str, outlines: Bundle) -> None:
         self.config, self.root, self.view = config, root, crop_view(config)
         own = [s for s in config.data.train if s.path.name == name]
         rest = [s for s in config.data.train if s.path.name != name]
@@ -117,6 +139,7 @@ class Loaded:
         held = open_sources(config.data.validation, root)
         negatives = open_sources(section.train, root)
         self.run = RunData.of_sources(config, root, [fields, self.patients, negatives], [held])
+        self.measures = measures_by_cell(outlines, self.run.vocabulary, self.patients)
         self.rest = self.cut(fields)
         self.held = self.cut(held)
         self.negatives: HardNegatives | None = None
@@ -138,6 +161,17 @@ class Loaded:
         """Return a patient's cells, or those of all others."""
         return self.cut([s for s in self.patients if (s.field.patient != patient) == others])
 
+    def measures_of(self, patient: str, *, others: bool = False) -> Floats:
+        """Return the measures (n, m) of the cells that `of` returns."""
+        words = self.run.vocabulary
+        rows = [
+            self.measures.get(id(cell), np.full(len(MEASURES), np.nan))
+            for item in self.patients
+            if (item.field.patient != patient) == others
+            for cell in trainable_cells(item.field.cells, words, item.dataset.taxonomy)
+        ]
+        return np.array(rows).reshape(-1, len(MEASURES))
+
     def task(self, crops: CellCrops) -> ClassifierTask:
         """Return the task that trains on some cells, with its starting weights."""
         samples = ClassifierSamples(self.config, crops, self.negatives, self.rendered)
@@ -146,6 +180,19 @@ class Loaded:
         images = (samples.view.plain(samples.train.images[i]) for i in cells)
         start_network(task.network, self.config, self.root, images, self.run.vocabulary)
         return task
+
+
+def measures_by_cell(
+    bundle: Bundle, words: Vocabulary, fields: Sequence[SourcedField]
+) -> dict[int, Floats]:
+    """Return the measures (m,) of cells that can be outlined, by the `id` of the cell."""
+    outlined = outlined_cells(bundle, words, fields, lambda *_: True, NoProgress())
+    return {
+        id(cell): measures_of(shape)
+        for field in outlined
+        for cell, shape in zip(field.cells, field.shapes, strict=True)
+        if shape is not None
+    }
 
 
 def with_samples(config: Config, samples: int) -> Config:
@@ -169,8 +216,18 @@ def tested(data: Loaded, patient: str, out: Path) -> LeftOut:
     crops = data.of(patient)
     said = predict_crops(task.model.eval(), crops, CPU, task.view)
     learnt = learnt_leaves(task)
+    measures = data.measures_of(patient), data.measures_of(patient, others=True)
+    if [len(part) for part in measures] != [len(crops), len(others)]:
+        raise SystemExit(f"patient {patient}: fields that cannot be read; see the log")
     return LeftOut(
-        patient, crops, said["classes"], said["attributes"], learnt, others, round(seconds)
+        patient,
+        crops,
+        said["classes"],
+        said["attributes"],
+        learnt,
+        others,
+        round(seconds),
+        *measures,
     )
 
 
@@ -227,8 +284,8 @@ class Answers:
 
     Attributes:
         coarse, fine: (n, 2) truth, answer.
-        attributes: by name (n, 4): truth, answer, what the labelled class and the predicted class
-            alone tell.
+        attributes: by name (n, 5): truth, the network's answer, what the labelled class and the
+            predicted class alone tell, the answer of measures and class.
         blast: (n,) summed probability; named: (n,) whether it is named a blast.
     """
 
@@ -239,13 +296,49 @@ class Answers:
     named: Bools
 
 
+def class_probabilities(left: LeftOut, odds: Floats, temperature: float) -> Floats:
+    """Return calibrated probabilities (n, leaves) at the prior of the intended use."""
+    shifted = left.logits + np.log(odds) * temperature
+    return leaf_probabilities(shifted, left.learnt, temperature)
+
+
+def measured_logits(
+    left: LeftOut, schema: Schema, leaves: Sequence[str], probabilities: Floats
+) -> dict[str, Floats]:
+    """Return the logits (n, values) of attributes fitted to the other patients' measured cells.
+
+    Rows of cells without measures are NaN, values that the others do not have minus infinity.
+    Attributes that the others tell too little of are left out.
+    """
+    nothing = np.zeros((len(left.others), len(leaves)))
+    others, own = (
+        MeasuredCells(measures, crops.codes, crops.allowed, crops.patients, p)
+        for measures, crops, p in (
+            (left.other_measures, left.others, nothing),
+            (left.measures, left.crops, probabilities),
+        )
+    )
+    seen = np.isfinite(others.measures).any(1)
+    found = {}
+    for column, attribute in enumerate(schema.attributes):
+        try:
+            model = fit_measured(others.take(seen), column, attribute, leaves)
+        except ConfigError:
+            continue
+        logits = answers_of(model, attribute, own, leaves)
+        logits[~np.isfinite(own.measures).any(1)] = np.nan
+        found[attribute.name] = logits
+    return found
+
+
 def answers(
     left: LeftOut, data: Loaded, odds: Floats, temperature: float, confidence: float
 ) -> Answers:
     """Return a left-out patient's questions and answers."""
     words = data.run.vocabulary
     leaves, schema = words.leaves, words.schema
-    p = leaf_probabilities(left.logits + np.log(odds) * temperature, left.learnt, temperature)
+    p = class_probabilities(left, odds, temperature)
+    measured = measured_logits(left, schema, leaves, p)
     coarse_groups = groups_of(leaves, GROUPS.values())
     every = np.concatenate([left.others.allowed, left.crops.allowed])
     fine_groups = classes_of(every[every.any(1)])
@@ -267,7 +360,13 @@ def answers(
         table = np.append(
             commonest(theirs, before, len(fine_groups)), commonest(np.zeros_like(theirs), before, 1)
         )
-        found[name] = np.column_stack([codes, said, table[fine[:, 0]], table[fine[:, 1]]])
+        by_measures = said.copy()
+        if name in measured:
+            seen = ~np.isnan(measured[name]).any(1)
+            by_measures[seen] = measured[name][seen].argmax(1)
+        found[name] = np.column_stack(
+            [codes, said, table[fine[:, 0]], table[fine[:, 1]], by_measures]
+        )
     blast = np.array([DEFAULT_TAXONOMY.is_under(leaf, BLAST) for leaf in leaves])
     sum_of_blasts = np.asarray(p[:, blast].sum(1), dtype=np.float64)
     coarse = np.column_stack([in_group(left.crops.allowed, coarse_groups), answer(coarse_groups)])
@@ -294,12 +393,12 @@ def figures(given: Answers) -> dict[str, Any]:
         known = rows[rows[:, 0] >= 0]
         if len(np.unique(known[:, 0])) < 2:
             continue
-        columns = ("balanced", "class_only_labelled", "class_only_predicted")
+        columns = ("balanced", "class_only_labelled", "class_only_predicted", "measured")
         scores[name] = {c: balanced(known[:, 0], known[:, i]) for i, c in enumerate(columns, 1)} | {
             "accuracy": float((known[:, 0] == known[:, 1]).mean())
         }
     result["attributes"] = scores
-    for key in ("balanced", "class_only_labelled", "class_only_predicted", "accuracy"):
+    for key in ("balanced", "class_only_labelled", "class_only_predicted", "measured", "accuracy"):
         values = [s[key] for s in scores.values()]
         result[f"attributes_{key}"] = float(np.mean(values)) if values else None
     is_blast, known_class = given.coarse[:, 0] == 0, given.coarse[:, 0] >= 0
@@ -354,7 +453,7 @@ def calibrated(left: Sequence[LeftOut], data: Loaded, odds: Floats) -> dict[str,
     a class is one of the nearest class above it that was learnt, of a blast that of any blast.
     """
     words = data.run.vocabulary
-    logits = np.concatenate([np.where(x.learnt, x.logits, -60.0) for x in left])
+    logits = np.concatenate([np.where(x.learnt, x.logits, NEVER) for x in left])
     allowed = np.concatenate([lifted(x.crops.allowed, x.learnt, words.leaves) for x in left])
     learnt = np.any([x.learnt for x in left], axis=0).tolist()
     of_class = calibrate_class(
@@ -373,6 +472,37 @@ def calibrated(left: Sequence[LeftOut], data: Loaded, odds: Floats) -> dict[str,
     return asdict(whole)
 
 
+def calibrated_measures(
+    left: Sequence[LeftOut], data: Loaded, odds: Floats, temperature: float
+) -> dict[str, Any]:
+    """Return what `bloodfilm attributes --calibration` takes, fitted on all patients left out.
+
+    Cells count whose value the fit without their patient knew. The least confidence is chosen over
+    all attributes, measured ones and others.
+    """
+    words = data.run.vocabulary
+    schema, leaves = words.schema, words.leaves
+    outputs, codes = [], []
+    named: set[str] = set()
+    for x in left:
+        logits, known = x.attributes.astype(np.float64), x.crops.codes.copy()
+        p = class_probabilities(x, odds, temperature)
+        for name, found in measured_logits(x, schema, leaves, p).items():
+            named.add(name)
+            column, seen = schema.names.index(name), ~np.isnan(found).any(1)
+            logits[seen, schema.slices[name]] = np.maximum(found[seen], NEVER)
+            rows = np.flatnonzero(seen & (known[:, column] >= 0))
+            never = np.isneginf(found[rows, known[rows, column]])
+            known[rows[never], column] = -1
+        outputs.append(logits)
+        codes.append(known)
+    temperatures, least, metrics = calibrate_attributes(
+        np.concatenate(outputs).astype(np.float32), np.concatenate(codes), schema
+    )
+    kept = {n: max(t, LEAST_TEMPERATURE) for n, t in temperatures.items() if n in named}
+    return {"temperatures": kept, "confidence": least, "metrics": metrics}
+
+
 def main() -> None:
     """Train without each patient, test on them, print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -386,6 +516,9 @@ def main() -> None:
     )
     parser.add_argument("--prior", nargs="*", default=[])
     parser.add_argument("--threads", type=int)
+    parser.add_argument(
+        "--outlines", type=Path, default=Path("default"), help="bundle that outlines the cells"
+    )
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     limit_threads(given.threads)
@@ -394,7 +527,7 @@ def main() -> None:
         config = with_samples(config, given.samples)
     optim = config.optim.model_copy(update={"validate_every": max(1, config.optim.epochs)})
     config = config.model_copy(update={"optim": optim})
-    data = Loaded(config, given.data, given.set)
+    data = Loaded(config, given.data, given.set, load_bundle(given.outlines))
     priors = {name: float(factor) for name, _, factor in (p.partition("=") for p in given.prior)}
     odds = class_prior(data.run.vocabulary.leaves, priors)
     patients = given.patients or sorted({str(s.field.patient) for s in data.patients})
@@ -411,11 +544,12 @@ def main() -> None:
             "patients": {x.patient: figures(a) for x, a in zip(left, parts, strict=True)},
             "pooled": figures(pooled(parts)),
             "calibration": calibration,
+            "measured": calibrated_measures(left, data, odds, t),
         }
         print(json.dumps({patient: record["patients"][patient]}), flush=True)
         if given.json:
             given.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps({"pooled": record["pooled"], "calibration": calibration}))
+    print(json.dumps({k: record[k] for k in ("pooled", "calibration", "measured")}))
 
 
 if __name__ == "__main__":

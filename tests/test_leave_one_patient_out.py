@@ -11,13 +11,17 @@ from bloodfilm.training.vocabulary import DEFAULT_VOCABULARY
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from leave_one_patient_out import (
     GROUPS,
+    MEASURES,
     Answers,
+    CellCrops,
+    LeftOut,
     balanced,
     commonest,
     figures,
     groups_of,
     in_group,
     lifted,
+    measured_logits,
     pooled,
 )
 
@@ -48,7 +52,7 @@ def test_the_class_alone_tells_its_commonest_value():
 
 
 def given(truth, said, blast):
-    rows = np.array([[0, 0, 0, 1], [0, 1, 0, 0], [1, 1, 0, 1], [-1, 1, 0, 1]])
+    rows = np.array([[0, 0, 0, 1, 0], [0, 1, 0, 0, 0], [1, 1, 0, 1, 1], [-1, 1, 0, 1, 0]])
     return Answers(
         np.column_stack([truth, said]),
         np.column_stack([truth, said]),
@@ -66,6 +70,7 @@ def test_figures_by_hand():
     assert size["balanced"] == pytest.approx(0.75)
     assert size["class_only_labelled"] == pytest.approx(0.5)
     assert size["class_only_predicted"] == pytest.approx(0.75)
+    assert size["measured"] == found["attributes_measured"] == 1.0
     # Of two cells named blast whose class is known one is; of two blasts one is named.
     assert (found["blast_precision"], found["blast_recall"]) == (0.5, 0.5)
     assert found["blast_auroc"] == 0.5
@@ -84,3 +89,39 @@ def test_a_class_nobody_else_has_counts_as_what_is_above_it():
     )
     wanted = labels("blast", "lymphocyte lineage", "lymphocyte", "granulocyte lineage")
     assert np.array_equal(found, wanted)
+
+
+def test_measured_attributes_are_fitted_to_the_others_alone():
+    rng = np.random.default_rng(0)
+    schema = DEFAULT_VOCABULARY.schema
+    column = schema.names.index("nuclear_shape")
+
+    def some(count, patient):
+        codes = np.full((count, len(schema.names)), -1)
+        codes[:, column] = np.arange(count) % 2
+        measures = rng.normal(0, 0.1, (count, len(MEASURES)))
+        measures[:, MEASURES.index("nucleus_circularity")] += codes[:, column]
+        empty = np.zeros(count)
+        crops = CellCrops(
+            np.zeros((count, 1, 1, 3), np.uint8),
+            np.repeat(labels("lymphocyte"), count, axis=0),
+            codes,
+            empty,
+            np.zeros((count, 2)),
+            empty.astype(int),
+            np.full(count, patient),
+            empty.astype(int),
+        )
+        return crops, measures
+
+    (own, measures), (others, other_measures) = some(20, 1), some(60, 2)
+    own.codes[:, column] = 0  # of no account: they are the patient's own
+    measures[3] = np.nan
+    p = np.full((20, len(LEAVES)), 1 / len(LEAVES))
+    left = LeftOut("1", own, p, p, [True] * len(LEAVES), others, 0, measures, other_measures)
+    found = measured_logits(left, schema, LEAVES, p)
+    assert list(found) == ["nuclear_shape"]
+    said = found["nuclear_shape"]
+    assert np.isnan(said[3]).all() and np.isnan(said).any(1).sum() == 1
+    seen = np.arange(20) != 3
+    assert np.array_equal(said[seen].argmax(1), (np.arange(20) % 2)[seen])

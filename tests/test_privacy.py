@@ -291,6 +291,10 @@ def commands(root):
             ("exemplars", "default", "--data", root, "--out", out / "described"),
             (2,),  # the data it was trained on are not there
         ),
+        "attributes": (
+            ("attributes", "default", "--data", root, "--out", out / "measured"),
+            (2,),  # the data it was trained on are not there
+        ),
         "export": (("export", *runs, "--data", root, "--out", out / "made", "--int8"), (0, 2)),
     }
 

@@ -9,6 +9,7 @@ from bloodfilm.cli import (
     adapt,
     analyze,
     annotate,
+    attributes,
     auditing,
     compare,
     data,
@@ -78,6 +79,7 @@ app.command(epilog=epilog("export"))(export.export)
 app.command(epilog=epilog("adapt"))(adapt.adapt)
 app.command(epilog=epilog("learn"))(learn.learn)
 app.command(epilog=epilog("exemplars"))(exemplars.exemplars)
+app.command(epilog=epilog("attributes"))(attributes.attributes)
 app.command(epilog=epilog("films"))(films.films)
 
 

@@ -106,6 +106,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "bloodfilm learn default marked.json --out with-monoblasts",
     ),
     "exemplars": ("bloodfilm exemplars my-bundle --data ~/data --out my-bundle-2",),
+    "attributes": (
+        "bloodfilm attributes my-bundle --data ~/data --out my-bundle-2",
+        "bloodfilm attributes my-bundle --data ~/data --attribute cell_size \\",
+        "  --attribute nuclear_shape --calibration patients.json --out my-bundle-2",
+    ),
     "films": (
         "bloodfilm films drawn --fields 50 --look pbc-like --look lld40x-like",
         "bloodfilm films slide --slide 20000x15000 --slide-format svs",

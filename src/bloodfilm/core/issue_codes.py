@@ -10,6 +10,7 @@ CUT_BY_EDGE = "cut-by-edge"
 UNFAMILIAR = "unfamiliar"
 LOW_STAIN_CONTRAST = "low-stain-contrast"
 LOW_NUCLEATED_PROBABILITY = "low-nucleated-probability"
+ATTRIBUTES_NOT_MEASURED = "attributes-not-measured"
 
 SCALE_ASSUMED = "scale-assumed"
 ASPECT_ASSUMED = "aspect-assumed"
@@ -81,6 +82,10 @@ CODES = IssueCodes(
         UNFAMILIAR: ("warning", "the cell is unlike the training cells"),
         LOW_STAIN_CONTRAST: ("warning", "the stain differs little from that of nearby red cells"),
         LOW_NUCLEATED_PROBABILITY: ("warning", "the classifier's verification head is below 0.5"),
+        ATTRIBUTES_NOT_MEASURED: (
+            "info",
+            "no outline: attributes that follow measures are those of the network alone",
+        ),
         SCALE_ASSUMED: ("warning", "no pixel size was provided or measured; a default is used"),
         ASPECT_ASSUMED: ("warning", "no pixel aspect ratio was provided or measured; 1 is used"),
         FIXED_INPUT: ("warning", "analysed at a fixed input size, without a canonical view"),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.field import Box, Cell, Field
 from bloodfilm.core.progress import NoProgress, Progress, track
-from bloodfilm.core.results import CellResult
+from bloodfilm.core.results import CellResult, CellShape
 from bloodfilm.core.taxonomy import Taxonomy
 from bloodfilm.evaluation.cell_matching import MatchedCells, Pair, is_readable
 from bloodfilm.imaging.canonical import CanonicalView, view_of
@@ -21,6 +21,7 @@ from bloodfilm.imaging.sources.image_file import open_image
 from bloodfilm.inference.bundle import Bundle
 from bloodfilm.inference.classifier import CellClassification, CellClassifier
 from bloodfilm.inference.graph_run import run_graph
+from bloodfilm.inference.outlines import CellOutliner
 
 Pixels = NDArray[np.uint8]
 PriorOf = Callable[[Field], ScalePrior | None]
@@ -42,34 +43,53 @@ def read_true_cells(
 
     Scale and white point come from each field's own red cells and, as in an analysis, from those
     of a sample of its folder; `prior` returns the prior of a field. `progress` reports the
-    fields that hold such cells.
+    fields that hold such cells. Attributes that follow the shape of cells do so for cells with a
+    box.
     """
     session = bundle.classifier(device, threads)
     reader = CellClassifier(bundle.manifest)
+    outlines = bundle.manifest.outlines if reader.follows_shape else None
+    outliner = (
+        None if outlines is None else CellOutliner(outlines, bundle.outlines(device, threads))
+    )
     classified = bundle.manifest.roles.classified
     readable = [[c for c in f.cells if is_readable(c, taxonomy, classified)] for f in fields]
     failures: dict[str, str] = {}
     pairs: list[Pair] = []
-    waiting: list[tuple[int, Cell, Box, Pixels]] = []
+    waiting: list[tuple[int, Cell, Box, CellShape | None, Pixels]] = []
 
     def flush() -> None:
         crops = np.stack([crop for *_, crop in waiting])
         shapes = reader.shapes(len(crops))
         outputs = run_graph(session, reader.spec.file, {"crops": crops}, shapes)
-        for (i, cell, box, _), reading in zip(waiting, reader.read(*outputs), strict=True):
+        for (i, cell, box, shape, _), said in zip(waiting, reader.read(*outputs), strict=True):
+            reading = said if shape is None else reader.with_shape(said, shape)
             pairs.append(Pair(i, cell, _result(box, reading, classified)))
         waiting.clear()
 
     cut = cut_cells(fields, readable, reader, prior, failures)
     count = sum(map(bool, readable))
     for part in track(cut, progress or NoProgress(), "fields", count):
-        places = zip(part.cells, part.crops, strict=True)
-        waiting.extend((part.field, cell, box, crop) for (cell, box), crop in places)
+        shapes = _shapes(outliner, part)
+        places = zip(part.cells, shapes, part.crops, strict=True)
+        waiting.extend((part.field, cell, box, shape, crop) for (cell, box), shape, crop in places)
         if len(waiting) >= BATCH:
             flush()
     if waiting:
         flush()
     return MatchedCells(tuple(pairs), sum(map(len, readable)), RULE), failures
+
+
+def _shapes(outliner: CellOutliner | None, part: "FieldCrops") -> list[CellShape | None]:
+    """Return the shape of each cell of a field that has a box, where it can be made out."""
+    shapes: list[CellShape | None] = [None] * len(part.cells)
+    boxed = [i for i, (cell, _) in enumerate(part.cells) if cell.box is not None]
+    if outliner is not None and boxed:
+        boxes = np.array([part.cells[i][1] for i in boxed], dtype=np.float64)
+        found = outliner.outline(part.view, part.pixels, boxes)
+        for i, shape in zip(boxed, found, strict=True):
+            shapes[i] = shape
+    return shapes
 
 
 def _result(box: Box, r: CellClassification, classified: str) -> CellResult:

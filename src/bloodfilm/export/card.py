@@ -86,6 +86,16 @@ def _abilities(m: Manifest) -> str:
     ]
     if m.outlines is not None:
         lines.append(f"\nOutlines each {m.roles.classified} and its nucleus, and measures both.")
+    if m.classifier.measured is not None and m.outlines is not None:
+        fitted = ", ".join(
+            f"{m.attributes[name].title} ({model.cells} cells)"
+            for name, model in m.classifier.measured.attributes.items()
+        )
+        lines.append(
+            "\nThese attributes follow the measured shape and colour of the cell, and its class, "
+            f"instead of the network's own answer: {fitted}. Where a cell cannot be outlined, the "
+            "network answers alone, and the cell has the issue `attributes-not-measured`."
+        )
     return "\n".join(lines[:2]) + "\n\n" + "\n".join(lines[2:])
 
 
@@ -154,6 +164,7 @@ def _left_out(metrics: Mapping[str, Any]) -> Iterable[str]:
             "balanced",
             "fine class",
             "attributes, balanced",
+            "measured",
             "labelled class alone",
             "named class alone",
             "blasts: AUROC",
@@ -162,17 +173,20 @@ def _left_out(metrics: Mapping[str, Any]) -> Iterable[str]:
         )
         yield _table(head, rows)
         attributes = record["pooled"]["attributes"]
-        yield "Attributes over all patients left out, balanced accuracy:"
+        yield (
+            "Attributes over all patients left out, balanced accuracy of the network, and of "
+            "measured shape and colour with the class:"
+        )
         yield _table(
-            ("attribute", "balanced accuracy", "labelled class alone", "named class alone"),
+            ("attribute", "network", "measured", "labelled class alone", "named class alone"),
             [
-                (name, *(_figure(scores[k]) for k in _BASELINES))
+                (name, *(_figure(scores.get(k)) for k in _BASELINES))
                 for name, scores in attributes.items()
             ],
         )
 
 
-_BASELINES = ("balanced", "class_only_labelled", "class_only_predicted")
+_BASELINES = ("balanced", "measured", "class_only_labelled", "class_only_predicted")
 
 
 def _patient_row(name: str, part: Mapping[str, Any]) -> tuple[str, ...]:

@@ -1,29 +1,24 @@
 """How large the cells of each size are: measured on the cells that a classifier was trained on."""
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from bloodfilm.core import Cell
 from bloodfilm.core.attributes import Attribute, known_values
-from bloodfilm.core.errors import BloodfilmError, ConfigError
-from bloodfilm.core.progress import NoProgress, Progress, track
+from bloodfilm.core.errors import ConfigError
+from bloodfilm.core.progress import NoProgress, Progress
+from bloodfilm.export.outlined_cells import check_measurable, outlined_cells
 from bloodfilm.export.recovered import config_of, vocabulary_of
-from bloodfilm.imaging.sources import read_whole
-from bloodfilm.imaging.sources.field import open_field
 from bloodfilm.inference.bundle import Bundle, load_bundle
 from bloodfilm.inference.manifest import DiameterSpec
-from bloodfilm.inference.outlines import CellOutliner
-from bloodfilm.training.data.canonical_fields import training_view
-from bloodfilm.training.data.cell_crops import trainable_cells
 from bloodfilm.training.data.sources import open_sources
 
 LEAST_CELLS = 10
 """Measured cells that a value needs."""
 LEAST_SPREAD = 0.08
 """Of the logarithm of a diameter; a scale is not measured more exactly."""
-_log = logging.getLogger(__name__)
 
 
 def add_diameters(
@@ -55,44 +50,28 @@ def measured_diameters(
     Data sets whose `omit_attributes` name the attribute are left out, and so are cells whose
     outline cannot be made out.
     """
-    m = bundle.manifest
-    if m.outlines is None:
-        raise ConfigError(f"{bundle.path}: cannot measure cells; give it an outline network first")
-    if attribute not in m.attributes:
-        raise ConfigError(
-            f"{bundle.path}: has no attribute {attribute!r}; it has {', '.join(m.attributes.names)}"
-        )
+    check_measurable(bundle, attribute)
     sources = [
         s for s in config_of(bundle, "classifier").data.train if attribute not in s.omit_attributes
     ]
-    words = vocabulary_of(bundle)
-    outliner = CellOutliner(m.outlines, bundle.outlines("cpu", 1))
-    found: list[tuple[str, float]] = []
-    items = open_sources(sources, root) if sources else []
-    for i in track(range(len(items)), progress or NoProgress(), "diameters", len(items)):
-        item = items[i]
-        known = [
-            (cell.box, value)
-            for cell in trainable_cells(item.field.cells, words, item.dataset.taxonomy)
-            if cell.box is not None
-            and (value := known_values(m.attributes, cell.attributes).get(attribute)) is not None
-        ]
-        if not known:
-            continue
-        try:
-            source = open_field(item.field)
-            view = training_view(item.field, source, words.roles.ruler)
-            boxes = np.array([box for box, _ in known], dtype=float)
-            shapes = outliner.outline(view, read_whole(source), boxes)
-        except BloodfilmError as error:
-            _log.warning("left out: %s", error)
-            continue
-        found += [
-            (value, shape.diameter_um)
-            for (_, value), shape in zip(known, shapes, strict=True)
-            if shape is not None
-        ]
-    return found
+    words, schema = vocabulary_of(bundle), bundle.manifest.attributes
+
+    def value_of(cell: Cell) -> str | None:
+        return known_values(schema, cell.attributes).get(attribute)
+
+    fields = outlined_cells(
+        bundle,
+        words,
+        open_sources(sources, root) if sources else [],
+        lambda _, cell: value_of(cell) is not None,
+        progress or NoProgress(),
+    )
+    return [
+        (value, shape.diameter_um)
+        for field in fields
+        for cell, shape in zip(field.cells, field.shapes, strict=True)
+        if shape is not None and (value := value_of(cell)) is not None
+    ]
 
 
 def diameters_of(attribute: Attribute, found: Sequence[tuple[str, float]]) -> DiameterSpec:

@@ -42,6 +42,8 @@ from bloodfilm.inference.detector import DetectionParameters, Detector, OnnxBack
 from bloodfilm.inference.film_score import DENSE, MIN_FILM_SCORE, FilmScore, film_score, looked_at
 from bloodfilm.inference.fusion import Fusion
 from bloodfilm.inference.graph_run import batches, run_graph
+from bloodfilm.inference.manifest import FilmStatistics
+from bloodfilm.inference.measured_attributes import MEASURES
 from bloodfilm.inference.nms import best_of_each, cross_class_nms
 from bloodfilm.inference.outlines import CellOutliner
 from bloodfilm.inference.scale_search import search_scale
@@ -75,6 +77,10 @@ _ORIGIN = {"pooled": "folder's", "assumed": "assumed"}
 LONE_IOU = 0.3
 GLASS_MARGIN = 15
 MIN_THING = 0.01
+ATTRIBUTES_ALONE = issue(
+    issue_codes.ATTRIBUTES_NOT_MEASURED,
+    "could not be outlined; attributes are those of the network alone",
+)
 
 
 class Analyzer:
@@ -135,11 +141,7 @@ class Analyzer:
         self.weights = weights or self.spec.score_fusion
         self.reader = CellClassifier(manifest)
         self.films = None if fixed_input is not None else manifest.films
-        if self.films is not None and self.films.features != FEATURES:
-            raise BundleError(
-                f"{bundle.path}: describes its training films by other figures than this program; "
-                "use a bloodfilm that matches the bundle"
-            )
+        _check_figures(bundle, self.films)
         self.cautious_reader = CellClassifier(manifest.cautious())
         # What a run at the bundle's own thresholds would find is always there, as context, and so
         # is all that bears on others: no threshold decides which red cells are certain.
@@ -674,7 +676,8 @@ class Analyzer:
             reading = readings.get(i) or CellClassification(name, score)
             shape = shapes.get(i)
             if shape is not None:
-                reading = self.reader.with_diameter(reading, shape.diameter_um)
+                reading = self.reader.with_shape(reading, shape)
+            unmeasured = self.reader.lacks_measures(reading, shape)
             at_edge = touches_edge((x, y, w, h), view.width, view.height)
             disc = view.round_field
             at_edge = at_edge or (disc is not None and disc.cuts((x, y, w, h)))
@@ -686,7 +689,10 @@ class Analyzer:
                 label_confidence=reading.label_score,
                 probabilities=reading.probabilities,
                 attributes=reading.attributes,
-                issues=tuple(_cell_issues(reading, at_edge, bool(like_red[i]), contrasts[i])),
+                issues=(
+                    *_cell_issues(reading, at_edge, bool(like_red[i]), contrasts[i]),
+                    *([ATTRIBUTES_ALONE] if unmeasured else []),
+                ),
                 diameter_um=(w * um_x + h * um_y) / 2,
                 nucleated_probability=reading.nucleated,
                 stain_contrast=_finite(contrasts[i]),
@@ -754,6 +760,21 @@ def measure_sharpness(canonical: Pixels) -> float:
         return float("inf")
     _, deviation = cv2.meanStdDev(cv2.Laplacian(grey, cv2.CV_32F), mask=thing)
     return float(deviation[0, 0]) ** 2
+
+
+def _check_figures(bundle: Bundle, films: FilmStatistics | None) -> None:
+    """Refuse a bundle that rests on other figures than this program measures."""
+    if films is not None and films.features != FEATURES:
+        raise BundleError(
+            f"{bundle.path}: describes its training films by other figures than this program; "
+            "use a bloodfilm that matches the bundle"
+        )
+    measured = bundle.manifest.classifier.measured
+    if measured is not None and measured.measures != MEASURES:
+        raise BundleError(
+            f"{bundle.path}: its attributes follow other measures than this program takes; "
+            "use a bloodfilm that matches the bundle"
+        )
 
 
 def _cell_issues(

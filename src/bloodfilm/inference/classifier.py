@@ -8,11 +8,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from bloodfilm.core.attributes import Attribute, Schema
 from bloodfilm.core.field import Box
-from bloodfilm.core.results import AttributeResult
+from bloodfilm.core.results import AttributeResult, CellShape
 from bloodfilm.core.taxonomy import BLAST, Taxonomy
 from bloodfilm.imaging.canonical import CanonicalView
 from bloodfilm.imaging.colour_normalisation import normalise
 from bloodfilm.inference.manifest import Manifest
+from bloodfilm.inference.measured_attributes import measured_probabilities
 
 EDGE_PX = 1.0
 
@@ -210,6 +211,30 @@ class CellClassifier:
             return score >= self.spec.class_confidence
         return bool(members.any()) and not (members & ~self._masks[node]).any()
 
+    def with_shape(self, reading: CellClassification, shape: CellShape) -> CellClassification:
+        """Return a classification whose attributes follow the cell's measured shape, too."""
+        sized = self.with_diameter(reading, shape.diameter_um)
+        spec = self.spec.measured
+        if spec is None or not reading.probabilities:
+            return sized
+        found = measured_probabilities(spec, shape, reading.probabilities)
+        after = {
+            name: self._given({v: found[name].get(v, 0.0) for v in before.probabilities})
+            for name, before in reading.attributes.items()
+            if name in found and before.probabilities
+        }
+        return replace(sized, attributes={**sized.attributes, **after})
+
+    @property
+    def follows_shape(self) -> bool:
+        """Whether some attribute follows the shape of outlined cells."""
+        return self.spec.measured is not None or self.spec.diameters is not None
+
+    def lacks_measures(self, reading: CellClassification, shape: CellShape | None) -> bool:
+        """Whether attributes that should follow the cell's shape are the graph's alone."""
+        spec = self.spec
+        return shape is None and bool(reading.attributes) and spec.measured is not None
+
     def with_diameter(self, reading: CellClassification, diameter_um: float) -> CellClassification:
         """Return a classification whose size of the cell follows its measured diameter too."""
         spec = self.spec.diameters
@@ -221,11 +246,14 @@ class CellClassifier:
         total = sum(shares.values())
         if not total > 0:
             return reading
-        shares = {v: p / total for v, p in shares.items()}
+        after = self._given({v: p / total for v, p in shares.items()})
+        return replace(reading, attributes={**reading.attributes, spec.attribute: after})
+
+    def _given(self, shares: dict[str, float]) -> AttributeResult:
+        """Return an attribute's answer by the probabilities of its values."""
         best = max(shares, key=lambda v: shares[v])
         sure = shares[best] >= self.spec.attribute_confidence
-        after = AttributeResult(best if sure else None, shares[best], shares)
-        return replace(reading, attributes={**reading.attributes, spec.attribute: after})
+        return AttributeResult(best if sure else None, shares[best], shares)
 
     def _answer(self, attribute: Attribute, probabilities: Floats) -> AttributeResult:
         if attribute.name in self.untrained_attributes:

@@ -54,6 +54,10 @@ PRE_NMS_TOP_K = 1000
 MAX_MANIFEST_BYTES = 16 << 20
 MAX_MESSAGE = 240
 """Characters of a complaint about a value, beside its file and key."""
+MOST_VALUES, MOST_MEASURES = 256, 256
+MOST_WEIGHT = 1e4
+SHARES_OFF = 1e-2
+"""How far shares may be from 1 in sum, by rounding."""
 
 _OLD_KEYS = {"reader": "classifier", "kinds": "object_types", "unlearnt": "untrained"}
 # Versions 1 and 2 had no roles; these were the only types there were.
@@ -89,6 +93,7 @@ Weight = Annotated[float, Within(0, 1e3)]
 Figure = Annotated[float, Within(-1e9, 1e9)]
 Spread = Annotated[float, Within(1e-9, 1e9)]
 Count = Annotated[int, Within(0, 1e12)]
+Bounded = Annotated[float, Within(-MOST_WEIGHT, MOST_WEIGHT)]
 Name = Annotated[str, Field(max_length=500)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}$")]
@@ -254,6 +259,66 @@ class DiameterSpec(_Strict):
         return {value: math.exp(log - highest) for value, log in logs.items()}
 
 
+class MeasuredAttribute(_Strict):
+    """How one attribute follows a cell's measures and its class.
+
+    See `inference.measured_attributes`.
+
+    Attributes:
+        values: those that enough training cells have, in the order of the schema.
+        centre, spread: mean and standard deviation of each measure over these cells.
+        weights: (values, measures) of the logistic regression on standardised measures.
+        bias: by value.
+        classes: by leaf, the share of each value among training cells of that class.
+        temperature: what the logits are divided by.
+        cells: that it was fitted on.
+    """
+
+    values: Annotated[tuple[Name, ...], Field(min_length=2, max_length=MOST_VALUES)]
+    centre: tuple[Bounded, ...]
+    spread: tuple[Spread, ...]
+    weights: tuple[tuple[Bounded, ...], ...]
+    bias: tuple[Bounded, ...]
+    classes: dict[str, tuple[Share, ...]]
+    temperature: Temperature
+    cells: Annotated[int, Within(1, 1e12)]
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        count = len(self.values)
+        if len(set(self.values)) != count:
+            raise ValueError("values must be distinct")
+        if len(self.weights) != count or len(self.bias) != count:
+            raise ValueError("weights and bias need one row per value")
+        if any(len(row) != len(self.centre) for row in (*self.weights, self.spread)):
+            raise ValueError("centre, spread and weights need one number per measure")
+        for leaf, shares in self.classes.items():
+            if len(shares) != count or abs(sum(shares) - 1) > SHARES_OFF:
+                raise ValueError(f"classes.{leaf}: needs one share per value, 1 in sum")
+        return self
+
+
+class MeasuredAttributesSpec(_Strict):
+    """Attributes that follow what is measured on a cell's outlines.
+
+    Where a cell cannot be outlined, the answer is that of the classifier graph.
+
+    Attributes:
+        measures: names of what is measured, see `inference.measured_attributes`.
+        attributes: by attribute of the schema.
+    """
+
+    measures: Annotated[tuple[Name, ...], Field(min_length=1, max_length=MOST_MEASURES)]
+    attributes: Annotated[dict[str, MeasuredAttribute], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        for name, model in self.attributes.items():
+            if len(model.centre) != len(self.measures):
+                raise ValueError(f"attributes.{name}: needs {len(self.measures)} measures")
+        return self
+
+
 class ClassifierSpec(_Strict):
     """The classifier graph: crops in (uint8, N x size x size x 3); classes and attributes out.
 
@@ -272,6 +337,8 @@ class ClassifierSpec(_Strict):
             red cells); `None`: the film score does without.
         conformal: which classes a cell may be; decides instead of `class_confidence`, if given.
         diameters: what a measured diameter tells of a cell's size; `None`: not known.
+        measured: attributes that follow measured shape and colour, and the class, in place of the
+            graph's answer and of `diameters`; `None`: none do.
     """
 
     file: FileName
@@ -288,6 +355,7 @@ class ClassifierSpec(_Strict):
     red_cell_novelty: Spread | None = None
     conformal: ConformalSpec | None = None
     diameters: DiameterSpec | None = None
+    measured: MeasuredAttributesSpec | None = None
 
     @property
     def colour_standard(self) -> ColourStandard | None:
@@ -454,6 +522,7 @@ class Manifest(_Strict):
         if self.classifier.conformal is not None:
             _only(self.classifier.conformal.least, self.leaves, "classifier.conformal", "leaves")
         self._check_diameters()
+        self._check_measured()
         heads = ("class", "nucleated", *self.attributes.names)
         _only(self.classifier.temperatures, heads, "classifier.temperatures", "the schema")
         if self.exemplars is not None:
@@ -480,6 +549,19 @@ class Manifest(_Strict):
             values = self.attributes[given.attribute].values
             _only(given.values, values, "classifier.diameters", f"values of {given.attribute}")
 
+    def _check_measured(self) -> None:
+        given = self.classifier.measured
+        if given is None:
+            return
+        where = "classifier.measured"
+        _only(given.attributes, self.attributes.names, where, "schema")
+        _only(given.attributes, self.described, where, "attributes that were trained")
+        for name, model in given.attributes.items():
+            absent = self.untrained.values.get(name, ())
+            offered = tuple(v for v in self.attributes[name].values if v not in absent)
+            _only(model.values, offered, where, f"values of {name} that were trained")
+            _only(model.classes, self.leaves, where, "leaves")
+
     def _check_untrained(self) -> None:
         untrained, schema = self.untrained, self.attributes
         _only(untrained.classes, self.leaves, "untrained.classes", "leaves")
@@ -497,6 +579,12 @@ class Manifest(_Strict):
     def trained_leaves(self) -> tuple[str, ...]:
         """The classes that the classifier can name."""
         return tuple(leaf for leaf in self.leaves if leaf not in self.untrained.classes)
+
+    @property
+    def described(self) -> tuple[str, ...]:
+        """The attributes that the classifier answers."""
+        absent = self.untrained.attributes
+        return tuple(name for name in self.attributes.names if name not in absent)
 
     @property
     def graphs(self) -> dict[str, DetectorSpec | ClassifierSpec | OutlineSpec]:
@@ -581,6 +669,20 @@ class Manifest(_Strict):
         spec = self.classifier.model_dump() | {"diameters": diameters.model_dump()}
         return self._with(classifier=spec)
 
+    def with_measured(
+        self, measured: MeasuredAttributesSpec, attribute_confidence: float | None = None
+    ) -> "Manifest":
+        """Return a manifest with other attributes that follow measured shape and colour.
+
+        Args:
+            measured: the attributes.
+            attribute_confidence: takes the place of the classifier's; `None` leaves it.
+        """
+        spec = self.classifier.model_dump() | {"measured": measured.model_dump()}
+        if attribute_confidence is not None:
+            spec["attribute_confidence"] = attribute_confidence
+        return self._with(classifier=spec)
+
     def with_exemplars(self, exemplars: ExemplarSpec | None) -> "Manifest":
         """Return a manifest with other exemplars, or with none."""
         return self._with(exemplars=None if exemplars is None else exemplars.model_dump())
@@ -611,8 +713,9 @@ class Manifest(_Strict):
         data = {**self.model_dump(mode="json", by_alias=True), "version": VERSION}
         if self.classifier.conformal is None:
             del data["classifier"]["conformal"]
-        if self.classifier.diameters is None:
-            del data["classifier"]["diameters"]
+        for name in ("diameters", "measured"):
+            if data["classifier"][name] is None:
+                del data["classifier"][name]
         if self.detector.fusion is None:
             del data["detector"]["fusion"]
         absent = [name for name in ("films", "exemplars") if data[name] is None]

@@ -47,8 +47,8 @@ def fit_correction(
     x = (description - mean) / spread
     offset = offset.masked_fill(~learnt, NOT_LEARNT)
     share = weights / weights.sum()
-    matrix = torch.zeros(x.shape[1], offset.shape[1], requires_grad=True)
-    bias = torch.zeros(offset.shape[1], requires_grad=True)
+    matrix = torch.zeros(x.shape[1], offset.shape[1], dtype=x.dtype, requires_grad=True)
+    bias = torch.zeros(offset.shape[1], dtype=x.dtype, requires_grad=True)
     optimizer = torch.optim.LBFGS(
         [matrix, bias],
         max_iter=ITERATIONS,

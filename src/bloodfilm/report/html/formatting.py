@@ -22,6 +22,7 @@ ISSUE_TITLES = {
     issue_codes.UNFAMILIAR: "unlike the cells the model was trained on",
     issue_codes.LOW_STAIN_CONTRAST: "low stain contrast to neighbouring red cells",
     issue_codes.LOW_NUCLEATED_PROBABILITY: "low probability of being a nucleated cell",
+    issue_codes.ATTRIBUTES_NOT_MEASURED: "not outlined; attributes by the network alone",
     issue_codes.UNCODED: "an issue recorded by an earlier version",
 }
 """What the report calls the issues of cells."""

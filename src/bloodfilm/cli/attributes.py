@@ -1,0 +1,62 @@
+"""`bloodfilm attributes`: let a bundle's attributes follow measured shape and colour."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def attributes(
+    bundle: Annotated[
+        Path,
+        typer.Argument(
+            metavar="BUNDLE", help="Model bundle: a folder, or a shipped one by name (default)."
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the new bundle.")
+    ],
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder the training data's paths start from [BLOODFILM_DATA]."),
+    ] = None,
+    attribute: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Attribute to fit; repeatable. Left out, all that cells of three patients or more "
+            "tell.",
+        ),
+    ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            help="JSON record of the benchmark that leaves patients out, with temperatures; left "
+            "out, they are fitted on patients that the classifier has seen."
+        ),
+    ] = None,
+) -> None:
+    """Let attributes of a bundle follow what is measured of a cell, and its class.
+
+    Outlines the training cells of the bundle's classifier and fits each attribute to their measured
+    shape and colour and to their classes. Writes a copy of the bundle to DIR; its networks stay as
+    they are, to the last bit. Cells that cannot be outlined keep the network's answer. Needs the
+    data sets that the classifier was trained on; who has the bundle afterwards does not.
+    """
+    from bloodfilm.cli.progress import TerminalProgress
+    from bloodfilm.cli.terminal import show
+    from bloodfilm.workflows.measured_attributes import MeasuredJob, measure_attributes
+
+    job = MeasuredJob(
+        bundle=bundle,
+        data=data or Path(os.environ.get("BLOODFILM_DATA", ".")),
+        out=out,
+        attributes=tuple(attribute or ()),
+        calibration=calibration,
+    )
+    with TerminalProgress(elapsed=True) as progress:
+        done = measure_attributes(job, progress)
+    for name, (cells, temperature) in done.attributes.items():
+        show(f"{name}: fitted to {cells} cells, temperature {temperature:.3g}")
+    show(f"bundle in {done.out}")

@@ -1,0 +1,98 @@
+"""Training cells of a bundle, outlined by its own network."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bloodfilm.core import Cell
+from bloodfilm.core.errors import BloodfilmError, ConfigError
+from bloodfilm.core.progress import Progress, track
+from bloodfilm.core.results import CellShape
+from bloodfilm.imaging.canonical import CanonicalView
+from bloodfilm.imaging.sources import read_whole
+from bloodfilm.imaging.sources.field import open_field
+from bloodfilm.inference.bundle import Bundle
+from bloodfilm.inference.outlines import CellOutliner, Pixels
+from bloodfilm.training.data.canonical_fields import training_view
+from bloodfilm.training.data.cell_crops import trainable_cells
+from bloodfilm.training.data.sourced_field import SourcedField
+from bloodfilm.training.vocabulary import Vocabulary
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class OutlinedField:
+    """Cells of a field with their shapes; `None` where an outline cannot be made out.
+
+    Attributes:
+        item: the field.
+        image: (H, W, 3).
+        view: of it.
+        cells: with a box each.
+        shapes: of the cells.
+    """
+
+    item: SourcedField
+    image: Pixels
+    view: CanonicalView
+    cells: tuple[Cell, ...]
+    shapes: tuple[CellShape | None, ...]
+
+
+def outlined_cells(
+    bundle: Bundle,
+    words: Vocabulary,
+    fields: Sequence[SourcedField],
+    wanted: Callable[[SourcedField, Cell], bool],
+    progress: Progress,
+) -> Iterator[OutlinedField]:
+    """Outline cells of fields as the runtime does, in the boxes that the data set gives them.
+
+    Fields without a cell that is wanted are skipped; those that cannot be read are named in the
+    log.
+
+    Args:
+        bundle: with an outline network.
+        words: which cells can be learnt from.
+        fields: of data sets.
+        wanted: which of their cells are outlined.
+        progress: follows the work.
+
+    Raises:
+        ConfigError: if the bundle has no outline network.
+    """
+    spec = bundle.manifest.outlines
+    if spec is None:
+        raise ConfigError(f"{bundle.path}: cannot measure cells; give it an outline network first")
+    outliner = CellOutliner(spec, bundle.outlines("cpu", 1))
+    for i in track(range(len(fields)), progress, "outlines", len(fields)):
+        item = fields[i]
+        cells = tuple(
+            cell
+            for cell in trainable_cells(item.field.cells, words, item.dataset.taxonomy)
+            if cell.box is not None and wanted(item, cell)
+        )
+        if not cells:
+            continue
+        try:
+            source = open_field(item.field)
+            view = training_view(item.field, source, words.roles.ruler)
+            image = read_whole(source)
+            boxes = np.array([cell.box for cell in cells], dtype=float)
+            shapes = outliner.outline(view, image, boxes)
+        except BloodfilmError as error:
+            _log.warning("left out: %s", error)
+            continue
+        yield OutlinedField(item, image, view, cells, tuple(shapes))
+
+
+def check_measurable(bundle: Bundle, attribute: str) -> None:
+    """Refuse an attribute that a bundle does not have."""
+    m = bundle.manifest
+    if attribute not in m.attributes:
+        raise ConfigError(
+            f"{bundle.path}: has no attribute {attribute!r}; it has {', '.join(m.attributes.names)}"
+        )

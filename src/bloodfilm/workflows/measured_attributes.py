@@ -1,0 +1,67 @@
+"""Let the attributes of a bundle follow measured shape and colour."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bloodfilm.core.errors import ConfigError, OutputError
+from bloodfilm.core.progress import NoProgress, Progress
+from bloodfilm.inference.bundle import load_bundle
+from bloodfilm.workflows.outputs import check_new_folder, hold_folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredJob:
+    """Which bundle gets measured attributes.
+
+    Attributes:
+        bundle: folder or name of the bundle.
+        data: folder from which the data paths of its training start.
+        out: folder of the new bundle.
+        attributes: which ones; none means all that cells of several patients tell.
+        calibration: a record with temperatures fitted on patients left out of training; `None` fits
+            them on patients that the classifier has seen.
+    """
+
+    bundle: Path
+    data: Path
+    out: Path
+    attributes: Sequence[str] = ()
+    calibration: Path | None = None
+
+
+@dataclass(frozen=True)
+class MeasuredResult:
+    """The new bundle, and by attribute the cells it was fitted on and its temperature."""
+
+    out: Path
+    attributes: Mapping[str, tuple[int, float]]
+
+
+def measure_attributes(job: MeasuredJob, progress: Progress | None = None) -> MeasuredResult:
+    """Write a copy of a bundle whose attributes follow measured shape and colour.
+
+    Raises:
+        BloodfilmError: if the bundle, its training data or the folder cannot be used.
+    """
+    from bloodfilm.export.measured_attributes import (
+        NO_CALIBRATION,
+        fit_bundle,
+        read_measured_calibration,
+        write_with_measured,
+    )
+
+    if not job.data.is_dir():
+        raise ConfigError(f"{job.data}: no such folder; name the one the data paths start from")
+    bundle = load_bundle(job.bundle)
+    if job.out.exists() and job.out.resolve() == bundle.path.resolve():
+        raise OutputError(f"{job.out}: is the bundle itself", ["other-output"])
+    check_new_folder(job.out)
+    calibration = (
+        NO_CALIBRATION if job.calibration is None else read_measured_calibration(job.calibration)
+    )
+    spec = fit_bundle(bundle, job.data, job.attributes, calibration, progress or NoProgress())
+    with hold_folder(job.out, "attributes"):
+        write_with_measured(bundle, spec, job.out, calibration.confidence)
+    models = spec.attributes.items()
+    return MeasuredResult(job.out, {name: (m.cells, m.temperature) for name, m in models})
