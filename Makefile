@@ -98,21 +98,22 @@ $(PY):
 $(BIN)/uv: | $(PY)
 	$(PY) -m ensurepip >/dev/null && $(PY) -m pip install --quiet uv
 
+# Compiled at once, so that no process has to, also where Python may not write bytecode later.
 $(VENV)/.run-stamp: pyproject.toml locks/run.txt | $(PY) $(UV)
-	$(UV) pip install --quiet --python $(PY) -r locks/run.txt -e .
+	$(UV) pip install --quiet --compile-bytecode --python $(PY) -r locks/run.txt -e .
 	@touch $@
 
 $(VENV)/.dev-stamp: pyproject.toml locks/dev.txt | $(PY) $(UV)
-	$(UV) pip install --quiet --python $(PY) -r locks/dev.txt -e '.[train,index]'
+	$(UV) pip install --quiet --compile-bytecode --python $(PY) -r locks/dev.txt -e '.[train,index]'
 	@touch $@ $(VENV)/.run-stamp
 
 $(VENV)/.docs-stamp: locks/docs.txt $(VENV)/.dev-stamp | $(UV)
-	$(UV) pip install --quiet --python $(PY) -r locks/docs.txt
+	$(UV) pip install --quiet --compile-bytecode --python $(PY) -r locks/docs.txt
 	@touch $@
 
 # The lowest versions of what the project asks for itself, current ones of everything beneath.
 $(VENV)/.floors-stamp: pyproject.toml | $(PY) $(UV)
-	$(UV) pip install --quiet --upgrade --python $(PY) --resolution lowest-direct -e '.[dataframe,index,plot,slides,train]' --group dev
+	$(UV) pip install --quiet --compile-bytecode --upgrade --python $(PY) --resolution lowest-direct -e '.[dataframe,index,plot,slides,train]' --group dev
 	@touch $@
 
 # ---- locks -------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ def contents(table: CellTable):
     return table.rows, names, sorted(table.names), [a.tolist() for a in arrays], list(table.ids)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(FIELDS, max_size=6))
 def test_an_index_gives_the_same_table(tmp_path_factory, fields):
     file = tmp_path_factory.mktemp("index") / "a.parquet"

@@ -26,8 +26,8 @@ def run(tmp_path_factory):
     config = parse_config(
         {
             "task": "outlines",
-            "outlines": {"cells": 96, "validation_cells": 8, "widths": [8, 12, 16]},
-            "optim": {"epochs": 6, "batch": 8, "lr": 0.005, "ema": 0.9, "precision": "fp32"},
+            "outlines": {"cells": 32, "validation_cells": 4, "widths": [8, 12, 16]},
+            "optim": {"epochs": 4, "batch": 4, "lr": 0.005, "ema": 0.9, "precision": "fp32"},
             "appearance": {"normalise": True, "stain": 0, "optics": 0},
         },
         "test.toml",
