@@ -33,12 +33,12 @@ from bloodfilm.export.recovered import vocabulary_of
 from bloodfilm.inference.bundle import Bundle, load_bundle
 from bloodfilm.inference.classifier import leaf_probabilities
 from bloodfilm.training.class_rows import (
+    AddedRows,
     DescribedCells,
-    Taught,
-    TaughtRows,
+    FittedRows,
     Whitening,
+    fit_added_rows,
     log_probabilities,
-    teach,
 )
 from bloodfilm.training.config import DatasetConfig
 from bloodfilm.training.data.cell_crops import load_crops
@@ -273,7 +273,7 @@ def runs(
             for what, more in (("none", ordinary[:0]), ("own", ordinary)):
                 learnt = np.concatenate([own[order[:size]], more])
                 mine = user_cells(setting, source, learnt, int(base.label.max()) + 1, len(base))
-                done = teach(base.join(mine), setting.whitening, [(leaf, True)], seed)
+                done = fit_added_rows(base.join(mine), setting.whitening, [(leaf, True)], seed)
                 yield {
                     "cells": size,
                     "seed": seed,
@@ -283,7 +283,7 @@ def runs(
                 }
 
 
-def _exemplars(setting: Setting, base: DescribedCells, done: Taught) -> list[float]:
+def _exemplars(setting: Setting, base: DescribedCells, done: FittedRows) -> list[float]:
     """Return balanced accuracy on the exemplars, before and after, each held out of the fit."""
     labels = np.array([setting.exemplars.labels[int(i)] for i in setting.exemplars.label])
     count = len(base)
@@ -302,7 +302,7 @@ def judge(
     case: Case,
     setting: Setting,
     parts: Mapping[str, Part],
-    rows: TaughtRows,
+    rows: AddedRows,
     learnt: NDArray[np.int64],
 ) -> dict[str, Any]:
     """Return figures on cells that were not learnt from."""

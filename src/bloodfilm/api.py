@@ -396,7 +396,7 @@ def learn(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> LearnResult:
-    """Teach a bundle's classifier further classes from a lab's own cells.
+    """Add classes to a bundle's classifier from a lab's own cells.
 
     Args:
         cells: a folder with a folder of pictures for each class, or a data set of marked fields.

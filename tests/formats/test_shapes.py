@@ -8,7 +8,7 @@ from bloodfilm.core import Region
 from bloodfilm.core.issues import messages
 from bloodfilm.formats import open_dataset
 from bloodfilm.formats.shared.masks import mask_outline
-from bloodfilm.formats.shared.shapes import Drawn, Ellipse
+from bloodfilm.formats.shared.shapes import DrawnShape, Ellipse
 
 
 @pytest.mark.parametrize("degrees", [0, 17, 45, 90, 133, 180, 270])
@@ -25,11 +25,11 @@ def test_the_hull_of_an_ellipse_is_that_of_its_points(degrees):
 
 
 def test_a_turned_rectangle_is_a_polygon_about_its_middle():
-    drawn = Drawn.rectangle((90, 40, 20, 20), 45)
+    drawn = DrawnShape.rectangle((90, 40, 20, 20), 45)
     half = np.sqrt(200)
     assert drawn.box == pytest.approx((100 - half, 50 - half, 2 * half, 2 * half))
     assert drawn.region.area(200, 100) == pytest.approx(400, abs=40)
-    assert Drawn.rectangle((90, 40, 20, 20), 360).outline is None
+    assert DrawnShape.rectangle((90, 40, 20, 20), 360).outline is None
 
 
 def test_the_outline_of_a_mask_is_the_mask():

@@ -10,11 +10,11 @@ from bloodfilm.training.class_rows import (
     DescribedCells,
     Whitening,
     assign_folds,
+    fit_added_rows,
     fit_rows,
     fit_sigmoid,
     label_weights,
     log_probabilities,
-    teach,
 )
 
 KNOWN, NEW, SIZE = 3, 3, 6
@@ -57,7 +57,7 @@ def some(known=20, new=15, groups=1, views=0, seed=0):
 
 def test_a_class_that_stands_apart_is_found_and_the_others_keep_their_proportions():
     cells = some(views=2)
-    done = teach(cells, Whitening.of(cells.take(cells.old)), [(NEW, True)])
+    done = fit_added_rows(cells, Whitening.of(cells.take(cells.old)), [(NEW, True)])
     assert len(done.plain) == 75 and done.held_out.shape == (75, KNOWN + 1)
     p = np.exp(done.held_out)
     assert np.allclose(p.sum(1), 1)
@@ -77,7 +77,7 @@ def test_a_class_that_is_drawn_from_the_known_ones_is_hardly_ever_named():
     description = cells.description.copy()
     description[cells.label == NEW] = description[rng.permutation(60)[:15]]
     same = DescribedCells(**{**vars(cells), "description": description})
-    done = teach(same, Whitening.of(same.take(same.old)), [(NEW, True)])
+    done = fit_added_rows(same, Whitening.of(same.take(same.old)), [(NEW, True)])
     share = np.exp(done.held_out[:, NEW])
     assert share[same.label[done.plain] == NEW].mean() < 0.5
 
@@ -104,7 +104,7 @@ def test_rows_are_the_minimum_of_a_penalised_likelihood():
 def test_a_known_class_is_corrected_only_where_that_is_asked_for():
     cells = some()
     whitening = Whitening.of(cells.take(cells.old))
-    done = teach(cells, whitening, [(NEW, True), (0, False)])
+    done = fit_added_rows(cells, whitening, [(NEW, True), (0, False)])
     assert done.rows.leaves == (NEW, 0) and done.rows.new == (True, False)
     assert done.slopes[1] == 1.0
 
@@ -131,8 +131,8 @@ def test_what_belongs_together_is_held_out_together(groups, new, views):
 def test_the_odds_of_a_class_multiply_its_odds():
     cells = some()
     whitening = Whitening.of(cells.take(cells.old))
-    plain = teach(cells, whitening, [(NEW, True)])
-    rare = teach(cells, whitening, [(NEW, True)], odds={NEW: 0.1})
+    plain = fit_added_rows(cells, whitening, [(NEW, True)])
+    rare = fit_added_rows(cells, whitening, [(NEW, True)], odds={NEW: 0.1})
     ratio = [np.exp(t.held_out[:, NEW]) / (1 - np.exp(t.held_out[:, NEW])) for t in (plain, rare)]
     assert np.allclose(ratio[1] / ratio[0], 0.1)
 

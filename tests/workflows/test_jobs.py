@@ -11,7 +11,7 @@ from bloodfilm.core.issues import messages
 from bloodfilm.core.progress import Cancellation, CancelledError, NoProgress, counter, track
 from bloodfilm.splits.planning import SplitPlan
 from bloodfilm.workflows.audit import AuditJob, StatisticsJob, audit, count_dataset
-from bloodfilm.workflows.convert import ConversionJob, Reading, convert, summarise_dataset
+from bloodfilm.workflows.convert import ConversionJob, ReadSettings, convert, summarise_dataset
 from bloodfilm.workflows.evaluate import EvaluationOptions, evaluate
 from bloodfilm.workflows.outputs import check_can_hold
 from bloodfilm.workflows.overlaps import OverlapsJob, find_overlaps
@@ -155,7 +155,7 @@ def test_a_split_writes_the_file_and_the_set(faulty, tmp_path):
     )
     done = split(job)
     assert done.written == 6 == sum(done.split.counts().values())
-    again = summarise_dataset(Reading(path=tmp_path / "set.json"))
+    again = summarise_dataset(ReadSettings(path=tmp_path / "set.json"))
     assert sum(again["splits"].values()) == 6
 
 
@@ -168,7 +168,7 @@ def test_overlaps_are_followed(faulty, tmp_path):
 
 
 def test_a_conversion_says_what_was_lost(drawn, tmp_path):
-    source = Reading(path=drawn / "dataset.json")
+    source = ReadSettings(path=drawn / "dataset.json")
     done = convert(ConversionJob(source=source, target=tmp_path / "yolo", to="yolo"))
     assert done.fields == 2
     assert any("attributes" in line for line in messages(done.losses))
@@ -177,7 +177,9 @@ def test_a_conversion_says_what_was_lost(drawn, tmp_path):
 def test_a_set_without_a_usable_field_is_not_converted(drawn, tmp_path):
     convert(
         ConversionJob(
-            source=Reading(path=drawn / "dataset.json"), target=tmp_path / "coco.json", to="coco"
+            source=ReadSettings(path=drawn / "dataset.json"),
+            target=tmp_path / "coco.json",
+            to="coco",
         )
     )
     document = json.loads((tmp_path / "coco.json").read_text())
@@ -185,7 +187,7 @@ def test_a_set_without_a_usable_field_is_not_converted(drawn, tmp_path):
         image["file_name"] = f"gone/{image['file_name']}"
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "labels.json").write_text(json.dumps(document))
-    source = Reading(path=tmp_path / "set" / "labels.json")
+    source = ReadSettings(path=tmp_path / "set" / "labels.json")
     with pytest.raises(DataError, match="no field of it can be used") as caught:
         convert(ConversionJob(source=source, target=tmp_path / "yolo", to="yolo"))
     assert "images are missing" in str(caught.value)
@@ -205,7 +207,9 @@ def test_a_missing_extra_is_noticed_before_the_work(drawn, faulty, tmp_path, wit
             SplitJob(roots=[faulty], out=tmp_path / "s.json", dataset=tmp_path / "x.parquet")
         ),
         lambda: convert(
-            ConversionJob(source=Reading(path=drawn), target=tmp_path / "x.parquet", to="index")
+            ConversionJob(
+                source=ReadSettings(path=drawn), target=tmp_path / "x.parquet", to="index"
+            )
         ),
         lambda: transfer(
             TransferJob(source=drawn, targets=[drawn], out=tmp_path / "t", to="index"), Stopped()

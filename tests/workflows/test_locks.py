@@ -10,7 +10,7 @@ from bloodfilm.core.locks import LOCK, lock_folder, lock_path
 from bloodfilm.formats import open_dataset, save_dataset
 from bloodfilm.synthetic.lld_fixture.builder import FaultPlan
 from bloodfilm.synthetic.lld_fixture.cell_faults import write_faulty_dataset
-from bloodfilm.workflows.convert import ConversionJob, Reading, convert
+from bloodfilm.workflows.convert import ConversionJob, ReadSettings, convert
 from bloodfilm.workflows.export import ExportJob, export
 from bloodfilm.workflows.render import FaultyRenderJob, RenderJob, render, render_faulty
 from bloodfilm.workflows.repair import RepairJob, repair
@@ -66,7 +66,7 @@ def test_repairing_holds_its_folder(tmp_path, lld):
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_writing_a_new_data_set_holds_its_place(tmp_path, lld, format, name, overwrite):
     target = tmp_path / name
-    reading = Reading(path=lld, format="lld")
+    reading = ReadSettings(path=lld, format="lld")
     job = ConversionJob(source=reading, target=target, to=format, overwrite=overwrite)
     with lock_path(target, "other work"), pytest.raises(OutputError, match=HELD):
         convert(job)
@@ -76,7 +76,7 @@ def test_writing_a_new_data_set_holds_its_place(tmp_path, lld, format, name, ove
 
 
 def test_writing_into_a_folder_holds_it(tmp_path, lld):
-    reading = Reading(path=lld, format="lld")
+    reading = ReadSettings(path=lld, format="lld")
     job = ConversionJob(source=reading, target=tmp_path, to="yolo", overwrite=True)
     with (
         lock_folder(tmp_path, "other work"),

@@ -182,7 +182,7 @@ def _same_class(one: str, other: str) -> bool:
     return (is_none(one), _class(one)) == (is_none(other), _class(other))
 
 
-def _size_of(record: coco.Record, image: Path) -> tuple[int | None, int | None]:
+def _size_of(record: coco.ImageRecord, image: Path) -> tuple[int | None, int | None]:
     width, height = to_int(record.entry.get("width")), to_int(record.entry.get("height"))
     if width and height and width > 0 and height > 0:
         return width, height

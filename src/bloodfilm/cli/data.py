@@ -69,9 +69,9 @@ def info(
 ) -> None:
     """Count fields, cells, attributes, splits and patients, and list what is wrong."""
     from bloodfilm.cli.terminal import show_report
-    from bloodfilm.workflows.convert import Reading, summarise_dataset
+    from bloodfilm.workflows.convert import ReadSettings, summarise_dataset
 
-    source = Reading(
+    source = ReadSettings(
         path=path,
         format=format,
         labels=labels,
@@ -142,13 +142,13 @@ def convert(
     from bloodfilm.cli.terminal import show
     from bloodfilm.core.errors import ConfigError
     from bloodfilm.core.text import plural
-    from bloodfilm.workflows.convert import ConversionJob, Reading
+    from bloodfilm.workflows.convert import ConversionJob, ReadSettings
     from bloodfilm.workflows.convert import convert as run
 
     if copy_images and link:
         raise ConfigError("--copy-images and --link exclude each other; give one of them")
     job = ConversionJob(
-        source=Reading(
+        source=ReadSettings(
             path=source,
             format=from_format,
             labels=labels,

@@ -1,4 +1,4 @@
-"""`bloodfilm learn`: teach a bundle further classes from a lab's own cells."""
+"""`bloodfilm learn`: add classes to a bundle from a lab's own cells."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -72,7 +72,7 @@ def learn(
     seed: RandomSeed = 0,
     as_json: ReportAsJson = False,
 ) -> None:
-    """Teach a bundle further classes from your own cells, without forgetting the others.
+    """Add classes to a bundle from your own cells, without forgetting the others.
 
     Needs 5 cells of a class, better 30 or more, and some of known classes from the same films.
     Writes a bundle to DIR, with learning.json: figures before and after on cells held out. Where

@@ -11,7 +11,7 @@ from bloodfilm.evaluation.matching import match
 
 
 @dataclass(frozen=True)
-class Pair:
+class MatchedPair:
     """A true cell, its classification, and the index of its field."""
 
     field: int
@@ -23,7 +23,7 @@ class Pair:
 class MatchedCells:
     """All pairs of an evaluation; `wanted` counts the true cells that could have had one."""
 
-    pairs: tuple[Pair, ...]
+    pairs: tuple[MatchedPair, ...]
     wanted: int
     rule: str
 
@@ -108,7 +108,7 @@ def pair_fields(
     highest score whose box holds the image's centre.
     """
     matched = match_fields(fields, results, taxonomy, iou, classified)
-    pairs = [Pair(m.field, m.cell, m.result) for m in matched if m.result is not None]
+    pairs = [MatchedPair(m.field, m.cell, m.result) for m in matched if m.result is not None]
     wanted = len(matched)
     rule = f"one to one at IoU {iou:g}, best score first"
     if any(c.box is None for f in fields for c in f.cells):

@@ -1,4 +1,4 @@
-"""What a classifier is worth before and after it was taught a class, and when that is harm."""
+"""What a classifier is worth before and after a class was added, and when that is harm."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass

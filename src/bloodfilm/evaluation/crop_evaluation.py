@@ -12,7 +12,7 @@ from bloodfilm.core.field import Box, Cell, Field
 from bloodfilm.core.progress import NoProgress, Progress, track
 from bloodfilm.core.results import CellResult, CellShape
 from bloodfilm.core.taxonomy import Taxonomy
-from bloodfilm.evaluation.cell_matching import MatchedCells, Pair, is_readable
+from bloodfilm.evaluation.cell_matching import MatchedCells, MatchedPair, is_readable
 from bloodfilm.imaging.canonical import CanonicalView, view_of
 from bloodfilm.imaging.scale import GroupScale, ScalePrior, measure, pool_scale
 from bloodfilm.imaging.sources import read_whole
@@ -55,7 +55,7 @@ def read_true_cells(
     classified = bundle.manifest.roles.classified
     readable = [[c for c in f.cells if is_readable(c, taxonomy, classified)] for f in fields]
     failures: dict[str, str] = {}
-    pairs: list[Pair] = []
+    pairs: list[MatchedPair] = []
     waiting: list[tuple[int, Cell, Box, CellShape | None, Pixels]] = []
 
     def flush() -> None:
@@ -64,7 +64,7 @@ def read_true_cells(
         outputs = run_graph(session, reader.spec.file, {"crops": crops}, shapes)
         for (i, cell, box, shape, _), said in zip(waiting, reader.read(*outputs), strict=True):
             reading = said if shape is None else reader.with_shape(said, shape)
-            pairs.append(Pair(i, cell, _result(box, reading, classified)))
+            pairs.append(MatchedPair(i, cell, _result(box, reading, classified)))
         waiting.clear()
 
     cut = cut_cells(fields, readable, reader, prior, failures)

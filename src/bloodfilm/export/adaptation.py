@@ -63,7 +63,7 @@ class LabelledSet:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class AdaptationSettings:
     """How to adapt.
 
     Attributes:
@@ -110,7 +110,7 @@ def adapt_classifier(
     bundle: Bundle,
     cells: TargetCells,
     held_out: NDArray[np.bool_],
-    recipe: Recipe,
+    recipe: AdaptationSettings,
     work: Path,
     progress: Progress,
 ) -> AdaptedClassifier:
@@ -176,7 +176,7 @@ def calibration_of(bundle: Bundle) -> Calibration:
     return Calibration(learnt, temperature, m.classifier.class_confidence)
 
 
-def _config(base: Config, recipe: Recipe) -> Config:
+def _config(base: Config, recipe: AdaptationSettings) -> Config:
     data = base.model_dump(mode="json")
     data["seed"] = recipe.seed
     data["optim"] |= {

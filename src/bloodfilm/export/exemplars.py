@@ -1,4 +1,4 @@
-"""Descriptions of training cells that a bundle carries, so that it can be taught further classes.
+"""Descriptions of training cells that a bundle carries, so that classes can be added to it.
 
 A new class must be told from all that was known, and the data sets that taught these are not on the
 user's disk. What a classifier says of a cell follows from its description (some hundred numbers),

@@ -34,7 +34,7 @@ from bloodfilm.formats.shared.masks import MaskBudget, drawn_runs, unpack_coco
 from bloodfilm.formats.shared.output import Losses, WriteOptions, finish, output_file, unique_names
 from bloodfilm.formats.shared.parsing import read_json, to_flag, to_floats, to_int
 from bloodfilm.formats.shared.paths import image_folders, relative, split_of
-from bloodfilm.formats.shared.shapes import Drawn, around, polygon_area, turned_corners
+from bloodfilm.formats.shared.shapes import DrawnShape, around, polygon_area, turned_corners
 from bloodfilm.imaging.discovery import walk
 
 Json = dict[str, Any]
@@ -47,7 +47,7 @@ EXTRA = "bloodfilm"
 
 
 @dataclass(slots=True)
-class Record:
+class ImageRecord:
     """One image of a COCO file and the annotations that belong to it.
 
     Attributes:
@@ -76,7 +76,7 @@ class CocoFile:
     """
 
     path: Path
-    records: tuple[Record, ...]
+    records: tuple[ImageRecord, ...]
     categories: Mapping[int, str]
     extra: Mapping[str, Any]
     faults: tuple[LabelFault, ...] = ()
@@ -202,10 +202,10 @@ def _categories(listed: Iterable[Any], faults: list[LabelFault]) -> dict[int, st
 
 def _records(
     entries: Iterable[Any], faults: list[LabelFault]
-) -> tuple[list[Record], dict[str, Record]]:
+) -> tuple[list[ImageRecord], dict[str, ImageRecord]]:
     """Return the images, those of one file name as one record, and the records by image id."""
-    by_name: dict[str, Record] = {}
-    by_id: dict[str, Record] = {}
+    by_name: dict[str, ImageRecord] = {}
+    by_id: dict[str, ImageRecord] = {}
     for number, item in enumerate(entries):
         name = item.get("file_name") if isinstance(item, dict) else None
         if not isinstance(name, str) or not name:
@@ -213,7 +213,7 @@ def _records(
             continue
         if name in by_name:
             by_name[name].entries += 1
-        record = by_name.setdefault(name, Record(name, item))
+        record = by_name.setdefault(name, ImageRecord(name, item))
         if by_id.setdefault(_key(item.get("id")), record) is not record:
             message, place = f"used twice, again for {name}", f"image id {item.get('id')}"
             faults.append(LabelFault("unreadable-labels", message, place, outcome=""))
@@ -265,7 +265,7 @@ def _subset_folders(file: Path, images: Path | None) -> Iterator[Path]:
 
 
 def _of_one_person(
-    reading: ReadContext, coco: CocoFile, record: Record
+    reading: ReadContext, coco: CocoFile, record: ImageRecord
 ) -> Sequence[Mapping[str, Any]]:
     """Return the annotations of an image that `images` may list under several ids.
 
@@ -305,7 +305,7 @@ def split_of_file(path: Path) -> str | None:
     return next((split for name in names if (split := split_of(name))), None)
 
 
-def frame_of(reading: ReadContext, record: Record, image: Path) -> Frame:
+def frame_of(reading: ReadContext, record: ImageRecord, image: Path) -> Frame:
     """Return the frame of an image's annotations: its stated size, and the picture's own."""
     return reading.frame(
         image, (to_int(record.entry.get("width")), to_int(record.entry.get("height")))
@@ -363,7 +363,7 @@ def _numbers(box: Sequence[float]) -> str:
 
 def _drawn(
     reading: ReadContext, file: Path, annotation: Mapping[str, Any], frame: Frame
-) -> Drawn | None:
+) -> DrawnShape | None:
     """Return what an annotation's segmentation draws, polygons or a mask.
 
     What cannot be read of it is counted.
@@ -383,10 +383,10 @@ def _drawn(
         elif flat:
             reading.unread("outline (not three or more x, y pairs)")
     box = around(point for polygon in polygons for point in polygon) if polygons else None
-    return None if box is None else Drawn(box, Region(tuple(polygons)))
+    return None if box is None else DrawnShape(box, Region(tuple(polygons)))
 
 
-def _mask(segmentation: Mapping[str, Any], frame: Frame, budget: MaskBudget) -> Drawn:
+def _mask(segmentation: Mapping[str, Any], frame: Frame, budget: MaskBudget) -> DrawnShape:
     """Return what a run-length mask draws; `DataError` if it is no mask of the image."""
     listed, counts = segmentation.get("size"), segmentation.get("counts")
     pair = listed if isinstance(listed, list) and len(listed) == 2 else (None, None)
@@ -439,7 +439,7 @@ def _cell(
     )
 
 
-def with_extra(reading: ReadContext, coco: CocoFile, record: Record, plain: Field) -> Field:
+def with_extra(reading: ReadContext, coco: CocoFile, record: ImageRecord, plain: Field) -> Field:
     """Add what our own writer put beside COCO's keys: region, domain, patient, ..."""
     extra = record.entry.get(EXTRA)
     if not isinstance(extra, dict):

@@ -1,7 +1,7 @@
 """Rows of weights for new classes on descriptions of cells that do not change.
 
 A cell's class is decided by logits: those that the classifier had, and one for each class that is
-taught. Each taught class is a row of weights on the description. The rows are fitted together, by
+added. Each added class is a row of weights on the description. The rows are fitted together, by
 maximum likelihood with a penalty, on the cells that a user brings and on exemplars of what was
 known; the old logits enter as they are. What has no row stays as it was.
 
@@ -28,7 +28,7 @@ PENALTY = 0.1
 """Of the squared weights. From 0.01 to 1 it hardly matters, as descriptions are whitened."""
 FOLDS = 5
 MIN_GROUPS = 3
-"""Groups of each taught class from which on whole groups are held out."""
+"""Groups of each added class from which on whole groups are held out."""
 STEPS = 200
 _FOLD = 71
 """Random-stream id of the folds."""
@@ -122,7 +122,7 @@ class Whitening:
 
 
 @dataclass(frozen=True)
-class TaughtRows:
+class AddedRows:
     """Rows on whitened descriptions.
 
     Attributes:
@@ -140,24 +140,24 @@ class TaughtRows:
         """Return (n, rows) what each row gives."""
         return np.asarray(whitened @ self.weights.T + self.bias)
 
-    def scaled(self, factors: Sequence[float], shifts: Sequence[float]) -> "TaughtRows":
+    def scaled(self, factors: Sequence[float], shifts: Sequence[float]) -> "AddedRows":
         """Return rows whose scores are multiplied by factors, then shifted."""
         factor = np.asarray(factors, dtype=np.float64)
         bias = self.bias * factor + np.asarray(shifts, dtype=np.float64)
         return replace(self, weights=self.weights * factor[:, None], bias=bias)
 
 
-def log_probabilities(known: Floats, scores: Floats, rows: TaughtRows) -> Floats:
-    """Return the log probabilities (n, leaves) of cells with taught classes.
+def log_probabilities(known: Floats, scores: Floats, rows: AddedRows) -> Floats:
+    """Return the log probabilities (n, leaves) of cells with added classes.
 
     Args:
         known: (n, leaves) log probabilities as they were.
-        scores: (n, rows) of the taught classes.
+        scores: (n, rows) of the added classes.
         rows: which classes these are. The score of a new class is its log odds against all known
             ones together; that of a known class is added to its logit.
 
     >>> known = np.log([[0.8, 0.2, 1e-300]])
-    >>> rows = TaughtRows((2,), (True,), np.zeros((1, 1)), np.zeros(1))
+    >>> rows = AddedRows((2,), (True,), np.zeros((1, 1)), np.zeros(1))
     >>> np.exp(log_probabilities(known, np.log([[3.0]]), rows)).round(2).tolist()
     [[0.2, 0.05, 0.75]]
     """
@@ -184,9 +184,9 @@ def label_weights(cells: DescribedCells) -> Floats:
 def fit_rows(
     cells: DescribedCells,
     whitened: Floats,
-    taught: Sequence[tuple[int, bool]],
+    added: Sequence[tuple[int, bool]],
     penalty: float = PENALTY,
-) -> TaughtRows:
+) -> AddedRows:
     """Fit rows by penalised maximum likelihood.
 
     Without labels at inner nodes the problem is convex, so there is one solution.
@@ -194,11 +194,11 @@ def fit_rows(
     Args:
         cells: to fit on.
         whitened: (n, size) their descriptions, whitened.
-        taught: by row, the leaf and whether it is new.
+        added: by row, the leaf and whether it is new.
         penalty: half of it times the squared weights is added to the mean loss.
     """
-    leaves = tuple(leaf for leaf, _ in taught)
-    new = torch.tensor([is_new for _, is_new in taught])
+    leaves = tuple(leaf for leaf, _ in added)
+    new = torch.tensor([is_new for _, is_new in added])
     x = torch.tensor(whitened, dtype=torch.float64)
     known = torch.tensor(cells.known, dtype=torch.float64)
     total = torch.logsumexp(known, 1, keepdim=True)
@@ -223,17 +223,15 @@ def fit_rows(
 
     solver.step(loss)
     found = parameters.detach().numpy()
-    return TaughtRows(
-        leaves, tuple(bool(n) for n in new), found[:, :-1].copy(), found[:, -1].copy()
-    )
+    return AddedRows(leaves, tuple(bool(n) for n in new), found[:, :-1].copy(), found[:, -1].copy())
 
 
 # ---- cross-validation ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Taught:
-    """Rows for taught classes, and what held-out cells say of them.
+class FittedRows:
+    """Rows for added classes, and what held-out cells say of them.
 
     Attributes:
         rows: on whitened descriptions, calibrated, fitted on all cells.
@@ -243,21 +241,21 @@ class Taught:
         by_group: whether whole groups were held out.
     """
 
-    rows: TaughtRows
+    rows: AddedRows
     plain: NDArray[np.int64]
     held_out: Floats
     slopes: tuple[float, ...]
     by_group: bool
 
 
-def teach(
+def fit_added_rows(
     cells: DescribedCells,
     whitening: Whitening,
-    taught: Sequence[tuple[int, bool]],
+    added: Sequence[tuple[int, bool]],
     seed: int = 0,
     odds: Mapping[int, float] | None = None,
-) -> Taught:
-    """Fit rows for taught classes, and calibrate them by cross-validation.
+) -> FittedRows:
+    """Fit rows for added classes, and calibrate them by cross-validation.
 
     The score of a new class is scaled and shifted so that on held-out cells its probability is
     honest (Platt 1999, with his targets: of ten cells that are all found none is called surer than
@@ -266,29 +264,29 @@ def teach(
     Args:
         cells: of the user, and exemplars of what was known.
         whitening: of the exemplars.
-        taught: by row, the leaf and whether it is new.
+        added: by row, the leaf and whether it is new.
         seed: of the folds.
         odds: by leaf, what the odds of a new class are multiplied by at last.
     """
     whitened = whitening(cells.description)
-    fold, by_group = assign_folds(cells, [leaf for leaf, _ in taught], seed)
+    fold, by_group = assign_folds(cells, [leaf for leaf, _ in added], seed)
     plain = np.flatnonzero(cells.view == 0)
-    scores = np.zeros((len(cells), len(taught)))
+    scores = np.zeros((len(cells), len(added)))
     for number in np.unique(fold):
         kept = fold != number
-        rows = fit_rows(cells.take(kept), whitened[kept], taught)
+        rows = fit_rows(cells.take(kept), whitened[kept], added)
         scores[~kept] = rows.scores(whitened[~kept])
     weights = label_weights(cells.take(plain))
     factors, shifts = [], []
-    for place, (leaf, new) in enumerate(taught):
+    for place, (leaf, new) in enumerate(added):
         of_class = cells.allowed[plain, leaf] & ~cells.old[plain]
         slope, shift = fit_sigmoid(scores[plain, place], of_class, weights) if new else (1.0, 0.0)
         factors.append(slope)
         shifts.append(shift + float(np.log((odds or {}).get(leaf, 1.0))))
-    rows = fit_rows(cells, whitened, taught).scaled(factors, shifts)
+    rows = fit_rows(cells, whitened, added).scaled(factors, shifts)
     judged = scores[plain] * np.asarray(factors) + np.asarray(shifts)
     held_out = log_probabilities(cells.known[plain], judged, rows)
-    return Taught(rows, plain, held_out, tuple(factors), by_group)
+    return FittedRows(rows, plain, held_out, tuple(factors), by_group)
 
 
 def assign_folds(
@@ -296,7 +294,7 @@ def assign_folds(
 ) -> tuple[NDArray[np.int64], bool]:
     """Return the fold (n,) of each cell, and whether groups decide it.
 
-    Where some taught class has fewer than `MIN_GROUPS` groups, cells are spread one by one: holding
+    Where some added class has fewer than `MIN_GROUPS` groups, cells are spread one by one: holding
     out a whole group would leave too little to learn it from.
     """
     few = any(

@@ -325,12 +325,12 @@ def _adapt(
     progress: Progress,
 ) -> AdaptResult:
     from bloodfilm.evaluation.label_free import reasons_to_refuse
-    from bloodfilm.export.adaptation import LabelledSet, Recipe, adapt_classifier
+    from bloodfilm.export.adaptation import AdaptationSettings, LabelledSet, adapt_classifier
     from bloodfilm.export.adapted import copy_bundle, write_adapted
 
     cells = collected.cells
     held = hold_out(cells.groups, job.seed)
-    recipe = Recipe(
+    recipe = AdaptationSettings(
         method=job.method,  # type: ignore[arg-type]
         steps=job.steps,
         seed=job.seed,

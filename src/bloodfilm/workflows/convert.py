@@ -18,7 +18,7 @@ from bloodfilm.workflows.outputs import require_extra
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
+class ReadSettings:
     """How to read a data set.
 
     Attributes:
@@ -53,7 +53,7 @@ class Reading:
         return open_dataset(self.path, self.format, **options)
 
 
-def summarise_dataset(source: Reading, draft_classes: Path | None = None) -> dict[str, Any]:
+def summarise_dataset(source: ReadSettings, draft_classes: Path | None = None) -> dict[str, Any]:
     """Count fields, cells, attributes, splits and patients, and list what is wrong.
 
     Args:
@@ -87,7 +87,7 @@ class ConversionJob:
         offer_attributes: attributes that it asks for; `None` for all.
     """
 
-    source: Reading
+    source: ReadSettings
     target: Path
     to: str
     images: Literal["copy", "link"] | None = None

@@ -1,4 +1,4 @@
-"""Describe training cells of a bundle, so that it can be taught further classes."""
+"""Describe training cells of a bundle, so that classes can be added to it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

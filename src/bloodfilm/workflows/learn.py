@@ -1,4 +1,4 @@
-"""Teach a bundle further classes from a user's own cells, or say why it had better not learn them.
+"""Add classes to a bundle from a user's own cells, or say why it had better not have them.
 
 The classifier keeps its network. Each new class becomes a row of weights on its description of a
 cell, fitted on the user's cells and on the exemplars that the bundle carries. What the bundle is
@@ -28,13 +28,13 @@ from bloodfilm.evaluation.class_figures import (
 )
 from bloodfilm.inference.bundle import Bundle, default_bundle, load_bundle
 from bloodfilm.inference.classifier import leaf_probabilities
-from bloodfilm.workflows.learn_cells import CellSource, LessonCells, read_cells, with_new_classes
+from bloodfilm.workflows.learn_cells import CellSource, TrainingCells, read_cells, with_new_classes
 from bloodfilm.workflows.outputs import check_new_folder, hold_folder, require_extra
 
 if TYPE_CHECKING:
     from bloodfilm.export.class_graph import Describer
     from bloodfilm.export.exemplars import Exemplars
-    from bloodfilm.training.class_rows import DescribedCells, Taught, Whitening
+    from bloodfilm.training.class_rows import DescribedCells, FittedRows, Whitening
 
 REPORT_FORMAT, REPORT_VERSION = "bloodfilm-learning", 1
 MIN_CELLS = 5
@@ -51,7 +51,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class LearnJob:
-    """What to teach which bundle.
+    """Which classes to add to which bundle.
 
     Attributes:
         bundle: folder or name of the bundle; `None` for the shipped one.
@@ -100,7 +100,7 @@ class LearnResult:
 
 
 def learn(job: LearnJob, progress: Progress | None = None) -> LearnResult:
-    """Teach a bundle's classifier further classes; write nothing where that would harm.
+    """Add classes to a bundle's classifier; write nothing where that would harm.
 
     The rule is `evaluation.class_figures.reasons_against`, on cells that were not fitted on.
 
@@ -113,13 +113,13 @@ def learn(job: LearnJob, progress: Progress | None = None) -> LearnResult:
     bundle = default_bundle() if job.bundle is None else load_bundle(job.bundle)
     tree = with_new_classes(bundle.manifest, job.new, job.blasts)
     _check_out(job, bundle)
-    lesson = _Lesson.of(job, bundle, tree, followed)
-    judged = lesson.judge(job, followed)
+    training_set = _TrainingSet.of(job, bundle, tree, followed)
+    judged = training_set.judge(job, followed)
     reasons = reasons_against(judged.classes, judged.known, judged.checks, job.max_loss)
-    report = lesson.report(job, judged, reasons)
+    report = training_set.report(job, judged, reasons)
     if not reasons:
         with hold_folder(job.out, "learning"):
-            lesson.write(job, judged, report)
+            training_set.write(job, judged, report)
     return LearnResult(job.out, not reasons, tuple(reasons), report)
 
 
@@ -149,31 +149,33 @@ class _Judged:
 
 
 @dataclass(frozen=True)
-class _Lesson:
+class _TrainingSet:
     """A bundle, the user's cells, and the rows that were fitted."""
 
     bundle: Bundle
     tree: Taxonomy
     leaves: tuple[str, ...]
-    taught: tuple[str, ...]
-    cells: LessonCells
+    added: tuple[str, ...]
+    cells: TrainingCells
     exemplars: "Exemplars"
     described: "DescribedCells"
     own: NDArray[np.float32]
     novelty: NDArray[np.float32]
     doubted: int
     whitening: "Whitening"
-    rows: "Taught"
+    rows: "FittedRows"
     describer: "Describer"
 
     @classmethod
-    def of(cls, job: LearnJob, bundle: Bundle, tree: Taxonomy, progress: Progress) -> "_Lesson":
+    def of(
+        cls, job: LearnJob, bundle: Bundle, tree: Taxonomy, progress: Progress
+    ) -> "_TrainingSet":
         """Read cells, describe them, fit and calibrate."""
         from bloodfilm.export.adaptation import is_balanced
+        from bloodfilm.export.added_classes import new_leaves
         from bloodfilm.export.class_graph import Describer
         from bloodfilm.export.exemplars import read_exemplars
-        from bloodfilm.export.taught import new_leaves
-        from bloodfilm.training.class_rows import Whitening, teach
+        from bloodfilm.training.class_rows import Whitening, fit_added_rows
 
         manifest = bundle.manifest
         exemplars = read_exemplars(bundle)
@@ -181,7 +183,7 @@ class _Lesson:
         for found in cells.issues:
             progress.report(found)
         leaves = new_leaves(manifest, tree)
-        taught = _taught(job, cells, tree, leaves, manifest.trained_leaves)
+        added = _with_classes(job, cells, tree, leaves, manifest.trained_leaves)
         describer = Describer(bundle)
         said = describer.describe(cells.crops)
         views, of_cell = _views(bundle, cells, describer, job.seed, progress)
@@ -189,9 +191,9 @@ class _Lesson:
         described = _join((bundle, describer, exemplars), own, tree, leaves)
         whitening = Whitening.of(described.take(described.old))
         progress.update("fitting", 0, 1)
-        places = [(leaves.index(name), True) for name in taught]
+        places = [(leaves.index(name), True) for name in added]
         odds = {leaves.index(name): factor for name, factor in job.priors.items()}
-        rows = teach(described, whitening, places, job.seed, odds)
+        rows = fit_added_rows(described, whitening, places, job.seed, odds)
         progress.update("fitting", 1, 1)
         doubted = 0
         if "nucleated" in said.outputs:
@@ -201,7 +203,7 @@ class _Lesson:
             bundle,
             tree,
             leaves,
-            taught,
+            added,
             cells,
             exemplars,
             described,
@@ -231,7 +233,7 @@ class _Lesson:
                 after,
                 self.bundle.manifest.classifier.class_confidence,
             )
-            for name in self.taught
+            for name in self.added
         }
         checks = {str(path): self._check(path, job, progress) for path in job.checks}
         return _Judged(figures, known, checks, after[~old])
@@ -264,7 +266,7 @@ class _Lesson:
     def warnings(self) -> list[str]:
         """Return what is to be known of the new classes, in sentences."""
         said = []
-        known = [name for name in self.cells.labels if name not in self.taught]
+        known = [name for name in self.cells.labels if name not in self.added]
         if not known:
             said.append(
                 "all cells are of new classes: from one microscope and stain alone, a class cannot "
@@ -278,7 +280,7 @@ class _Lesson:
                 "folder for each patient, or a data set that names them)"
             )
         counts = self.cells.counts()
-        few = [f"{name} ({counts[name]})" for name in self.taught if counts[name] < FEW_CELLS]
+        few = [f"{name} ({counts[name]})" for name in self.added if counts[name] < FEW_CELLS]
         if few:
             said.append(f"few cells, so that its name is rarely sure: {', '.join(few)}")
         if self.doubted > DOUBTED * len(self.cells):
@@ -298,7 +300,7 @@ class _Lesson:
                 for g, label in zip(cells.groups, cells.labels, strict=True)
                 if label == name and g
             }
-            for name in self.taught
+            for name in self.added
         }
         limit = manifest.classifier.novelty_threshold
         counts = cells.counts()
@@ -335,10 +337,10 @@ class _Lesson:
                     ),
                     "slope": round(slope, 4),
                 }
-                for name, slope in zip(self.taught, self.rows.slopes, strict=True)
+                for name, slope in zip(self.added, self.rows.slopes, strict=True)
             },
             "known": {"cells": int(plain.old.sum()), **_both(judged.known, ())},
-            "checks": {name: _both(found, self.taught) for name, found in judged.checks.items()},
+            "checks": {name: _both(found, self.added) for name, found in judged.checks.items()},
             "warnings": self.warnings(),
             "files": dict(cells.files),
         }
@@ -347,17 +349,17 @@ class _Lesson:
 
     def write(self, job: LearnJob, judged: _Judged, report: Mapping[str, Any]) -> None:
         """Write the bundle and the report."""
+        from bloodfilm.export.added_classes import REPORT, AddedClasses, Title, write_with_classes
         from bloodfilm.export.class_graph import ClassRows
-        from bloodfilm.export.taught import REPORT, Lessons, Title, write_taught
 
         rows = self.rows.rows
         new = {
             name: self.whitening.undo(weights, float(bias))
-            for name, weights, bias in zip(self.taught, rows.weights, rows.bias, strict=True)
+            for name, weights, bias in zip(self.added, rows.weights, rows.bias, strict=True)
         }
         labels = np.array(self.cells.labels)
-        means = {name: self.own[labels == name].mean(0).astype(np.float64) for name in self.taught}
-        lessons = Lessons(
+        means = {name: self.own[labels == name].mean(0).astype(np.float64) for name in self.added}
+        added = AddedClasses(
             self.tree,
             self.leaves,
             ClassRows(new, {}),
@@ -368,7 +370,7 @@ class _Lesson:
         )
         manifest = self.bundle.manifest
         title = Title(
-            job.name or f"{manifest.name}, with {', '.join(self.taught)}",
+            job.name or f"{manifest.name}, with {', '.join(self.added)}",
             job.licence or manifest.licence,
         )
         some = np.unique(
@@ -376,7 +378,9 @@ class _Lesson:
         )
         expected = self.probabilities(self.own[some])[1]
         record = {k: v for k, v in report.items() if k not in ("format", "version", "files")}
-        write_taught(self.bundle, lessons, title, job.out, record, self.cells.crops[some], expected)
+        write_with_classes(
+            self.bundle, added, title, job.out, record, self.cells.crops[some], expected
+        )
         write_json(job.out / REPORT, report)
 
     def _exemplars(self) -> "Exemplars":
@@ -401,7 +405,7 @@ class _Lesson:
             return {}
         labels = np.array(self.cells.labels)
         found = {}
-        for name in self.taught:
+        for name in self.added:
             own = np.sort(judged.held_out[labels == name, self.leaves.index(name)])
             place = int(np.floor((1 - conformal.coverage) * (len(own) + 1))) - 1
             found[name] = float(own[place]) if place >= 0 else 0.0
@@ -411,9 +415,9 @@ class _Lesson:
 # ---- parts ---------------------------------------------------------------------------------------
 
 
-def _taught(
+def _with_classes(
     job: LearnJob,
-    cells: LessonCells,
+    cells: TrainingCells,
     tree: Taxonomy,
     leaves: Sequence[str],
     trained: Sequence[str],
@@ -444,7 +448,7 @@ def _taught(
 
 def _views(
     bundle: Bundle,
-    cells: LessonCells,
+    cells: TrainingCells,
     describer: "Describer",
     seed: int,
     progress: Progress,
@@ -486,7 +490,7 @@ class _Own:
     """The user's cells, described.
 
     Attributes:
-        labels, groups: (n,) as in `LessonCells`.
+        labels, groups: (n,) as in `TrainingCells`.
         plain: (n, size) descriptions.
         varied: (m, size) of the varied views; of_cell: (m,) the cell of each.
     """

@@ -1,4 +1,4 @@
-"""The cells that a bundle is taught from: read, checked, cut out.
+"""The cells that added classes are learnt from: read, checked, cut out.
 
 Nothing is guessed. A class name that nobody knows, a scale that nothing tells and two classes for
 one picture end the work with a line that says so; what is left out is counted and named.
@@ -113,7 +113,7 @@ def _check_name(name: str, manifest: Manifest) -> None:
 
 def _parent(name: str, above: str, manifest: Manifest) -> str:
     """Return the node that a new class is placed under."""
-    from bloodfilm.export.taught import other_tops
+    from bloodfilm.export.added_classes import other_tops
 
     tree = manifest.taxonomy
     found = tree.find(above)
@@ -161,7 +161,7 @@ class CellSource:
 
 
 @dataclass(frozen=True)
-class LessonCells:
+class TrainingCells:
     """Cells of known class, as a classifier sees them.
 
     Attributes:
@@ -222,7 +222,7 @@ def read_cells(
     *,
     balanced: bool | None = None,
     without: frozenset[str] = frozenset(),
-) -> LessonCells:
+) -> TrainingCells:
     """Return the cells of a source that have a class, each once.
 
     Args:
@@ -261,7 +261,7 @@ def read_cells(
     if failures:
         done.left_out["in pictures that cannot be read"] = len(failures)
     root = source.path if source.path.is_dir() else source.path.parent
-    return LessonCells(
+    return TrainingCells(
         np.stack(done.crops),
         np.stack(done.stored) if done.stored else np.zeros((0, 1, 1, 3), np.uint8),
         tuple(done.labels),
@@ -288,7 +288,7 @@ def _usable(
     item: Field, dataset: Dataset, manifest: Manifest, tree: Taxonomy, left_out: Counter[str]
 ) -> list[Cell]:
     """Return the cells of a field whose class says something to the classifier."""
-    from bloodfilm.export.taught import new_leaves
+    from bloodfilm.export.added_classes import new_leaves
 
     leaves, trained = set(new_leaves(manifest, tree)), set(manifest.trained_leaves)
     whole = set(tree.leaves_under(manifest.roles.classified))

@@ -27,7 +27,7 @@ from bloodfilm.formats.shared.context import ReadContext, ReadOptions
 from bloodfilm.formats.shared.masks import MaskBudget, drawn_runs
 from bloodfilm.formats.shared.parsing import peek, to_int
 from bloodfilm.formats.shared.paths import image_folders, is_file, resolved, split_of
-from bloodfilm.formats.shared.shapes import FIELD, UNKNOWN, Drawn, Ellipse, is_region
+from bloodfilm.formats.shared.shapes import FIELD, UNKNOWN, DrawnShape, Ellipse, is_region
 from bloodfilm.formats.shared.xml import number, parse
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ class _Image:
         name = shape.get("label") or "unnamed"
         return self.reading.cell(name, box, said, ignore=marked, id=ident, outline=outline)
 
-    def _drawn(self, shape: "Element", place: str) -> Drawn | None:
+    def _drawn(self, shape: "Element", place: str) -> DrawnShape | None:
         """Return what a shape covers in the picture; `None` (reported) if that cannot be told."""
         drawn = None
         try:
@@ -225,26 +225,26 @@ def _four(shape: "Element") -> tuple[float, float, float, float] | None:
     return None if a is None or b is None or c is None or d is None else (a, b, c, d)
 
 
-def _corner_box(shape: "Element") -> Drawn | None:
+def _corner_box(shape: "Element") -> DrawnShape | None:
     """Return the box around a mask."""
     four = _four(shape)
-    return None if four is None else Drawn(four)
+    return None if four is None else DrawnShape(four)
 
 
-def _shape(shape: "Element", budget: MaskBudget) -> Drawn | None:
+def _shape(shape: "Element", budget: MaskBudget) -> DrawnShape | None:
     """Return what is drawn; boxes and ellipses are turned clockwise about their middle."""
     if shape.tag == "polygon":
         points = _points(shape)
-        return Drawn.polygons([points]) if points else None
+        return DrawnShape.polygons([points]) if points else None
     four = _four(shape)
     if four is None:
         return None
     a, b, c, d = four
     degrees = number(shape.get("rotation")) or 0.0
     if shape.tag == "box":
-        return Drawn.rectangle((a, b, c - a, d - b), degrees)
+        return DrawnShape.rectangle((a, b, c - a, d - b), degrees)
     if shape.tag == "ellipse":
-        return Drawn.ellipse(Ellipse(a, b, c, d, degrees))
+        return DrawnShape.ellipse(Ellipse(a, b, c, d, degrees))
     counts = [to_int(word) for word in shape.get("rle", "").split(",")]
     whole = [n for n in counts if n is not None]
     fits = c.is_integer() and d.is_integer() and len(whole) == len(counts)
@@ -254,7 +254,7 @@ def _shape(shape: "Element", budget: MaskBudget) -> Drawn | None:
         outline = drawn_runs(whole, (int(c), int(d)), budget=budget).region
     except DataError as error:
         raise DataError(f"its mask of {c:g}x{d:g} pixels has {error}") from None
-    return Drawn(four, outline.transform([[1, 0, a], [0, 1, b]]))
+    return DrawnShape(four, outline.transform([[1, 0, a], [0, 1, b]]))
 
 
 def _attributes(shape: "Element") -> Iterator[tuple[str, str]]:

@@ -34,7 +34,7 @@ from bloodfilm.formats.shared.frames import Frame, same_shape
 from bloodfilm.formats.shared.masks import MaskBudget, drawn_runs, unpack_brush
 from bloodfilm.formats.shared.parsing import peek, read_json, to_floats, to_int
 from bloodfilm.formats.shared.paths import image_folders, is_file
-from bloodfilm.formats.shared.shapes import NOTHING, SHAPES, UNNAMED, Drawn, Ellipse, is_region
+from bloodfilm.formats.shared.shapes import NOTHING, SHAPES, UNNAMED, DrawnShape, Ellipse, is_region
 from bloodfilm.imaging.discovery import is_image
 
 __all__ = ["address", "read", "recognises", "region_result", "write"]
@@ -380,7 +380,7 @@ def _has_shape(result: Mapping[str, Any]) -> bool:
     return bool(_numbers(value, *OVAL) or _numbers(value, *BOX))
 
 
-def _shape_of(result: Mapping[str, Any], size: Size, budget: MaskBudget) -> Drawn:
+def _shape_of(result: Mapping[str, Any], size: Size, budget: MaskBudget) -> DrawnShape:
     """Return the shape of a result that has one, in pixels.
 
     A box is turned about its upper left corner, an ellipse about its centre; degrees count
@@ -391,7 +391,7 @@ def _shape_of(result: Mapping[str, Any], size: Size, budget: MaskBudget) -> Draw
     listed = value.get("points")
     if isinstance(listed, list) and listed:
         points = [p for point in listed if (p := to_floats(point, 2))]
-        return Drawn.polygons([[(x * across, y * down) for x, y in points]])
+        return DrawnShape.polygons([[(x * across, y * down) for x, y in points]])
     if isinstance(value.get("rle"), list):
         return _painted(result, value["rle"], size, budget)
     turn = _numbers(value, "rotation") or (0.0,)
@@ -399,13 +399,15 @@ def _shape_of(result: Mapping[str, Any], size: Size, budget: MaskBudget) -> Draw
     if oval:
         x, y, rx, ry = oval
         half = rx * across, ry * down
-        return Drawn.ellipse(Ellipse(x * across, y * down, *half, degrees=turn[0]))
+        return DrawnShape.ellipse(Ellipse(x * across, y * down, *half, degrees=turn[0]))
     x, y, w, h = _numbers(value, *BOX) or (0.0, 0.0, 0.0, 0.0)
     box = x * across, y * down, w * across, h * down
-    return Drawn.rectangle(box, turn[0], (box[0], box[1]))
+    return DrawnShape.rectangle(box, turn[0], (box[0], box[1]))
 
 
-def _painted(result: Mapping[str, Any], packed: list[Any], size: Size, budget: MaskBudget) -> Drawn:
+def _painted(
+    result: Mapping[str, Any], packed: list[Any], size: Size, budget: MaskBudget
+) -> DrawnShape:
     """Return what the brush painted: a mask of the size that the picture had then."""
     width, height = (to_int(result.get(f"original_{side}")) for side in ("width", "height"))
     if width is None or height is None or min(width, height) <= 0:

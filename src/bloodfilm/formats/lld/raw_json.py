@@ -11,7 +11,7 @@ from typing import Any
 
 from bloodfilm.core import Box
 from bloodfilm.core.arrays import Json
-from bloodfilm.formats.coco import CocoFile, Record, split_of_file
+from bloodfilm.formats.coco import CocoFile, ImageRecord, split_of_file
 from bloodfilm.formats.coco import parse as parse_coco
 from bloodfilm.formats.lld.codes import CLASSES, StrayCode, attributes_from_json, is_none
 from bloodfilm.formats.lld.layout import Subset
@@ -82,7 +82,7 @@ class JsonLabels:
         """Class names by id, the file's own before LLD's."""
         return dict(CLASSES) | dict(self.coco.categories)
 
-    def annotations(self, record: Record) -> Iterator[RawAnnotation]:
+    def annotations(self, record: ImageRecord) -> Iterator[RawAnnotation]:
         """Yield the annotations of an image, decoded."""
         return (decode(item, self.class_names) for item in record.annotations)
 

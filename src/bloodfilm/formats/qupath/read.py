@@ -44,7 +44,7 @@ from bloodfilm.formats.shared.shapes import (
     NOTHING,
     SHAPES,
     UNNAMED,
-    Drawn,
+    DrawnShape,
     is_region,
     one_ring,
 )
@@ -215,7 +215,7 @@ class _Objects:
             self.report(codes.UNUSABLE_SHAPE, place, "no polygon of finite corners, left out")
             self.regions += [Region.nothing()] if is_region(name) else []
             return
-        drawn = Drawn.polygons([one_ring(rings) for rings in outlines]).into(self.frame)
+        drawn = DrawnShape.polygons([one_ring(rings) for rings in outlines]).into(self.frame)
         if is_region(name):
             self.regions.append(drawn.region)
         elif name is None and kind in ANNOTATIONS:
@@ -224,7 +224,7 @@ class _Objects:
         else:
             self._add_cell(feature, name, drawn, place)
 
-    def _add_cell(self, feature: Json, name: str | None, drawn: Drawn, place: str) -> None:
+    def _add_cell(self, feature: Json, name: str | None, drawn: DrawnShape, place: str) -> None:
         box: Box | None = self.reading.box(drawn.box, self.frame.size, self.file, place)
         if box is None:
             return

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodfilm.core import DataError, Region
-from bloodfilm.formats.shared.shapes import Drawn, one_ring
+from bloodfilm.formats.shared.shapes import DrawnShape, one_ring
 
 MAX_GRID = 1 << 24
 """Cells of the grid on which a mask is held."""
@@ -102,7 +102,7 @@ def drawn_runs(
     *,
     by_column: bool = False,
     budget: MaskBudget | None = None,
-) -> Drawn:
+) -> DrawnShape:
     """Return what runs of pixels, out and in by turns, draw: its box and its outline.
 
     Args:
@@ -133,7 +133,7 @@ def drawn_runs(
     if by_column:
         grid, ys, xs = np.ascontiguousarray(grid.T), xs, ys
     box = float(xs[0]), float(ys[0]), float(xs[-1] - xs[0]), float(ys[-1] - ys[0])
-    return Drawn(box, _outline(grid, xs, ys))
+    return DrawnShape(box, _outline(grid, xs, ys))
 
 
 def _grid(

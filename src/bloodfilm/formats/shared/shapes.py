@@ -89,7 +89,7 @@ class Ellipse:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class DrawnShape:
     """A shape that somebody drew.
 
     Attributes:
@@ -104,7 +104,7 @@ class Drawn:
     @classmethod
     def rectangle(
         cls, box: Box, degrees: float = 0.0, about: tuple[float, float] | None = None
-    ) -> "Drawn":
+    ) -> "DrawnShape":
         """A rectangle turned clockwise about a point, by default its middle."""
         if not math.isfinite(degrees) or degrees % 360 == 0:
             return cls(box)
@@ -112,20 +112,20 @@ class Drawn:
         return cls.polygons([turned_corners(box, degrees, about or (x + w / 2, y + h / 2))])
 
     @classmethod
-    def ellipse(cls, ellipse: Ellipse) -> "Drawn":
+    def ellipse(cls, ellipse: Ellipse) -> "DrawnShape":
         """An ellipse."""
         return cls(ellipse.hull, Region.polygon(ellipse.polygon))
 
     @classmethod
-    def polygons(cls, polygons: Sequence[Points]) -> "Drawn":
+    def polygons(cls, polygons: Sequence[Points]) -> "DrawnShape":
         """Polygons that add up; `DataError` if one has fewer than three finite corners."""
         region = Region.union(Region.polygon(polygon) for polygon in polygons)
         box = around(point for polygon in polygons for point in polygon)
         return cls(box, None if len(polygons) == 1 and is_rectangle(polygons[0]) else region)
 
-    def into(self, frame: Frame) -> "Drawn":
+    def into(self, frame: Frame) -> "DrawnShape":
         """Return the shape in the picture of a frame."""
-        return Drawn(frame.box(self.box), self.outline and frame.region(self.outline))
+        return DrawnShape(frame.box(self.box), self.outline and frame.region(self.outline))
 
     @property
     def region(self) -> Region:

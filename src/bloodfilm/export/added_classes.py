@@ -1,4 +1,4 @@
-"""Write a bundle that has been taught classes: everything else is its parent's.
+"""Write a bundle with added classes: everything else is its parent's.
 
 The networks stay, to the last bit; the classifier's graph gets rows of weights at its end, the
 manifest the classes, and the exemplars the descriptions of the cells that were learnt from.
@@ -29,8 +29,8 @@ TOLERANCE = 1e-2
 
 
 @dataclass(frozen=True)
-class Lessons:
-    """What a bundle is taught.
+class AddedClasses:
+    """The classes that are added to a bundle.
 
     Attributes:
         taxonomy: with the new classes.
@@ -60,27 +60,27 @@ class Title:
     licence: str
 
 
-def taught_manifest(parent: Manifest, lessons: Lessons, title: Title) -> Manifest:
+def manifest_with_classes(parent: Manifest, added: AddedClasses, title: Title) -> Manifest:
     """Return the manifest of a bundle with further classes, before its files are known."""
     data = parent.to_json()
     data["name"], data["licence"] = title.name, title.licence
     data["created"] = datetime.now(UTC).isoformat(timespec="seconds")
-    data["taxonomy"] = lessons.taxonomy.to_json()
-    data["leaves"] = list(lessons.leaves)
-    absent = [name for name in parent.untrained.classes if name not in lessons.rows.new]
+    data["taxonomy"] = added.taxonomy.to_json()
+    data["leaves"] = list(added.leaves)
+    absent = [name for name in parent.untrained.classes if name not in added.rows.new]
     data["untrained"] = {**data["untrained"], "classes": absent}
     if parent.classifier.conformal is not None:
         sets = data["classifier"]["conformal"]
-        sets["least"] = {**sets["least"], **lessons.least}
-    if lessons.priors:
-        priors = {**parent.training.get("priors", {}), **lessons.priors}
+        sets["least"] = {**sets["least"], **added.least}
+    if added.priors:
+        priors = {**parent.training.get("priors", {}), **added.priors}
         data["training"] = {**data["training"], "priors": priors}
     return Manifest.model_validate(data)
 
 
-def write_taught(
+def write_with_classes(
     parent: Bundle,
-    lessons: Lessons,
+    added: AddedClasses,
     title: Title,
     out: Path,
     record: Mapping[str, Any],
@@ -90,11 +90,11 @@ def write_taught(
     """Write the bundle, after proving that its graph gives what was fitted.
 
     Args:
-        parent: the bundle that is taught.
-        lessons: what.
+        parent: the bundle that gets them.
+        added: the classes.
         title: what the new bundle is called.
         out: the folder, which must be there.
-        record: of the lessons, for manifest and card.
+        record: of how they were learnt, for manifest and card.
         probes: (n, S, S, 3) crops as the classifier sees them.
         expected: (n, leaves) the class probabilities of the probes.
 
@@ -102,11 +102,11 @@ def write_taught(
         BundleError: if the graph does not; nothing is written then.
     """
     spec = parent.manifest.classifier
-    graph = with_rows(parent, lessons.leaves, lessons.rows, lessons.means)
-    manifest = taught_manifest(parent.manifest, lessons, title)
-    stored = lessons.exemplars.to_bytes()
+    graph = with_rows(parent, added.leaves, added.rows, added.means)
+    manifest = manifest_with_classes(parent.manifest, added, title)
+    stored = added.exemplars.to_bytes()
     data = manifest.to_json()
-    data["exemplars"] = lessons.exemplars.spec(stored).model_dump(mode="json")
+    data["exemplars"] = added.exemplars.spec(stored).model_dump(mode="json")
     data["training"] = {
         **data["training"],
         "learnt": [*data["training"].get("learnt", []), dict(record)],
@@ -118,7 +118,7 @@ def write_taught(
     files |= {spec.file: graph, EXEMPLARS_FILE: stored}
     _check(graph, parent, manifest, probes, expected)
     manifest.write(out, files)
-    write_text(out / CARD, model_card(load_bundle(out).manifest, lesson_notes(record)))
+    write_text(out / CARD, model_card(load_bundle(out).manifest, added_class_notes(record)))
     return manifest
 
 
@@ -141,8 +141,8 @@ def _check(
         )
 
 
-def lesson_notes(record: Mapping[str, Any]) -> str:
-    """Return what a model card says of the classes that a bundle was taught."""
+def added_class_notes(record: Mapping[str, Any]) -> str:
+    """Return what a model card says of the classes that were added to a bundle."""
     classes = record["classes"]
     rows = [
         f"| {name} | {c['under']} | {c['cells']} | {c['groups'] or 'not known'} | "
