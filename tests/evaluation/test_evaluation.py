@@ -27,8 +27,8 @@ from bloodfilm.evaluation.class_granularity import parse_granularity
 from bloodfilm.evaluation.evaluate import (
     SAME_CELLS,
     Resampling,
+    evaluate_classification,
     evaluate_detection,
-    evaluate_reading,
 )
 from bloodfilm.evaluation.predictions import align, read_predictions
 from bloodfilm.evaluation.record import Evaluation, show
@@ -100,7 +100,7 @@ def test_reading_report(case):
     fields, results = case
     pairs = pair_fields(fields, results, DEFAULT_TAXONOMY)
     assert (len(pairs.pairs), pairs.wanted) == (18, 18)
-    report = evaluate_reading(fields, pairs, VOCABULARY, None, QUICK)
+    report = evaluate_classification(fields, pairs, VOCABULARY, None, QUICK)
     classes, shape = report.questions
     assert classes.name == "class"
     assert classes.scores.accuracy == pytest.approx(16 / 18)
@@ -117,7 +117,7 @@ def test_baselines_learn_from_the_reference_they_are_given(case):
     fields, results = case
     pairs = pair_fields(fields, results, DEFAULT_TAXONOMY)
     other = [Field(Path("t"), cells=(true(0, "monocyte"), true(0, "lymphocyte", "irregular")))]
-    report = evaluate_reading(fields, pairs, VOCABULARY, ("train", other), QUICK)
+    report = evaluate_classification(fields, pairs, VOCABULARY, ("train", other), QUICK)
     assert report.learnt_from == "train"
     assert report.questions[1].baselines["class only"].accuracy == pytest.approx(1 / 18)
 
@@ -149,8 +149,8 @@ def test_record_and_tables(case):
     level = parse_granularity("detector", DEFAULT_TAXONOMY)
     detection = evaluate_detection(fields, results, level, lambda _: True, 0.5, QUICK)
     pairs = pair_fields(fields, results, DEFAULT_TAXONOMY)
-    reading = evaluate_reading(fields, pairs, VOCABULARY, None, QUICK)
-    record = Evaluation({"dataset": "x"}, {"iou": 0.5}, 6, QUICK, detection, reading, ("so",))
+    report = evaluate_classification(fields, pairs, VOCABULARY, None, QUICK)
+    record = Evaluation({"dataset": "x"}, {"iou": 0.5}, 6, QUICK, detection, report, ("so",))
     data = json.loads(json.dumps(record.to_json(), allow_nan=False))
     assert data["detection"]["scores"]["ap50"] == pytest.approx(1.0)
     assert data["bootstrap"] == {"n": 50, "seed": 1, "level": 0.95}
@@ -181,7 +181,7 @@ def test_results_come_back_from_both_files(case, tmp_path):
             [(c.box, c.object_type, c.label, c.confidence) for c in cells] for cells in aligned
         ] == [[(c.box, c.object_type, c.label, c.confidence) for c in cells] for cells in results]
         pairs = pair_fields(moved, aligned, DEFAULT_TAXONOMY)
-        report = evaluate_reading(moved, pairs, VOCABULARY, None, QUICK)
+        report = evaluate_classification(moved, pairs, VOCABULARY, None, QUICK)
         assert report.questions[0].scores.accuracy == pytest.approx(16 / 18)
         assert report.questions[1].scores.accuracy == pytest.approx(17 / 18)
 

@@ -24,7 +24,7 @@ class Analyzer:
     """Takes a crop for a lymphocyte as far as the dark spot is still to be seen."""
 
     def __init__(self, spot):
-        self.spot, self.reader = spot, Reader()
+        self.spot, self.classifier = spot, Reader()
 
     def classify(self, crops):
         share = [float((crop[self.spot] <= DARK).mean()) for crop in crops]

@@ -164,14 +164,14 @@ def test_the_classifier_sees_the_crop_of_the_slide(model, slide, plan, monkeypat
     source = open_slide(slide)
     whole = source.read_region(0, 0, *SIZE)
     seen = []
-    plain = model.analyzer.reader.crops
+    plain = model.analyzer.classifier.crops
 
     def crops(view, image, centres):
         made = plain(view, image, centres)
         seen.append((view, image, np.asarray(centres), made))
         return made
 
-    monkeypatch.setattr(model.analyzer.reader, "crops", crops)
+    monkeypatch.setattr(model.analyzer.classifier, "crops", crops)
     (tile,) = [t for t in plan.tiles if t.owns([(141 / UM, 141 / UM)])[0]]
     list(analyze_tiles(source, model.analyzer, plan, [tile]))
     source.close()

@@ -222,6 +222,16 @@ def test_a_missing_extra_is_noticed_before_the_work(drawn, faulty, tmp_path, wit
     assert list(tmp_path.iterdir()) == []
 
 
+def test_without_the_extra_of_training_an_adaptation_begins_nothing(tmp_path, monkeypatch):
+    from bloodfilm.workflows.adapt import AdaptJob, adapt
+
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    save(tmp_path / "in" / "a.png", draw(lay_out(120.0, 80.0), (480, 320)))
+    with pytest.raises(ModuleNotFoundError, match="onnx"):
+        adapt(AdaptJob(bundle=None, target=[str(tmp_path / "in")], out=tmp_path / "new"))
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_plan_leaves_out_what_cannot_be_opened(tmp_path):
     save(
         tmp_path / "in" / "a.png",

@@ -47,8 +47,8 @@ def read_true_cells(
     box.
     """
     session = bundle.classifier(device, threads)
-    reader = CellClassifier(bundle.manifest)
-    outlines = bundle.manifest.outlines if reader.follows_shape else None
+    classifier = CellClassifier(bundle.manifest)
+    outlines = bundle.manifest.outlines if classifier.follows_shape else None
     outliner = (
         None if outlines is None else CellOutliner(outlines, bundle.outlines(device, threads))
     )
@@ -60,14 +60,14 @@ def read_true_cells(
 
     def flush() -> None:
         crops = np.stack([crop for *_, crop in waiting])
-        shapes = reader.shapes(len(crops))
-        outputs = run_graph(session, reader.spec.file, {"crops": crops}, shapes)
-        for (i, cell, box, shape, _), said in zip(waiting, reader.read(*outputs), strict=True):
-            reading = said if shape is None else reader.with_shape(said, shape)
-            pairs.append(MatchedPair(i, cell, _result(box, reading, classified)))
+        shapes = classifier.shapes(len(crops))
+        outputs = run_graph(session, classifier.spec.file, {"crops": crops}, shapes)
+        for (i, cell, box, shape, _), said in zip(waiting, classifier.read(*outputs), strict=True):
+            classified_cell = said if shape is None else classifier.with_shape(said, shape)
+            pairs.append(MatchedPair(i, cell, _result(box, classified_cell, classified)))
         waiting.clear()
 
-    cut = cut_cells(fields, readable, reader, prior, failures)
+    cut = cut_cells(fields, readable, classifier, prior, failures)
     count = sum(map(bool, readable))
     for part in track(cut, progress or NoProgress(), "fields", count):
         shapes = _shapes(outliner, part)

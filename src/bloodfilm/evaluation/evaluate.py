@@ -104,7 +104,7 @@ class QuestionReport:
 
 
 @dataclass(frozen=True)
-class ReadingReport:
+class ClassificationReport:
     """Scores of classification.
 
     Attributes:
@@ -162,13 +162,13 @@ def evaluate_detection(
     )
 
 
-def evaluate_reading(
+def evaluate_classification(
     fields: Sequence[Field],
     pairs: MatchedCells,
     vocabulary: tuple[Taxonomy, Schema],
     reference: tuple[str, Sequence[Field]] | None = None,
     resampling: Resampling = Resampling(),
-) -> ReadingReport:
+) -> ClassificationReport:
     """Score classes and attributes over pairs of true and found cells.
 
     Args:
@@ -186,7 +186,7 @@ def evaluate_reading(
     notes: list[str] = []
     questions = _class_question(pairs, taxonomy, of_pair, resampling, notes)
     questions += _attribute_questions(pairs, schema, (of_pair, cells), resampling, notes)
-    return ReadingReport(
+    return ClassificationReport(
         pairs.rule,
         pairs.wanted,
         len(pairs.pairs),

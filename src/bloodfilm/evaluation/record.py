@@ -13,9 +13,9 @@ from bloodfilm.core.text import printable
 from bloodfilm.evaluation.detection import IGNORE_OVERLAP, MAX_DETECTIONS
 from bloodfilm.evaluation.evaluate import (
     TOLD,
+    ClassificationReport,
     DetectionReport,
     QuestionReport,
-    ReadingReport,
     Resampling,
 )
 from bloodfilm.evaluation.intervals import Interval
@@ -36,7 +36,7 @@ class Evaluation:
         settings: options of the user.
         fields: number of fields.
         resampling: of the intervals.
-        detection, reading: the figures; `None` if not requested or not possible.
+        detection, classification: the figures; `None` if not requested or not possible.
         notes: messages, one line each.
         failures: fields that failed, and why.
     """
@@ -46,7 +46,7 @@ class Evaluation:
     fields: int
     resampling: Resampling
     detection: DetectionReport | None = None
-    reading: ReadingReport | None = None
+    classification: ClassificationReport | None = None
     notes: Sequence[str] = ()
     failures: Mapping[str, str] = field(default_factory=dict)
 
@@ -60,7 +60,7 @@ class Evaluation:
             "fields": self.fields,
             "bootstrap": asdict(self.resampling),
             "detection": self.detection and _detection(self.detection),
-            "reading": self.reading and _reading(self.reading),
+            "reading": self.classification and _classification(self.classification),
             "notes": list(self.notes),
             "failures": dict(self.failures),
         }
@@ -111,7 +111,7 @@ def _intervals(intervals: Mapping[str, Interval]) -> dict[str, Any]:
     return {name: asdict(interval) for name, interval in intervals.items()}
 
 
-def _reading(r: ReadingReport) -> dict[str, Any]:
+def _classification(r: ClassificationReport) -> dict[str, Any]:
     return {
         "rule": r.rule,
         "cells": r.wanted,
@@ -147,8 +147,8 @@ def show(evaluation: Evaluation) -> RenderableType:
     parts.append(Text(f"{subject}: {evaluation.fields} fields", style="bold"))
     if evaluation.detection is not None:
         parts.extend(_show_detection(evaluation.detection))
-    if evaluation.reading is not None:
-        parts.extend(_show_reading(evaluation.reading))
+    if evaluation.classification is not None:
+        parts.extend(_show_classification(evaluation.classification))
     r = evaluation.resampling
     if r.n:
         parts.append(
@@ -209,8 +209,8 @@ def _show_detection(d: DetectionReport) -> Iterator[RenderableType]:
     yield Text(f"resampled by {d.resampled[0]}: {d.resampled[1]} groups")
 
 
-def _show_reading(r: ReadingReport) -> Iterator[RenderableType]:
-    yield Text(f"Reading: {r.paired} of {r.wanted} cells read ({r.rule})", style="bold")
+def _show_classification(r: ClassificationReport) -> Iterator[RenderableType]:
+    yield Text(f"Classes: {r.paired} of {r.wanted} cells ({r.rule})", style="bold")
     if r.questions:
         yield _figures(r.questions)
         yield Text(

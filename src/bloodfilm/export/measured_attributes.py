@@ -131,14 +131,14 @@ def measured_cells(
     measures, codes, allowed, groups = [], [], [], []
     people: dict[tuple[str, str | None], int] = {}
     probabilities: list[NDArray[np.float64]] = []
-    reader = CellClassifier(bundle.manifest)
+    classifier = CellClassifier(bundle.manifest)
     fields = outlined_cells(
         bundle, words, items, lambda item, cell: bool(values_of(item, cell)), progress
     )
     for field in fields:
         item = field.item
         seen = [shape is not None for shape in field.shapes]
-        probabilities.append(_class_probabilities(bundle, reader, field)[seen])
+        probabilities.append(_class_probabilities(bundle, classifier, field)[seen])
         for cell, shape in zip(field.cells, field.shapes, strict=True):
             if shape is None:
                 continue
@@ -163,18 +163,18 @@ def measured_cells(
 
 
 def _class_probabilities(
-    bundle: Bundle, reader: CellClassifier, field: OutlinedField
+    bundle: Bundle, classifier: CellClassifier, field: OutlinedField
 ) -> NDArray[np.float64]:
     """Return the probabilities of the classes (n, leaves) of a field's cells."""
-    spec, session = reader.spec, bundle.classifier("cpu", 1)
+    spec, session = classifier.spec, bundle.classifier("cpu", 1)
     boxes = np.array([cell.box for cell in field.cells], dtype=float)
     logits = []
     for some in batches(centres(boxes), BATCH):
-        crops = reader.crops(field.view, field.image, some)
-        shapes = {"classes": reader.shapes(len(crops))["classes"]}
+        crops = classifier.crops(field.view, field.image, some)
+        shapes = {"classes": classifier.shapes(len(crops))["classes"]}
         logits += run_graph(session, spec.file, {"crops": crops}, shapes)
     temperature = spec.temperatures.get("class", 1.0)
-    return leaf_probabilities(np.concatenate(logits), reader.learnt, temperature)
+    return leaf_probabilities(np.concatenate(logits), classifier.learnt, temperature)
 
 
 def measured_spec(

@@ -139,10 +139,10 @@ class Analyzer:
         if score_floor is not None:
             self.thresholds = {k: min(v, score_floor) for k, v in self.thresholds.items()}
         self.weights = weights or self.spec.score_fusion
-        self.reader = CellClassifier(manifest)
+        self.classifier = CellClassifier(manifest)
         self.films = None if fixed_input is not None else manifest.films
         _check_figures(bundle, self.films)
-        self.cautious_reader = CellClassifier(manifest.cautious())
+        self.cautious_classifier = CellClassifier(manifest.cautious())
         # What a run at the bundle's own thresholds would find is always there, as context, and so
         # is all that bears on others: no threshold decides which red cells are certain.
         lowest = {k: min(v, self.spec.thresholds[k]) for k, v in self.thresholds.items()}
@@ -156,7 +156,7 @@ class Analyzer:
         self._detector = Detector(
             backend, DetectionParameters.of_spec(self.spec, self.kinds, lowest, MAX_PER_TILE)
         )
-        self._reader = bundle.classifier(device, threads)
+        self._classifier_session = bundle.classifier(device, threads)
         self._outliner = (
             None
             if manifest.outlines is None
@@ -257,7 +257,7 @@ class Analyzer:
         site, distance = self.films.nearest(profile.tolist())
         if distance <= self.films.limit:
             return []
-        confidence = self.cautious_reader.spec.class_confidence
+        confidence = self.cautious_classifier.spec.class_confidence
         message = (
             f"stain or optics are far from all that the model was trained on (distance "
             f"{distance:.1f}, {self.films.limit:.1f} is the limit): a class is named from a "
@@ -326,13 +326,13 @@ class Analyzer:
         Returns those that are kept, and their results.
         """
         found, contrasts = compared
-        reader = self.cautious_reader if cautious else self.reader
-        readings = self._read(image, view, found, clock, reader)
-        keep, scores = self._confirm(found, readings)
+        classifier = self.cautious_classifier if cautious else self.classifier
+        classified_cells = self._classify_cells(image, view, found, clock, classifier)
+        keep, scores = self._confirm(found, classified_cells)
         found = replace(found, scores=scores)
         which = np.flatnonzero(keep)
         shapes = self._shapes(image, view, found, which, clock)
-        cells = list(self._cells(view, found, contrasts, readings, which, shapes))
+        cells = list(self._cells(view, found, contrasts, classified_cells, which, shapes))
         return found.take(which), cells
 
     def _film_score(
@@ -372,10 +372,10 @@ class Analyzer:
         which = looked_at(scores)
         if not len(which):
             return None
-        crops = self.reader.crops(view, image, centres(boxes[which]))
-        file, shapes = self.bundle.manifest.classifier.file, self.reader.shapes(len(crops))
-        outputs = run_graph(self._reader, file, {"crops": crops}, shapes)
-        return float(np.median(outputs[self.reader.outputs.index("novelty")]))
+        crops = self.classifier.crops(view, image, centres(boxes[which]))
+        file, shapes = self.bundle.manifest.classifier.file, self.classifier.shapes(len(crops))
+        outputs = run_graph(self._classifier_session, file, {"crops": crops}, shapes)
+        return float(np.median(outputs[self.classifier.outputs.index("novelty")]))
 
     def remeasure(self, image: Pixels, measurement: Measurement) -> Measurement:
         """Measure a field without measurable outlines by detected red cells.
@@ -574,40 +574,44 @@ class Analyzer:
         sure = found.scores >= self._reference_from(ruler)
         return found.boxes[(found.type_ids == self._kind(ruler)) & sure]
 
-    def _read(
+    def _classify_cells(
         self,
         image: Pixels,
         view: CanonicalView,
         found: Detections,
         clock: "StageTimer",
-        reader: CellClassifier,
+        classifier: CellClassifier,
     ) -> dict[int, CellClassification]:
         """Classify the nucleated cells in batches; results by index in `found`."""
         which = np.flatnonzero(found.type_ids == self._kind(self.classified))
-        readings: dict[int, CellClassification] = {}
+        classified_cells: dict[int, CellClassification] = {}
         if not len(which):
-            return readings
+            return classified_cells
         for batch in self._batches(which, found.scores[which]):
             with clock("crop"):
-                crops = reader.crops(view, image, centres(found.boxes[batch]))
+                crops = classifier.crops(view, image, centres(found.boxes[batch]))
             with clock("read"):
-                readings.update(zip(batch.tolist(), self._classify(crops, reader), strict=True))
-        return readings
+                classified_cells.update(
+                    zip(batch.tolist(), self._classify(crops, classifier), strict=True)
+                )
+        return classified_cells
 
-    def _classify(self, crops: Pixels, reader: CellClassifier) -> list[CellClassification]:
+    def _classify(self, crops: Pixels, classifier: CellClassifier) -> list[CellClassification]:
         """Classify crops (n, size, size, 3) in one call of the graph."""
-        file, shapes = self.bundle.manifest.classifier.file, reader.shapes(len(crops))
-        return reader.read(*run_graph(self._reader, file, {"crops": crops}, shapes))
+        file, shapes = self.bundle.manifest.classifier.file, classifier.shapes(len(crops))
+        return classifier.read(*run_graph(self._classifier_session, file, {"crops": crops}, shapes))
 
     def classify(self, crops: Pixels) -> list[CellClassification]:
         """Classify any number of crops (n, size, size, 3) as `CellClassifier.crops` makes them."""
         parts = batches(crops, READER_BATCH)
-        return [reading for part in parts for reading in self._classify(part, self.reader)]
+        return [
+            classified for part in parts for classified in self._classify(part, self.classifier)
+        ]
 
-    def probability(self, label: str, reading: CellClassification) -> float:
+    def probability(self, label: str, classified: CellClassification) -> float:
         """Return the probability of a node of the taxonomy according to a classification."""
         below = self.bundle.taxonomy.leaves_under(label)
-        return sum(reading.probabilities.get(leaf, 0.0) for leaf in below)
+        return sum(classified.probabilities.get(leaf, 0.0) for leaf in below)
 
     def _batches(self, which: NDArray[np.intp], scores: Floats) -> Iterator[NDArray[np.intp]]:
         """Split cells into batches of nearly equal size: a batch of one cell is slow per cell.
@@ -620,13 +624,13 @@ class Analyzer:
             yield from batches(group, READER_BATCH)
 
     def _confirm(
-        self, found: Detections, readings: dict[int, CellClassification]
+        self, found: Detections, classified_cells: dict[int, CellClassification]
     ) -> tuple[NDArray[np.bool_], Floats]:
         """Weigh nucleated cells by stain and classifier, settle conflicts: return kept, scores."""
         scores = found.scores.copy()
-        for i, reading in readings.items():
-            if reading.nucleated is not None:
-                scores[i] = self.weights.verified(float(scores[i]), reading.nucleated)
+        for i, classified in classified_cells.items():
+            if classified.nucleated is not None:
+                scores[i] = self.weights.verified(float(scores[i]), classified.nucleated)
         lowest = np.array([self.thresholds[name] for name in self.kinds])
         reported = np.flatnonzero(scores >= lowest[found.type_ids])
         weighed = replace(found, scores=scores).take(reported)
@@ -664,7 +668,7 @@ class Analyzer:
         view: CanonicalView,
         found: Detections,
         contrasts: Floats,
-        readings: dict[int, CellClassification],
+        classified_cells: dict[int, CellClassification],
         which: NDArray[np.intp],
         shapes: dict[int, CellShape],
     ) -> Iterator[CellResult]:
@@ -673,11 +677,11 @@ class Analyzer:
         for i in which.tolist():
             x, y, w, h = found.boxes[i].tolist()
             name, score = self.kinds[found.type_ids[i]], float(found.scores[i])
-            reading = readings.get(i) or CellClassification(name, score)
+            classified = classified_cells.get(i) or CellClassification(name, score)
             shape = shapes.get(i)
             if shape is not None:
-                reading = self.reader.with_shape(reading, shape)
-            unmeasured = self.reader.lacks_measures(reading, shape)
+                classified = self.classifier.with_shape(classified, shape)
+            unmeasured = self.classifier.lacks_measures(classified, shape)
             at_edge = touches_edge((x, y, w, h), view.width, view.height)
             disc = view.round_field
             at_edge = at_edge or (disc is not None and disc.cuts((x, y, w, h)))
@@ -685,16 +689,16 @@ class Analyzer:
                 box=(x, y, w, h),
                 confidence=score,
                 object_type=name,
-                label=reading.label,
-                label_confidence=reading.label_score,
-                probabilities=reading.probabilities,
-                attributes=reading.attributes,
+                label=classified.label,
+                label_confidence=classified.label_score,
+                probabilities=classified.probabilities,
+                attributes=classified.attributes,
                 issues=(
-                    *_cell_issues(reading, at_edge, bool(like_red[i]), contrasts[i]),
+                    *_cell_issues(classified, at_edge, bool(like_red[i]), contrasts[i]),
                     *([ATTRIBUTES_ALONE] if unmeasured else []),
                 ),
                 diameter_um=(w * um_x + h * um_y) / 2,
-                nucleated_probability=reading.nucleated,
+                nucleated_probability=classified.nucleated,
                 stain_contrast=_finite(contrasts[i]),
                 shape=shape,
             )
@@ -778,19 +782,19 @@ def _check_figures(bundle: Bundle, films: FilmStatistics | None) -> None:
 
 
 def _cell_issues(
-    reading: CellClassification, at_edge: bool, like_red: bool, contrast: float
+    classified: CellClassification, at_edge: bool, like_red: bool, contrast: float
 ) -> Iterator[Issue]:
     if at_edge:
         yield issue(issue_codes.CUT_BY_EDGE, "cut by the edge of the field")
-    if reading.novel:
+    if classified.novel:
         yield issue(issue_codes.UNFAMILIAR, "unlike the cells the model was trained on")
     if like_red:
         message = "low stain contrast to neighbouring red cells"
         fact = round(float(contrast), 3)
         yield issue(issue_codes.LOW_STAIN_CONTRAST, message, stain_contrast=fact)
-    if reading.nucleated is not None and reading.nucleated < 0.5:
+    if classified.nucleated is not None and classified.nucleated < 0.5:
         message = "low probability of being a nucleated cell"
-        fact = round(reading.nucleated, 4)
+        fact = round(classified.nucleated, 4)
         yield issue(issue_codes.LOW_NUCLEATED_PROBABILITY, message, nucleated_probability=fact)
 
 

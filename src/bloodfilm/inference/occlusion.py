@@ -38,7 +38,7 @@ def occlusion_maps(
         rises.
     """
     view = CanonicalView.from_record(result.view)
-    crops = analyzer.reader.crops(view, image, centres([cell.box for cell in cells]))
+    crops = analyzer.classifier.crops(view, image, centres([cell.box for cell in cells]))
     return {
         cell.id: _map(analyzer, crop, cell.label) for cell, crop in zip(cells, crops, strict=True)
     }

@@ -29,7 +29,7 @@ from bloodfilm.imaging.discovery import discover
 from bloodfilm.imaging.sources.image_file import open_image
 from bloodfilm.inference.bundle import Bundle, default_bundle, load_bundle
 from bloodfilm.workflows.analyze import failed
-from bloodfilm.workflows.outputs import check_can_hold, hold_folder
+from bloodfilm.workflows.outputs import check_can_hold, hold_folder, require_extra
 
 if TYPE_CHECKING:
     from bloodfilm.export.adaptation import AdaptedClassifier
@@ -124,6 +124,8 @@ def adapt(job: AdaptJob, progress: Progress | None = None) -> AdaptResult:
         BloodfilmError: if it cannot be done as asked; nothing of an earlier run is lost.
         CancelledError: if it was stopped; it can be resumed.
     """
+    require_extra("onnx")
+    require_extra("torch")
     progress = progress or NoProgress()
     bundle = default_bundle() if job.bundle is None else load_bundle(job.bundle)
     images = _some(discover(job.target).images, job.max_fields)

@@ -27,8 +27,8 @@ from bloodfilm.evaluation.detection import IOU_THRESHOLDS
 from bloodfilm.evaluation.evaluate import (
     DetectionReport,
     Resampling,
+    evaluate_classification,
     evaluate_detection,
-    evaluate_reading,
 )
 from bloodfilm.evaluation.predictions import align, read_predictions
 from bloodfilm.evaluation.record import Evaluation
@@ -172,11 +172,11 @@ def evaluate(
             notes.append("no true cell has a box: detection is not evaluated")
         shown = [[c for c in cells if material.visible(c)] for cells in material.results]
         pairs = pair_fields(narrow(fields), shown, data.taxonomy, request.iou, classified)
-    reading = None
+    classification = None
     if pairs.pairs:
         vocabulary = (data.taxonomy, data.schema)
         reference = _reference(whole, data, narrow)
-        reading = evaluate_reading(fields, pairs, vocabulary, reference, resampling)
+        classification = evaluate_classification(fields, pairs, vocabulary, reference, resampling)
     notes += _caveats(request, bundle, fields)
     subject = {"program": f"bloodfilm {__version__}", "dataset": data.name}
     subject |= {"split": request.split or "all"} | _model(request, bundle)
@@ -186,7 +186,7 @@ def evaluate(
         len(fields),
         resampling,
         detection,
-        reading,
+        classification,
         tuple(notes),
         failures,
     )
@@ -268,7 +268,7 @@ def _from_file(fields: list[Field], request: EvaluationOptions) -> Predictions:
 
 
 def _narrowing(request: EvaluationOptions, data: Dataset) -> Callable[[list[Field]], list[Field]]:
-    """Return what makes true labels as coarse as asked for, for the reading of cells."""
+    """Return what makes true labels as coarse as asked for, to compare classes."""
     if request.classes is None:
         return lambda fields: fields
     classes = parse_granularity(request.classes, data.taxonomy)
