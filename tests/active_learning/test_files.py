@@ -109,7 +109,7 @@ def test_a_plan_is_written_in_every_form(tmp_path: Path) -> None:
         "plan", str(tmp_path / "fields"), "--out", str(out), "--budget", "10%", "--by", "cells"
     )
     assert "10.0%" in said
-    assert "1 of about 1 cells" in said
+    assert "1 of about 1 nuclei, by their colour" in said
     (item,) = open_dataset(out / "bloodfilm.json")
     assert item.region.contains([[90.5, 50.5]]).all()
     assert item.region.area(120, 80) == pytest.approx(960, rel=0.1)

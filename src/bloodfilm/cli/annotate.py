@@ -75,7 +75,8 @@ def plan(
         made = run(job, progress)
     show(f"{out}: regions of {made.regions} of {made.fields} fields, chosen by {by}")
     show(f"  area      {made.area_share:.1%} of all fields")
-    show(f"  expected  {made.expected_cells:.0f} of about {made.total_cells:.0f} cells")
+    count = f"{made.expected_cells:.0f} of about {made.total_cells:.0f}"
+    show(f"  expected  {count} {made.counted}")
     show(f"  time      about {made.minutes:.0f} minutes at {_rates(rates)}")
     if made.failures:
         show(f"  not read  {plural(len(made.failures), 'file')}, named above")

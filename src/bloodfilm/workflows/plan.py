@@ -63,6 +63,7 @@ class PlanResult:
         total_cells: expected in all fields.
         minutes: annotation time.
         failures: files that could not be opened.
+        counted: what the expected cells are: all that a model finds, red cells too, or nuclei.
     """
 
     fields: int
@@ -72,6 +73,7 @@ class PlanResult:
     total_cells: float
     minutes: float
     failures: Sequence[FieldFailure]
+    counted: str
 
 
 def plan(job: PlanJob, progress: Progress | None = None) -> PlanResult:
@@ -88,10 +90,11 @@ def plan(job: PlanJob, progress: Progress | None = None) -> PlanResult:
     )
     paths = find_images([job.folder])
     if job.bundle is None and planner != "uncertainty":
-        gathered = blob_scores(paths)
+        gathered, counted = blob_scores(paths), "nuclei, by their colour"
     else:
         asked = default_bundle() if job.bundle is None else load_bundle(job.bundle)
         gathered = bundle_scores(paths, asked, provided)
+        counted = f"cells of all types ({', '.join(asked.manifest.object_types)})"
     check_can_hold(job.out)
     opened: dict[Path, RegionScores] = {}
     failures: list[FieldFailure] = []
@@ -118,6 +121,7 @@ def plan(job: PlanJob, progress: Progress | None = None) -> PlanResult:
         float(sum(e.cells.sum() for e in scores)),
         job.rates.minutes(cells, marked),
         failures,
+        counted,
     )
 
 
