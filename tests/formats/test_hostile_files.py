@@ -17,6 +17,7 @@ from bloodfilm.formats.parquet.index import KEY
 from bloodfilm.formats.shared import context, yaml_text
 from bloodfilm.formats.yolo.layout import read_yaml
 from bloodfilm.imaging.headers import image_size
+from bloodfilm.workflows.audit import AuditJob, audit
 
 
 def refused(read, *arguments) -> str:
@@ -242,7 +243,8 @@ def test_a_result_of_an_endless_picture(tmp_path, side):
 
     record = {"image": "a", "width": 9, "height": 9, "view": {}, "cells": [], "problems": []}
     text = json.dumps(record | {side: float("inf")})
-    assert "not the record of a field" in refused(FieldResult.from_json, json.loads(text))
+    said = refused(FieldResult.from_json, json.loads(text))
+    assert said == f"{side}: 'inf' where a finite number must be"
 
 
 @pytest.mark.parametrize("key", ["score", "class_score", "box"])
@@ -254,7 +256,7 @@ def test_a_cell_with_a_number_that_is_none(tmp_path, key):
     row["w" if key == "box" else key] = "nan"
     file = tmp_path / "cells.csv"
     file.write_text(f"{','.join(row)}\n{','.join(map(str, row.values()))}\n")
-    assert "line 2: a number is missing or is none" in refused(read_predictions, file)
+    assert "where a finite number must be" in refused(read_predictions, file)
 
 
 def test_results_of_an_image_whose_name_is_no_path(tmp_path):
@@ -263,6 +265,23 @@ def test_results_of_an_image_whose_name_is_no_path(tmp_path):
     fields = [Field(tmp_path / "a.png", 64, 48)]
     for name in ("a\0", "n" * 5000):
         assert "none of its 1 images is a field" in refused(align, fields, {name: []}, "r")
+
+
+@pytest.mark.parametrize("missing", ["drop", "keep"])
+def test_an_image_name_that_no_file_system_allows_is_missing(tmp_path, missing):
+    content = {
+        "images": [{"id": 1, "file_name": "n" * 5000 + ".png", "width": 64, "height": 48}],
+        "categories": [{"id": 1, "name": "lymphocyte"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [4, 4, 20, 20]}],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    dataset = open_dataset(tmp_path / "a.json", missing=missing)
+    assert len(dataset) == (missing == "keep")
+    (found,) = dataset.issues
+    assert "1 of 1 images are missing" in found.message and len(found.message) < 300
+    job = AuditJob(roots=[tmp_path / "a.json"], pixels=False)
+    codes = [item.code for item in audit(job).findings]
+    assert "missing-image" in codes
 
 
 def test_a_yolo_path_that_is_too_long(tmp_path):

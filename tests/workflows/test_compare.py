@@ -98,12 +98,24 @@ def test_files_of_cases_are_compared_and_a_difference_is_the_exit_code(place):
         ("class,count\nLY,-3\n", "line 2: the count '-3'"),
         ("class,count\nunicorn,3\n", "line 2: no class 'unicorn'"),
         ("class,count\nLY,0\n", "no white cell is counted"),
+        ("class,count\nLY,3\nMO,1\nLY,4\n", "line 4: class 'LY' is listed in line 2, too"),
     ],
 )
 def test_a_table_that_cannot_be_used_is_refused(place, text, says):
     Path("t.csv").write_text(text, "utf-8")
     with pytest.raises(DataError, match=rf"t\.csv: .*{says}"):
         compare(CompareJob(first=Path("one"), second=Path("t.csv")))
+
+
+@pytest.mark.parametrize("count", [-7, 2.5, "9", True, 10**400])
+def test_a_count_of_a_case_that_cannot_be_is_refused(place, count):
+    (file, *_) = sorted(Path("two/cases").glob("*.json"))
+    content = json.loads(file.read_text("utf-8"))
+    part = content["differential"]
+    part.get("count", part)["rows"][0]["undecided"] = count
+    Path("odd.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"odd\.json: no differential of a case \(undecided: "):
+        compare(CompareJob(first=Path("one"), second=Path("odd.json")))
 
 
 def test_no_input_is_overwritten(place):

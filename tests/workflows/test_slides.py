@@ -205,6 +205,26 @@ def test_a_geojson_without_area_is_one_line(text, tmp_path):
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    "corner", ['["a", 0]', "[1e308, 0]", "[1e999, 0]", "[true, 0]", "[0]", "7"]
+)
+def test_a_corner_that_cannot_be_is_one_line(corner, tmp_path):
+    path = tmp_path / "r.geojson"
+    rings = f"[[[0, 0], {corner}, [9, 9], [0, 0]]]"
+    path.write_text(f'{{"type": "Polygon", "coordinates": {rings}}}')
+    with pytest.raises(DataError, match=r"r\.geojson: a polygon's corners are wrong \(") as refused:
+        region_of(str(path))
+    assert len(str(refused.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("option", [{"region": "0,0,100,100"}, {"fields": 3, "region": None}])
+def test_options_of_slides_are_refused_without_a_slide(tmp_path, run, option):
+    save(tmp_path / "a.png", draw(lay_out(120.0, 80.0, []), (480, 320)))
+    with pytest.raises(ConfigError, match="is for slides, and none of the images is one"):
+        run(tmp_path / "a.png", tmp_path / "out", **option)
+    assert not (tmp_path / "out").exists()
+
+
 def test_holes_of_a_geojson_are_left_out(tmp_path):
     ring = [[0, 0], [100, 0], [100, 100], [0, 100], [0, 0]]
     hole = [[40, 40], [60, 40], [60, 60], [40, 60], [40, 40]]

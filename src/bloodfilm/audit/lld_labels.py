@@ -21,6 +21,7 @@ from bloodfilm.formats.lld.raw_json import JsonLabels, RawAnnotation
 from bloodfilm.formats.lld.raw_text import TextLabels, attributes_of, class_of, usual_order
 from bloodfilm.formats.shared.label_faults import LabelFault
 from bloodfilm.formats.shared.parsing import to_int
+from bloodfilm.formats.shared.paths import is_file
 from bloodfilm.formats.shared.yolo_rows import Row
 from bloodfilm.imaging.discovery import is_image
 from bloodfilm.imaging.headers import image_size
@@ -100,7 +101,7 @@ def _unlabelled(labels: RawLabels, labelled: set[str]) -> Iterator[Finding]:
 
 def _judge_image(image: Path, labels: str) -> Iterator[Finding]:
     """Yield what is wrong with an image's presence and name."""
-    if not image.is_file():
+    if not is_file(image):
         yield Finding(
             "missing-image",
             "error",
@@ -136,7 +137,7 @@ def _row_of(
         parts.field if parts else None,
         parts.photograph if parts else None,
         checked=True,
-        present=image.is_file(),
+        present=is_file(image),
     )
 
 
@@ -187,7 +188,7 @@ def _size_of(record: coco.ImageRecord, image: Path) -> tuple[int | None, int | N
     if width and height and width > 0 and height > 0:
         return width, height
     try:
-        return image_size(image) if image.is_file() else (None, None)
+        return image_size(image) if is_file(image) else (None, None)
     except DataError:
         return None, None  # the check that opens it will report why
 

@@ -12,7 +12,7 @@ from bloodfilm.core.errors import DataError
 from bloodfilm.core.issue_codes import issue
 from bloodfilm.core.issues import Issue
 from bloodfilm.core.results.case import case_name
-from bloodfilm.core.text import plural
+from bloodfilm.core.text import plural, shortened
 from bloodfilm.formats.lld.names import parse_name
 from bloodfilm.formats.shared.parsing import read_text
 from bloodfilm.imaging.discovery import natural_key
@@ -180,7 +180,9 @@ def _by_table(
     unlisted = [str(images[k]) for k in range(len(images)) if k not in found]
     issues += _summaries(table, lost, nameless, disputed, unlisted)
     if not names:
-        raise DataError(f"{table}: names none of the {plural(len(images), 'image')} with a patient")
+        why = "; ".join(found.message.removeprefix(f"{table}: ") for found in issues)
+        none = f"names none of the {plural(len(images), 'image')} with a patient"
+        raise DataError(f"{table}: {none}: {shortened(why, 400)}")
     return _grouping(images, names, issues)
 
 

@@ -142,11 +142,11 @@ class AnalysisJob:
             "squeeze": self.pixel_aspect_ratio,
             "cases": self.cases,
             "edges": self.edges,
-            **self._of_slides,
+            **self.of_slides,
         }
 
     @property
-    def _of_slides(self) -> dict[str, Any]:
+    def of_slides(self) -> dict[str, Any]:
         """What the user chose for slides; nothing where nothing was chosen."""
         chosen: dict[str, Any] = {}
         if self.region is not None:
@@ -370,6 +370,11 @@ class _Run:
         self.settings = job.settings
         self.selection = SlideSelection()
         slides = [path for path in images if is_slide(path)]
+        if not slides and job.of_slides:
+            raise ConfigError(
+                f"{', '.join(job.of_slides)}: is for slides, and none of the images is one; leave "
+                "it out"
+            )
         self.slides = slide_folders(job.out, slides)
         self.fields = [n for n, path in enumerate(images) if path not in self.slides]
         bundle = model.bundle

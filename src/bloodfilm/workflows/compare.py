@@ -6,6 +6,7 @@ from typing import Any
 
 from bloodfilm.core.csv_text import parse_table
 from bloodfilm.core.errors import ConfigError, DataError
+from bloodfilm.core.figures import whole
 from bloodfilm.core.json_text import parse_json
 from bloodfilm.core.results import RESULT_FILE, AnalysisRun
 from bloodfilm.core.taxonomy import BLAST, DEFAULT_TAXONOMY, Taxonomy
@@ -137,8 +138,12 @@ def _of_case_file(path: Path, data: dict[str, Any]) -> NamedCounts:
     try:
         count = data["differential"]
         rows = count.get("count", count)["rows"]
-        counts = {str(r["name"]): int(r["undecided"]) for r in rows if r["undecided"]}
+        most = 10**MAX_DIGITS
+        found = {str(r["name"]): whole(r["undecided"], "undecided", 0, most) for r in rows}
+        counts = {name: count for name, count in found.items() if count}
         return NamedCounts(f"{path}: {data['case']}", counts)
+    except DataError as error:
+        raise DataError(f"{path}: no differential of a case ({error})") from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{path}: no differential of a case ({error!r})") from None
 
@@ -150,11 +155,15 @@ def _of_table(path: Path) -> NamedCounts:
     if not {"class", "count"} <= set(columns):
         raise DataError(f"{path}: needs a header with the columns class,count")
     counts: dict[str, int] = {}
+    lines: dict[str, int] = {}
     for row in table.rows:
         name, value = row[columns["class"]].strip(), row[columns["count"]].strip()
         where = f"{path}: line {row.line}"
         if not (value.isascii() and value.isdigit() and len(value) <= MAX_DIGITS):
             raise DataError(f"{where}: the count {value!r} is no number of cells")
+        if name in lines:
+            raise DataError(f"{where}: class {name!r} is listed in line {lines[name]}, too")
+        lines[name] = row.line
         known = DEFAULT_TAXONOMY.find(name)
         if known is None:
             raise DataError(f"{where}: no class {name!r} is known")

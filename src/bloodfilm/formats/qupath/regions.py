@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from bloodfilm.core.errors import DataError
+from bloodfilm.core.figures import checked
 from bloodfilm.core.polygons import Region
 from bloodfilm.formats.shared.parsing import read_json
 from bloodfilm.formats.shared.shapes import Points, one_ring
@@ -16,6 +17,10 @@ _PARTS = {
     "GeometryCollection": "geometries",
 }
 _MAX_DEPTH = 8
+
+
+MOST_PX = 1e9
+"""Of a corner: no slide is as large."""
 
 
 def read_regions(path: Path) -> Region:
@@ -55,11 +60,16 @@ def _polygons(item: Any, path: Path, depth: int) -> Iterator[list[Points]]:
             yield _rings(part, path)
 
 
+def _px(value: Any) -> float:
+    return checked(value, -MOST_PX, MOST_PX)
+
+
 def _rings(coordinates: Any, path: Path) -> list[Points]:
     try:
-        rings = [[(float(p[0]), float(p[1])) for p in ring] for ring in coordinates]
-    except (TypeError, ValueError, IndexError, KeyError):
-        rings = []
+        rings = [[(_px(p[0]), _px(p[1])) for p in ring] for ring in coordinates]
+    except (TypeError, ValueError, IndexError, KeyError) as error:
+        why = str(error) if isinstance(error, ValueError) else "no list of x, y pairs"
+        raise DataError(f"{path}: a polygon's corners are wrong ({why}); export it again") from None
     # The last corner repeats the first.
     rings = [ring[:-1] if len(ring) > 1 and ring[0] == ring[-1] else ring for ring in rings]
     if not rings or any(len(ring) < 3 for ring in rings):

@@ -14,7 +14,7 @@ from bloodfilm.core import dataset_codes as codes
 from bloodfilm.core.csv_text import Row
 from bloodfilm.formats.shared.context import ReadContext
 from bloodfilm.formats.shared.parsing import peek, read_csv
-from bloodfilm.formats.shared.paths import split_of
+from bloodfilm.formats.shared.paths import is_file, split_of
 
 TABLE = "cells.csv"
 BOX = ("x", "y", "w", "h")
@@ -84,7 +84,7 @@ def read_table(
         images.setdefault(row["image"], []).append(row)
     for name, rows in images.items():
         path = reading.find(name, near=reading.root) or reading.root / "images" / name
-        size = reading.size(path) if boxes and path.is_file() else None
+        size = reading.size(path) if boxes and is_file(path) else None
         found = (_cell(reading, file, row, size) for row in rows) if boxes else ()
         yield TableImage(path, size, tuple(rows), tuple(filter(None, found)))
 

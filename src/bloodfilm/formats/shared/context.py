@@ -6,6 +6,7 @@ is a `DataError` that names the file, the place and the remedy.
 """
 
 import math
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,7 +29,7 @@ from bloodfilm.core import (
 from bloodfilm.core import dataset_codes as codes
 from bloodfilm.core.dataset_codes import dataset_issue
 from bloodfilm.core.issues import Issue
-from bloodfilm.core.text import printable
+from bloodfilm.core.text import printable, shortened
 from bloodfilm.formats.shared.class_names import (
     IGNORE_NAMES,
     UNNAMED_NAMES,
@@ -47,6 +48,7 @@ from bloodfilm.imaging.headers import image_size
 ROUNDING_PX = 0.05  # labels are written with three to six digits: that is no fault of a box
 LISTED = 20
 """Names of images that one problem line lists at most."""
+LONGEST_NAME = 80
 
 
 class ReadOptions(TypedDict, total=False):
@@ -378,7 +380,7 @@ class ReadContext:
         links: dict[Path, list[str]] = {}
         real: set[Path] = set()
         for item in fields:
-            if item.path.is_symlink():
+            if os.path.islink(item.path):  # noqa: PTH114, never raises
                 names = links.setdefault(item.path.resolve(), [])
                 names += [] if self.short(item.path) in names else [self.short(item.path)]
             else:
@@ -433,7 +435,7 @@ _EXACT = 1 << 16
 
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return ", ".join(names[:LISTED]) + more
+    return ", ".join(shortened(name, LONGEST_NAME) for name in names[:LISTED]) + more
 
 
 def box_fault(box: Sequence[float], size: tuple[int, int] | None) -> str | None:
