@@ -289,6 +289,16 @@ def test_a_yolo_path_that_is_too_long(tmp_path):
     assert "is not there" in refused(open_dataset, tmp_path, "yolo")
 
 
+def test_a_yolo_list_with_a_name_that_is_too_long(tmp_path):
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
+    (tmp_path / "a.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    (tmp_path / "train.txt").write_text(f"./a.png\n./{'z' * 5000}.png\n")
+    (tmp_path / "data.yaml").write_text("train: train.txt\nnames: [lymphocyte]\n")
+    dataset = open_dataset(tmp_path, "yolo")
+    assert [f.path.name for f in dataset] == ["a.png"]
+    assert "1 of 2 images are missing" in " ".join(messages(dataset.issues))
+
+
 def test_a_region_of_numbers_without_end():
     refused(Region.from_json, [[[0, 0], [10**400, 1], [1, 1]]])
 

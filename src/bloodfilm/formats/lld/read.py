@@ -205,7 +205,7 @@ def _complete(reading: ReadContext) -> Iterator[Field]:
     for name, boxes in content.items():
         image = reading.index.find(name) or reading.root / name
         subset = next((s for s in found if s.path in image.parents), found[0])
-        size = reading.size(image) if image.is_file() else None
+        size = reading.size(image) if is_file(image) else None
         cells = []
         for key, label in (("wbc", "white cell"), ("ignore", None)):
             for number, item in enumerate(boxes.get(key, ()) if isinstance(boxes, dict) else ()):
@@ -231,10 +231,10 @@ def _from_text(reading: ReadContext, subset: Subset, labels: Path) -> Iterator[F
     found: list[tuple[raw_text.TextLabels, tuple[Cell, ...]]] = []
     for path, split in layout.text_files(labels):
         image = _find(reading, subset, split, f"{path.stem}.png")
-        if not image.is_file() and reading.missing == "drop":
+        if not is_file(image) and reading.missing == "drop":
             reading.report(codes.ORPHAN, path, "", "labels without an image, left out")
             continue
-        size = reading.size(image) if image.is_file() else None
+        size = reading.size(image) if is_file(image) else None
         parsed = raw_text.parse(subset, split, path, image, size)
         cells = _text_cells(reading, parsed)
         if cells is not None:

@@ -29,7 +29,7 @@ from bloodfilm.formats.shared.context import ReadContext, ReadOptions
 from bloodfilm.formats.shared.frames import Frame
 from bloodfilm.formats.shared.output import Losses, WriteOptions, finish, output_file, unique_names
 from bloodfilm.formats.shared.parsing import peek, read_json, to_flag, to_floats, to_int
-from bloodfilm.formats.shared.paths import relative, resolved
+from bloodfilm.formats.shared.paths import is_file, relative, resolved
 
 FORMAT = "bloodfilm-dataset"
 VERSION = 1
@@ -102,7 +102,7 @@ def _field(reading: ReadContext, file: Path, row: Any, number: int) -> Field | N
 
 def _image(reading: ReadContext, name: str, folder: Path) -> Path:
     image = resolved(name, folder)
-    if reading.images is None or image.is_file():
+    if reading.images is None or is_file(image):
         return image
     return reading.find(name) or image
 

@@ -191,7 +191,7 @@ class _Objects:
             if is_file(there):
                 return there
         for base in (self.reading.images, folder, folder / "images"):
-            if base is not None and is_image(name) and (base / name).is_file():
+            if base is not None and is_image(name) and is_file(base / name):
                 return base / name
         wanted = name if is_image(name) else f"{name}.png"
         below = self.reading.root if self.reading.root.is_dir() else folder

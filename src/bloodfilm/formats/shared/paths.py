@@ -60,3 +60,8 @@ def image_folders(file: Path, split: str | None = None, images: Path | None = No
 def is_file(path: Path) -> bool:
     """Whether a path that a label states is a file here; never raises, however long it is."""
     return os.path.isfile(path)  # noqa: PTH113
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path that a label states is a folder here; never raises, however long it is."""
+    return os.path.isdir(path)  # noqa: PTH112

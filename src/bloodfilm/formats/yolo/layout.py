@@ -13,7 +13,7 @@ from bloodfilm.formats.shared.context import ReadContext
 from bloodfilm.formats.shared.image_lookup import fold
 from bloodfilm.formats.shared.output import NO_SPLIT
 from bloodfilm.formats.shared.parsing import peek, read_text, to_int
-from bloodfilm.formats.shared.paths import split_of
+from bloodfilm.formats.shared.paths import is_file, is_folder, split_of
 from bloodfilm.formats.shared.yaml_text import MAX_YAML_BYTES, parse_yaml
 from bloodfilm.imaging.discovery import is_image, walk
 
@@ -229,11 +229,11 @@ def _tree_splits(root: Path) -> Iterator[tuple[str | None, Path]]:
 
 def images_of(reading: ReadContext, place: Path) -> list[Path]:
     """Return the images of a split: those below a folder, or those of a list."""
-    if place.is_file():
+    if is_file(place):
         names = lines(place)
         places = reading.locate(names, place, [place.parent, reading.root])
         return [places[name] for name in dict.fromkeys(names)]
-    if not place.is_dir():
+    if not is_folder(place):
         reading.report(
             codes.MISSING_IMAGE, place, "", "the folder of images does not exist, left out"
         )
@@ -258,17 +258,17 @@ class LabelFiles:
         for i in range(len(parts) - 2, -1, -1):
             if parts[i].lower() == "images":
                 label = Path(*parts[:i], "labels", *parts[i + 1 :]).with_suffix(".txt")
-                if self._there(label).is_file() or not self._there(beside).is_file():
+                if is_file(self._there(label)) or not is_file(self._there(beside)):
                     return label
                 break
         in_labels = self.root / "labels" / beside.name
-        return in_labels if in_labels.is_file() and not beside.is_file() else beside
+        return in_labels if is_file(in_labels) and not is_file(beside) else beside
 
     def _there(self, path: Path) -> Path:
         """Return the file of that name, also if its accents are composed otherwise."""
-        if path.is_file() or path.name.isascii():
+        if is_file(path) or path.name.isascii():
             return path
         if path.parent not in self._folders:
-            inside = sorted(path.parent.iterdir()) if path.parent.is_dir() else []
+            inside = sorted(path.parent.iterdir()) if is_folder(path.parent) else []
             self._folders[path.parent] = {fold(p.name): p for p in inside}
         return self._folders[path.parent].get(fold(path.name), path)

@@ -9,7 +9,7 @@ from bloodfilm.core import Cell, DataError, Dataset, Field, Region
 from bloodfilm.core import dataset_codes as codes
 from bloodfilm.formats.shared.context import ReadContext, ReadOptions
 from bloodfilm.formats.shared.parsing import read_text
-from bloodfilm.formats.shared.paths import need_folder
+from bloodfilm.formats.shared.paths import is_file, need_folder
 from bloodfilm.formats.shared.shapes import is_rectangle
 from bloodfilm.formats.shared.yolo_rows import denormalise
 from bloodfilm.formats.yolo.layout import (
@@ -72,7 +72,7 @@ def read(path: Path, **options: Unpack[ReadOptions]) -> Dataset:
 
 def _lines(reading: ReadContext, label: Path) -> list[Line] | None:
     """Return the lines of a label file; `None` (reported) if it is no text, or is not there."""
-    if not label.is_file():
+    if not is_file(label):
         return None
     try:
         text = read_text(label).splitlines()
@@ -91,7 +91,7 @@ def _lines(reading: ReadContext, label: Path) -> list[Line] | None:
 def _field(
     reading: ReadContext, item: _Labelled, meaning: LineReader, names: Mapping[int, str]
 ) -> Field:
-    size = reading.size(item.image) if item.image.is_file() else None
+    size = reading.size(item.image) if is_file(item.image) else None
     width, height = size or (None, None)
     if size is None or item.lines is None:
         return Field(item.image, width, height, region=Region.nothing(), split=item.split)
@@ -135,7 +135,7 @@ class _Cells:
 
 def _report_unpaired(reading: ReadContext, fields: list[Field], used: set[Path]) -> None:
     for field in fields:
-        if field.path.is_file() and field.width is not None and field.region.is_nothing:
+        if is_file(field.path) and field.width is not None and field.region.is_nothing:
             reading.report(
                 codes.UNLABELLED_IMAGE,
                 field.path,
