@@ -104,16 +104,16 @@ def one_profile(profile: str, count: int) -> dict[str, Any]:
     results = [result_of(image, str(k), um) for k, image in enumerate(images)]
     scale = common_scale(results)
     most = min(MAX_KEYPOINTS, ALL_KEYPOINTS // count)
+    details = [
+        field_detail(image, result, scale) for image, result in zip(images, results, strict=True)
+    ]
     marks = [
-        find_landmarks(image, result, scale, most, "nucleated cell")
-        for image, result in zip(images, results, strict=True)
+        find_landmarks(image, result, detail, scale, most, "nucleated cell")
+        for image, result, detail in zip(images, results, details, strict=True)
     ]
     begin = time.process_time()
     candidates = find_candidates(marks)
     found_in = time.process_time() - begin
-    details = [
-        field_detail(image, result, scale) for image, result in zip(images, results, strict=True)
-    ]
     begin = time.process_time()
     joined = [
         (c.first, c.second, pair.matrix)

@@ -147,6 +147,7 @@ def stages(paths: list[Path], model: Model, threads: int, out: Path) -> dict[str
     changed = [
         timed(bloodfilm.imaging.scale, "measure", "shared scale"),
         timed(workflow.ResultsLog, "append", "results log"),
+        timed(bloodfilm.cases.assembly, "field_detail", "landmarks"),
         timed(bloodfilm.cases.assembly, "find_landmarks", "landmarks"),
         timed(workflow, "assemble_cases", "cases"),
         timed(workflow.AnalysisRun, "write_json", "result.json"),

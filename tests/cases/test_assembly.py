@@ -180,6 +180,22 @@ def test_two_sides_count_every_cell_of_adjoining_fields_once():
     assert len(inside - slivers) > 5 and inside - slivers <= set(found)
 
 
+def test_a_strip_too_narrow_to_be_recognised_counts_no_cell_twice_by_whole_cells():
+    """A cell wider than the strip is whole in one field at most, cut in the other."""
+    width, strip = SIZE[0] * UM, 5.0
+    shots = [Shot(60 + (width - strip) * k, 60) for k in range(4)]
+    fields = photograph(shots, glass=(60 + 4 * width, 120), whites=150, seed=9)
+    twice = [
+        name
+        for name, times in Counter(name for f in fields for name in f.shown).items()
+        if times > 1
+    ]
+    assert twice
+    case = assembled(fields, edges="whole")
+    assert len({p.part for p in case.placements}) == len(fields)
+    assert max(Counter(physical(fields, case)).values()) == 1
+
+
 def test_the_sharper_of_two_views_is_shown():
     fields = photograph([Shot(80, 70, blur=0.35), Shot(100, 75)], seed=7)
     case = assembled(fields)

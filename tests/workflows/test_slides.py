@@ -18,6 +18,7 @@ from bloodfilm.core.errors import ConfigError, DataError, OutputError
 from bloodfilm.core.polygons import Region
 from bloodfilm.core.progress import Cancellation, CancelledError
 from bloodfilm.core.results import AnalysisRun
+from bloodfilm.formats import open_dataset, save_dataset
 from bloodfilm.workflows.analyze import AnalysisJob, analyze
 from bloodfilm.workflows.slides import TILES, region_of, slide_folders
 from fake_bundle import draw, lay_out, save, write_bundle
@@ -95,6 +96,24 @@ def test_a_slide_becomes_a_field_with_maps(slide, run):
     assert region_of(str(folder / "zone.geojson")).contains([(700, 500)])[0]
     pictures = sorted(p.name for p in Path("out/report_files").rglob("*.jpg"))
     assert len(pictures) == 7
+
+
+def test_shapes_for_qupath_are_in_pixels_of_full_resolution(slide, run):
+    """Of level 0, whatever level was looked at; those that `data convert` writes, too."""
+    run(slide, "out")
+    true = np.array([(60 + 50 * i, 50 + 40 * (i % 4)) for i in range(6)]) / UM
+    save_dataset(open_dataset("out/result.json"), Path("converted"), "qupath")
+    (converted,) = Path("converted").glob("*.geojson")
+    for path in (Path("out/slides/one/cells.geojson"), converted):
+        found = [
+            np.array(feature["geometry"]["coordinates"][0])
+            for feature in json.loads(path.read_text())["features"]
+            if feature["properties"]["objectType"] == "detection"
+        ]
+        middles = np.array([(p.min(axis=0) + p.max(axis=0)) / 2 for p in found])
+        away = np.hypot(*(middles[:, None] - true[None]).transpose(2, 0, 1))
+        assert sorted(away.argmin(axis=1).tolist()) == list(range(6))
+        assert away.min(axis=1).max() < 4, path
 
 
 @pytest.mark.parametrize("tiles", [0, 1, 4])

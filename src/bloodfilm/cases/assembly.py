@@ -15,6 +15,7 @@ from bloodfilm.cases.landmarks import (
     Details,
     FieldLandmarks,
     common_scale,
+    field_detail,
     find_landmarks,
 )
 from bloodfilm.cases.layout import Layout, lay_out, predicted_pairs
@@ -191,17 +192,22 @@ class _Assembly:
         if len(places) < 2:
             return
         um_per_px = common_scale([self.results[k] for k in places])
+        details = Details(
+            lambda place: field_detail(self._pixels(place), self.results[place], um_per_px)
+        )
         with ThreadPoolExecutor(self.options.workers, "case") as executor:
-            self._look(places, um_per_px, executor)
+            self._look(places, um_per_px, details, executor)
             self._add_copies(pixel_copies(self.results, self.landmarks))
             self.usable = [k for k in sorted(self.landmarks) if k not in self.aside]
             if len(self.usable) < 2:
                 return
-            self._lay_out(um_per_px, executor)
+            self._lay_out(um_per_px, details, executor)
         again = same_places(self.results, self.usable, self.landmarks, self.layout)
         self.aside |= again
 
-    def _look(self, places: list[int], um_per_px: float, executor: ThreadPoolExecutor) -> None:
+    def _look(
+        self, places: list[int], um_per_px: float, details: Details, executor: ThreadPoolExecutor
+    ) -> None:
         keypoints = min(MAX_KEYPOINTS, max(60, ALL_KEYPOINTS // len(places)))
 
         def look(place: int) -> FieldLandmarks | BloodfilmError:
@@ -210,7 +216,10 @@ class _Assembly:
                 image = self._pixels(place)
             except BloodfilmError as error:
                 return error
-            return find_landmarks(image, result, um_per_px, keypoints, self.model.classified)
+            detail = field_detail(image, result, um_per_px)
+            details.keep(place, detail)
+            classified = self.model.classified
+            return find_landmarks(image, result, detail, um_per_px, keypoints, classified)
 
         seen = track(executor.map(look, places), self.progress, "looking at fields", len(places))
         for place, marks in zip(places, seen, strict=True):
@@ -228,16 +237,11 @@ class _Assembly:
             raise BloodfilmError("the image has changed since it was analysed")
         return image
 
-    def _lay_out(self, um_per_px: float, executor: ThreadPoolExecutor) -> None:
+    def _lay_out(self, um_per_px: float, details: Details, executor: ThreadPoolExecutor) -> None:
         usable, marks = self.usable, [self.landmarks[k] for k in self.usable]
-        details = Details(
-            lambda number: self._pixels(usable[number]),
-            lambda number: self.results[usable[number]],
-            um_per_px,
-        )
 
         def verify(candidate: CandidatePair) -> FieldPair | None:
-            one, two = details[candidate.first], details[candidate.second]
+            one, two = (details[usable[k]] for k in (candidate.first, candidate.second))
             pair = verify_pair(candidate, one, two, um_per_px)
             return None if pair is None or self._contradicts(pair) else pair
 

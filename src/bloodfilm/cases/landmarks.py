@@ -4,6 +4,7 @@ Everything is in micrometres of the field's own plane, so that fields of one fil
 rotation and a shift only, whatever the camera did to scale, aspect and light.
 """
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -35,6 +36,8 @@ RIM_UM = 3.0
 """Margin inside a round field, whose rim would look alike in all fields."""
 THUMBNAIL = 24
 DETAILS_KEPT = 192
+KNOWN_BYTES = 64 << 20
+"""Of details that are kept from looking at the fields, so that these need not be opened again."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,18 +98,23 @@ def field_detail(image: Image, result: FieldResult, um_per_px: float) -> FieldDe
 
 
 def find_landmarks(
-    image: Image, result: FieldResult, um_per_px: float, keypoints: int, classified: str
+    image: Image,
+    result: FieldResult,
+    found: FieldDetail,
+    um_per_px: float,
+    keypoints: int,
+    classified: str,
 ) -> FieldLandmarks:
     """Return what a field is recognised by.
 
     Args:
         image: its pixels.
         result: of its analysis.
+        found: its detail, see `field_detail`.
         um_per_px: of the detail, see `common_scale`.
         keypoints: the most to keep.
         classified: the object type whose cells get a sharpness.
     """
-    found = field_detail(image, result, um_per_px)
     height, width = found.detail.shape
     size = width * um_per_px, height * um_per_px
     coarse = _coarser(found, um_per_px / KEYPOINT_UM)
@@ -175,22 +183,25 @@ def _sharpness(image: Image, result: FieldResult, classified: str) -> dict[str, 
 
 
 class Details:
-    """Detail images of fields, made when they are asked for; the last ones are kept."""
+    """Detail images of fields: some are kept, others made when they are asked for.
 
-    def __init__(
-        self,
-        load: Callable[[int], Image],
-        results: Callable[[int], FieldResult],
-        um_per_px: float,
-    ) -> None:
-        """Args: see `field_detail`; fields are given by their numbers."""
-        self.um_per_px = um_per_px
+    Thread-safe. What is kept bears on time and memory only.
+    """
 
-        @lru_cache(maxsize=DETAILS_KEPT)
-        def made(number: int) -> FieldDetail:
-            return field_detail(load(number), results(number), um_per_px)
+    def __init__(self, made: Callable[[int], FieldDetail], room: int = KNOWN_BYTES) -> None:
+        """Args: `made` makes the detail of a field, `room` are bytes to keep given ones in."""
+        self._known: dict[int, FieldDetail] = {}
+        self._room = room
+        self._lock = threading.Lock()
+        self._made = lru_cache(maxsize=DETAILS_KEPT)(made)
 
-        self._made = made
+    def keep(self, number: int, detail: FieldDetail) -> None:
+        """Keep the detail of a field if there is room."""
+        size = detail.detail.nbytes + detail.mask.nbytes
+        with self._lock:
+            if size <= self._room:
+                self._room -= size
+                self._known[number] = detail
 
     def __getitem__(self, number: int) -> FieldDetail:
-        return self._made(number)
+        return self._known.get(number) or self._made(number)

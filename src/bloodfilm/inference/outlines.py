@@ -100,7 +100,7 @@ class CellOutliner:
         def placed(line: Contour) -> tuple[tuple[float, float], ...]:
             xy = box[:2] + box[2:] / 2 + (line.points - side / 2) * steps
             xy = np.clip(xy, 0, [view.width, view.height])
-            return tuple((x, y) for x, y in xy.tolist())
+            return tuple(map(tuple, xy.tolist()))
 
         return CellShape(
             outline=placed(contour),

@@ -22,6 +22,11 @@ FINER = 3
 LOCAL_UM = 2.5
 FLAT = 0.03
 CONTRAST = 48.0
+_DENSITY = np.asarray(
+    np.log(BACKGROUND) - np.log(np.clip(np.arange(256), 4, BACKGROUND).astype(np.float32)),
+    dtype=np.float32,
+)
+"""Optical density of every brightness of 0 to 255."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,8 +101,7 @@ def find_features(detail: Pixels, mask: Pixels | None = None) -> Keypoints:
 def prepare_view(image: Pixels, view: CanonicalView, um_per_px: float) -> RegisteredView:
     """Prepare a field (H, W, 3) for registration at a scale."""
     rendered = view.render(image, um_per_px)
-    density = np.log(BACKGROUND) - np.log(np.clip(rendered, 4, BACKGROUND).astype(np.float32))
-    total = density.sum(axis=2)
+    total = cv2.LUT(rendered, _DENSITY).sum(axis=2)
     sigma = LOCAL_UM / um_per_px
     centred = total - cv2.GaussianBlur(total, (0, 0), sigma)
     spread = np.sqrt(cv2.GaussianBlur(centred * centred, (0, 0), sigma))
