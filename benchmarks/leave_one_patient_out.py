@@ -312,7 +312,14 @@ def measured_logits(
     """
     nothing = np.zeros((len(left.others), len(leaves)))
     others, own = (
-        MeasuredCells(measures, crops.codes, crops.allowed, crops.patients, p)
+        MeasuredCells(
+            measures,
+            crops.codes,
+            crops.allowed,
+            crops.patients,
+            p,
+            np.zeros((len(crops), schema.width)),  # the network's answers, of no weight here
+        )
         for measures, crops, p in (
             (left.other_measures, left.others, nothing),
             (left.measures, left.crops, probabilities),
@@ -320,14 +327,14 @@ def measured_logits(
     )
     seen = np.isfinite(others.measures).any(1)
     found = {}
-    for column, attribute in enumerate(schema.attributes):
+    for name in schema.names:
         try:
-            model = fit_measured(others.take(seen), column, attribute, leaves)
+            model = fit_measured(others.take(seen), schema, name, leaves)
         except ConfigError:
             continue
-        logits = answers_of(model, attribute, own, leaves)
+        logits = answers_of(model, own, schema, name, leaves)
         logits[~np.isfinite(own.measures).any(1)] = np.nan
-        found[attribute.name] = logits
+        found[name] = logits
     return found
 
 

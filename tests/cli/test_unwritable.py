@@ -38,6 +38,7 @@ COMMANDS = {
     "data fix": f"data fix lld --out {OUT}",
     "data transfer": f"data transfer set.json fields --match content --out {OUT}",
     "exemplars": f"exemplars bundle --data . --out {OUT}",
+    "attributes": f"attributes bundle --data . --out {OUT}",
     "adapt": f"adapt bundle --target fields --out {OUT}",
     "learn": f"learn bundle cells --out {OUT}",
     "train": f"train detector.toml --data . --out {OUT}",
@@ -52,7 +53,7 @@ COMMANDS = {
 }  # fmt: skip
 
 
-REFUSED_FIRST = {"data split", "exemplars", "adapt", "learn", "train", "export"}
+REFUSED_FIRST = {"data split", "exemplars", "attributes", "adapt", "learn", "train", "export"}
 """The inputs here are too few, or not trained, for these: only where OUT lies is judged before."""
 
 

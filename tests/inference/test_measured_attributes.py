@@ -45,6 +45,7 @@ SHAPE = CellShape(
     cytoplasm_rgb=(204, 204, 255),
 )
 LEAVES = ("lymphocyte", "monocyte", "myeloblast")
+EVEN = {"nuclear_shape": {"regular": 0.5, "irregular": 0.5}}
 
 
 def model(**changes):
@@ -82,23 +83,35 @@ def test_measures_are_in_their_order_and_what_is_not_seen_is_none():
 def test_odds_are_those_of_the_measures_times_what_the_class_tells():
     p = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 1.0]])
     measures = np.tile(measures_of(SHAPE), (4, 1))
-    z = log_odds(model(), measures, p, LEAVES)
+    z = log_odds(model(), measures, p, LEAVES, np.full((4, 2), 0.5))
     from_measures = 4.0  # two standard deviations, the weights are one apart to each side
     told = np.array([[0.1, 0.9], [0.8, 0.2], [0.45, 0.55], [0.5, 0.5]]) + LEAST_SHARE
     wanted = from_measures + np.log(told[:, 0] / told[:, 1])
     assert z[:, 0] - z[:, 1] == pytest.approx(wanted)
 
 
+def test_the_networks_answer_counts_by_its_weight():
+    given = measures_of(SHAPE)[None], np.array([[0.0, 0.0, 1.0]]), LEAVES
+    own = np.array([[0.2, 0.8]])
+    odds = [np.diff(log_odds(model(network=w), *given, own))[0, 0] for w in (0.0, 1.0, 3.0)]
+    assert odds[1] - odds[0] == pytest.approx(np.log(4))
+    assert odds[2] - odds[0] == pytest.approx(3 * np.log(4))
+    impossible = log_odds(model(network=1.0), *given, np.array([[0.0, 1.0]]))
+    assert np.isfinite(impossible).all()
+
+
 def test_an_unknown_class_tells_nothing_and_an_unseen_measure_neither():
     assert class_shares(model(), ("myeloblast",)).tolist() == [[0.5, 0.5]]
     unseen = replace(SHAPE, nucleus_circularity=None)
-    found = measured_probabilities(spec(), unseen, {"myeloblast": 1.0})
+    found = measured_probabilities(spec(), unseen, {"myeloblast": 1.0}, EVEN)
     assert found["nuclear_shape"] == pytest.approx({"regular": 0.5, "irregular": 0.5})
 
 
 def test_a_temperature_makes_less_sure_and_changes_no_order():
     cold, hot = (
-        measured_probabilities(spec(temperature=t), SHAPE, {"lymphocyte": 1.0})["nuclear_shape"]
+        measured_probabilities(spec(temperature=t), SHAPE, {"lymphocyte": 1.0}, EVEN)[
+            "nuclear_shape"
+        ]
         for t in (1.0, 4.0)
     )
     assert cold["regular"] > hot["regular"] > 0.5
@@ -106,9 +119,14 @@ def test_a_temperature_makes_less_sure_and_changes_no_order():
     assert odds[0] == pytest.approx(4 * odds[1])
 
 
+def test_an_attribute_that_the_network_does_not_answer_is_not_answered():
+    found = measured_probabilities(spec(), SHAPE, {"lymphocyte": 1.0}, {"nuclear_shape": {}})
+    assert found == {}
+
+
 def test_a_measure_far_out_counts_as_four_standard_deviations():
     far = [replace(SHAPE, nucleus_circularity=v) for v in (0.95, 5.0)]
-    found = [measured_probabilities(spec(), s, {"lymphocyte": 1.0}) for s in far]
+    found = [measured_probabilities(spec(), s, {"lymphocyte": 1.0}, EVEN) for s in far]
     assert found[0] == found[1]
 
 
@@ -132,10 +150,12 @@ SHAPES = {"regular": 0.3, "irregular": 0.7}
 
 
 def test_a_measured_attribute_takes_the_place_of_the_networks_answer(manifest):
-    reader = CellClassifier(manifest.with_measured(spec()))
+    classifier = CellClassifier(manifest.with_measured(spec()))
     given = reading(nuclear_shape=SHAPES, nuclear_chromatin={"open": 0.6, "coarse": 0.4})
-    found = reader.with_shape(given, SHAPE)
-    wanted = measured_probabilities(spec(), SHAPE, {"lymphocyte": 1.0})["nuclear_shape"]
+    found = classifier.with_shape(given, SHAPE)
+    wanted = measured_probabilities(spec(), SHAPE, {"lymphocyte": 1.0}, {"nuclear_shape": SHAPES})[
+        "nuclear_shape"
+    ]
     assert found.attributes["nuclear_shape"].probabilities == wanted
     assert found.attributes["nuclear_shape"].value == "regular"
     assert found.attributes["nuclear_chromatin"] == given.attributes["nuclear_chromatin"]
@@ -143,8 +163,8 @@ def test_a_measured_attribute_takes_the_place_of_the_networks_answer(manifest):
 
 
 def test_a_probability_below_the_confidence_gives_no_value(manifest):
-    reader = CellClassifier(manifest.with_measured(spec(), attribute_confidence=0.999999))
-    found = reader.with_shape(reading(nuclear_shape=SHAPES), SHAPE).attributes["nuclear_shape"]
+    classifier = CellClassifier(manifest.with_measured(spec(), attribute_confidence=0.999999))
+    found = classifier.with_shape(reading(nuclear_shape=SHAPES), SHAPE).attributes["nuclear_shape"]
     assert found.value is None and found.probability == found.probabilities["regular"]
 
 
@@ -155,20 +175,22 @@ def test_values_that_are_not_measured_get_nothing_and_measures_come_before_diame
     by_diameter = DiameterSpec(
         attribute="cell_size", values={"small": (9.0, 0.1), "large": (14.0, 0.1)}
     )
-    reader = CellClassifier(manifest.with_diameters(by_diameter).with_measured(sized))
+    classifier = CellClassifier(manifest.with_diameters(by_diameter).with_measured(sized))
     given = reading(cell_size={"small": 0.1, "medium": 0.8, "large": 0.1})
-    found = reader.with_shape(given, SHAPE).attributes["cell_size"].probabilities
+    found = classifier.with_shape(given, SHAPE).attributes["cell_size"].probabilities
     assert found["medium"] == 0.0 and found["small"] > 0.99 and sum(found.values()) == 1.0
 
 
 def test_without_measures_nothing_changes(manifest):
     given = reading(nuclear_shape=SHAPES)
     assert CellClassifier(manifest).with_shape(given, SHAPE) == given
-    reader = CellClassifier(manifest.with_measured(spec()))
+    classifier = CellClassifier(manifest.with_measured(spec()))
     nothing = CellClassification("red cell", 0.9)
-    assert reader.with_shape(nothing, SHAPE) == nothing
-    assert reader.lacks_measures(given, None)
-    assert not reader.lacks_measures(given, SHAPE) and not reader.lacks_measures(nothing, None)
+    assert classifier.with_shape(nothing, SHAPE) == nothing
+    assert classifier.lacks_measures(given, None)
+    assert not classifier.lacks_measures(given, SHAPE) and not classifier.lacks_measures(
+        nothing, None
+    )
     assert not CellClassifier(manifest).lacks_measures(given, None)
 
 

@@ -16,11 +16,14 @@ from bloodfilm.export.card import CARD
 from bloodfilm.export.measured_attributes import (
     MeasuredCalibration,
     collect_measured,
+    measured_cells,
     read_measured_calibration,
 )
-from bloodfilm.formats import save_dataset
+from bloodfilm.export.recovered import vocabulary_of
+from bloodfilm.formats import open_dataset, save_dataset
 from bloodfilm.inference.bundle import default_bundle, load_bundle
 from bloodfilm.inference.classifier import CellClassifier
+from bloodfilm.training.data.sourced_field import SourcedField
 from bloodfilm.workflows.measured_attributes import MeasuredJob, measure_attributes
 
 pytestmark = pytest.mark.slow
@@ -46,7 +49,10 @@ def a_field(path, number, patient, split):
         rounded = tuple(round(float(a)) for a in axes)
         cv2.ellipse(image, (x, y), rounded, turn, 0, 360, NUCLEUS, -1, cv2.LINE_AA)
         box = (x - 60.0, y - 60.0, 121.0, 121.0)
-        cells.append(Cell(box, "lymphocyte", {"nuclear_shape": VALUES[long]}))
+        given = {"nuclear_shape": VALUES[long]}
+        if patient in ("p0", "p1"):
+            given["cytoplasm"] = ("scanty", "abundant")[i % 2]
+        cells.append(Cell(box, "lymphocyte", given))
     image = cv2.GaussianBlur(image, (0, 0), 1.5) + rng.normal(0, 2, image.shape)
     cv2.imwrite(str(path), np.clip(image, 0, 255).astype(np.uint8)[..., ::-1])
     domain = Domain(um_per_px=UM, pixel_aspect_ratio=1.0)
@@ -55,12 +61,12 @@ def a_field(path, number, patient, split):
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """Eight fields of four patients, and one to test on."""
+    """Eight fields of four patients, one of validation, and one to test on."""
     folder = tmp_path_factory.mktemp("data")
     (folder / "nuclei").mkdir()
     fields = [
-        a_field(folder / "nuclei" / f"{i}.png", i, f"p{i // 2}" if i < 8 else "new", split)
-        for i, split in enumerate(["train"] * 8 + ["test"])
+        a_field(folder / "nuclei" / f"{i}.png", i, f"p{i // 2}" if i < 8 else f"new{i}", split)
+        for i, split in enumerate(["train"] * 8 + ["val", "test"])
     ]
     save_dataset(
         Dataset("nuclei", tuple(fields), licence="CC0-1.0"), folder / "nuclei", "bloodfilm"
@@ -78,6 +84,7 @@ def bundle(tmp_path_factory):
         (folder / name).write_bytes((shipped.path / name).read_bytes())
     record = dict(shipped.manifest.training["classifier"])
     data = {**record["config"]["data"], "train": [{"path": "nuclei", "splits": ["train"]}]}
+    data["validation"] = [{"path": "nuclei", "splits": ["val"]}]
     record["config"] = {**record["config"], "data": data}
     shipped.manifest.with_training(classifier=record).write(folder)
     return folder
@@ -106,8 +113,6 @@ def test_two_populations_that_differ_in_their_nuclei_are_told_apart(bundle, root
 
 
 def _fields(root):
-    from bloodfilm.formats import open_dataset
-
     return open_dataset(root / "nuclei", format="bloodfilm").fields
 
 
@@ -123,10 +128,10 @@ def test_networks_and_everything_else_stay(bundle, measured):
 
 def test_without_an_outline_the_network_answers_and_the_class_is_untouched(measured):
     manifest = load_bundle(measured.out).manifest
-    reader = CellClassifier(manifest)
+    classifier = CellClassifier(manifest)
     logits = np.zeros((1, manifest.attributes.width))
-    (said,) = reader.read(np.zeros((1, len(manifest.leaves))), logits, np.zeros(1))
-    assert reader.lacks_measures(said, None)
+    (said,) = classifier.read(np.zeros((1, len(manifest.leaves))), logits, np.zeros(1))
+    assert classifier.lacks_measures(said, None)
     assert said.attributes["nuclear_shape"].probabilities == {"regular": 0.5, "irregular": 0.5}
 
 
@@ -180,6 +185,7 @@ def test_what_cannot_be_fitted_is_refused_and_nothing_is_written(bundle, root, t
     refused("no attribute 'girth'", attributes=["girth"])
     refused("was not trained", attributes=["nucleolus"])
     refused("no training cell that can be outlined", attributes=["cell_size"])
+    refused("none was held out", attributes=["cytoplasm"])
     refused("no such folder", data=root / "missing")
     with pytest.raises(BloodfilmError, match="is the bundle itself"):
         measure_attributes(MeasuredJob(bundle=bundle, data=root, out=bundle))
@@ -192,6 +198,43 @@ def test_cells_are_measured_with_their_patients(bundle, root):
     assert (cells.allowed.sum(1) == 1).all()
     assert np.isfinite(cells.measures).all()
     assert np.exp(cells.measures[:, 0]) == pytest.approx(12.0, rel=0.15)
+
+
+def test_a_cell_without_a_box_is_outlined_in_the_middle_of_its_image(root, bundle):
+    (field,) = (f for f in _fields(root) if f.split == "test")
+    x, y, w, h = map(int, field.cells[0].box)
+    image = cv2.imread(str(field.path))[y - 12 : y + h + 12, x - 12 : x + w + 12]
+    path = root / "one.png"
+    cv2.imwrite(str(path), image)
+    alone = Field(
+        path,
+        image.shape[1],
+        image.shape[0],
+        cells=(Cell(None, "lymphocyte", field.cells[0].attributes),),
+        domain=field.domain,
+    )
+    place = load_bundle(bundle)
+    words = vocabulary_of(place)
+    given = Dataset("one", (alone,)), Dataset("many", (field,))
+    one, many = (
+        measured_cells(
+            place,
+            words,
+            [SourcedField(d.fields[0], d, 1.0)],
+            ["nuclear_shape"],
+            NoProgress(),
+        )
+        for d in given
+    )
+    assert len(one) == 1 and len(many) == 9
+    shape = slice(0, 5)  # colours depend on the white of a field
+    assert one.measures[0, shape] == pytest.approx(many.measures[0, shape], abs=0.08)
+
+
+def test_validation_cells_tell_of_an_attribute_of_few_patients(bundle, root):
+    held = collect_measured(load_bundle(bundle), root, ["nuclear_shape"], held_out=True)
+    assert len(held) == 9
+    assert collect_measured(load_bundle(bundle), root, ["cytoplasm"], held_out=True) is None
 
 
 def test_the_command_names_what_it_fitted(bundle, root, tmp_path):

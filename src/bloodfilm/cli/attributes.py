@@ -25,8 +25,7 @@ def attributes(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Attribute to fit; repeatable. Left out, all that cells of three patients or more "
-            "tell.",
+            help="Attribute to fit; repeatable. Left out, all that enough cells are measured of.",
         ),
     ] = None,
     calibration: Annotated[
@@ -40,9 +39,11 @@ def attributes(
     """Let attributes of a bundle follow what is measured of a cell, and its class.
 
     Outlines the training cells of the bundle's classifier and fits each attribute to their measured
-    shape and colour and to their classes. Writes a copy of the bundle to DIR; its networks stay as
-    they are, to the last bit. Cells that cannot be outlined keep the network's answer. Needs the
-    data sets that the classifier was trained on; who has the bundle afterwards does not.
+    shape and colour and to their classes. Of cells of fewer than three patients, those of
+    validation choose how much the network's own answer counts beside the measures, and whether
+    these help at all. Writes a copy of the bundle to DIR; its networks stay as they are, to the
+    last bit. Cells that cannot be outlined keep the network's answer. Needs the data sets that the
+    classifier was trained on; who has the bundle afterwards does not.
     """
     from bloodfilm.cli.progress import TerminalProgress
     from bloodfilm.cli.terminal import show
@@ -59,4 +60,6 @@ def attributes(
         done = measure_attributes(job, progress)
     for name, (cells, temperature) in done.attributes.items():
         show(f"{name}: fitted to {cells} cells, temperature {temperature:.3g}")
+    for name in done.alone:
+        show(f"{name}: left to the network, which answers better alone")
     show(f"bundle in {done.out}")

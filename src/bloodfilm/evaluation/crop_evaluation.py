@@ -43,8 +43,7 @@ def read_true_cells(
 
     Scale and white point come from each field's own red cells and, as in an analysis, from those
     of a sample of its folder; `prior` returns the prior of a field. `progress` reports the
-    fields that hold such cells. Attributes that follow the shape of cells do so for cells with a
-    box.
+    fields that hold such cells. Attributes that follow the shape of cells do so here, too.
     """
     session = bundle.classifier(device, threads)
     classifier = CellClassifier(bundle.manifest)
@@ -81,15 +80,11 @@ def read_true_cells(
 
 
 def _shapes(outliner: CellOutliner | None, part: "FieldCrops") -> list[CellShape | None]:
-    """Return the shape of each cell of a field that has a box, where it can be made out."""
-    shapes: list[CellShape | None] = [None] * len(part.cells)
-    boxed = [i for i, (cell, _) in enumerate(part.cells) if cell.box is not None]
-    if outliner is not None and boxed:
-        boxes = np.array([part.cells[i][1] for i in boxed], dtype=np.float64)
-        found = outliner.outline(part.view, part.pixels, boxes)
-        for i, shape in zip(boxed, found, strict=True):
-            shapes[i] = shape
-    return shapes
+    """Return the shape of each cell of a field, where it can be made out."""
+    if outliner is None:
+        return [None] * len(part.cells)
+    boxes = [cell.box for cell, _ in part.cells]
+    return outliner.outline_cells(part.view, part.pixels, boxes)
 
 
 def _result(box: Box, r: CellClassification, classified: str) -> CellResult:

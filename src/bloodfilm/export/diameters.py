@@ -63,7 +63,7 @@ def measured_diameters(
         bundle,
         words,
         open_sources(sources, root) if sources else [],
-        lambda _, cell: value_of(cell) is not None,
+        lambda _, cell: cell.box is not None and value_of(cell) is not None,
         progress or NoProgress(),
     )
     return [

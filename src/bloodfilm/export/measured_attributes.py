@@ -1,6 +1,6 @@
 """Let the attributes of a bundle follow what is measured on outlines of its training cells."""
 
-import logging
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +20,16 @@ from bloodfilm.export.card import CARD, card_notes, model_card
 from bloodfilm.export.outlined_cells import OutlinedField, check_measurable, outlined_cells
 from bloodfilm.export.recovered import config_of, vocabulary_of
 from bloodfilm.inference.bundle import Bundle, load_bundle
-from bloodfilm.inference.classifier import CellClassifier, leaf_probabilities
+from bloodfilm.inference.classifier import CellClassifier
 from bloodfilm.inference.graph_run import batches, run_graph
-from bloodfilm.inference.manifest import Manifest, MeasuredAttributesSpec
+from bloodfilm.inference.manifest import Manifest, MeasuredAttribute, MeasuredAttributesSpec
 from bloodfilm.inference.measured_attributes import MEASURES, measures_of
 from bloodfilm.training.data.sourced_field import SourcedField
 from bloodfilm.training.data.sources import open_sources
 from bloodfilm.training.measured_attributes import (
     LEAST_GROUPS,
     MeasuredCells,
+    beside_network,
     fit_measured,
     left_out_logits,
     temperature_of,
@@ -36,7 +37,12 @@ from bloodfilm.training.measured_attributes import (
 from bloodfilm.training.vocabulary import Vocabulary
 
 BATCH = 8
-_log = logging.getLogger(__name__)
+MOST_FIELDS = 200
+"""Of a data set and class: the models are small."""
+_CHOICE = 67
+"""Random-stream id of the choice of fields."""
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -84,29 +90,56 @@ def read_measured_calibration(path: Path) -> MeasuredCalibration:
 
 
 def collect_measured(
-    bundle: Bundle, root: Path, attributes: Collection[str], progress: Progress | None = None
-) -> MeasuredCells:
-    """Measure the training cells of a bundle's classifier of which some attribute is known.
+    bundle: Bundle,
+    root: Path,
+    attributes: Collection[str],
+    progress: Progress | None = None,
+    *,
+    held_out: bool = False,
+) -> MeasuredCells | None:
+    """Measure cells of a bundle's classifier of which some attribute is known; `None` without one.
 
-    Data sets whose `omit_attributes` name an attribute tell nothing of it; cells whose outline
-    cannot be made out are left out.
+    Data sets whose `omit_attributes` name an attribute tell nothing of it, whichever of their
+    splits; cells whose outline cannot be made out are left out. Of each data set and class at most
+    `MOST_FIELDS` fields are measured.
 
     Args:
-        bundle: outlines the cells and gives the probabilities of their classes.
+        bundle: outlines the cells and gives the probabilities of classes and values.
         root: where the data paths of its configuration start.
         attributes: those that count.
         progress: follows the work.
+        held_out: take the cells of validation in place of those of training.
 
     Raises:
-        ConfigError: if the data are missing or no cell is left.
+        ConfigError: if the data are missing.
     """
-    words = vocabulary_of(bundle)
-    wanted = set(attributes)
-    sources = [
-        s for s in config_of(bundle, "classifier").data.train if wanted - set(s.omit_attributes)
-    ]
+    words, wanted = vocabulary_of(bundle), set(attributes)
+    data = config_of(bundle, "classifier").data
+    omitted: dict[Path, set[str]] = {}
+    for source in data.train:
+        omitted.setdefault(source.path, set()).update(source.omit_attributes)
+    sources = []
+    for source in data.validation if held_out else data.train:
+        omit = {*source.omit_attributes, *omitted.get(source.path, ())}
+        if wanted - omit:
+            sources.append(source.model_copy(update={"omit_attributes": sorted(omit)}))
     items = open_sources(sources, root) if sources else []
-    return measured_cells(bundle, words, items, wanted, progress or NoProgress())
+    return measured_cells(bundle, words, _some(items), wanted, progress or NoProgress())
+
+
+def _some(items: Sequence[SourcedField]) -> Sequence[SourcedField]:
+    """Return at most `MOST_FIELDS` fields per data set and class of their first cell."""
+    if not isinstance(items, list):
+        return items
+    taken: Counter[tuple[int, str | None]] = Counter()
+    kept = []
+    for i in np.random.default_rng(_CHOICE).permutation(len(items)).tolist():
+        cells = items[i].field.cells
+        key = id(items[i].dataset), cells[0].label if cells else None
+        taken[key] += 1
+        if taken[key] <= MOST_FIELDS:
+            kept.append(i)
+    return [items[i] for i in sorted(kept)]
 
 
 def measured_cells(
@@ -115,12 +148,8 @@ def measured_cells(
     items: Sequence[SourcedField],
     attributes: Collection[str],
     progress: Progress,
-) -> MeasuredCells:
-    """Measure the cells of fields of which one of some attributes is known.
-
-    Raises:
-        ConfigError: if there is none.
-    """
+) -> MeasuredCells | None:
+    """Measure the cells of fields of which one of some attributes is known; `None` without one."""
     schema = words.schema
     outside = [name for name in schema.names if name not in attributes]
 
@@ -130,7 +159,8 @@ def measured_cells(
 
     measures, codes, allowed, groups = [], [], [], []
     people: dict[tuple[str, str | None], int] = {}
-    probabilities: list[NDArray[np.float64]] = []
+    probabilities: list[Floats] = []
+    answers: list[Floats] = []
     classifier = CellClassifier(bundle.manifest)
     fields = outlined_cells(
         bundle, words, items, lambda item, cell: bool(values_of(item, cell)), progress
@@ -138,7 +168,9 @@ def measured_cells(
     for field in fields:
         item = field.item
         seen = [shape is not None for shape in field.shapes]
-        probabilities.append(_class_probabilities(bundle, classifier, field)[seen])
+        p, said = _network(bundle, classifier, field)
+        probabilities.append(p[seen])
+        answers.append(said[seen])
         for cell, shape in zip(field.cells, field.shapes, strict=True):
             if shape is None:
                 continue
@@ -149,78 +181,87 @@ def measured_cells(
             person = (item.dataset.name, item.field.patient)
             groups.append(people.setdefault(person, len(people)))
     if not measures:
-        raise ConfigError(
-            f"{bundle.path}: no training cell that can be outlined has one of the attributes "
-            f"{', '.join(sorted(attributes))}"
-        )
+        return None
     return MeasuredCells(
         np.array(measures),
         np.array(codes, dtype=np.int64),
         np.array(allowed, dtype=bool),
         np.array(groups, dtype=np.int64),
         np.concatenate(probabilities),
+        np.concatenate(answers),
     )
 
 
-def _class_probabilities(
+def _network(
     bundle: Bundle, classifier: CellClassifier, field: OutlinedField
-) -> NDArray[np.float64]:
-    """Return the probabilities of the classes (n, leaves) of a field's cells."""
-    spec, session = classifier.spec, bundle.classifier("cpu", 1)
-    boxes = np.array([cell.box for cell in field.cells], dtype=float)
-    logits = []
-    for some in batches(centres(boxes), BATCH):
+) -> tuple[Floats, Floats]:
+    """Return the probabilities of the classes (n, leaves) and values (n, schema.width) of cells."""
+    session = bundle.classifier("cpu", 1)
+    said = []
+    for some in batches(centres(field.boxes), BATCH):
         crops = classifier.crops(field.view, field.image, some)
-        shapes = {"classes": classifier.shapes(len(crops))["classes"]}
-        logits += run_graph(session, spec.file, {"crops": crops}, shapes)
-    temperature = spec.temperatures.get("class", 1.0)
-    return leaf_probabilities(np.concatenate(logits), classifier.learnt, temperature)
+        outputs = run_graph(
+            session, classifier.spec.file, {"crops": crops}, classifier.shapes(len(crops))
+        )
+        said += classifier.read(*outputs)
+    schema, leaves = bundle.manifest.attributes, bundle.manifest.leaves
+    classes = [[one.probabilities.get(leaf, 0.0) for leaf in leaves] for one in said]
+    values = [
+        [
+            one.attributes[a.name].probabilities.get(v, 0.0)
+            for a in schema.attributes
+            for v in a.values
+        ]
+        for one in said
+    ]
+    return np.array(classes), np.array(values)
 
 
-def measured_spec(
+def fit_attribute(
     bundle: Bundle,
     cells: MeasuredCells,
-    attributes: Sequence[str],
+    held: MeasuredCells | None,
+    name: str,
     calibration: MeasuredCalibration = NO_CALIBRATION,
-) -> MeasuredAttributesSpec:
-    """Fit attributes to measured cells.
+) -> MeasuredAttribute | None:
+    """Fit an attribute to measured cells; `None` where its network answers better alone.
 
-    An attribute's temperature is that of the calibration. Where it has none, it is fitted on the
-    cells themselves, of each patient by a fit without that patient; the classifier has seen them.
+    Of cells of `LEAST_GROUPS` patients or more, the network's answer counts for nothing: it has
+    seen each of them. The temperature is that of the calibration; where it has none, it is fitted
+    on the cells themselves, of each patient by a fit without that patient. Else cells that were
+    held out of training choose the weight of the network's answer, and the temperature.
 
     Raises:
-        ConfigError: if an attribute is known of too few cells or of cells of too few patients.
+        ConfigError: if the attribute is known of too few cells, or nothing can judge it.
     """
-    manifest = bundle.manifest
-    models = {}
-    for name in attributes:
-        column, attribute = manifest.attributes.names.index(name), manifest.attributes[name]
-        codes = cells.codes[:, column]
-        model = fit_measured(cells, column, attribute, manifest.leaves)
-        temperature = calibration.temperatures.get(name)
-        if temperature is None:
-            patients = len(np.unique(cells.groups[codes >= 0]))
-            if patients < LEAST_GROUPS:
-                raise ConfigError(
-                    f"{name!r}: its cells are of {patients} patients, {LEAST_GROUPS} are needed to "
-                    "know how sure measures make of it; leave it to the network"
-                )
-            logits = left_out_logits(cells, column, attribute, manifest.leaves)
-            temperature = temperature_of(logits, codes)
-        models[name] = model.model_copy(update={"temperature": temperature})
-    return MeasuredAttributesSpec(measures=MEASURES, attributes=models)
+    schema, leaves = bundle.manifest.attributes, bundle.manifest.leaves
+    codes = cells.codes[:, schema.names.index(name)]
+    model = fit_measured(cells, schema, name, leaves)
+    temperature = calibration.temperatures.get(name)
+    patients = len(np.unique(cells.groups[codes >= 0]))
+    if temperature is None and patients >= LEAST_GROUPS:
+        temperature = temperature_of(left_out_logits(cells, schema, name, leaves), codes)
+    if temperature is not None:
+        return model.model_copy(update={"temperature": temperature})
+    if held is None:
+        raise ConfigError(
+            f"{name!r}: its cells are of {patients} patients and none was held out; {LEAST_GROUPS} "
+            "patients are needed to know how sure measures make of it; leave it to the network"
+        )
+    return beside_network(model, held, schema, name, leaves)
 
 
-def measurable(bundle: Bundle, cells: MeasuredCells) -> tuple[str, ...]:
-    """Return the attributes of which cells of `LEAST_GROUPS` patients know two values or more."""
-    names = bundle.manifest.attributes.names
-    found = []
-    for column, name in enumerate(names):
-        known = cells.codes[:, column] >= 0
-        values = np.unique(cells.codes[known, column])
-        if len(np.unique(cells.groups[known])) >= LEAST_GROUPS and len(values) >= 2:
-            found.append(name)
-    return tuple(found)
+@dataclass(frozen=True)
+class Fitted:
+    """What was fitted.
+
+    Attributes:
+        spec: the attributes that follow measures.
+        alone: attributes that were tried, and are better left to the network.
+    """
+
+    spec: MeasuredAttributesSpec
+    alone: tuple[str, ...]
 
 
 def fit_bundle(
@@ -229,32 +270,61 @@ def fit_bundle(
     attributes: Sequence[str] = (),
     calibration: MeasuredCalibration = NO_CALIBRATION,
     progress: Progress | None = None,
-) -> MeasuredAttributesSpec:
+) -> Fitted:
     """Fit attributes of a bundle to its measured training cells.
 
     Args:
         bundle: with an outline network.
         root: where the data paths of its configuration start.
-        attributes: which ones; none means all that cells of `LEAST_GROUPS` patients tell.
+        attributes: which ones; none means all that enough cells are measured of.
         calibration: of patients left out.
         progress: follows the work.
 
     Raises:
-        ConfigError: if one of them cannot be fitted.
+        ConfigError: if one of them, or none at all, can be fitted.
     """
     manifest = bundle.manifest
     for name in attributes:
         check_measurable(bundle, name)
         if name not in manifest.described:
             raise ConfigError(f"{bundle.path}: {name!r} was not trained, so no cell has it")
-    cells = collect_measured(bundle, root, attributes or manifest.described, progress)
-    chosen = tuple(attributes) or measurable(bundle, cells)
-    if not chosen:
+    wanted = tuple(attributes) or manifest.described
+    cells = collect_measured(bundle, root, wanted, progress)
+    if cells is None:
         raise ConfigError(
-            f"{bundle.path}: no attribute is known of cells of {LEAST_GROUPS} patients or more; "
-            "nothing can be fitted that holds for another"
+            f"{bundle.path}: no training cell that can be outlined has one of the attributes "
+            f"{', '.join(sorted(wanted))}"
         )
-    return measured_spec(bundle, cells, chosen, calibration)
+    judged = [name for name in wanted if not _by_patients(manifest, cells, name, calibration)]
+    held = collect_measured(bundle, root, judged, progress, held_out=True) if judged else None
+    models: dict[str, MeasuredAttribute] = {}
+    alone = []
+    for name in wanted:
+        try:
+            model = fit_attribute(bundle, cells, held, name, calibration)
+        except ConfigError:
+            if attributes:
+                raise
+            continue
+        if model is None:
+            alone.append(name)
+        else:
+            models[name] = model
+    if not models:
+        raise ConfigError(
+            f"{bundle.path}: nothing that measures tell is better than the network's answer; it "
+            "stays as it is"
+        )
+    return Fitted(MeasuredAttributesSpec(measures=MEASURES, attributes=models), tuple(alone))
+
+
+def _by_patients(
+    manifest: Manifest, cells: MeasuredCells, name: str, calibration: MeasuredCalibration
+) -> bool:
+    """Whether patients left out judge an attribute."""
+    known = cells.codes[:, manifest.attributes.names.index(name)] >= 0
+    patients = len(np.unique(cells.groups[known]))
+    return name in calibration.temperatures or patients >= LEAST_GROUPS
 
 
 def write_with_measured(

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bloodfilm.core import Cell
 from bloodfilm.core.errors import BloodfilmError, ConfigError
@@ -31,7 +32,8 @@ class OutlinedField:
         item: the field.
         image: (H, W, 3).
         view: of it.
-        cells: with a box each.
+        cells: those wanted.
+        boxes: (n, 4) x, y, w, h of the cells, px; the whole image where a cell has none.
         shapes: of the cells.
     """
 
@@ -39,6 +41,7 @@ class OutlinedField:
     image: Pixels
     view: CanonicalView
     cells: tuple[Cell, ...]
+    boxes: NDArray[np.float64]
     shapes: tuple[CellShape | None, ...]
 
 
@@ -50,6 +53,8 @@ def outlined_cells(
     progress: Progress,
 ) -> Iterator[OutlinedField]:
     """Outline cells of fields as the runtime does, in the boxes that the data set gives them.
+
+    A cell without a box is in the middle of its image.
 
     Fields without a cell that is wanted are skipped; those that cannot be read are named in the
     log.
@@ -73,7 +78,7 @@ def outlined_cells(
         cells = tuple(
             cell
             for cell in trainable_cells(item.field.cells, words, item.dataset.taxonomy)
-            if cell.box is not None and wanted(item, cell)
+            if wanted(item, cell)
         )
         if not cells:
             continue
@@ -81,12 +86,13 @@ def outlined_cells(
             source = open_field(item.field)
             view = training_view(item.field, source, words.roles.ruler)
             image = read_whole(source)
-            boxes = np.array([cell.box for cell in cells], dtype=float)
-            shapes = outliner.outline(view, image, boxes)
+            whole = (0.0, 0.0, float(view.width), float(view.height))
+            boxes = np.array([cell.box or whole for cell in cells], dtype=np.float64)
+            shapes = outliner.outline_cells(view, image, [cell.box for cell in cells])
         except BloodfilmError as error:
             _log.warning("left out: %s", error)
             continue
-        yield OutlinedField(item, image, view, cells, tuple(shapes))
+        yield OutlinedField(item, image, view, cells, boxes, tuple(shapes))
 
 
 def check_measurable(bundle: Bundle, attribute: str) -> None:

@@ -217,11 +217,10 @@ class CellClassifier:
         spec = self.spec.measured
         if spec is None or not reading.probabilities:
             return sized
-        found = measured_probabilities(spec, shape, reading.probabilities)
+        said = {name: answer.probabilities for name, answer in reading.attributes.items()}
+        found = measured_probabilities(spec, shape, reading.probabilities, said)
         after = {
-            name: self._given({v: found[name].get(v, 0.0) for v in before.probabilities})
-            for name, before in reading.attributes.items()
-            if name in found and before.probabilities
+            name: self._given({v: p.get(v, 0.0) for v in said[name]}) for name, p in found.items()
         }
         return replace(sized, attributes={**sized.attributes, **after})
 

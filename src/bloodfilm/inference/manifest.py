@@ -270,6 +270,8 @@ class MeasuredAttribute(_Strict):
         weights: (values, measures) of the logistic regression on standardised measures.
         bias: by value.
         classes: by leaf, the share of each value among training cells of that class.
+        network: weight of the logarithm of what the classifier graph answers, beside measures and
+            class; 0 where its answer counts for nothing.
         temperature: what the logits are divided by.
         cells: that it was fitted on.
     """
@@ -280,6 +282,7 @@ class MeasuredAttribute(_Strict):
     weights: tuple[tuple[Bounded, ...], ...]
     bias: tuple[Bounded, ...]
     classes: dict[str, tuple[Share, ...]]
+    network: Weight = 0.0
     temperature: Temperature
     cells: Annotated[int, Within(1, 1e12)]
 

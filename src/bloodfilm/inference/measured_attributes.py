@@ -4,6 +4,8 @@ What is measured on the outlines of a cell and its nucleus goes through a logist
 the cell's class alone tells is a table of the shares of each value among training cells of that
 class. Both are taken for independent evidence, so that their probabilities multiply:
 log p(value) = log softmax(weights measures + bias) + log sum over classes p(class) share(value).
+The answer of the classifier's network may be a third, with a weight of its own: it has learnt from
+the same cells, and is no evidence apart.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,6 +33,8 @@ MEASURES = (
 MOST_LOBES = 4
 MOST_SPREADS = 4.0
 """A measure this many standard deviations from the mean counts as no farther."""
+LEAST_ANSWER = 1e-6
+"""The least probability of a value that a network's answer counts as."""
 LEAST_SHARE = 1e-3
 """Added to what a class tells: a value that no training cell of it had remains possible."""
 
@@ -78,7 +82,11 @@ def class_shares(model: MeasuredAttribute, leaves: Sequence[str]) -> Floats:
 
 
 def log_odds(
-    model: MeasuredAttribute, measures: Floats, probabilities: Floats, leaves: Sequence[str]
+    model: MeasuredAttribute,
+    measures: Floats,
+    probabilities: Floats,
+    leaves: Sequence[str],
+    answers: Floats,
 ) -> Floats:
     """Return logits (n, values) of an attribute, before its temperature.
 
@@ -87,6 +95,7 @@ def log_odds(
         measures: (n, m) as `measures_of` gives them.
         probabilities: (n, leaves) of the classes.
         leaves: the classes.
+        answers: (n, values) probabilities according to the network.
     """
     centre, spread, weights, bias = (
         np.array(part, dtype=np.float64)
@@ -96,11 +105,15 @@ def log_odds(
     z -= z.max(axis=1, keepdims=True)
     measured = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
     told = probabilities @ class_shares(model, leaves)
-    return np.asarray(measured + np.log(told + LEAST_SHARE))
+    network = model.network * np.log(np.maximum(answers, LEAST_ANSWER))
+    return np.asarray(measured + np.log(told + LEAST_SHARE) + network)
 
 
 def measured_probabilities(
-    spec: MeasuredAttributesSpec, shape: CellShape, probabilities: Mapping[str, float]
+    spec: MeasuredAttributesSpec,
+    shape: CellShape,
+    probabilities: Mapping[str, float],
+    answers: Mapping[str, Mapping[str, float]],
 ) -> dict[str, dict[str, float]]:
     """Return the probability of every value of each attribute that is measured, by attribute.
 
@@ -108,13 +121,19 @@ def measured_probabilities(
         spec: the models.
         shape: of the cell.
         probabilities: of its classes.
+        answers: of the network, by attribute the probability of each value; attributes without any
+            get none here.
     """
     leaves = tuple(probabilities)
     p = np.array([[probabilities[leaf] for leaf in leaves]], dtype=np.float64)
     measures = measures_of(shape)[None]
     found = {}
     for name, model in spec.attributes.items():
-        z = log_odds(model, measures, p, leaves)[0] / model.temperature
+        said = answers.get(name)
+        if not said:
+            continue
+        own = np.array([[said.get(value, 0.0) for value in model.values]], dtype=np.float64)
+        z = log_odds(model, measures, p, leaves, own)[0] / model.temperature
         e = np.exp(z - z.max())
         found[name] = dict(zip(model.values, (e / e.sum()).tolist(), strict=True))
     return found

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bloodfilm.core.field import Box
 from bloodfilm.core.results import CellShape
 from bloodfilm.imaging.canonical import CanonicalView
 from bloodfilm.imaging.colour_normalisation import normalise
@@ -29,6 +30,8 @@ LEAST = 0.15
 STRIDE = 2
 """The graph's maps have half the resolution of its crops."""
 BATCH = 8
+USUAL_UM = 16.0
+"""Side of the box of a cell whose box is not known."""
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float64]
@@ -66,6 +69,30 @@ class CellOutliner:
                 for crop, box, logits in zip(crops, some, maps, strict=True)
             ]
         return shapes
+
+    def outline_cells(
+        self, view: CanonicalView, image: Pixels, boxes: Sequence[Box | None]
+    ) -> list[CellShape | None]:
+        """Return the shapes of labelled cells; one without a box is in the middle of the image."""
+        known = np.array([box for box in boxes if box is not None], dtype=np.float64)
+        boxed = iter(self.outline(view, image, known.reshape(-1, 4)))
+        return [self.outline_middle(view, image) if box is None else next(boxed) for box in boxes]
+
+    def outline_middle(self, view: CanonicalView, image: Pixels) -> CellShape | None:
+        """Return the shape of the cell in the middle of an image, whose box is not known.
+
+        It is outlined in a box of usual size, and again in that of the outline.
+        """
+        middle = np.array([view.width, view.height]) / 2
+        sides = USUAL_UM / np.array([view.um_per_px_x, view.um_per_px_y])
+        box = np.concatenate([middle - sides / 2, sides])
+        (first,) = self.outline(view, image, box[None])
+        if first is None:
+            return None
+        corners = np.array(first.outline)
+        low, high = corners.min(axis=0), corners.max(axis=0)
+        (shape,) = self.outline(view, image, np.concatenate([low, high - low])[None])
+        return shape
 
     def _scale(self, view: CanonicalView, box: Sequence[float] | Floats) -> float:
         """Return um per pixel of a cell's crop."""

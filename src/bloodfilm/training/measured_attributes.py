@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bloodfilm.core.attributes import Attribute
+from bloodfilm.core.attributes import Schema
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.evaluation.calibration import fit_temperature
+from bloodfilm.inference.classifier import softmax
 from bloodfilm.inference.manifest import MeasuredAttribute
-from bloodfilm.inference.measured_attributes import MEASURES, log_odds, standardised
+from bloodfilm.inference.measured_attributes import LEAST_ANSWER, log_odds, standardised
 from bloodfilm.training.corrections import fit_correction, value_balance
 
 LEAST_CELLS = 10
@@ -27,6 +28,10 @@ PENALTY = 0.01
 PRIOR_CELLS = 2.0
 LEAST_SPREAD = 1e-6
 LEAST_TEMPERATURE = 1.0
+NETWORK_WEIGHTS = (0.0, 1.0, 2.0, 3.0, 5.0, 10.0)
+LEAST_GAIN = 3.0
+"""Of the logarithm of a likelihood: a gain by chance, of one number chosen, is smaller."""
+TINY = 1e-300
 DIGITS = 5
 
 Floats = NDArray[np.float64]
@@ -45,6 +50,7 @@ class MeasuredCells:
         groups: (n,) number of the patient each is from; cells of unknown patients are one group of
             their data set.
         probabilities: (n, leaves) of their classes according to a classifier.
+        answers: (n, schema.width) its probabilities of the values, attribute after attribute.
     """
 
     measures: Floats
@@ -52,6 +58,7 @@ class MeasuredCells:
     allowed: Bools
     groups: Ints
     probabilities: Floats
+    answers: Floats
 
     def __len__(self) -> int:
         return len(self.measures)
@@ -64,23 +71,25 @@ class MeasuredCells:
             self.allowed[chosen],
             self.groups[chosen],
             self.probabilities[chosen],
+            self.answers[chosen],
         )
 
 
 def fit_measured(
-    cells: MeasuredCells, column: int, attribute: Attribute, leaves: Sequence[str]
+    cells: MeasuredCells, schema: Schema, name: str, leaves: Sequence[str]
 ) -> MeasuredAttribute:
     """Return how an attribute follows measures and class; its temperature is 1.
 
     Args:
         cells: to fit on; those whose value is unknown are left out.
-        column: of the attribute in their codes.
-        attribute: its values.
+        schema: of their codes.
+        name: of the attribute.
         leaves: the classes.
 
     Raises:
         ConfigError: if fewer than two values have `LEAST_CELLS` cells.
     """
+    column, attribute = schema.names.index(name), schema[name]
     codes = cells.codes[:, column]
     count = np.bincount(codes[codes >= 0], minlength=len(attribute.values))
     taught = np.flatnonzero(count >= LEAST_CELLS)
@@ -135,32 +144,84 @@ def _rounded(values: Floats) -> tuple[float, ...]:
 
 
 def left_out_logits(
-    cells: MeasuredCells, column: int, attribute: Attribute, leaves: Sequence[str]
+    cells: MeasuredCells, schema: Schema, name: str, leaves: Sequence[str]
 ) -> Floats:
     """Return logits (n, values of the attribute) of every cell by a fit without its patient.
 
     Minus infinity for values that the other patients do not have enough cells of; NaN in all of a
     row where the others know fewer than two values.
     """
-    logits = np.full((len(cells), len(attribute.values)), np.nan)
+    logits = np.full((len(cells), len(schema[name].values)), np.nan)
     for group in np.unique(cells.groups):
         own = cells.groups == group
         try:
-            model = fit_measured(cells.take(~own), column, attribute, leaves)
+            model = fit_measured(cells.take(~own), schema, name, leaves)
         except ConfigError:
             continue
-        logits[own] = answers_of(model, attribute, cells.take(own), leaves)
+        logits[own] = answers_of(model, cells.take(own), schema, name, leaves)
     return logits
 
 
 def answers_of(
-    model: MeasuredAttribute, attribute: Attribute, cells: MeasuredCells, leaves: Sequence[str]
+    model: MeasuredAttribute,
+    cells: MeasuredCells,
+    schema: Schema,
+    name: str,
+    leaves: Sequence[str],
 ) -> Floats:
     """Return logits (n, values of the attribute); minus infinity for values that are not known."""
+    attribute, own = schema[name], cells.answers[:, schema.slices[name]]
     logits = np.full((len(cells), len(attribute.values)), -np.inf)
     which = [attribute.index(value) for value in model.values]
-    logits[:, which] = log_odds(model, cells.measures, cells.probabilities, leaves)
+    logits[:, which] = log_odds(model, cells.measures, cells.probabilities, leaves, own[:, which])
     return logits
+
+
+def beside_network(
+    model: MeasuredAttribute,
+    held: MeasuredCells,
+    schema: Schema,
+    name: str,
+    leaves: Sequence[str],
+) -> MeasuredAttribute | None:
+    """Return a model with the weight of the network's own answer that held-out cells choose.
+
+    Of `NETWORK_WEIGHTS` the one whose answers, at their best temperature, give the true values the
+    highest likelihood. `None` where that is not higher than the network's alone by a factor of
+    exp(`LEAST_GAIN`) over all cells, and where fewer than two values have `LEAST_CELLS` held-out
+    cells.
+
+    Args:
+        model: fitted to cells of training; so is the network.
+        held: cells that neither has seen.
+        schema, name, leaves: as in `fit_measured`.
+    """
+    column, attribute = schema.names.index(name), schema[name]
+    known = [attribute.index(value) for value in model.values]
+    rows = np.isin(held.codes[:, column], known)
+    cells = held.take(rows)
+    codes = cells.codes[:, column]
+    if (np.bincount(codes, minlength=1) >= LEAST_CELLS).sum() < 2:
+        return None
+    own = np.log(np.maximum(cells.answers[:, schema.slices[name]], LEAST_ANSWER))
+    alone = np.full_like(own, -np.inf)
+    alone[:, known] = own[:, known]
+    best = _judged(alone, codes)[0] + LEAST_GAIN / len(codes)
+    chosen = None
+    for weight in NETWORK_WEIGHTS:
+        tried = model.model_copy(update={"network": weight})
+        likelihood, temperature = _judged(answers_of(tried, cells, schema, name, leaves), codes)
+        if likelihood > best:
+            best = likelihood
+            chosen = tried.model_copy(update={"temperature": round(temperature, 4)})
+    return chosen
+
+
+def _judged(logits: Floats, codes: Ints) -> tuple[float, float]:
+    """Return the mean log likelihood at the best temperature, and that temperature."""
+    temperature = fit_temperature(logits, codes)
+    p = softmax(logits, temperature)[np.arange(len(codes)), codes]
+    return float(np.log(np.maximum(p, TINY)).mean()), temperature
 
 
 def temperature_of(logits: Floats, codes: Ints) -> float:
@@ -175,14 +236,3 @@ def temperature_of(logits: Floats, codes: Ints) -> float:
     if len(np.unique(codes[rows])) < 2:
         return 1.0
     return max(round(fit_temperature(logits[rows], codes[rows]), 4), LEAST_TEMPERATURE)
-
-
-__all__ = [
-    "LEAST_GROUPS",
-    "MEASURES",
-    "MeasuredCells",
-    "answers_of",
-    "fit_measured",
-    "left_out_logits",
-    "temperature_of",
-]

@@ -18,7 +18,7 @@ class MeasuredJob:
         bundle: folder or name of the bundle.
         data: folder from which the data paths of its training start.
         out: folder of the new bundle.
-        attributes: which ones; none means all that cells of several patients tell.
+        attributes: which ones; none means all that enough cells are measured of.
         calibration: a record with temperatures fitted on patients left out of training; `None` fits
             them on patients that the classifier has seen.
     """
@@ -32,10 +32,17 @@ class MeasuredJob:
 
 @dataclass(frozen=True)
 class MeasuredResult:
-    """The new bundle, and by attribute the cells it was fitted on and its temperature."""
+    """The new bundle, and what became of the attributes.
+
+    Attributes:
+        out: the bundle.
+        attributes: by name, the cells it was fitted to and its temperature.
+        alone: those that are better left to the network.
+    """
 
     out: Path
     attributes: Mapping[str, tuple[int, float]]
+    alone: tuple[str, ...]
 
 
 def measure_attributes(job: MeasuredJob, progress: Progress | None = None) -> MeasuredResult:
@@ -60,8 +67,9 @@ def measure_attributes(job: MeasuredJob, progress: Progress | None = None) -> Me
     calibration = (
         NO_CALIBRATION if job.calibration is None else read_measured_calibration(job.calibration)
     )
-    spec = fit_bundle(bundle, job.data, job.attributes, calibration, progress or NoProgress())
+    fitted = fit_bundle(bundle, job.data, job.attributes, calibration, progress or NoProgress())
     with hold_folder(job.out, "attributes"):
-        write_with_measured(bundle, spec, job.out, calibration.confidence)
-    models = spec.attributes.items()
-    return MeasuredResult(job.out, {name: (m.cells, m.temperature) for name, m in models})
+        write_with_measured(bundle, fitted.spec, job.out, calibration.confidence)
+    models = fitted.spec.attributes.items()
+    found = {name: (model.cells, model.temperature) for name, model in models}
+    return MeasuredResult(job.out, found, fitted.alone)
