@@ -128,3 +128,29 @@ def test_probabilities_may_be_rounded(values):
 def test_what_lies_beyond_is_no_probability(value):
     with pytest.raises(BundleError, match=f"returned {value} in 'scores'"):
         check_probabilities(np.array([0.5, value], dtype=np.float32), "g.onnx", "scores")
+
+
+def test_a_graph_that_fails_as_it_runs_is_refused_once(fields, tmp_path, capfd):
+    """It asks for a tensor larger than any memory; ONNX Runtime would print a line of its own."""
+    model = onnx.load_from_string(detector())
+    helper, kind = onnx.helper, onnx.TensorProto
+    graph = model.graph
+    graph.initializer.append(helper.make_tensor("huge", kind.INT64, [2], [1 << 31, 1 << 31]))
+    graph.initializer.append(helper.make_tensor("no_axes", kind.INT64, [1], [0]))
+    output = graph.output[0].name
+    maker = next(node for node in graph.node if output in node.output)
+    maker.output[list(maker.output).index(output)] = "before"
+    graph.node.extend(
+        [
+            helper.make_node("ConstantOfShape", ["huge"], ["much"]),
+            helper.make_node("ReduceMax", ["much"], ["most"], keepdims=0),
+            helper.make_node("Add", ["before", "most"], [output]),
+        ]
+    )
+    bundle = bundle_with(tmp_path / "b", "detector", model.SerializeToString())
+    code, failures, _ = analyze(fields, bundle, tmp_path / "out")
+    assert code == 2 and set(failures) == {"cell.png", "none.png"}
+    for reason in failures.values():
+        assert "detector.onnx cannot be run" in reason or "not enough memory" in reason
+        assert len(reason.splitlines()) == 1
+    assert "onnxruntime" not in capfd.readouterr().err

@@ -230,7 +230,9 @@ def open_session(graph: bytes, place: Path, device: str, threads: int) -> Any:
     options.add_session_config_entry("session.load_model_format", "ONNX")
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    # An error is raised, and need not be printed as well.
+    ort.set_default_logger_severity(4)
+    options.log_severity_level = 4
     # Fields differ in size: a memory pattern kept for every size seen would grow without end.
     options.enable_mem_pattern = False
     # Spinning threads would take the cores from the other worker.

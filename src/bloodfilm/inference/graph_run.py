@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bloodfilm.core.errors import BundleError
+from bloodfilm.core.errors import BundleError, is_out_of_memory
 
 ROUNDING = 1e-3
 """Tolerance of probabilities beyond 0 and 1, for eight-bit arithmetic."""
@@ -41,10 +41,18 @@ def run_graph(
         shapes: what each output must have for these inputs, by name.
 
     Raises:
-        BundleError: for another shape, and for a non-finite value, which would silently drop cells
-            or produce results that JSON cannot represent.
+        BundleError: if it cannot be run, for another shape, and for a non-finite value, which
+            would silently drop cells or produce results that JSON cannot represent.
     """
-    outputs: Outputs = session.run(list(shapes), inputs)
+    try:
+        outputs: Outputs = session.run(list(shapes), inputs)
+    except Exception as error:  # ONNX Runtime's own types, which have no common one
+        if is_out_of_memory(error):
+            raise
+        reason = " ".join(str(error).split())[-160:]
+        raise BundleError(
+            f"the bundle's {file} cannot be run (... {reason}); use another bundle"
+        ) from None
     for (name, shape), values in zip(shapes.items(), outputs, strict=True):
         if values.shape != shape:
             raise BundleError(
