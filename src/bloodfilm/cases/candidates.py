@@ -18,7 +18,7 @@ from bloodfilm.core.arrays import Floats
 from bloodfilm.core.progress import NoProgress, Progress, counter
 
 DIMENSIONS = 24
-MATCHES = 4
+MATCHES = 6
 """Matches that half of all keypoints get, most of them in unrelated fields."""
 MIN_LIKENESS = 0.7
 ROWS = 1024
@@ -143,7 +143,9 @@ def _matches(
 
 def _first(asking: NDArray[np.int64], likeness: NDArray[np.float32]) -> NDArray[np.intp]:
     """Return which matches are among the `KEPT` likest of those of the same keypoint."""
-    order = np.lexsort((-likeness, asking))
+    # One key for both, sorted at once: several times as fast as by one after the other.
+    unlike = np.rint((1.0 - likeness.astype(np.float64)) * 2**31).astype(np.int64)
+    order = np.argsort(asking * 2**32 + np.clip(unlike, 0, 2**32 - 1))
     sorted_ = asking[order]
     starts = np.flatnonzero(np.diff(sorted_, prepend=-1))
     rank = np.arange(len(order)) - np.repeat(starts, np.diff([*starts, len(order)]))
