@@ -137,9 +137,12 @@ def test_without_an_outline_the_network_answers_and_the_class_is_untouched(measu
 
 def test_a_calibration_of_patients_left_out_is_used(bundle, root, tmp_path):
     record = tmp_path / "patients.json"
-    record.write_text(
-        json.dumps({"measured": {"temperatures": {"nuclear_shape": 3.5}, "confidence": 0.7}})
-    )
+    figures = {"samples": 1, "patients": {}, "pooled": {}}
+    measured = {"temperatures": {"nuclear_shape": 3.5}, "confidence": 0.7}
+    record.write_text(json.dumps({"measured": measured, **figures}))
+    found = read_measured_calibration(record)
+    assert found == MeasuredCalibration(measured["temperatures"], 0.7, figures)
+    record.write_text(json.dumps({"measured": measured}))
     out = tmp_path / "out"
     done = measure_attributes(
         MeasuredJob(

@@ -2,8 +2,9 @@
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from bloodfilm.core.files import write_text
 from bloodfilm.core.json_text import read_json_file
 from bloodfilm.core.progress import NoProgress, Progress
 from bloodfilm.export.adapted import copy_bundle
-from bloodfilm.export.card import CARD, card_notes, model_card
+from bloodfilm.export.card import CARD, card_notes, model_card, summarize_evaluation
 from bloodfilm.export.outlined_cells import OutlinedField, check_measurable, outlined_cells
 from bloodfilm.export.recovered import config_of, vocabulary_of
 from bloodfilm.inference.bundle import Bundle, load_bundle
@@ -37,6 +38,8 @@ from bloodfilm.training.measured_attributes import (
 from bloodfilm.training.vocabulary import Vocabulary
 
 BATCH = 8
+PATIENTS = "left_out_patients"
+"""What a manifest calls the figures of patients left out."""
 MOST_FIELDS = 200
 """Of a data set and class: the models are small."""
 _CHOICE = 67
@@ -52,10 +55,12 @@ class MeasuredCalibration:
     Attributes:
         temperatures: by attribute.
         confidence: an attribute's value below it is not given; `None`: not chosen.
+        figures: what the model card keeps of the patients left out; none where the record has none.
     """
 
     temperatures: Mapping[str, float]
     confidence: float | None = None
+    figures: Mapping[str, Any] = field(default_factory=dict)
 
 
 NO_CALIBRATION = MeasuredCalibration({})
@@ -86,7 +91,8 @@ def read_measured_calibration(path: Path) -> MeasuredCalibration:
             raise ConfigError(f"{path}: temperature {t:g} must be above 0")
     if confidence is not None and not 0 <= confidence <= 1:
         raise ConfigError(f"{path}: confidence {confidence:g} must be between 0 and 1")
-    return MeasuredCalibration(temperatures, confidence)
+    figures = summarize_evaluation(data) if "pooled" in data else {}
+    return MeasuredCalibration(temperatures, confidence, figures)
 
 
 def collect_measured(
@@ -165,13 +171,13 @@ def measured_cells(
     fields = outlined_cells(
         bundle, words, items, lambda item, cell: bool(values_of(item, cell)), progress
     )
-    for field in fields:
-        item = field.item
-        seen = [shape is not None for shape in field.shapes]
-        p, said = _network(bundle, classifier, field)
+    for outlined in fields:
+        item = outlined.item
+        seen = [shape is not None for shape in outlined.shapes]
+        p, said = _network(bundle, classifier, outlined)
         probabilities.append(p[seen])
         answers.append(said[seen])
-        for cell, shape in zip(field.cells, field.shapes, strict=True):
+        for cell, shape in zip(outlined.cells, outlined.shapes, strict=True):
             if shape is None:
                 continue
             measures.append(measures_of(shape))
@@ -193,13 +199,13 @@ def measured_cells(
 
 
 def _network(
-    bundle: Bundle, classifier: CellClassifier, field: OutlinedField
+    bundle: Bundle, classifier: CellClassifier, outlined: OutlinedField
 ) -> tuple[Floats, Floats]:
     """Return the probabilities of the classes (n, leaves) and values (n, schema.width) of cells."""
     session = bundle.classifier("cpu", 1)
     said = []
-    for some in batches(centres(field.boxes), BATCH):
-        crops = classifier.crops(field.view, field.image, some)
+    for some in batches(centres(outlined.boxes), BATCH):
+        crops = classifier.crops(outlined.view, outlined.image, some)
         outputs = run_graph(
             session, classifier.spec.file, {"crops": crops}, classifier.shapes(len(crops))
         )
@@ -331,13 +337,19 @@ def write_with_measured(
     bundle: Bundle,
     measured: MeasuredAttributesSpec,
     out: Path,
-    confidence: float | None = None,
+    calibration: MeasuredCalibration = NO_CALIBRATION,
 ) -> Manifest:
-    """Write a copy of a bundle, byte for byte but for manifest, checksums and card."""
+    """Write a copy of a bundle, byte for byte but for manifest, checksums and card.
+
+    Figures of patients left out take the place of those that the bundle has.
+    """
     copy_bundle(bundle, out)
     before = load_bundle(out).manifest
     notes = card_notes(out / CARD, model_card(before))
-    manifest = before.with_measured(measured, confidence)
+    manifest = before.with_measured(measured, calibration.confidence)
+    if calibration.figures:
+        kept = [k for k, v in before.metrics.items() if isinstance(v, Mapping) and "pooled" in v]
+        manifest = manifest.with_figures(**{(kept or [PATIENTS])[0]: dict(calibration.figures)})
     manifest.write(out)
     write_text(out / CARD, model_card(manifest, notes))
     return manifest

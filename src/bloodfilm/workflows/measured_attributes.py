@@ -69,7 +69,7 @@ def measure_attributes(job: MeasuredJob, progress: Progress | None = None) -> Me
     )
     fitted = fit_bundle(bundle, job.data, job.attributes, calibration, progress or NoProgress())
     with hold_folder(job.out, "attributes"):
-        write_with_measured(bundle, fitted.spec, job.out, calibration.confidence)
+        write_with_measured(bundle, fitted.spec, job.out, calibration)
     models = fitted.spec.attributes.items()
     found = {name: (model.cells, model.temperature) for name, model in models}
     return MeasuredResult(job.out, found, fitted.alone)
