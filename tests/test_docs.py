@@ -196,7 +196,7 @@ def test_commands_in_the_text_exist(page):
 
 
 def test_a_wrong_option_would_be_noticed() -> None:
-    with pytest.raises(Exception, match="No such option:? '?--nonsense"):
+    with pytest.raises(Exception, match=r"No such option:? '?--nonsense"):
         parse("bloodfilm analyze fields --out x --nonsense")
     with pytest.raises(AssertionError, match="no such command"):
         parse("bloodfilm analyse fields --out x")

@@ -14,12 +14,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bloodfilm.core.arrays import Floats, Image
+from bloodfilm.core.arrays import Floats, Image, Pixels
 from bloodfilm.core.results import FieldResult
 from bloodfilm.imaging.canonical import DETECTOR_UM, CanonicalView
 from bloodfilm.registration.view import find_features, prepare_view
-
-Pixels = NDArray[np.uint8]
 
 SCALE_UM = 0.4
 """Scale of comparison, um per pixel: a nucleus has some twenty pixels."""

@@ -13,10 +13,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from bloodfilm.core.arrays import JsonView
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.text import shortened
-
-Json = Mapping[str, Any]
 
 BLAST = "blast"
 """The label of a blast whose lineage is not decided, in every tree that marks leaves as blasts."""
@@ -261,7 +260,7 @@ class Taxonomy:
         ]
 
     @classmethod
-    def from_json(cls, data: Iterable[Json]) -> "Taxonomy":
+    def from_json(cls, data: Iterable[JsonView]) -> "Taxonomy":
         """Build a taxonomy from `to_json` data; `DataError` where a node is malformed."""
         try:
             return cls(

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bloodfilm.core.arrays import Floats
 from bloodfilm.core.errors import DataError
 
-Floats = NDArray[np.float64]
 BINS = 15
 _COLDEST, _HOTTEST = 0.05, 20.0
 

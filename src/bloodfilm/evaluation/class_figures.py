@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from bloodfilm.core.arrays import Floats
+
 LEAST_RECALL = 0.5
 """A class is not added unless half of its held-out cells are found."""
 MAX_LABEL_LOSS = 0.05

@@ -14,14 +14,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bloodfilm.core.arrays import Bools, Floats, Ints
 from bloodfilm.core.attributes import Attribute
 from bloodfilm.core.field import Cell
 from bloodfilm.core.results import CellResult
 from bloodfilm.core.taxonomy import Taxonomy
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.intp]
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

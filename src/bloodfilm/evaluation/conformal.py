@@ -15,10 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bloodfilm.core.arrays import Floats
+from bloodfilm.core.arrays import Bools, Floats
 from bloodfilm.inference.manifest import ConformalSpec
-
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bloodfilm.core.arrays import Pixels
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.field import Box, Cell, Field
 from bloodfilm.core.progress import NoProgress, Progress, track
@@ -23,7 +23,6 @@ from bloodfilm.inference.classifier import CellClassification, CellClassifier
 from bloodfilm.inference.graph_run import run_graph
 from bloodfilm.inference.outlines import CellOutliner
 
-Pixels = NDArray[np.uint8]
 PriorOf = Callable[[Field], ScalePrior | None]
 
 BATCH = 64

@@ -23,6 +23,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from bloodfilm.core.arrays import Bools, Floats
 from bloodfilm.core.attributes import Schema
 from bloodfilm.core.field import Field
 from bloodfilm.core.results import CellResult
@@ -34,8 +35,6 @@ from bloodfilm.evaluation.class_granularity import ClassGranularity, parse_granu
 from bloodfilm.evaluation.classification import attribute_outcomes, class_outcomes
 from bloodfilm.evaluation.detection import prepare
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 Weights = NDArray[np.intp]
 Part = Literal["detector", "classifier"]
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bloodfilm.core.arrays import Bools, Floats
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.field import Field
 from bloodfilm.core.progress import NoProgress, Progress, track
@@ -19,8 +19,6 @@ from bloodfilm.evaluation.cross_domain import FIGURES, KEYS, Figure, Outcomes, P
 from bloodfilm.evaluation.evaluate import Resampling
 from bloodfilm.evaluation.intervals import Interval, group_fields, resamples
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 RESAMPLING = Resampling()
 
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from bloodfilm.core.arrays import Floats
 
 MIN_CELLS = 20
 """Held-out cells below which nothing can be said."""

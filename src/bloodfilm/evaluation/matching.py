@@ -7,6 +7,9 @@ from numpy.typing import ArrayLike
 
 from bloodfilm.core import boxes as geometry
 
+MATCH_IOU = 0.5
+"""IoU from which on a found box is that of a true cell."""
+
 
 @dataclass(frozen=True)
 class Matches:
@@ -23,7 +26,9 @@ class Matches:
     extra: tuple[int, ...]
 
 
-def match(truth: ArrayLike, found: ArrayLike, scores: ArrayLike, threshold: float = 0.5) -> Matches:
+def match(
+    truth: ArrayLike, found: ArrayLike, scores: ArrayLike, threshold: float = MATCH_IOU
+) -> Matches:
     """Pair found boxes with true ones at an IoU; boxes are (x, y, w, h) rows of one field.
 
     Best score first, each taking the free true box it overlaps most; classes are ignored, so that

@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bloodfilm.core.arrays import Floats, Pixels
 from bloodfilm.core.errors import BundleError
 from bloodfilm.inference.bundle import Bundle, open_session
 
-Floats = NDArray[np.float64]
-Pixels = NDArray[np.uint8]
 CLASSES, DESCRIPTION = "classes", "description"
 _HEAD = "class_head"
 BATCH = 64

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bloodfilm.core.arrays import Floats32
 from bloodfilm.core.errors import BundleError, ConfigError
 from bloodfilm.core.files import read_regular_file, write_text
 from bloodfilm.core.progress import NoProgress, Progress, track
@@ -46,8 +47,6 @@ RENDERED = "rendered"
 _CHOICE = 61
 """Random-stream id of the choice of cells."""
 
-Floats = NDArray[np.float32]
-
 
 @dataclass(frozen=True)
 class Exemplars:
@@ -61,7 +60,7 @@ class Exemplars:
         domains: names of acquisitions.
     """
 
-    description: Floats
+    description: Floats32
     label: NDArray[np.int64]
     domain: NDArray[np.int64]
     labels: tuple[str, ...]
@@ -215,7 +214,7 @@ def collect_exemplars(
     fields = open_sources([*config.data.train, *config.data.validation], root)
     chosen = _choose(fields, words, per_label, config.seed)
     describer, view = Describer(bundle), bundle_view(bundle)
-    descriptions: list[Floats] = []
+    descriptions: list[Floats32] = []
     labels: list[str] = []
     domains: list[str] = []
     for start in track(
@@ -242,7 +241,7 @@ def collect_exemplars(
     return _joined(np.concatenate([np.atleast_2d(d) for d in descriptions]), labels, domains)
 
 
-def _joined(description: Floats, labels: Sequence[str], domains: Sequence[str]) -> Exemplars:
+def _joined(description: Floats32, labels: Sequence[str], domains: Sequence[str]) -> Exemplars:
     names, places = tuple(dict.fromkeys(labels)), tuple(dict.fromkeys(domains))
     label = np.array([names.index(name) for name in labels], dtype=np.int64)
     domain = np.array([places.index(name) for name in domains], dtype=np.int64)
@@ -305,7 +304,7 @@ def _rendered(
     view: CropView,
     describer: Describer,
     progress: Progress,
-) -> list[tuple[Floats, str]]:
+) -> list[tuple[Floats32, str]]:
     """Describe drawn objects that are no cells, where the classifier names such."""
     if words.other is None or count < 1:
         return []

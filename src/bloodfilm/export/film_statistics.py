@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bloodfilm.core.arrays import Floats
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.core.progress import NoProgress, Progress, track
 from bloodfilm.core.results import FieldResult
@@ -21,7 +21,6 @@ from bloodfilm.inference.model import Model
 from bloodfilm.inference.runner import analyze_many
 from bloodfilm.training.data.sources import open_sources
 
-Floats = NDArray[np.float64]
 FIELDS = 40
 """Fields of a training set that are measured."""
 MIN_FIELDS = 5

@@ -21,12 +21,14 @@ from numpy.typing import NDArray
 from pydantic import Field as Checked
 from pydantic import ValidationError, model_validator
 
+from bloodfilm.core.arrays import Bools, Floats
 from bloodfilm.core.boxes import iou
 from bloodfilm.core.errors import ConfigError, DataError
 from bloodfilm.core.files import read_regular_file
 from bloodfilm.core.progress import NoProgress, Progress, track
 from bloodfilm.core.results import FieldFailure, FieldResult
 from bloodfilm.evaluation.detection import excused
+from bloodfilm.evaluation.matching import MATCH_IOU
 from bloodfilm.imaging.canonical import CanonicalView
 from bloodfilm.imaging.sources import read_whole
 from bloodfilm.imaging.sources.field import open_field
@@ -42,11 +44,7 @@ from bloodfilm.training.data.sourced_field import SourcedField
 from bloodfilm.training.data.sources import open_sources
 from bloodfilm.training.vocabulary import Vocabulary
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
-
 DRAWN, DRAWN_EMPTY = "drawn films", "drawn films without white cells"
-MATCH_IOU = 0.5
 VERIFICATION = (0.0, 0.05, 0.1, 0.2)
 CONTRAST = (0.0, 0.75, 1.25, 1.75, 2.5, 3.5)
 """Weights that are tried, relative to the detector's. That of verification stays small: the

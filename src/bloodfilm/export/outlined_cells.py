@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodfilm.core import Cell
+from bloodfilm.core.arrays import Pixels
 from bloodfilm.core.errors import BloodfilmError, ConfigError
 from bloodfilm.core.progress import Progress, track
 from bloodfilm.core.results import CellShape
@@ -15,7 +16,7 @@ from bloodfilm.imaging.canonical import CanonicalView
 from bloodfilm.imaging.sources import read_whole
 from bloodfilm.imaging.sources.field import open_field
 from bloodfilm.inference.bundle import Bundle
-from bloodfilm.inference.outlines import CellOutliner, Pixels
+from bloodfilm.inference.outlines import CellOutliner
 from bloodfilm.training.data.canonical_fields import training_view
 from bloodfilm.training.data.cell_crops import trainable_cells
 from bloodfilm.training.data.sourced_field import SourcedField

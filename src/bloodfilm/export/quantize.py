@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodfilm.core import boxes as geometry
+from bloodfilm.core.arrays import Pixels
 from bloodfilm.core.detections import Detections
 from bloodfilm.core.errors import BundleError
 from bloodfilm.evaluation.matching import match
@@ -35,7 +36,6 @@ texture, and they gain least. With all of them quantised one class in thirty cha
 speed.
 """
 
-Pixels = NDArray[np.uint8]
 Answers = dict[str, NDArray[np.float32]]
 
 

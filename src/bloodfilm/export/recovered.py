@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from bloodfilm.core.arrays import Floats32
 from bloodfilm.core.errors import BundleError
 from bloodfilm.export.onnx_graphs import ClassifierGraph, DetectorGraph
 from bloodfilm.imaging.tiles import pad
@@ -37,7 +38,6 @@ LEAST_AGREEMENT = 0.97
 """Share of equal classes, or correlation of scores, of the network and its graph."""
 _OPERATION = re.compile(r"(Conv|Gemm|MatMul)(_\d+)?(_quant)?$")
 
-Floats = NDArray[np.float32]
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -52,9 +52,9 @@ class GraphWeights:
         eight_bit: whether some weights are stored as eight-bit integers.
     """
 
-    layers: Mapping[str, tuple[Floats, Floats]]
-    tensors: Mapping[str, Floats]
-    constants: Sequence[Floats]
+    layers: Mapping[str, tuple[Floats32, Floats32]]
+    tensors: Mapping[str, Floats32]
+    constants: Sequence[Floats32]
     eight_bit: bool
 
 
@@ -127,7 +127,7 @@ class _Constants:
         self.makers = {output: node for node in proto.node for output in node.output}
         self.eight_bit = any(node.op_type == "DequantizeLinear" for node in proto.node)
 
-    def value(self, name: str) -> Floats | None:
+    def value(self, name: str) -> Floats32 | None:
         """Return a constant as floats; `None` if the value is computed from the input."""
         if name in self.stored:
             return np.asarray(self.stored[name], dtype=np.float32)

@@ -20,6 +20,7 @@ from bloodfilm.core import (
     Taxonomy,
 )
 from bloodfilm.core import dataset_codes as codes
+from bloodfilm.core.arrays import Json
 from bloodfilm.core.attributes import LLD_SCHEMA
 from bloodfilm.core.boxes import iou
 from bloodfilm.core.files import regular_file
@@ -37,7 +38,6 @@ from bloodfilm.formats.shared.paths import image_folders, relative, split_of
 from bloodfilm.formats.shared.shapes import DrawnShape, around, polygon_area, turned_corners
 from bloodfilm.imaging.discovery import walk
 
-Json = dict[str, Any]
 UNREAD = ("score", "track_id", "keypoints")
 """What annotations may state that a cell has no place for."""
 SAME_CELL = 0.5

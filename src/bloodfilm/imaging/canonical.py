@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bloodfilm.core import issue_codes
+from bloodfilm.core.arrays import Pixels
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.issue_codes import issue
 from bloodfilm.core.issues import Issue
@@ -29,8 +30,6 @@ from bloodfilm.imaging.scale import (
     confidence,
     measure,
 )
-
-Pixels = NDArray[np.uint8]
 
 DETECTOR_UM = 0.2
 CROP_UM = 0.175

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from bloodfilm.core.arrays import Floats
 
 MIN_COVERAGE = np.radians(150.0)
 MAX_RESIDUAL = 0.04

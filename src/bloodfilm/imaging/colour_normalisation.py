@@ -20,12 +20,9 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from bloodfilm.core.arrays import Floats, Pixels
 from bloodfilm.core.errors import DataError
-
-Pixels = NDArray[np.uint8]
-Floats = NDArray[np.float64]
 
 CLEAREST = 0.9
 """Pixels brighter than this share of a crop are clear glass."""

@@ -14,11 +14,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bloodfilm.core.arrays import Pixels
 from bloodfilm.imaging.field_of_view import Mask, RoundField, find_round_field
 from bloodfilm.imaging.illumination import EVEN, Illumination, Region, Survey, better, survey
 from bloodfilm.imaging.red_cells import background_colour, red_cell_tone
 
-Pixels = NDArray[np.uint8]
 White = tuple[float, float, float]
 
 DARKEST = 0.1

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bloodfilm.core.arrays import Pixels
 from bloodfilm.imaging.circle_fit import fit_circle
 
-Pixels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
 SEARCH_SIDE = 256

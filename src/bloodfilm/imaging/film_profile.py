@@ -6,13 +6,11 @@ them, how sharp the field is and how large its pixels are.
 """
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from bloodfilm.core.arrays import Floats, Pixels
 from bloodfilm.imaging.canonical import CanonicalView
 from bloodfilm.imaging.stain import MIN_RED_CELLS, darker_absorbance
-
-Floats = NDArray[np.float64]
-Pixels = NDArray[np.uint8]
 
 FEATURES = (
     "red_cell_absorbance",

@@ -21,12 +21,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bloodfilm.core.arrays import Floats, Pixels
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.figures import number, whole
 from bloodfilm.imaging.field_of_view import Mask
 
-Pixels = NDArray[np.uint8]
-Floats = NDArray[np.float64]
 Gain = NDArray[np.float32]
 Method = Literal["none", "field", "folder"]
 Region = tuple[float, float, float, float]

@@ -13,10 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bloodfilm.core.arrays import Floats, Pixels
 from bloodfilm.imaging.circle_fit import find_arcs
-
-Floats = NDArray[np.float64]
-Pixels = NDArray[np.uint8]
 
 WORK_SIDE = 720
 SAMPLE_SIDE = 160

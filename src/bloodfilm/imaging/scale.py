@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bloodfilm.core.arrays import Floats
 from bloodfilm.core.domain import Domain
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.pixels import PixelSize, Ruler
@@ -19,7 +20,6 @@ from bloodfilm.imaging.corrections import MAX_VEILING_GLARE, Corrections, estima
 from bloodfilm.imaging.illumination import EVEN, MIN_FIELDS, Illumination, Survey, of_folder
 from bloodfilm.imaging.red_cells import find_red_cells
 
-Floats = NDArray[np.float64]
 Key = TypeVar("Key", bound=Hashable)
 
 RED_CELL_UM = 7.5

@@ -9,8 +9,7 @@ part of its absorbance (Beer-Lambert) that is not along theirs is what it has be
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Floats = NDArray[np.float64]
-Pixels = NDArray[np.uint8]
+from bloodfilm.core.arrays import Floats, Pixels
 
 GRID = 9
 """Sampling points per side of a box."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodfilm.core import issue_codes
+from bloodfilm.core.arrays import Floats, Pixels
 from bloodfilm.core.boxes import centres, clip, iou
 from bloodfilm.core.detections import Detections
 from bloodfilm.core.errors import BundleError, ConfigError
@@ -47,9 +48,6 @@ from bloodfilm.inference.measured_attributes import MEASURES
 from bloodfilm.inference.nms import best_of_each, cross_class_nms
 from bloodfilm.inference.outlines import CellOutliner
 from bloodfilm.inference.scale_search import search_scale
-
-Pixels = NDArray[np.uint8]
-Floats = NDArray[np.float64]
 
 MAX_PER_TILE = 5000
 MAX_FIXED_INPUT = 8192

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bloodfilm.core.arrays import Floats, Pixels
 from bloodfilm.core.attributes import Attribute, Schema
 from bloodfilm.core.field import Box
 from bloodfilm.core.results import AttributeResult, CellShape
@@ -16,9 +17,6 @@ from bloodfilm.inference.manifest import Manifest
 from bloodfilm.inference.measured_attributes import measured_probabilities
 
 EDGE_PX = 1.0
-
-Pixels = NDArray[np.uint8]
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Floats = NDArray[np.float64]
+from bloodfilm.core.arrays import Floats
 
 
 class Fusion(Protocol):

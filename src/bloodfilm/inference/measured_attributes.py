@@ -11,8 +11,8 @@ the same cells, and is no evidence apart.
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bloodfilm.core.arrays import Floats
 from bloodfilm.core.results import CellShape
 from bloodfilm.inference.manifest import MeasuredAttribute, MeasuredAttributesSpec
 
@@ -37,8 +37,6 @@ LEAST_ANSWER = 1e-6
 """The least probability of a value that a network's answer counts as."""
 LEAST_SHARE = 1e-3
 """Added to what a class tells: a value that no training cell of it had remains possible."""
-
-Floats = NDArray[np.float64]
 
 
 def measures_of(shape: CellShape) -> Floats:

@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bloodfilm.core.arrays import Floats, Pixels
+
 Mask = NDArray[np.bool_]
-Pixels = NDArray[np.uint8]
-Floats = NDArray[np.float64]
 
 SMALLEST_PIECE = 0.03
 """A piece of the nucleus smaller than this share of the largest one is noise."""

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bloodfilm.core.arrays import Floats, Pixels
 from bloodfilm.core.field import Box
 from bloodfilm.core.results import CellShape
 from bloodfilm.imaging.canonical import CanonicalView
@@ -32,9 +33,6 @@ STRIDE = 2
 BATCH = 8
 USUAL_UM = 16.0
 """Side of the box of a cell whose box is not known."""
-
-Pixels = NDArray[np.uint8]
-Floats = NDArray[np.float64]
 
 
 class CellOutliner:

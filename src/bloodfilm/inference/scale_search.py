@@ -10,14 +10,12 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from bloodfilm.core.arrays import Floats, Pixels
 from bloodfilm.imaging.canonical import DETECTOR_UM, CanonicalView
 from bloodfilm.imaging.red_cells import absorption
 from bloodfilm.imaging.scale import RED_CELL_UM, Measurement, with_detected
 
-Pixels = NDArray[np.uint8]
-Floats = NDArray[np.float64]
 Detect = Callable[[Pixels, CanonicalView], Floats]
 
 DIAMETERS = (9.0, 18.0, 36.0, 72.0, 144.0, 288.0)

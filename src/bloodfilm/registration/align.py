@@ -5,13 +5,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bloodfilm.core.arrays import Floats
 from bloodfilm.registration.matching import plausible, propose_alignments
 from bloodfilm.registration.verify import AlignmentEvidence, refine, verify
 from bloodfilm.registration.view import ImageCandidate, RegisteredView, common_scales
-
-Floats = NDArray[np.float64]
 
 MIN_CONFIDENCE = 0.5
 SURE = 0.95

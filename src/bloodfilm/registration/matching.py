@@ -6,9 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bloodfilm.core.arrays import Floats
 from bloodfilm.registration.view import Keypoints, RegisteredView
-
-Floats = NDArray[np.float64]
 
 RATIO = 0.85
 MAX_REPROJECTION_PX = 3.0

@@ -8,10 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bloodfilm.core.arrays import Floats, Pixels
 from bloodfilm.evaluation.intervals import wilson_interval
 
-Floats = NDArray[np.float64]
-Pixels = NDArray[np.uint8]
 Starts = NDArray[np.intp]
 
 PATCH_UM = 7.0

@@ -7,11 +7,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bloodfilm.core.arrays import Floats, Pixels
 from bloodfilm.imaging.canonical import CanonicalView
 from bloodfilm.imaging.resample import BACKGROUND
-
-Floats = NDArray[np.float64]
-Pixels = NDArray[np.uint8]
 
 SCALES = (0.2, 0.25, 0.32, 0.4, 0.5, 0.64, 0.8, 1.0)
 """Scales of registration, um per pixel; few, so that features are computed once per field."""

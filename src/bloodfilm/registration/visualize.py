@@ -7,15 +7,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bloodfilm.core.arrays import Colour, Pixels
 from bloodfilm.core.boxes import corner_pixels
 from bloodfilm.core.field import Cell
 from bloodfilm.core.files import write_bytes
 from bloodfilm.imaging.discovery import mark_drawings
 from bloodfilm.imaging.sources.image_file import open_image
 from bloodfilm.registration.transfer import TransferRecord
-
-Pixels = NDArray[np.uint8]
-Colour = tuple[int, int, int]
 
 HEIGHT = 540
 CAPTION = 46

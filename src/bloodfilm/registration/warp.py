@@ -7,10 +7,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bloodfilm.core import boxes as geometry
+from bloodfilm.core.arrays import Floats
 from bloodfilm.core.field import Cell
 from bloodfilm.core.polygons import Point, Region
-
-Floats = NDArray[np.float64]
 
 EDGE_SHARE = 0.004
 """A box within this share of the image's shorter side from the edge belongs to a cut cell."""

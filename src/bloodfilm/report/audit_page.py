@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from bloodfilm import __version__
 from bloodfilm.audit.codes import CODES, title_of
 from bloodfilm.core import Box
+from bloodfilm.core.arrays import Pixels
 from bloodfilm.core.boxes import corner_pixels
 from bloodfilm.core.errors import BloodfilmError
 from bloodfilm.core.files import open_output
 from bloodfilm.core.findings import Finding, count_by_severity
 from bloodfilm.core.issues import SEVERITIES
 from bloodfilm.imaging.sources.image_file import open_image
-from bloodfilm.report.drawing import Pixels, resized, true_size
+from bloodfilm.report.drawing import resized, true_size
 from bloodfilm.report.html import charts, formatting
 from bloodfilm.report.html.images import ImageBudget, webp
 from bloodfilm.report.html.static_pages import render

@@ -4,9 +4,8 @@ import math
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-Pixels = NDArray[np.uint8]
+from bloodfilm.core.arrays import Pixels
 
 # Below this a stretch would only blur: measured aspect ratios of square pixels stray as much.
 NEARLY_SQUARE = 0.03

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 import simplejpeg
-from numpy.typing import NDArray
 
+from bloodfilm.core.arrays import Pixels
 from bloodfilm.core.errors import BloodfilmError, OutputError
 from bloodfilm.core.pixels import ViewRecord
 from bloodfilm.core.results import CellResult, FieldResult
@@ -26,8 +26,6 @@ from bloodfilm.imaging.canonical import CanonicalView
 from bloodfilm.imaging.sources import ImageSource, open_source, read_whole
 from bloodfilm.imaging.sources.slide import SlideSource
 from bloodfilm.report.drawing import resized, true_size
-
-Pixels = NDArray[np.uint8]
 
 FIELD_PICTURE = "field.jpg"
 CELL_SIDE = 160

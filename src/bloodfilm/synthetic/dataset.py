@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from bloodfilm.core.arrays import Image
 from bloodfilm.core.dataset import Dataset
 from bloodfilm.core.errors import ConfigError, DataError
 from bloodfilm.core.field import Field
@@ -14,7 +15,6 @@ from bloodfilm.core.files import write_bytes
 from bloodfilm.core.polygons import Region
 from bloodfilm.synthetic.ground_truth import GroundTruth
 from bloodfilm.synthetic.morphology import MIXES
-from bloodfilm.synthetic.optics import Image
 from bloodfilm.synthetic.profiles import AcquisitionProfile, get_profile, vary_profile
 from bloodfilm.synthetic.render import render_field
 from bloodfilm.synthetic.scene import SceneSpec

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from bloodfilm.synthetic.noise_fields import Floats, Grid, blur, dots, noise
+from bloodfilm.core.arrays import Floats32
+from bloodfilm.synthetic.noise_fields import Grid, blur, dots, noise
 from bloodfilm.synthetic.profiles import AZURE, CHROMATIN, EOSIN, GROUND, RNA
 
 SCATTERED: dict[str, tuple[tuple[int, float, float, float, float], ...]] = {
@@ -16,7 +17,11 @@ SCATTERED: dict[str, tuple[tuple[int, float, float, float, float], ...]] = {
 
 
 def paint_granules(
-    dyes: Floats, grid: Grid, rng: np.random.Generator, kind: str, parts: tuple[Floats, Floats]
+    dyes: Floats32,
+    grid: Grid,
+    rng: np.random.Generator,
+    kind: str,
+    parts: tuple[Floats32, Floats32],
 ) -> None:
     """Add granules of `kind` to a cell given its (coverage, nucleus)."""
     cover, nucleus = parts
@@ -34,7 +39,7 @@ def paint_granules(
 
 
 def _eosinophil(
-    dyes: Floats, grid: Grid, rng: np.random.Generator, inner: Floats, nucleus: Floats
+    dyes: Floats32, grid: Grid, rng: np.random.Generator, inner: Floats32, nucleus: Floats32
 ) -> None:
     """Pack the cytoplasm with coarse orange-red, refractile granules; leave a clear patch."""
     plasma = inner * (1 - nucleus)
@@ -49,7 +54,7 @@ def _eosinophil(
     dyes[..., RNA] *= 1 - 0.6 * (plasma * (1 - bare))
 
 
-def _basophil(dyes: Floats, rng: np.random.Generator, cover: Floats, nucleus: Floats) -> None:
+def _basophil(dyes: Floats32, rng: np.random.Generator, cover: Floats32, nucleus: Floats32) -> None:
     """Strew coarse, nearly black-purple granules over the whole cell, nucleus and edge too."""
     where = np.clip(blur(cover, 0.2) * 1.6 - 0.45, 0, 1)
     area = float(where.sum()) * 0.0064
@@ -61,7 +66,7 @@ def _basophil(dyes: Floats, rng: np.random.Generator, cover: Floats, nucleus: Fl
     dyes[..., AZURE] += grains * 0.18
 
 
-def _auer_rods(dyes: Floats, grid: Grid, rng: np.random.Generator, room: Floats) -> None:
+def _auer_rods(dyes: Floats32, grid: Grid, rng: np.random.Generator, room: Floats32) -> None:
     """Lay a few thin rods (bundled Auer rods) into the cytoplasm of about half the cells."""
     flat = np.flatnonzero(room > 0.5)
     if flat.size == 0 or rng.random() < 0.5:

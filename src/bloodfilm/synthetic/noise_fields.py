@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from bloodfilm.core.arrays import Floats32
 
 PAINT_UM = 0.08
 """Micrometres per pixel of the paint grid."""
@@ -32,12 +32,12 @@ class Grid:
     """
 
     n: int
-    x: Floats
-    y: Floats
-    rho: Floats
+    x: Floats32
+    y: Floats32
+    rho: Floats32
     turn: NDArray[np.int32]
 
-    def pixels(self, um: Floats) -> Floats:
+    def pixels(self, um: Floats32) -> Floats32:
         """Turn um coordinates (relative to the centre) into pixel indices."""
         return np.asarray(um / PAINT_UM + (self.n - 1) / 2, dtype=np.float32)
 
@@ -56,7 +56,7 @@ def grid_for(half_um: float) -> Grid:
     return _grid(8 * int(np.ceil(2 * half_um / PAINT_UM / 8)))
 
 
-def noise(rng: np.random.Generator, n: int, period_um: float, octaves: int = 1) -> Floats:
+def noise(rng: np.random.Generator, n: int, period_um: float, octaves: int = 1) -> Floats32:
     """Return smooth (n, n) noise of about unit deviation; each octave halves period and weight."""
     out = np.zeros((n, n), np.float32)
     total = 0.0
@@ -74,13 +74,13 @@ def noise(rng: np.random.Generator, n: int, period_um: float, octaves: int = 1) 
     return np.asarray(out * (1.3 / np.sqrt(total)), dtype=np.float32)
 
 
-def blur(image: Floats, sigma_um: float) -> Floats:
+def blur(image: Floats32, sigma_um: float) -> Floats32:
     """Gaussian blur on the paint grid."""
     sigma = sigma_um / PAINT_UM
     return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), dtype=np.float32)
 
 
-def ramp(signed: Floats, soft_um: float) -> Floats:
+def ramp(signed: Floats32, soft_um: float) -> Floats32:
     """Turn a signed distance (negative inside, um) into coverage 0..1 with a soft edge."""
     return np.asarray(np.clip(0.5 - signed / soft_um, 0, 1), dtype=np.float32)
 
@@ -94,7 +94,7 @@ def _harmonics(waves: int) -> NDArray[np.float64]:
 
 def outline(
     rng: np.random.Generator, radius: float, rough: float, stretch: float = 0.0, waves: int = 6
-) -> Floats:
+) -> Floats32:
     """Return a closed outline as a table of radii (um) over `ANGLES` directions.
 
     `rough` is the relative deviation of its low-order Fourier terms, `stretch` the amplitude of
@@ -113,7 +113,7 @@ def outline(
     return np.asarray(table / area, dtype=np.float32)
 
 
-def press(table: Floats, walls: tuple[tuple[float, float], ...]) -> Floats:
+def press(table: Floats32, walls: tuple[tuple[float, float], ...]) -> Floats32:
     """Flatten an outline against walls, each (direction in radians, distance in um)."""
     if not walls:
         return table
@@ -129,8 +129,8 @@ def press(table: Floats, walls: tuple[tuple[float, float], ...]) -> Floats:
 
 
 def dots(
-    rng: np.random.Generator, where: Floats, count: int, radius_um: float, spread: float = 0.25
-) -> Floats:
+    rng: np.random.Generator, where: Floats32, count: int, radius_um: float, spread: float = 0.25
+) -> Floats32:
     """Scatter `count` soft discs over the area where `where` > 0.5; returns 0..1.
 
     Radii vary by `spread`. A dot is an impulse blurred and then saturated, so touching granules

@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bloodfilm.synthetic.noise_fields import PAINT_UM, Floats, Grid, blur, noise
+from bloodfilm.core.arrays import Floats32
+from bloodfilm.synthetic.noise_fields import PAINT_UM, Grid, blur, noise
 
 Path = NDArray[np.float64]
 """A stroke: rows (x, y, radius) in units of the nucleus."""
@@ -204,8 +205,8 @@ def _extent(strokes: list[Path]) -> tuple[Path, float]:
 
 
 def paint_nucleus(
-    grid: Grid, rng: np.random.Generator, kind: str, room: Floats, area: float, eccentric: float
-) -> Floats:
+    grid: Grid, rng: np.random.Generator, kind: str, room: Floats32, area: float, eccentric: float
+) -> Floats32:
     """Draw a nucleus of `kind` and about `area` um2 inside `room` (coverage); returns coverage.
 
     The shape is scaled until what lies inside the room has the wanted area, moved off centre as
@@ -239,7 +240,9 @@ def paint_nucleus(
     return _organic(grid, rng, mask, room)
 
 
-def _organic(grid: Grid, rng: np.random.Generator, mask: NDArray[np.uint8], room: Floats) -> Floats:
+def _organic(
+    grid: Grid, rng: np.random.Generator, mask: NDArray[np.uint8], room: Floats32
+) -> Floats32:
     """Wave the outline a little, round its corners and make its edge soft."""
     wave = noise(rng, grid.n, 2.2, 2) * (0.13 / PAINT_UM)
     drift = noise(rng, grid.n, 2.2, 2) * (0.13 / PAINT_UM)

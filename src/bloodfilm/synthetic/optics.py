@@ -6,9 +6,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bloodfilm.core.arrays import Floats32, Image
 from bloodfilm.synthetic.ground_truth import GroundTruth, VisibleObject
 from bloodfilm.synthetic.morphology import CellObject
-from bloodfilm.synthetic.noise_fields import PAINT_UM, Floats, noise
+from bloodfilm.synthetic.noise_fields import PAINT_UM, noise
 from bloodfilm.synthetic.profiles import AcquisitionProfile
 from bloodfilm.synthetic.rasterize_artefacts import ARTEFACTS
 from bloodfilm.synthetic.rasterize_cells import PaintedObject, paint_erythroblast, paint_white
@@ -19,7 +20,6 @@ from bloodfilm.synthetic.rasterize_small_objects import (
 )
 from bloodfilm.synthetic.scene import Scene
 
-Image = NDArray[np.uint8]
 Matrix = NDArray[np.float64]
 
 SHARPEN_UM = 0.14
@@ -81,7 +81,7 @@ def render_view(
     return image, canvas.truth()
 
 
-def transmitted_light(scene: Scene, profile: AcquisitionProfile, pose: CameraPose) -> Floats:
+def transmitted_light(scene: Scene, profile: AcquisitionProfile, pose: CameraPose) -> Floats32:
     """Return the share of the light that a scene lets through, (H, W, 3), blurred by the optics."""
     density = np.maximum(_drawn(scene, profile, pose).density, 0)
     return _blurred(np.asarray(cv2.exp(density * np.float32(-np.log(10.0))), np.float32), profile)
@@ -141,7 +141,7 @@ class _Canvas:
             self.nuclei[outer][solid[inner]] = False
             self.nuclei[outer] |= layers[inner][..., 4] > 0.5
 
-    def _blend(self, item: CellObject, layers: Floats, where: tuple[slice, slice]) -> None:
+    def _blend(self, item: CellObject, layers: Floats32, where: tuple[slice, slice]) -> None:
         colour, cover = layers[..., :3], layers[..., 3]
         if item.kind == "red":
             under = self.reds[where]
@@ -181,8 +181,8 @@ class _Canvas:
 
 
 def placed_layers(
-    patch: PaintedObject, dyes: Floats, item: CellObject, pose: CameraPose
-) -> tuple[Floats, tuple[int, int]]:
+    patch: PaintedObject, dyes: Floats32, item: CellObject, pose: CameraPose
+) -> tuple[Floats32, tuple[int, int]]:
     """Resample a patch onto the camera's pixels: (h, w, R G B density, cover, nucleus), corner."""
     n = patch.cover.shape[0]
     mixing = dyes[list(patch.which)]
@@ -210,7 +210,7 @@ def placed_layers(
 
 
 def visible_extent(
-    cover: Floats, left: int, top: int
+    cover: Floats32, left: int, top: int
 ) -> tuple[tuple[float, float, float, float] | None, NDArray[np.bool_]]:
     """The tight box of coverage 0.5, and the mask; no box if nothing is covered."""
     peak = float(cover.max(initial=0.0))
@@ -229,7 +229,7 @@ def visible_extent(
 
 
 def develop(
-    density: Floats, profile: AcquisitionProfile, pose: CameraPose, rng: np.random.Generator
+    density: Floats32, profile: AcquisitionProfile, pose: CameraPose, rng: np.random.Generator
 ) -> Image:
     """Turn optical density into what the camera saves: light, blur, sharpening, noise, JPEG."""
     height, width = density.shape[:2]
@@ -258,7 +258,7 @@ def develop(
     return np.ascontiguousarray(image)
 
 
-def _blurred(light: Floats, profile: AcquisitionProfile) -> Floats:
+def _blurred(light: Floats32, profile: AcquisitionProfile) -> Floats32:
     """Blur by the lens and by what is out of focus."""
     sigma = float(np.hypot(profile.blur_um, profile.focus_um))
     sx, sy = max(sigma / profile.um_x, 0.2), max(sigma / profile.um_per_px, 0.2)
@@ -267,7 +267,7 @@ def _blurred(light: Floats, profile: AcquisitionProfile) -> Floats:
 
 def _shading(
     height: int, width: int, profile: AcquisitionProfile, rng: np.random.Generator
-) -> Floats:
+) -> Floats32:
     """The illumination, about 1: vignette, a tilt in a random direction, a faint cloudiness."""
     y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
     x = np.linspace(-1, 1, width, dtype=np.float32)[None, :]

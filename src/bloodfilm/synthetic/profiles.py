@@ -9,10 +9,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from bloodfilm.core.arrays import FloatColour
 from bloodfilm.core.domain import Domain
 from bloodfilm.core.errors import ConfigError
-
-Colour = tuple[float, float, float]
 
 HAEMOGLOBIN, CHROMATIN, RNA, GROUND, EOSIN, AZURE, GREY = range(7)
 """Channels of a painted patch: amounts of what takes up the stain."""
@@ -35,13 +34,13 @@ class Stain:
     """
 
     name: str
-    haemoglobin: Colour
-    chromatin: Colour
-    rna: Colour
-    ground: Colour
-    eosin: Colour
-    azure: Colour
-    grey: Colour = (0.5, 0.55, 0.4)
+    haemoglobin: FloatColour
+    chromatin: FloatColour
+    rna: FloatColour
+    ground: FloatColour
+    eosin: FloatColour
+    azure: FloatColour
+    grey: FloatColour = (0.5, 0.55, 0.4)
 
     @property
     def matrix(self) -> NDArray[np.float32]:
@@ -52,7 +51,7 @@ class Stain:
     def varied(self, rng: np.random.Generator, by: float = 0.12) -> "Stain":
         """Return the stain as another batch: each dye stronger or weaker, a little off in hue."""
         m = self.matrix * np.exp(rng.normal(0, by, (DYES, 1))) * np.exp(rng.normal(0, by / 3, 3))
-        rows: list[Colour] = [(float(r), float(g), float(b)) for r, g, b in m]
+        rows: list[FloatColour] = [(float(r), float(g), float(b)) for r, g, b in m]
         return Stain(self.name, *rows)
 
 
@@ -143,7 +142,7 @@ class AcquisitionProfile:
     height: int = 640
     um_per_px: float = 0.095
     pixel_aspect_ratio: float = 1.0
-    white: Colour = (250.0, 245.0, 240.0)
+    white: FloatColour = (250.0, 245.0, 240.0)
     blur_um: float = 0.1
     focus_um: float = 0.0
     red_blur_um: float = 0.0

@@ -10,9 +10,9 @@ from types import MappingProxyType
 import cv2
 import numpy as np
 
+from bloodfilm.core.arrays import Floats32
 from bloodfilm.synthetic.noise_fields import (
     PAINT_UM,
-    Floats,
     Grid,
     blur,
     dots,
@@ -26,11 +26,13 @@ from bloodfilm.synthetic.profiles import AZURE, CHROMATIN, DYES, GREY, HAEMOGLOB
 from bloodfilm.synthetic.rasterize_cells import PaintedObject, paint_chromatin
 
 
-def _empty(grid: Grid) -> Floats:
+def _empty(grid: Grid) -> Floats32:
     return np.zeros((grid.n, grid.n, DYES), np.float32)
 
 
-def _stretched(grid: Grid, rng: np.random.Generator, most: float) -> tuple[Floats, Floats, float]:
+def _stretched(
+    grid: Grid, rng: np.random.Generator, most: float
+) -> tuple[Floats32, Floats32, float]:
     """Coordinates along and across a random direction, and how much longer than wide."""
     angle, ratio = rng.uniform(0, np.pi), float(rng.uniform(1.0, most))
     along = grid.x * np.cos(angle) + grid.y * np.sin(angle)
@@ -82,7 +84,7 @@ def paint_smudge(seed: int, diameter: float) -> PaintedObject:
     return PaintedObject(dyes, cover, np.zeros_like(cover))
 
 
-def _net(grid: Grid, rng: np.random.Generator) -> Floats:
+def _net(grid: Grid, rng: np.random.Generator) -> Floats32:
     """How much chromatin is left where a nucleus was pulled into a net."""
     net = np.abs(noise(rng, grid.n, float(rng.uniform(1.0, 2.2)), 3))
     amount = 0.68 - float(rng.uniform(0.1, 0.5)) * net + 0.10 * noise(rng, grid.n, 0.6, 2)
@@ -90,7 +92,7 @@ def _net(grid: Grid, rng: np.random.Generator) -> Floats:
     return np.asarray(amount + float(rng.uniform(0, 0.25)) * (fibres - 0.5), np.float32)
 
 
-def _threads(grid: Grid, rng: np.random.Generator, along: Floats, across: Floats) -> Floats:
+def _threads(grid: Grid, rng: np.random.Generator, along: Floats32, across: Floats32) -> Floats32:
     """Noise of about unit deviation that runs along one direction, spreading like a fan."""
     spread = 1 + float(rng.uniform(0, 0.9)) * np.clip(along / (grid.n * PAINT_UM / 2), -0.5, 1)
     line = noise(rng, grid.n, float(rng.uniform(0.5, 1.1)), 2)

@@ -5,19 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bloodfilm.core.arrays import Floats32
 from bloodfilm.synthetic.granules import paint_granules
 from bloodfilm.synthetic.morphology import MORPHOLOGIES, CellObject
-from bloodfilm.synthetic.noise_fields import (
-    Floats,
-    Grid,
-    blur,
-    dots,
-    grid_for,
-    noise,
-    outline,
-    press,
-    ramp,
-)
+from bloodfilm.synthetic.noise_fields import Grid, blur, dots, grid_for, noise, outline, press, ramp
 from bloodfilm.synthetic.nuclei import paint_nucleus
 from bloodfilm.synthetic.profiles import CHROMATIN, DYES, GROUND, HAEMOGLOBIN, RNA
 
@@ -33,9 +24,9 @@ class PaintedObject:
         nucleus: coverage by the nucleus, (n, n).
     """
 
-    dyes: Floats
-    cover: Floats
-    nucleus: Floats
+    dyes: Floats32
+    cover: Floats32
+    nucleus: Floats32
     which: tuple[int, ...] = tuple(range(DYES))
 
 
@@ -68,11 +59,11 @@ def paint_white(item: CellObject) -> PaintedObject:
 
 
 def _cytoplasm(
-    dyes: Floats,
+    dyes: Floats32,
     grid: Grid,
     rng: np.random.Generator,
     item: CellObject,
-    parts: tuple[Floats, Floats, Floats],
+    parts: tuple[Floats32, Floats32, Floats32],
 ) -> None:
     """Fill the cell: basophilic (RNA) with a deeper edge and a pale hof, and the pink ground."""
     signed, cover, nucleus = parts
@@ -93,8 +84,8 @@ def _cytoplasm(
 
 
 def _hof(
-    grid: Grid, rng: np.random.Generator, nucleus: Floats, cover: Floats, diameter: float
-) -> Floats:
+    grid: Grid, rng: np.random.Generator, nucleus: Floats32, cover: Floats32, diameter: float
+) -> Floats32:
     """The pale Golgi zone beside the nucleus, on the side where the cytoplasm is widest."""
     weight = cover * (1 - nucleus)
     total = float(weight.sum()) + 1e-6
@@ -104,9 +95,9 @@ def _hof(
 
 
 def paint_chromatin(
-    dyes: Floats,
+    dyes: Floats32,
     rng: np.random.Generator,
-    nucleus: Floats,
+    nucleus: Floats32,
     amount: float,
     values: Mapping[str, str],
 ) -> None:
@@ -135,7 +126,9 @@ def paint_chromatin(
     dyes[..., CHROMATIN] += nucleus * np.maximum(body, 0.05)
 
 
-def _nucleoli(dyes: Floats, rng: np.random.Generator, nucleus: Floats, body: Floats) -> Floats:
+def _nucleoli(
+    dyes: Floats32, rng: np.random.Generator, nucleus: Floats32, body: Floats32
+) -> Floats32:
     """Clear one to three round, bluish, pale bodies with a chromatin rim out of the nucleus."""
     inner = blur((blur(nucleus, 0.5) > 0.93).astype(np.float32), 0.1)
     if not (inner > 0.5).any():
@@ -150,7 +143,7 @@ def _nucleoli(dyes: Floats, rng: np.random.Generator, nucleus: Floats, body: Flo
     return np.asarray(body, dtype=np.float32)
 
 
-def _vacuoles(dyes: Floats, rng: np.random.Generator, room: Floats, plasma: Floats) -> None:
+def _vacuoles(dyes: Floats32, rng: np.random.Generator, room: Floats32, plasma: Floats32) -> None:
     """Punch clear round holes into the cytoplasm; a few, large enough to be visible at 40x."""
     where = room if (room > 0.5).any() else plasma
     count = int(np.clip(where.sum() / 700, 4, 14))

@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from bloodfilm.core.arrays import Floats32
 from bloodfilm.synthetic.noise_fields import (
     ANGLES,
-    Floats,
     blur,
     dots,
     grid_for,
@@ -135,7 +135,7 @@ def paint_debris(seed: int, diameter: float, form: str = "") -> PaintedObject:
     table = outline(rng, diameter / 2, 0.2, abs(rng.normal(0, 0.2)), 6)
     signed = grid.rho - table[grid.turn] + 0.2 * noise(rng, grid.n, 0.6, 2)
     cover = ramp(signed, 0.4)
-    body: Floats = cover * np.clip(0.8 + 0.4 * noise(rng, grid.n, 0.5), 0.1, 2)
+    body: Floats32 = cover * np.clip(0.8 + 0.4 * noise(rng, grid.n, 0.5), 0.1, 2)
     dyes = np.zeros((grid.n, grid.n, DYES), np.float32)
     if rng.random() < 0.08:  # a refractile bead: bright, with a dark ring
         dyes[..., GREY] = 0.9 * (blur(cover, 0.25) - cover) - 0.12 * cover

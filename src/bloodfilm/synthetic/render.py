@@ -6,16 +6,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from bloodfilm.core.arrays import Image
 from bloodfilm.core.field import Cell
 from bloodfilm.imaging.canonical import CROP_SIZE, CROP_UM
 from bloodfilm.synthetic.ground_truth import GroundTruth
-from bloodfilm.synthetic.optics import (
-    CameraPose,
-    Image,
-    camera_pose,
-    render_view,
-    transmitted_light,
-)
+from bloodfilm.synthetic.optics import CameraPose, camera_pose, render_view, transmitted_light
 from bloodfilm.synthetic.profiles import AcquisitionProfile, get_profile
 from bloodfilm.synthetic.rasterize_artefacts import ARTEFACTS
 from bloodfilm.synthetic.scene import MARGIN_UM, Scene, SceneSpec, build_scene

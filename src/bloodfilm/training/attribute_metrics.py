@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from bloodfilm.core.detections import Detections
 from bloodfilm.evaluation.classification import macro_f1
-from bloodfilm.evaluation.matching import match
+from bloodfilm.evaluation.matching import MATCH_IOU, match
 from bloodfilm.imaging.tiles import pad
 from bloodfilm.models.detector import CellDetector
 from bloodfilm.training.data.canonical_fields import CanonicalField
@@ -16,7 +16,6 @@ from bloodfilm.training.tasks.common import to_tensor
 from bloodfilm.training.tasks.detector import MULTIPLE
 from bloodfilm.training.vocabulary import Vocabulary
 
-MATCH_IOU = 0.5
 LEAST_SCORE = 0.1
 """Attributes are predicted for detections that score so much."""
 

@@ -21,7 +21,7 @@ from bloodfilm.evaluation.calibration import (
     fit_temperature,
 )
 from bloodfilm.evaluation.detection import excused
-from bloodfilm.evaluation.matching import match
+from bloodfilm.evaluation.matching import MATCH_IOU, match
 from bloodfilm.inference.classifier import leaf_probabilities, softmax
 from bloodfilm.inference.detector import LOWEST_SCORE
 from bloodfilm.inference.manifest import ConformalSpec, UntrainedParts
@@ -40,7 +40,6 @@ CLASS_ACCURACY = 0.98
 ATTRIBUTE_ACCURACY = 0.95
 MOST_CAUTIOUS = 0.9
 NOVEL_SHARE = 0.995
-MATCH_IOU = 0.5
 CELLS_VARIED = 31
 """Random-stream id of the augmentation of validation cells."""
 PLAIN = CropView()

@@ -18,10 +18,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bloodfilm.core.arrays import Bools, Floats
 from bloodfilm.core.errors import ConfigError
 
-Floats = NDArray[np.float64]
-Booleans = NDArray[np.bool_]
 SHRINKAGE = 0.1
 """Share of a multiple of the identity in the covariance that descriptions are whitened by."""
 PENALTY = 0.1
@@ -55,18 +54,18 @@ class DescribedCells:
 
     description: Floats
     known: Floats
-    allowed: Booleans
+    allowed: Bools
     label: NDArray[np.int64]
     cell: NDArray[np.int64]
     group: NDArray[np.int64]
-    old: Booleans
+    old: Bools
     share: Floats
     view: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.description)
 
-    def take(self, chosen: Booleans | NDArray[np.int64]) -> "DescribedCells":
+    def take(self, chosen: Bools | NDArray[np.int64]) -> "DescribedCells":
         """Return some of the cells."""
         return DescribedCells(*(getattr(self, name)[chosen] for name in vars(self)))
 
@@ -315,7 +314,7 @@ def assign_folds(
     return fold, not few
 
 
-def fit_sigmoid(scores: Floats, positive: Booleans, weights: Floats) -> tuple[float, float]:
+def fit_sigmoid(scores: Floats, positive: Bools, weights: Floats) -> tuple[float, float]:
     """Return factor and shift under which scores are honest log odds (Platt 1999).
 
     With his targets, which allow for how few cells there are. The factor is never below 0: a score

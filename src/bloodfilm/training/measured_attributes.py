@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bloodfilm.core.arrays import Bools, Floats
 from bloodfilm.core.attributes import Schema
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.evaluation.calibration import fit_temperature
@@ -34,9 +35,7 @@ LEAST_GAIN = 3.0
 TINY = 1e-300
 DIGITS = 5
 
-Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

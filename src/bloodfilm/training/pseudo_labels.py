@@ -10,13 +10,12 @@ from torch import Tensor
 
 from bloodfilm.core.boxes import centres
 from bloodfilm.core.detections import Detections
-from bloodfilm.evaluation.matching import match
+from bloodfilm.evaluation.matching import MATCH_IOU, match
 from bloodfilm.losses.targets import Target
 from bloodfilm.training.config import SparseSection
 from bloodfilm.training.data.augment import transform_boxes
 
 BINS = 20
-MATCH_IOU = 0.5
 PRIOR_CELLS = 4.0
 """Prior count of a score bin, whose precision is its score until about so many were counted."""
 LEAST_SCORE = 0.1

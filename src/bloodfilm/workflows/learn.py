@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodfilm import __version__
+from bloodfilm.core.arrays import Floats
 from bloodfilm.core.errors import ConfigError, DataError, OutputError
 from bloodfilm.core.files import write_json
 from bloodfilm.core.issues import Issue
@@ -46,7 +47,6 @@ MAX_LOSS = 0.01
 KEPT_PER_LABEL = 120
 PROBES = 32
 DOUBTED = 0.5
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)

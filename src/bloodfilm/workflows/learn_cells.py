@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bloodfilm.core.arrays import Pixels
 from bloodfilm.core.boxes import centres
 from bloodfilm.core.dataset import Dataset
 from bloodfilm.core.dataset_codes import refuse_planned
@@ -48,8 +48,6 @@ MOST_CELLS = 1000
 """Cells of a class that are taken; more would hardly change what is learnt."""
 LISTED = 8
 LONGEST_NAME = 80
-
-Pixels = NDArray[np.uint8]
 
 
 # ---- classes -------------------------------------------------------------------------------------

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from bloodfilm.core.arrays import Colour
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.figures import number, number_or_none, share, whole
 
 Point = tuple[float, float]
 Polygon = tuple[Point, ...]
-Colour = tuple[int, int, int]
 _MEASURES = (
     "area_um2",
     "nucleus_area_um2",

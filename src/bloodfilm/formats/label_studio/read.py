@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from bloodfilm.core import BloodfilmError, Box, Cell, DataError, Dataset, Field, Region
 from bloodfilm.core import dataset_codes as codes
+from bloodfilm.core.arrays import Json
 from bloodfilm.formats.label_studio.write import (
     EXTRA,
     IMAGE,
@@ -22,7 +23,6 @@ from bloodfilm.formats.label_studio.write import (
     PLANNED,
     TO_IGNORE,
     UNCERTAIN,
-    Json,
     Size,
     address,
     region_result,

@@ -4,10 +4,11 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Unpack
 from urllib.parse import quote
 
 from bloodfilm.core import Cell, DataError, Dataset, Field
+from bloodfilm.core.arrays import Json
 from bloodfilm.core.issues import Issue
 from bloodfilm.formats.native.records import origin_to_json
 from bloodfilm.formats.shared.class_names import name_of
@@ -31,7 +32,6 @@ from bloodfilm.formats.shared.shapes import (
     hexadecimal,
 )
 
-Json = dict[str, Any]
 Size = tuple[int, int]
 FILE_NAME = "label-studio.json"
 EXTRA = "bloodfilm"

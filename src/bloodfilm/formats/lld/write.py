@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, Unpack
 
 from bloodfilm.core import LLD_SCHEMA, Cell, DataError, Dataset, Field, Region
+from bloodfilm.core.arrays import Json
 from bloodfilm.core.issues import Issue
 from bloodfilm.formats import coco
 from bloodfilm.formats.lld.codes import CLASSES, JSON_KEYS, json_code, text_code
@@ -103,8 +104,8 @@ def _subset_folder(item: Field) -> str | None:
 
 def _json(dataset: Dataset, fields: Named, losses: Losses) -> dict[str, Any]:
     categories = coco.Categories(dict(_IDS) | {"unnamed": len(CLASSES)})
-    images: list[coco.Json] = []
-    annotations: list[coco.Json] = []
+    images: list[Json] = []
+    annotations: list[Json] = []
     for number, (name, item) in enumerate(fields, 1):
         images.append(coco.image_entry(item, number, name))
         for cell in losses.boxed(item):

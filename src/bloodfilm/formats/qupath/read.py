@@ -21,6 +21,7 @@ from bloodfilm.core import (
     Region,
 )
 from bloodfilm.core import dataset_codes as codes
+from bloodfilm.core.arrays import JsonView
 from bloodfilm.core.json_text import parse_json
 from bloodfilm.formats.native.records import origin_from_json
 from bloodfilm.formats.qupath.write import (
@@ -62,7 +63,6 @@ OBJECTS = ANNOTATIONS | {
     "pathtileobject",
 }
 MAX_DEPTH = 50
-Json = Mapping[str, Any]
 Rings = list[list[tuple[float, float]]]
 
 
@@ -148,7 +148,7 @@ class _Objects:
         unknown = self.stated.get("region") in (NOTHING, SHAPES)
         return Region.nothing() if unknown else Region.everything()
 
-    def _read_field(self, properties: Json) -> None:
+    def _read_field(self, properties: JsonView) -> None:
         """Take what the annotation `field` says; its class says what is known of the image."""
         self.stated |= _texts(properties.get("metadata"))
         kind = (_class_of(properties) or "").removeprefix(FIELD).removeprefix(":").strip()
@@ -224,7 +224,7 @@ class _Objects:
         else:
             self._add_cell(feature, name, drawn, place)
 
-    def _add_cell(self, feature: Json, name: str | None, drawn: DrawnShape, place: str) -> None:
+    def _add_cell(self, feature: JsonView, name: str | None, drawn: DrawnShape, place: str) -> None:
         box: Box | None = self.reading.box(drawn.box, self.frame.size, self.file, place)
         if box is None:
             return
@@ -266,12 +266,12 @@ def _features(content: Any, file: Path, depth: int = 0) -> Iterator[Any]:
             yield from _features(children, file, depth + 1)
 
 
-def _properties(feature: Json) -> Json:
+def _properties(feature: JsonView) -> JsonView:
     found = feature.get("properties")
     return found if isinstance(found, Mapping) else {}
 
 
-def _class_of(properties: Json) -> str | None:
+def _class_of(properties: JsonView) -> str | None:
     """Return the class an object bears; of a derived class all its names."""
     found = properties.get("classification")
     if isinstance(found, str):
@@ -289,7 +289,7 @@ def _texts(value: Any) -> dict[str, str]:
     return {str(k): str(v) for k, v in pairs if isinstance(v, str | int | float)}
 
 
-def _measurements(value: Any) -> Json:
+def _measurements(value: Any) -> JsonView:
     if isinstance(value, list):  # as QuPath wrote them before version 0.4
         return {str(m.get("name")): m.get("value") for m in value if isinstance(m, Mapping)}
     return value if isinstance(value, Mapping) else {}

@@ -10,9 +10,10 @@ import json
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Unpack
 
 from bloodfilm.core import Cell, DataError, Dataset, Field, Schema
+from bloodfilm.core.arrays import Colour, Json
 from bloodfilm.core.issues import Issue
 from bloodfilm.formats.native.records import origin_to_json
 from bloodfilm.formats.shared.class_names import name_of
@@ -32,13 +33,11 @@ from bloodfilm.formats.shared.shapes import (
     NOTHING,
     SHAPES,
     UNNAMED,
-    Colour,
     Points,
     colours,
     corners,
 )
 
-Json = dict[str, Any]
 SUFFIX = ".geojson"
 REGION_CLASS = "Region*"
 ID, TO_IGNORE, IMAGE = "id", "ignore", "image"

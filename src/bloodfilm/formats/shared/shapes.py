@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from bloodfilm.core import Box, Region
+from bloodfilm.core.arrays import Colour
 from bloodfilm.formats.shared.frames import Frame
 
 Points = Sequence[tuple[float, float]]
-Colour = tuple[int, int, int]
 
 REGION = "annotated region"
 """The label of a shape in which every cell is marked."""

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bloodfilm.core.arrays import Image
+from bloodfilm.core.arrays import Floats32, Image
 
 FEATURE_UM = 0.5
 """Micrometres per pixel at which blocks are looked at."""
@@ -40,8 +40,6 @@ PEN_UM2 = 600.0
 OPAQUE = 3.0
 """Layers of red cells beyond which light is too little to tell."""
 
-Floats = NDArray[np.float32]
-
 
 @dataclass(frozen=True)
 class RedCellReference:
@@ -55,7 +53,7 @@ class RedCellReference:
     white: tuple[float, float, float]
     absorbance: tuple[float, float, float]
 
-    def split(self, image: Image) -> tuple[Floats, Floats]:
+    def split(self, image: Image) -> tuple[Floats32, Floats32]:
         """Return, for each pixel, layers of red cells, and absorbance of another colour."""
         ramp = np.maximum(np.arange(256, dtype=np.float32), 1.0)[:, None]
         glass = np.maximum(np.array(self.white, np.float32), 1.0)
@@ -169,7 +167,7 @@ def _round(stats: NDArray[np.int32], um2: NDArray[np.float64]) -> NDArray[np.boo
     return np.asarray(fits & (ratio < LONGEST) & (fill > ROUND))
 
 
-def _sharpness(layers: Floats, inside: NDArray[np.bool_]) -> float:
+def _sharpness(layers: Floats32, inside: NDArray[np.bool_]) -> float:
     """Deviation of the Laplacian where red cells are; 0 without any."""
     if not inside.any():
         return 0.0

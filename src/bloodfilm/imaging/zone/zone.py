@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bloodfilm.core.arrays import Bools
 from bloodfilm.core.issues import Issue
 from bloodfilm.core.polygons import Region
 
@@ -14,7 +15,6 @@ BLOCK_UM = 128.0
 """Side of a block: it holds some hundred red cells of a monolayer."""
 
 ZoneOrigin = Literal["found", "region", "whole"]
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)

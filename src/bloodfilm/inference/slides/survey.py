@@ -23,7 +23,7 @@ from bloodfilm.imaging.illumination import EVEN
 from bloodfilm.imaging.red_cells import absorption, background_colour
 from bloodfilm.imaging.scale import Measurement, ScalePrior, pool_scale
 from bloodfilm.imaging.sources.base import ImageSource
-from bloodfilm.imaging.sources.slide import SlideSource
+from bloodfilm.imaging.sources.slide import Rect, SlideSource
 from bloodfilm.imaging.stain import red_cell_absorbance
 from bloodfilm.imaging.zone import RedCellReference
 from bloodfilm.inference.analyzer import Analyzer
@@ -38,8 +38,6 @@ OVERVIEW = 1600
 MIN_ABSORPTION = 3.0
 """Of 255: windows that absorb less on average are empty glass."""
 COLOUR_WINDOWS = 5
-
-Rect = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,12 +12,12 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bloodfilm.imaging.sources.slide import Rect
+
 MARGIN_UM = 32.0
 """A megakaryocyte aside, no cell of blood is wider than 30 um; a centre lies half of it inside."""
 TILE_UM = 204.8
 """Side of a tile with its margins: what the shipped detector sees at a time."""
-
-Rect = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)

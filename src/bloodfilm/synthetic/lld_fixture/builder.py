@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bloodfilm.core import DEFAULT_TAXONOMY, LLD_SCHEMA, Cell, ConfigError
+from bloodfilm.core.arrays import Json, Pixels
 from bloodfilm.core.files import write_bytes, write_text
 from bloodfilm.formats.lld.codes import (
     CLASSES,
@@ -31,9 +31,7 @@ from bloodfilm.synthetic.profiles import get_profile, vary_profile
 from bloodfilm.synthetic.render import render_field
 from bloodfilm.synthetic.scene import SceneSpec
 
-Pixels = NDArray[np.uint8]
 Edit = Callable[[list[str]], list[str]]
-Json = dict[str, Any]
 _IDS = {name: ident for ident, name in sorted(CLASSES.items(), reverse=True)}
 DIAGNOSES = ("AML", "ALL", "AML", "CLL", "CML", "APML")
 PROFILE_OF = {"100X": "lld100x-like", "40X": "lld40x-like", "10X": "lld10x-like"}

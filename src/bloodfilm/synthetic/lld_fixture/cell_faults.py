@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from bloodfilm.core import ConfigError
+from bloodfilm.core.arrays import Json
 from bloodfilm.formats.lld.codes import CLASSES
 from bloodfilm.formats.lld.names import parse_subset
 from bloodfilm.synthetic.lld_fixture.builder import (
@@ -17,7 +18,6 @@ from bloodfilm.synthetic.lld_fixture.builder import (
     FaultPlan,
     FaultyDatasetBuilder,
     InjectedFault,
-    Json,
     add_field,
     file_name,
     list_field,

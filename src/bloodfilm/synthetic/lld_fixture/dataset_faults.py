@@ -7,14 +7,13 @@ import cv2
 import numpy as np
 
 from bloodfilm.core import ConfigError
+from bloodfilm.core.arrays import Json, Pixels
 from bloodfilm.synthetic.lld_fixture.builder import (
     FULL,
     SPARSE,
     Edit,
     FaultPlan,
     FaultyDatasetBuilder,
-    Json,
-    Pixels,
     file_name,
     patch_of,
 )

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bloodfilm.core.arrays import Image
+from bloodfilm.core.arrays import Floats32, Image
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.core.field import Box, Cell
 from bloodfilm.synthetic.morphology import MIXES
@@ -31,8 +31,6 @@ from bloodfilm.synthetic.slides.layout import (
     Layout,
 )
 from bloodfilm.synthetic.slides.stock import Stamp, Stock, make_stock
-
-Floats = NDArray[np.float32]
 
 PROFILE = AcquisitionProfile(
     "slide-like",
@@ -254,7 +252,7 @@ class SlideFilm:
                 if area not in (GLASS, PEN) and x <= px < x + width and y <= py < y + height:
                     yield self._place(self._stock.platelets[int(pick)], px, py)
 
-    def _mark(self, density: Floats, left: int, top: int) -> None:
+    def _mark(self, density: Floats32, left: int, top: int) -> None:
         """Add the pen marks to the optical density."""
         um = self.spec.um_per_px
         height, width = density.shape[:2]
@@ -307,7 +305,7 @@ def _overlap(
 
 
 def _lay_red(
-    density: Floats, under: Floats, placed: _Placed, corner: tuple[int, int], pile: float
+    density: Floats32, under: Floats32, placed: _Placed, corner: tuple[int, int], pile: float
 ) -> None:
     shape = under.shape[0], under.shape[1]
     where = _overlap(shape, placed, corner)
@@ -319,7 +317,7 @@ def _lay_red(
     under[outer] = cv2.max(beneath, cover)
 
 
-def _lay(density: Floats, placed: _Placed, corner: tuple[int, int], covers: bool) -> None:
+def _lay(density: Floats32, placed: _Placed, corner: tuple[int, int], covers: bool) -> None:
     where = _overlap((density.shape[0], density.shape[1]), placed, corner)
     if where is None:
         return

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from bloodfilm.core.arrays import Floats32
 from bloodfilm.synthetic.morphology import MIXES, CellObject, draw_seed, white_cell
-from bloodfilm.synthetic.noise_fields import Floats
 from bloodfilm.synthetic.optics import CameraPose, paint, placed_layers, visible_extent
 from bloodfilm.synthetic.profiles import AcquisitionProfile
 
@@ -30,8 +30,8 @@ class Stamp:
     """
 
     item: CellObject
-    density: Floats
-    cover: Floats
+    density: Floats32
+    cover: Floats32
     centre: tuple[float, float]
     box: tuple[float, float, float, float]
     radius: float

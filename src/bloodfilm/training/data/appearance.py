@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from bloodfilm.core.arrays import Floats32, Pixels
 from bloodfilm.imaging.canonical import CROP_UM, DETECTOR_UM
 from bloodfilm.imaging.colour_normalisation import (
     EXACT,
@@ -25,8 +25,6 @@ from bloodfilm.imaging.resample import BACKGROUND
 if TYPE_CHECKING:
     from bloodfilm.training.config import AppearanceSection, AugmentSection
 
-Pixels = NDArray[np.uint8]
-Float32s = NDArray[np.float32]
 Rng = np.random.Generator
 
 REFERENCE_SIDE = 128
@@ -49,7 +47,7 @@ def vary_crop(
     rng: Rng,
     strength: "AppearanceSection",
     standard: ColourStandard,
-    profile: Float32s | None = None,
+    profile: Floats32 | None = None,
 ) -> Pixels:
     """Return a crop with augmented stain and optics, in standard colours.
 
@@ -81,12 +79,12 @@ def _random_jitter(rng: Rng, standard: ColourStandard) -> Jitter:
     return Jitter((float(red), float(green), float(blue)), float(light), float(colour), float(turn))
 
 
-def _to_pixels(image: Float32s) -> Pixels:
+def _to_pixels(image: Floats32) -> Pixels:
     pixels: Pixels = np.clip(image + 0.5, 0, 255).astype(np.uint8)
     return pixels
 
 
-def vary_stain(image: Float32s, rng: Rng, strength: float) -> Float32s:
+def vary_stain(image: Floats32, rng: Rng, strength: float) -> Floats32:
     """Return an image with changed absorption of the dyes (Beer-Lambert); clear glass is unchanged.
 
     Absorbance is raised to a power, its dyes weighed anew (Tellez et al., Medical Image Analysis
@@ -103,21 +101,21 @@ def vary_stain(image: Float32s, rng: Rng, strength: float) -> Float32s:
     if rng.random() < 0.4 * strength:
         mix = mix @ (0.5 * np.eye(3) + 0.5 * rng.dirichlet(np.ones(3), 3).T)
     mix = mix * np.exp(rng.normal(0, 0.25 * strength))
-    varied: Float32s = white * np.exp(-(density.astype(np.float32) @ mix.astype(np.float32)))
+    varied: Floats32 = white * np.exp(-(density.astype(np.float32) @ mix.astype(np.float32)))
     return varied
 
 
-def measure_white(image: Float32s) -> Float32s:
+def measure_white(image: Floats32) -> Floats32:
     """Return the mean RGB of the brightest tenth of an image, sampled at every second pixel."""
     sampled = image[::2, ::2]
     brightness = sampled.sum(axis=2)
     place = int(brightness.size * 0.9)
     clear = brightness >= np.partition(brightness.ravel(), place)[place]
-    white: Float32s = np.maximum(sampled[clear].mean(axis=0), 8.0).astype(np.float32)
+    white: Floats32 = np.maximum(sampled[clear].mean(axis=0), 8.0).astype(np.float32)
     return white
 
 
-def vary_optics(image: Float32s, rng: Rng, strength: float, unit: float | None = None) -> Float32s:
+def vary_optics(image: Floats32, rng: Rng, strength: float, unit: float | None = None) -> Floats32:
     """Return an image with simulated lens, lamp and camera changes, in [0, 255].
 
     Fewer pixels, defocus with and without bright or dark halos, chromatic fringes, coloured
@@ -164,11 +162,11 @@ def vary_camera(image: Pixels, rng: Rng, strength: "AugmentSection") -> Pixels:
     return _to_pixels(varied * gain)
 
 
-def _blurred(image: Float32s, sigma: float) -> Float32s:
+def _blurred(image: Floats32, sigma: float) -> Floats32:
     return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), dtype=np.float32)
 
 
-def _fewer_pixels(image: Float32s, rng: Rng, _unit: float) -> Float32s:
+def _fewer_pixels(image: Floats32, rng: Rng, _unit: float) -> Floats32:
     height, width = image.shape[:2]
     across = rng.uniform(0.35, 0.9)
     down = float(np.clip(across * np.exp(rng.normal(0, 0.2)), 0.3, 1.0))
@@ -179,16 +177,16 @@ def _fewer_pixels(image: Float32s, rng: Rng, _unit: float) -> Float32s:
     return np.asarray(large, dtype=np.float32)
 
 
-def _defocus(image: Float32s, rng: Rng, unit: float) -> Float32s:
+def _defocus(image: Floats32, rng: Rng, unit: float) -> Floats32:
     return _blurred(image, rng.uniform(0.3, 1.6) * unit + 0.05)
 
 
-def _halo(image: Float32s, rng: Rng, unit: float) -> Float32s:
+def _halo(image: Floats32, rng: Rng, unit: float) -> Floats32:
     edges = image - _blurred(image, rng.uniform(1.5, 4.0) * unit)
     return image + np.float32(rng.uniform(-0.5, 1.2)) * edges
 
 
-def _fringes(image: Float32s, rng: Rng, unit: float) -> Float32s:
+def _fringes(image: Floats32, rng: Rng, unit: float) -> Floats32:
     height, width = image.shape[:2]
     moved = image.copy()
     for channel in (0, 2):
@@ -206,40 +204,40 @@ def _fringes(image: Float32s, rng: Rng, unit: float) -> Float32s:
     return moved
 
 
-def _shading(image: Float32s, rng: Rng, _unit: float) -> Float32s:
+def _shading(image: Floats32, rng: Rng, _unit: float) -> Floats32:
     slope = rng.normal(0, 0.08, (2, 3))
     y = np.linspace(-1, 1, image.shape[0])[:, None, None]
     x = np.linspace(-1, 1, image.shape[1])[None, :, None]
     return image * (1 + slope[0] * x + slope[1] * y).astype(np.float32)
 
 
-def _haze(image: Float32s, rng: Rng, _unit: float) -> Float32s:
+def _haze(image: Floats32, rng: Rng, _unit: float) -> Floats32:
     share = np.float32(rng.uniform(0, 0.5))
     return image * (1 - share) + share * rng.uniform(150, 240, 3).astype(np.float32)
 
 
-def _curve(image: Float32s, rng: Rng, _unit: float) -> Float32s:
+def _curve(image: Floats32, rng: Rng, _unit: float) -> Floats32:
     power = np.float32(np.exp(rng.normal(0, 0.25)))
-    curved: Float32s = 255 * (np.clip(image, 0, 255) / np.float32(255)) ** power
+    curved: Floats32 = 255 * (np.clip(image, 0, 255) / np.float32(255)) ** power
     return curved
 
 
-def _tint(image: Float32s, rng: Rng, _unit: float) -> Float32s:
+def _tint(image: Floats32, rng: Rng, _unit: float) -> Floats32:
     return image * np.clip(1 + rng.normal(0, 0.12, 3), 0.6, 1.15).astype(np.float32)
 
 
-def _noise(image: Float32s, rng: Rng, _unit: float) -> Float32s:
+def _noise(image: Floats32, rng: Rng, _unit: float) -> Floats32:
     noise = rng.standard_normal(image.shape, dtype=np.float32) * np.float32(rng.uniform(1, 9))
     if rng.random() < 0.5:
         noise = _blurred(noise, 0.7) * np.float32(1.8)
     return image + noise
 
 
-def _sharpen(image: Float32s, rng: Rng, _unit: float) -> Float32s:
+def _sharpen(image: Floats32, rng: Rng, _unit: float) -> Floats32:
     return image + np.float32(rng.uniform(0.2, 1.0)) * (image - _blurred(image, 1.0))
 
 
-def _jpeg(image: Float32s, rng: Rng, _unit: float) -> Float32s:
+def _jpeg(image: Floats32, rng: Rng, _unit: float) -> Floats32:
     quality = int(rng.uniform(25, 85))
     pixels = np.clip(image, 0, 255).astype(np.uint8)
     _, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
@@ -249,7 +247,7 @@ def _jpeg(image: Float32s, rng: Rng, _unit: float) -> Float32s:
 # ---- colours of another crop -------------------------------------------------------------------
 
 
-def colour_profile(crop: Pixels, standard: ColourStandard) -> Float32s:
+def colour_profile(crop: Pixels, standard: ColourStandard) -> Floats32:
     """Return the distribution of a crop's colours: (3, 33) quantiles of its CIELAB channels.
 
     White-balanced, so that profiles of different lamps are comparable.
@@ -260,7 +258,7 @@ def colour_profile(crop: Pixels, standard: ColourStandard) -> Float32s:
     return np.asarray(levels.T, dtype=np.float32)
 
 
-def transfer_colours(lab: Pixels, profile: Float32s, share: float) -> Pixels:
+def transfer_colours(lab: Pixels, profile: Floats32, share: float) -> Pixels:
     """Return a crop in CIELAB whose colours are distributed partly as another crop's.
 
     Every channel is mapped by a monotone curve from its own quantiles to those of the profile

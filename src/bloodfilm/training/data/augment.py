@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bloodfilm.core.arrays import Pixels
 from bloodfilm.training.config import AugmentSection
 
-Pixels = NDArray[np.uint8]
 Rng = np.random.Generator
 _WHITE = 245.0
 _DENSE = 1.4

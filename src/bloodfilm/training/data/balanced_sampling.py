@@ -3,10 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from bloodfilm.core.arrays import Floats
 from bloodfilm.training.config import SamplingSection
 from bloodfilm.training.data.cell_crops import CellCrops
-
-Floats = NDArray[np.float64]
 
 
 def draw_weights(crops: CellCrops, sampling: SamplingSection) -> Floats:

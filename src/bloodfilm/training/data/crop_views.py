@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from bloodfilm.core.arrays import Floats32, Pixels
 from bloodfilm.imaging.canonical import CROP_UM
 from bloodfilm.imaging.colour_normalisation import ColourStandard, normalise
 from bloodfilm.training.config import AppearanceSection, AugmentSection
-from bloodfilm.training.data.appearance import Float32s, vary_crop
+from bloodfilm.training.data.appearance import vary_crop
 from bloodfilm.training.data.augment import random_stretch
 from bloodfilm.training.data.cell_crops import (
     SIZE,
@@ -19,7 +19,6 @@ from bloodfilm.training.data.cell_crops import (
     warp_centred,
 )
 
-Pixels = NDArray[np.uint8]
 Rng = np.random.Generator
 DEFAULT_APPEARANCE, DEFAULT_AUGMENT = AppearanceSection(), AugmentSection()
 
@@ -54,7 +53,7 @@ class CropView:
         self,
         image: Pixels,
         rng: Rng,
-        profile: Float32s | None = None,
+        profile: Floats32 | None = None,
         augment: AugmentSection | None = None,
     ) -> Pixels:
         """Return a stored crop turned, stretched, shifted and in another light.

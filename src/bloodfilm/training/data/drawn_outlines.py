@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bloodfilm.core.arrays import Pixels
 from bloodfilm.core.field import Box
 from bloodfilm.core.progress import Progress, track
 from bloodfilm.imaging.resample import BACKGROUND, box_step, window
@@ -48,7 +49,6 @@ FEW_PIXELS = 60
 CUT = 0.1
 HALF = 127
 
-Pixels = NDArray[np.uint8]
 Rng = np.random.Generator
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from bloodfilm.core.arrays import Floats32
 from bloodfilm.core.attributes import Schema
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.core.progress import Progress
@@ -23,7 +24,7 @@ from bloodfilm.losses.classification import attribute_losses, tree_loss
 from bloodfilm.models.classifier import CellClassifierNet
 from bloodfilm.training.config import Config
 from bloodfilm.training.corrections import begin_like_relatives, fit_correction, value_balance
-from bloodfilm.training.data.appearance import Float32s, colour_profile
+from bloodfilm.training.data.appearance import colour_profile
 from bloodfilm.training.data.balanced_sampling import draw_weights, lone_labels
 from bloodfilm.training.data.cell_crops import (
     CellCrops,
@@ -178,7 +179,7 @@ class ClassifierSamples:
         places = self.negatives.weights / self.negatives.weights.sum()
         return np.concatenate([cells * (1 - share), places * share])
 
-    def _profiles(self) -> list[list[Float32s]]:
+    def _profiles(self) -> list[list[Floats32]]:
         """Return colour profiles of some crops of every data set, to give others their colours."""
         section, standard = self.config.appearance, self.view.standard
         images = self.train.images
@@ -197,7 +198,7 @@ class ClassifierSamples:
             profiles.append([colour_profile(self.view.cut(images[i]), standard) for i in some])
         return profiles
 
-    def _profile(self, i: int, rng: np.random.Generator) -> Float32s | None:
+    def _profile(self, i: int, rng: np.random.Generator) -> Floats32 | None:
         """Return the colours that a cell's crop is to take over, `None` for its own."""
         if not self.profiles:
             return None

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bloodfilm.core.arrays import Pixels
 from bloodfilm.core.attributes import LLD_SCHEMA
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.core.progress import Progress
@@ -41,8 +42,6 @@ VALIDATION_SEED = 7919
 """Added to the run's seed: no validation cell is drawn like a training cell."""
 EVALUATION_BATCH = 64
 OUTLINE_STANDARD = ColourStandard(nucleus=None)
-
-Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
