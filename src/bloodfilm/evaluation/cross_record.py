@@ -177,4 +177,4 @@ def _explanations(evaluation: CrossEvaluation) -> Iterator[RenderableType]:
         yield Text(f"[low, high]: {r.level:.0%} bootstrap interval, {r.n} resamples, seed {r.seed}")
     yield from (Text(f"note: {line}") for line in evaluation.notes)
     for name, files in evaluation.failures.items():
-        yield Text(f"{name}: {len(files)} fields gave no result; their cells count as missed")
+        yield Text(f"{name}: {len(files)} fields failed; their cells count as missed")

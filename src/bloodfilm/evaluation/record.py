@@ -156,7 +156,7 @@ def show(evaluation: Evaluation) -> RenderableType:
         )
     parts.extend(Text(f"note: {line}") for line in evaluation.notes)
     if evaluation.failures:
-        parts.append(Text(f"{len(evaluation.failures)} fields gave no result"))
+        parts.append(Text(f"{len(evaluation.failures)} fields failed"))
     return Group(*parts)
 
 

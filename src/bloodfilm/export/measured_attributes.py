@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bloodfilm.core import Cell
+from bloodfilm.core.arrays import Floats
 from bloodfilm.core.attributes import known_values
 from bloodfilm.core.boxes import centres
 from bloodfilm.core.errors import ConfigError, DataError
@@ -44,8 +44,6 @@ MOST_FIELDS = 200
 """Of a data set and class: the models are small."""
 _CHOICE = 67
 """Random-stream id of the choice of fields."""
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

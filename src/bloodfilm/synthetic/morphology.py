@@ -237,7 +237,7 @@ MIXES: dict[str, dict[str, float]] = {
         "lymphocyte": 0.02,
     },
 }
-"""Class mixes by diagnosis, in LLD's words, and two for general use."""
+"""Class mixes by diagnosis, in LLD's terminology, and two for general use."""
 
 
 @dataclass(frozen=True)

@@ -220,7 +220,7 @@ class FieldResult:
 
 @dataclass(frozen=True, slots=True)
 class FieldFailure:
-    """A file that gave no result: its path as the user named it, and why."""
+    """A file that could not be analysed: its path as the user named it, and why."""
 
     path: str
     issue: Issue

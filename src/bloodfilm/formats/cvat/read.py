@@ -1,7 +1,7 @@
 """CVAT for images 1.1: one XML file, boxes and outlines with attributes.
 
-A shape labelled `annotated region` says where every cell is marked. What CVAT has no word for
-(patient, diagnosis, domain) is carried by a tag `field` of the image, which CVAT keeps.
+A shape labelled `annotated region` says where every cell is marked. Properties that CVAT
+cannot represent (patient, diagnosis, domain) are in a tag `field` of the image, which CVAT keeps.
 """
 
 from collections.abc import Iterator, Sequence

@@ -2,8 +2,8 @@
 
 A task's results that share an id are one region: its shape with a label, and what was chosen for
 it. Cells are `rectanglelabels`, the field's region is `polygonlabels` with the label `annotated
-region`, attributes are `choices` named after them. What Label Studio has no word for (patient,
-split, domain) stands under the task's `data`, which it keeps.
+region`, attributes are `choices` named after them. Properties that Label Studio
+cannot represent (patient, split, domain) are in the task's `data`, which it keeps.
 """
 
 import re

@@ -1,8 +1,9 @@
-"""QuPath's GeoJSON: one file of objects an image, in pixels of the whole image.
+"""QuPath's GeoJSON: one file of objects per image, in pixels of the whole image.
 
 Cells are detections, regions annotations of the class `Region*`; QuPath reads a class that ends
-in a star as one to be ignored. Attributes are an object's metadata. What QuPath has no word for
-(patient, split, domain) is metadata of a locked annotation `field` around the whole image.
+in a star as one to be ignored. Attributes are an object's metadata. Properties that
+QuPath cannot represent (patient, split, domain) are metadata of a locked annotation `field` around
+the whole image.
 """
 
 from collections.abc import Iterator, Mapping

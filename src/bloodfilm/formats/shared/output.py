@@ -176,7 +176,7 @@ def outline_for_writing(cell: Cell, losses: Losses) -> tuple[tuple[float, float]
 
 
 class Output:
-    """Files on their way to a folder; nothing appears there before `output` is left in peace."""
+    """Staged output of a folder: files are moved into place only when all went well."""
 
     def __init__(
         self,

@@ -78,7 +78,7 @@ class FaultPlan:
         patients: how many; about a third of them are in test.
         fields: of each patient.
         side: of a field, pixels.
-        whites: white cells a field, on average.
+        whites: white cells per field, on average.
         sparse: also write 16-column text labels of train fields, of one rectangle of each.
         empty: subset folders without a field, as `L_10X_C1` is published.
         faults: names in `cell_faults.FAULTS` to inject, in order.
