@@ -1,5 +1,6 @@
 """Opening images: every kind comes out as upright uint8 RGB, every bad file as one clear line."""
 
+import io
 import logging
 import os
 import struct
@@ -486,3 +487,29 @@ def test_messages_of_other_threads_are_not_taken(caplog):
     log.warning("later")
     assert said == ["of this one"]
     assert [r.getMessage() for r in caplog.records] == ["of another", "later"]
+
+
+# ---- AVIF ---------------------------------------------------------------------------------------
+
+
+def avif(width: int, height: int, **options: int) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (width, height), (200, 60, 40)).save(out, "AVIF", **options)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("size", [(640, 480), (33, 57), (64, 64), (1000, 37), (257, 511)])
+@pytest.mark.parametrize("quality", [30, 90])
+def test_an_avif_has_the_size_that_it_states(tmp_path, size, quality):
+    path = put(tmp_path, "a.avif", avif(*size, quality=quality))
+    assert open_image(path).shape[:2] == size[::-1] and image_size(path) == size
+
+
+@pytest.mark.parametrize("stated", [(32, 32), (64, 47), (48, 64), (128, 96)])
+def test_an_avif_that_states_another_size_is_refused(tmp_path, stated):
+    """Its decoder would scale the picture to that size, and every cell with it."""
+    data = avif(64, 48)
+    at = data.index(b"ispe") + 8
+    changed = data[:at] + struct.pack(">II", *stated) + data[at + 8 :]
+    message = refused(put(tmp_path, "a.avif", changed))
+    assert f"states {stated[0]} x {stated[1]} pixels, but its picture has 64 x 48" in message

@@ -352,7 +352,46 @@ def _gif(data: bytes) -> Header:
 
 
 def _avif(data: bytes) -> Header:
+    """Return the size that the container states; decoders scale the picture to it, whatever it is.
+
+    So the picture's own size must be among those stated: of the picture, a tile, a thumbnail.
+    """
+    coded = re.search(rb"mdat(?:\x12\0)?\x0a", data)
+    own = None if coded is None else _av1_size(data[coded.end() : coded.end() + 64])
+    stated = _heif_sizes(data)
+    if own is not None and stated and own not in stated:
+        raise BrokenImageError(
+            f"the AVIF states {stated[0][0]} x {stated[0][1]} pixels, but its picture has "
+            f"{own[0]} x {own[1]}; save it again"
+        )
     return Header("AVIF", *_heif_size(data, "AVIF"), _heif_orientation(data[: 1 << 16]))
+
+
+def _av1_size(data: bytes) -> tuple[int, int] | None:
+    """Return the size in an AV1 sequence header, from its length on; `None` if it is not read.
+
+    AV1 Bitstream & Decoding Process Specification, 5.5.1. Headers with timing information, which
+    pictures have no use for, are not read.
+    """
+    length = next((n for n, byte in enumerate(data[:4], 1) if byte < 0x80), 0)
+    bits = "".join(f"{byte:08b}" for byte in data[length:])
+    reduced, timed = bits[4:5] == "1", bits[5:6] == "1"
+    if reduced:
+        at = 10
+    elif not length or timed or bits[7:12] != "00000":  # more than one operating point
+        return None
+    else:
+        at = 12 + 12 + 5  # operating point, level
+        at += int(bits[at - 5 : at] or "0", 2) > 7  # tier
+        if bits[6:7] == "1":  # delay of the display
+            at += 5 if bits[at : at + 1] == "1" else 1
+    try:
+        sizes = [int(bits[at + 4 * k : at + 4 * k + 4], 2) + 1 for k in (0, 1)]
+        at += 8
+        width = int(bits[at : at + sizes[0]], 2) + 1
+        return width, int(bits[at + sizes[0] : at + sum(sizes)], 2) + 1
+    except ValueError:
+        return None
 
 
 def _heic(data: bytes) -> Header:
@@ -371,14 +410,21 @@ def _heic(data: bytes) -> Header:
 
 def _heif_size(data: bytes, kind: str) -> tuple[int, int]:
     """Return the largest size of the pictures in the file: others are its tiles and thumbnails."""
-    sizes = []
-    for found in re.finditer(rb"ispe", data[: 1 << 16]):
-        at = found.end() + 4
-        if at + 8 <= len(data):
-            sizes.append(struct.unpack(">II", data[at : at + 8]))
+    sizes = _heif_sizes(data)
     if not sizes:
         raise BrokenImageError(f"the {kind} header is cut off")
     return max(sizes, key=lambda size: size[0] * size[1])
+
+
+def _heif_sizes(data: bytes) -> list[tuple[int, int]]:
+    """Return the sizes that the file states, of its picture and of parts of it."""
+    sizes: list[tuple[int, int]] = []
+    for found in re.finditer(rb"ispe", data[: 1 << 16]):
+        at = found.end() + 4
+        if at + 8 <= len(data):
+            width, height = struct.unpack(">II", data[at : at + 8])
+            sizes.append((width, height))
+    return sizes
 
 
 def _heif_orientation(head: bytes) -> int:
