@@ -11,6 +11,12 @@ import pytest
 from bloodfilm.core import DataError
 from bloodfilm.core.results.tables import cell_columns, cell_values
 from bloodfilm.formats import detect, open_dataset, save_dataset
+from bloodfilm.formats.judged import refuse_unjudged
+from bloodfilm.training.config import DatasetConfig
+from bloodfilm.training.data.sources import open_sources
+from bloodfilm.workflows.complete import CompletionJob, complete
+from bloodfilm.workflows.cross_evaluate import CrossOptions, TestSet, cross_evaluate
+from bloodfilm.workflows.evaluate import EvaluationOptions, evaluate
 
 
 @pytest.fixture
@@ -48,6 +54,21 @@ def test_a_result_is_recognised_and_read_as_proposals(result, tmp_path):
     assert len(every) == sum(len(f.cells) for f in result.fields) > len(cells)
     with pytest.raises(DataError, match=r"bad\.png"):
         open_dataset(tmp_path, strict=True)
+
+
+def test_proposals_are_no_truth(result, tmp_path):
+    proposals = open_dataset(tmp_path)
+    for check in (
+        lambda: refuse_unjudged(proposals, "r"),
+        lambda: evaluate(EvaluationOptions(dataset=tmp_path)),
+        lambda: cross_evaluate(CrossOptions(sets=(TestSet(tmp_path),))),
+        lambda: open_sources([DatasetConfig(path=Path("result.json"))], tmp_path),
+        lambda: complete(CompletionJob(dataset=tmp_path, out=tmp_path / "new")),
+    ):
+        with pytest.raises(DataError, match="the results of an analysis are proposals"):
+            check()
+    corrected, _ = saved(tmp_path, "bloodfilm")
+    refuse_unjudged(open_dataset(corrected), "c")
 
 
 def test_images_are_found_beside_a_result_that_was_moved(result, run, tmp_path):

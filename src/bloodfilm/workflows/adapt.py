@@ -24,6 +24,7 @@ from bloodfilm.core.issues import codes
 from bloodfilm.core.locks import LOCK
 from bloodfilm.core.progress import NoProgress, Progress, track
 from bloodfilm.core.results import FieldFailure, FieldResult
+from bloodfilm.core.text import plural
 from bloodfilm.imaging.canonical import CanonicalView
 from bloodfilm.imaging.discovery import discover
 from bloodfilm.imaging.sources.image_file import open_image
@@ -266,8 +267,8 @@ def _analyse(
     total = sum(map(len, crops))
     if total < MIN_CELLS:
         raise DataError(
-            f"{job.target[0]}: {total} cells were found in {done.fields} usable fields of "
-            f"{len(images)}; adaptation needs {MIN_CELLS}: give more fields"
+            f"{job.target[0]}: {total} cells were found in {plural(done.fields, 'usable field')} "
+            f"of {len(images)}; adaptation needs {MIN_CELLS}: give more fields"
         )
     cells = TargetCells(np.concatenate(crops), np.concatenate(classes), np.array(groups))
     if total > job.max_cells:

@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bloodfilm.active_learning.completion import CompletionRules, complete_field, labelled_types
-from bloodfilm.core.dataset_codes import refuse_planned
 from bloodfilm.core.errors import ConfigError, DataError, OutputError
 from bloodfilm.core.field import Field
 from bloodfilm.core.progress import NoProgress, Progress, track
 from bloodfilm.core.results import FieldFailure, FieldResult
 from bloodfilm.formats import open_dataset, save_dataset
+from bloodfilm.formats.judged import refuse_unjudged
 from bloodfilm.formats.native.document import FILE_NAME
 from bloodfilm.imaging.scale import ScalePrior
 from bloodfilm.inference.model import load_model
@@ -78,7 +78,7 @@ def complete(job: CompletionJob, progress: Progress | None = None) -> Completion
     if target.exists() and not job.overwrite:
         raise OutputError(f"{job.out}: holds a data set", ["other-output", "overwrite"])
     dataset = open_dataset(job.dataset, job.format)
-    refuse_planned(dataset.issues, job.dataset)
+    refuse_unjudged(dataset, job.dataset)
     fields = [f for f in dataset.fields if not job.splits or f.split in job.splits][:: job.every]
     if not fields:
         raise DataError(f"{job.dataset}: no field in splits {', '.join(job.splits) or '(any)'}")

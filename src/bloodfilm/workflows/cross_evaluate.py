@@ -10,7 +10,6 @@ import numpy as np
 
 from bloodfilm import __version__
 from bloodfilm.core.dataset import Dataset
-from bloodfilm.core.dataset_codes import refuse_planned
 from bloodfilm.core.errors import ConfigError, DataError
 from bloodfilm.core.field import Field
 from bloodfilm.core.files import open_output
@@ -24,6 +23,7 @@ from bloodfilm.evaluation.cross_record import CrossEvaluation
 from bloodfilm.evaluation.evaluate import Resampling
 from bloodfilm.evaluation.predictions import ByImage, NoSharedImageError, align, read_predictions
 from bloodfilm.formats import open_dataset
+from bloodfilm.formats.judged import refuse_unjudged
 from bloodfilm.imaging.headers import image_size
 from bloodfilm.inference.bundle import Bundle, default_bundle, load_bundle
 from bloodfilm.workflows.analyze import failed
@@ -263,7 +263,7 @@ def _baseline(methods: Sequence[_Method], name: str | None) -> int | None:
 def _open_set(one: TestSet) -> Dataset:
     data = one.data if isinstance(one.data, Dataset) else open_dataset(one.data)
     place = one.data if isinstance(one.data, Path) else data.name
-    refuse_planned(data.issues, place)
+    refuse_unjudged(data, place)
     if one.split is not None:
         whole, data = data, data.split(one.split)
         if not len(data):

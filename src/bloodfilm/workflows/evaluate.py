@@ -9,7 +9,6 @@ from typing import Any
 
 from bloodfilm import __version__
 from bloodfilm.core.dataset import Dataset
-from bloodfilm.core.dataset_codes import refuse_planned
 from bloodfilm.core.errors import ConfigError, DataError
 from bloodfilm.core.field import Field
 from bloodfilm.core.files import open_output
@@ -33,6 +32,7 @@ from bloodfilm.evaluation.evaluate import (
 from bloodfilm.evaluation.predictions import align, read_predictions
 from bloodfilm.evaluation.record import Evaluation
 from bloodfilm.formats import open_dataset
+from bloodfilm.formats.judged import refuse_unjudged
 from bloodfilm.imaging.scale import ScalePrior
 from bloodfilm.inference.bundle import Bundle, default_bundle, load_bundle
 from bloodfilm.workflows.analyze import failed
@@ -213,7 +213,7 @@ def open_fields(request: EvaluationOptions) -> tuple[Dataset, Dataset]:
     else:
         whole = open_dataset(request.dataset, format=request.format, **options)
         name = str(request.dataset)
-    refuse_planned(whole.issues, name)
+    refuse_unjudged(whole, name)
     data = whole.split(request.split) if request.split else whole
     if len(data) == 0:
         names = sorted({f.split for f in whole if f.split})

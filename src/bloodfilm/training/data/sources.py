@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from bloodfilm.core import Dataset, Field
-from bloodfilm.core.dataset_codes import refuse_planned
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.formats import open_dataset
+from bloodfilm.formats.judged import refuse_unjudged
 from bloodfilm.splits.disjoint import check_disjoint, dataset_in_split, group_keys
 from bloodfilm.training.config import DatasetConfig
 from bloodfilm.training.data.sharded import DatasetShard, FieldHeaders, FieldStream, fields_in
@@ -32,7 +32,7 @@ def open_sources(sources: Sequence[DatasetConfig], root: Path) -> Sequence[Sourc
     parts: list[DatasetShard] = []
     for source in sources:
         dataset = open_dataset(root / source.path, format=source.format, **source.options)
-        refuse_planned(dataset.issues, root / source.path)
+        refuse_unjudged(dataset, root / source.path)
         for found in dataset.issues:
             _log.info("%s: %s", source.path, found)
         file, split = None, None
