@@ -390,6 +390,20 @@ def test_a_box_beyond_its_image_is_refused(run, tmp_path, box):
         list(AnalysisRun.read(path))
 
 
+@pytest.mark.parametrize("place", [("outline", 2), ("nucleus", 0, 3)])
+@pytest.mark.parametrize("value", [-2, 700, 1e308])
+def test_an_outline_beyond_its_image_is_refused(tmp_path, place, value):
+    outline = (10.0, 10.0), (20.0, 10.0), (20.0, 20.0)
+    shape = CellShape(
+        outline, (outline,), 50.0, 20.0, 8.0, 9.0, 7.0, 0.4, 0.9, 0.8, 2, (9, 8, 7), None
+    )
+    path = make_run([a_field(cells=(a_cell(shape=shape),))]).write(tmp_path)
+    keys = ("fields", 0, "cells", 0, "shape", *place)
+    path.write_text(json.dumps(with_value(json.loads(path.read_text()), keys, value)))
+    with pytest.raises(DataError, match=rf"field 0: cell 0: {place[0]}: reaches beyond the image"):
+        AnalysisRun.read(path)
+
+
 @pytest.mark.parametrize(
     ("keys", "says"),
     [

@@ -273,6 +273,9 @@ def _cells(data: Sequence[Any], width: int, height: int) -> tuple[CellResult, ..
             if x < -1 or y < -1 or x + w > width + 1 or y + h > height + 1:
                 at = f"{x:g}, {y:g}, {w:g} x {h:g} px"
                 raise DataError(f"box: {at} reaches beyond the image of {width} x {height} px")
+            for key, polygon in () if cell.shape is None else cell.shape.polygons:
+                if any(not (-1 <= x <= width + 1 and -1 <= y <= height + 1) for x, y in polygon):
+                    raise DataError(f"{key}: reaches beyond the image of {width} x {height} px")
         except DataError as error:
             raise DataError(f"cell {len(cells)}: {error}") from None
         cells.append(cell)

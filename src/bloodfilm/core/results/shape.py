@@ -53,6 +53,11 @@ class CellShape:
     nucleus_rgb: Colour | None
     cytoplasm_rgb: Colour | None
 
+    @property
+    def polygons(self) -> tuple[tuple[str, Polygon], ...]:
+        """All outlines, each with the key that it has in a record."""
+        return ("outline", self.outline), *(("nucleus", piece) for piece in self.nucleus)
+
     def moved(self, x: float, y: float) -> "CellShape":
         """Return the shape with its outlines shifted, px."""
 
