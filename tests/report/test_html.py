@@ -601,6 +601,24 @@ def test_thousands_of_cells_are_no_elements_of_the_page(run, field, cell, writte
     assert len(text) < limit
 
 
+@pytest.mark.parametrize("count", [100, pytest.param(1_000, marks=pytest.mark.slow)])
+def test_a_case_of_many_fields_stays_light(run, field, cell, written, count):
+    """Ten cells on each field: a field costs a few elements of the page, a cell none."""
+    from bloodfilm.core.results import with_ids
+
+    base = field()
+    fields = []
+    for number in range(count):
+        image = replace(base.image, path=f"f/{number}.png", sha256=f"{number:064x}")
+        cells = [cell(box=(20.0 * k, 10.0, 18.0, 18.0)) for k in range(10)]
+        shown = with_ids(cells, image.sha256)
+        fields.append(replace(base, image=image, cells=shown))
+    text, page = written(run(fields))
+    assert len(data_of(page)["cells"]) == 10 * count
+    assert page.tags.total() < 1_500 + 12 * count
+    assert len(text) < 300_000 + 2_000 * count
+
+
 def test_same_run_same_bytes(run, field, written):
     made = run([field("a.png", 1), field("b.png", 2)])
     assert written(made)[0] == written(made)[0]
