@@ -120,10 +120,10 @@ def stray_light(even: Pixels, white: White, mask: Mask | None = None) -> float:
     """
     step = max(1, max(even.shape[:2]) // SEARCH_SIDE)
     small = cv2.blur(np.ascontiguousarray(even[::step, ::step]), (3, 3))
-    inside = small.reshape(-1, 3) if mask is None else small[mask[::step, ::step]]
-    if not len(inside):
+    inside = None if mask is None else mask[::step, ::step].astype(np.uint8)
+    if inside is not None and not inside.any():
         return 0.0
-    darkest = np.array([_percentile(channel, DARKEST) for channel in inside.T])
+    darkest = np.array([_percentile(small, c, inside, DARKEST) for c in range(3)])
     darkest /= np.maximum(np.array(white), 1.0)
     floor = (float(darkest.min()) - CLEAR) / (1 - CLEAR)
     if floor <= 0:
@@ -134,12 +134,18 @@ def stray_light(even: Pixels, white: White, mask: Mask | None = None) -> float:
     return round(float(np.clip(min(floor, 1 - tone / STRONG_TONE), 0.0, MAX_VEILING_GLARE)), 3)
 
 
-def _percentile(values: NDArray[np.uint8], percent: float) -> float:
-    """Return a percentile of bytes (n,), as `np.percentile` does, from their histogram."""
-    place = (len(values) - 1) * (percent / 100)
+def _percentile(
+    image: Pixels, channel: int, inside: NDArray[np.uint8] | None, percent: float
+) -> float:
+    """Return a percentile of a channel, as `np.percentile` does, from its histogram.
+
+    `inside` (H, W) is not 0 where pixels count; `None` counts all.
+    """
+    counts = cv2.calcHist([image], [channel], inside, [256], [0, 256])
+    reached = np.cumsum(counts.ravel().astype(np.int64))
+    place = (int(reached[-1]) - 1) * (percent / 100)
     below = int(place)
-    reached = np.cumsum(np.bincount(values, minlength=256))
-    low, high = np.searchsorted(reached, [below, min(below + 1, len(values) - 1)], side="right")
+    low, high = np.searchsorted(reached, [below, min(below + 1, reached[-1] - 1)], side="right")
     return float(low + (high - low) * (place - below))
 
 

@@ -14,7 +14,7 @@ cell that fills a close-up is not shading.
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 import cv2
@@ -262,6 +262,7 @@ def _fit(light: Floats, sure: Floats) -> tuple[Floats, float] | None:
     return None
 
 
+@lru_cache(maxsize=64)
 def _basis(rows: int, columns: int, degree: int) -> tuple[Floats, Floats]:
     """Legendre polynomials of two variables on the grid, and what each costs."""
     y, x = np.meshgrid(
