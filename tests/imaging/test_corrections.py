@@ -58,8 +58,8 @@ def test_a_folder_limits_what_a_hazier_field_claims() -> None:
     fields = [measure(hazy(film(seed), WHITE, 0.4)) for seed in range(6)]
     pooled = pool(fields)
     paler = measure(hazy(film(9), WHITE, 0.6))
-    assert paler.corrections.veiling_glare > pooled.max_veiling_glare > 0
-    assert view_of(paler, ScalePrior(pooled=pooled)).veiling_glare == pooled.max_veiling_glare
+    assert paler.corrections.veiling_glare > pooled.light.max_veiling_glare > 0
+    assert view_of(paler, ScalePrior(pooled=pooled)).veiling_glare == pooled.light.max_veiling_glare
     assert view_of(paler).veiling_glare == paler.corrections.veiling_glare
 
 

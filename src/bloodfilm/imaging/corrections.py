@@ -119,7 +119,8 @@ def stray_light(even: Pixels, white: White, mask: Mask | None = None) -> float:
     clear picture, and where nothing is darker than red cells.
     """
     step = max(1, max(even.shape[:2]) // SEARCH_SIDE)
-    small = cv2.blur(np.ascontiguousarray(even[::step, ::step]), (3, 3))
+    blurred = cv2.blur(np.ascontiguousarray(even[::step, ::step]), (3, 3))
+    small = np.asarray(blurred, dtype=np.uint8)
     inside = None if mask is None else mask[::step, ::step].astype(np.uint8)
     if inside is not None and not inside.any():
         return 0.0
