@@ -234,23 +234,7 @@ def view_of(measurement: Measurement, prior: ScalePrior | None = None) -> Canoni
     group = pooled.group_for(measurement) if pooled else None
     light = pooled.light_of(measurement.width, measurement.height) if pooled else None
     seen = _observed(measurement, group)
-    issues: list[Issue] = []
-    if not measurement.is_measurable:
-        message = f"too few whole red cells in this field ({measurement.cells})"
-        issues.append(issue(issue_codes.FEW_RED_CELLS, message, red_cells=measurement.cells))
-    elif measurement.ruler == "detector":
-        message = (
-            f"too few whole outlines in this field: scale from {measurement.cells} red cells that "
-            "the detector found"
-        )
-        issues.append(issue(issue_codes.FEW_RED_CELLS, message, detected=measurement.cells))
-    elif measurement.cells < MIN_CELLS:
-        message = (
-            f"hardly any whole red cells in this field ({measurement.cells}): scale from "
-            f"{measurement.arcs} arcs of cut or overlapping ones, less certain"
-        )
-        facts = {"red_cells": measurement.cells, "arcs": measurement.arcs}
-        issues.append(issue(issue_codes.FEW_RED_CELLS, message, **facts))
+    issues = _ruler_issues(measurement)
     stated = prior.file_metadata
     seen_aspect = _significant_aspect(seen, issues) if seen else None
     aspect, aspect_source = _settle(
@@ -290,6 +274,28 @@ def view_of(measurement: Measurement, prior: ScalePrior | None = None) -> Canoni
         ruler=measurement.ruler,
         metadata_um_per_px=(stated.um_per_px_x, stated.um_per_px_y) if stated else None,
     )
+
+
+def _ruler_issues(measurement: Measurement) -> list[Issue]:
+    """Return what is wrong with the red cells from which a scale is taken."""
+    facts = {"red_cells": measurement.cells}
+    if not measurement.is_measurable:
+        message = f"too few whole red cells in this field ({measurement.cells})"
+    elif measurement.ruler == "detector":
+        message = (
+            f"too few whole outlines in this field: scale from {measurement.cells} red cells that "
+            "the detector found"
+        )
+        facts = {"detected": measurement.cells}
+    elif measurement.cells < MIN_CELLS:
+        message = (
+            f"hardly any whole red cells in this field ({measurement.cells}): scale from "
+            f"{measurement.arcs} arcs of cut or overlapping ones, less certain"
+        )
+        facts["arcs"] = measurement.arcs
+    else:
+        return []
+    return [issue(issue_codes.FEW_RED_CELLS, message, **facts)]
 
 
 def fixed_view(image: Pixels, side: int) -> CanonicalView:

@@ -11,7 +11,7 @@ from collections.abc import (
     Iterator,
     Sequence,
 )
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -101,11 +101,10 @@ def analyze_many(
         raise ValueError(f"{len(prior)} priors for {len(items)} images")
     workers = workers or default_workers()
     followed = progress or NoProgress()
-    groups = _Groups(items, scale_group)
     plan = plan or RunPlan()
     numbers = range(len(items)) if plan.todo is None else plan.todo
-    last = {groups.of[number]: number for number in numbers}
-    scales: dict[Hashable, GroupScale] = {}
+    groups = _Groups(items, scale_group)
+    scales = _Scales(groups, numbers, model, plan.unpooled)
     waiting: deque[Future[FieldOutcome]] = deque()
     done = len(items) - len(numbers)
 
@@ -120,26 +119,13 @@ def analyze_many(
         try:
             for index in numbers:
                 followed.check_cancelled()
-                group = groups.of[index]
-                if group not in scales and model.fixed_input is not None:
-                    scales[group] = GroupScale()  # nothing is measured
-                elif group not in scales:
-                    scales[group] = pool_scale(
-                        groups.members[group],
-                        groups.load,
-                        remeasure=model.remeasure,
-                        without=plan.unpooled,
-                        map_=executor.map,
-                    )
+                scale = scales.of(index, executor)
                 known = prior if prior is None or isinstance(prior, ScalePrior) else prior[index]
-                scale = scales[group]
                 known = replace(known or ScalePrior(), pooled=scale.pooled)
                 measured = scale.measurements.get(index)
                 work = partial(model.analyze, prior=known, measurement=measured)
                 name = name_of(items[index], index)
                 waiting.append(executor.submit(_one_field, items[index], name, work, plan.on_field))
-                if index == last[group]:
-                    del scales[group]
                 if len(waiting) >= workers + AHEAD:
                     yield finished()
             while waiting:
@@ -169,6 +155,35 @@ class _Groups:
         finally:
             if source is not image:
                 source.close()
+
+
+class _Scales:
+    """The scale of each group, from the first of its images that is analysed until the last."""
+
+    def __init__(
+        self, groups: _Groups, numbers: Sequence[int], model: Model, unpooled: Collection[int]
+    ) -> None:
+        self.groups, self.model, self.unpooled = groups, model, unpooled
+        self.last = {groups.of[number]: number for number in numbers}
+        self.known: dict[Hashable, GroupScale] = {}
+
+    def of(self, index: int, executor: Executor) -> GroupScale:
+        """Return the scale of an image's group; measures a sample of a group that is new."""
+        group = self.groups.of[index]
+        if group not in self.known:
+            self.known[group] = self._pooled(group, executor)
+        return self.known.pop(group) if index == self.last[group] else self.known[group]
+
+    def _pooled(self, group: Hashable, executor: Executor) -> GroupScale:
+        if self.model.fixed_input is not None:
+            return GroupScale()  # nothing is measured
+        return pool_scale(
+            self.groups.members[group],
+            self.groups.load,
+            remeasure=self.model.remeasure,
+            without=self.unpooled,
+            map_=executor.map,
+        )
 
 
 def pooled_images(

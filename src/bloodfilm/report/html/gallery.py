@@ -13,7 +13,13 @@ from bloodfilm.core.pixels import ViewRecord
 from bloodfilm.core.results import CellResult
 from bloodfilm.core.text import printable, sentence
 from bloodfilm.report.html import formatting
-from bloodfilm.report.html.content import ReportCell, ReportContent, json_number, plain
+from bloodfilm.report.html.content import (
+    ReportCell,
+    ReportContent,
+    ReportField,
+    json_number,
+    plain,
+)
 from bloodfilm.report.pictures import CELL_SIDE
 
 _FEW = 3
@@ -46,20 +52,7 @@ def gallery(
     order = [places[a.name] for a, _ in content.attributes]
     numbers = {cell.cell.id: place for place, cell in enumerate(content.cells)}
     return {
-        "names": [
-            {
-                "name": name,
-                "title": printable(formatting.class_title(name)),
-                "path": [index[n] for n in taxonomy.path(name)]
-                if name in taxonomy
-                else [index[name]],
-                "leaf": name in taxonomy.leaves,
-                "blast": name in taxonomy.blasts,
-                "above": name in taxonomy and _may_be_blast(content, name),
-                "colour": content.style(name).colour,
-            }
-            for name in names
-        ],
+        "names": [_name(content, name, index) for name in names],
         "attributes": [
             {
                 "name": a.name,
@@ -78,21 +71,7 @@ def gallery(
             }
             for code in codes
         ],
-        "fields": [
-            {
-                "name": content.name_of(f),
-                "picture": "" if f.picture.missing else f.picture.folder,
-                "missing": printable(f.picture.missing),
-                "shown": [f.picture.width, f.picture.height],
-                "size": list(f.size),
-                "um": plain((f.view.um_per_px_x, f.view.um_per_px_y), 4),
-                "counted": int(f.counted),
-                "issues": [sentence(issue.message) for issue in f.issues],
-                "view": formatting.describe_view(f.view)[0],
-                "others": f.outlines,
-            }
-            for f in content.fields
-        ],
+        "fields": [_field(content, field) for field in content.fields],
         "cells": [
             [
                 *_row(cell, index, issue_index, order, odd[place]),
@@ -107,6 +86,38 @@ def gallery(
         "window": model.crop_um,
         "pictures": pictures,
         "side": CELL_SIDE,
+    }
+
+
+def _name(content: ReportContent, name: str, index: Mapping[str, int]) -> dict[str, Any]:
+    """What the script needs of a class; `index` numbers the names."""
+    taxonomy = content.model.taxonomy
+    known = name in taxonomy
+    return {
+        "name": name,
+        "title": printable(formatting.class_title(name)),
+        "path": [index[n] for n in taxonomy.path(name)] if known else [index[name]],
+        "leaf": name in taxonomy.leaves,
+        "blast": name in taxonomy.blasts,
+        "above": known and _may_be_blast(content, name),
+        "colour": content.style(name).colour,
+    }
+
+
+def _field(content: ReportContent, field: ReportField) -> dict[str, Any]:
+    """What the script needs of a field."""
+    picture, view = field.picture, field.view
+    return {
+        "name": content.name_of(field),
+        "picture": "" if picture.missing else picture.folder,
+        "missing": printable(picture.missing),
+        "shown": [picture.width, picture.height],
+        "size": list(field.size),
+        "um": plain((view.um_per_px_x, view.um_per_px_y), 4),
+        "counted": int(field.counted),
+        "issues": [sentence(issue.message) for issue in field.issues],
+        "view": formatting.describe_view(view)[0],
+        "others": field.outlines,
     }
 
 

@@ -158,11 +158,6 @@ class ClassifierSamples:
         `None` where every one comes up as often as its source says.
         """
         if self.config.sampling.even:
-            if self.rendered is not None:
-                raise ConfigError(
-                    "data.other: rendered crops are drawn by sampling; set sampling.sets or "
-                    "sampling.labels below 1"
-                )
             return None
         if self.order is not None:
             raise ConfigError(
@@ -379,6 +374,11 @@ class ClassifierTask:
         run = replace(run, sources=sources)
         balanced = crop_view(config).standard is None
         words = run.vocabulary
+        if words.other is not None and config.sampling.even:
+            raise ConfigError(
+                "data.other: rendered crops are drawn by sampling; set sampling.sets or "
+                "sampling.labels below 1"
+            )
         crops = load_crops(train, words, progress, balanced=balanced, domains=run.domains)
         held = load_crops(validation, words, progress, balanced=balanced)
 
