@@ -20,7 +20,7 @@ from bloodfilm.core.issue_codes import (
 )
 from bloodfilm.core.issues import codes
 from bloodfilm.imaging.scale import Group, Pooled, ScalePrior, measure
-from bloodfilm.inference.analyzer import measure_sharpness
+from bloodfilm.imaging.sharpness import measure_sharpness
 from bloodfilm.inference.bundle import load_bundle
 from bloodfilm.inference.fusion import ProductFusion
 from bloodfilm.inference.model import Model

@@ -9,7 +9,7 @@ from bloodfilm.audit.image_statistics import Survey
 from bloodfilm.core.findings import Finding
 from bloodfilm.core.text import below
 from bloodfilm.imaging.scale import pool
-from bloodfilm.inference.analyzer import SHARP_ENOUGH
+from bloodfilm.imaging.sharpness import SHARP_ENOUGH
 
 ENOUGH_RED_CELLS = 30
 MAX_LOG_DEVIATION = 0.06  # beyond this a pooled aspect ratio is not the stated one

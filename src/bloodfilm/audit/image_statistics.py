@@ -20,8 +20,8 @@ from bloodfilm.duplicates.fingerprints import Fingerprint, Fingerprints, unreada
 from bloodfilm.imaging.canonical import view_of
 from bloodfilm.imaging.red_cells import red_cell_tone
 from bloodfilm.imaging.scale import Measurement, measure
+from bloodfilm.imaging.sharpness import measure_sharpness
 from bloodfilm.imaging.sources.image_file import open_image
-from bloodfilm.inference.analyzer import measure_sharpness
 
 MAP_STEP = 4
 """Pixels per side of one entry of the density map."""
@@ -37,7 +37,7 @@ class FieldStatistics:
         tone: (3,) optical density of the red cells, per channel.
         density: (h, w, 2) red and green optical density of every 4 x 4 px, in 64ths.
         measurement: of the red cells.
-        sharpness: see `inference.analyzer.measure_sharpness`; `None` where no red cell gives the
+        sharpness: see `imaging.sharpness.measure_sharpness`; `None` where no red cell gives the
             scale.
     """
 

@@ -1,11 +1,8 @@
 """One field in, one result out: view, detect, check the scale, compare stains, crop, read."""
 
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,7 +14,6 @@ from bloodfilm.core.errors import BundleError, ConfigError
 from bloodfilm.core.issue_codes import issue
 from bloodfilm.core.issues import Issue
 from bloodfilm.core.results import CellResult, CellShape, FieldResult, ImageRef, with_ids
-from bloodfilm.core.text import below
 from bloodfilm.imaging.canonical import (
     PROVIDED,
     CanonicalView,
@@ -31,6 +27,7 @@ from bloodfilm.imaging.film_profile import FEATURES, film_profile
 from bloodfilm.imaging.picture_key import PictureKey
 from bloodfilm.imaging.resample import BACKGROUND
 from bloodfilm.imaging.scale import Measurement, ScalePrior, measure
+from bloodfilm.imaging.sharpness import measure_sharpness
 from bloodfilm.imaging.sources.base import ImageSource, read_whole
 from bloodfilm.imaging.stain import contrast_to, stain_contrast
 from bloodfilm.inference.bundle import Bundle
@@ -40,14 +37,16 @@ from bloodfilm.inference.classifier import (
     touches_edge,
 )
 from bloodfilm.inference.detector import DetectionParameters, Detector, OnnxBackend
-from bloodfilm.inference.film_score import DENSE, MIN_FILM_SCORE, FilmScore, film_score, looked_at
+from bloodfilm.inference.film_score import MIN_FILM_SCORE, FilmScore, film_score, looked_at
 from bloodfilm.inference.fusion import Fusion
 from bloodfilm.inference.graph_run import batches, run_graph
+from bloodfilm.inference.issues import cell_issues, field_issues, not_a_film
 from bloodfilm.inference.manifest import FilmStatistics
 from bloodfilm.inference.measured_attributes import MEASURES
 from bloodfilm.inference.nms import best_of_each, cross_class_nms
 from bloodfilm.inference.outlines import CellOutliner
 from bloodfilm.inference.scale_search import search_scale
+from bloodfilm.inference.stage_timer import StageTimer
 
 MAX_PER_TILE = 5000
 MAX_FIXED_INPUT = 8192
@@ -60,10 +59,6 @@ READER_BATCH = 8
 # to 19 % too tall, and using them worsened the aspect ratio of single fields.
 SCALE_TOLERANCE = 0.25
 MIN_RED_CELLS = 10
-SURE_VIEW = 0.5
-# 244 sharp fields of LLD, BCCD, PBC and Raabin measure 31 to 1209; blurred by 0.5 um (sigma) they
-# measure 4 to 19, by 1 um 2 to 5.
-SHARP_ENOUGH = 16.0
 CLOSER = (1.7, 2.9)
 """How many times larger cells of a close-up are than at the scale of its folder."""
 UNEXPLAINED, EXPLAINED_CLOSE_UP = 0.6, 0.75
@@ -73,8 +68,6 @@ SAME_SIZE = 1.35
 """Factor by which red cells found at a scale may differ from their true size, and confirm it."""
 _ORIGIN = {"pooled": "folder's", "assumed": "assumed"}
 LONE_IOU = 0.3
-GLASS_MARGIN = 15
-MIN_THING = 0.01
 ATTRIBUTES_ALONE = issue(
     issue_codes.ATTRIBUTES_NOT_MEASURED,
     "could not be outlined; attributes are those of the network alone",
@@ -220,7 +213,7 @@ class Analyzer:
         image: Pixels,
         prior: ScalePrior,
         measurement: Measurement | None,
-        clock: "StageTimer",
+        clock: StageTimer,
     ) -> CanonicalView:
         """Return the view in which a field is analysed."""
         if self.fixed_input is not None:
@@ -270,7 +263,7 @@ class Analyzer:
         image: Pixels,
         view: CanonicalView,
         red_cell: Floats | None,
-        clock: "StageTimer",
+        clock: StageTimer,
         cautious: bool = False,
     ) -> "PartOfSlide":
         """Analyse a part of a slide whose scale and colours are known.
@@ -316,7 +309,7 @@ class Analyzer:
         image: Pixels,
         view: CanonicalView,
         compared: tuple[Detections, Floats],
-        clock: "StageTimer",
+        clock: StageTimer,
         cautious: bool,
     ) -> tuple[Detections, list[CellResult]]:
         """Classify, weigh and outline detections, given with their stain contrasts.
@@ -390,7 +383,7 @@ class Analyzer:
         )
 
     def _detect(
-        self, image: Pixels, view: CanonicalView, clock: "StageTimer"
+        self, image: Pixels, view: CanonicalView, clock: StageTimer
     ) -> tuple[Detections, float, int]:
         """Detections in original pixels, sharpness of the view, and how many were left out."""
         spec = self.spec
@@ -452,7 +445,7 @@ class Analyzer:
         return replace(used, issues=(), ruler="detector"), [corrected, *stated], True
 
     def _closer_view(
-        self, image: Pixels, view: CanonicalView, found: Detections, clock: "StageTimer"
+        self, image: Pixels, view: CanonicalView, found: Detections, clock: StageTimer
     ) -> tuple[CanonicalView, list[Issue]] | None:
         """Return the view of a close-up, and issues; else `None`.
 
@@ -577,7 +570,7 @@ class Analyzer:
         image: Pixels,
         view: CanonicalView,
         found: Detections,
-        clock: "StageTimer",
+        clock: StageTimer,
         classifier: CellClassifier,
     ) -> dict[int, CellClassification]:
         """Classify the nucleated cells in batches; results by index in `found`."""
@@ -644,7 +637,7 @@ class Analyzer:
         view: CanonicalView,
         found: Detections,
         which: NDArray[np.intp],
-        clock: "StageTimer",
+        clock: StageTimer,
     ) -> dict[int, CellShape]:
         """Outline the classified cells among `which`; shapes by index in `found`."""
         cells = which[found.type_ids[which] == self._kind(self.classified)]
@@ -692,7 +685,7 @@ class Analyzer:
                 probabilities=classified.probabilities,
                 attributes=classified.attributes,
                 issues=(
-                    *_cell_issues(classified, at_edge, bool(like_red[i]), contrasts[i]),
+                    *cell_issues(classified, at_edge, bool(like_red[i]), contrasts[i]),
                     *([ATTRIBUTES_ALONE] if unmeasured else []),
                 ),
                 diameter_um=(w * um_x + h * um_y) / 2,
@@ -732,38 +725,6 @@ def _enlarged(view: CanonicalView, factor: float) -> CanonicalView:
 _KEPT = {"user": "provided", "metadata": "image metadata's", "pooled": "pooled"}
 
 
-class StageTimer:
-    """Sums seconds by stage: `with clock("detect"): ...`."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        """Time the enclosed block."""
-        begin = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - begin
-
-
-def measure_sharpness(canonical: Pixels) -> float:
-    """Variance of the Laplacian of the grey canonical view, over what is not empty glass.
-
-    At the canonical scale the same cells have the same size, so one figure serves all cameras; a
-    blur, of the optics or of a scale beyond the pixels' own, lowers it. The measure is that of
-    Pech-Pacheco et al. (ICPR 2000), restricted so that an empty field does not pass for a blurred
-    one; infinite where next to nothing is on the glass.
-    """
-    grey = cv2.cvtColor(canonical, cv2.COLOR_RGB2GRAY)
-    thing = cv2.dilate((grey < BACKGROUND - GLASS_MARGIN).astype(np.uint8), np.ones((9, 9)))
-    if thing.mean() < MIN_THING:
-        return float("inf")
-    _, deviation = cv2.meanStdDev(cv2.Laplacian(grey, cv2.CV_32F), mask=thing)
-    return float(deviation[0, 0]) ** 2
-
-
 def _check_figures(bundle: Bundle, films: FilmStatistics | None) -> None:
     """Refuse a bundle that rests on other figures than this program measures."""
     if films is not None and films.features != FEATURES:
@@ -777,58 +738,6 @@ def _check_figures(bundle: Bundle, films: FilmStatistics | None) -> None:
             f"{bundle.path}: its attributes follow other measures than this program takes; "
             "use a bloodfilm that matches the bundle"
         )
-
-
-def _cell_issues(
-    classified: CellClassification, at_edge: bool, like_red: bool, contrast: float
-) -> Iterator[Issue]:
-    if at_edge:
-        yield issue(issue_codes.CUT_BY_EDGE, "cut by the edge of the field")
-    if classified.novel:
-        yield issue(issue_codes.UNFAMILIAR, "unlike the cells the model was trained on")
-    if like_red:
-        message = "low stain contrast to neighbouring red cells"
-        fact = round(float(contrast), 3)
-        yield issue(issue_codes.LOW_STAIN_CONTRAST, message, stain_contrast=fact)
-    if classified.nucleated is not None and classified.nucleated < 0.5:
-        message = "low probability of being a nucleated cell"
-        fact = round(classified.nucleated, 4)
-        yield issue(issue_codes.LOW_NUCLEATED_PROBABILITY, message, nucleated_probability=fact)
-
-
-def not_a_film(score: FilmScore) -> Issue:
-    """Return the issue of a field that does not show a blood film."""
-    message = (
-        f"this does not look like a blood film (score {score.score:.2f}, {MIN_FILM_SCORE:g} is "
-        f"needed): the cells found account for {score.explained:.0%} of what is in the picture, "
-        f"with {score.red_cells_per_area:.0f} red cells per 10,000 um2 (a film has {DENSE:g} or "
-        f"more); {score.red_share:.0%} of the red and nucleated cells are red cells; plausible "
-        f"colour {score.colour:.2f}, variation {score.variation:.2f}"
-    )
-    facts = {name: round(value, 4) for name, value in asdict(score).items()}
-    return issue(issue_codes.NOT_A_FILM, message, score=round(score.score, 4), **facts)
-
-
-def field_issues(
-    view: CanonicalView, cells: tuple[CellResult, ...], sharpness: float
-) -> list[Issue]:
-    """Return the issues that limit how far a field can be trusted."""
-    # With a reliable scale from the folder, few red cells in this field do not matter.
-    sources = {view.scale_source, view.aspect_source}
-    settled = sources == {"pooled"} and view.confidence >= SURE_VIEW
-    issues = [
-        found for found in view.issues if not settled or found.code == issue_codes.METADATA_CONFLICT
-    ]
-    if view.confidence < SURE_VIEW and not view.issues:
-        message = f"the scale is uncertain (confidence {view.confidence:.2f})"
-        issues.append(issue(issue_codes.SCALE_UNCERTAIN, message, confidence=view.confidence))
-    if sharpness < SHARP_ENOUGH:
-        message = f"blurred: sharpness {below(sharpness)} is below {SHARP_ENOUGH:g}"
-        facts = {"sharpness": round(sharpness, 2), "limit": SHARP_ENOUGH}
-        issues.append(issue(issue_codes.LOW_SHARPNESS, message, **facts))
-    if not cells:
-        issues.append(issue(issue_codes.NO_CELLS, "nothing found"))
-    return issues
 
 
 def _finite(value: float) -> float | None:

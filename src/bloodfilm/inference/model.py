@@ -18,9 +18,10 @@ from bloodfilm.imaging.scale import Measurement, ScalePrior
 from bloodfilm.imaging.sources import ImageInput, open_source
 from bloodfilm.imaging.sources.open_slide import open_slide
 from bloodfilm.imaging.sources.slide import SlideSource
-from bloodfilm.inference.analyzer import Analyzer, StageTimer
+from bloodfilm.inference.analyzer import Analyzer
 from bloodfilm.inference.bundle import Bundle, default_bundle, load_bundle
 from bloodfilm.inference.fusion import Fusion
+from bloodfilm.inference.stage_timer import StageTimer
 
 
 class Model:

@@ -26,8 +26,8 @@ from bloodfilm.core.results import FieldFailure, FieldOutcome, FieldResult
 from bloodfilm.imaging.scale import GroupScale, ScalePrior, pool_sample, pool_scale
 from bloodfilm.imaging.sources import ImageInput, ImageSource, name_of, open_source, read_whole
 from bloodfilm.imaging.sources.slide import SlideSource
-from bloodfilm.inference.analyzer import StageTimer
 from bloodfilm.inference.model import Model
+from bloodfilm.inference.stage_timer import StageTimer
 
 AHEAD = 2
 MOST_WORKERS = 8

@@ -27,14 +27,13 @@ from bloodfilm.imaging.scale import ScalePrior
 from bloodfilm.imaging.sources.slide import Damage, SlideSource
 from bloodfilm.inference.analyzer import (
     Analyzer,
-    StageTimer,
-    field_issues,
-    not_a_film,
 )
 from bloodfilm.inference.film_score import MIN_FILM_SCORE, FilmScore
+from bloodfilm.inference.issues import field_issues, not_a_film
 from bloodfilm.inference.runner import AHEAD, default_workers, one_opencv_thread
 from bloodfilm.inference.slides.plan import SlidePlan, SlideSelection, plan_slide
 from bloodfilm.inference.slides.tiles import SlideTile
+from bloodfilm.inference.stage_timer import StageTimer
 
 SHOWN_AREAS = 5
 
