@@ -11,7 +11,6 @@ FIGURES = {
     "attributes": {
         "cell_size": {
             "balanced": 0.6111,
-            "measured": 0.6666,
             "class_only_labelled": 0.7222,
             "class_only_predicted": 0.5333,
         }
@@ -32,9 +31,18 @@ def test_patients_left_out_come_before_every_other_figure():
     plain = Manifest.model_validate(manifest({"detector.onnx": b"", "reader.onnx": b""}))
     card = model_card(plain.with_figures(left_out=kept))
     assert card.index("## On patients it has never seen") < card.index("## Intended use")
-    assert "| 27 | 140 | 0.8765 | – | 0.2500 | 0.6111 | – | 0.7222 | 0.5333 | 0.9000 |" in card
-    assert "| cell_size | 0.6111 | 0.6666 | 0.7222 | 0.5333 |" in card
+    assert "| 27 | 140 | 0.8765 | – | 0.2500 | 0.6111 | 0.7222 | 0.5333 | 0.9000 | – |" in card
+    assert "| cell_size | 0.6111 | 0.7222 | 0.5333 |" in card
     assert "never seen" not in model_card(plain)
+
+
+def test_measured_attributes_stand_beside_the_network_where_they_were_judged():
+    scores = {**FIGURES["attributes"]["cell_size"], "measured": 0.6666}
+    judged = {**FIGURES, "attributes": {"cell_size": scores}, "attributes_measured": 0.6666}
+    plain = Manifest.model_validate(manifest({"detector.onnx": b"", "reader.onnx": b""}))
+    card = model_card(plain.with_figures(left_out={"patients": {"27": judged}, "pooled": judged}))
+    assert "| 27 | 140 | 0.8765 | – | 0.2500 | 0.6111 | 0.6666 | 0.7222 | 0.5333 | 0.9000 |" in card
+    assert "| cell_size | 0.6111 | 0.6666 | 0.7222 | 0.5333 |" in card
 
 
 def test_values_nobody_marked_are_listed_and_not_offered():

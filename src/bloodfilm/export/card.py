@@ -88,12 +88,13 @@ def _abilities(m: Manifest) -> str:
         lines.append(f"\nOutlines each {m.roles.classified} and its nucleus, and measures both.")
     if m.classifier.measured is not None and m.outlines is not None:
         fitted = ", ".join(
-            f"{m.attributes[name].title} ({model.cells} cells)"
+            f"{m.attributes[name].title} ({model.cells} cells"
+            f"{', and the network' if model.network else ''})"
             for name, model in m.classifier.measured.attributes.items()
         )
         lines.append(
             "\nThese attributes follow the measured shape and colour of the cell, and its class, "
-            f"instead of the network's own answer: {fitted}. Where a cell cannot be outlined, the "
+            f"fitted to training cells: {fitted}. Where a cell cannot be outlined, the "
             "network answers alone, and the cell has the issue `attributes-not-measured`."
         )
     return "\n".join(lines[:2]) + "\n\n" + "\n".join(lines[2:])
@@ -153,8 +154,11 @@ def _left_out(metrics: Mapping[str, Any]) -> Iterable[str]:
             "left out takes kinds of cells along that no other patient has. This and no other "
             "figure says what to expect of a new patient."
         )
+        attributes = record["pooled"]["attributes"]
+        measured = any("measured" in scores for scores in attributes.values())
+        answers = [name for name in _ATTRIBUTES if measured or name != "measured"]
         rows = [
-            _patient_row(name, part)
+            _patient_row(name, part, answers)
             for name, part in (*record["patients"].items(), ("all", record["pooled"]))
         ]
         head = (
@@ -164,7 +168,7 @@ def _left_out(metrics: Mapping[str, Any]) -> Iterable[str]:
             "balanced",
             "fine class",
             "attributes, balanced",
-            "measured",
+            *(["measured"] if measured else []),
             "labelled class alone",
             "named class alone",
             "blasts: AUROC",
@@ -172,26 +176,33 @@ def _left_out(metrics: Mapping[str, Any]) -> Iterable[str]:
             "recall",
         )
         yield _table(head, rows)
-        attributes = record["pooled"]["attributes"]
         yield (
             "Attributes over all patients left out, balanced accuracy of the network, and of "
             "measured shape and colour with the class:"
+            if measured
+            else "Attributes over all patients left out, balanced accuracy:"
         )
         yield _table(
-            ("attribute", "network", "measured", "labelled class alone", "named class alone"),
+            (
+                "attribute",
+                *(["network", "measured"] if measured else ["balanced accuracy"]),
+                "labelled class alone",
+                "named class alone",
+            ),
             [
-                (name, *(_figure(scores.get(k)) for k in _BASELINES))
+                (name, *(_figure(scores.get(k)) for k in answers))
                 for name, scores in attributes.items()
             ],
         )
 
 
-_BASELINES = ("balanced", "measured", "class_only_labelled", "class_only_predicted")
+_ATTRIBUTES = ("balanced", "measured", "class_only_labelled", "class_only_predicted")
+"""What attributes are judged by: the network, measures, and what the class alone tells."""
 
 
-def _patient_row(name: str, part: Mapping[str, Any]) -> tuple[str, ...]:
+def _patient_row(name: str, part: Mapping[str, Any], answers: Iterable[str]) -> tuple[str, ...]:
     keys = (
-        *(f"attributes_{k}" for k in _BASELINES),
+        *(f"attributes_{k}" for k in answers),
         "blast_auroc",
         "blast_precision",
         "blast_recall",
