@@ -187,7 +187,7 @@ def stats(
 
 def _lines(report: "AuditReport") -> list[str]:
     from bloodfilm.core.issues import SEVERITIES
-    from bloodfilm.core.text import plural
+    from bloodfilm.core.text import plural, shortened
 
     findings, counted = report.findings, report.counts
     sums = [f"{counted[s]} info" if s == "info" else plural(counted[s], s) for s in SEVERITIES]
@@ -203,8 +203,8 @@ def _lines(report: "AuditReport") -> list[str]:
     shown = _some_of_each_code(telling)
     lines += [""] if telling else []
     for f in shown:
-        ids = f" #{', #'.join(f.annotations)}" if f.annotations else ""
-        name = Path(f.file).name
+        ids = shortened(f" #{', #'.join(f.annotations)}", 200) if f.annotations else ""
+        name = shortened(Path(f.file).name, 120)
         lines.append(f"{f.severity}: {name}{ids}: {f.message} ({f.confidence:.0%} confidence)")
     if len(telling) > len(shown):
         lines.append(f"and {len(telling) - len(shown)} more: --json or --html lists them")
