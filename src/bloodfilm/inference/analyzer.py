@@ -53,7 +53,7 @@ MAX_FIXED_INPUT = 8192
 UNCERTAIN_PER_PIXEL = 150e-6
 """Detections below the bundle's threshold that are classified, per canonical pixel: no film holds
 more nucleated cells than 150 on a square of 0.2 mm."""
-READER_BATCH = 8
+CLASSIFIER_BATCH = 8
 """Larger batches exceed the processor's cache (measured: 12 % more time per crop)."""
 # Detected red cells check the outlines but do not refine them: on LLD's fields their boxes are 13
 # to 19 % too tall, and using them worsened the aspect ratio of single fields.
@@ -594,7 +594,7 @@ class Analyzer:
 
     def classify(self, crops: Pixels) -> list[CellClassification]:
         """Classify any number of crops (n, size, size, 3) as `CellClassifier.crops` makes them."""
-        parts = batches(crops, READER_BATCH)
+        parts = batches(crops, CLASSIFIER_BATCH)
         return [
             classified for part in parts for classified in self._classify(part, self.classifier)
         ]
@@ -612,7 +612,7 @@ class Analyzer:
         """
         certain = scores >= self.spec.thresholds[self.classified]
         for group in (which[certain], which[~certain]):
-            yield from batches(group, READER_BATCH)
+            yield from batches(group, CLASSIFIER_BATCH)
 
     def _confirm(
         self, found: Detections, classified_cells: dict[int, CellClassification]
