@@ -21,7 +21,7 @@ FIELDS, STEPS, WARM = 80, 12, 2
 def step_costs(
     configs: dict[str, Config], fields: list[CanonicalField], share: float
 ) -> dict[str, Any]:
-    """Return each method's median CPU seconds a step, and that against the first's.
+    """Return each method's median CPU seconds per step, and that against the first's.
 
     Steps are of the run's last epoch, when the teacher works; methods take turns, so that what
     else the machine does falls on all of them.

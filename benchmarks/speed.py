@@ -312,12 +312,12 @@ def show(result: dict[str, Any]) -> None:
     print(f"{'together':<14}{total:>18.1f}   (without the start of the program)\n")
     print(
         f"whole command: {run['fields']} fields in {run['seconds']:.1f} s, "
-        f"{run['fields_per_second']:.1f} fields/s ({run['ms_per_field']:.1f} ms a field), "
+        f"{run['fields_per_second']:.1f} fields/s ({run['ms_per_field']:.1f} ms per field), "
         f"{run['processor_seconds']:.1f} s of processor time ({run['core_ms_per_field']:.1f} ms a "
         "field)"
     )
     print(
-        f"{parts['cells_per_field']:.0f} cells a field, {parts['white_cells_per_field']:.1f} of "
+        f"{parts['cells_per_field']:.0f} cells per field, {parts['white_cells_per_field']:.1f} of "
         f"them classified; {parts['failed']} failed; report {run['report_bytes'] / 1e6:.2f} MB"
     )
     trace = " ".join(f"{v:.0f}" for v in run["rss_mib"])

@@ -269,7 +269,7 @@ def _of_one_person(
 ) -> Sequence[Mapping[str, Any]]:
     """Return the annotations of an image that `images` may list under several ids.
 
-    Entries of one annotation each that lie apart are one person's labels, an entry a cell. Any
+    Entries of one annotation each that lie apart are one person's labels, one entry per cell. Any
     others are of several people, or of several pictures of one name (frames of two videos): those
     of the first are taken, and the rest is named and left out.
     """
