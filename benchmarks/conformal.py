@@ -1,17 +1,19 @@
 """Do conformal class sets hold their coverage on a site that nobody saw?
 
-    python benchmarks/conformal.py SITE=FILE.npz ... [--right 0.95] [--coverage 0.9] [--json FILE]
+    python benchmarks/conformal.py SITE=FILE.npz ... [--right 0.95] [--doubtful SITE ...]
+        [--coverage 0.9] [--json FILE]
 
 Every file holds predictions of a classifier that was trained without the site: `logits`
 (n, leaves), -1e9 for leaves never learnt, `leaves`, their names, and `labels` (n,), names of the
 default taxonomy (`benchmarks/leave_one_site_out.py --predictions`). The temperature is fitted to
 all sites, the limits to all but one, and judged on that one. Without `--coverage` it is the least
-at which a share `--right` of the classes given to cells of sites left out is right. The record also
-holds what `bloodfilm export --calibration` takes: `conformal`, and `confusion`, how cells are then
-named.
+at which a share `--right` of the classes given to cells of sites left out is right; sites whose
+labels are `--doubtful` have no say in that. The record also holds what `bloodfilm export
+--calibration` takes: `conformal`, and `confusion`, how cells are then named.
 """
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -100,14 +102,17 @@ def named_sites(
     return found
 
 
-def least_coverage(cells: LabelledProbabilities, labels: np.ndarray, right: float) -> float:
+def least_coverage(
+    cells: LabelledProbabilities, labels: np.ndarray, right: float, doubtful: Sequence[str] = ()
+) -> float:
     """Return the least coverage at which classes given on sites left out are right often enough.
 
-    The mean over sites counts; if none suffices, it is the highest coverage that was tried.
+    The mean over sites counts, but for those whose labels are doubtful; if none suffices, it is the
+    highest coverage that was tried.
     """
     for coverage in COVERAGES:
-        figures = named_sites(cells, labels, coverage).values()
-        if np.mean([f.right for f in figures]) >= right:
+        figures = named_sites(cells, labels, coverage).items()
+        if np.mean([f.right for site, f in figures if site not in doubtful]) >= right:
             return coverage
     return COVERAGES[-1]
 
@@ -126,13 +131,18 @@ def name_of(members: np.ndarray) -> str:
 def left_out_record(
     cells: LabelledProbabilities, labels: np.ndarray, coverage: float
 ) -> dict[str, Any]:
-    """Return class sets fitted on all cells, and how cells are named by them."""
+    """Return class sets fitted on all cells, and how they and those of other sites name cells."""
     spec = fit_conformal(cells, LEAVES, coverage)
     named = [name_of(row) for row in cells.probabilities >= limits(spec)]
     confusion = ClassConfusion.of_pairs(
         zip(labels.tolist(), named, strict=True), cells.sites.tolist()
     )
-    return {"conformal": spec.model_dump(mode="json"), "confusion": confusion.to_json()}
+    figures = named_sites(cells, labels, coverage) if len(spec.sites) > 1 else {}
+    return {
+        "conformal": spec.model_dump(mode="json"),
+        "confusion": confusion.to_json(),
+        "named": {site: asdict(f) for site, f in figures.items()},
+    }
 
 
 def main() -> None:
@@ -141,13 +151,14 @@ def main() -> None:
     parser.add_argument("predictions", nargs="+", metavar="SITE=FILE")
     parser.add_argument("--coverage", type=float)
     parser.add_argument("--right", type=float, default=0.95)
+    parser.add_argument("--doubtful", nargs="*", default=[], metavar="SITE")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     logits, labels, sites = read_predictions(given.predictions)
     cells = labelled(logits, labels, sites)
     known = cells.allowed.any(axis=1)
     cells, labels = cells.of(known), labels[known]
-    coverage = given.coverage or least_coverage(cells, labels, given.right)
+    coverage = given.coverage or least_coverage(cells, labels, given.right, given.doubtful)
     found = named_sites(cells, labels, coverage)
     print(f"coverage {coverage}")
     for site, figures in found.items():
@@ -157,8 +168,7 @@ def main() -> None:
         )
     record = left_out_record(cells, labels, coverage)
     if given.json:
-        figures = {site: asdict(f) for site, f in found.items()}
-        write_json(given.json, {"coverage": coverage, "sites": figures, **record})
+        write_json(given.json, {"coverage": coverage, **record})
 
 
 if __name__ == "__main__":

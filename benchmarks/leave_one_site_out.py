@@ -2,7 +2,7 @@
 
     python benchmarks/leave_one_site_out.py --data DATA --out RUNS [--sites krd chula] [--plain]
         [--samples 24000] [--blasts lld40x] [--prior myelocyte=0.02 ...] [--json FILE]
-        [--predictions DIR]
+        [--predictions DIR] [--doubtful SITE ...]
 
 For every site of a configuration in turn: a classifier is trained on all others, as the
 configuration says but for the length of the run, and names the cells of the site left out, centred
@@ -12,7 +12,8 @@ which the probability of a blast is held against the labels (area under the ROC 
 patient's abnormal promyelocytes being blasts). `--plain` trains each as a run without
 normalisation, transfer, stain and optics augmentation would be: source only. The record of
 `--json` also holds what `bloodfilm export --calibration` takes: temperature and confidence of the
-class, conformal class sets, and the confusion of classes, on all sites left out together.
+class, conformal class sets, and the confusion of classes, on all sites left out together. Sites
+whose labels are `--doubtful` have no say in the coverage of the class sets.
 """
 
 import argparse
@@ -183,6 +184,7 @@ def _sets(
     allowed: list[NDArray[np.bool_]],
     tested: Tested,
     temperature: float,
+    doubtful: list[str],
 ) -> dict[str, Any]:
     """Return conformal class sets and the confusion of all sites left out so far."""
     every, labels = np.concatenate(allowed), np.concatenate([_labels(rows) for rows in allowed])
@@ -193,8 +195,8 @@ def _sets(
     )
     known = (every & np.asarray(tested.learnt)).any(axis=1)
     cells, labels = cells.of(known), labels[known]
-    one = len(sites) == 1  # nothing to choose by
-    coverage = ONE_SITE if one else least_coverage(cells, labels, NAMED_RIGHTLY)
+    one = len(set(sites) - set(doubtful)) < 2  # nothing to choose by
+    coverage = ONE_SITE if one else least_coverage(cells, labels, NAMED_RIGHTLY, doubtful)
     return left_out_record(cells, labels, coverage)
 
 
@@ -219,6 +221,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--predictions", type=Path, metavar="DIR")
+    parser.add_argument("--doubtful", nargs="*", default=[], metavar="SITE")
     given = parser.parse_args()
     limit_threads(given.threads)
     config = load_config(given.config)
@@ -246,7 +249,14 @@ def main() -> None:
                 "prior": priors,
                 "sites": [asdict(r) for r in rows],
                 "calibration": asdict(calibration),
-                **_sets(given.sites[: len(rows)], logits, allowed, tested, calibration.temperature),
+                **_sets(
+                    given.sites[: len(rows)],
+                    logits,
+                    allowed,
+                    tested,
+                    calibration.temperature,
+                    given.doubtful,
+                ),
             }
             given.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
