@@ -135,13 +135,16 @@ def test_a_graph_that_fails_as_it_runs_is_refused_once(fields, tmp_path, capfd):
     model = onnx.load_from_string(detector())
     helper, kind = onnx.helper, onnx.TensorProto
     graph = model.graph
-    graph.initializer.append(helper.make_tensor("huge", kind.INT64, [2], [1 << 31, 1 << 31]))
+    # From the picture's own size, so that it is not known before the graph runs.
+    graph.initializer.append(helper.make_tensor("times", kind.INT64, [1], [1 << 31]))
     graph.initializer.append(helper.make_tensor("no_axes", kind.INT64, [1], [0]))
     output = graph.output[0].name
     maker = next(node for node in graph.node if output in node.output)
     maker.output[list(maker.output).index(output)] = "before"
     graph.node.extend(
         [
+            helper.make_node("Shape", [graph.input[0].name], ["sides"]),
+            helper.make_node("Mul", ["sides", "times"], ["huge"]),
             helper.make_node("ConstantOfShape", ["huge"], ["much"]),
             helper.make_node("ReduceMax", ["much"], ["most"], keepdims=0),
             helper.make_node("Add", ["before", "most"], [output]),
