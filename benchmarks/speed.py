@@ -123,7 +123,7 @@ def stages(paths: list[Path], model: Model, threads: int, out: Path) -> dict[str
     import bloodfilm.cases.assembly
     import bloodfilm.imaging.scale
     import bloodfilm.workflows.analyze as workflow
-    from bloodfilm.inference import analyzer
+    from bloodfilm.inference import stage_timer
     from bloodfilm.report.html import report
 
     spent: Counter[str] = Counter()
@@ -149,13 +149,15 @@ def stages(paths: list[Path], model: Model, threads: int, out: Path) -> dict[str
         timed(workflow.ResultsLog, "append", "results log"),
         timed(bloodfilm.cases.assembly, "field_detail", "landmarks"),
         timed(bloodfilm.cases.assembly, "find_landmarks", "landmarks"),
+        timed(bloodfilm.cases.assembly, "verify_pair", "verifying"),
         timed(workflow, "assemble_cases", "cases"),
         timed(workflow.AnalysisRun, "write_json", "result.json"),
         timed(workflow, "write_cases", "case files"),
         timed(report, "write_report", "report"),
-        (analyzer, "time", analyzer.time),
+        (stage_timer, "time", stage_timer.time),
     ]
-    analyzer.time = types.SimpleNamespace(perf_counter=time.thread_time)  # type: ignore[assignment]
+    clock = types.SimpleNamespace(perf_counter=time.thread_time)
+    stage_timer.time = clock  # type: ignore[assignment]
     try:
         job = workflow.AnalysisJob(paths=paths, out=out, workers=threads)
         busy = time.process_time()
