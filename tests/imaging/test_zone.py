@@ -8,7 +8,7 @@ import pytest
 from bloodfilm.core.polygons import Region
 from bloodfilm.formats.qupath.regions import read_regions
 from bloodfilm.imaging.zone import RedCellReference, find_zone, whole_slide, zone_of_region
-from bloodfilm.imaging.zone.features import BlockFeatures
+from bloodfilm.imaging.zone.features import BlockFeatures, block_features
 from bloodfilm.imaging.zone.find import choose, score_blocks
 from bloodfilm.imaging.zone.picture import zone_picture
 from bloodfilm.imaging.zone.zone import Zone, outlines_of
@@ -191,3 +191,10 @@ def test_the_picture_is_the_overview_where_there_is_no_film():
     assert drawn.shape == overview.shape
     assert (drawn[100:, 120:] == 240).all()
     assert (drawn[40:50, 55:80] != 240).any()
+
+
+def test_a_block_under_a_pen_is_foreign_through_and_through():
+    reference = RedCellReference((245.0, 245.0, 245.0), (0.1, 0.5, 0.3))
+    pen = np.full((200, 200, 3), (20, 30, 200), np.uint8)
+    with np.errstate(all="raise"):
+        assert block_features(pen, reference).foreign > 0.9

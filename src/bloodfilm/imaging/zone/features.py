@@ -105,7 +105,8 @@ def block_features(block: Image, reference: RedCellReference) -> BlockFeatures:
     if count < 2:
         return BlockFeatures()
     flat = labels.ravel()
-    area = stats[:, cv2.CC_STAT_AREA].astype(np.float64)
+    # Where nothing is glass, the first part, which is that of the glass, has no pixels.
+    area = np.maximum(stats[:, cv2.CC_STAT_AREA], 1).astype(np.float64)
     nuclear = np.bincount(flat, coloured.ravel(), count) / area
     mean = np.bincount(flat, layers.ravel(), count) / area
     um2 = area * FEATURE_UM**2
