@@ -198,7 +198,7 @@ def test_what_is_no_results_file_is_refused(tmp_path):
                 ["a.png", "1", "2", "3", "wide", "1", "red cell", "red cell", "1"],
             ]
         )
-    with pytest.raises(DataError, match="line 2: h: 'wide' where a finite number"):
+    with pytest.raises(DataError, match="line 2: h: 'wide', expected a finite number"):
         read_predictions(bad)
     other = tmp_path / "result.json"
     other.write_text("[]")
@@ -214,13 +214,13 @@ def test_what_is_no_results_file_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("column", "value", "says"),
     [
-        ("score", "7.5", "7.5 where a number from 0 to 1"),
-        ("score", "", "'' where a finite number"),
-        ("class_score", "-0.1", "-0.1 where a number from 0 to 1"),
-        ("class_score", "nan", "'nan' where a finite number"),
-        ("cell_size_probability", "93", "93 where a number from 0 to 1"),
-        ("w", "-4", "-4 where a number of 0 or more"),
-        ("x", "1e999", "'inf' where a finite number"),
+        ("score", "7.5", "7.5, expected a number from 0 to 1"),
+        ("score", "", "'', expected a finite number"),
+        ("class_score", "-0.1", "-0.1, expected a number from 0 to 1"),
+        ("class_score", "nan", "'nan', expected a finite number"),
+        ("cell_size_probability", "93", "93, expected a number from 0 to 1"),
+        ("w", "-4", "-4, expected a number of 0 or more"),
+        ("x", "1e999", "'inf', expected a finite number"),
     ],
 )
 def test_a_number_of_cells_csv_that_cannot_be_is_refused_by_row_and_column(

@@ -244,7 +244,7 @@ def test_a_result_of_an_endless_picture(tmp_path, side):
     record = {"image": "a", "width": 9, "height": 9, "view": {}, "cells": [], "problems": []}
     text = json.dumps(record | {side: float("inf")})
     said = refused(FieldResult.from_json, json.loads(text))
-    assert said == f"{side}: 'inf' where a finite number must be"
+    assert said == f"{side}: 'inf', expected a finite number"
 
 
 @pytest.mark.parametrize("key", ["score", "class_score", "box"])
@@ -256,7 +256,7 @@ def test_a_cell_with_a_number_that_is_none(tmp_path, key):
     row["w" if key == "box" else key] = "nan"
     file = tmp_path / "cells.csv"
     file.write_text(f"{','.join(row)}\n{','.join(map(str, row.values()))}\n")
-    assert "where a finite number must be" in refused(read_predictions, file)
+    assert "expected a finite number" in refused(read_predictions, file)
 
 
 def test_results_of_an_image_whose_name_is_no_path(tmp_path):

@@ -82,13 +82,13 @@ def test_a_number_beyond_its_range_is_refused_by_its_key(keys):
 @pytest.mark.parametrize(
     ("keys", "value", "says"),
     [
-        (("detector", "multiple"), 4_000_000, "4e+06 where a number from 1 to 1024 must be"),
-        (("detector", "stride"), 2**31, "2.14748e+09 where a number from 1 to 256 must be"),
-        (("detector", "tile"), 10**9, "1e+09 where a number from 32 to 8192 must be"),
-        (("detector", "um_per_px"), 1e-6, "1e-06 where a number from 0.005 to 10 must be"),
-        (("classifier", "temperatures", "class"), 1e-320, "where a number from 0.001 to 1000"),
-        (("classifier", "um_per_px"), 1e300, "1e+300 where a number from 0.005 to 10 must be"),
-        (("classifier", "size"), 128.5, "128.5 where a whole number must be"),
+        (("detector", "multiple"), 4_000_000, "4e+06, expected a number from 1 to 1024"),
+        (("detector", "stride"), 2**31, "2.14748e+09, expected a number from 1 to 256"),
+        (("detector", "tile"), 10**9, "1e+09, expected a number from 32 to 8192"),
+        (("detector", "um_per_px"), 1e-6, "1e-06, expected a number from 0.005 to 10"),
+        (("classifier", "temperatures", "class"), 1e-320, "expected a number from 0.001 to 1000"),
+        (("classifier", "um_per_px"), 1e300, "1e+300, expected a number from 0.005 to 10"),
+        (("classifier", "size"), 128.5, "128.5, expected a whole number"),
     ],
 )
 def test_key_value_and_range_are_told(keys, value, says):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from bloodfilm.core.errors import DataError
 from bloodfilm.core.results import CellShape
 from bloodfilm.imaging.canonical import CanonicalView
 from bloodfilm.inference.manifest import ColourSpec, OutlineSpec
@@ -119,5 +120,5 @@ def test_a_shape_survives_json():
     assert again.to_json() == shape.to_json()
     assert again.area_um2 == pytest.approx(shape.area_um2, abs=0.01)
     broken = {**shape.to_json(), "outline": [1.0, 2.0, 3.0]}
-    with pytest.raises(ValueError, match="outline of 3 numbers"):
+    with pytest.raises(DataError, match="outline of 3 numbers"):
         CellShape.from_json(broken)

@@ -20,18 +20,18 @@ def checked(value: Any, least: float = -math.inf, most: float = math.inf) -> flo
 
     >>> checked(7, 0, 1)
     Traceback (most recent call last):
-    ValueError: 7 where a number from 0 to 1 must be
+    ValueError: 7, expected a number from 0 to 1
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{_shown(value)} where a finite number must be")
+        raise ValueError(f"{_shown(value)}, expected a finite number")
     try:
         found = float(value)
     except OverflowError:  # a whole number of hundreds of digits
         found = math.inf
     if not math.isfinite(found):
-        raise ValueError(f"{_shown(value)} where a finite number must be")
+        raise ValueError(f"{_shown(value)}, expected a finite number")
     if not least <= found <= most:
-        raise ValueError(f"{found:g} where a number {_range(least, most)} must be")
+        raise ValueError(f"{found:g}, expected a number {_range(least, most)}")
     return found
 
 
@@ -43,7 +43,7 @@ def checked_whole(value: Any, least: int = 0, most: int = 2**63 - 1) -> int:
     """
     found = checked(value, least, most)
     if found != int(found):
-        raise ValueError(f"{found:g} where a whole number must be")
+        raise ValueError(f"{found:g}, expected a whole number")
     return int(value)
 
 

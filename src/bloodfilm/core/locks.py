@@ -64,7 +64,8 @@ def lock_path(path: Path, work: str) -> Iterator[None]:
 
 def is_empty(folder: Path) -> bool:
     """Whether a folder holds nothing but, maybe, its lock."""
-    return all(entry.name == LOCK for entry in os.scandir(folder))
+    with os.scandir(folder) as entries:
+        return all(entry.name == LOCK for entry in entries)
 
 
 @contextlib.contextmanager

@@ -133,7 +133,7 @@ def test_a_data_frame_has_the_counted_cells(run):
             {"cells": [{"views": [[9, "ab"]], "counted": True, "issues": []}]},
             "no field of the case",
         ),
-        ({"other": {"red cell": "many"}}, "other: 'many' where a finite number"),
+        ({"other": {"red cell": "many"}}, "other: 'many', expected a finite number"),
         ({"other": {"wombat": 2}}, "other: the model has no object type 'wombat'"),
     ],
 )

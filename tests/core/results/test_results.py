@@ -267,14 +267,18 @@ def test_a_damaged_field_is_named_by_its_place(run, tmp_path):
 @pytest.mark.parametrize(
     ("key", "value", "says"),
     [
-        ("class_score", 7.5, "class_score: 7.5 where a number from 0 to 1"),
-        ("score", "0.5", "score: '0.5' where a finite number"),
-        ("score", True, "score: 'True' where a finite number"),
-        ("nucleated_probability", -0.1, "nucleated_probability: -0.1 where a number from 0 to 1"),
+        ("class_score", 7.5, "class_score: 7.5, expected a number from 0 to 1"),
+        ("score", "0.5", "score: '0.5', expected a finite number"),
+        ("score", True, "score: 'True', expected a finite number"),
+        (
+            "nucleated_probability",
+            -0.1,
+            "nucleated_probability: -0.1, expected a number from 0 to 1",
+        ),
         ("box", [1, 2, -3, 4], "box: -3 x 4 px"),
-        ("box", [1, 2, 3, float("nan")], "box: 'nan' where a finite number"),
-        ("diameter_um", float("inf"), "diameter_um: 'inf' where a finite number"),
-        ("probabilities", {"lymphocyte": 2}, "lymphocyte: 2 where a number from 0 to 1"),
+        ("box", [1, 2, 3, float("nan")], "box: 'nan', expected a finite number"),
+        ("diameter_um", float("inf"), "diameter_um: 'inf', expected a finite number"),
+        ("probabilities", {"lymphocyte": 2}, "lymphocyte: 2, expected a number from 0 to 1"),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_by_its_key(run, tmp_path, key, value, says):
