@@ -106,3 +106,25 @@ def test_no_fields_and_fields_without_keypoints_have_no_candidates():
     assert [(c.first, c.second) for c in find_candidates([*few, landmarks(*nothing, 9)])] == [
         (0, 1)
     ]
+
+
+@pytest.mark.parametrize("empty", [(0,), (1,), (0, 2)])
+def test_fields_without_keypoints_leave_nothing_to_compare(empty):
+    rng = np.random.default_rng(3)
+    fields = []
+    for number in range(3):
+        count = 0 if number in empty else 40
+        points, angles = rng.uniform(0, SIDE, (count, 2)), rng.uniform(-3, 3, count)
+        fields.append(landmarks(points, angles, rng.integers(0, 256, (count, 128)), number))
+    assert find_candidates(fields) == []
+
+
+def test_fields_of_two_keypoints_each_have_no_candidates():
+    rng = np.random.default_rng(4)
+    fields = [
+        landmarks(
+            rng.uniform(0, SIDE, (2, 2)), rng.uniform(-3, 3, 2), rng.integers(0, 256, (2, 128)), k
+        )
+        for k in range(2)
+    ]
+    assert find_candidates(fields) == []

@@ -73,13 +73,15 @@ def find_candidates(
 def _by_keypoints(fields: Sequence[FieldLandmarks], progress: Progress) -> Iterator[CandidatePair]:
     """Yield pairs with matches that agree."""
     counts = [len(f.points) for f in fields]
-    if len(fields) < 2 or min(sum(counts), len(fields)) < 2:
+    if np.count_nonzero(counts) < 2:
         return
     owner = np.repeat(np.arange(len(fields)), counts)
     points = np.concatenate([f.points for f in fields])
     angles = np.concatenate([f.angles for f in fields])
     vectors = _shortened(np.concatenate([f.descriptors for f in fields]))
     one, two = _matches(vectors, owner, progress)
+    if not len(one):
+        return
     key = owner[one] * len(fields) + owner[two]
     order = np.argsort(key, kind="stable")
     one, two, key = one[order], two[order], key[order]
