@@ -93,8 +93,8 @@ def test_bare_glass_is_empty() -> None:
 
 def test_the_score_is_a_product_in_its_range() -> None:
     assert FilmScore(1.0, 500.0, 1.0, 0.5).score == 1
-    assert FilmScore(0.8, 25.0, 0.5, 0.5).score == pytest.approx(0.2)
-    assert FilmScore(0.96, 25.0, 0.5, 0.5).score == pytest.approx(0.24)
+    assert FilmScore(0.8, 15.0, 0.5, 0.5).score == pytest.approx(0.2)
+    assert FilmScore(0.96, 15.0, 0.5, 0.5).score == pytest.approx(0.24)
 
 
 def test_fields_without_scale_or_film_are_not_countable() -> None:
