@@ -18,6 +18,19 @@ HANGS = 600
 """Seconds after which a command hangs, on the slowest machine."""
 
 
+@pytest.fixture(autouse=True)
+def signals_by_default():
+    """What a parent ignores its children ignore: SIGHUP where tests run under `nohup`."""
+    before = {
+        n: signal.getsignal(n) for n in (signal.SIGTERM, getattr(signal, "SIGHUP", None)) if n
+    }
+    for number in before:
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def start(closing):
     code = (
         "import sys, threading, time\n"
@@ -53,6 +66,18 @@ def test_a_signal_stops_the_command_in_order(number, code):
     (line,) = err.splitlines()
     assert line.startswith("stopped")
     assert process.returncode == code
+
+
+@POSIX
+def test_a_command_under_nohup_goes_on_without_its_terminal():
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    process = start(closing=0)
+    process.send_signal(signal.SIGHUP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(timeout=1)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=HANGS)
+    assert process.returncode == 143
 
 
 @POSIX
