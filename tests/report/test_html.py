@@ -649,3 +649,12 @@ def test_fields_are_read_once(run, field, written):
     lazy = Lazy([field("a.png", 1)])
     written(run(lazy))
     assert lazy.times == 1
+
+
+def test_the_rule_by_which_cells_are_named_is_said_as_it_is(run, field, written):
+    made = run([field()])
+    by_probability, _ = written(made)
+    assert "reaches 0.60" in by_probability and "hold the true class" not in by_probability
+    sets = replace(made, model=replace(made.model, class_coverage=0.95))
+    by_sets, page = written(sets)
+    assert "hold the true class of 95 % of the cells" in page.text and "0.60" not in by_sets

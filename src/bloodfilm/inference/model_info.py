@@ -20,4 +20,5 @@ def model_info(bundle: Bundle) -> ModelInfo:
         reports_unfamiliar=classifier.novelty_threshold is not None,
         crop_um=classifier.size * classifier.um_per_px,
         metrics=manifest.metrics,
+        class_coverage=None if classifier.conformal is None else classifier.conformal.coverage,
     )

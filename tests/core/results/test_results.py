@@ -481,3 +481,14 @@ def test_the_record_of_a_model_comes_back():
     del data["schema"]
     with pytest.raises(DataError, match="not the record of one"):
         type(model).from_json({}, data)
+
+
+def test_a_model_keeps_by_what_it_names_cells():
+    from bloodfilm.core.results import ModelInfo
+
+    plain, sets = ModelInfo({}), ModelInfo({}, class_coverage=0.9)
+    assert "class_coverage" not in plain.to_json()
+    assert ModelInfo.from_json({}, sets.to_json()) == sets
+    assert ModelInfo.from_json({}, plain.to_json()).class_coverage is None
+    with pytest.raises(DataError, match="class_coverage: 7, expected a number from 0 to 1"):
+        ModelInfo.from_json({}, sets.to_json() | {"class_coverage": 7})

@@ -6,7 +6,7 @@ from typing import Any
 
 from bloodfilm.core.attributes import LLD_SCHEMA, Attribute, Schema
 from bloodfilm.core.errors import DataError
-from bloodfilm.core.figures import number, share
+from bloodfilm.core.figures import number, number_or_none, share
 from bloodfilm.core.taxonomy import DEFAULT_TAXONOMY, NUCLEATED, PLATELET, RED_CELL, Taxonomy
 
 
@@ -23,6 +23,8 @@ class ModelInfo:
         untrained_classes: leaves that no training example had: the model cannot name them.
         untrained_attributes: attributes that no training example had.
         class_confidence: a cell gets the deepest node whose probability reaches it.
+        class_coverage: where class sets decide instead, the share of cells whose true class is in
+            their set; `None` without class sets.
         attribute_confidence: a value below it is not given.
         reports_unfamiliar: whether the model can tell that a cell is unlike its training cells.
         crop_um: side of the square window that the classifier sees, micrometres.
@@ -41,6 +43,7 @@ class ModelInfo:
     reports_unfamiliar: bool = False
     crop_um: float = 22.4
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    class_coverage: float | None = None
 
     @property
     def name(self) -> str:
@@ -75,6 +78,7 @@ class ModelInfo:
                 "attributes": list(self.untrained_attributes),
             },
             "class_confidence": self.class_confidence,
+            **({} if self.class_coverage is None else {"class_coverage": self.class_coverage}),
             "attribute_confidence": self.attribute_confidence,
             "reports_unfamiliar": self.reports_unfamiliar,
             "crop_um": self.crop_um,
@@ -111,6 +115,7 @@ class ModelInfo:
                 reports_unfamiliar=bool(data["reports_unfamiliar"]),
                 crop_um=number(data["crop_um"], "crop_um", 1e-3, 1e6),
                 metrics=dict(data["metrics"]),
+                class_coverage=number_or_none(data.get("class_coverage"), "class_coverage", 0, 1),
             )
             model._check_names()
             return model
