@@ -12,8 +12,9 @@ A correction speaks of names only, of those that were measured:
 - A cell left open stays open. How many cells are left open depends on the film more than on its
   classes: taken as evidence, a film that the classifier hardly reads would be full of the class
   that was left open most.
-- A name that stands for no measured class stays as it is: a blast on a film is no lymphocyte only
-  because no blasts were among the cells on which errors were measured.
+- A name that stands for no measured class is a class of its own: a blast on a film is no lymphocyte
+  only because no blasts were among the cells on which errors were measured. What measured classes
+  are named so by mistake is taken off it.
 """
 
 from collections import Counter
@@ -161,7 +162,7 @@ class CorrectedShares:
 
     Attributes:
         classes: measured classes, then names that stand for none of them.
-        shares: (classes,) the most probable shares; of a name that was not measured, as counted.
+        shares: (classes,) the most probable shares.
         draws: (draws, classes) shares under counts and confusions that are as probable.
         measured: the classes that were measured.
         counted: cells that the correction rests on.
@@ -217,32 +218,46 @@ def corrected_shares(
     0.5
     """
     confusion = confusion.of_classes(taxonomy)
-    columns = [k for k, n in enumerate(confusion.named) if confusion.tells_apart(n, taxonomy)]
-    names = [confusion.named[k] for k in columns]
-    met = {name: count for name, count in counts.items() if count}
-    y = np.array([met.get(name, 0) for name in names], dtype=np.float64)
-    if not y.sum():
+    met = {n: k for n, k in counts.items() if k and not confusion.leaves_open(n, taxonomy)}
+    others = sorted(n for n in met if not confusion.tells_apart(n, taxonomy))
+    counted = sum(met.values()) - sum(met[n] for n in others)
+    if not counted:
         return None
-    others = sorted(n for n in met if n not in names and not confusion.leaves_open(n, taxonomy))
-    apart = np.array([met[n] for n in others], dtype=np.float64)
-    total = float(sum(met.values()))
-    undecided = total - y.sum() - apart.sum()
-    rates, drawn_rates = _rates(confusion, columns, seed, draws)
-    spread = np.concatenate([y, apart, [undecided]])
+    columns = [k for k, n in enumerate(confusion.named) if not confusion.leaves_open(n, taxonomy)]
+    names = [confusion.named[k] for k in columns]
+    names += [n for n in met if n not in names]
+    y = np.array([met.get(name, 0) for name in names], dtype=np.float64)
+    total = float(sum(counts.values()))
+    undecided = total - y.sum()
+    rates, drawn_rates = (
+        _with_others(part, names, others) for part in _rates(confusion, columns, seed, draws)
+    )
+    spread = np.append(y, undecided)
     rng = np.random.default_rng(seed)
-    drawn = rng.dirichlet(spread + PRIOR / len(spread), size=draws)
-    named, rest = drawn[:, : len(y)], drawn[:, len(y) : -1]
-    weights = _mixture(y[None], rates[None])[0] * y.sum() / total
-    drawn_weights = _mixture(named, drawn_rates) * named.sum(axis=1, keepdims=True)
+    named = rng.dirichlet(spread + PRIOR / len(spread), size=draws)[:, :-1]
     return CorrectedShares(
         (*confusion.true, *others),
-        np.concatenate([weights, apart / total]),
-        np.concatenate([drawn_weights, rest], axis=1),
+        _mixture(y[None], rates[None])[0] * y.sum() / total,
+        _mixture(named, drawn_rates) * named.sum(axis=1, keepdims=True),
         confusion.true,
-        int(y.sum()),
-        int(apart.sum()),
+        counted,
+        int(y.sum()) - counted,
         int(undecided),
     )
+
+
+def _with_others(rates: Floats, names: Sequence[str], others: Sequence[str]) -> Floats:
+    """Return rates (..., true, columns) with a row for each other name, which is always given it.
+
+    Nothing is known of how such a class is named; what measured classes are wrongly named so is
+    theirs, and the rest of these cells its own.
+    """
+    *leading, true, columns = rates.shape
+    wide = np.zeros((*leading, true + len(others), len(names)))
+    wide[..., :true, :columns] = rates
+    for row, name in enumerate(others, start=true):
+        wide[..., row, names.index(name)] = 1.0
+    return wide
 
 
 def _rates(
