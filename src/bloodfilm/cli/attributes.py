@@ -6,21 +6,13 @@ from typing import Annotated
 
 import typer
 
+from bloodfilm.cli.options import NewBundle, SourceBundle, TrainingData
+
 
 def attributes(
-    bundle: Annotated[
-        Path,
-        typer.Argument(
-            metavar="BUNDLE", help="Model bundle: a folder, or a shipped one by name (default)."
-        ),
-    ],
-    out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the new bundle.")
-    ],
-    data: Annotated[
-        Path | None,
-        typer.Option(help="Folder the training data's paths start from [BLOODFILM_DATA]."),
-    ] = None,
+    bundle: SourceBundle,
+    out: NewBundle,
+    data: TrainingData = None,
     attribute: Annotated[
         list[str] | None,
         typer.Option(

@@ -6,16 +6,13 @@ from typing import Annotated
 
 import typer
 
-from bloodfilm.cli.options import NewBundle, SourceBundle
+from bloodfilm.cli.options import NewBundle, SourceBundle, TrainingData
 
 
 def exemplars(
     bundle: SourceBundle,
     out: NewBundle,
-    data: Annotated[
-        Path | None,
-        typer.Option(help="Folder the training data's paths start from [BLOODFILM_DATA]."),
-    ] = None,
+    data: TrainingData = None,
     per_class: Annotated[
         int, typer.Option(min=1, help="Describe at most so many cells of a class.")
     ] = 120,

@@ -42,6 +42,10 @@ SourceBundle = Annotated[
 NewBundle = Annotated[
     Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the new bundle.")
 ]
+TrainingData = Annotated[
+    Path | None,
+    typer.Option(help="Folder the training data's paths start from [BLOODFILM_DATA]."),
+]
 CheckSets = Annotated[
     list[Path] | None,
     typer.Option(metavar="DATASET", help="A labelled set that must not become worse; repeatable."),

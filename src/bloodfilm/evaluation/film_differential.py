@@ -197,7 +197,7 @@ def _counted(
 def _by_node(shares: CorrectedShares, model: ModelInfo, top: str) -> dict[str, CorrectedShare]:
     """Return the corrected share of every node below the top that has a measured class.
 
-    A name that was not measured counts as it is in the nodes above it.
+    A class that was not measured counts in the nodes above it.
     """
     found, taxonomy = {}, model.taxonomy
     for node in taxonomy.names:

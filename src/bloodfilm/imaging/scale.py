@@ -146,8 +146,8 @@ class Pooled:
             mixed.
         note: message for the user about the groups; empty if there is nothing to report.
         light: light of the fields; the illumination is that of the commonest image size.
-        lights: light by image size (width, height), where a size has `MIN_FIELDS` fields: images
-            of another size come from another camera.
+        lights: light by image size (width, height), where several sizes are mixed and one has
+            `MIN_FIELDS` fields: images of another size come from another camera.
     """
 
     groups: tuple[Group, ...]
@@ -426,7 +426,11 @@ def pool(measurements: Sequence[Measurement]) -> Pooled:
     sizes: dict[tuple[int, int], list[Measurement]] = {}
     for m in measurements:
         sizes.setdefault((m.width, m.height), []).append(m)
-    lights = {size: _light(own) for size, own in sizes.items() if len(own) >= MIN_FIELDS}
+    lights = {
+        size: _light(own)
+        for size, own in sizes.items()
+        if MIN_FIELDS <= len(own) < len(measurements)  # those of all fields are below
+    }
     return Pooled(groups, note, _light(measurements), lights)
 
 

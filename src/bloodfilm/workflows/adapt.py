@@ -30,7 +30,12 @@ from bloodfilm.imaging.discovery import discover
 from bloodfilm.imaging.sources.image_file import open_image
 from bloodfilm.inference.bundle import Bundle, default_bundle, load_bundle
 from bloodfilm.workflows.analyze import failed
-from bloodfilm.workflows.outputs import check_can_hold, hold_folder, require_extra
+from bloodfilm.workflows.outputs import (
+    check_can_hold,
+    hold_folder,
+    refuse_bundle_itself,
+    require_extra,
+)
 
 if TYPE_CHECKING:
     from bloodfilm.export.adaptation import AdaptedClassifier
@@ -155,8 +160,7 @@ def _some(images: Sequence[Path], most: int) -> list[Path]:
 
 def _check_out(job: AdaptJob, bundle: Bundle) -> None:
     """Refuse an output folder that holds something else than a stopped run of this command."""
-    if job.out.exists() and job.out.resolve() == bundle.path.resolve():
-        raise OutputError(f"{job.out}: is the bundle itself", ["other-output"])
+    refuse_bundle_itself(job.out, bundle.path)
     check_can_hold(job.out)
     there = [p.name for p in job.out.iterdir() if p.name != LOCK] if job.out.is_dir() else []
     if there and WORK not in there:

@@ -4,10 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bloodfilm.core.errors import ConfigError, OutputError
+from bloodfilm.core.errors import ConfigError
 from bloodfilm.core.progress import NoProgress, Progress
 from bloodfilm.inference.bundle import load_bundle
-from bloodfilm.workflows.outputs import check_new_folder, hold_folder
+from bloodfilm.workflows.outputs import (
+    check_data_folder,
+    check_new_folder,
+    hold_folder,
+    refuse_bundle_itself,
+)
 
 PER_LABEL = 120
 
@@ -46,13 +51,11 @@ def add_exemplars(job: ExemplarJob, progress: Progress | None = None) -> Exempla
     """
     from bloodfilm.export.exemplars import EXEMPLARS_FILE, collect_exemplars, write_with_exemplars
 
-    if not job.data.is_dir():
-        raise ConfigError(f"{job.data}: no such folder; name the one the data paths start from")
+    check_data_folder(job.data)
     if job.per_label < 1:
         raise ConfigError(f"per_label {job.per_label}: describe one cell of a class or more")
     bundle = load_bundle(job.bundle)
-    if job.out.exists() and job.out.resolve() == bundle.path.resolve():
-        raise OutputError(f"{job.out}: is the bundle itself", ["other-output"])
+    refuse_bundle_itself(job.out, bundle.path)
     check_new_folder(job.out)
     exemplars = collect_exemplars(bundle, job.data, job.per_label, progress or NoProgress())
     with hold_folder(job.out, "exemplars"):

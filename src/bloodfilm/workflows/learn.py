@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from bloodfilm import __version__
 from bloodfilm.core.arrays import Floats
-from bloodfilm.core.errors import ConfigError, DataError, OutputError
+from bloodfilm.core.errors import ConfigError, DataError
 from bloodfilm.core.files import write_json
 from bloodfilm.core.issues import Issue
 from bloodfilm.core.progress import NoProgress, Progress, track
@@ -30,7 +30,12 @@ from bloodfilm.evaluation.class_figures import (
 from bloodfilm.inference.bundle import Bundle, default_bundle, load_bundle
 from bloodfilm.inference.classifier import leaf_probabilities
 from bloodfilm.workflows.learn_cells import CellSource, TrainingCells, read_cells, with_new_classes
-from bloodfilm.workflows.outputs import check_new_folder, hold_folder, require_extra
+from bloodfilm.workflows.outputs import (
+    check_new_folder,
+    hold_folder,
+    refuse_bundle_itself,
+    require_extra,
+)
 
 if TYPE_CHECKING:
     from bloodfilm.export.class_graph import Describer
@@ -124,8 +129,7 @@ def learn(job: LearnJob, progress: Progress | None = None) -> LearnResult:
 
 
 def _check_out(job: LearnJob, bundle: Bundle) -> None:
-    if job.out.exists() and job.out.resolve() == bundle.path.resolve():
-        raise OutputError(f"{job.out}: is the bundle itself", ["other-output"])
+    refuse_bundle_itself(job.out, bundle.path)
     check_new_folder(job.out)
     if not 0 <= job.max_loss < 1:
         raise ConfigError(f"max_loss {job.max_loss:g}: give a share from 0 to below 1")

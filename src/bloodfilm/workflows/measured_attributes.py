@@ -4,10 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bloodfilm.core.errors import ConfigError, OutputError
 from bloodfilm.core.progress import NoProgress, Progress
 from bloodfilm.inference.bundle import load_bundle
-from bloodfilm.workflows.outputs import check_new_folder, hold_folder
+from bloodfilm.workflows.outputs import (
+    check_data_folder,
+    check_new_folder,
+    hold_folder,
+    refuse_bundle_itself,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +62,9 @@ def measure_attributes(job: MeasuredJob, progress: Progress | None = None) -> Me
         write_with_measured,
     )
 
-    if not job.data.is_dir():
-        raise ConfigError(f"{job.data}: no such folder; name the one the data paths start from")
+    check_data_folder(job.data)
     bundle = load_bundle(job.bundle)
-    if job.out.exists() and job.out.resolve() == bundle.path.resolve():
-        raise OutputError(f"{job.out}: is the bundle itself", ["other-output"])
+    refuse_bundle_itself(job.out, bundle.path)
     check_new_folder(job.out)
     calibration = (
         NO_CALIBRATION if job.calibration is None else read_measured_calibration(job.calibration)

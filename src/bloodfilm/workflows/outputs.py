@@ -62,6 +62,18 @@ def check_new_folder(folder: Path) -> None:
         raise OutputError(f"{folder}: holds {there[0]} already", ["other-output"])
 
 
+def refuse_bundle_itself(folder: Path, bundle: Path) -> None:
+    """Raise `OutputError` if a folder for a new bundle is that of the bundle it is made from."""
+    if folder.exists() and folder.resolve() == bundle.resolve():
+        raise OutputError(f"{folder}: is the bundle itself", ["other-output"])
+
+
+def check_data_folder(folder: Path) -> None:
+    """Raise `ConfigError` if the folder that data paths start from is not there."""
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no such folder; name the one the data paths start from")
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder for output, with those above it.
 
