@@ -1,5 +1,6 @@
 """Whether two fields show common glass, decided by patches that the candidate did not use."""
 
+import itertools
 from dataclasses import dataclass
 
 import cv2
@@ -19,6 +20,15 @@ AFFINE_FIT = 12
 FIT_UM = 1.0
 MIN_PATCHES = 6.0
 MIN_SHARE = 0.55
+MIN_CORRELATION = 0.4
+"""Of what both fields show: it is rarely below 0.7 for common glass, and above 0.45 for other."""
+SHIFT_UM = 2.0
+SAMPLE_UM = 2.5
+MIN_SAMPLES = 8.0
+MIN_STRIP_CORRELATION = 0.6
+MIN_DEVIATIONS = 6.5
+"""Where the correlation decides alone: chance reaches 5, for the best of many shifts is taken."""
+FLAT = 2.0
 MAX_STRETCH = 1.08
 SCALE_RANGE = (0.9, 1.11)
 
@@ -30,8 +40,8 @@ class FieldPair:
     Attributes:
         first, second: their places in the list.
         matrix: 2x3, from the first field's plane to the second's, um.
-        share: lower bound of the share of patches that agree.
-        patches: patches side by side that were compared.
+        share: lower bound of the share of patches that agree, or of the correlation.
+        patches: patches side by side that were compared, or for which there would be room.
         overlap_um2: area in common.
     """
 
@@ -51,26 +61,93 @@ class FieldPair:
 def verify_pair(
     candidate: CandidatePair, first: FieldDetail, second: FieldDetail, um_per_px: float
 ) -> FieldPair | None:
-    """Refine a candidate by patches and judge it; `None` if the fields do not agree."""
+    """Refine a candidate and judge it; `None` if the fields do not agree.
+
+    Patches decide where there is room for them, and where there is not, in narrow strips and on
+    glass with few cells, the correlation of all that both fields show.
+    """
     matrix = to_pixels(candidate.matrix, um_per_px)
     found = _matched(first, second, matrix, um_per_px, SEARCHES_UM[0])
     for search_um in SEARCHES_UM[1:]:
         fitted = _fit(found, matrix, um_per_px)
         if fitted is None or not _is_rigid(fitted):
-            return None
+            break
         matrix = fitted
         found = _matched(first, second, matrix, um_per_px, search_um)
-    near = found.distances <= AGREE_UM
-    side_by_side = min(len(near), found.textured_um2 / PATCH_UM**2)
-    if side_by_side < MIN_PATCHES:
+    else:
+        near = found.distances <= AGREE_UM
+        side_by_side = _side_by_side(found)
+        if side_by_side >= MIN_PATCHES:
+            share = wilson_interval(float(near.mean()) * side_by_side, side_by_side)[0]
+            if share < MIN_SHARE or found.correlation < MIN_CORRELATION:
+                return None
+            in_um = to_um(matrix, um_per_px)
+            return FieldPair(
+                candidate.first, candidate.second, in_um, share, side_by_side, found.overlap_um2
+            )
+    if _side_by_side(found) >= MIN_PATCHES:
         return None
-    share = wilson_interval(float(near.mean()) * side_by_side, side_by_side)[0]
-    if share < MIN_SHARE:
+    return _by_correlation(candidate, first, second, matrix, um_per_px)
+
+
+def _side_by_side(found: PatchMatches) -> float:
+    return min(len(found.centres), found.textured_um2 / PATCH_UM**2)
+
+
+def _by_correlation(
+    candidate: CandidatePair,
+    first: FieldDetail,
+    second: FieldDetail,
+    matrix: Floats,
+    um_per_px: float,
+) -> FieldPair | None:
+    """Judge a candidate by the correlation of what both fields show, shifted to where it is best.
+
+    Details are normalised over some micrometres, so each such square is one independent sample of
+    a correlation, whose arc tangent is normally distributed (Fisher 1921).
+    """
+    if not _is_rigid(matrix):
         return None
+    best = _correlation(first, second, matrix)
+    reach = max(1, round(SHIFT_UM / um_per_px))
+    for step, most in ((2, reach), (1, 1)):
+        centre = matrix
+        moves = range(-most, most + 1, step)
+        for x, y in itertools.product(moves, moves):
+            moved = centre + np.array([[0.0, 0.0, x], [0.0, 0.0, y]])
+            there = _correlation(first, second, moved)
+            if there[0] > best[0]:
+                best, matrix = there, moved
+    value, area = best[0], best[1] * um_per_px**2
+    samples = area / SAMPLE_UM**2
+    if value < MIN_STRIP_CORRELATION or samples <= MIN_SAMPLES:
+        return None
+    error = 1 / np.sqrt(samples - 3)
+    score = np.arctanh(min(value, 0.999))
+    if score < MIN_DEVIATIONS * error:
+        return None
+    share = float(np.tanh(score - 1.96 * error))
     in_um = to_um(matrix, um_per_px)
-    return FieldPair(
-        candidate.first, candidate.second, in_um, share, side_by_side, found.overlap_um2
-    )
+    return FieldPair(candidate.first, candidate.second, in_um, share, area / PATCH_UM**2, area)
+
+
+def _correlation(first: FieldDetail, second: FieldDetail, matrix: Floats) -> tuple[float, int]:
+    """Return the correlation of what both fields show, and its number of pixels."""
+    height, width = first.detail.shape
+    corners = np.array([[0, 0, 1], [width, 0, 1], [0, height, 1], [width, height, 1]]) @ matrix.T
+    low = np.clip(np.floor(corners.min(axis=0)).astype(int), 0, second.detail.shape[::-1])
+    high = np.clip(np.ceil(corners.max(axis=0)).astype(int) + 1, 0, second.detail.shape[::-1])
+    size = int(high[0] - low[0]), int(high[1] - low[1])
+    if min(size) < 2:
+        return 0.0, 0
+    moved = matrix - np.array([[0.0, 0.0, low[0]], [0.0, 0.0, low[1]]])
+    seen = cv2.warpAffine(first.detail, moved, size, flags=cv2.INTER_LINEAR)
+    there = (slice(low[1], high[1]), slice(low[0], high[0]))
+    shared = (cv2.warpAffine(first.mask, moved, size) == 255) & (second.mask[there] == 255)
+    a, b = seen[shared].astype(np.float64), second.detail[there][shared].astype(np.float64)
+    if len(a) < 2 or min(a.std(), b.std()) < FLAT:
+        return 0.0, len(a)
+    return float(np.corrcoef(a, b)[0, 1]), len(a)
 
 
 def _matched(

@@ -41,6 +41,8 @@ DUPLICATE_IMAGE = "duplicate-image"
 PIXEL_SIZE_MISSING = "pixel-size-missing"
 LEVELS_MISSING = "levels-missing"
 LEVELS_LEFT_OUT = "levels-left-out"
+SLIDE_BOUNDS = "slide-bounds"
+COLOUR_PROFILE = "colour-profile"
 AREA_UNREADABLE = "area-unreadable"
 TILES_FAILED = "tiles-failed"
 ZONE_UNCERTAIN = "zone-uncertain"
@@ -125,6 +127,11 @@ CODES = IssueCodes(
         PIXEL_SIZE_MISSING: ("info", "the slide states no believable pixel size"),
         LEVELS_MISSING: ("info", "the slide has no reduced levels; overviews take longer"),
         LEVELS_LEFT_OUT: ("info", "pages of the slide show something else and were not used"),
+        SLIDE_BOUNDS: (
+            "info",
+            "only the scanned part of the slide is used; positions count from it",
+        ),
+        COLOUR_PROFILE: ("info", "the slide has a colour profile, which is not applied"),
         AREA_UNREADABLE: ("warning", "parts of the slide cannot be decoded and hold no cells"),
         TILES_FAILED: ("error", "parts of the slide could not be analysed"),
         ZONE_UNCERTAIN: (

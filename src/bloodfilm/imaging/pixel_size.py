@@ -1,8 +1,9 @@
 """The physical pixel size that an image file states in its metadata.
 
 Read are, the first that states a believable size:
-- TIFF: OME-XML (`PhysicalSizeX`), Aperio's description (`MPP`), ImageJ's (`unit` with the
-  resolution tags), and the resolution tags in pixels per inch or centimetre;
+- TIFF: OME-XML (`PhysicalSizeX`), Philips' XML (`DICOM_PIXEL_SPACING`), Aperio's description
+  (`MPP`), ImageJ's (`unit` with the resolution tags), and the resolution tags in pixels per inch or
+  centimetre;
 - PNG: the chunk `pHYs`, and EXIF;
 - JPEG: EXIF, and the density of the JFIF header;
 - WebP: EXIF;
@@ -168,6 +169,7 @@ def tiff_sizes(
     0.1
     """
     yield from _ome(description)
+    yield from _philips(description)
     found = re.search(r"^Aperio.*?\|\s*MPP\s*=\s*([-+.\deE]+)", description, re.DOTALL)
     if found:
         um = _number(found[1])
@@ -199,6 +201,19 @@ def _ome(description: str) -> Iterator[StatedSize]:
             return
         sides.append(value * um)
     yield StatedSize(sides[0], sides[1], "OME-XML", physical=True)
+
+
+def _philips(description: str) -> Iterator[StatedSize]:
+    """Yield the pixel size of the largest level of a Philips TIFF: millimetres, rows first."""
+    if "DPUfsImport" not in description:
+        return
+    sizes = []
+    for text in re.findall(r"DICOM_PIXEL_SPACING[^>]*>([^<]*)<", description):
+        values = [_number(v) for v in re.findall(r"[-+.\deE]+", text.replace("&quot;", " "))]
+        if len(values) == 2 and min(values) > 0:
+            sizes.append((1e3 * values[1], 1e3 * values[0]))
+    if sizes:
+        yield StatedSize(*min(sizes), "Philips description", physical=True)
 
 
 def _unit(name: str) -> float | None:

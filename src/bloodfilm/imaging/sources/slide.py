@@ -81,6 +81,8 @@ class SlideSource(ABC):
         levels: sizes (width, height) of the levels, largest first.
         pixel_size: of level 0, if the file states a plausible one; see `slide_pixel_size`.
         issues: what was decided when the slide was opened.
+        downsamples: of the levels; by default they follow from the sizes. Levels that are padded,
+            or have lost a fraction of a pixel, are not as large as their reduction says.
     """
 
     kind = "slide"
@@ -94,6 +96,7 @@ class SlideSource(ABC):
         levels: Sequence[tuple[int, int]],
         pixel_size: PixelSize | None,
         issues: Sequence[Issue] = (),
+        downsamples: Sequence[float] | None = None,
     ) -> None:
         width, height = levels[0]
         if max(width, height) > MAX_SIDE:
@@ -102,7 +105,14 @@ class SlideSource(ABC):
                 "slide may have; check the file"
             )
         self._path = path
-        self.levels = tuple(Level(w, h, math.sqrt(width * height / (w * h))) for w, h in levels)
+        if downsamples is None:
+            self._factors = tuple((width / w, height / h) for w, h in levels)
+        else:
+            self._factors = tuple((v, v) for v in downsamples)
+        self.levels = tuple(
+            Level(w, h, math.sqrt(fx * fy))
+            for (w, h), (fx, fy) in zip(levels, self._factors, strict=True)
+        )
         self._pixel_size = pixel_size
         self._opening_issues = tuple(issues)
         self._damage: dict[str, Damage] = {}
@@ -147,9 +157,9 @@ class SlideSource(ABC):
         check_region(self, (x, y, width, height), downsample)
         out_w, out_h = (max(1, round(n / downsample)) for n in (width, height))
         number = self.level_for(downsample)
-        level = self.levels[number]
-        left, right = _scaled(x, width, level.width / self.size[0], level.width)
-        top, bottom = _scaled(y, height, level.height / self.size[1], level.height)
+        level, (across, down) = self.levels[number], self._factors[number]
+        left, right = _scaled(x, width, 1 / across, level.width)
+        top, bottom = _scaled(y, height, 1 / down, level.height)
         if (right - left, bottom - top) == (out_w, out_h):
             return self._read_level(number, left, top, out_w, out_h)
         return self._reduced(number, (left, top, right - left, bottom - top), (out_w, out_h))
@@ -191,6 +201,20 @@ class SlideSource(ABC):
     def _note_damage(self, damage: Damage) -> None:
         with self._damage_lock:
             self._damage.setdefault(damage.name, damage)
+
+    def _in_level_0(self, number: int, x: int, y: int, width: int, height: int) -> Rect:
+        """Return the rectangle of level 0 that a rectangle of a level shows, inside the slide."""
+        across, down = self._factors[number]
+        left = min(round(x * across), self.size[0] - 1)
+        top = min(round(y * down), self.size[1] - 1)
+        right = min(self.size[0], max(left + 1, round((x + width) * across)))
+        low = min(self.size[1], max(top + 1, round((y + height) * down)))
+        return left, top, right - left, low - top
+
+    def _made_anew(self, number: int, x: int, y: int, width: int, height: int) -> Image:
+        """Return a rectangle of a level that is damaged, made of level 0, which shows the same."""
+        region = self._in_level_0(number, x, y, width, height)
+        return self._reduced(0, region, (width, height))
 
     def _reduced(self, number: int, region: Rect, size: tuple[int, int]) -> Image:
         """Read a rectangle of a level part by part, and resample it to a size."""
@@ -246,6 +270,12 @@ def slide_pixel_size(stated: Sequence[StatedSize]) -> tuple[PixelSize | None, li
     return size, issues
 
 
+def colour_profile() -> Issue:
+    """Return the issue of a slide with a colour profile."""
+    message = "the slide has a colour profile (ICC), which is not applied: colours are measured"
+    return issue(issue_codes.COLOUR_PROFILE, message)
+
+
 def usable_levels(
     sizes: Sequence[tuple[int, int]],
 ) -> tuple[list[int], list[tuple[int, int]]]:
@@ -282,8 +312,9 @@ class BlockSource(SlideSource):
         levels: Sequence[tuple[int, int]],
         pixel_size: PixelSize | None,
         issues: Sequence[Issue] = (),
+        downsamples: Sequence[float] | None = None,
     ) -> None:
-        super().__init__(path, levels, pixel_size, issues)
+        super().__init__(path, levels, pixel_size, issues, downsamples)
         self._cache = SegmentCache()
 
     def _read_level(self, number: int, x: int, y: int, width: int, height: int) -> Image:
@@ -312,7 +343,9 @@ class BlockSource(SlideSource):
             if number == 0:
                 name = f"block at {x}, {y}"
                 self._note_damage(Damage(name, (x, y, width, height), str(error)))
-            found = np.full((height, width, 3), 255, np.uint8)
+                found = np.full((height, width, 3), 255, np.uint8)
+            else:
+                found = self._made_anew(number, x, y, width, height)
         self._cache.put(key, found)
         return found
 

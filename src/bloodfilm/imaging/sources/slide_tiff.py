@@ -9,6 +9,7 @@ recorded as damage. Uncompressed images in a single strip are read by rows.
 import itertools
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from bloodfilm.imaging.sources.slide import (
     Damage,
     SegmentCache,
     SlideSource,
+    colour_profile,
     paste,
     slide_pixel_size,
     usable_levels,
@@ -64,10 +66,9 @@ class TiffSlide(SlideSource):
         self._cache = SegmentCache()
         try:
             self._file = tifffile.TiffFile(path)
-            pages = _pages(self._file)
-            kept, rest = usable_levels([(p.imagewidth, p.imagelength) for p in pages])
-            self._pages = [_Page(pages[n], self._bytes) for n in kept]
-            stated = _stated(self._file, pages[0])
+            layout = _layout(self._file)
+            self._pages = [_Page(page, self._bytes) for page in layout.levels]
+            stated = _stated(self._file, layout.levels[0])
         except (BrokenImageError, DataError) as error:
             self.close()
             raise DataError(_with_remedy(path, str(error))) from None
@@ -81,9 +82,11 @@ class TiffSlide(SlideSource):
                 "source"
             ) from None
         size, issues = slide_pixel_size(stated)
-        issues += _level_issues(self._pages, rest)
+        issues += _level_issues(self._pages, layout.rest)
+        if 34675 in layout.levels[0].tags:
+            issues.append(colour_profile())
         sizes = [(p.width, p.height) for p in self._pages]
-        super().__init__(path, sizes, size, issues)
+        super().__init__(path, sizes, size, issues, layout.downsamples)
         self.kind = _kind(self._file)
         first = self._pages[0]
         self.band_rows = None if first.tiled else first.segment_height
@@ -136,11 +139,7 @@ class TiffSlide(SlideSource):
             name = page.name_of(column, row)
             self._note_damage(Damage(name, (x, y, width, height), why))
             return np.full((height, width, 3), 255, np.uint8)
-        whole, level = self._pages[0], self.levels[number]
-        left, top = (int(v * level.downsample) for v in (x, y))
-        right = min(whole.width, max(left + 1, round((x + width) * level.downsample)))
-        low = min(whole.height, max(top + 1, round((y + height) * level.downsample)))
-        return self._reduced(0, (left, top, right - left, low - top), (width, height))
+        return self._made_anew(number, x, y, width, height)
 
     def _significant_bits(self) -> int | None:
         """Return the depth of samples of more than 8 bits, so that all tiles are scaled alike."""
@@ -309,24 +308,107 @@ class _Page:
             )
 
 
+@dataclass(frozen=True)
+class _Layout:
+    """Which pages of a file are levels of its slide.
+
+    Attributes:
+        levels: their pages, largest first.
+        rest: sizes of the other pages.
+        downsamples: of the levels, where they do not follow from the sizes.
+    """
+
+    levels: list[Any]
+    rest: list[tuple[int, int]]
+    downsamples: list[float] | None = None
+
+
+def _layout(file: tifffile.TiffFile) -> _Layout:
+    """Find the levels of the slide in a file."""
+    pages, others = _pages(file)
+    left_out = [(int(p.imagewidth), int(p.imagelength)) for p in others]
+    padded = _padded_levels(pages) if file.is_philips else None
+    if padded is not None:
+        return replace(padded, rest=padded.rest + left_out)
+    kept, rest = usable_levels([(p.imagewidth, p.imagelength) for p in pages])
+    return _Layout([pages[n] for n in kept], rest + left_out)
+
+
+def _check_chain(file: tifffile.TiffFile) -> None:
+    """Refuse a file that ends before the directory that its last one names."""
+    kind, handle = file.tiff, file.filehandle
+    handle.seek(file.pages[len(file.pages) - 1].offset)
+    (count,) = struct.unpack(kind.tagnoformat, handle.read(kind.tagnosize))
+    handle.seek(count * kind.tagsize, 1)
+    (following,) = struct.unpack(kind.offsetformat, handle.read(kind.offsetsize))
+    if following >= handle.size:
+        raise BrokenImageError(
+            "the file ends before its last page; it was not copied whole, copy it again from its "
+            "source"
+        )
+
+
+def _ndpi_levels(pages: list[Any]) -> list[Any]:
+    """Return the pages of an NDPI file that are levels in the plane of focus.
+
+    The objective's magnification is negative for pictures of the whole glass, and the Z offset is 0
+    in the plane of focus (https://openslide.org/formats/hamamatsu/).
+    """
+    levels = [
+        p
+        for p in pages
+        if float(p.tags.valueof(65421, default=1.0)) > 0 and not p.tags.valueof(65424, default=0)
+    ]
+    if not levels:
+        raise BrokenImageError("none of its pages is a level in the plane of focus (Z offset 0)")
+    return levels
+
+
+def _padded_levels(pages: list[Any]) -> _Layout | None:
+    """Return the levels of a Philips file, each of which states the size that its tiles cover.
+
+    A level is half as large as the one before, and then padded to whole tiles; so sizes tell the
+    reduction only roughly (https://openslide.org/formats/philips/). `None` if its pages differ.
+    """
+    first = pages[0]
+    levels, rest, downsamples = [first], [], [1.0]
+    for page in sorted(pages[1:], key=lambda p: -int(p.imagewidth)):
+        factor = downsamples[-1] * 2
+        sides = [
+            (page.imagewidth, first.imagewidth / factor, page.tilewidth),
+            (page.imagelength, first.imagelength / factor, page.tilelength),
+        ]
+        fits = page.is_tiled and all(
+            least - tile / 2 <= side <= least + tile for side, least, tile in sides
+        )
+        if fits:
+            levels.append(page)
+            downsamples.append(factor)
+        else:
+            rest.append((page.imagewidth, page.imagelength))
+    return _Layout(levels, rest, downsamples) if len(levels) > 1 else None
+
+
 def _with_remedy(path: str, reason: str) -> str:
     remedy = "" if "; " in reason else "; export it as a tiled TIFF with RGB colours"
     return f"{path}: {reason}{remedy}"
 
 
-def _pages(file: tifffile.TiffFile) -> list[Any]:
-    """Return the pages that could be levels, the largest first: the slide itself."""
+def _pages(file: tifffile.TiffFile) -> tuple[list[Any], list[Any]]:
+    """Return the pages that could be levels, the slide itself first, and all other pages."""
     found: list[Any] = []
     for number, page in enumerate(file.pages):
         if number >= MAX_DIRECTORIES:
             raise BrokenImageError(f"the TIFF has more than {MAX_DIRECTORIES} pages; split it")
         found.append(page)
         found.extend(itertools.islice(page.pages or (), 64))
+    _check_chain(file)
     # Bit 2 of NewSubfileType: a transparency mask.
     found = [p for p in found if not int(p.subfiletype) & 4 and p.imagewidth and p.imagelength]
     if not found:
         raise BrokenImageError("the TIFF has no pages")
-    main = max(found, key=lambda p: p.imagewidth * p.imagelength)
+    possible = _ndpi_levels(found) if file.is_ndpi else found
+    main = max(possible, key=lambda p: p.imagewidth * p.imagelength)
     if int(main.samplesperpixel) == 1 and int(main.photometric) != 3:
         same = [p for p in found if p.shape == main.shape]
         if file.is_ome and len(same) > 1:
@@ -335,13 +417,14 @@ def _pages(file: tifffile.TiffFile) -> list[Any]:
             )
     alike = [
         p
-        for p in found
+        for p in possible
         if p is not main
         and int(p.samplesperpixel) == int(main.samplesperpixel)
         and p.dtype == main.dtype
         and p.imagewidth < main.imagewidth
     ]
-    return [main, *alike]
+    levels = [main, *alike]
+    return levels, [p for p in found if all(p is not level for level in levels)]
 
 
 def _level_issues(pages: list[_Page], rest: list[tuple[int, int]]) -> list[Issue]:
@@ -352,15 +435,19 @@ def _level_issues(pages: list[_Page], rest: list[tuple[int, int]]) -> list[Issue
         issues.append(issue(issue_codes.LEVELS_MISSING, message))
     if rest:
         sizes = ", ".join(f"{w} x {h}" for w, h in rest[:5])
-        message = f"pages of other shape (label, macro image or the like) are not used: {sizes} px"
+        more = f" and {len(rest) - 5} more" if len(rest) > 5 else ""
+        message = (
+            "pages that are no level of the slide (label, macro image, other focal planes) are not "
+            f"used: {sizes} px{more}"
+        )
         issues.append(issue(issue_codes.LEVELS_LEFT_OUT, message, pages=len(rest)))
     return issues
 
 
 def _kind(file: tifffile.TiffFile) -> str:
-    for name in ("svs", "ndpi", "ome", "scn", "bif"):
-        if getattr(file, f"is_{name}"):
-            return f"{name.upper()} slide"
+    for name in ("SVS", "NDPI", "Philips", "OME", "SCN", "BIF"):
+        if getattr(file, f"is_{name.lower()}"):
+            return f"{name} slide"
     return "TIFF slide"
 
 
@@ -389,11 +476,10 @@ def looks_like_slide(path: Path, most_pixels: int) -> bool:
         with tifffile.TiffFile(path) as file:
             if file.is_svs or file.is_ndpi or file.is_scn or file.is_bif:
                 return True
-            pages = _pages(file)
-            if pages[0].imagewidth * pages[0].imagelength > most_pixels:
+            levels = _layout(file).levels
+            if levels[0].imagewidth * levels[0].imagelength > most_pixels:
                 return True
-            kept, _ = usable_levels([(p.imagewidth, p.imagelength) for p in pages])
-            return bool(pages[0].is_tiled) and len(kept) > 1
+            return bool(levels[0].is_tiled) and len(levels) > 1
     except (
         BrokenImageError,
         OSError,
