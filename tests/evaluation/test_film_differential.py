@@ -1,6 +1,7 @@
 """The differential as it is reported: corrected shares, blasts against 20 %, profiles."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -164,7 +165,38 @@ def test_nothing_is_said_of_blasts_that_the_model_cannot_name():
     assert (found.blast.side, found.blast.corrected_side) == ("unknown", "unknown")
     assert "myeloblast" not in found.per_100
     some = film_differential(cells(neutrophil=100), model(untrained_classes=blasts[1:]))
-    assert some.blast.side == "below" and some.blast.lower_limit
+    assert some.blast.side == "undecided" and some.blast.lower_limit
+    over = film_differential(
+        cells(myeloblast=80, neutrophil=20), model(untrained_classes=blasts[1:])
+    )
+    assert over.blast.side == "above"
+
+
+def test_blasts_are_not_below_the_limit_where_open_cells_may_be_blasts():
+    found = film_differential(cells(myeloblast=5, neutrophil=100, white_cell=95), model())
+    assert found.blast.side == "undecided" and found.blast.most == 0.5
+    few = film_differential(cells(myeloblast=5, neutrophil=185, white_cell=10), model())
+    assert few.blast.side == "below" and few.blast.most == 0.075
+
+
+def test_open_cells_are_counted_by_what_they_are_likely_to_be():
+    likely = {"abnormal promyelocyte": 0.45, "lymphocyte": 0.35, "platelet clump": 0.2}
+    some = [replace(c, probabilities=likely) for c in cells(white_cell=40)]
+    blasts = [replace(c, probabilities={"monoblast": 0.6, "monocyte": 0.4}) for c in cells(blast=5)]
+    found = film_differential([*some, *blasts, *cells(lymphocyte=10)], model())
+    assert found.likely is not None
+    # Of the name's classes alone: 0.45 / 0.8 of 40 cells, and each blast is one, whatever its kind.
+    assert found.likely.blasts == pytest.approx(22.5 + 5)
+    assert found.likely.cells["lymphocyte"] == pytest.approx(17.5 + 10)
+    assert found.likely.cells["monoblast"] == pytest.approx(5)
+    assert found.likely.cells["white cell"] == pytest.approx(55)
+    top = found.likely.likeliest
+    assert list(top) == ["abnormal promyelocyte", "monoblast"]
+    assert top["abnormal promyelocyte"].cells == 40
+    assert top["abnormal promyelocyte"].probability == pytest.approx(0.5625)
+    assert found.count.undecided == 40 and found.undecided == {"white cell": 40}
+    assert json.loads(json.dumps(found.to_json()))["likely"]["blasts"] == 27.5
+    assert film_differential(cells(white_cell=40), model()).likely is None
 
 
 @pytest.mark.parametrize(("count", "reached"), [(99, 0), (100, 100), (399, 200), (400, 400)])

@@ -1,6 +1,7 @@
 """What a film suggests: the rules, their reasons, and silence where a class cannot be named."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,60 @@ def test_a_share_at_the_limit_has_half_the_support_of_a_clear_one():
     clear = patterns_of_counts({"myeloblast": 100, "neutrophil": 100}, DEFAULT_TAXONOMY)
     supports = [{p.code: p.support for p in f.patterns}["blasts"] for f in (near, clear)]
     assert 0.5 <= supports[0] < 0.9 and supports[1] == 1
+
+
+def test_open_cells_are_no_evidence_that_a_class_is_absent():
+    """A film of which nearly nothing was named is no film without blasts, and no CLL."""
+    counts = {"white cell": 300, "neutrophil": 10, "basophil": 5, "myelocyte": 60}
+    assert suggested(counts) == []
+    named = {"white cell": 5, "neutrophil": 300, "basophil": 5, "myelocyte": 60}
+    assert suggested(named) == ["cml"]
+    assert suggested({"lymphocyte": 60, "white cell": 40}) == []
+    assert suggested({"lymphocyte": 60, "granulocyte lineage": 40}) == []
+    assert suggested({"lymphocyte": 60, "neutrophil": 40}) == ["cll"]
+
+
+@pytest.mark.parametrize(
+    ("leaf", "first"),
+    [
+        ("abnormal promyelocyte", "apl"),
+        ("lymphoblast", "acute-lymphoblastic"),
+        ("monoblast", "acute-myeloid"),
+        ("atypical lymphocyte", "cll"),
+    ],
+)
+def test_open_cells_suggest_what_they_are_likely_to_be(leaf, first):
+    likely = {leaf: 0.7, "segmented neutrophil": 0.3}
+    films = [
+        CellResult((40.0 * k, 0, 30, 30), 0.9, "nucleated cell", "white cell", 0.9, likely)
+        for k in range(200)
+    ]
+    found = film_patterns(films, ModelInfo({}))
+    pattern = found.patterns[0]
+    assert pattern.code == first and pattern.support > 0.5
+    (share,) = [r for r in pattern.reasons if r.share == pytest.approx(0.7)][:1]
+    assert share.likely and share.count == 0 and share.low < 0.55  # wider than 200 cells would be
+    assert pattern.rests_on(films[0], DEFAULT_TAXONOMY)
+    unsure = replace(films[0], probabilities={leaf: 0.4, "segmented neutrophil": 0.6})
+    assert not pattern.rests_on(unsure, DEFAULT_TAXONOMY)
+
+
+def test_open_cells_are_likely_also_where_errors_are_measured():
+    confusion = ClassConfusion(
+        ("lymphocyte", "segmented neutrophil"), ("lymphocyte", "neutrophil"), np.eye(2) * 500
+    )
+    counts = {"lymphocyte": 20, "neutrophil": 30, "white cell": 150}
+    expected = {"white cell": {"lymphoblast": 140.0, "lymphocyte": 10.0}}
+    found = patterns_of_counts(counts, DEFAULT_TAXONOMY, None, confusion, expected=expected)
+    assert found.corrected and found.patterns[0].code == "acute-lymphoblastic"
+    assert found.patterns[0].reasons[0].share == pytest.approx(0.7, abs=0.01)
+    assert [p.code for p in found.loud] == ["acute-lymphoblastic"]
+
+
+def test_lymphocytes_suggest_nothing_where_lymphoblasts_cannot_be_told_from_them():
+    found = patterns_of_counts({"lymphocyte": 100}, DEFAULT_TAXONOMY, ALL - {"lymphoblast"})
+    assert found.patterns == ()
+    assert {p.code: p.missing for p in found.silent}["cll"] == ("lymphoblast",)
 
 
 def test_the_measured_confusion_takes_away_what_the_classifier_invents():

@@ -75,7 +75,7 @@ class Differential:
         erythroblasts: nucleated red cells, which are no part of the differential; `None` where the
             model cannot name them.
         unplaced: nucleated cells not decided to be white cell or erythroblast.
-        undecided: nucleated cells whose label is not a leaf.
+        undecided: nucleated cells that were named by no class (`is_undecided`).
         with_issues: nucleated cells with an issue.
         other: cells without nucleus, by object type.
         artefacts: objects found as nucleated cells and named as none, by class: smudge cells,
@@ -198,7 +198,6 @@ def _count(cells: Iterable[CellResult], model: ModelInfo) -> Differential:
             other[cell.object_type] += 1
     known = {name: n for name, n in labels.items() if name in taxonomy}
 
-    leaves = set(taxonomy.leaves)
     top = taxonomy.find("white cell") or taxonomy.nodes[0].name
     white, total = _below(known, taxonomy, top), sum(labels.values())
     erythroblasts = _erythroblasts(known, taxonomy, top, untrained)
@@ -206,7 +205,7 @@ def _count(cells: Iterable[CellResult], model: ModelInfo) -> Differential:
     blasts = sum(by_kind.values())
     blast_leaves = [name for name in taxonomy.leaves if name in taxonomy.blasts]
     untrained_blasts = tuple(name for name in blast_leaves if name in untrained)
-    undecided = {name: n for name, n in known.items() if name not in leaves}
+    undecided = {name: n for name, n in known.items() if is_undecided(name, model)}
     nameless = bool(blast_leaves) and len(untrained_blasts) == len(blast_leaves)
     return Differential(
         nucleated=total,
@@ -217,7 +216,7 @@ def _count(cells: Iterable[CellResult], model: ModelInfo) -> Differential:
         possible_blasts=sum(
             n
             for name, n in undecided.items()
-            if name not in taxonomy.blasts and taxonomy.blasts & set(taxonomy.leaves_under(name))
+            if taxonomy.blasts & set(taxonomy.leaves_under(name))
         ),
         erythroblasts=erythroblasts,
         unplaced=total - white - (erythroblasts or 0),
@@ -227,6 +226,15 @@ def _count(cells: Iterable[CellResult], model: ModelInfo) -> Differential:
         blasts_by_kind=by_kind,
         artefacts={n: artefacts[n] for n in taxonomy.names if n in artefacts},
     )
+
+
+def is_undecided(label: str, model: ModelInfo) -> bool:
+    """Whether a name leaves open which class a cell is of.
+
+    A blast whose lineage is not decided is named as a blast, which is a class of the differential.
+    """
+    tree = model.taxonomy
+    return label not in tree.leaves and label not in tree.blasts
 
 
 def is_artefact(label: str, model: ModelInfo) -> bool:

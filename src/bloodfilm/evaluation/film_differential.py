@@ -11,13 +11,20 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from bloodfilm.core.results import AnalysisRun, CaseResult, CellResult, FieldResult, ModelInfo
-from bloodfilm.core.taxonomy import BLAST
+from bloodfilm.core.taxonomy import BLAST, Taxonomy
 from bloodfilm.evaluation.confusion_correction import (
     CorrectedShares,
     confusion_of,
     corrected_shares,
 )
-from bloodfilm.evaluation.differential import Differential, differential
+from bloodfilm.evaluation.differential import (
+    Differential,
+    Proportion,
+    differential,
+    is_artefact,
+    is_undecided,
+)
+from bloodfilm.evaluation.open_cells import LikeliestClass, OpenCells
 
 BLAST_LIMIT = 0.20
 """Share of blasts from which acute leukaemia is diagnosed (WHO)."""
@@ -25,6 +32,8 @@ CELLS = (100, 200, 400)
 """White cells that practice counts: a screening count; ICSH (Palmer et al. 2015) where a film is
 abnormal; two observers of CLSI H20-A2."""
 USUAL = 200
+LEAST_EXPECTED = 0.05
+"""Cells below which an expected number is not listed."""
 
 Correction = Literal["measured", "no-confusion", "nothing-counted"]
 Side = Literal["above", "below", "undecided", "unknown"]
@@ -65,16 +74,46 @@ class BlastShare:
 
     Attributes:
         limit: the limit.
-        side: where the interval of the count lies; `undecided` if it holds the limit, `unknown`
-            if the model can name no blast.
+        side: on which side of it the share surely lies: `above` if the interval of the count does;
+            `below` if that of all cells that are blasts or may be does, and every kind of blast
+            can be named; else `undecided`; `unknown` if the model can name no blast.
         corrected_side: the same of the corrected share; `unknown` where there is none.
         lower_limit: whether the share is a lower limit, as some kinds of blast cannot be named.
+        most: the share if every cell that may be a blast were one.
     """
 
     limit: float
     side: Side
     corrected_side: Side
     lower_limit: bool
+    most: float | None = None
+
+
+@dataclass(frozen=True)
+class LikelyCounts:
+    """White cells by class if cells left open were what their probabilities say.
+
+    Attributes:
+        cells: by class or inner node, how many are expected: those named so, and of the open
+            ones the share that their probabilities give.
+        blasts: the same of all blasts together.
+        likeliest: open white cells by their likeliest class.
+    """
+
+    cells: Mapping[str, float]
+    blasts: float | None
+    likeliest: Mapping[str, LikeliestClass]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {
+            "cells": {name: round(n, 2) for name, n in self.cells.items()},
+            "blasts": None if self.blasts is None else round(self.blasts, 2),
+            "likeliest": {
+                name: {"cells": found.cells, "probability": round(found.probability, 4)}
+                for name, found in self.likeliest.items()
+            },
+        }
 
 
 @dataclass(frozen=True)
@@ -90,6 +129,8 @@ class FilmDifferential:
         sites: on which the confusion was measured.
         blast: the share of blasts against 20 %.
         undecided: cells that were named by an inner node only, by that node.
+        likely: what the cells left open would add; `None` where none is, or no probabilities were
+            recorded.
         profiles: by class, attribute and value, how many cells; `""` for cells whose value is not
             sure. Attributes that the model is not trained for are left out.
     """
@@ -103,6 +144,7 @@ class FilmDifferential:
     corrected_blasts: CorrectedShare | None = None
     undecided: Mapping[str, int] = field(default_factory=dict)
     profiles: Mapping[str, Mapping[str, Mapping[str, int]]] = field(default_factory=dict)
+    likely: LikelyCounts | None = None
 
     @property
     def per_100(self) -> dict[str, float]:
@@ -121,6 +163,7 @@ class FilmDifferential:
             "blast": asdict(self.blast),
             "corrected_blasts": _rounded(self.corrected_blasts),
             "undecided": dict(self.undecided),
+            "likely": None if self.likely is None else self.likely.to_json(),
             "profiles": {
                 name: {attribute: dict(values) for attribute, values in profile.items()}
                 for name, profile in self.profiles.items()
@@ -164,7 +207,6 @@ def film_differential(
     corrected_blasts = None
     if shares and set(blasts) & set(shares.measured):
         corrected_blasts = CorrectedShare(*shares.of((*blasts, BLAST)))
-    leaves = set(taxonomy.leaves)
     reached = max((n for n in CELLS if n <= count.white), default=0)
     correction: Correction = "no-confusion"
     if confusion is not None:
@@ -176,8 +218,13 @@ def film_differential(
         correction=correction,
         sites=() if confusion is None else confusion.sites,
         blast=_blast_share(count, corrected_blasts),
+        likely=_likely(cells, count, model, top),
         corrected_blasts=corrected_blasts,
-        undecided={n: k for n, k in sorted(named.items()) if n not in leaves},
+        undecided={
+            n: k
+            for n, k in sorted(named.items())
+            if is_undecided(n, model) and not is_artefact(n, model)
+        },
         profiles=_profiles(cells, model),
     )
 
@@ -210,18 +257,51 @@ def _by_node(shares: CorrectedShares, model: ModelInfo, top: str) -> dict[str, C
 
 
 def _blast_share(count: Differential, corrected: CorrectedShare | None) -> BlastShare:
-    return BlastShare(
-        BLAST_LIMIT,
-        "unknown" if count.blasts is None else _side(count.blasts.low, count.blasts.high),
-        "unknown" if corrected is None else _side(corrected.low, corrected.high),
-        bool(count.untrained_blasts),
-    )
+    lower_limit = bool(count.untrained_blasts)
+    if count.blasts is None:
+        return BlastShare(BLAST_LIMIT, "unknown", "unknown", lower_limit)
+    low, total = count.blasts.low, count.white
+    most = Proportion.of(min(count.blasts.count + count.possible_blasts, total), total)
+    corrected_side: Side = "unknown"
+    if corrected is not None:
+        high = corrected.high + most.share - count.blasts.share
+        corrected_side = _side(corrected.low, high, lower_limit)
+    side = _side(low, most.high, lower_limit)
+    return BlastShare(BLAST_LIMIT, side, corrected_side, lower_limit, round(most.share, 4))
 
 
-def _side(low: float, high: float) -> Side:
+def _side(low: float, high: float, lower_limit: bool) -> Side:
     if low >= BLAST_LIMIT:
         return "above"
-    return "below" if high < BLAST_LIMIT else "undecided"
+    return "below" if high < BLAST_LIMIT and not lower_limit else "undecided"
+
+
+def _likely(
+    cells: Iterable[CellResult], count: Differential, model: ModelInfo, top: str
+) -> LikelyCounts | None:
+    tree = model.taxonomy
+    found = OpenCells.of(cells, model, top)
+    if not found.expected:
+        return None
+    named = Counter(
+        c.label
+        for c in cells
+        if c.object_type == model.classified and c.label in tree.leaves
+    )
+    expected = {
+        node: _named_under(named, node, tree) + found.expected_under(node, tree)
+        for node in tree.names
+        if tree.is_under(node, top)
+    }
+    blasts = None
+    if count.blasts is not None:
+        blasts = _named_under(named, BLAST, tree) + found.expected_under(BLAST, tree)
+    kept = {node: n for node, n in expected.items() if n >= LEAST_EXPECTED}
+    return LikelyCounts(kept, blasts, found.likeliest)
+
+
+def _named_under(named: Mapping[str, int], node: str, taxonomy: Taxonomy) -> int:
+    return sum(n for name, n in named.items() if taxonomy.is_under(name, node))
 
 
 def _profiles(

@@ -5,6 +5,11 @@ some probability, for a count is a sample and a classifier errs: shares are draw
 where the bundle has one, its measured confusion) leaves them open, and a pattern's support is the
 part of the draws in which all of its conditions hold. A pattern is silent where the model cannot
 name the cells that it needs.
+
+Cells that were left open are no evidence that a class is absent. They are drawn as what their
+probabilities say they may be; those of one film err together, so all of them weigh as `OPEN_WEIGHT`
+independent cells would. Where no probabilities are known, a share may be as high as if all of them
+were of its classes, and as low as if none were.
 """
 
 from collections import Counter
@@ -19,12 +24,17 @@ from bloodfilm.core.results import CaseResult, CellResult, ModelInfo
 from bloodfilm.core.taxonomy import BLAST, SMUDGE_CELL, Taxonomy
 from bloodfilm.evaluation.confusion_correction import ClassConfusion, confusion_of, corrected_shares
 from bloodfilm.evaluation.intervals import wilson_interval
+from bloodfilm.evaluation.open_cells import OpenCells, likely_leaves
 
 DRAWS = 400
 PRIOR = 0.5
 LEAST_SUPPORT = 0.25
 LEAST_CELLS = 20
 """White cells below which nothing is suggested."""
+OPEN_WEIGHT = 10.0
+"""Independent cells that all open cells of a film weigh like: an assumption, and a cautious one."""
+LOUD = 0.5
+"""Support from which an urgent pattern stands at the top of a report."""
 
 ABNORMAL_PROMYELOCYTE = ("abnormal promyelocyte",)
 LYMPHOBLAST = ("lymphoblast",)
@@ -68,6 +78,8 @@ class Rule:
         needs: of each group of nodes the model must be able to name one at least.
         note: what to know of it.
         general: whether a more specific pattern of the same cells takes precedence.
+        unless: code of a pattern that says more; where that one likelier holds than not, this one
+            is not listed.
     """
 
     code: str
@@ -77,6 +89,7 @@ class Rule:
     urgent: bool = False
     note: str = ""
     general: bool = False
+    unless: str = ""
 
 
 RULES: tuple[Rule, ...] = (
@@ -135,15 +148,16 @@ RULES: tuple[Rule, ...] = (
             Condition("mature or atypical lymphocytes", LYMPHOCYTES, at_least=0.50),
             Condition("blasts", BLASTS, below=0.10, evidence=False),
         ),
-        (LYMPHOCYTES, BLASTS),
+        (LYMPHOCYTES, LYMPHOBLAST),
         note="smudge cells speak for it; a raised absolute count is needed, which no film shows",
     ),
     Rule(
         "some-blasts",
-        "blasts, fewer than 20 %",
-        (Condition("blasts", BLASTS, at_least=0.02, below=0.20),),
+        "blasts, 2 % or more",
+        (Condition("blasts", BLASTS, at_least=0.02),),
         (BLASTS,),
         general=True,
+        unless="blasts",
     ),
 )
 
@@ -154,11 +168,13 @@ class Reason:
 
     Attributes:
         what: the classes, in words.
-        count, total: counted cells of those classes, and all white cells.
-        share, low, high: their share with its 95 % interval: corrected where `corrected`.
+        count, total: counted cells named as those classes, and all white cells.
+        share, low, high: their share with its 95 % interval: corrected where `corrected`, with
+            open cells where `likely`.
         corrected: whether the share is corrected for the classifier's errors.
         condition: what the rule asks, in words.
         probability: that the condition holds.
+        likely: whether the share holds what open cells are likely to be.
     """
 
     what: str
@@ -170,6 +186,7 @@ class Reason:
     corrected: bool
     condition: str
     probability: float
+    likely: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +198,8 @@ class Pattern:
         support: probability that all conditions hold, given count and classifier.
         reasons: one for each condition.
         labels: names of the cells that it rests on.
+        general: whether it says less than others, of the same cells.
+        classes: classes of which an open cell must likelier be than not to be one of them.
         smudge_cells: counted beside, for the lymphocyte pattern.
     """
 
@@ -192,6 +211,15 @@ class Pattern:
     labels: tuple[str, ...]
     note: str = ""
     smudge_cells: int | None = None
+    classes: tuple[str, ...] = ()
+    general: bool = False
+
+    def rests_on(self, cell: CellResult, taxonomy: Taxonomy) -> bool:
+        """Whether a counted cell is one that the pattern rests on."""
+        if cell.label in self.labels:
+            return True
+        likely = likely_leaves(cell, taxonomy)
+        return sum(likely.get(name, 0.0) for name in self.classes) > 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +248,15 @@ class FilmPatterns:
     white: int
     too_few: bool = False
     corrected: bool = False
+
+    @property
+    def loud(self) -> tuple[Pattern, ...]:
+        """The patterns that stand at the top of a report.
+
+        Urgent ones that likelier hold than not; a general one only where no other says more.
+        """
+        found = [p for p in self.patterns if p.urgent and p.support >= LOUD]
+        return tuple([p for p in found if not p.general] or found)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
@@ -257,7 +294,12 @@ def film_patterns(
     smudges = sum(SMUDGE_CELL in (c.label, c.object_type) for c in cells)
     can_name = set(model.taxonomy.leaves) - set(model.untrained_classes)
     return patterns_of_counts(
-        counts, model.taxonomy, can_name, confusion_of(model.metrics), smudge_cells=smudges
+        counts,
+        model.taxonomy,
+        can_name,
+        confusion_of(model.metrics),
+        smudge_cells=smudges,
+        expected=OpenCells.of(cells, model).expected,
     )
 
 
@@ -268,6 +310,7 @@ def patterns_of_counts(
     confusion: ClassConfusion | None = None,
     *,
     smudge_cells: int | None = None,
+    expected: Mapping[str, Mapping[str, float]] | None = None,
     seed: int = 0,
 ) -> FilmPatterns:
     """Return the patterns that counts of cells suggest.
@@ -278,6 +321,8 @@ def patterns_of_counts(
         can_name: leaves that whoever counted can name; all, if left out.
         confusion: how often names are wrong; without it they are taken as right.
         smudge_cells: counted beside.
+        expected: by name that leaves cells open, how many of these are expected to be of each
+            class (`OpenCells.expected`).
         seed: of the draws.
 
     >>> from bloodfilm.core.taxonomy import DEFAULT_TAXONOMY
@@ -288,16 +333,18 @@ def patterns_of_counts(
     white = {n: k for n, k in counts.items() if k and _is_white(n, taxonomy)}
     total = sum(white.values())
     able = set(taxonomy.leaves if can_name is None else can_name)
-    shares = _Shares(white, taxonomy, confusion, seed)
+    shares = _Shares(white, taxonomy, confusion, expected or {}, seed)
     silent, found = [], []
     for rule in RULES:
         missing = _missing(rule, taxonomy, able)
         if missing:
             silent.append(SilentPattern(rule.code, rule.title, missing))
         elif total >= LEAST_CELLS:
-            pattern = _judged(rule, shares, smudge_cells)
+            pattern = _judged(rule, shares, smudge_cells, taxonomy)
             if pattern.support >= LEAST_SUPPORT:
                 found.append((rule, pattern))
+    likely = {rule.code for rule, pattern in found if pattern.support >= LOUD}
+    found = [item for item in found if item[0].unless not in likely]
     found.sort(key=lambda item: (item[0].general, not item[1].urgent, -item[1].support))
     patterns = tuple(p for _, p in found)
     return FilmPatterns(patterns, tuple(silent), total, total < LEAST_CELLS, shares.corrected)
@@ -319,13 +366,17 @@ def _missing(rule: Rule, taxonomy: Taxonomy, able: set[str]) -> tuple[str, ...]:
 
 
 class _Shares:
-    """Shares of nodes among white cells: as counted, and in draws of what they may be."""
+    """Shares of nodes among white cells: as counted, and in draws of what they may be.
+
+    `names` are classes, and names of open cells of which no probabilities are known.
+    """
 
     def __init__(
         self,
         white: Mapping[str, int],
         taxonomy: Taxonomy,
         confusion: ClassConfusion | None,
+        expected: Mapping[str, Mapping[str, float]],
         seed: int,
     ) -> None:
         self.white, self.taxonomy, self.total = white, taxonomy, sum(white.values())
@@ -333,34 +384,80 @@ class _Shares:
             None if confusion is None else corrected_shares(white, confusion, taxonomy, seed=seed)
         )
         self.corrected = found is not None
-        if found is not None:
-            self.names: Sequence[str] = found.classes
-            self.point, self.draws = found.shares, found.draws
-            return
-        self.names = sorted(white)
-        counts = np.array([white[n] for n in self.names], dtype=np.float64)
         rng = np.random.default_rng(seed)
-        spread = counts + PRIOR / max(1, len(counts))
-        self.point = counts / max(1.0, self.total)
-        self.draws = rng.dirichlet(spread, size=DRAWS) if len(counts) else np.zeros((DRAWS, 0))
+        if found is not None and confusion is not None:
+            # What the correction leaves open are the names that tell no measured classes apart.
+            measured = confusion.of_classes(taxonomy)
+            rest = {n: k for n, k in white.items() if measured.leaves_open(n, taxonomy)}
+            parts = np.array([rest[n] for n in rest]) / max(1, sum(rest.values()))
+            names = [*found.classes, *rest]
+            point = np.append(found.shares, (1 - found.shares.sum()) * parts)
+            left = 1 - found.draws.sum(axis=1, keepdims=True)
+            draws = np.hstack([found.draws, left * parts])
+        else:
+            names = sorted(white)
+            counts = np.array([white[n] for n in names], dtype=np.float64)
+            spread = counts + PRIOR / max(1, len(counts))
+            point = counts / max(1.0, self.total)
+            draws = rng.dirichlet(spread, size=DRAWS) if len(counts) else np.zeros((DRAWS, 0))
+        self._close(names, point, draws, expected, rng)
+
+    def _close(
+        self,
+        names: Sequence[str],
+        point: Floats,
+        draws: Floats,
+        expected: Mapping[str, Mapping[str, float]],
+        rng: np.random.Generator,
+    ) -> None:
+        """Give the open cells to the classes that they may be of."""
+        leaves = set(self.taxonomy.leaves)
+        classes = sorted({*names, *(leaf for n in names for leaf in expected.get(n, ()))})
+        places = {name: k for k, name in enumerate(classes)}
+        self.names: Sequence[str] = classes
+        self.open = tuple(n for n in names if n not in leaves and not expected.get(n))
+        self.likely = any(expected.get(n) for n in names)
+        self.point = np.zeros(len(classes))
+        self.draws = np.zeros((DRAWS, len(classes)))
+        for k, name in enumerate(names):
+            found = expected.get(name)
+            if not found:
+                self.point[places[name]] += point[k]
+                self.draws[:, places[name]] += draws[:, k]
+                continue
+            which = [places[leaf] for leaf in found]
+            part = np.array([*found.values()])
+            part /= part.sum()
+            spread = np.maximum(part * min(OPEN_WEIGHT, self.white.get(name, 0)), 1e-3)
+            self.point[which] += point[k] * part
+            self.draws[:, which] += draws[:, [k]] * rng.dirichlet(spread, size=DRAWS)
 
     def count(self, nodes: Sequence[str]) -> int:
         """Return the cells that were named as one of some nodes, or below."""
         return sum(k for n, k in self.white.items() if self.is_one_of(n, nodes))
 
-    def drawn(self, nodes: Sequence[str]) -> Floats:
-        """Return the share of some nodes in every draw."""
-        which = [k for k, n in enumerate(self.names) if self.is_one_of(n, nodes)]
+    def drawn(self, nodes: Sequence[str], *, most: bool = False) -> Floats:
+        """Return the share of some nodes in every draw; at most, with open cells that may be."""
+        which = [
+            k
+            for k, n in enumerate(self.names)
+            if self.is_one_of(n, nodes) or (most and n in self.open and self._may_be(n, nodes))
+        ]
         return np.asarray(self.draws[:, which].sum(axis=1))
 
     def share(self, nodes: Sequence[str]) -> tuple[float, float, float]:
         """Return the share of some nodes with its 95 % interval."""
-        if not self.corrected:
+        if not self.corrected and not self.likely:
             count = self.count(nodes)
             return count / max(1, self.total), *wilson_interval(count, self.total)
         which = [k for k, n in enumerate(self.names) if self.is_one_of(n, nodes)]
         low, high = np.percentile(self.drawn(nodes), [2.5, 97.5])
         return float(self.point[which].sum()), float(low), float(high)
+
+    def _may_be(self, name: str, nodes: Sequence[str]) -> bool:
+        """Whether a cell of a name may be of some nodes."""
+        leaves = self.taxonomy.leaves_under(name) if name in self.taxonomy else ()
+        return any(self.is_one_of(leaf, nodes) for leaf in leaves)
 
     def is_one_of(self, name: str, nodes: Sequence[str]) -> bool:
         """Whether a name is one of some nodes, or below one."""
@@ -370,7 +467,9 @@ class _Shares:
         )
 
 
-def _judged(rule: Rule, shares: _Shares, smudge_cells: int | None) -> Pattern:
+def _judged(
+    rule: Rule, shares: _Shares, smudge_cells: int | None, taxonomy: Taxonomy
+) -> Pattern:
     holds = np.ones(DRAWS, bool)
     reasons = []
     for condition in rule.conditions:
@@ -379,9 +478,9 @@ def _judged(rule: Rule, shares: _Shares, smudge_cells: int | None) -> Pattern:
         if condition.at_least is not None:
             true &= drawn >= condition.at_least
         if condition.below is not None:
-            true &= drawn < condition.below
+            true &= shares.drawn(condition.names, most=True) < condition.below
         if condition.more_than:
-            true &= drawn > shares.drawn(condition.more_than)
+            true &= drawn > shares.drawn(condition.more_than, most=True)
         holds &= true
         share, low, high = shares.share(condition.names)
         reasons.append(
@@ -395,19 +494,21 @@ def _judged(rule: Rule, shares: _Shares, smudge_cells: int | None) -> Pattern:
                 shares.corrected,
                 _in_words(condition),
                 float(true.mean()),
+                shares.likely,
             )
         )
     evidence = [n for c in rule.conditions if c.evidence for n in c.names]
-    labels = tuple(sorted(n for n in shares.white if shares.is_one_of(n, evidence)))
     return Pattern(
         rule.code,
         rule.title,
         rule.urgent,
         float(holds.mean()),
         tuple(reasons),
-        labels,
+        tuple(sorted(n for n in shares.white if shares.is_one_of(n, evidence))),
         rule.note,
         smudge_cells if rule.code == "cll" else None,
+        tuple(leaf for leaf in taxonomy.leaves if shares.is_one_of(leaf, evidence)),
+        rule.general,
     )
 
 

@@ -19,7 +19,7 @@ CASE_VERSION = 1
 COLUMNS = (
     "case", "file", "fields", "counted_fields", "set_aside", "failed", "parts", "white_cells",
     "uncounted_cells", "undecided", "blasts_percent", "blasts_low", "blasts_high", "blasts_20",
-    "erythroblasts_per_100", "smudge_cells_per_100", "patterns", "urgent", "issues",
+    "likely_blasts_percent", "erythroblasts_per_100", "smudge_cells_per_100", "patterns", "urgent", "issues",
 )  # fmt: skip
 
 
@@ -59,12 +59,12 @@ def case_document(
     data = case.to_json()
     fields = [{"image": paths[item.pop("field")], **item} for item in data.pop("fields")]
     suggested = patterns.to_json()
-    for pattern in suggested["patterns"]:
-        behind = set(pattern["labels"])
-        pattern["cells"] = [
+    taxonomy = case.model.taxonomy
+    for pattern, data_of in zip(patterns.patterns, suggested["patterns"], strict=True):
+        data_of["cells"] = [
             [result.path, view.id]
             for result, cell, view in case.views()
-            if cell.counted and view.label in behind
+            if cell.counted and pattern.rests_on(view, taxonomy)
         ]
     cells = [
         {**item, "views": [[paths[number], name] for number, name in item["views"]]}
@@ -100,6 +100,8 @@ def _row(
     shares = (None,) * 3 if blasts is None else (blasts.share, blasts.low, blasts.high)
     yield from (None if share is None else f"{100 * share:.1f}" for share in shares)
     yield found.blast.side
+    likely = None if found.likely is None else found.likely.blasts
+    yield None if likely is None or not count.white else f"{100 * likely / count.white:.1f}"
     for value in (count.erythroblasts_per_100, count.smudge_cells_per_100):
         yield None if value is None else f"{value:.1f}"
     yield " ".join(p.code for p in patterns.patterns)

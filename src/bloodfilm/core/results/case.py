@@ -4,7 +4,7 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -153,10 +153,14 @@ class CaseResult:
         )
 
     def counted_cells(self) -> Iterator[CellResult]:
-        """Yield the counted cells, each in its sharpest view, in the order of `cells`."""
+        """Yield the counted cells, each in its sharpest view, in the order of `cells`.
+
+        Issues that the case has of a cell follow those of the view, each code once.
+        """
         for _, cell, result in self.views():
             if cell.counted:
-                yield result
+                issues = {i.code: i for i in (*result.issues, *cell.issues)}
+                yield replace(result, issues=tuple(issues.values()))
 
     def views(self) -> Iterator[tuple[FieldResult, CaseCell, CellResult]]:
         """Yield every physical cell with the field that shows it best and how it looks there.

@@ -9,6 +9,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
+from bloodfilm.core.arrays import Floats
 from bloodfilm.core.attributes import LLD_SCHEMA, Attribute
 from bloodfilm.core.issues import Issue
 from bloodfilm.core.pixels import ViewRecord
@@ -23,8 +26,14 @@ from bloodfilm.core.results import (
     ModelInfo,
 )
 from bloodfilm.core.text import printable
-from bloodfilm.evaluation.differential import Differential, differential, is_artefact
+from bloodfilm.evaluation.differential import (
+    Differential,
+    differential,
+    is_artefact,
+    is_undecided,
+)
 from bloodfilm.evaluation.film_differential import FilmDifferential, film_differential
+from bloodfilm.evaluation.open_cells import likeliest_leaf
 from bloodfilm.evaluation.patterns import FilmPatterns, film_patterns
 from bloodfilm.report.html.palette import CellStyle, cell_style
 from bloodfilm.report.pictures import FieldPicture, PictureStore
@@ -44,6 +53,8 @@ class ReportCell:
         place: index in the field's result.
         cell: the cell, without the probabilities of classes and values.
         likeliest: classes with their probabilities, the likeliest first.
+        leaves: of a cell that is named by no class, the probability of every leaf of the tree.
+        likely: of such a cell, the likeliest class that its name leaves open.
         answers: per attribute of the model the index of its value, `NOT_SURE` or `NOT_GIVEN`.
         percents: per attribute the probability of each value in percent.
         counted: whether it may be counted: its field may, and its case counts it.
@@ -60,6 +71,8 @@ class ReportCell:
     counted: bool
     beside: bool = False
     other_view: bool = False
+    leaves: Floats | None = None
+    likely: str | None = None
 
     @property
     def label(self) -> str:
@@ -174,8 +187,8 @@ class ReportContent:
         )
 
     @cached_property
-    def corrected(self) -> FilmDifferential:
-        """The differential corrected for the classifier's errors, where they were measured."""
+    def film(self) -> FilmDifferential:
+        """The differential as it is reported: corrected, against 20 % blasts, with open cells."""
         return film_differential(self._counted, self.model)
 
     @cached_property
@@ -184,8 +197,15 @@ class ReportContent:
         return film_patterns(self._counted, self.model)
 
     @property
-    def _counted(self) -> list[CellResult]:
-        return [shown.cell for shown in self.cells if shown.counted]
+    def _counted(self) -> Iterator[CellResult]:
+        return (self.with_probabilities(shown) for shown in self.cells if shown.counted)
+
+    def with_probabilities(self, shown: ReportCell) -> CellResult:
+        """Return a cell; one that is named by no class has the probabilities of all classes."""
+        if shown.leaves is None:
+            return shown.cell
+        found = dict(zip(self.model.taxonomy.leaves, shown.leaves.tolist(), strict=True))
+        return replace(shown.cell, probabilities=found)
 
     @cached_property
     def attributes(self) -> tuple[tuple[Attribute, bool], ...]:
@@ -197,7 +217,7 @@ class ReportContent:
         return tuple([(a, True) for a in first] + [(a, False) for a in schema if a not in first])
 
     def is_undecided(self, label: str) -> bool:
-        """Whether a name is no leaf of the tree."""
+        """Whether a name leaves open which class a cell is of."""
         return is_undecided(label, self.model)
 
     def style(self, label: str) -> CellStyle:
@@ -268,11 +288,6 @@ def _each_code_once(issues: Iterable[Issue]) -> tuple[Issue, ...]:
     return tuple({issue.code: issue for issue in issues}.values())
 
 
-def is_undecided(label: str, model: ModelInfo) -> bool:
-    """Whether a name is no leaf of the model's tree."""
-    return label not in model.taxonomy.leaves
-
-
 def shared_folder(paths: Sequence[str]) -> str:
     """Return the longest beginning, up to and with a slash, that all paths share."""
     if len(paths) < 2:
@@ -312,7 +327,7 @@ def _outline(cell: CellResult) -> str:
 
 
 def _cells(number: int, result: FieldResult, model: ModelInfo) -> Iterator[ReportCell]:
-    untrained = model.untrained_attributes
+    untrained, leaves = model.untrained_attributes, model.taxonomy.leaves
     for place, cell in enumerate(result.cells):
         if cell.object_type != model.classified:
             continue
@@ -332,6 +347,10 @@ def _cells(number: int, result: FieldResult, model: ModelInfo) -> Iterator[Repor
             percents=tuple(percents),
             counted=result.countable,
             beside=is_artefact(cell.label, model),
+            leaves=None
+            if cell.label in leaves
+            else np.array([cell.probabilities.get(n, 0.0) for n in leaves], dtype=np.float64),
+            likely=likeliest_leaf(cell, model.taxonomy),
         )
 
 

@@ -76,6 +76,7 @@ def gallery(
             [
                 *_row(cell, index, issue_index, order, odd[place]),
                 _outlines(cell.cell, content.fields[cell.field - 1].view, model.crop_um),
+                -1 if cell.likely is None else index[cell.likely],
             ]
             for place, cell in enumerate(content.cells)
         ],
@@ -98,6 +99,7 @@ def _name(content: ReportContent, name: str, index: Mapping[str, int]) -> dict[s
         "title": printable(formatting.class_title(name)),
         "path": [index[n] for n in taxonomy.path(name)] if known else [index[name]],
         "leaf": name in taxonomy.leaves,
+        "undecided": content.is_undecided(name),
         "blast": name in taxonomy.blasts,
         "above": known and _may_be_blast(content, name),
         "colour": content.style(name).colour,
@@ -134,11 +136,12 @@ def _row(
     order: Sequence[int],
     odd: int,
 ) -> list[Any]:
-    """One cell, as `cells.js` reads it.
+    """One cell, as `state.js` reads it.
 
     Field, place, id, box, confidence, name, its probability, likeliest classes, attributes, issues,
     diameter, stain contrast, probability of being a nucleated cell, oddity, whether it is
-    counted (`_status`), measures of its outline (`_measures`). Its `_outlines` follow.
+    counted (`_status`), measures of its outline (`_measures`). Its `_outlines` follow, and the
+    likeliest class that its name leaves open, -1 for none.
     """
     cell = shown.cell
     return [

@@ -66,6 +66,7 @@ class SuggestedPattern:
     Attributes:
         title: what it is.
         urgent: whether it must be acted on at once.
+        loud: whether it stands above all else.
         support: how likely its conditions hold, in percent.
         reasons: one per condition, in words.
         cells: how many cells it rests on.
@@ -80,6 +81,26 @@ class SuggestedPattern:
     cells: int
     link: str
     note: str
+    loud: bool
+
+
+@dataclass(frozen=True)
+class LikelyClass:
+    """Undecided cells whose likeliest class is the same.
+
+    Attributes:
+        name: the class.
+        style: how it is drawn.
+        cells: how many.
+        link: address of those.
+        probability: of that class, on average.
+    """
+
+    name: str
+    style: CellStyle
+    cells: int
+    link: str
+    probability: str
 
 
 @dataclass(frozen=True)
@@ -132,8 +153,14 @@ class Summary:
     @property
     def axis(self) -> float:
         """The share at the right end of the chart: round, and no interval beyond it."""
-        shares = (r.proportion for r in self.counted.rows if r.depth)
-        longest = max((share.high for share in shares if share), default=1.0)
+        rows = self.counted.rows
+        shares = [r.proportion for r in rows if r.depth and r.proportion]
+        shares += [
+            Proportion.of(r.undecided, r.proportion.total)
+            for r in rows
+            if r.proportion and not r.leaf and r.undecided
+        ]
+        longest = max((share.high for share in shares), default=1.0)
         return next(end for end in _AXES if longest <= end or end == 1.0)
 
     @property
@@ -195,7 +222,7 @@ class Summary:
         )
 
     def _corrected(self, name: str) -> str:
-        share = self.content.corrected.corrected.get(name)
+        share = self.content.film.corrected.get(name)
         if share is None:
             return ""
         text = formatting.percent(share.share)
@@ -204,7 +231,7 @@ class Summary:
     @property
     def corrected(self) -> bool:
         """Whether shares are corrected for the classifier's measured errors."""
-        return self.content.corrected.correction == "measured"
+        return self.content.film.correction == "measured"
 
     @property
     def patterns(self) -> list[SuggestedPattern]:
@@ -212,13 +239,14 @@ class Summary:
         flags = self.flags
         return [
             SuggestedPattern(
-                title=printable(pattern.title),
+                title=_capital(printable(pattern.title)),
                 urgent=pattern.urgent,
                 support=formatting.percent(pattern.support),
                 reasons=tuple(_reason_text(reason) for reason in pattern.reasons),
                 cells=len(flags[pattern.code]),
                 link=cells_link(flag=pattern.code),
                 note=printable(pattern.note),
+                loud=pattern in self.content.patterns.loud,
             )
             for pattern in self.content.patterns.patterns
         ]
@@ -226,13 +254,14 @@ class Summary:
     @property
     def flags(self) -> dict[str, list[str]]:
         """Ids of the cells behind each pattern, by its code."""
+        content, tree = self.content, self.content.model.taxonomy
         return {
             pattern.code: [
-                c.cell.id
-                for c in self.content.cells
-                if c.counted and c.label in set(pattern.labels)
+                shown.cell.id
+                for shown in content.cells
+                if shown.counted and pattern.rests_on(content.with_probabilities(shown), tree)
             ]
-            for pattern in self.content.patterns.patterns
+            for pattern in content.patterns.patterns
         }
 
     @property
@@ -243,18 +272,15 @@ class Summary:
         model cannot name the share is a lower limit, which may lie above 20 % but never below; and
         undecided cells that may be blasts leave open what they could change.
         """
-        share = self.counted.blasts
+        share, side = self.counted.blasts, self.content.film.blast.side
         if share is None or not share.total:
             return None
-        above = share.low > BLAST_LIMIT
-        if self.counted.untrained_blasts and not above:
+        if self.counted.untrained_blasts and side != "above":
             return None
-        possible = min(share.count + self.counted.possible_blasts, share.total)
-        most = Proportion.of(possible, share.total).high
         end = next(end for end in _AXES if max(share.high, 2 * BLAST_LIMIT) <= end or end == 1.0)
-        if above:
+        if side == "above":
             verdict = "the interval lies above 20 %"
-        elif most < BLAST_LIMIT:
+        elif side == "below":
             verdict = "the interval lies below 20 %"
         elif share.high < BLAST_LIMIT:
             verdict = "below 20 % unless undecided cells are blasts"
@@ -264,6 +290,37 @@ class Summary:
         place = _place(share.share, end)
         axis = formatting.percent(end)
         return BlastScale(verdict, _place(BLAST_LIMIT, end), place, low, high, axis)
+
+    @property
+    def likely_blasts(self) -> str:
+        """How many blasts there are if undecided cells are what is likely; empty if none is.
+
+        With kinds of blast that the model cannot name it is a lower limit, as the count is.
+        """
+        likely, white = self.content.film.likely, self.counted.white
+        if likely is None or likely.blasts is None or not white:
+            return ""
+        lower, about = bool(self.counted.untrained_blasts), round(likely.blasts)
+        if not self.counted.possible_blasts or (lower and not about):
+            return ""
+        share = formatting.percent(min(1.0, likely.blasts / white))
+        found = f"{formatting.number(about)} of {formatting.number(white)}"
+        return f"at least {found} (≥ {share})" if lower else f"about {found} ({share})"
+
+    @property
+    def likely_classes(self) -> list[LikelyClass]:
+        """Undecided white cells by their likeliest class, the most frequent first."""
+        likely = self.content.film.likely
+        return [
+            LikelyClass(
+                name=formatting.class_title(name),
+                style=self.content.style(name),
+                cells=found.cells,
+                link=self.link(likely=name, **{"class": self.counted.rows[0].name}),
+                probability=formatting.percent(found.probability),
+            )
+            for name, found in (likely.likeliest if likely is not None else {}).items()
+        ]
 
     @property
     def adequacy(self) -> str:
@@ -298,7 +355,7 @@ class Summary:
         found: list[Caution] = []
         if len(cells) < _ENOUGH_TO_JUDGE:
             return found
-        undecided = sum(self.content.is_undecided(c.label) for c in cells)
+        undecided = self.counted.undecided
         unlike = sum(issue_codes.UNFAMILIAR in c.codes for c in cells)
         basophils = sum(c.label == "basophil" for c in cells)
         total = len(cells)
@@ -349,7 +406,17 @@ class Summary:
                 (f"{formatting.many(len(fields), 'field')} with {cells}: {why}", "#problems")
             )
         if uncounted := sum(not (c.counted or c.other_view) for c in self.content.cells):
-            text = f"together {formatting.many(uncounted, 'cell')} not counted"
+            held = {f.number: f.counted for f in self.content.fields}
+            cut = sum(
+                held[c.field] and not (c.counted or c.other_view) for c in self.content.cells
+            )
+            text = f"{formatting.many(uncounted, 'cell')} not counted"
+            if cut == uncounted:
+                text += ", which the edge cuts in every field that shows them"
+            elif cut:
+                text += f" in all, {cut} of them cut by the edge in every field that shows them"
+            else:
+                text += " in all"
             said.append((text, cells_link(counted=0)))
         if views := sum(cell.other_view for cell in self.content.cells):
             text = f"{formatting.many(views, 'further view')} of cells that are counted once"
@@ -365,10 +432,11 @@ class Summary:
         return said
 
     def issue_counts(self) -> list[tuple[str, int, str]]:
-        """Issues of cells with how often they occur and an address, most frequent first."""
-        tally = Counter(code for cell in self.content.shown for code in cell.codes)
+        """Issues of counted cells with how often they occur and an address, most frequent first."""
+        cells = [cell for cell in self.content.shown if cell.counted and not cell.beside]
+        tally = Counter(code for cell in cells for code in cell.codes)
         found = sorted(tally.items(), key=lambda item: (-item[1], item[0]))
-        return [(formatting.issue_title(code), n, cells_link(issue=code)) for code, n in found]
+        return [(formatting.issue_title(code), n, self.link(issue=code)) for code, n in found]
 
 
 _FIELD_CAUTIONS = (
@@ -387,10 +455,17 @@ _FIELD_CAUTIONS = (
 def _reason_text(reason: Reason) -> str:
     interval = formatting.interval(reason.low, reason.high)
     how = ", corrected" if reason.corrected else ""
+    open_cells = " with what undecided cells are likely to be" if reason.likely else ""
+    named = " named so" if reason.likely else ""
     return (
-        f"{reason.what}: {formatting.percent(reason.share)} ({interval}{how}), "
-        f"{reason.count} of {reason.total}; {reason.condition}"
+        f"{_capital(reason.what)}: {formatting.percent(reason.share)} ({interval}{how}){open_cells}, "
+        f"{reason.count} of {reason.total}{named}; {reason.condition}"
     )
+
+
+def _capital(text: str) -> str:
+    """Return a text with a capital first letter, the rest as it is."""
+    return text[:1].upper() + text[1:]
 
 
 def _reason(field: ReportField) -> str:

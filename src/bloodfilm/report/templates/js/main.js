@@ -37,6 +37,7 @@ function showOnly() {
     only: { undecided: "undecided", blast: "blasts", "maybe-blast": "undecided, may be blasts", unplaced: "neither white cell nor erythroblast" }[state.only] || state.only.replace(/^stopped:/, "named exactly "),
     field: state.field && `field ${state.field}`,
     counted: state.counted && STATUS[state.counted],
+    likely: state.likely && `undecided, likeliest ${state.likely}`,
     flag: state.flag && `behind “${state.flag.replaceAll("-", " ")}”`,
   };
   const chips = Object.entries(said).filter(([key]) => state[key]).map(([key, text]) => {

@@ -5,11 +5,11 @@ const $ = (id) => document.getElementById(id);
 const data = JSON.parse($("data").textContent);
 const embedded = JSON.parse($("pictures").textContent);
 const FIELD = 0, PLACE = 1, ID = 2, BOX = 3, FOUND = 4, NAME = 5, P = 6, LIKELIEST = 7, ATTRS = 8,
-  ISSUES = 9, UM = 10, STAIN = 11, NUCLEATED = 12, ODD = 13, COUNTED = 14, MEASURES = 15, OUTLINES = 16;
+  ISSUES = 9, UM = 10, STAIN = 11, NUCLEATED = 12, ODD = 13, COUNTED = 14, MEASURES = 15, OUTLINES = 16, LIKELY = 17;
 const NOT_SURE = -1, OTHER_VIEW = 3;
 const cellOf = new Map(data.cells.map((cell, at) => [cell[ID], at]));
 
-const NOTHING = { class: "", only: "", issue: "", attr: "", field: "", q: "", counted: "", flag: "",
+const NOTHING = { class: "", only: "", issue: "", attr: "", field: "", q: "", counted: "", flag: "", likely: "",
   sort: "class", size: "84", cell: "" };
 let place = "", state = { ...NOTHING };
 
@@ -75,12 +75,13 @@ function fits(cell) {
   }
   if (state.only) {
     const [what, exact] = [state.only.split(":")[0], state.only.slice(state.only.indexOf(":") + 1)];
-    if (what === "undecided" && name.leaf) return false;
+    if (what === "undecided" && !name.undecided) return false;
     if (what === "blast" && !name.blast) return false;
     if (what === "maybe-blast" && !name.above) return false;
     if (what === "unplaced" && name.path.length > 2) return false;
     if (what === "stopped" && name.name !== exact) return false;
   }
+  if (state.likely && (cell[LIKELY] < 0 || data.names[cell[LIKELY]].name !== state.likely)) return false;
   if (state.issue === "any" && !issues.length) return false;
   if (state.issue === "none" && issues.length) return false;
   if (state.issue && state.issue !== "any" && state.issue !== "none") {
