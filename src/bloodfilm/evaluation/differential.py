@@ -214,9 +214,7 @@ def _count(cells: Iterable[CellResult], model: ModelInfo) -> Differential:
         blasts=None if nameless and not blasts else Proportion.of(blasts, white),
         untrained_blasts=untrained_blasts,
         possible_blasts=sum(
-            n
-            for name, n in undecided.items()
-            if taxonomy.blasts & set(taxonomy.leaves_under(name))
+            n for name, n in undecided.items() if taxonomy.blasts & set(taxonomy.leaves_under(name))
         ),
         erythroblasts=erythroblasts,
         unplaced=total - white - (erythroblasts or 0),

@@ -284,9 +284,7 @@ def _likely(
     if not found.expected:
         return None
     named = Counter(
-        c.label
-        for c in cells
-        if c.object_type == model.classified and c.label in tree.leaves
+        c.label for c in cells if c.object_type == model.classified and c.label in tree.leaves
     )
     expected = {
         node: _named_under(named, node, tree) + found.expected_under(node, tree)

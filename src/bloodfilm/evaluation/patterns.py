@@ -467,9 +467,7 @@ class _Shares:
         )
 
 
-def _judged(
-    rule: Rule, shares: _Shares, smudge_cells: int | None, taxonomy: Taxonomy
-) -> Pattern:
+def _judged(rule: Rule, shares: _Shares, smudge_cells: int | None, taxonomy: Taxonomy) -> Pattern:
     holds = np.ones(DRAWS, bool)
     reasons = []
     for condition in rule.conditions:

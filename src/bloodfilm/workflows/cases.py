@@ -19,7 +19,8 @@ CASE_VERSION = 1
 COLUMNS = (
     "case", "file", "fields", "counted_fields", "set_aside", "failed", "parts", "white_cells",
     "uncounted_cells", "undecided", "blasts_percent", "blasts_low", "blasts_high", "blasts_20",
-    "likely_blasts_percent", "erythroblasts_per_100", "smudge_cells_per_100", "patterns", "urgent", "issues",
+    "likely_blasts_percent", "erythroblasts_per_100", "smudge_cells_per_100", "patterns", "urgent",
+    "issues",
 )  # fmt: skip
 
 

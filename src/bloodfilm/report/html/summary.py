@@ -407,9 +407,7 @@ class Summary:
             )
         if uncounted := sum(not (c.counted or c.other_view) for c in self.content.cells):
             held = {f.number: f.counted for f in self.content.fields}
-            cut = sum(
-                held[c.field] and not (c.counted or c.other_view) for c in self.content.cells
-            )
+            cut = sum(held[c.field] and not (c.counted or c.other_view) for c in self.content.cells)
             text = f"{formatting.many(uncounted, 'cell')} not counted"
             if cut == uncounted:
                 text += ", which the edge cuts in every field that shows them"
@@ -455,12 +453,12 @@ _FIELD_CAUTIONS = (
 def _reason_text(reason: Reason) -> str:
     interval = formatting.interval(reason.low, reason.high)
     how = ", corrected" if reason.corrected else ""
-    open_cells = " with what undecided cells are likely to be" if reason.likely else ""
-    named = " named so" if reason.likely else ""
-    return (
-        f"{_capital(reason.what)}: {formatting.percent(reason.share)} ({interval}{how}){open_cells}, "
-        f"{reason.count} of {reason.total}{named}; {reason.condition}"
-    )
+    share = f"{formatting.percent(reason.share)} ({interval}{how})"
+    named = f"{reason.count} of {reason.total}"
+    if reason.likely:
+        share += " with what undecided cells are likely to be"
+        named += " named so"
+    return f"{_capital(reason.what)}: {share}, {named}; {reason.condition}"
 
 
 def _capital(text: str) -> str:
