@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from bloodfilm.core.errors import BundleError, ConfigError
+from bloodfilm.export import quantize
 from bloodfilm.export.outlines import NO_OUTLINES, OUTLINES_FILE, open_outlines, set_outlines
 from bloodfilm.inference.bundle import default_bundle, load_bundle
 from bloodfilm.inference.model import load_model
@@ -78,6 +79,25 @@ def test_a_bundle_gives_its_outlines_to_another(run, plain, tmp_path):
     assert (again.spec, again.onnx) == (part.spec, part.onnx)
     assert again.metrics == part.metrics and again.parity == part.parity
     assert again.training["config"]["task"] == "outlines"
+
+
+def test_a_network_in_eight_bits_draws_the_same_masks(run, plain):
+    exact, small = open_outlines(run), open_outlines(run, int8=True)
+    assert 0.98 <= small.parity["int8_outlines"] <= 1 and "int8_outlines" not in exact.parity
+    assert b"DequantizeLinear" in small.onnx and b"DequantizeLinear" not in exact.onnx
+    set_outlines(plain, small)
+    assert open_outlines(plain).parity == small.parity
+    image, _ = render_field("pbc-like", SceneSpec(whites=2), seed=4)
+    load_model(plain).analyze(image)
+    # What was said of a network goes with it.
+    set_outlines(plain, exact)
+    assert "int8_outlines" not in load_bundle(plain).manifest.metrics["parity"]
+
+
+def test_a_network_that_eight_bits_change_is_refused(run, monkeypatch):
+    monkeypatch.setattr(quantize, "MIN_MASK_AGREEMENT", 1.01)
+    with pytest.raises(BundleError, match=r"eight-bit outline network agrees .* without --int8"):
+        open_outlines(run, int8=True)
 
 
 def test_without_a_part_nothing_is_changed(plain):

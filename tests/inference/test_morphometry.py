@@ -56,6 +56,13 @@ def test_the_body_is_the_part_in_the_middle_without_holes():
     assert body_of(np.zeros((20, 20), bool)) is None
 
 
+def test_where_the_middle_is_can_be_said():
+    two = disc(30, 30, 12) | disc(120, 90, 20)
+    assert body_of(two, (slice(20, 40), slice(20, 40))).sum() == disc(30, 30, 12).sum()
+    assert body_of(two, (slice(80, 100), slice(100, 160))).sum() == disc(120, 90, 20).sum()
+    assert body_of(two, (slice(0, 10), slice(100, 160))) is None
+
+
 def test_pieces_come_largest_first_and_noise_is_left_out():
     pieces = pieces_of(disc(40, 40, 10) | disc(100, 60, 20) | disc(10, 100, 1.5))
     assert [int(p.sum()) for p in pieces] == sorted([int(p.sum()) for p in pieces], reverse=True)

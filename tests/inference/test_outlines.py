@@ -33,17 +33,26 @@ VIEW = CanonicalView(
 
 
 class Drawn:
-    """A graph that answers with ellipses in the middle of every crop: cell 60 px wide."""
+    """A graph that answers with ellipses in the middle of every crop: cell 60 px wide.
 
-    def __init__(self, cell=(30.0, 30.0), nucleus=(15.0, 15.0)):
-        self.cell, self.nucleus = cell, nucleus
+    Args:
+        cell, nucleus: half axes, px of the crop.
+        at: where they lie, from the middle of the crop.
+        speck: further cells of 3 px, from the middle.
+    """
+
+    def __init__(self, cell=(30.0, 30.0), nucleus=(15.0, 15.0), at=(0.0, 0.0), speck=()):
+        self.cell, self.nucleus, self.at, self.speck = cell, nucleus, at, speck
 
     def run(self, names, inputs):
         assert names == ["maps"]
         crops = inputs["crops"]
         assert crops.shape[1:] == (96, 96, 3) and crops.dtype == np.uint8
         y, x = (np.mgrid[:48, :48] + 0.5) * 2 - 48
-        maps = [20 * (1 - np.hypot(x / a, y / b)) for a, b in (self.cell, self.nucleus)]
+        u, v = x - self.at[0], y - self.at[1]
+        maps = [20 * (1 - np.hypot(u / a, v / b)) for a, b in (self.cell, self.nucleus)]
+        for place in self.speck:
+            maps[0] = np.maximum(maps[0], 4 - np.hypot(x - place[0], y - place[1]))
         return [np.repeat(np.float32(maps)[None], len(crops), axis=0)]
 
 
@@ -83,6 +92,26 @@ def test_every_cell_gets_its_own_shape_in_order():
     for box, shape in zip(boxes, shapes, strict=True):
         assert shape.diameter_um == pytest.approx(box[2] * 0.1, rel=0.02)
     assert outline(np.zeros((0, 4))) == []
+
+
+@pytest.mark.parametrize("at", [(-14, 0), (14, 9), (0, -16), (-17, 17)])
+def test_a_cell_beside_the_middle_of_its_box_is_outlined_where_it_is(at):
+    (here,) = outline([(100, 50, 120, 120)])
+    (there,) = outline([(100, 50, 120, 120)], graph=Drawn(at=at))
+    moved = np.array(here.outline).mean(axis=0) + 2 * np.array(at)
+    assert np.array(there.outline).mean(axis=0) == pytest.approx(moved, abs=0.5)
+    assert there.nucleus_ratio == pytest.approx(here.nucleus_ratio, abs=0.005)
+    if max(np.abs(at)) < 17:
+        assert there.area_um2 == pytest.approx(here.area_um2, rel=0.005)
+
+
+def test_specks_around_a_cell_change_nothing():
+    (alone,) = outline([(100, 50, 120, 120)])
+    specks = [(-44, -44), (44, 40), (0, 42)]
+    (among,) = outline([(100, 50, 120, 120)], graph=Drawn(speck=specks))
+    assert (among.outline, among.nucleus) == (alone.outline, alone.nucleus)
+    assert among.area_um2 == alone.area_um2 and among.lobes == alone.lobes
+    assert among.circularity == pytest.approx(alone.circularity)
 
 
 def test_outlines_stay_inside_the_picture():

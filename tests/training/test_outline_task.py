@@ -63,6 +63,7 @@ def test_a_deformed_cell_is_cut_by_its_new_box(drawn):
     section = parse_config(
         {"task": "outlines", "outlines": {"stretch": 0.0, "shift": 0.0, "deform": 0.3}}, "t"
     ).outlines
+    assert section.bend > 0 and section.bare > 0
     for i in range(6):
         rng = np.random.default_rng(i)
         stored = drawn.images[i], drawn.masks[i]

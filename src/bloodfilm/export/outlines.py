@@ -15,6 +15,7 @@ from bloodfilm.core.progress import NoProgress
 from bloodfilm.export.card import CARD, card_notes, model_card
 from bloodfilm.export.onnx_graphs import OutlineGraph, outlines_onnx
 from bloodfilm.export.parity import crop_parity
+from bloodfilm.export.quantize import quantize_outlines
 from bloodfilm.export.trained import config_of, load_weights
 from bloodfilm.imaging.resample import BACKGROUND
 from bloodfilm.inference.bundle import load_bundle
@@ -25,6 +26,8 @@ from bloodfilm.training.records import OutlineRecord, RunRecord, read_record
 from bloodfilm.training.tasks.outlines import VALIDATION_SEED, OutlineSamples
 
 OUTLINES_FILE = "outlines.onnx"
+PARITY_FIGURES = ("maps", "int8_outlines")
+"""Figures of the outline network among those of a bundle's parity."""
 PROBES = 48
 """Drawn cells on which torch and ONNX Runtime are compared."""
 
@@ -56,19 +59,27 @@ class OutlinePart:
         """Return a manifest with this part in the place of its own."""
         if self.spec is None:
             return manifest
-        trained = manifest.with_outlines(self.spec).with_training(outlines=dict(self.training))
+        others = manifest.metrics.get("parity", {})
+        others = {k: v for k, v in others.items() if k not in PARITY_FIGURES}
+        bare = manifest.model_copy(update={"metrics": {**manifest.metrics, "parity": others}})
+        trained = bare.with_outlines(self.spec).with_training(outlines=dict(self.training))
         return trained.with_figures(validation={"outlines": self.metrics}, parity=self.parity)
 
 
 NO_OUTLINES = OutlinePart()
 
 
-def open_outlines(place: Path) -> OutlinePart:
+def open_outlines(place: Path, *, int8: bool = False) -> OutlinePart:
     """Load an outline network from the folder of its run, or take it from a bundle.
+
+    Args:
+        place: of the run or the bundle.
+        int8: store the network of a run in eight-bit integers.
 
     Raises:
         ConfigError: if a run is missing or of another task, or a bundle has none.
-        BundleError: if a bundle is damaged, or torch and ONNX Runtime differ.
+        BundleError: if a bundle is damaged, torch and ONNX Runtime differ, or the eight-bit network
+            differs from the float one.
     """
     if (place / MANIFEST).is_file():
         return _of_bundle(place)
@@ -81,6 +92,9 @@ def open_outlines(place: Path) -> OutlinePart:
     crops = np.stack([s.crop for s in OutlineSamples(config, drawn).plain(drawn)])
     onnx = outlines_onnx(graph, torch.from_numpy(crops[:2]))
     parity = crop_parity(graph, onnx, crops, OUTLINES_FILE)
+    if int8:
+        onnx, agreement = quantize_outlines(onnx, list(crops))
+        parity |= agreement
     spec = OutlineSpec(
         file=OUTLINES_FILE,
         sha256=hashlib.sha256(onnx).hexdigest(),
@@ -104,7 +118,7 @@ def _of_bundle(place: Path) -> OutlinePart:
         (place / manifest.outlines.file).read_bytes(),
         manifest.training.get("outlines", {}),
         figures.get("validation", {}).get("outlines", {}),
-        {k: v for k, v in figures.get("parity", {}).items() if k == "maps"},
+        {k: v for k, v in figures.get("parity", {}).items() if k in PARITY_FIGURES},
     )
 
 

@@ -27,6 +27,8 @@ MIN_ANSWER_AGREEMENT = 0.97
 """Share of the predicted classes and attribute values that are unchanged."""
 MAX_NOVELTY_SHIFT = 0.15
 """Largest relative change of the mean novelty; its threshold moves with it."""
+MIN_MASK_AGREEMENT = 0.98
+"""Mean Dice of the eight-bit masks of cells, and of nuclei, against the float ones."""
 FLOAT_OPERATIONS = ("Softplus", "Sigmoid")
 WIDE = 192
 """Minimum input channels of a pointwise convolution of the classifier to be quantised.
@@ -97,6 +99,39 @@ def quantize_classifier(model: bytes, crops: Sequence[Pixels]) -> bytes:
         ]
 
     return _quantize(model, _Images("crops", crops), kept)
+
+
+def quantize_outlines(model: bytes, crops: Sequence[Pixels]) -> tuple[bytes, dict[str, float]]:
+    """Return an outline graph with eight-bit convolutions, and `int8_outlines`, how far it agrees.
+
+    The first convolution and the output head stay in floating point. The agreement is the lower of
+    two mean Dice coefficients against the masks of the float graph, of cells and of nuclei.
+
+    Args:
+        model: the float graph.
+        crops: (S, S, 3) each, to calibrate on and to compare on.
+
+    Raises:
+        BundleError: if they differ too much.
+    """
+
+    def kept(graph: Any) -> list[str]:
+        convolutions = [node.name for node in graph.node if node.op_type == "Conv"]
+        return [convolutions[0], convolutions[-1]]
+
+    small = _quantize(model, _Images("crops", crops), kept)
+    first, second = (_masks(graph, crops) for graph in (model, small))
+    both = 2 * np.count_nonzero(first & second, axis=(2, 3)) + 1
+    either = np.count_nonzero(first, axis=(2, 3)) + np.count_nonzero(second, axis=(2, 3)) + 1
+    figures = {"int8_outlines": float((both / either).mean(axis=0).min())}
+    _require("outline network", figures, figures["int8_outlines"] >= MIN_MASK_AGREEMENT)
+    return small, figures
+
+
+def _masks(model: bytes, crops: Sequence[Pixels]) -> NDArray[np.bool_]:
+    session = open_session(model, Path("outlines.onnx"), "cpu", 1)
+    maps = [session.run(["maps"], {"crops": crop[None]})[0] for crop in crops]
+    return np.asarray(np.concatenate(maps) > 0)
 
 
 def _quantize(model: bytes, images: _Images, kept: Callable[[Any], list[str]]) -> bytes:

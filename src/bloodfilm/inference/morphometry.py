@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from bloodfilm.core.arrays import Floats, Pixels
 
 Mask = NDArray[np.bool_]
+Region = tuple[slice, slice]
+"""Rows and columns."""
 
 SMALLEST_PIECE = 0.03
 """A piece of the nucleus smaller than this share of the largest one is noise."""
@@ -16,6 +18,7 @@ NECKS = (0.3, 0.4, 0.5, 0.6, 0.7)
 """Depths, as shares of the nucleus's largest inscribed radius, at which lobes may separate."""
 LOBE = 0.45
 """A lobe's own inscribed radius is at least this share of the largest one."""
+FEW_PARTS = 6
 SIMPLE = 0.4
 """An outline's corners are left out where that moves it by no more than this, mask px."""
 
@@ -42,25 +45,39 @@ class Contour:
         return min(1.0, 4 * np.pi * self.area / max(self.perimeter, 1e-9) ** 2)
 
 
-def body_of(mask: Mask) -> Mask | None:
-    """Return the connected part of a mask that lies in its middle, holes filled.
+def middle_half(rows: int, columns: int) -> Region:
+    """Return the middle half of the sides of a picture."""
+    return slice(rows // 4, rows - rows // 4), slice(columns // 4, columns - columns // 4)
 
-    `None` where the mask has no part within the middle half of its sides.
+
+def body_of(mask: Mask, middle: Region | None = None) -> Mask | None:
+    """Return the connected part of a mask of which most lies in its middle, holes filled.
+
+    Args:
+        mask: (H, W).
+        middle: rows and columns; `None` is the middle half of the sides.
+
+    Returns:
+        (H, W), or `None` where the mask has no part in the middle.
     """
-    labels, _ = _components(mask)
-    rows, columns = mask.shape
-    middle = labels[rows // 4 : rows - rows // 4, columns // 4 : columns - columns // 4]
-    inside = np.bincount(middle[middle > 0], minlength=2) if (middle > 0).any() else None
-    if inside is None:
+    middle = middle or middle_half(*mask.shape)
+    if not mask[middle].any():
         return None
-    return _filled(labels == int(inside.argmax()))
+    parts, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    if len(parts) > 1:
+        labels, _ = _components(mask)
+        there = labels[middle]
+        return _filled(labels == int(np.bincount(there[there > 0]).argmax()))
+    full = np.zeros(mask.shape, np.uint8)
+    cv2.drawContours(full, parts, -1, 1, cv2.FILLED)
+    return full.view(np.bool_)
 
 
 def pieces_of(mask: Mask) -> list[Mask]:
     """Return the connected pieces of a nucleus, the largest first, without noise."""
     labels, areas = _components(mask)
-    if not len(areas):
-        return []
+    if len(areas) < 2:
+        return [mask] * len(areas)
     order = np.argsort(-areas, kind="stable")
     kept = [i for i in order if areas[i] >= SMALLEST_PIECE * areas[order[0]]]
     return [labels == i + 1 for i in kept]
@@ -80,7 +97,7 @@ def contour_of(mask: Mask) -> Contour | None:
     perimeter = float(np.hypot(*(smooth - np.roll(smooth, 1, axis=0)).T).sum()) + np.pi
     (_, sides, _) = cv2.minAreaRect(longest)
     long, short = max(sides) + 1.0, min(sides) + 1.0
-    return Contour(simple + 0.5, float(mask.sum()), perimeter, (long, short))
+    return Contour(simple + 0.5, float(np.count_nonzero(mask)), perimeter, (long, short))
 
 
 def lobe_count(mask: Mask) -> int:
@@ -96,15 +113,20 @@ def lobe_count(mask: Mask) -> int:
     """
     if not mask.any():
         return 0
-    padded = np.pad(mask[_bounds(mask)], 1).astype(np.uint8)
+    padded = np.pad(mask[bounds(mask)], 1).view(np.uint8)
     depth = cv2.distanceTransform(padded, cv2.DIST_L2, 5)
     deepest = float(depth.max())
     most = 1
     # Where a part is at least `LOBE` deep; each pixel of it says which part that is.
     deep = depth >= LOBE * deepest
     for neck in NECKS:
-        _, labels = cv2.connectedComponents((depth > neck * deepest).astype(np.uint8))
-        most = max(most, int(np.count_nonzero(np.bincount(labels[deep], minlength=1)[1:])))
+        separate = (depth > neck * deepest).view(np.uint8)
+        count, labels = cv2.connectedComponents(separate)
+        if neck < LOBE:
+            parts = int(np.count_nonzero(np.bincount(labels[deep], minlength=1)[1:]))
+        else:  # every part is deep
+            parts = count - 1
+        most = max(most, parts)
     return most
 
 
@@ -112,18 +134,23 @@ def mean_colour(pixels: Pixels, mask: Mask) -> tuple[int, int, int] | None:
     """Return the mean colour of pixels (H, W, 3) in a mask, `None` where it is empty."""
     if not mask.any():
         return None
-    red, green, blue = (int(v) for v in np.rint(pixels[mask].mean(axis=0)))
+    chosen = np.ascontiguousarray(mask).view(np.uint8)
+    red, green, blue = (int(v) for v in np.rint(cv2.mean(pixels, chosen)[:3]))
     return red, green, blue
 
 
 def _components(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
     """Return labels (H, W) from 1, and the area of each."""
-    # Counting pixels apart is three times as fast as OpenCV's statistics.
-    _, labels = cv2.connectedComponents(mask.view(np.uint8), connectivity=8)
+    count, labels = cv2.connectedComponents(mask.view(np.uint8), connectivity=8)
+    # Counting pixels apart is three times as fast as OpenCV's statistics, and part by part twice as
+    # fast again where there are few.
+    if count <= FEW_PARTS:
+        areas = [np.count_nonzero(labels == part) for part in range(1, count)]
+        return np.asarray(labels), np.array(areas, dtype=np.intp)
     return np.asarray(labels), np.bincount(labels.ravel())[1:]
 
 
-def _bounds(mask: Mask) -> tuple[slice, slice]:
+def bounds(mask: Mask) -> tuple[slice, slice]:
     """Return the rows and columns of the smallest box around a mask that is not empty."""
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)

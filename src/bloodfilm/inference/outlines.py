@@ -17,10 +17,13 @@ from bloodfilm.inference.manifest import OutlineSpec
 from bloodfilm.inference.morphometry import (
     Contour,
     Mask,
+    Region,
     body_of,
+    bounds,
     contour_of,
     lobe_count,
     mean_colour,
+    middle_half,
     pieces_of,
 )
 
@@ -30,6 +33,9 @@ LEAST = 0.15
 """A cell fills at least this share of its box; less is no outline of it."""
 STRIDE = 2
 """The graph's maps have half the resolution of its crops."""
+ENLARGED = FINE * STRIDE
+MARGIN = 2
+"""Places of the graph's maps around a cell that its outline may reach by interpolation."""
 BATCH = 8
 USUAL_UM = 16.0
 """Side of the box of a cell whose box is not known."""
@@ -106,11 +112,13 @@ class CellOutliner:
     def _shape(
         self, view: CanonicalView, crop: Pixels, box: Floats, logits: NDArray[np.float32]
     ) -> CellShape | None:
+        where = _region(logits[0] > 0)
+        if where is None:
+            return None
+        inside, nucleus_map = (_enlarged(m[where]) for m in logits)
+        corner = np.array([where[1].start, where[0].start]) * ENLARGED
         side = self.spec.size * FINE
-        cell_map, nucleus_map = (
-            cv2.resize(m, (side, side), interpolation=cv2.INTER_LINEAR) > 0 for m in logits
-        )
-        cell = body_of(np.asarray(cell_map))
+        cell = body_of(inside, _moved(middle_half(side, side), corner))
         contour = None if cell is None else contour_of(cell)
         um = self._scale(view, box) / FINE
         steps = np.array([um / view.um_per_px_x, um / view.um_per_px_y])
@@ -118,12 +126,13 @@ class CellOutliner:
             return None
         if contour.area * steps.prod() < LEAST * box[2] * box[3]:
             return None
-        pieces = [(p, contour_of(p)) for p in pieces_of(np.asarray(nucleus_map) & cell)]
+        pieces = [(p, contour_of(p)) for p in pieces_of(nucleus_map & cell)]
         nuclei = [(mask, line) for mask, line in pieces if line is not None]
         nucleus = np.logical_or.reduce([mask for mask, _ in nuclei] or [np.zeros_like(cell)])
+        nucleus_area = float(np.count_nonzero(nucleus))
 
         def placed(line: Contour) -> tuple[tuple[float, float], ...]:
-            xy = box[:2] + box[2:] / 2 + (line.points - side / 2) * steps
+            xy = box[:2] + box[2:] / 2 + (line.points + corner - side / 2) * steps
             xy = np.clip(xy, 0, [view.width, view.height])
             return tuple(map(tuple, xy.tolist()))
 
@@ -131,23 +140,55 @@ class CellOutliner:
             outline=placed(contour),
             nucleus=tuple(placed(line) for _, line in nuclei),
             area_um2=contour.area * um**2,
-            nucleus_area_um2=float(nucleus.sum()) * um**2,
+            nucleus_area_um2=nucleus_area * um**2,
             diameter_um=2 * float(np.sqrt(contour.area / np.pi)) * um,
             length_um=contour.sides[0] * um,
             width_um=contour.sides[1] * um,
-            nucleus_ratio=float(nucleus.sum()) / contour.area,
+            nucleus_ratio=nucleus_area / contour.area,
             circularity=contour.circularity,
             nucleus_circularity=nuclei[0][1].circularity if len(nuclei) == 1 else None,
             lobes=lobe_count(nucleus),
-            **self._colours(view, crop, cell, nucleus),
+            **_colours(view.balance(_part(crop, where)), cell, nucleus),
         )
 
-    def _colours(
-        self, view: CanonicalView, crop: Pixels, cell: Mask, nucleus: Mask
-    ) -> dict[str, tuple[int, int, int] | None]:
-        balanced = view.balance(crop)
-        coarse = slice(FINE // 2, None, FINE)
-        return {
-            "nucleus_rgb": mean_colour(balanced, nucleus[coarse, coarse]),
-            "cytoplasm_rgb": mean_colour(balanced, (cell & ~nucleus)[coarse, coarse]),
-        }
+
+def _region(mask: Mask) -> Region | None:
+    """Return the part of the graph's map that holds a mask and what lies next to it."""
+    if not mask.any():
+        return None
+    rows, columns = (
+        slice(max(0, span.start - MARGIN), min(length, span.stop + MARGIN))
+        for span, length in zip(bounds(mask), mask.shape, strict=True)
+    )
+    return rows, columns
+
+
+def _enlarged(logits: NDArray[np.float32]) -> Mask:
+    """Return where a part of the graph's map is positive, interpolated."""
+    rows, columns = logits.shape
+    size = columns * ENLARGED, rows * ENLARGED
+    return np.asarray(cv2.resize(logits, size, interpolation=cv2.INTER_LINEAR) > 0)
+
+
+def _moved(region: Region, corner: NDArray[np.intp]) -> Region:
+    """Return rows and columns counted from a corner x, y."""
+    rows, columns = (
+        slice(max(0, span.start - start), max(0, span.stop - start))
+        for span, start in zip(region, (int(corner[1]), int(corner[0])), strict=True)
+    )
+    return rows, columns
+
+
+def _part(crop: Pixels, where: Region) -> Pixels:
+    """Return the pixels of a crop that a part of the graph's map shows."""
+    rows, columns = (slice(span.start * STRIDE, span.stop * STRIDE) for span in where)
+    return crop[rows, columns]
+
+
+def _colours(balanced: Pixels, cell: Mask, nucleus: Mask) -> dict[str, tuple[int, int, int] | None]:
+    """Return mean colours of nucleus and cytoplasm, from pixels half as fine as the masks."""
+    coarse = slice(FINE // 2, None, FINE)
+    return {
+        "nucleus_rgb": mean_colour(balanced, nucleus[coarse, coarse]),
+        "cytoplasm_rgb": mean_colour(balanced, (cell & ~nucleus)[coarse, coarse]),
+    }

@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -15,15 +14,18 @@ class OutlineNet(nn.Module):
     """A small U-Net (Ronneberger et al., MICCAI 2015) for crops of one centred cell.
 
     Its first convolution halves the resolution and the maps come out at that half; an outline is
-    drawn where their bilinear interpolation changes sign.
+    drawn where their bilinear interpolation changes sign. What comes up from below is added to a
+    level instead of set beside it (LinkNet, Chaurasia and Culurciello, VCIP 2017), which spares
+    more than half of the arithmetic.
 
     Args:
-        widths: channels of each level, from half the resolution of the crop down.
+        widths: channels of each level, from half the resolution of the crop down. Multiples of 16
+            fill the registers of the processor.
     """
 
     stride = 2
 
-    def __init__(self, widths: Sequence[int] = (24, 32, 48, 64)) -> None:
+    def __init__(self, widths: Sequence[int] = (16, 32, 64, 96)) -> None:
         super().__init__()
         if len(widths) < 2:
             raise ValueError("the outline network needs two levels or more")
@@ -33,9 +35,10 @@ class OutlineNet(nn.Module):
         for above, below in itertools.pairwise(widths):
             self.down.append(_convolution(above, below, 2))
             self.level.append(_convolution(below, below))
-        self.up = nn.ModuleList()
+        self.narrow, self.up = nn.ModuleList(), nn.ModuleList()
         for above, below in itertools.pairwise(widths):
-            self.up.append(_convolution(above + below, above))
+            self.narrow.append(nn.Conv2d(below, above, 1))
+            self.up.append(_convolution(above, above))
         self.head = nn.Conv2d(widths[0], len(CHANNELS), 1)
 
     def forward(self, crops: Tensor) -> Tensor:
@@ -45,9 +48,10 @@ class OutlineNet(nn.Module):
         for down, level in zip(self.down, list(self.level)[1:], strict=True):
             kept.append(x)
             x = level(down(x))
-        for up, beside in zip(reversed(self.up), reversed(kept), strict=True):
-            x = functional.interpolate(x, scale_factor=2.0, mode="nearest")
-            x = up(torch.cat([beside, x], 1))
+        steps = zip(reversed(self.narrow), reversed(self.up), reversed(kept), strict=True)
+        for narrow, up, beside in steps:
+            below = functional.interpolate(narrow(x), scale_factor=2.0, mode="nearest")
+            x = up(beside + below)
         logits: Tensor = self.head(x)
         return logits
 

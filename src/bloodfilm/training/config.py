@@ -396,17 +396,25 @@ class OutlinesSection(Section):
         stretch: standard deviation of the error of a box's size (natural logarithm); half of it
             of the aspect.
         shift: standard deviation of the error of a box's centre, as a share of its longer side.
+        bend: standard deviation of a smooth random shift of a cell's parts, as a share of its box.
+        bare: chance that a cell of little cytoplasm shows none.
+        cytoplasm: chance that cytoplasm is made paler, darker or grainier.
+        plasma: chance that the glass is stained.
         dice: weight of the soft Dice term against the binary cross entropy.
     """
 
     cells: Count = 5000
     validation_cells: Count = 500
-    widths: Annotated[tuple[Count, ...], Field(min_length=2)] = (24, 32, 48, 64)
+    widths: Annotated[tuple[Count, ...], Field(min_length=2)] = (16, 32, 64, 96)
     size: Annotated[int, Field(ge=32, multiple_of=16)] = 96
     share: Annotated[float, Field(gt=0.2, lt=1)] = 0.625
     deform: NotNegative = 0.12
-    stretch: NotNegative = 0.06
-    shift: NotNegative = 0.025
+    stretch: NotNegative = 0.12
+    shift: NotNegative = 0.04
+    bend: NotNegative = 0.03
+    bare: Share = 0.25
+    cytoplasm: Share = 0.7
+    plasma: Share = 0.7
     dice: NotNegative = 1.0
 
 

@@ -118,7 +118,7 @@ def _outlines(job: ExportJob) -> "OutlinePart":
             raise ConfigError("--no-outlines: leave --outlines out, or take an outline network")
         return NO_OUTLINES
     if job.outlines is not None:
-        return open_outlines(job.outlines)
+        return open_outlines(job.outlines, int8=job.int8)
     shipped = default_bundle()
     return NO_OUTLINES if shipped.manifest.outlines is None else open_outlines(shipped.path)
 

@@ -27,6 +27,7 @@ from bloodfilm.synthetic.profiles import (
 from bloodfilm.synthetic.render import render_field
 from bloodfilm.synthetic.scene import SceneSpec
 from bloodfilm.training.data.cell_crops import warp_centred
+from bloodfilm.training.data.outline_variation import add_plasma, bend, strip, vary_cytoplasm
 
 if TYPE_CHECKING:
     from bloodfilm.training.config import OutlinesSection
@@ -157,7 +158,8 @@ def varied_crop(
 ) -> tuple[Pixels, Pixels]:
     """Return a stored crop and its masks turned, deformed and cut by a box with errors, alike.
 
-    The crop is cut anew by the box of the deformed cell, as a detector would give it.
+    The crop is cut anew by the box of the deformed cell, as a detector would give it. Cytoplasm
+    and glass are varied as well.
 
     Args:
         image, mask: as stored.
@@ -166,6 +168,10 @@ def varied_crop(
         share: of its side that the box's longer side takes, on average.
         section: how strongly.
     """
+    if rng.random() < section.bare:
+        image, mask = strip(image, mask)
+    if section.bend:
+        image, mask = bend(image, mask, rng, section.bend * STORED_SHARE)
     turns = [_rotation(angle) for angle in rng.uniform(0, 2 * np.pi, 2)]
     longer = np.exp(rng.normal(0, section.deform))
     mirror = np.diag([-1.0 if rng.random() < 0.5 else 1.0, 1.0])
@@ -176,7 +182,12 @@ def varied_crop(
     stretch = scale * np.diag([aspect, 1 / aspect])
     shift = rng.normal(0, section.shift, 2) * share * size
     matrix = np.column_stack([stretch @ linear, shift - stretch @ ((low + high) / 2)])
-    return _warped(image, mask, matrix, size)
+    crop, inside = _warped(image, mask, matrix, size)
+    if rng.random() < section.cytoplasm:
+        crop = vary_cytoplasm(crop, inside, rng)
+    if rng.random() < section.plasma:
+        crop = add_plasma(crop, inside, rng)
+    return crop, inside
 
 
 def _warped(
