@@ -213,6 +213,7 @@ class OutlineTask:
 
 
 def _share(masks: Tensor) -> Tensor:
-    """Return the nucleus's share of the cell's area, (N,)."""
-    areas = masks.sum((2, 3)).float()
-    return areas[:, 1] / areas[:, 0].clamp(min=1)
+    """Return the nucleus's share of the cell's area, (N,); what lies outside the cell is none."""
+    cell, nucleus = masks.unbind(1)
+    inside = (cell & nucleus).sum((1, 2)).float()
+    return inside / cell.sum((1, 2)).clamp(min=1)
