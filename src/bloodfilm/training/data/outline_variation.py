@@ -40,10 +40,10 @@ def bend(image: Pixels, mask: Pixels, rng: Rng, strength: float) -> tuple[Pixels
     points = int(rng.integers(*BEND_POINTS, endpoint=True))
     coarse = rng.normal(0, strength * side, (points, points, 2)).astype(np.float32)
     line = np.arange(side, dtype=np.float32)
-    at = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)
-    at = at + np.stack(np.meshgrid(line, line), axis=-1)
+    shift = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)
+    x, y = shift[..., 0] + line, shift[..., 1] + line[:, None]
     moved = (
-        cv2.remap(what, at, None, cv2.INTER_LINEAR, borderMode=border)
+        cv2.remap(what, x, y, cv2.INTER_LINEAR, borderMode=border)
         for what, border in ((image, cv2.BORDER_REFLECT_101), (mask, cv2.BORDER_REPLICATE))
     )
     return np.asarray(next(moved), np.uint8), np.asarray(next(moved), np.uint8)
@@ -68,7 +68,7 @@ def vary_cytoplasm(image: Pixels, mask: Pixels, rng: Rng) -> Pixels:
     rim = np.clip(mask[..., 0].astype(np.float32) - mask[..., 1], 0, 255) / 255
     factor = float(np.exp(rng.uniform(*np.log(PALE))))
     grain = rng.standard_normal(rim.shape, dtype=np.float32)
-    grain = cv2.GaussianBlur(grain, (0, 0), float(rng.uniform(0.4, 1.4)))
+    grain = np.asarray(cv2.GaussianBlur(grain, (0, 0), float(rng.uniform(0.4, 1.4))), np.float32)
     grain *= np.float32(rng.uniform(0, GRAIN) / max(float(grain.std()), 1e-6))
     return _absorbing(image, 1 - (1 - factor) * rim, grain * rim)
 
