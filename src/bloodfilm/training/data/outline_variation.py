@@ -58,8 +58,8 @@ def strip(image: Pixels, mask: Pixels) -> tuple[Pixels, Pixels]:
     if nucleus.sum() < MOST_BARE * cell.sum():
         return image, mask
     rim = np.clip(cell - nucleus, 0, 1)
-    left = 1 - np.clip(cv2.dilate(rim, np.ones((3, 3), np.uint8)) * 2, 0, 1)
-    left = np.asarray(np.maximum(left, nucleus), dtype=np.float32)
+    gone = np.clip(cv2.dilate(rim, np.ones((3, 3), np.uint8)) * 2, 0, 1)
+    left = np.asarray(np.maximum(1 - gone, nucleus), dtype=np.float32)
     return _absorbing(image, left), np.ascontiguousarray(mask[..., [1, 1]])
 
 
