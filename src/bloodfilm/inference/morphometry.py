@@ -1,12 +1,13 @@
 """Measure a cell on the masks of its body and nucleus."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bloodfilm.core.arrays import Floats, Pixels
+from bloodfilm.core.arrays import Floats, Floats32, Pixels
 
 Mask = NDArray[np.bool_]
 Region = tuple[slice, slice]
@@ -93,8 +94,7 @@ def contour_of(mask: Mask) -> Contour | None:
     if len(simple) < 3:
         return None
     # Contours run through the middles of border pixels, half a pixel inside the mask.
-    smooth = _smoothed(longest.reshape(-1, 2).astype(np.float64))
-    perimeter = float(np.hypot(*(smooth - np.roll(smooth, 1, axis=0)).T).sum()) + np.pi
+    perimeter = cv2.arcLength(_smoothed(longest), True) + np.pi
     (_, sides, _) = cv2.minAreaRect(longest)
     long, short = max(sides) + 1.0, min(sides) + 1.0
     return Contour(simple + 0.5, float(np.count_nonzero(mask)), perimeter, (long, short))
@@ -116,17 +116,18 @@ def lobe_count(mask: Mask) -> int:
     padded = np.pad(mask[bounds(mask)], 1).view(np.uint8)
     depth = cv2.distanceTransform(padded, cv2.DIST_L2, 5)
     deepest = float(depth.max())
-    most = 1
     # Where a part is at least `LOBE` deep; each pixel of it says which part that is.
     deep = depth >= LOBE * deepest
+    count, _ = cv2.connectedComponents(deep.view(np.uint8))
+    several = count > 2
+    most = 1
     for neck in NECKS:
-        separate = (depth > neck * deepest).view(np.uint8)
-        count, labels = cv2.connectedComponents(separate)
+        if neck < LOBE and not several:
+            continue  # fewer parts are farther out
+        count, labels = cv2.connectedComponents((depth > neck * deepest).view(np.uint8))
         if neck < LOBE:
-            parts = int(np.count_nonzero(np.bincount(labels[deep], minlength=1)[1:]))
-        else:  # every part is deep
-            parts = count - 1
-        most = max(most, parts)
+            count = 1 + int(np.count_nonzero(np.bincount(labels[deep], minlength=1)[1:]))
+        most = max(most, count - 1)
     return most
 
 
@@ -163,10 +164,10 @@ def _filled(mask: Mask) -> Mask:
     return np.asarray(full > 0)
 
 
-def _smoothed(points: Floats) -> Floats:
-    """Return a closed chain of pixels averaged over five neighbours, without its steps."""
-    if len(points) < 5:
-        return points
-    ring = np.concatenate([points[-2:], points, points[:2]])
-    n = len(points)
-    return np.asarray(sum(ring[k : k + n] for k in (4, 3, 2, 1, 0)) / 5)
+def _smoothed(chain: NDArray[Any]) -> Floats32:
+    """Return a closed chain of pixels (n, 1, 2), each the mean of five, without its steps."""
+    n = len(chain)
+    if n < 5:
+        return chain.astype(np.float32)
+    sums = np.cumsum(np.concatenate([chain[-3:], chain, chain[:2]]), axis=0)
+    return np.asarray((sums[5:] - sums[:n]) / np.float32(5), dtype=np.float32)

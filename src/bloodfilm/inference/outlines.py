@@ -128,12 +128,13 @@ class CellOutliner:
             return None
         pieces = [(p, contour_of(p)) for p in pieces_of(nucleus_map & cell)]
         nuclei = [(mask, line) for mask, line in pieces if line is not None]
-        nucleus = np.logical_or.reduce([mask for mask, _ in nuclei] or [np.zeros_like(cell)])
+        nucleus = _union([mask for mask, _ in nuclei], cell.shape)
+        origin = box[:2] + box[2:] / 2 + (corner - side / 2) * steps
         nucleus_area = float(np.count_nonzero(nucleus))
 
         def placed(line: Contour) -> tuple[tuple[float, float], ...]:
-            xy = box[:2] + box[2:] / 2 + (line.points + corner - side / 2) * steps
-            xy = np.clip(xy, 0, [view.width, view.height])
+            xy = line.points * steps + origin
+            np.minimum(np.maximum(xy, 0, out=xy), (view.width, view.height), out=xy)
             return tuple(map(tuple, xy.tolist()))
 
         return CellShape(
@@ -161,6 +162,13 @@ def _region(mask: Mask) -> Region | None:
         for span, length in zip(bounds(mask), mask.shape, strict=True)
     )
     return rows, columns
+
+
+def _union(masks: list[Mask], shape: tuple[int, ...]) -> Mask:
+    """Return where one of several masks is."""
+    if len(masks) == 1:
+        return masks[0]
+    return np.logical_or.reduce(masks) if masks else np.zeros(shape, np.bool_)
 
 
 def _enlarged(logits: NDArray[np.float32]) -> Mask:
