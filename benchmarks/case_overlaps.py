@@ -108,8 +108,8 @@ def one_profile(profile: str, count: int) -> dict[str, Any]:
         field_detail(image, result, scale) for image, result in zip(images, results, strict=True)
     ]
     marks = [
-        find_landmarks(image, result, detail, scale, most, "nucleated cell")
-        for image, result, detail in zip(images, results, details, strict=True)
+        find_landmarks(image, detail, scale, most)
+        for image, detail in zip(images, details, strict=True)
     ]
     begin = time.process_time()
     candidates = find_candidates(marks)

@@ -22,7 +22,6 @@ def landmarks(points: Floats, angles: Floats, descriptors: np.ndarray, seed: int
         descriptors.astype(np.uint8),
         picture / np.linalg.norm(picture),
         str(seed),
-        {},
     )
 
 

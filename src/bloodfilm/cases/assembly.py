@@ -14,6 +14,7 @@ from bloodfilm.cases.landmarks import (
     MAX_KEYPOINTS,
     Details,
     FieldLandmarks,
+    cell_sharpness,
     common_scale,
     field_detail,
     find_landmarks,
@@ -151,6 +152,7 @@ class _Assembly:
     aside: dict[int, Issue] = field(default_factory=dict)
     not_compared: dict[int, Issue] = field(default_factory=dict)
     landmarks: dict[int, FieldLandmarks] = field(default_factory=dict)
+    sharpness: dict[tuple[int, str], float] = field(default_factory=dict)
     usable: list[int] = field(default_factory=list)
     layout: Layout = field(default_factory=lambda: Layout((), (), ()))
     junctions: list[Junction] = field(default_factory=list)
@@ -218,8 +220,7 @@ class _Assembly:
                 return error
             detail = field_detail(image, result, um_per_px)
             details.keep(place, detail)
-            classified = self.model.classified
-            return find_landmarks(image, result, detail, um_per_px, keypoints, classified)
+            return find_landmarks(image, detail, um_per_px, keypoints)
 
         seen = track(executor.map(look, places), self.progress, "looking at fields", len(places))
         for place, marks in zip(places, seen, strict=True):
@@ -325,7 +326,32 @@ class _Assembly:
         groups: dict[int, list[tuple[int, CellResult]]] = {}
         for view, number in zip(listed, objects, strict=True):
             groups.setdefault(number, []).append(view)
+        self._compare_sharpness([views for views in groups.values() if len(views) > 1])
         return tuple(self._cell(views) for _, views in sorted(groups.items()))
+
+    def _compare_sharpness(self, groups: Iterable[list[tuple[int, CellResult]]]) -> None:
+        """Measure the sharpness of cells that several fields show: most of a film's need none."""
+        shown: dict[int, list[CellResult]] = {}
+        for place, cell in (view for views in groups for view in views):
+            if place in self.landmarks:
+                shown.setdefault(place, []).append(cell)
+
+        def look(place: int) -> list[float]:
+            cells = shown[place]
+            try:
+                image = self._pixels(place)
+            except BloodfilmError:  # removed since its landmarks were found
+                return [0.0] * len(cells)
+            return cell_sharpness(image, self.results[place], cells)
+
+        if not shown:
+            return
+        with ThreadPoolExecutor(self.options.workers, "case") as executor:
+            done = executor.map(look, shown)
+            seen = track(done, self.progress, "comparing views of cells", len(shown))
+            for place, values in zip(shown, seen, strict=True):
+                for cell, value in zip(shown[place], values, strict=True):
+                    self.sharpness[place, cell.id] = value
 
     def _cell(self, views: list[tuple[int, CellResult]]) -> CaseCell:
         """Return one physical cell: its best view first, and whether it counts."""
@@ -361,8 +387,7 @@ class _Assembly:
         """Order of views: the largest visible box of cut ones, the sharpest of whole ones."""
         place, cell = view
         cut = bool(self.sides(place, cell))
-        marks = self.landmarks.get(place)
-        sharp = marks.sharpness.get(cell.id, 0.0) if marks else 0.0
+        sharp = self.sharpness.get((place, cell.id), 0.0)
         area = float(np.prod(in_um(self.results[place], [cell.box])[0, 2:])) if cut else 0.0
         return -area, -sharp, place
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodfilm.core.arrays import Floats, Image, Pixels
-from bloodfilm.core.results import FieldResult
+from bloodfilm.core.results import CellResult, FieldResult
 from bloodfilm.imaging.canonical import DETECTOR_UM, CanonicalView
 from bloodfilm.registration.view import find_features, prepare_view
 
@@ -57,8 +57,6 @@ class FieldLandmarks:
         descriptors: (n, 128) RootSIFT, 255 for 1.
         thumbnail: (THUMBNAIL**2,) of the detail, of unit length and mean 0.
         digest: of the decoded pixels.
-        sharpness: of each cell, by id: variance of the Laplacian over its box in the detector's
-            view.
     """
 
     size_um: tuple[float, float]
@@ -67,7 +65,6 @@ class FieldLandmarks:
     descriptors: NDArray[np.uint8]
     thumbnail: NDArray[np.float32]
     digest: str
-    sharpness: dict[str, float]
 
 
 def common_scale(results: Sequence[FieldResult]) -> float:
@@ -96,38 +93,34 @@ def field_detail(image: Image, result: FieldResult, um_per_px: float) -> FieldDe
 
 
 def find_landmarks(
-    image: Image,
-    result: FieldResult,
-    found: FieldDetail,
-    um_per_px: float,
-    keypoints: int,
-    classified: str,
+    image: Image, found: FieldDetail, um_per_px: float, keypoints: int
 ) -> FieldLandmarks:
     """Return what a field is recognised by.
 
     Args:
         image: its pixels.
-        result: of its analysis.
         found: its detail, see `field_detail`.
         um_per_px: of the detail, see `common_scale`.
         keypoints: the most to keep.
-        classified: the object type whose cells get a sharpness.
     """
     height, width = found.detail.shape
     size = width * um_per_px, height * um_per_px
     coarse = _coarser(found, um_per_px / KEYPOINT_UM)
-    features = find_features(coarse.detail, coarse.mask)
     step = np.divide(size, coarse.detail.shape[::-1])
-    points = (features.points.astype(np.float64) + 0.5) * step
-    kept = _spread(points, keypoints)
+
+    def in_um(points: NDArray[np.float32]) -> Floats:
+        return np.asarray((points.astype(np.float64) + 0.5) * step)
+
+    features = find_features(
+        coarse.detail, coarse.mask, lambda points: _spread(in_um(points), keypoints)
+    )
     return FieldLandmarks(
         size_um=size,
-        points=points[kept],
-        angles=np.radians(features.angles[kept].astype(np.float64)),
-        descriptors=np.rint(features.descriptors[kept] * 255).astype(np.uint8),
+        points=in_um(features.points),
+        angles=np.radians(features.angles.astype(np.float64)),
+        descriptors=np.rint(features.descriptors * 255).astype(np.uint8),
         thumbnail=_thumbnail(found.detail),
         digest=sha256(image.tobytes()).hexdigest(),
-        sharpness=_sharpness(image, result, classified),
     )
 
 
@@ -164,19 +157,23 @@ def _thumbnail(detail: Pixels) -> NDArray[np.float32]:
     return np.asarray(flat / max(float(np.linalg.norm(flat)), 1e-6))
 
 
-def _sharpness(image: Image, result: FieldResult, classified: str) -> dict[str, float]:
+def cell_sharpness(image: Image, result: FieldResult, cells: Sequence[CellResult]) -> list[float]:
+    """Return how sharp cells are: variance of the Laplacian over a box in the detector's view.
+
+    Args:
+        image: the field's pixels.
+        result: of its analysis.
+        cells: of it.
+    """
     view = CanonicalView.from_record(result.view)
     rendered = view.render(image)
     edges = cv2.Laplacian(cv2.cvtColor(rendered, cv2.COLOR_RGB2GRAY), cv2.CV_32F)
     height, width = edges.shape
-    cells = [c for c in result.cells if c.object_type == classified]
-    found = {}
-    for cell, (x, y, w, h) in zip(
-        cells, view.to_canonical([c.box for c in cells], DETECTOR_UM).tolist(), strict=True
-    ):
+    found = []
+    for x, y, w, h in view.to_canonical([c.box for c in cells], DETECTOR_UM).tolist():
         left, top = int(np.clip(x, 0, width - 1)), int(np.clip(y, 0, height - 1))
         right, bottom = int(np.clip(x + w, left + 1, width)), int(np.clip(y + h, top + 1, height))
-        found[cell.id] = float(edges[top:bottom, left:right].var())
+        found.append(float(edges[top:bottom, left:right].var()))
     return found
 
 

@@ -1,5 +1,6 @@
 """A field prepared for registration: canonical scale, normalised stain, features."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -25,6 +26,8 @@ _DENSITY = np.asarray(
     dtype=np.float32,
 )
 """Optical density of every brightness of 0 to 255."""
+
+Choice = Callable[[NDArray[np.float32]], NDArray[np.intp]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,24 +85,38 @@ class RegisteredView:
         return find_features(np.ascontiguousarray(self.detail[:, ::-1]))
 
 
-def find_features(detail: Pixels, mask: Pixels | None = None) -> Keypoints:
-    """SIFT keypoints with RootSIFT descriptors (Lowe, IJCV 2004), where a mask is not 0."""
+def find_features(
+    detail: Pixels, mask: Pixels | None = None, choose: Choice | None = None
+) -> Keypoints:
+    """SIFT keypoints with RootSIFT descriptors (Lowe, IJCV 2004).
+
+    Args:
+        detail: (H, W) uint8.
+        mask: (H, W), not 0 where keypoints may lie; everywhere if left out.
+        choose: returns which keypoints (n, 2), strongest first, to keep, rising; only those are
+            described, which takes as long as finding them.
+    """
     sift = cv2.SIFT.create(nfeatures=MAX_FEATURES, contrastThreshold=0.03)
-    points, found = sift.detectAndCompute(detail, np.ones_like(detail) if mask is None else mask)
-    if found is None or not len(points):
-        return Keypoints(np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32))
+    points = sift.detect(detail, np.ones_like(detail) if mask is None else mask)
     order = np.argsort([-p.response for p in points], kind="stable")
-    descriptors = np.asarray(found, dtype=np.float32)[order]
-    descriptors /= descriptors.sum(axis=1, keepdims=True) + 1e-7
     positions = np.array([points[i].pt for i in order], dtype=np.float32).reshape(-1, 2)
-    angles = np.array([points[i].angle for i in order], dtype=np.float32)
+    if choose is not None and len(order):
+        kept = choose(positions)
+        order, positions = order[kept], positions[kept]
+    if not len(order):
+        return Keypoints(np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32))
+    described, found = sift.compute(detail, [points[i] for i in order])
+    descriptors = np.asarray(found, dtype=np.float32)
+    descriptors /= descriptors.sum(axis=1, keepdims=True) + 1e-7
+    angles = np.array([p.angle for p in described], dtype=np.float32)
     return Keypoints(positions, np.sqrt(descriptors), angles)
 
 
 def prepare_view(image: Pixels, view: CanonicalView, um_per_px: float) -> RegisteredView:
     """Prepare a field (H, W, 3) for registration at a scale."""
     rendered = view.render(image, um_per_px)
-    total = cv2.LUT(rendered, _DENSITY).sum(axis=2)
+    red, green, blue = (cv2.LUT(channel, _DENSITY) for channel in cv2.split(rendered))
+    total = red + green + blue
     sigma = LOCAL_UM / um_per_px
     centred = total - cv2.GaussianBlur(total, (0, 0), sigma)
     spread = np.sqrt(cv2.GaussianBlur(centred * centred, (0, 0), sigma))
