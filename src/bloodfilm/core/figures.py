@@ -1,6 +1,7 @@
 """Numbers of a JSON record: what is no number, or out of its range, is refused by its key."""
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bloodfilm.core.errors import DataError
@@ -56,10 +57,24 @@ def number(value: Any, key: str, least: float = -math.inf, most: float = math.in
     >>> number(2, "width_um")
     2.0
     """
+    # Nearly all are such floats, and a run has millions: what is none of them is looked at closely.
+    if type(value) is float and least <= value <= most and -math.inf < value < math.inf:
+        return value
     try:
         return checked(value, least, most)
     except ValueError as error:
         raise DataError(f"{key}: {error}") from None
+
+
+def numbers(values: Sequence[Any], key: str) -> Sequence[float]:
+    """Return finite numbers; `DataError` as of `number` for the first that is none.
+
+    >>> numbers([1.5, 2], "outline")
+    [1.5, 2.0]
+    """
+    if set(map(type, values)) <= {float} and math.isfinite(sum(values)):
+        return values
+    return [number(value, key) for value in values]
 
 
 def number_or_none(
@@ -71,7 +86,27 @@ def number_or_none(
 
 def share(value: Any, key: str) -> float:
     """Return a score, probability or share: a number from 0 to 1."""
+    if type(value) is float and 0.0 <= value <= 1.0:
+        return value
     return number(value, key, 0, 1)
+
+
+def shares(values: Mapping[Any, Any], key: str | None = None) -> dict[str, float]:
+    """Return probabilities by name, all as of `share`.
+
+    Args:
+        values: by name.
+        key: of all of them in messages; left out, each has its name.
+
+    >>> shares({"yes": 0.25, "no": 1})
+    {'yes': 0.25, 'no': 1.0}
+    """
+    given = values.values()
+    plain = set(map(type, given)) <= {float} and set(map(type, values)) <= {str}
+    # A NaN is neither smaller nor larger than any number, but spoils their sum.
+    if plain and (not given or (min(given) >= 0.0 and max(given) <= 1.0 and sum(given) >= 0.0)):
+        return dict(values)
+    return {str(k): share(v, str(k) if key is None else key) for k, v in values.items()}
 
 
 def whole(value: Any, key: str, least: int = 0, most: int = 2**63 - 1) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 from bloodfilm.core import issue_codes
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.field import Box
-from bloodfilm.core.figures import number, number_or_none, share
+from bloodfilm.core.figures import number, number_or_none, share, shares
 from bloodfilm.core.issues import Issue
 from bloodfilm.core.results.shape import CellShape
 
@@ -129,12 +129,12 @@ class CellResult:
             object_type=str(data["kind" if first else "object_type"]),
             label=str(data["class"]),
             label_confidence=share(data["class_score"], "class_score"),
-            probabilities={str(k): share(v, str(k)) for k, v in data["probabilities"].items()},
+            probabilities=shares(data["probabilities"]),
             attributes={
                 str(name): AttributeResult(
                     None if a["value"] is None else str(a["value"]),
                     share(a["probability"], str(name)),
-                    {str(k): share(v, str(name)) for k, v in a["probabilities"].items()},
+                    shares(a["probabilities"], str(name)),
                 )
                 for name, a in data["attributes"].items()
             },

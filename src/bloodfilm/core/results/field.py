@@ -274,7 +274,9 @@ def _cells(data: Sequence[Any], width: int, height: int) -> tuple[CellResult, ..
                 at = f"{x:g}, {y:g}, {w:g} x {h:g} px"
                 raise DataError(f"box: {at} reaches beyond the image of {width} x {height} px")
             for key, polygon in () if cell.shape is None else cell.shape.polygons:
-                if any(not (-1 <= x <= width + 1 and -1 <= y <= height + 1) for x, y in polygon):
+                xs, ys = zip(*polygon, strict=True)
+                low, high = (min(xs), min(ys)), (max(xs), max(ys))
+                if min(low) < -1 or high[0] > width + 1 or high[1] > height + 1:
                     raise DataError(f"{key}: reaches beyond the image of {width} x {height} px")
         except DataError as error:
             raise DataError(f"cell {len(cells)}: {error}") from None

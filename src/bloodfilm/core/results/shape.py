@@ -6,7 +6,7 @@ from typing import Any
 
 from bloodfilm.core.arrays import Colour
 from bloodfilm.core.errors import DataError
-from bloodfilm.core.figures import number, number_or_none, share, whole
+from bloodfilm.core.figures import number, number_or_none, numbers, share, whole
 
 Point = tuple[float, float]
 Polygon = tuple[Point, ...]
@@ -111,10 +111,10 @@ def _flat(polygon: Polygon) -> list[float]:
 
 
 def _polygon(values: Sequence[Any], key: str) -> Polygon:
-    numbers = [number(v, key) for v in values]
-    if len(numbers) < 6 or len(numbers) % 2:
-        raise DataError(f"{key}: an outline of {len(numbers)} numbers")
-    return tuple(zip(numbers[::2], numbers[1::2], strict=True))
+    flat = numbers(values, key)
+    if len(flat) < 6 or len(flat) % 2:
+        raise DataError(f"{key}: an outline of {len(flat)} numbers")
+    return tuple(zip(flat[::2], flat[1::2], strict=True))
 
 
 def _listed(colour: Colour | None) -> list[int] | None:
