@@ -7,6 +7,7 @@ threads work. Locks are the system's and go with the process; unfinished files a
 next run.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -21,12 +22,19 @@ class Terminated(KeyboardInterrupt):
 
 
 _received: list[int] = []
+COLLECT_AFTER = 20_000, 20, 50
+"""Objects made before Python looks for cycles, and rounds before it looks through older ones, too.
+
+Results are millions of small objects without a cycle; with Python's own figures, which are ten
+times lower, the search takes 2 to 3 % of an analysis.
+"""
 
 
 def main() -> NoReturn:
     """Run the command line; ends the process with one of `exits`."""
     _open_missing_streams()
     _take_signals()
+    gc.set_threshold(*COLLECT_AFTER)
     code = exits.INTERNAL_ERROR
     try:
         from bloodfilm.cli.app import app
