@@ -12,6 +12,7 @@ from bloodfilm.imaging.illumination import (
     MIN_STRENGTH,
     Illumination,
     Survey,
+    _quantile,
     better,
     of_field,
     of_folder,
@@ -195,3 +196,10 @@ def test_outside_a_round_field_nothing_counts() -> None:
     seen = survey(np.where(mask[..., None], image, 0).astype(np.uint8), mask)
     assert isinstance(seen, Survey) and 0 < seen.valid.mean() < 0.5
     assert of_field(seen).strength < 0.5
+
+
+@pytest.mark.parametrize("percent", [0.0, 12.0, 75.0, 95.0, 100.0])
+def test_percentiles_of_blocks_are_those_of_numpy(percent):
+    values = np.random.default_rng(4).integers(0, 256, (7, 3, 144)).astype(np.uint16)
+    ordered = np.sort(values, axis=-1)
+    assert np.array_equal(_quantile(ordered, percent), np.percentile(values, percent, axis=-1))

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodfilm.core.arrays import Pixels
+from bloodfilm.imaging.channels import brightest
 from bloodfilm.imaging.circle_fit import fit_circle
 
 Mask = NDArray[np.bool_]
@@ -81,8 +82,7 @@ def find_round_field(image: Pixels) -> RoundField | None:
     factor = max(1.0, max(height, width) / SEARCH_SIDE)
     size = max(8, round(width / factor)), max(8, round(height / factor))
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    bright = np.asarray(small.max(axis=2), dtype=np.uint8)
-    mask = _bright(bright)
+    mask = _bright(brightest(np.asarray(small, dtype=np.uint8)))
     circle = None if mask is None else _rim(mask)
     if mask is None or circle is None:
         return None

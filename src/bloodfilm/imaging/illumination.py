@@ -176,14 +176,29 @@ def survey(image: Pixels, mask: Mask | None = None) -> Survey:
     rows, columns = max(3, round(height * share)), max(3, round(width * share))
     size = columns * BLOCK, rows * BLOCK
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    parted = small.reshape(rows, BLOCK, columns, BLOCK, 3).transpose(0, 2, 1, 3, 4)
-    blocks = parted.reshape(rows, columns, BLOCK * BLOCK, 3)
-    light, top = np.log(np.maximum(np.percentile(blocks, [QUANTILE, BRIGHTEST], axis=2), 1.0))
+    # Sixteen bits are sorted ten times as fast as `np.percentile` parts eight.
+    wide = np.asarray(small, dtype=np.uint16).reshape(rows, BLOCK, columns, BLOCK, 3)
+    blocks = wide.transpose(0, 2, 4, 1, 3).reshape(rows, columns, 3, BLOCK * BLOCK)
+    blocks.sort(axis=-1)
+    light, top = (np.log(np.maximum(_quantile(blocks, q), 1.0)) for q in (QUANTILE, BRIGHTEST))
     weight = 1 / (1 + ((top - light).max(axis=2) / PLATEAU) ** 2)
     if mask is not None:
         inside = cv2.resize(mask.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA)
         weight[inside < 0.9] = 0.0
     return Survey(light, weight, width, height)
+
+
+def _quantile(ordered: NDArray[np.uint16], percent: float) -> Floats:
+    """Return a percentile of sorted values along the last axis, as `np.percentile` does."""
+    place = percent / 100 * (ordered.shape[-1] - 1)
+    below = int(place)
+    low = ordered[..., below].astype(np.float64)
+    high = ordered[..., min(below + 1, ordered.shape[-1] - 1)].astype(np.float64)
+    share = place - below
+    # Of two equivalent sums the one that NumPy takes, down to the last bit.
+    if share >= 0.5:
+        return np.asarray(high - (high - low) * (1 - share))
+    return np.asarray(low + (high - low) * share)
 
 
 def of_field(seen: Survey) -> Illumination:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodfilm.core.arrays import Floats, Pixels
+from bloodfilm.imaging.channels import brightest, byte_histogram
 from bloodfilm.imaging.circle_fit import find_arcs
 
 WORK_SIDE = 720
@@ -70,10 +71,9 @@ def background_colour(
     image = np.ascontiguousarray(image[::step, ::step])
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     inside = None if mask is None else np.ascontiguousarray(mask[::step, ::step])
-    counted = grey.ravel() if inside is None else grey[inside]
-    histogram = np.bincount(counted, minlength=256).astype(np.float64)
-    smooth = np.convolve(histogram, np.ones(5) / 5, mode="same")
-    cut = otsu(histogram)
+    counts = byte_histogram(np.asarray(grey, dtype=np.uint8), inside)
+    smooth = np.convolve(counts, np.ones(5) / 5, mode="same")
+    cut = otsu(counts)
     peak = cut + 1 + int(np.argmax(smooth[cut + 1 :])) if cut < 255 else 255
     chosen = np.asarray(cv2.inRange(grey, max(peak - 4, 0), min(peak + 4, 255)), dtype=np.uint8)
     if inside is not None:
@@ -162,8 +162,7 @@ class _Scene:
 def _look(image: Pixels, white: tuple[float, float, float]) -> _Scene:
     """Foreground mask, by a threshold at half the red cells' tone."""
     colours = absorption(np.asarray(cv2.blur(image, (3, 3)), dtype=np.uint8), white)
-    red, green, blue = cv2.split(colours)
-    dark = np.asarray(cv2.max(cv2.max(red, green), blue), dtype=np.uint8)
+    dark = brightest(colours)
     level, tone = _level(colours, dark)
     mask = cv2.threshold(dark, level, 255, cv2.THRESH_BINARY)[1]
     cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
@@ -179,8 +178,7 @@ def _level(colours: Pixels, dark: Pixels) -> tuple[float, Floats]:
     peak: red cells cover more of a film than nuclei do. Half of it puts outlines on half-way
     edges, so that sizes do not depend on stain or blur.
     """
-    histogram = np.bincount(dark.ravel(), minlength=256).astype(np.float64)
-    cut = _valley(histogram)
+    cut = _valley(byte_histogram(dark))
     step = max(1, max(dark.shape) // SAMPLE_SIDE)
     tone = _main_tone(colours[::step, ::step], dark[::step, ::step] > cut)
     # Half the tone of very pale cells may lie in the background's noise; the valley does not.
@@ -210,14 +208,14 @@ def _main_tone(colours: Pixels, mask: NDArray[np.bool_]) -> Floats:
     chosen = colours[mask]
     if len(chosen) == 0:
         return np.zeros(3)
-    bins = _ROOTS[chosen]
-    index = (bins[:, 0] * 16 + bins[:, 1]) * 16 + bins[:, 2]
+    bins = [_ROOTS[channel] for channel in np.ascontiguousarray(chosen.T)]
+    index = (bins[0] * 16 + bins[1]) * 16 + bins[2]
     cube = np.bincount(index, minlength=4096).reshape(16, 16, 16).astype(np.float64)
     for axis in range(3):
         padded = np.pad(cube, [(1, 1) if a == axis else (0, 0) for a in range(3)])
         cube = sum((np.take(padded, range(i, i + 16), axis) for i in range(3)), np.zeros_like(cube))
-    peak = np.array(np.unravel_index(int(np.argmax(cube)), cube.shape))
-    near = (np.abs(bins - peak) <= 1).all(axis=1)
+    peak = np.unravel_index(int(np.argmax(cube)), cube.shape)
+    near = np.logical_and.reduce([np.abs(b - at) <= 1 for b, at in zip(bins, peak, strict=True)])
     tone: Floats = chosen[near].mean(axis=0, dtype=np.float64)
     return tone
 
@@ -361,6 +359,4 @@ def red_cell_tone(image: Pixels, white: tuple[float, float, float]) -> Floats:
     step = max(1, max(image.shape[:2]) // (2 * SAMPLE_SIDE))
     small = np.ascontiguousarray(image[::step, ::step])
     colours = absorption(np.asarray(cv2.blur(small, (3, 3)), dtype=np.uint8), white)
-    red, green, blue = cv2.split(colours)
-    dark = np.asarray(cv2.max(cv2.max(red, green), blue), dtype=np.uint8)
-    return _level(colours, dark)[1]
+    return _level(colours, brightest(colours))[1]

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from bloodfilm.core.arrays import BoxArray, Floats, Image
 from bloodfilm.imaging.canonical import CanonicalView
+from bloodfilm.imaging.channels import darkest
 from bloodfilm.imaging.resample import BACKGROUND
 from bloodfilm.imaging.stain import absorbance_in_middles
 
@@ -128,7 +129,7 @@ def film_score(
         red, nucleated, others: boxes (n, 4) x, y, w, h in px of the cells found in it.
     """
     drawn = view.render(image, SCORE_UM)
-    depth = BACKGROUND - drawn.min(axis=2).astype(np.int16)
+    depth = BACKGROUND - darkest(drawn).astype(np.int16)
     level = max(float(DARKER), SHARE_OF_DARK * float(np.percentile(depth, 90)))
     things = depth > level
     boxes = np.concatenate([red, nucleated, others]).reshape(-1, 4)

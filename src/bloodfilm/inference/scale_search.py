@@ -13,6 +13,7 @@ import numpy as np
 
 from bloodfilm.core.arrays import Floats, Pixels
 from bloodfilm.imaging.canonical import DETECTOR_UM, CanonicalView
+from bloodfilm.imaging.channels import brightest
 from bloodfilm.imaging.red_cells import absorption
 from bloodfilm.imaging.scale import RED_CELL_UM, Measurement, with_detected
 
@@ -109,7 +110,7 @@ def _look(
 def _cover(even: Pixels, white: tuple[float, float, float]) -> Floats:
     """Integral image of the foreground on a coarse grid."""
     small = np.asarray(cv2.resize(even, (128, 128), interpolation=cv2.INTER_AREA), dtype=np.uint8)
-    dark = np.asarray(absorption(small, white).max(axis=2), dtype=np.uint8)
+    dark = brightest(absorption(small, white))
     level, _ = cv2.threshold(dark, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
     return np.asarray(cv2.integral((dark > level / 2).astype(np.uint8)), dtype=np.float64)
 

@@ -19,6 +19,7 @@ from bloodfilm.core.issues import Issue, codes
 from bloodfilm.core.pixels import PixelSize, ViewRecord
 from bloodfilm.core.text import plural
 from bloodfilm.imaging.canonical import CanonicalView, view_of
+from bloodfilm.imaging.channels import brightest
 from bloodfilm.imaging.illumination import EVEN
 from bloodfilm.imaging.red_cells import absorption, background_colour
 from bloodfilm.imaging.scale import Measurement, ScalePrior, pool_scale
@@ -201,7 +202,7 @@ def sample_windows(source: ImageSource) -> list[Rect]:
     side = int(np.clip(wanted, *WINDOW_PX))
     w, h = min(side, width), min(side, height)
     overview = source.thumbnail(OVERVIEW)
-    dark = absorption(overview, background_colour(overview)).max(axis=2)
+    dark = brightest(absorption(overview, background_colour(overview)))
     columns, rows = max(1, width // w), max(1, height // h)
     # Means over the grid of windows; a coarse overview resolves large slides' windows well enough.
     grid = cv2.resize(
