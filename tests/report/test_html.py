@@ -237,6 +237,24 @@ def test_undecided_cells_are_listed_by_their_likeliest_class(run, field, written
     assert likely and int(likely[1]) >= 2
 
 
+def test_the_contact_sheet_groups_undecided_cells_by_their_likeliest_class(
+    run, field, cell, tmp_path
+):
+    from bloodfilm.report.html.content import collect
+
+    one, other = {"lymphoblast": 0.6, "lymphocyte": 0.4}, {"monocyte": 0.6, "lymphocyte": 0.4}
+    cells = [
+        cell(label="white cell", probabilities=p) for p in [one] * report.SHEET_ROW + [other]
+    ]
+    made = run([replace(field("a.png", 1), cells=tuple(cells))])
+    store = PictureStore(tmp_path / "p", made.model.classified, made.model.crop_um, 1)
+    groups = contact_sheet(collect(made, store, NoProgress()))
+    assert [(g.label, g.likely, g.total) for g in groups] == [
+        ("white cell", "lymphoblast", report.SHEET_ROW),
+        ("white cell", None, 1),
+    ]
+
+
 def test_a_bar_ends_within_the_chart(run, field, written):
     first = field("a.png", 1)
     changed = tuple(replace(c, label="white cell") for c in first.cells)
@@ -607,11 +625,14 @@ def test_the_contact_sheet_has_a_share_of_every_class(run, field, tmp_path):
     content = collect(made, store, NoProgress())
     labels = Counter(c.label for c in content.cells)
     whole = contact_sheet(content)
-    assert {label: len(cells) for label, _, cells in whole} == labels
+    assert sum((Counter({g.label: len(g.cells)}) for g in whole), Counter()) == labels
+    assert all({c.likely for c in g.cells} == {g.likely} for g in whole if g.likely)
     part = contact_sheet(content, most=6)
-    assert [label for label, _, _ in part] == [label for label, _, _ in whole]
-    assert all(1 <= len(cells) <= total == labels[label] for label, total, cells in part)
-    assert sum(len(cells) for _, _, cells in part) <= 6 + len(labels)
+    assert [(g.label, g.likely, g.total) for g in part] == [
+        (g.label, g.likely, len(g.cells)) for g in whole
+    ]
+    assert all(1 <= len(g.cells) <= g.total for g in part)
+    assert sum(len(g.cells) for g in part) <= 6 + len(part)
 
 
 @pytest.mark.parametrize(

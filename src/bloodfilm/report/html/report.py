@@ -2,7 +2,9 @@
 
 import base64
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,8 @@ from bloodfilm.report.pictures import FIELD_PICTURE, PictureStore, cell_picture,
 REPORT, PICTURES, CASES_FOLDER = "report.html", "report_files", "cases"
 MOST_ON_SHEET = 400
 """Cells on the printed contact sheet."""
+SHEET_ROW = 12
+"""Cells in a row of it."""
 SINGLE_FILE_BYTES = 60_000_000
 """Pictures in a single file; what no longer fits is left out, and the page says so."""
 
@@ -228,26 +232,47 @@ def _subject(content: ReportContent) -> str:
     return ""
 
 
-def contact_sheet(
-    content: ReportContent, most: int = MOST_ON_SHEET
-) -> list[tuple[str, int, list[ReportCell]]]:
-    """Return the cells of the printed contact sheet by class: name, how many there are, cells.
+@dataclass(frozen=True)
+class SheetGroup:
+    """Cells of one name on the contact sheet, undecided ones by their likeliest class.
 
-    Where there are more than `most`, every class gets its share, at least one cell, and within a
-    class uncertain cells come first.
+    Attributes:
+        label: their name.
+        likely: the likeliest class of undecided cells; `None` for all others, and where fewer
+            cells than fill a row share it.
+        total: how many there are.
+        cells: those that are shown.
     """
-    groups: dict[str, list[ReportCell]] = {}
-    for cell in content.shown:
-        if not content.fields[cell.field - 1].picture.missing:
-            groups.setdefault(cell.label, []).append(cell)
+
+    label: str
+    likely: str | None
+    total: int
+    cells: tuple[ReportCell, ...]
+
+
+def contact_sheet(content: ReportContent, most: int = MOST_ON_SHEET) -> list[SheetGroup]:
+    """Return the cells of the printed contact sheet by class.
+
+    Where there are more than `most`, every group gets its share, at least one cell, and within a
+    group uncertain cells come first.
+    """
+    pictured = [c for c in content.shown if not content.fields[c.field - 1].picture.missing]
+    shared = Counter((c.label, c.likely) for c in pictured)
+    groups: dict[tuple[str, str | None], list[ReportCell]] = {}
+    for cell in pictured:
+        likely = cell.likely if shared[cell.label, cell.likely] >= SHEET_ROW else None
+        groups.setdefault((cell.label, likely), []).append(cell)
     total = sum(map(len, groups.values()))
+    order = {label: k for k, label in enumerate(content.in_tree_order({g[0] for g in groups}))}
     sheet = []
-    for label in content.in_tree_order(set(groups)):
+    by_size = sorted(groups, key=lambda g: (order[g[0]], g[1] is None, -len(groups[g]), g[1] or ""))
+    for label, likely in by_size:
         cells = sorted(
-            groups[label], key=lambda c: (not c.codes, c.cell.label_confidence, c.field, c.place)
+            groups[label, likely],
+            key=lambda c: (not c.codes, c.cell.label_confidence, c.field, c.place),
         )
         kept = len(cells) if total <= most else max(1, len(cells) * most // total)
-        sheet.append((label, len(cells), cells[:kept]))
+        sheet.append(SheetGroup(label, likely, len(cells), tuple(cells[:kept])))
     return sheet
 
 

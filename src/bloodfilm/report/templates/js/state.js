@@ -104,7 +104,7 @@ function hasValue(cell, wanted) {
 
 const leastSure = (a, b) => a[P] - b[P];
 const ORDERS = {
-  class: (a, b) => a[NAME] - b[NAME] || leastSure(a, b),
+  class: (a, b) => a[NAME] - b[NAME] || a[LIKELY] - b[LIKELY] || leastSure(a, b),
   odd: (a, b) => b[ODD] - a[ODD] || leastSure(a, b),
   unsure: leastSure,
   sure: (a, b) => b[P] - a[P],

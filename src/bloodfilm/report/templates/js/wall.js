@@ -13,9 +13,9 @@ function layOut() {
   for (let at = 0; at < shown.length; ) {
     let end = shown.length;
     if (grouped) {
-      const name = shown[at][NAME];
-      for (end = at; end < shown.length && shown[end][NAME] === name; ) end++;
-      rows.push({ y: height, high: HEAD, head: name, count: end - at });
+      const name = shown[at][NAME], likely = shown[at][LIKELY];
+      for (end = at; end < shown.length && shown[end][NAME] === name && shown[end][LIKELY] === likely; ) end++;
+      rows.push({ y: height, high: HEAD, head: name, likely, count: end - at });
       height += HEAD;
     }
     for (; at < end; at += columns) {
@@ -74,7 +74,8 @@ function firstBelow(y) {
 function headOf(row) {
   const name = data.names[row.head];
   const head = make("h3", "row head");
-  head.append(name.title + (name.leaf ? "" : ", not named more closely") + " ", make("small", "", many(row.count, "cell")));
+  const likely = row.likely < 0 ? "" : `, likeliest ${data.names[row.likely].title}`;
+  head.append(name.title + (name.leaf || name.blast ? "" : ", not named more closely") + likely + " ", make("small", "", many(row.count, "cell")));
   return head;
 }
 
@@ -109,7 +110,8 @@ function tileOf(at) {
 
 function describe(cell) {
   const issues = cell[ISSUES].map((i) => data.issues[i].title);
-  return [`${nameOf(cell).title} ${cell[P].toFixed(2)}`, `field ${cell[FIELD]}`, ...issues].join(", ");
+  const likely = cell[LIKELY] < 0 ? [] : [`likeliest ${data.names[cell[LIKELY]].title}`];
+  return [`${nameOf(cell).title} ${cell[P].toFixed(2)}`, ...likely, `field ${cell[FIELD]}`, ...issues].join(", ");
 }
 
 // Every filter but the open cell: the wall is laid out anew when it changes.
