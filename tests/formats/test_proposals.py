@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from bloodfilm.core import DataError
+from bloodfilm.core.results import CellShape
 from bloodfilm.core.results.tables import cell_columns, cell_values
 from bloodfilm.formats import detect, open_dataset, save_dataset
 from bloodfilm.formats.judged import refuse_unjudged
@@ -18,10 +19,31 @@ from bloodfilm.workflows.complete import CompletionJob, complete
 from bloodfilm.workflows.cross_evaluate import CrossOptions, TestSet, cross_evaluate
 from bloodfilm.workflows.evaluate import EvaluationOptions, evaluate
 
+SHAPE = CellShape(
+    outline=((100.0, 100.0), (140.0, 100.0), (140.0, 140.0), (100.0, 140.0)),
+    nucleus=(((110.0, 110.0), (130.0, 110.0), (120.0, 130.0)),),
+    area_um2=100.0,
+    nucleus_area_um2=25.0,
+    diameter_um=11.3,
+    length_um=12.0,
+    width_um=10.0,
+    nucleus_ratio=0.25,
+    circularity=0.9,
+    nucleus_circularity=None,
+    lobes=3,
+    nucleus_rgb=None,
+    cytoplasm_rgb=None,
+)
+
 
 @pytest.fixture
 def result(run, field, failure, tmp_path):
-    made = run([field("a.png", 1), field("b.png", 2)], [failure("bad.png", "cut short")])
+    first = field("a.png", 1)
+    cells = list(first.cells)
+    place = next(k for k, c in enumerate(cells) if c.object_type == "nucleated cell")
+    cells[place] = replace(cells[place], shape=SHAPE)  # one is outlined, the others are not
+    first = replace(first, cells=tuple(cells))
+    made = run([first, field("b.png", 2)], [failure("bad.png", "cut short")])
     made.write(tmp_path)
     return made
 

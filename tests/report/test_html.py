@@ -243,9 +243,7 @@ def test_the_contact_sheet_groups_undecided_cells_by_their_likeliest_class(
     from bloodfilm.report.html.content import collect
 
     one, other = {"lymphoblast": 0.6, "lymphocyte": 0.4}, {"monocyte": 0.6, "lymphocyte": 0.4}
-    cells = [
-        cell(label="white cell", probabilities=p) for p in [one] * report.SHEET_ROW + [other]
-    ]
+    cells = [cell(label="white cell", probabilities=p) for p in [one] * report.SHEET_ROW + [other]]
     made = run([replace(field("a.png", 1), cells=tuple(cells))])
     store = PictureStore(tmp_path / "p", made.model.classified, made.model.crop_um, 1)
     groups = contact_sheet(collect(made, store, NoProgress()))

@@ -11,12 +11,16 @@ from typing import Any, Unpack
 from bloodfilm.core import DataError, Dataset
 from bloodfilm.core.issues import Issue
 from bloodfilm.core.optional import optional
-from bloodfilm.core.results.tables import CellTableWriter, cell_columns, cell_values
+from bloodfilm.core.results.tables import (
+    CellTableWriter,
+    cell_columns,
+    cell_values,
+    number_columns,
+)
 from bloodfilm.formats.result import Proposals
 from bloodfilm.formats.shared.output import WriteOptions, output_file
 
 CSV_NAME, PARQUET_NAME = "cells.csv", "cells.parquet"
-_NUMBERS = frozenset({"x", "y", "w", "h", "score", "class_score", "diameter_um", "stain_contrast"})
 _FIELDS_AT_A_TIME = 200
 
 
@@ -39,9 +43,10 @@ def write_parquet(dataset: Dataset, path: Path, **options: Unpack[WriteOptions])
     arrow = optional("pyarrow", install="bloodfilm[index]", needed_by="parquet")
     parquet = optional("pyarrow.parquet", install="bloodfilm[index]", needed_by="parquet")
     names = dataset.schema.names
+    numbers = number_columns(names)
     schema = arrow.schema(
         [
-            (column, arrow.float64() if _is_number(column) else arrow.string())
+            (column, arrow.float64() if column in numbers else arrow.string())
             for column in cell_columns(names)
         ]
     )
@@ -65,10 +70,6 @@ def _proposals(dataset: Dataset, path: Path) -> Proposals:
             "write the data set as index"
         )
     return dataset.fields
-
-
-def _is_number(column: str) -> bool:
-    return column in _NUMBERS or column.endswith("_probability")
 
 
 def _rows(proposals: Proposals, names: tuple[str, ...]) -> Iterator[list[tuple[Any, ...]]]:

@@ -31,6 +31,18 @@ def cell_columns(attributes: Sequence[str]) -> tuple[str, ...]:
     return (*FIXED_COLUMNS, *pairs, *SHAPE_COLUMNS, *LAST_COLUMNS)
 
 
+_TEXTS = frozenset({"image", "object_type", "class", "issues", "cell_id"})
+
+
+def number_columns(attributes: Sequence[str]) -> frozenset[str]:
+    """Return the columns that hold numbers; all others hold text.
+
+    >>> "lobes" in number_columns(["nucleoli"]), "nucleoli" in number_columns(["nucleoli"])
+    (True, False)
+    """
+    return frozenset(cell_columns(attributes)) - _TEXTS - frozenset(attributes)
+
+
 def cell_values(image: str, cell: CellResult, attributes: Sequence[str]) -> tuple[Any, ...]:
     """Return one cell in the order of `cell_columns`; `None` where nothing is known.
 
