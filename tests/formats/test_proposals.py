@@ -20,8 +20,8 @@ from bloodfilm.workflows.cross_evaluate import CrossOptions, TestSet, cross_eval
 from bloodfilm.workflows.evaluate import EvaluationOptions, evaluate
 
 SHAPE = CellShape(
-    outline=((100.0, 100.0), (140.0, 100.0), (140.0, 140.0), (100.0, 140.0)),
-    nucleus=(((110.0, 110.0), (130.0, 110.0), (120.0, 130.0)),),
+    outline=(),
+    nucleus=(),
     area_um2=100.0,
     nucleus_area_um2=25.0,
     diameter_um=11.3,
@@ -36,12 +36,17 @@ SHAPE = CellShape(
 )
 
 
+def outlined(box):
+    x, y, w, h = box
+    return replace(SHAPE, outline=((x + 2, y), (x + w, y + 4), (x + w - 2, y + h), (x, y + h - 2)))
+
+
 @pytest.fixture
 def result(run, field, failure, tmp_path):
     first = field("a.png", 1)
     cells = list(first.cells)
     place = next(k for k, c in enumerate(cells) if c.object_type == "nucleated cell")
-    cells[place] = replace(cells[place], shape=SHAPE)  # one is outlined, the others are not
+    cells[place] = replace(cells[place], shape=outlined(cells[place].box))  # of one only
     first = replace(first, cells=tuple(cells))
     made = run([first, field("b.png", 2)], [failure("bad.png", "cut short")])
     made.write(tmp_path)
@@ -137,6 +142,8 @@ def test_coco_holds_the_same_cells(result, tmp_path):
         assert entry["score"] == round(cell.confidence, 4)
         assert entry["uncertain"] == uncertain(result, cell)
         assert entry["issues"] == [issue.code for issue in cell.issues]
+        outlines = [] if cell.shape is None else [[v for p in cell.shape.outline for v in p]]
+        assert entry["segmentation"] == [pytest.approx(o, abs=0.06) for o in outlines]
     assert not any("scores" in str(loss) for loss in losses)
 
 
@@ -153,7 +160,9 @@ def test_qupath_opens_detections_with_their_scores(result, tmp_path):
         assert said["measurements"]["uncertain"] == int(uncertain(result, cell))
         assert said["metadata"]["id"] == cell.id
         ring = feature["geometry"]["coordinates"][0]
-        assert ring[0] == ring[-1] == [round(v, 1) for v in cell.box[:2]]
+        first = cell.box[:2] if cell.shape is None else cell.shape.outline[0]
+        assert ring[0] == ring[-1] == pytest.approx([round(v, 1) for v in first], abs=0.05)
+        assert cell.shape is None or len(ring) == len(cell.shape.outline) + 1
 
 
 def test_label_studio_gets_predictions_not_annotations(result, tmp_path):

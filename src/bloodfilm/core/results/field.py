@@ -189,7 +189,7 @@ class FieldResult:
     ) -> Field:
         """Return the result as an annotated field, for correction or training.
 
-        Cells get their label and every attribute that has a value. Outside the reviewed region
+        Cells get their label, their outline and every attribute that has a value. Outside the reviewed region
         nothing is known of the field, so cells with their centre there are left out.
 
         Args:
@@ -293,7 +293,8 @@ def _hexadecimal(text: Any) -> str:
 
 def _annotated(cell: CellResult) -> Cell:
     known = {n: a.value for n, a in cell.attributes.items() if a.value is not None}
-    return Cell(cell.box, cell.label, known, id=cell.id or None)
+    outline = None if cell.shape is None else Region((cell.shape.outline,))
+    return Cell(cell.box, cell.label, known, id=cell.id or None, outline=outline)
 
 
 def _prediction(cell: CellResult, sure_labels: Collection[str] | None) -> Prediction:

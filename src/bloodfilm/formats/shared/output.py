@@ -159,12 +159,13 @@ def outline_for_writing(cell: Cell, losses: Losses) -> tuple[tuple[float, float]
     """Return the polygon that a program draws for a cell; `None` if it draws the box.
 
     Such programs draw one shape a cell, whose box is the one around it. An outline of several
-    parts, or one that does not fill the cell's box, is counted and the box is drawn.
+    parts, or one that does not fill the cell's box, is counted and the box is drawn; so is the
+    box of a proposal, which is corrected by fewer strokes than an outline.
     """
     if cell.outline is None or cell.box is None:
         return None
     polygons = cell.outline.polygons or ()
-    if len(polygons) == 1:
+    if len(polygons) == 1 and cell.prediction is None:
         fits = zip(around(polygons[0]), cell.box, strict=True)
         if all(abs(a - b) <= OUTLINE_SLACK_PX for a, b in fits):
             return polygons[0]
