@@ -189,8 +189,9 @@ class FieldResult:
     ) -> Field:
         """Return the result as an annotated field, for correction or training.
 
-        Cells get their label, their outline and every attribute that has a value. Outside the reviewed region
-        nothing is known of the field, so cells with their centre there are left out.
+        Cells get their label, their outline and every attribute that has a value. Outside the
+        reviewed region nothing is known of the field, so cells with their centre there are left
+        out.
 
         Args:
             reviewed_region: where a person has checked that every cell is marked and named rightly;
