@@ -216,8 +216,8 @@ def test_results_files_are_methods_too(films, bundle, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--by", "microscope"], "--by: need --cross"),
-        (["--cross", "--split", "test"], "--split: have no part in --cross"),
+        (["--by", "microscope"], "--by: only with --cross"),
+        (["--cross", "--split", "test"], "--split: no part of --cross"),
         (["--cross", "--by", "colour"], "by 'colour': choose one of set, microscope"),
         (["--cross", "--baseline", "x"], "baseline 'x': no such method; there are"),
         (["--cross", "--fixed-input", "x=640"], "--fixed-input x: no such model"),

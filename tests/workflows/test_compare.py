@@ -121,3 +121,14 @@ def test_a_count_of_a_case_that_cannot_be_is_refused(place, count):
 def test_no_input_is_overwritten(place):
     with pytest.raises(DataError, match=r"manual\.csv"):
         compare(CompareJob(first=Path("one"), second=Path("manual.csv"), json=Path("manual.csv")))
+
+
+def test_a_count_of_mostly_open_cells_is_said_to_be_a_choice(tmp_path):
+    a_run(one={"white_cell": 90, "lymphocyte": 20}).write(tmp_path / "a")
+    table = tmp_path / "manual.csv"
+    table.write_text("class,count\nlymphocyte,100\nneutrophil,400\n")
+    shown = CliRunner().invoke(app, ["compare", str(tmp_path / "a"), str(table)])
+    assert "20 white cells, 90 left open" in shown.output
+    assert "note: A left more cells open than it named" in shown.output
+    assert "note: B" not in shown.output
+    assert "< 0.001  differs" in shown.output and " 0.000 " not in shown.output

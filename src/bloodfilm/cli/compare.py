@@ -39,6 +39,15 @@ def compare(
         raise typer.Exit(exits.SOME_FAILED)
 
 
+def _p_value(p: float) -> str:
+    """Return a p-value as it is printed.
+
+    >>> _p_value(0.0312), _p_value(0.00004)
+    ('0.031', '< 0.001')
+    """
+    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
+
+
 def comparison_lines(found: "Comparison") -> list[str]:
     """Return a comparison as a table for people."""
     lines = [
@@ -57,6 +66,13 @@ def comparison_lines(found: "Comparison") -> list[str]:
             for share, (low, high) in zip(row.shares, row.limits, strict=True)
         ]
         mark = "  differs" if row.differs else "" if row.within else "  outside the limits"
-        lines.append(f"{row.name:<24} {shown[0]} {shown[1]} {row.p_corrected:>7.3f}{mark}")
+        lines.append(f"{row.name:<24} {shown[0]} {shown[1]} {_p_value(row.p_corrected):>7}{mark}")
+    for letter, total, left in zip("AB", found.totals, found.left_open, strict=True):
+        if left > total:
+            lines += [
+                "",
+                f"note: {letter} left more cells open than it named; those that it named are a "
+                "choice, and their shares are not the film's",
+            ]
     lines += ["", "they agree within counting error" if found.agrees else "they differ"]
     return lines

@@ -167,7 +167,7 @@ def evaluate(
             "--images": images,
             "--clean-splits": clean_splits,
         }
-        _refuse(single, "have no part in --cross; give DATASET@SPLIT, or convert the set first")
+        _refuse(single, "no part of --cross; give DATASET@SPLIT, or convert the set first")
         comparison = CrossArguments(datasets, bundle, predictions, fixed_input, trained_on)
         settings: dict[str, Any] = {
             "by": by,
@@ -183,7 +183,7 @@ def evaluate(
         }
         evaluate_cross(comparison, data, settings, json_file, heat_map)
         return
-    _refuse(crossing, "need --cross")
+    _refuse(crossing, "only with --cross")
     options = EvaluationOptions(
         dataset=find_data(Path(_only(datasets, "DATASET")), data),
         bundle=None if not bundle else Path(_only(bundle, "--bundle")),
