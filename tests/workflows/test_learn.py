@@ -221,7 +221,7 @@ def conflicting(root):
             "the bundle knows all classes there: lymphocyte",
         ),
         (lambda r: alone(r, "LYT", 6), {}, "0 cells of 'hairy cell'"),
-        (conflicting, {}, "the same picture as .* keep one"),
+        (conflicting, {}, "the same picture as .*, there a .*, here a .*; keep one"),
         (
             lambda r: alone(r, NEW, 6),
             {"new": {NEW: "lymphocyte"}},
@@ -266,3 +266,19 @@ def test_a_bundle_without_exemplars_is_refused(cells, tmp_path):
     plain = write_learnable(tmp_path / "plain")
     with pytest.raises(BloodfilmError, match=r"would forget what it knows.*bloodfilm exemplars"):
         learn(job(plain, cells, tmp_path / "new"))
+
+
+def test_a_box_of_two_classes_is_refused_by_its_place(bundle, tmp_path):
+    """One cell of a field, marked twice: the message names the box, not one file twice."""
+    pixels = np.full((200, 200, 3), 255, np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    box = (60.0, 50.0, 80.0, 70.0)
+    cells = tuple(bloodfilm.Cell(box, name) for name in ("lymphocyte", "monocyte"))
+    field = bloodfilm.Field(tmp_path / "a.png", 200, 200, cells)
+    bloodfilm.save_dataset(
+        bloodfilm.Dataset("twice", (field,)), tmp_path / "marked.json", "bloodfilm"
+    )
+    source = CellSource(path=tmp_path / "marked.json", um_per_px=UM)
+    asked = LearnJob(bundle=bundle, cells=source, out=tmp_path / "out", new={})
+    with pytest.raises(BloodfilmError, match=r"a\.png: the box at \(60, 50\), 80 x 70 px, is"):
+        learn(asked, NoProgress())

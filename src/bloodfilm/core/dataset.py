@@ -14,6 +14,7 @@ from bloodfilm.core.field import Cell, Field
 from bloodfilm.core.issues import Issue
 from bloodfilm.core.lazy_sequence import LazySequence
 from bloodfilm.core.taxonomy import DEFAULT_TAXONOMY, Taxonomy
+from bloodfilm.core.text import plural
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,10 @@ class Dataset:
     licence: str | None = None
     source: Path | None = None
     issues: tuple[Issue, ...] = ()
+
+    def __repr__(self) -> str:
+        issues = f", {plural(len(self.issues), 'issue')}" if self.issues else ""
+        return f"<Dataset {self.name!r}: {plural(len(self.fields), 'field')}{issues}>"
 
     @property
     def problems(self) -> tuple[str, ...]:

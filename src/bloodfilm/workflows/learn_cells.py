@@ -373,10 +373,13 @@ def _add(
         label = str(cell.label)
         if (before := done.places.get(key)) is not None:
             if before[0] != label:
-                raise DataError(
-                    f"{item.path}: the same picture as {before[1]}, there a {before[0]}, here a "
-                    f"{label}; keep one of them"
-                )
+                if before[1] == item.path:
+                    x, y, w, h = box
+                    place = f"the box at ({x:.0f}, {y:.0f}), {w:.0f} x {h:.0f} px"
+                    what = f"{place}, is marked as {before[0]} and as {label}"
+                else:
+                    what = f"the same picture as {before[1]}, there a {before[0]}, here a {label}"
+                raise DataError(f"{item.path}: {what}; keep one of them")
             done.left_out["that are there twice"] += 1
             continue
         done.places[key] = label, item.path

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from bloodfilm.core import issue_codes
+from bloodfilm.core.dataset import Dataset
 from bloodfilm.core.errors import BloodfilmError, DataError
 from bloodfilm.core.issue_codes import issue
 from bloodfilm.core.issues import codes
@@ -17,6 +18,7 @@ from bloodfilm.core.polygons import Region
 from bloodfilm.core.results import (
     AnalysisRun,
     AttributeResult,
+    CaseResult,
     CellResult,
     CellShape,
     FieldFailure,
@@ -492,3 +494,16 @@ def test_a_model_keeps_by_what_it_names_cells():
     assert ModelInfo.from_json({}, plain.to_json()).class_coverage is None
     with pytest.raises(DataError, match="class_coverage: 7, expected a number from 0 to 1"):
         ModelInfo.from_json({}, sets.to_json() | {"class_coverage": 7})
+
+
+def test_results_are_shown_in_a_line(run):
+    """A notebook shows what a cell of it returns: a run of many fields is no page of text."""
+    assert repr(run) == f"<AnalysisRun by {run.model.name!r}: 2 fields, 1 failure>"
+    first = run.fields[0]
+    assert repr(first).startswith(f"<FieldResult {first.path!r}: ") and "nucleated cells" in repr(
+        first
+    )
+    case = CaseResult("film 7", run.fields, (), (), model=run.model)
+    assert repr(case) == "<CaseResult 'film 7': 2 fields, 0 cells counted>"
+    for shown in (run, first, case, run.model, first.cells[0], Dataset("one", ())):
+        assert repr(shown).startswith(f"<{type(shown).__name__} ") and len(repr(shown)) < 200

@@ -16,6 +16,7 @@ from bloodfilm.core.results.field import FieldResult
 from bloodfilm.core.results.model import ModelInfo
 from bloodfilm.core.results.stored import StoredFields
 from bloodfilm.core.results.tables import data_frame
+from bloodfilm.core.text import plural
 
 _UNSAFE = re.compile(r"[^\w.-]+")
 _LONGEST_STEM = 80
@@ -139,6 +140,14 @@ class CaseResult:
     failures: tuple[str, ...] = ()
     issues: tuple[Issue, ...] = ()
     model: ModelInfo = field(default_factory=lambda: ModelInfo({}))
+
+    def __repr__(self) -> str:
+        cells = sum(cell.counted for cell in self.cells)
+        parts = [plural(len(self.fields), "field"), f"{plural(cells, 'cell')} counted"]
+        parts += [f"{len(self.set_aside)} set aside"] * bool(self.set_aside)
+        parts += [plural(len(self.failures), "failure")] * bool(self.failures)
+        parts += [i.code for i in self.issues]
+        return f"<CaseResult {self.name!r}: {', '.join(parts)}>"
 
     @property
     def set_aside(self) -> tuple[FieldPlacement, ...]:

@@ -75,6 +75,13 @@ class CellResult:
     shape: CellShape | None = None
     id: str = ""
 
+    def __repr__(self) -> str:
+        x, y, w, h = self.box
+        parts = [f"{self.label_confidence:.2f}", f"box ({x:.0f}, {y:.0f}, {w:.0f}, {h:.0f})"]
+        parts += [issue.code for issue in self.issues]
+        name = self.label if self.label == self.object_type else f"{self.object_type}: {self.label}"
+        return f"<CellResult {name} {', '.join(parts)}>"
+
     @property
     def xyxy(self) -> tuple[float, float, float, float]:
         """The box as left, top, right, bottom; right and bottom are exclusive.

@@ -1,6 +1,7 @@
 """The result of one field, and the record of a file that gave none."""
 
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from bloodfilm.core.results import interop
 from bloodfilm.core.results.cell import CellResult
 from bloodfilm.core.results.slide import SlideRecord
 from bloodfilm.core.results.tables import data_frame
+from bloodfilm.core.text import plural
 
 _DIGEST = re.compile("[0-9a-f]{64}")
 _VERSION_1_SOURCES = {"stated": "user"}
@@ -66,6 +68,12 @@ class FieldResult:
     issues: tuple[Issue, ...] = ()
     timings: Mapping[str, float] = field(default_factory=dict)
     slide: SlideRecord | None = None
+
+    def __repr__(self) -> str:
+        types = Counter(cell.object_type for cell in self.cells)
+        parts = [plural(n, kind) for kind, n in types.most_common()] or ["no cells"]
+        parts += [issue.code for issue in self.issues]
+        return f"<FieldResult {self.path!r}: {', '.join(parts)}>"
 
     @property
     def path(self) -> str:

@@ -45,6 +45,11 @@ class ModelInfo:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     class_coverage: float | None = None
 
+    def __repr__(self) -> str:
+        able = len(self.taxonomy.leaves) - len(self.untrained_classes)
+        attributes = len(self.trained_attributes)
+        return f"<ModelInfo {self.name!r}: {able} classes, {attributes} attributes>"
+
     @property
     def name(self) -> str:
         """The bundle's name."""

@@ -32,6 +32,7 @@ from bloodfilm.core.results.model import ModelInfo
 from bloodfilm.core.results.stored import StoredFields, json_line
 from bloodfilm.core.results.tables import data_frame
 from bloodfilm.core.results.vocabulary import Vocabulary
+from bloodfilm.core.text import plural
 
 RESULT_FORMAT = "bloodfilm-result"
 RESULT_VERSION = 3
@@ -67,6 +68,13 @@ class AnalysisRun:
     failures: Sequence[FieldFailure] = field(default=())
     issues: tuple[Issue, ...] = ()
     cases: Sequence[CaseResult] = ()
+
+    def __repr__(self) -> str:
+        parts = [plural(len(self.fields), "field")]
+        parts += [plural(len(self.cases), "case")] * bool(self.cases)
+        parts += [plural(len(self.failures), "failure")] * bool(self.failures)
+        parts += [plural(len(self.issues), "issue")] * bool(self.issues)
+        return f"<AnalysisRun by {self.model.name!r}: {', '.join(parts)}>"
 
     def __len__(self) -> int:
         return len(self.fields)
