@@ -23,6 +23,7 @@ import cv2
 import numpy as np
 
 from bloodfilm.cases.candidates import find_candidates
+from bloodfilm.cases.edges import edge_candidates, field_edges
 from bloodfilm.cases.landmarks import (
     ALL_KEYPOINTS,
     MAX_KEYPOINTS,
@@ -31,7 +32,7 @@ from bloodfilm.cases.landmarks import (
     find_landmarks,
 )
 from bloodfilm.cases.layout import overlap_um2
-from bloodfilm.cases.pairs import verify_pair
+from bloodfilm.cases.pairs import EDGE_DEVIATIONS, KEYPOINT_DEVIATIONS, verify_pair
 from bloodfilm.core.arrays import Floats, Image
 from bloodfilm.core.pixels import ViewRecord
 from bloodfilm.core.results import FieldResult, ImageRef
@@ -114,12 +115,16 @@ def one_profile(profile: str, count: int) -> dict[str, Any]:
     begin = time.process_time()
     candidates = find_candidates(marks)
     found_in = time.process_time() - begin
+    edges = [field_edges(detail, scale) for detail in details]
+    narrow = edge_candidates(edges, range(count))
     begin = time.process_time()
     joined = [
         (c.first, c.second, pair.matrix)
-        for c in candidates
-        if (pair := verify_pair(c, details[c.first], details[c.second], scale)) is not None
+        for some, least in ((candidates, KEYPOINT_DEVIATIONS), (narrow, EDGE_DEVIATIONS))
+        for c in some
+        if (pair := verify_pair(c, details[c.first], details[c.second], scale, least)) is not None
     ]
+    candidates += narrow
     verified_in = time.process_time() - begin
     true = {}
     for one, two in combinations(range(count), 2):

@@ -182,7 +182,7 @@ def test_two_sides_count_every_cell_of_adjoining_fields_once():
 
 def test_a_strip_too_narrow_to_be_recognised_counts_no_cell_twice_by_whole_cells():
     """A cell wider than the strip is whole in one field at most, cut in the other."""
-    width, strip = SIZE[0] * UM, 5.0
+    width, strip = SIZE[0] * UM, 2.0
     shots = [Shot(60 + (width - strip) * k, 60) for k in range(4)]
     fields = photograph(shots, glass=(60 + 4 * width, 120), whites=150, seed=9)
     twice = [

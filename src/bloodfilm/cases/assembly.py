@@ -1,5 +1,6 @@
 """From the fields of a film to a case: each physical cell once, in its sharpest view."""
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from bloodfilm.cases.candidates import CandidatePair, find_candidates
+from bloodfilm.cases.edges import FieldEdges, edge_candidates, field_edges
 from bloodfilm.cases.landmarks import (
     ALL_KEYPOINTS,
     MAX_KEYPOINTS,
@@ -20,7 +22,12 @@ from bloodfilm.cases.landmarks import (
     find_landmarks,
 )
 from bloodfilm.cases.layout import Layout, lay_out, predicted_pairs
-from bloodfilm.cases.pairs import FieldPair, verify_pair
+from bloodfilm.cases.pairs import (
+    EDGE_DEVIATIONS,
+    KEYPOINT_DEVIATIONS,
+    FieldPair,
+    verify_pair,
+)
 from bloodfilm.cases.physical_cells import Junction, inside, inverted, join, same_boxes
 from bloodfilm.cases.setting_aside import copies, pixel_copies, same_places, unusable
 from bloodfilm.core import issue_codes
@@ -152,6 +159,7 @@ class _Assembly:
     aside: dict[int, Issue] = field(default_factory=dict)
     not_compared: dict[int, Issue] = field(default_factory=dict)
     landmarks: dict[int, FieldLandmarks] = field(default_factory=dict)
+    edges: dict[int, FieldEdges | None] = field(default_factory=dict)
     sharpness: dict[tuple[int, str], float] = field(default_factory=dict)
     usable: list[int] = field(default_factory=list)
     layout: Layout = field(default_factory=lambda: Layout((), (), ()))
@@ -220,6 +228,7 @@ class _Assembly:
                 return error
             detail = field_detail(image, result, um_per_px)
             details.keep(place, detail)
+            self.edges[place] = field_edges(detail, um_per_px)
             return find_landmarks(image, detail, um_per_px, keypoints)
 
         seen = track(executor.map(look, places), self.progress, "looking at fields", len(places))
@@ -241,20 +250,31 @@ class _Assembly:
     def _lay_out(self, um_per_px: float, details: Details, executor: ThreadPoolExecutor) -> None:
         usable, marks = self.usable, [self.landmarks[k] for k in self.usable]
 
-        def verify(candidate: CandidatePair) -> FieldPair | None:
+        def verify(candidate: CandidatePair, min_deviations: float) -> FieldPair | None:
             one, two = (details[usable[k]] for k in (candidate.first, candidate.second))
-            pair = verify_pair(candidate, one, two, um_per_px)
+            pair = verify_pair(candidate, one, two, um_per_px, min_deviations)
             return None if pair is None or self._contradicts(pair) else pair
 
-        def verified(candidates: Sequence[CandidatePair], stage: str) -> list[FieldPair]:
+        def verified(
+            candidates: Sequence[CandidatePair],
+            stage: str,
+            min_deviations: float = KEYPOINT_DEVIATIONS,
+        ) -> list[FieldPair]:
             if not candidates:
                 return []
-            done = track(executor.map(verify, candidates), self.progress, stage, len(candidates))
+            judged = executor.map(verify, candidates, itertools.repeat(min_deviations))
+            done = track(judged, self.progress, stage, len(candidates))
             return _best([pair for pair in done if pair is not None])
 
         sizes = [m.size_um for m in marks]
         pairs = verified(find_candidates(marks, self.progress), "verifying overlaps")
         self.layout = lay_out(sizes, pairs)
+        edges = [self.edges[k] for k in usable]
+        narrow = edge_candidates(edges, self.layout.parts, self.progress)
+        more_pairs = verified(narrow, "verifying narrow overlaps", EDGE_DEVIATIONS)
+        if more_pairs:
+            pairs = _best([*pairs, *more_pairs])
+            self.layout = lay_out(sizes, pairs)
         predicted = [
             CandidatePair(first, second, matrix, 0)
             for first, second, matrix in predicted_pairs(self.layout, sizes)

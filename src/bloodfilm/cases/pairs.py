@@ -2,9 +2,11 @@
 
 import itertools
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from bloodfilm.cases.candidates import CandidatePair
 from bloodfilm.cases.landmarks import FieldDetail
@@ -26,8 +28,9 @@ SHIFT_UM = 2.0
 SAMPLE_UM = 2.5
 MIN_SAMPLES = 8.0
 MIN_STRIP_CORRELATION = 0.6
-MIN_DEVIATIONS = 6.5
-"""Where the correlation decides alone: chance reaches 5, for the best of many shifts is taken."""
+KEYPOINT_DEVIATIONS, EDGE_DEVIATIONS = 5.0, 6.0
+"""Of a correlation that decides alone, for candidates by keypoints and by edges: other glass comes
+near 4.7 and 5.2, for many candidates and shifts are tried."""
 FLAT = 2.0
 MAX_STRETCH = 1.08
 SCALE_RANGE = (0.9, 1.11)
@@ -59,12 +62,23 @@ class FieldPair:
 
 
 def verify_pair(
-    candidate: CandidatePair, first: FieldDetail, second: FieldDetail, um_per_px: float
+    candidate: CandidatePair,
+    first: FieldDetail,
+    second: FieldDetail,
+    um_per_px: float,
+    min_deviations: float = KEYPOINT_DEVIATIONS,
 ) -> FieldPair | None:
     """Refine a candidate and judge it; `None` if the fields do not agree.
 
     Patches decide where there is room for them, and where there is not, in narrow strips and on
     glass with few cells, the correlation of all that both fields show.
+
+    Args:
+        candidate: the pair.
+        first, second: its fields.
+        um_per_px: of both.
+        min_deviations: of a correlation that decides; the more ways in which fields could fit
+            were tried to find the candidate, the higher.
     """
     matrix = to_pixels(candidate.matrix, um_per_px)
     found = _matched(first, second, matrix, um_per_px, SEARCHES_UM[0])
@@ -87,7 +101,7 @@ def verify_pair(
             )
     if _side_by_side(found) >= MIN_PATCHES:
         return None
-    return _by_correlation(candidate, first, second, matrix, um_per_px)
+    return _by_correlation(candidate, (first, second), matrix, um_per_px, min_deviations)
 
 
 def _side_by_side(found: PatchMatches) -> float:
@@ -96,58 +110,100 @@ def _side_by_side(found: PatchMatches) -> float:
 
 def _by_correlation(
     candidate: CandidatePair,
-    first: FieldDetail,
-    second: FieldDetail,
+    fields: tuple[FieldDetail, FieldDetail],
     matrix: Floats,
     um_per_px: float,
+    min_deviations: float,
 ) -> FieldPair | None:
     """Judge a candidate by the correlation of what both fields show, shifted to where it is best.
 
-    Details are normalised over some micrometres, so each such square is one independent sample of
-    a correlation, whose arc tangent is normally distributed (Fisher 1921).
+    Details are normalised over some micrometres, so each such square is one sample of a
+    correlation, whose arc tangent is normally distributed (Fisher 1921). Squares count by their
+    contrast: a single cell on empty glass looks like any other.
     """
     if not _is_rigid(matrix):
         return None
-    best = _correlation(first, second, matrix)
+    best = _correlation(*_shared(*fields, matrix))
     reach = max(1, round(SHIFT_UM / um_per_px))
     for step, most in ((2, reach), (1, 1)):
         centre = matrix
         moves = range(-most, most + 1, step)
         for x, y in itertools.product(moves, moves):
             moved = centre + np.array([[0.0, 0.0, x], [0.0, 0.0, y]])
-            there = _correlation(first, second, moved)
-            if there[0] > best[0]:
-                best, matrix = there, moved
-    value, area = best[0], best[1] * um_per_px**2
-    samples = area / SAMPLE_UM**2
-    if value < MIN_STRIP_CORRELATION or samples <= MIN_SAMPLES:
+            value = _correlation(*_shared(*fields, moved))
+            if value > best:
+                best, matrix = value, moved
+    if best < MIN_STRIP_CORRELATION:
+        return None
+    one, two, shared = _shared(*fields, matrix)
+    samples = _samples(one, two, shared, max(1, round(SAMPLE_UM / um_per_px)))
+    if samples <= MIN_SAMPLES:
         return None
     error = 1 / np.sqrt(samples - 3)
-    score = np.arctanh(min(value, 0.999))
-    if score < MIN_DEVIATIONS * error:
+    score = np.arctanh(min(best, 0.999))
+    if score < min_deviations * error:
         return None
     share = float(np.tanh(score - 1.96 * error))
-    in_um = to_um(matrix, um_per_px)
-    return FieldPair(candidate.first, candidate.second, in_um, share, area / PATCH_UM**2, area)
+    area = float(shared.sum()) * um_per_px**2
+    return FieldPair(
+        candidate.first,
+        candidate.second,
+        to_um(matrix, um_per_px),
+        share,
+        samples * SAMPLE_UM**2 / PATCH_UM**2,
+        area,
+    )
 
 
-def _correlation(first: FieldDetail, second: FieldDetail, matrix: Floats) -> tuple[float, int]:
-    """Return the correlation of what both fields show, and its number of pixels."""
+def _shared(
+    first: FieldDetail, second: FieldDetail, matrix: Floats
+) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+    """Return what both fields show, in the second's plane: each less its mean, and where it is."""
     height, width = first.detail.shape
     corners = np.array([[0, 0, 1], [width, 0, 1], [0, height, 1], [width, height, 1]]) @ matrix.T
-    low = np.clip(np.floor(corners.min(axis=0)).astype(int), 0, second.detail.shape[::-1])
-    high = np.clip(np.ceil(corners.max(axis=0)).astype(int) + 1, 0, second.detail.shape[::-1])
+    frame = second.detail.shape[::-1]
+    low = np.clip(np.floor(corners.min(axis=0)).astype(int), 0, frame)
+    high = np.clip(np.ceil(corners.max(axis=0)).astype(int) + 1, 0, frame)
     size = int(high[0] - low[0]), int(high[1] - low[1])
     if min(size) < 2:
-        return 0.0, 0
+        nothing = np.zeros((1, 1))
+        return nothing, nothing, nothing > 0
     moved = matrix - np.array([[0.0, 0.0, low[0]], [0.0, 0.0, low[1]]])
-    seen = cv2.warpAffine(first.detail, moved, size, flags=cv2.INTER_LINEAR)
     there = (slice(low[1], high[1]), slice(low[0], high[0]))
+    seen = cv2.warpAffine(first.detail, moved, size, flags=cv2.INTER_LINEAR)
     shared = (cv2.warpAffine(first.mask, moved, size) == 255) & (second.mask[there] == 255)
-    a, b = seen[shared].astype(np.float64), second.detail[there][shared].astype(np.float64)
-    if len(a) < 2 or min(a.std(), b.std()) < FLAT:
-        return 0.0, len(a)
-    return float(np.corrcoef(a, b)[0, 1]), len(a)
+    count = max(int(shared.sum()), 1)
+    flat = [np.where(shared, part, 0).astype(np.float64) for part in (seen, second.detail[there])]
+    one, two = (np.where(shared, part - part.sum() / count, 0.0) for part in flat)
+    return one, two, shared
+
+
+def _correlation(one: Floats, two: Floats, shared: NDArray[np.bool_]) -> float:
+    """Return the correlation of two fields less their means; 0 where one shows nothing."""
+    power = float(np.square(one).sum()), float(np.square(two).sum())
+    if min(power) < FLAT**2 * max(int(shared.sum()), 1):
+        return 0.0
+    return float((one * two).sum() / np.sqrt(power[0] * power[1]))
+
+
+def _samples(one: Floats, two: Floats, shared: NDArray[np.bool_], side: int) -> float:
+    """Return how many squares of a side, px, two fields share, by the contrast that they have."""
+    power = np.square(one) / np.square(one).sum() + np.square(two) / np.square(two).sum()
+    rows, columns = np.flatnonzero(shared.any(axis=1)), np.flatnonzero(shared.any(axis=0))
+    power = power[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    power = np.pad(power, [(0, -n % side) for n in power.shape])
+    height, width = (n // side for n in power.shape)
+    return effective_number(power.reshape(height, side, width, side).sum(axis=(1, 3)))
+
+
+def effective_number(power: NDArray[np.floating[Any]]) -> float:
+    """Return the number of equal parts among which a sum is as unevenly spread as among these.
+
+    >>> effective_number(np.array([1.0, 1.0, 1.0, 0.0]))
+    3.0
+    """
+    squares = float(np.square(power, dtype=np.float64).sum())
+    return float(power.sum(dtype=np.float64)) ** 2 / squares if squares > 0 else 0.0
 
 
 def _matched(
