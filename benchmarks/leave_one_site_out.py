@@ -2,7 +2,7 @@
 
     python benchmarks/leave_one_site_out.py --data DATA --out RUNS [--sites krd chula] [--plain]
         [--samples 24000] [--blasts lld40x] [--prior myelocyte=0.02 ...] [--json FILE]
-        [--predictions DIR] [--doubtful SITE ...]
+        [--predictions DIR] [--doubtful SITE ...] [--look-again 0.8]
 
 For every site of a configuration in turn: a classifier is trained on all others, as the
 configuration says but for the length of the run, and names the cells of the site left out, centred
@@ -13,7 +13,8 @@ patient's abnormal promyelocytes being blasts). `--plain` trains each as a run w
 normalisation, transfer, stain and optics augmentation would be: source only. The record of
 `--json` also holds what `bloodfilm export --calibration` takes: temperature and confidence of the
 class, conformal class sets, and the confusion of classes, on all sites left out together. Sites
-whose labels are `--doubtful` have no say in the coverage of the class sets.
+whose labels are `--doubtful` have no say in the coverage of the class sets. With `--look-again`,
+cells whose class is open are classified in four orientations, as a bundle with `look_again` does.
 """
 
 import argparse
@@ -34,7 +35,12 @@ from bloodfilm.evaluation.class_figures import rank_auroc
 from bloodfilm.evaluation.class_granularity import PRESETS
 from bloodfilm.evaluation.conformal import LabelledProbabilities
 from bloodfilm.export.trained import class_prior
-from bloodfilm.inference.classifier import leaf_probabilities
+from bloodfilm.inference.classifier import (
+    averaged_logits,
+    kindred_masks,
+    leaf_probabilities,
+    open_cells,
+)
 from bloodfilm.models.classifier import CellClassifierNet
 from bloodfilm.training import loop
 from bloodfilm.training.calibration import calibrate_class
@@ -43,7 +49,7 @@ from bloodfilm.training.config import Config, DatasetConfig, load_config
 from bloodfilm.training.data.cell_crops import CellCrops, load_crops
 from bloodfilm.training.data.sources import open_sources
 from bloodfilm.training.precision import limit_threads
-from bloodfilm.training.tasks.classifier import ClassifierTask, predict_crops
+from bloodfilm.training.tasks.classifier import ClassifierTask, predict_crops, predict_images
 from bloodfilm.training.vocabulary import DEFAULT_VOCABULARY
 
 CONFIG = Path("classifier.toml")
@@ -114,6 +120,30 @@ def learnt_leaves(task: ClassifierTask) -> list[bool]:
     return [leaf not in untrained for leaf in task.leaves]
 
 
+def answers(
+    task: ClassifierTask,
+    model: CellClassifierNet,
+    crops: CellCrops,
+    odds: NDArray[np.float64],
+    learnt: list[bool],
+    below: float | None,
+) -> NDArray[np.float32]:
+    """Return logits (n, leaves) without odds; of cells left open, those of four orientations."""
+    logits = predict_crops(model, crops, CPU, task.view)["classes"]
+    if below is None:
+        return logits
+    prior = np.log(odds)
+    groups = kindred_masks(DEFAULT_TAXONOMY, task.leaves, "nucleated cell")
+    again = open_cells(leaf_probabilities(logits + prior, learnt), groups, below)
+    images = np.asarray(crops.images)[again]
+    looks = [logits[again]]
+    for turn in (1, 2, 3):
+        turned = (task.view.plain(image) for image in np.rot90(images, turn, axes=(1, 2)))
+        looks.append(predict_images(model, turned, CPU)["classes"])
+    logits[again] = averaged_logits(np.stack(looks) + prior, learnt) - prior
+    return logits
+
+
 def recalls(
     task: ClassifierTask, p: NDArray[np.float64], allowed: NDArray[np.bool_]
 ) -> dict[str, tuple[float, int]]:
@@ -153,13 +183,14 @@ def tested_without(
     odds, learnt = class_prior(task.leaves, priors), learnt_leaves(task)
     whole = DatasetConfig(path=source.path, format=source.format, options=source.options)
     crops = crops_of(task, given.data, whole)
-    logits = predict_crops(model, crops, CPU, task.view)["classes"]
+    logits = answers(task, model, crops, odds, learnt, given.look_again)
     found = recalls(task, leaf_probabilities(logits + np.log(odds), learnt), crops.allowed)
     blast = np.array([leaf in DEFAULT_TAXONOMY.blasts for leaf in task.leaves])
     areas = {}
     for name in given.blasts:
         others = crops_of(task, given.data, DatasetConfig(path=Path(name)))
-        p = leaf_probabilities(predict_crops(model, others, CPU, task.view)["classes"], learnt)
+        even = np.ones(len(odds))
+        p = leaf_probabilities(answers(task, model, others, even, learnt, given.look_again), learnt)
         positive = others.allowed.any(1) & ~(others.allowed & ~blast).any(1)
         of_blast = p[:, blast].sum(1)
         areas[name] = round(rank_auroc(of_blast[positive], of_blast[~positive]), 4)
@@ -221,6 +252,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--predictions", type=Path, metavar="DIR")
+    parser.add_argument("--look-again", type=float, metavar="BELOW")
     parser.add_argument("--doubtful", nargs="*", default=[], metavar="SITE")
     given = parser.parse_args()
     limit_threads(given.threads)
@@ -247,6 +279,7 @@ def main() -> None:
             record = {
                 "samples": given.samples,
                 "prior": priors,
+                "look_again": None if given.look_again is None else {"below": given.look_again},
                 "sites": [asdict(r) for r in rows],
                 "calibration": asdict(calibration),
                 **_sets(

@@ -147,6 +147,7 @@ def _classifier_part(
         attribute_confidence=calibration.attribute_confidence,
         novelty_threshold=calibration.novelty_threshold,
         conformal=calibration.conformal,
+        look_again=calibration.look_again,
     )
     return _ClassifierPart(
         classifier.record.read_vocabulary(),

@@ -34,7 +34,7 @@ from bloodfilm.export.trained import (
     validation_fields,
 )
 from bloodfilm.inference.bundle import load_bundle
-from bloodfilm.inference.manifest import MANIFEST, ConformalSpec, read_manifest
+from bloodfilm.inference.manifest import MANIFEST, ConformalSpec, LookAgainSpec, read_manifest
 from bloodfilm.training.calibration import ClassCalibration
 
 ANY_USE = IntendedUse()
@@ -176,6 +176,8 @@ def read_calibration(path: Path) -> ClassCalibration:
         least = None if least is None else float(least)
         sets, confusion = data.get("conformal"), data.get("confusion")
         conformal = None if sets is None else ConformalSpec.model_validate(sets)
+        again = data.get("look_again")
+        look_again = None if again is None else LookAgainSpec.model_validate(again)
         if confusion is not None:
             confusion = ClassConfusion.from_json(confusion).to_json()
     except DataError as error:
@@ -191,7 +193,7 @@ def read_calibration(path: Path) -> ClassCalibration:
                 f"{path}: temperature {t:g} must be above 0, confidence {c:g} between 0 and 1"
             )
     return ClassCalibration(
-        temperature, confidence, metrics, attributes, least, conformal, confusion
+        temperature, confidence, metrics, attributes, least, conformal, confusion, look_again
     )
 
 

@@ -13,10 +13,13 @@ from bloodfilm.core.results import AttributeResult, CellShape
 from bloodfilm.core.taxonomy import BLAST, Taxonomy
 from bloodfilm.imaging.canonical import CanonicalView
 from bloodfilm.imaging.colour_normalisation import normalise
+from bloodfilm.inference.graph_run import Outputs
 from bloodfilm.inference.manifest import Manifest
 from bloodfilm.inference.measured_attributes import measured_probabilities
 
 EDGE_PX = 1.0
+LEAST_PROBABILITY = 1e-12
+"""Averages of probabilities are given as logits no lower than that of this."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +57,49 @@ def leaf_probabilities(
     return softmax(np.where(np.asarray(learnt), x, -np.inf), temperature)
 
 
+def kindred_masks(taxonomy: Taxonomy, leaves: Sequence[str], root: str) -> NDArray[np.bool_]:
+    """Return which leaves belong together, (groups, leaves): classes, and groups of classes alone.
+
+    A group is a node below or beside `root` that has nothing but classes under it.
+    """
+    known = set(leaves)
+    nodes = [
+        node
+        for node in taxonomy.names
+        if not taxonomy.is_under(root, node)
+        and set(taxonomy.leaves_under(node)) <= known
+        and not any(taxonomy.children(child) for child in taxonomy.children(node))
+    ]
+    masks = [taxonomy.leaf_mask(node, leaves) for node in nodes]
+    return np.array(masks, dtype=bool).reshape(len(nodes), len(leaves))
+
+
+def open_cells(probabilities: Floats, groups: NDArray[np.bool_], below: float) -> NDArray[np.intp]:
+    """Return which cells (n, leaves) have no group of `kindred_masks` that reaches `below`.
+
+    >>> groups = np.array([[True, True, False], [False, False, True]])
+    >>> open_cells(np.array([[0.5, 0.4, 0.1], [0.5, 0.0, 0.5]]), groups, below=0.8)
+    array([1])
+    """
+    return np.flatnonzero((probabilities @ groups.T).max(axis=1, initial=0.0) < below)
+
+
+def averaged_logits(looks: ArrayLike, known: Sequence[bool]) -> Floats:
+    """Return logits of the mean of the probabilities that several looks (k, ..., n) give.
+
+    >>> softmax(averaged_logits([[0.0, np.log(3)], [0.0, 0.0]], [True, True])).round(3).tolist()
+    [0.375, 0.625]
+    """
+    mean = leaf_probabilities(looks, known).mean(axis=0)
+    return np.asarray(np.log(np.maximum(mean, LEAST_PROBABILITY)))
+
+
 class CellClassifier:
     """Interprets the outputs of the classifier graph according to the manifest.
 
     Attributes:
         outputs: names of the graph outputs to compute, in the order that `read` expects.
+        turns: by how many right angles cells are turned that are looked at again.
     """
 
     def __init__(self, manifest: Manifest) -> None:
@@ -79,6 +120,7 @@ class CellClassifier:
             a.name: [v not in absent.get(a.name, ()) for v in a.values]
             for a in self.schema.attributes
         }
+        self.turns = range(1, 1 + (self.spec.look_again.turns if self.spec.look_again else 0))
         self.outputs = ["classes", "attributes", "novelty"]
         self.outputs += ["nucleated"] if self.spec.verifies else []
         self.learnt = [leaf in manifest.trained_leaves for leaf in self.leaves]
@@ -94,6 +136,7 @@ class CellClassifier:
         kinds = [n for n in self.leaves if self.taxonomy.is_under(n, BLAST)]
         learnt = [n for n in kinds if n in manifest.trained_leaves]
         self._lone_blast = learnt[0] if len(learnt) == 1 < len(kinds) else None
+        self._kindred = kindred_masks(self.taxonomy, self.leaves, self.root)
 
     def _is_named(self, node: str) -> bool:
         """Whether the classifier gives a name at or below a node, and none outside it."""
@@ -116,6 +159,41 @@ class CellClassifier:
         """The shape of each output for n crops, in the order that `read` expects."""
         widths = {"classes": (len(self.leaves),), "attributes": (self.schema.width,)}
         return {name: (n, *widths.get(name, ())) for name in self.outputs}
+
+    def to_look_at_again(self, classes: ArrayLike) -> NDArray[np.intp]:
+        """Return which cells a first look leaves open, given their logits (n, leaves)."""
+        spec = self.spec.look_again
+        if spec is None:
+            return np.zeros(0, dtype=np.intp)
+        return open_cells(leaf_probabilities(classes, self.learnt), self._kindred, spec.below)
+
+    def with_further_looks(self, first: Outputs, again: NDArray[np.intp], more: Outputs) -> Outputs:
+        """Return outputs in which the class and attributes of some cells are those of all looks.
+
+        Probabilities are averaged and given as logits. Whether a cell is one at all, and how unlike
+        the training data it is, stays as the first look had it: thresholds were chosen by it.
+
+        Args:
+            first: outputs of n cells, in the order that `read` expects.
+            again: which of them were looked at again, (m,).
+            more: outputs of the further looks, turn by turn: m rows for each.
+        """
+        parts = {
+            "classes": [(slice(None), self.learnt)],
+            "attributes": [
+                (part, self._offered[name]) for name, part in self.schema.slices.items()
+            ],
+        }
+        outputs = list(first)
+        for name, groups in parts.items():
+            place = self.outputs.index(name)
+            outputs[place] = first[place].copy()
+            looks = np.stack(
+                [first[place][again], *np.split(more[place], len(more[place]) // len(again))]
+            )
+            for part, known in groups:
+                outputs[place][again, part] = averaged_logits(looks[..., part], known)
+        return outputs
 
     def read(
         self,

@@ -226,6 +226,23 @@ class ConformalSpec(_Strict):
     sites: tuple[str, ...] = ()
 
 
+class LookAgainSpec(_Strict):
+    """When the classifier looks at a cell again, and how often.
+
+    A cell has no upper side, but a network answers a little differently for each. Where the first
+    answer leaves the class open, the crop is turned by a right angle and classified again, and the
+    probabilities of all views are averaged.
+
+    Attributes:
+        below: a cell is looked at again unless a class, or a group of kindred ones, reaches this
+            calibrated probability.
+        turns: how many further quarter turns it is looked at.
+    """
+
+    below: Share
+    turns: Annotated[int, Within(1, 3)] = 3
+
+
 _Diameter = Annotated[float, Within(0.1, 1000)]
 _LogSpread = Annotated[float, Within(1e-3, 10)]
 
@@ -339,6 +356,7 @@ class ClassifierSpec(_Strict):
         red_cell_novelty: the most that the red cells of a film have (median over some of a field's
             red cells); `None`: the film score does without.
         conformal: which classes a cell may be; decides instead of `class_confidence`, if given.
+        look_again: which cells are classified in several orientations; `None`: none.
         diameters: what a measured diameter tells of a cell's size; `None`: not known.
         measured: attributes that follow measured shape and colour, and the class, in place of the
             graph's answer and of `diameters`; `None`: none do.
@@ -357,6 +375,7 @@ class ClassifierSpec(_Strict):
     novelty_threshold: Figure | None
     red_cell_novelty: Spread | None = None
     conformal: ConformalSpec | None = None
+    look_again: LookAgainSpec | None = None
     diameters: DiameterSpec | None = None
     measured: MeasuredAttributesSpec | None = None
 
@@ -714,9 +733,7 @@ class Manifest(_Strict):
     def to_json(self) -> dict[str, Any]:
         """Return all of it as plain data, in the newest form."""
         data = {**self.model_dump(mode="json", by_alias=True), "version": VERSION}
-        if self.classifier.conformal is None:
-            del data["classifier"]["conformal"]
-        for name in ("diameters", "measured"):
+        for name in ("conformal", "look_again", "diameters", "measured"):
             if data["classifier"][name] is None:
                 del data["classifier"][name]
         if self.detector.fusion is None:

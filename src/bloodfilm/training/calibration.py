@@ -24,7 +24,7 @@ from bloodfilm.evaluation.detection import excused
 from bloodfilm.evaluation.matching import MATCH_IOU, match
 from bloodfilm.inference.classifier import leaf_probabilities, softmax
 from bloodfilm.inference.detector import LOWEST_SCORE
-from bloodfilm.inference.manifest import ConformalSpec, UntrainedParts
+from bloodfilm.inference.manifest import ConformalSpec, LookAgainSpec, UntrainedParts
 from bloodfilm.models.classifier import CellClassifierNet
 from bloodfilm.models.detector import CellDetector
 from bloodfilm.training.config import HardNegativeSection
@@ -59,6 +59,7 @@ class ClassCalibration:
         attribute_confidence: an attribute's value below it is not given; `None`: not chosen here.
         conformal: class sets fitted on the same cells (`ConformalSpec`).
         confusion: how those cells are named (`ClassConfusion`), as plain data.
+        look_again: which of those cells were classified in several orientations.
     """
 
     temperature: float
@@ -68,6 +69,7 @@ class ClassCalibration:
     attribute_confidence: float | None = None
     conformal: ConformalSpec | None = None
     confusion: Mapping[str, Any] | None = None
+    look_again: LookAgainSpec | None = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ class ClassifierCalibration:
         novelty_threshold: what `NOVEL_SHARE` of the validation cells stay below; `None` if the
             classifier has no class prototypes to measure against.
         metrics: calibration errors before and after, and figures at the thresholds.
-        conformal, confusion: as in `ClassCalibration`; only of cells of sites left out.
+        conformal, confusion, look_again: as in `ClassCalibration`; only of cells of sites left out.
     """
 
     temperatures: dict[str, float]
@@ -92,6 +94,7 @@ class ClassifierCalibration:
     metrics: dict[str, float]
     conformal: ConformalSpec | None = None
     confusion: Mapping[str, Any] | None = None
+    look_again: LookAgainSpec | None = None
 
     def with_class(self, calibration: ClassCalibration) -> "ClassifierCalibration":
         """Return the same with another calibration of the class; figures of it say `left_out`.
@@ -115,6 +118,7 @@ class ClassifierCalibration:
             metrics=self.metrics | figures,
             conformal=calibration.conformal,
             confusion=calibration.confusion,
+            look_again=calibration.look_again,
         )
 
 
