@@ -359,6 +359,47 @@ def test_a_low_threshold_does_not_have_every_speck_classified(careful, monkeypat
     assert 0 < sum(read) <= 10 + 150e-6 * pixels
 
 
+def test_only_open_cells_are_looked_at_again_and_turned(tmp_path, monkeypatch):
+    from bloodfilm.inference import analyzer as module
+
+    folder = write_bundle(tmp_path, lambda m: m["reader"].update(look_again={"below": 0.8}))
+    model = Model(load_bundle(folder), device="cpu")
+    leaves = model.bundle.manifest.leaves
+    size = model.bundle.manifest.classifier.size
+    crops = np.zeros((3, size, size, 3), dtype=np.uint8)
+    crops[:, 0] = [[[10]], [[20]], [[30]]]  # the upper edge says which cell it is
+    sure = {10: (0.95,) * 4, 20: (0.5, 0.9, 0.1, 0.3), 30: (0.1, 0.2, 0.3, 0.4)}
+    seen = []
+
+    def look(session, file, inputs, shapes):
+        probabilities = []
+        for crop in inputs["crops"]:
+            edges = [crop[0], crop[:, 0], crop[-1], crop[:, -1]]  # after 0 to 3 turns to the left
+            turn = next(
+                k for k, edge in enumerate(edges) if (edge == edge[0, 0]).all() and edge.any()
+            )
+            number = int(edges[turn][0, 0])
+            seen.append((number, turn))
+            p = sure[number][turn]
+            row = np.full(len(leaves), (1 - p) / (len(leaves) - 1))
+            row[leaves.index("monocyte")] = p
+            probabilities.append(row)
+        n = len(probabilities)
+        rest = [np.zeros(shapes[name], dtype=np.float32) for name in list(shapes)[1:]]
+        return [np.log(np.array(probabilities)).reshape(n, -1).astype(np.float32), *rest]
+
+    monkeypatch.setattr(module, "run_graph", look)
+    classified = model.analyzer.classify(crops)
+    assert seen[:3] == [(10, 0), (20, 0), (30, 0)]
+    assert sorted(seen[3:]) == [(k, turn) for k in (20, 30) for turn in (1, 2, 3)]
+    shares = [c.probabilities["monocyte"] for c in classified]
+    # One leaf was never learnt, and its share is the others'.
+    rest = [(1 - p) / (len(leaves) - 1) for p in (0.5, 0.9, 0.1, 0.3)]
+    expected = np.mean([p / (1 - r) for p, r in zip((0.5, 0.9, 0.1, 0.3), rest, strict=True)])
+    assert shares[1] == pytest.approx(expected, abs=1e-5)
+    assert shares[0] > 0.9 > shares[1] > shares[2]
+
+
 def test_detections_beyond_the_maximum_number_are_reported(careful, monkeypatch):
     from bloodfilm.inference import analyzer as module
 

@@ -9,7 +9,13 @@ from bloodfilm.core.attributes import LLD_SCHEMA
 from bloodfilm.core.taxonomy import DEFAULT_TAXONOMY
 from bloodfilm.imaging.canonical import CanonicalView
 from bloodfilm.imaging.colour_normalisation import ColourStandard, normalise
-from bloodfilm.inference.classifier import CellClassifier, leaf_probabilities, touches_edge
+from bloodfilm.inference.classifier import (
+    CellClassifier,
+    kindred_masks,
+    leaf_probabilities,
+    open_cells,
+    touches_edge,
+)
 from bloodfilm.inference.manifest import Manifest
 from fake_bundle import LEAVES, manifest
 
@@ -266,4 +272,83 @@ def test_a_manifest_without_sets_is_written_as_before():
     assert held == sets
     data["reader"]["conformal"] = {**sets, "least": {"unicorn": 0.3}}
     with pytest.raises(ValueError, match=r"classifier\.conformal: 'unicorn'"):
+        Manifest.model_validate(data)
+
+
+# ---- further looks ---------------------------------------------------------------------------
+
+
+def group_of(label: str) -> list[str]:
+    """The leaves of the first group that holds a leaf and more than it."""
+    masks = kindred_masks(DEFAULT_TAXONOMY, LEAVES, "nucleated cell")
+    own = masks[masks[:, LEAVES.index(label)]]
+    widest = own[own.sum(axis=1).argmax()]
+    return [leaf for leaf, held in zip(LEAVES, widest, strict=True) if held]
+
+
+def test_kinds_of_one_class_belong_together_and_whole_lineages_do_not():
+    assert set(group_of("band neutrophil")) == {"band neutrophil", "segmented neutrophil"}
+    assert group_of("eosinophil") == ["eosinophil"]
+    assert group_of("erythroblast") == ["erythroblast"]
+
+
+@pytest.mark.parametrize(
+    ("given_", "is_open"),
+    [
+        ({"eosinophil": 0.9}, False),
+        ({"eosinophil": 0.7, "monocyte": 0.2}, True),
+        ({"band_neutrophil": 0.45, "segmented_neutrophil": 0.45}, False),
+        ({"eosinophil": 0.45, "segmented_neutrophil": 0.45}, True),
+    ],
+)
+def test_a_cell_is_open_where_no_class_is_sure(given_, is_open):
+    again = make_reader(look_again={"below": 0.8}).to_look_at_again(logits(**given_))
+    assert again.tolist() == ([0] if is_open else [])
+    assert not len(make_reader().to_look_at_again(logits(**given_)))
+
+
+def test_without_any_class_every_cell_is_open():
+    none = kindred_masks(DEFAULT_TAXONOMY, LEAVES, "nucleated cell")[:0]
+    assert open_cells(np.ones((2, len(LEAVES))) / len(LEAVES), none, 0.8).tolist() == [0, 1]
+
+
+def test_the_probabilities_of_all_looks_are_averaged_and_the_rest_is_the_first_looks():
+    reader = make_reader(look_again={"below": 0.8, "turns": 2})
+    assert list(reader.turns) == [1, 2]
+    n = 3
+    first = [
+        np.concatenate([logits(eosinophil=p) for p in (0.9, 0.5, 0.6)]).astype(np.float32),
+        np.zeros((n, LLD_SCHEMA.width), dtype=np.float32),
+        np.array([0.1, 0.2, 0.3], dtype=np.float32),
+    ]
+    turned = [[0.2, 0.9], [0.8, 0.3]]  # of cells 1 and 2, turn by turn
+    size = LLD_SCHEMA.slices["cell_size"]
+    sized = np.zeros((4, LLD_SCHEMA.width), dtype=np.float32)
+    sized[:, size.start] = np.log([2, 3, 2, 3])  # of two or more values, the others 1
+    more = [
+        np.concatenate([logits(eosinophil=p) for turn in turned for p in turn]).astype(np.float32),
+        sized,
+        np.full(4, 9.0, dtype=np.float32),
+    ]
+    before = [part.copy() for part in first]
+    after = reader.read(*reader.with_further_looks(first, np.array([1, 2]), more))
+    assert [round(c.probabilities["eosinophil"], 5) for c in after] == [0.9, 0.5, 0.6]
+    assert not any(c.novel for c in after)
+    width = size.stop - size.start
+    expected = [1 / width, *((1 / width + 2 * k / (k + width - 1)) / 3 for k in (2, 3))]
+    value = LLD_SCHEMA["cell_size"].values[0]
+    found = [c.attributes["cell_size"].probabilities[value] for c in after]
+    assert found == pytest.approx(expected, abs=1e-5)
+    for part, kept in zip(first, before, strict=True):
+        np.testing.assert_array_equal(part, kept)
+
+
+def test_a_manifest_without_further_looks_is_written_as_before():
+    data = manifest({"detector.onnx": b"", "reader.onnx": b""})
+    assert "look_again" not in Manifest.model_validate(data).to_json()["classifier"]
+    data["reader"]["look_again"] = {"below": 0.8}
+    held = Manifest.model_validate(data).to_json()["classifier"]["look_again"]
+    assert held == {"below": 0.8, "turns": 3}
+    data["reader"]["look_again"] = {"below": 0.8, "turns": 4}
+    with pytest.raises(ValueError, match="turns"):
         Manifest.model_validate(data)
