@@ -341,7 +341,7 @@ def test_the_shipped_bundle_gives_the_same_cells_whatever_is_asked_for():
 
 
 def test_a_low_threshold_does_not_have_every_speck_classified(careful, monkeypatch):
-    from bloodfilm.inference import analyzer as module
+    from bloodfilm.inference import classifier as module
 
     read = []
     real = module.run_graph
@@ -360,7 +360,7 @@ def test_a_low_threshold_does_not_have_every_speck_classified(careful, monkeypat
 
 
 def test_only_open_cells_are_looked_at_again_and_turned(tmp_path, monkeypatch):
-    from bloodfilm.inference import analyzer as module
+    from bloodfilm.inference import classifier as module
 
     folder = write_bundle(tmp_path, lambda m: m["reader"].update(look_again={"below": 0.8}))
     model = Model(load_bundle(folder), device="cpu")

@@ -20,7 +20,6 @@ from bloodfilm.imaging.sources.field import open_field
 from bloodfilm.imaging.sources.image_file import open_image
 from bloodfilm.inference.bundle import Bundle
 from bloodfilm.inference.classifier import CellClassification, CellClassifier
-from bloodfilm.inference.graph_run import run_graph
 from bloodfilm.inference.outlines import CellOutliner
 
 PriorOf = Callable[[Field], ScalePrior | None]
@@ -58,9 +57,8 @@ def read_true_cells(
 
     def flush() -> None:
         crops = np.stack([crop for *_, crop in waiting])
-        shapes = classifier.shapes(len(crops))
-        outputs = run_graph(session, classifier.spec.file, {"crops": crops}, shapes)
-        for (i, cell, box, shape, _), said in zip(waiting, classifier.read(*outputs), strict=True):
+        answers = classifier.classify(session, crops)
+        for (i, cell, box, shape, _), said in zip(waiting, answers, strict=True):
             classified_cell = said if shape is None else classifier.with_shape(said, shape)
             pairs.append(MatchedPair(i, cell, _result(box, classified_cell, classified)))
         waiting.clear()

@@ -22,7 +22,7 @@ from bloodfilm.export.outlined_cells import OutlinedField, check_measurable, out
 from bloodfilm.export.recovered import config_of, vocabulary_of
 from bloodfilm.inference.bundle import Bundle, load_bundle
 from bloodfilm.inference.classifier import CellClassifier
-from bloodfilm.inference.graph_run import batches, run_graph
+from bloodfilm.inference.graph_run import batches
 from bloodfilm.inference.manifest import Manifest, MeasuredAttribute, MeasuredAttributesSpec
 from bloodfilm.inference.measured_attributes import MEASURES, measures_of
 from bloodfilm.training.data.sourced_field import SourcedField
@@ -204,10 +204,7 @@ def _network(
     said = []
     for some in batches(centres(outlined.boxes), BATCH):
         crops = classifier.crops(outlined.view, outlined.image, some)
-        outputs = run_graph(
-            session, classifier.spec.file, {"crops": crops}, classifier.shapes(len(crops))
-        )
-        said += classifier.read(*outputs)
+        said += classifier.classify(session, crops)
     schema, leaves = bundle.manifest.attributes, bundle.manifest.leaves
     classes = [[one.probabilities.get(leaf, 0.0) for leaf in leaves] for one in said]
     values = [

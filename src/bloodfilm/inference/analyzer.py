@@ -39,7 +39,7 @@ from bloodfilm.inference.classifier import (
 from bloodfilm.inference.detector import DetectionParameters, Detector, OnnxBackend
 from bloodfilm.inference.film_score import MIN_FILM_SCORE, FilmScore, film_score, looked_at
 from bloodfilm.inference.fusion import Fusion
-from bloodfilm.inference.graph_run import Outputs, batches, run_graph
+from bloodfilm.inference.graph_run import batches
 from bloodfilm.inference.issues import cell_issues, field_issues, not_a_film
 from bloodfilm.inference.manifest import FilmStatistics
 from bloodfilm.inference.measured_attributes import MEASURES
@@ -364,8 +364,7 @@ class Analyzer:
         if not len(which):
             return None
         crops = self.classifier.crops(view, image, centres(boxes[which]))
-        file, shapes = self.bundle.manifest.classifier.file, self.classifier.shapes(len(crops))
-        outputs = run_graph(self._classifier_session, file, {"crops": crops}, shapes)
+        outputs = self.classifier.outputs_of(self._classifier_session, crops)
         return float(np.median(outputs[self.classifier.outputs.index("novelty")]))
 
     def remeasure(self, image: Pixels, measurement: Measurement) -> Measurement:
@@ -583,31 +582,21 @@ class Analyzer:
                 crops = classifier.crops(view, image, centres(found.boxes[batch]))
             with clock("read"):
                 classified_cells.update(
-                    zip(batch.tolist(), self._classify(crops, classifier), strict=True)
+                    zip(
+                        batch.tolist(),
+                        classifier.classify(self._classifier_session, crops),
+                        strict=True,
+                    )
                 )
         return classified_cells
-
-    def _classify(self, crops: Pixels, classifier: CellClassifier) -> list[CellClassification]:
-        """Classify crops (n, size, size, 3); those that a first look leaves open, turned, too."""
-        first = self._classifier_outputs(crops, classifier)
-        again = classifier.to_look_at_again(first[0])
-        if not len(again):
-            return classifier.read(*first)
-        open_crops, turns = crops[again], classifier.turns
-        turned = np.concatenate([np.rot90(open_crops, k, axes=(1, 2)) for k in turns])
-        parts = [self._classifier_outputs(p, classifier) for p in batches(turned, CLASSIFIER_BATCH)]
-        more = [np.concatenate(values) for values in zip(*parts, strict=True)]
-        return classifier.read(*classifier.with_further_looks(first, again, more))
-
-    def _classifier_outputs(self, crops: Pixels, classifier: CellClassifier) -> Outputs:
-        file, shapes = self.bundle.manifest.classifier.file, classifier.shapes(len(crops))
-        return run_graph(self._classifier_session, file, {"crops": crops}, shapes)
 
     def classify(self, crops: Pixels) -> list[CellClassification]:
         """Classify any number of crops (n, size, size, 3) as `CellClassifier.crops` makes them."""
         parts = batches(crops, CLASSIFIER_BATCH)
         return [
-            classified for part in parts for classified in self._classify(part, self.classifier)
+            classified
+            for part in parts
+            for classified in self.classifier.classify(self._classifier_session, part)
         ]
 
     def probability(self, label: str, classified: CellClassification) -> float:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,11 +14,13 @@ from bloodfilm.core.results import AttributeResult, CellShape
 from bloodfilm.core.taxonomy import BLAST, Taxonomy
 from bloodfilm.imaging.canonical import CanonicalView
 from bloodfilm.imaging.colour_normalisation import normalise
-from bloodfilm.inference.graph_run import Outputs
+from bloodfilm.inference.graph_run import Outputs, batches, run_graph
 from bloodfilm.inference.manifest import Manifest
 from bloodfilm.inference.measured_attributes import measured_probabilities
 
 EDGE_PX = 1.0
+FURTHER_LOOKS = 8
+"""Crops in one call of the graph."""
 LEAST_PROBABILITY = 1e-12
 """Averages of probabilities are given as logits no lower than that of this."""
 
@@ -159,6 +162,29 @@ class CellClassifier:
         """The shape of each output for n crops, in the order that `read` expects."""
         widths = {"classes": (len(self.leaves),), "attributes": (self.schema.width,)}
         return {name: (n, *widths.get(name, ())) for name in self.outputs}
+
+    def classify(self, session: Any, crops: Pixels) -> list[CellClassification]:
+        """Classify crops (n, size, size, 3) by one call of the graph; open ones turned, too.
+
+        Raises:
+            BundleError: if the graph cannot be run, or gives something else than it should.
+        """
+        first = self.outputs_of(session, crops)
+        again = self.to_look_at_again(first[0])
+        if not len(again):
+            return self.read(*first)
+        turned = np.concatenate([np.rot90(crops[again], k, axes=(1, 2)) for k in self.turns])
+        parts = [self.outputs_of(session, part) for part in batches(turned, FURTHER_LOOKS)]
+        more = [np.concatenate(values) for values in zip(*parts, strict=True)]
+        return self.read(*self.with_further_looks(first, again, more))
+
+    def outputs_of(self, session: Any, crops: Pixels) -> Outputs:
+        """Return the graph's answers to crops (n, size, size, 3), as `read` expects them.
+
+        Raises:
+            BundleError: as for `classify`.
+        """
+        return run_graph(session, self.spec.file, {"crops": crops}, self.shapes(len(crops)))
 
     def to_look_at_again(self, classes: ArrayLike) -> NDArray[np.intp]:
         """Return which cells a first look leaves open, given their logits (n, leaves)."""
