@@ -33,7 +33,7 @@ from bloodfilm.training.vocabulary import DEFAULT_VOCABULARY
 LEAVES = DEFAULT_VOCABULARY.leaves
 NEVER = -1e8
 CLASSES = (*PRESETS["five"], *LEAVES)
-COVERAGES = (0.8, 0.85, 0.9, 0.91, 0.92, 0.93, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99)
+COVERAGES = (0.8, 0.85, *(level / 1000 for level in range(900, 1000, 5)))
 
 
 def read_predictions(given: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
