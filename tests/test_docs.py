@@ -215,6 +215,7 @@ def test_help_shows_them_unwrapped(name: str) -> None:
     for line in EXAMPLES[name]:
         assert f"    {line}\n" in shown
     assert max(map(len, epilog(name).splitlines())) < 96
+    assert not re.search(r"^ +-.*<list\[", shown, re.MULTILINE), "an option without a metavar"
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))

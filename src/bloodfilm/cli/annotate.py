@@ -89,7 +89,8 @@ def complete(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the set.")],
     format: Annotated[str | None, typer.Option(help="Of the labels, if not recognised.")] = None,
     split: Annotated[
-        list[str] | None, typer.Option(help="Only fields of this split; repeatable.")
+        list[str] | None,
+        typer.Option(metavar="SPLIT", help="Only fields of this split; repeatable."),
     ] = None,
     bundle: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The model; the shipped one if left out.")

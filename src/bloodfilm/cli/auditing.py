@@ -78,7 +78,8 @@ def fix(
     root: Root,
     out: Annotated[Path, typer.Option("--out", "-o", help="A new folder for the repaired labels.")],
     off: Annotated[
-        list[str] | None, typer.Option("--no", help="A rule not to apply; may be repeated.")
+        list[str] | None,
+        typer.Option("--no", metavar="RULE", help="A rule not to apply; repeatable."),
     ] = None,
     sure: Annotated[
         float, typer.Option(min=0, max=1, help="Leave findings of less confidence than this.")

@@ -28,7 +28,8 @@ def export(
     prior: Annotated[
         list[str] | None,
         typer.Option(
-            help="CLASS=FACTOR: how much rarer than in training a class is in use; repeatable."
+            metavar="CLASS=FACTOR",
+            help="How much rarer than in training a class is in use; repeatable.",
         ),
     ] = None,
     calibration: Annotated[
@@ -65,7 +66,10 @@ def export(
     ] = None,
     metrics: Annotated[
         list[Path] | None,
-        typer.Option(help="JSON files of `bloodfilm evaluate` to keep in the bundle; repeatable."),
+        typer.Option(
+            metavar="FILE",
+            help="JSON file of `bloodfilm evaluate` to keep in the bundle; repeatable.",
+        ),
     ] = None,
     outlines: Annotated[
         Path | None,

@@ -11,7 +11,10 @@ def films(
     fields: Annotated[int, typer.Option(min=1, help="Fields of each look.")] = 20,
     look: Annotated[
         list[str] | None,
-        typer.Option(help="A look, e.g. lld40x-like; repeatable [four that imitate real sets]."),
+        typer.Option(
+            metavar="LOOK",
+            help="A look, e.g. lld40x-like; repeatable [four that imitate real sets].",
+        ),
     ] = None,
     mix: Annotated[
         str, typer.Option(help="Who is on the glass: five (normal classes, evenly), or a mix.")
@@ -29,7 +32,10 @@ def films(
     seed: Annotated[int, typer.Option(help="The same seed draws the same fields.")] = 0,
     lld: Annotated[
         list[str] | None,
-        typer.Option(help="Write LLD's own layout instead: a subset, e.g. H_40X_C2; repeatable."),
+        typer.Option(
+            metavar="SUBSET",
+            help="Write LLD's own layout instead: a subset, e.g. H_40X_C2; repeatable.",
+        ),
     ] = None,
     patients: Annotated[int, typer.Option(min=2, help="Of a set in LLD's layout.")] = 6,
     side: Annotated[int, typer.Option(min=160, help="Of its fields, px.")] = 640,
@@ -41,7 +47,9 @@ def films(
     slide_um: Annotated[float, typer.Option(help="Micrometres per pixel of the slide.")] = 0.25,
     fault: Annotated[
         list[str] | None,
-        typer.Option(help="A known fault to inject in LLD's layout, or all; repeatable."),
+        typer.Option(
+            metavar="FAULT", help="A known fault to inject in LLD's layout, or all; repeatable."
+        ),
     ] = None,
 ) -> None:
     """Draw fields with exact truth: boxes, classes and the seven attributes.
