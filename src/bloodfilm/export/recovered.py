@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from bloodfilm.core.arrays import Floats32
+from bloodfilm.core.arrays import Floats, Floats32
 from bloodfilm.core.errors import BundleError
 from bloodfilm.export.onnx_graphs import ClassifierGraph, DetectorGraph
 from bloodfilm.imaging.tiles import pad
@@ -35,7 +35,7 @@ from bloodfilm.training.networks import build_classifier, build_detector
 from bloodfilm.training.vocabulary import Vocabulary
 
 LEAST_AGREEMENT = 0.97
-"""Share of equal classes, or correlation of scores, of the network and its graph."""
+"""Correlation of the scores of the network and its graph."""
 _OPERATION = re.compile(r"(Conv|Gemm|MatMul)(_\d+)?(_quant)?$")
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -158,8 +158,8 @@ class Recovered:
         config: that it was trained by.
         vocabulary: of the bundle.
         eight_bit: whether the graph is in eight bits.
-        agreement: with the graph, on the probes: share of equal classes of the classifier,
-            correlation of the detector's scores.
+        agreement: with the graph, on the probes: correlation of scores (`scores_agreement` of
+            the classifier's).
     """
 
     config: Config
@@ -236,7 +236,7 @@ def recover_classifier(
     )
     with torch.no_grad():
         from_torch = ClassifierGraph(model, spec.verifies)(torch.from_numpy(probes))[0].numpy()
-    agreement = float((from_torch.argmax(1) == from_onnx.argmax(1)).mean())
+    agreement = scores_agreement(from_torch, from_onnx)
     _check_agreement(agreement, place)
     return model, Recovered(config, words, weights.eight_bit, agreement)
 
@@ -269,6 +269,23 @@ def recover_detector(
         agreement = min(agreement, float(np.corrcoef(from_torch, from_onnx)[0, 1]))
     _check_agreement(agreement, place)
     return model, Recovered(config, words, weights.eight_bit, agreement)
+
+
+def scores_agreement(first: Floats, second: Floats) -> float:
+    """Return how well two networks agree on class scores (n, classes): their correlation.
+
+    Of every class its mean over the probes is taken off, so that to agree on which classes are rare
+    is no agreement. Likeliest classes are not compared: on a film that the classifier hardly reads
+    two classes are often as likely, and eight bits turn their order round.
+
+    >>> scores = np.array([[2.0, 1.99], [-1.0, 1.0], [0.0, 3.0]])
+    >>> round(scores_agreement(scores, scores + [[-0.01, 0.01], [0, 0], [0, 0]]), 3)
+    1.0
+    """
+    pair = [np.asarray(scores, np.float64) for scores in (first, second)]
+    if len(first) > 1:
+        pair = [scores - scores.mean(axis=0) for scores in pair]
+    return float(np.corrcoef(pair[0].ravel(), pair[1].ravel())[0, 1])
 
 
 def _check_agreement(agreement: float, place: Path) -> None:
