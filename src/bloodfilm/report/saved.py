@@ -57,6 +57,10 @@ class CropWriter:
         yield from view.crops(read_whole(source), middles, CROP_SIDE, self._window_um / CROP_SIDE)
 
 
+DARK = (22, 18, 28)
+"""RGB of what is drawn around boxes and letters."""
+
+
 class ImageWriter:
     """Writes each field with its cells drawn on it to `images/IMAGE-DIGEST.jpg`.
 
@@ -87,12 +91,30 @@ class ImageWriter:
         left, top, right, bottom = (round(v) for v in cell.xyxy)
         colour = cell_style(cell.label, self._taxonomy).rgb
         text = f"{cell.label} {cell.label_confidence:.2f}".encode("ascii", "replace").decode()
-        at = (max(2, left), top - 4 if top > 24 * size else bottom + round(24 * size))
-        font = cv2.FONT_HERSHEY_SIMPLEX
-        for ink, width in (((22, 18, 28), thick + 2), (colour, thick)):
+        for ink, width in ((DARK, thick + 2), (colour, thick)):
             cv2.rectangle(image, (left, top), (right, bottom), ink, width)
-        for ink, width in (((22, 18, 28), thick + 2), ((255, 255, 255), max(1, thick // 2))):
-            cv2.putText(image, text, at, font, size, ink, width, cv2.LINE_AA)
+        below = top - 4 if top > 24 * size else bottom + round(24 * size)
+        write_on(image, text, (left, below), size, max(1, thick // 2))
+
+
+def write_on(image: Image, text: str, at: tuple[int, int], size: float, thick: int) -> None:
+    """Write white text with a dark edge, shifted to the left where it would not fit.
+
+    The edge is the text itself, moved: with another thickness OpenCV sets letters elsewhere.
+
+    Args:
+        image: (H, W, 3), written on.
+        text: ASCII.
+        at: left end of its base line.
+        size: of the font, as OpenCV has it.
+        thick: of the letters, px.
+    """
+    font = cv2.FONT_HERSHEY_SIMPLEX
+    (length, _), _ = cv2.getTextSize(text, font, size, thick)
+    x, y = max(2, min(at[0], image.shape[1] - length - 2)), at[1]
+    for dx, dy in ((-1, -1), (0, -1), (1, -1), (-1, 0), (1, 0), (-1, 1), (0, 1), (1, 1)):
+        cv2.putText(image, text, (x + dx, y + dy), font, size, DARK, thick, cv2.LINE_AA)
+    cv2.putText(image, text, (x, y), font, size, (255, 255, 255), thick, cv2.LINE_AA)
 
 
 def class_folder(label: str) -> str:
