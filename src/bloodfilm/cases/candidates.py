@@ -88,11 +88,13 @@ def _by_keypoints(fields: Sequence[FieldLandmarks], progress: Progress) -> Itera
     starts = np.flatnonzero(np.diff(key, prepend=-1))
     ends = np.append(starts[1:], len(key))
     count = counter(progress, "comparing pairs", len(starts))
-    agreeing = _promising(points[one], points[two], angles[two] - angles[one], (starts, ends))
+    turn = (angles[two] - angles[one]) % (2 * np.pi)
+    agreeing = _promising(points[one], points[two], turn, (starts, ends))
     for pair in agreeing.tolist():
         count(pair)
-        a, b = (side[starts[pair] : ends[pair]] for side in (one, two))
-        fitted = _agreement(points[a], points[b], angles[b] - angles[a])
+        group = slice(starts[pair], ends[pair])
+        a, b = one[group], two[group]
+        fitted = _agreement(points[a], points[b], turn[group])
         if fitted is not None:
             yield CandidatePair(int(owner[a[0]]), int(owner[b[0]]), *fitted)
     count(len(starts))
@@ -139,8 +141,8 @@ def _matches(
     kept = _first(one, value)
     one, two = one[kept], two[kept]
     # Keypoints are in the order of their fields. Two may each have asked for the other.
-    pairs = np.unique(np.minimum(one, two) * len(vectors) + np.maximum(one, two))
-    return np.divmod(pairs, len(vectors))
+    pairs = np.sort(np.minimum(one, two) * len(vectors) + np.maximum(one, two))
+    return np.divmod(pairs[np.flatnonzero(np.diff(pairs, prepend=-1))], len(vectors))
 
 
 def _first(asking: NDArray[np.int64], likeness: NDArray[np.float32]) -> NDArray[np.intp]:
@@ -205,7 +207,7 @@ def _promising(
 
     Args:
         one, two: (n, 2) where each match lies in its two fields, um.
-        turn: (n,) by which it turns, radians.
+        turn: (n,) by which it turns, radians from 0 to 2 pi.
         groups: where the matches of each pair of fields start, and where they end.
     """
     starts, ends = groups
@@ -233,7 +235,8 @@ def _agree(
     one: Floats, two: Floats, turn: Floats, i: NDArray[np.intp], j: NDArray[np.intp]
 ) -> NDArray[np.bool_]:
     """Return whether match j lies where match i predicts it, for each of many i and j."""
-    agrees = np.abs((turn[j] - turn[i] + np.pi) % (2 * np.pi) - np.pi) < ANGLE
+    apart = np.abs(turn[j] - turn[i])
+    agrees = np.minimum(apart, 2 * np.pi - apart) < ANGLE
     kept = np.flatnonzero(agrees)
     i, j = i[kept], j[kept]
     across, down = (one[j] - one[i]).T
@@ -253,7 +256,7 @@ def _agreement(one: Floats, two: Floats, turn: Floats) -> tuple[Floats, int] | N
     near = _agree(one, two, turn, i, j).reshape(len(one), len(one))
     voters = np.flatnonzero(near[int(near.sum(axis=1).argmax())])
     # Keypoints at one place with two orientations are one piece of evidence.
-    if len(np.unique(np.round(one[voters]), axis=0)) < MIN_VOTES:
+    if len(set(map(tuple, np.round(one[voters]).tolist()))) < MIN_VOTES:
         return None
     matrix, inliers = cv2.estimateAffinePartial2D(
         one[voters], two[voters], method=cv2.RANSAC, ransacReprojThreshold=FIT_UM
