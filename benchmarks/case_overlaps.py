@@ -109,8 +109,7 @@ def one_profile(profile: str, count: int) -> dict[str, Any]:
         field_detail(image, result, scale) for image, result in zip(images, results, strict=True)
     ]
     marks = [
-        find_landmarks(image, detail, scale, most)
-        for image, detail in zip(images, details, strict=True)
+        find_landmarks(detail, scale, most, str(number)) for number, detail in enumerate(details)
     ]
     begin = time.process_time()
     candidates = find_candidates(marks)

@@ -48,6 +48,7 @@ from bloodfilm.core.results import (
 )
 from bloodfilm.core.results.case import Matrix, pick
 from bloodfilm.core.text import plural
+from bloodfilm.imaging.picture_key import pixel_digest
 from bloodfilm.imaging.sources.image_file import open_image
 
 EdgeRule = Literal["two-sides", "whole", "all"]
@@ -229,7 +230,8 @@ class _Assembly:
             detail = field_detail(image, result, um_per_px)
             details.keep(place, detail)
             self.edges[place] = field_edges(detail, um_per_px)
-            return find_landmarks(image, detail, um_per_px, keypoints)
+            digest = result.image.pixels or pixel_digest(image)
+            return find_landmarks(detail, um_per_px, keypoints, digest)
 
         seen = track(executor.map(look, places), self.progress, "looking at fields", len(places))
         for place, marks in zip(places, seen, strict=True):

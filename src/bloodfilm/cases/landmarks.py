@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from hashlib import sha256
 
 import cv2
 import numpy as np
@@ -93,15 +92,15 @@ def field_detail(image: Image, result: FieldResult, um_per_px: float) -> FieldDe
 
 
 def find_landmarks(
-    image: Image, found: FieldDetail, um_per_px: float, keypoints: int
+    found: FieldDetail, um_per_px: float, keypoints: int, digest: str
 ) -> FieldLandmarks:
     """Return what a field is recognised by.
 
     Args:
-        image: its pixels.
         found: its detail, see `field_detail`.
         um_per_px: of the detail, see `common_scale`.
         keypoints: the most to keep.
+        digest: of its decoded pixels.
     """
     height, width = found.detail.shape
     size = width * um_per_px, height * um_per_px
@@ -120,7 +119,7 @@ def find_landmarks(
         angles=np.radians(features.angles.astype(np.float64)),
         descriptors=np.rint(features.descriptors * 255).astype(np.uint8),
         thumbnail=_thumbnail(found.detail),
-        digest=sha256(image.tobytes()).hexdigest(),
+        digest=digest,
     )
 
 
