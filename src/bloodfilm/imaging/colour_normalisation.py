@@ -102,7 +102,7 @@ EXACT = Jitter()
 def measure_white(crop: Pixels) -> Floats:
     """Return the mean RGB of the clearest part of a crop (H, W, 3)."""
     sampled = crop[::STEP, ::STEP].astype(np.float32)
-    brightness = sampled.sum(axis=2)
+    brightness = sampled[..., 0] + sampled[..., 1] + sampled[..., 2]
     clear = brightness >= _quantile(brightness, CLEAREST)
     return np.maximum(sampled[clear].mean(axis=0, dtype=np.float64), DARK_WHITE)
 
