@@ -151,7 +151,8 @@ def test_the_classifier_is_asked_where_there_is_doubt() -> None:
     assert not film_score(image, view, red, white, NONE).is_doubtful
     assert not film_score(image, view, red, NONE, red[:1]).is_doubtful
     assert film_score(image, view, red, NONE, NONE).is_doubtful
-    assert film_score(image, view, red[::2], white, NONE).is_doubtful
+    assert film_score(image, view, red[::2], NONE, red[:1]).is_doubtful
+    assert not film_score(image, view, red[::2], white, NONE).is_doubtful
 
 
 @pytest.mark.parametrize("limit", [None, 0.9, 0.1])

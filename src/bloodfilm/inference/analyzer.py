@@ -340,7 +340,10 @@ class Analyzer:
         nucleated = found.type_ids == self._kind(self.classified)
         boxes = found.boxes
         score = film_score(image, view, boxes[red], boxes[nucleated], boxes[~red & ~nucleated])
-        limit = self.bundle.manifest.classifier.red_cell_novelty
+        spec = self.bundle.manifest.classifier
+        limit = spec.red_cell_novelty
+        if not spec.verifies:  # no classifier has confirmed them
+            score = replace(score, nucleated=False)
         if limit is not None and score.is_doubtful:
             novelty = self.red_cell_novelty(image, view, boxes[red], found.scores[red])
             score = score if novelty is None else score.with_novelty(novelty, limit)

@@ -11,6 +11,7 @@ most, or red where the film is slate-blue, never blue. And where there is nothin
 nucleated cell and no platelet, they still differ in thickness, in themselves and from each other.
 Where that, or much that is no cell, leaves doubt, the classifier looks at some of the red cells: it
 has learnt red cells as something else than white cells, and describes a coin unlike any of them.
+Where it has confirmed a nucleated cell, it has looked at the picture already.
 """
 
 from dataclasses import dataclass, replace
@@ -80,6 +81,7 @@ class FilmScore:
         variation: in [0.5, 1], whether they vary as cells do, where there is nothing but red cells.
         likeness: in [0, 1], whether they look like red cells to the classifier, where it was asked.
         only_red_cells: whether neither a nucleated cell nor a platelet is among them.
+        nucleated: whether a nucleated cell is, which the classifier has confirmed.
     """
 
     explained: float
@@ -90,11 +92,12 @@ class FilmScore:
     variation: float = 1.0
     likeness: float = 1.0
     only_red_cells: bool = False
+    nucleated: bool = False
 
     @property
     def is_doubtful(self) -> bool:
         """Whether the classifier should look at the red cells."""
-        return self.only_red_cells or self.explained < EXPLAINED
+        return not self.nucleated and (self.only_red_cells or self.explained < EXPLAINED)
 
     def with_novelty(self, novelty: float, limit: float) -> "FilmScore":
         """Return the score where the red cells' novelty is known, and the most that films have."""
@@ -154,6 +157,7 @@ def film_score(
         colour=colour,
         variation=variation,
         only_red_cells=only,
+        nucleated=len(nucleated) > 0,
     )
 
 
