@@ -62,3 +62,11 @@ def test_the_sites_of_an_operating_point_are_listed():
     assert "| lab | 20 | 0.9500 | 0.2000 | – | – |" in card
     assert "| elsewhere | 8 | 1.0000 | – | 0.8750 | – |" in card
     assert "without it" not in model_card(plain)
+
+
+def test_further_looks_are_told():
+    data = manifest({"detector.onnx": b"", "reader.onnx": b""})
+    assert "first look" not in model_card(Manifest.model_validate(data))
+    data["reader"]["look_again"] = {"below": 0.75, "turns": 2}
+    card = model_card(Manifest.model_validate(data))
+    assert "reaches 0.75 at a first look, the cell is classified 3 times" in card

@@ -73,6 +73,17 @@ def summarize_evaluation(record: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
+def _further_looks(m: Manifest) -> list[str]:
+    spec = m.classifier.look_again
+    if spec is None:
+        return []
+    return [
+        f"Where no class, or group of kindred ones, reaches {spec.below:g} at a first look, the "
+        f"cell is classified {spec.turns + 1} times, turned by right angles, and the probabilities "
+        "are averaged.",
+    ]
+
+
 def _abilities(m: Manifest) -> str:
     trained = m.trained_leaves
     attributes = [a for a in m.attributes.attributes if a.name not in m.untrained.attributes]
@@ -81,6 +92,7 @@ def _abilities(m: Manifest) -> str:
         "pixel.",
         f"Names each {m.roles.classified}: {', '.join(trained)}; where it is not certain, a "
         "group of these.",
+        *_further_looks(m),
         f"Describes each {m.roles.classified}:",
         *(f"- {a.title}: {', '.join(_offered(m, a))}" for a in attributes),
     ]
