@@ -67,6 +67,9 @@ def test_the_sites_of_an_operating_point_are_listed():
 def test_further_looks_are_told():
     data = manifest({"detector.onnx": b"", "reader.onnx": b""})
     assert "first look" not in model_card(Manifest.model_validate(data))
-    data["reader"]["look_again"] = {"below": 0.75, "turns": 2}
+    data["reader"]["look_again"] = {"below": 0.75, "turns": [1, 2]}
     card = model_card(Manifest.model_validate(data))
-    assert "reaches 0.75 at a first look, the cell is classified 3 times" in card
+    assert (
+        "reaches 0.75 at a first look, the cell is classified again, turned by 90 and 180 degrees"
+        in card
+    )

@@ -362,7 +362,9 @@ def test_a_low_threshold_does_not_have_every_speck_classified(careful, monkeypat
 def test_only_open_cells_are_looked_at_again_and_turned(tmp_path, monkeypatch):
     from bloodfilm.inference import classifier as module
 
-    folder = write_bundle(tmp_path, lambda m: m["reader"].update(look_again={"below": 0.8}))
+    folder = write_bundle(
+        tmp_path, lambda m: m["reader"].update(look_again={"below": 0.8, "turns": [1, 2, 3]})
+    )
     model = Model(load_bundle(folder), device="cpu")
     leaves = model.bundle.manifest.leaves
     size = model.bundle.manifest.classifier.size

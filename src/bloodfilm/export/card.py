@@ -79,8 +79,8 @@ def _further_looks(m: Manifest) -> list[str]:
         return []
     return [
         f"Where no class, or group of kindred ones, reaches {spec.below:g} at a first look, the "
-        f"cell is classified {spec.turns + 1} times, turned by right angles, and the probabilities "
-        "are averaged.",
+        f"cell is classified again, turned by {' and '.join(str(90 * k) for k in spec.turns)} "
+        "degrees, and the probabilities of all looks are averaged.",
     ]
 
 

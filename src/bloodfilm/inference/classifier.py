@@ -123,7 +123,7 @@ class CellClassifier:
             a.name: [v not in absent.get(a.name, ()) for v in a.values]
             for a in self.schema.attributes
         }
-        self.turns = range(1, 1 + (self.spec.look_again.turns if self.spec.look_again else 0))
+        self.turns = () if self.spec.look_again is None else self.spec.look_again.turns
         self.outputs = ["classes", "attributes", "novelty"]
         self.outputs += ["nucleated"] if self.spec.verifies else []
         self.learnt = [leaf in manifest.trained_leaves for leaf in self.leaves]

@@ -230,17 +230,19 @@ class LookAgainSpec(_Strict):
     """When the classifier looks at a cell again, and how often.
 
     A cell has no upper side, but a network answers a little differently for each. Where the first
-    answer leaves the class open, the crop is turned by a right angle and classified again, and the
-    probabilities of all views are averaged.
+    answer leaves the class open, the crop is turned and classified again, and the probabilities of
+    all views are averaged.
 
     Attributes:
         below: a cell is looked at again unless a class, or a group of kindred ones, reaches this
             calibrated probability.
-        turns: how many further quarter turns it is looked at.
+        turns: by how many right angles it is turned for each further look.
     """
 
     below: Share
-    turns: Annotated[int, Within(1, 3)] = 3
+    turns: Annotated[
+        tuple[Annotated[int, Within(1, 3)], ...], Field(min_length=1, max_length=3)
+    ] = (2,)
 
 
 _Diameter = Annotated[float, Within(0.1, 1000)]
