@@ -20,7 +20,7 @@ from bloodfilm.core.progress import NoProgress, Progress, track
 from bloodfilm.core.results import AnalysisRun, CaseResult, FieldFailure, FieldResult
 from bloodfilm.evaluation.cross_record import CrossEvaluation
 from bloodfilm.evaluation.record import Evaluation
-from bloodfilm.imaging.discovery import find_images
+from bloodfilm.imaging.discovery import discover
 from bloodfilm.imaging.scale import ScalePrior
 from bloodfilm.inference.model import Model, load_model
 from bloodfilm.inference.model_info import model_info
@@ -95,7 +95,8 @@ def analyze(
         if resume or overwrite:
             raise ConfigError("analyze: resume and overwrite need an output folder")
         prior = ScalePrior(um_per_px, pixel_aspect_ratio)
-        grouping = group_images(find_images(paths), paths, os.fspath(cases))
+        found = discover(paths)
+        grouping = group_images(found.images, paths, os.fspath(cases), found.repeats)
         options = AssemblyOptions(edge_rule(edges), workers or default_workers())
         run = _in_memory(grouping, _model(model), prior, options, progress or NoProgress())
         return replace(run, settings={"paths": paths, "cases": os.fspath(cases), **run.settings})

@@ -1,5 +1,6 @@
 """Which images belong to which case: folders, tables, and tables that are wrong."""
 
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from bloodfilm.cases.grouping import group_images
 from bloodfilm.core import issue_codes
 from bloodfilm.core.errors import DataError
-from bloodfilm.imaging.discovery import find_images
+from bloodfilm.imaging.discovery import discover, find_images
 
 
 @pytest.fixture
@@ -64,6 +65,18 @@ def test_several_patients_in_one_folder_are_named(place):
     assert "--cases" in issue.message
 
 
+def test_one_file_in_the_folders_of_two_cases_is_said(place):
+    (place / "p" / "2" / "again.png").symlink_to(place / "p" / "1" / "a.png")
+    (place / "p" / "2" / "twice.png").symlink_to(place / "p" / "2" / "a.png")
+    found = discover(["p"])
+    grouping = group_images(found.images, ["p"], repeats=found.repeats)
+    (shared,) = grouping.issues
+    assert shared.code == issue_codes.SHARED_IMAGE
+    assert shared.data == {"images": 1, "cases": ["1", "2"]}
+    assert "p/2/again.png, of case 2, is the same file as p/1/a.png" in shared.message
+    assert {c.name: len(c.images) for c in grouping.cases} == {"p": 1, "1": 2, "2": 1}
+
+
 # ---- tables ----------------------------------------------------------------------------------
 
 
@@ -82,6 +95,26 @@ def test_a_table_says_whose_an_image_is(place, text):
     (left_out,) = found.issues
     assert left_out.code == issue_codes.IMAGE_NOT_LISTED
     assert left_out.data["images"] == ["p/stray.png"]
+
+
+def test_accents_are_one_character_or_two_and_paths_those_of_another_machine(place):
+    """Systems and spreadsheets compose accents differently."""
+    composed, apart = (unicodedata.normalize(form, "Ärzte é") for form in ("NFC", "NFD"))
+    folder = place / "p" / apart
+    folder.mkdir()
+    (folder / f"1 {apart}.png").write_bytes(b"1")
+    rows = (
+        f"p/{composed}/1 {composed}.png;{composed}",
+        f"C:\\films\\p\\1\\a.png;{apart}",
+        "D:\\films\\p\\9\\a.png;x",
+    )
+    Path("t.csv").write_text("\n".join(["image;patient", *rows]), "utf-8")
+    found, cases = grouped(["p"], "t.csv")
+    assert {k: set(v) for k, v in cases.items()} == {
+        composed: {"p/1/a.png", f"p/{apart}/1 {apart}.png"}
+    }
+    lost = next(i for i in found.issues if i.code == issue_codes.IMAGE_NOT_FOUND)
+    assert lost.data["rows"] == ["line 4: D:\\films\\p\\9\\a.png"]
 
 
 def test_images_are_found_beside_the_table(place):

@@ -11,7 +11,7 @@ import tifffile
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.issues import codes
 from bloodfilm.imaging.discovery import find_images
-from bloodfilm.imaging.sources.open_slide import is_slide, open_slide
+from bloodfilm.imaging.sources.open_slide import files_of, is_slide, open_slide
 from fixtures.scanner_files import write_mirax, write_ndpi, write_philips
 
 W, H = 1280, 1024
@@ -273,3 +273,27 @@ def test_a_colour_profile_is_noted(tmp_path, pixels):
         path, pixels, tile=(128, 128), photometric="rgb", iccprofile=b"profile" * 20, metadata=None
     )
     assert "colour-profile" in codes(open_slide(path).issues)
+
+
+# ---- slides of several files -----------------------------------------------------------------
+
+
+def test_parts_of_a_slide_are_no_fields(tmp_path, pixels):
+    """The tiles of a VMS slide are JPEG files, and a MIRAX folder may hold previews."""
+    folder = tmp_path / "a"
+    folder.mkdir()
+    picture = cv2.imencode(".jpg", pixels[:64, :64])[1].tobytes()
+    for name in ("s(1,0).jpg", "s_macro.jpg", "s_map2.jpg", "field.jpg"):
+        (folder / name).write_bytes(picture)
+    index = folder / "s.vms"
+    index.write_text(
+        "[Virtual Microscope Specimen]\nImageFile=s(1,0).jpg\nMapFile=s_map2.jpg\n"
+        "MacroImage=s_macro.jpg\nNoJpegColumns=1\nOptimisationFile=gone.opt\n"
+    )
+    (folder / "m.mrxs").write_bytes(picture)
+    (folder / "m" / "deep").mkdir(parents=True)
+    (folder / "m" / "deep" / "preview.jpg").write_bytes(picture)
+    found = [p.name for p in find_images([folder])]
+    assert found == ["field.jpg", "m.mrxs", "s.vms"]
+    assert [p.name for p in files_of(index)] == ["s.vms", "s(1,0).jpg", "s_macro.jpg", "s_map2.jpg"]
+    assert [p.name for p in files_of(folder / "m.mrxs")] == ["m.mrxs", "preview.jpg"]

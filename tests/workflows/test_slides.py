@@ -22,6 +22,7 @@ from bloodfilm.formats import open_dataset, save_dataset
 from bloodfilm.workflows.analyze import AnalysisJob, analyze
 from bloodfilm.workflows.slides import TILES, region_of, slide_folders
 from fake_bundle import draw, lay_out, save, write_bundle
+from fixtures.scanner_files import write_mirax, write_ndpi, write_philips
 
 SIZE, UM = (1400, 1000), 0.25
 
@@ -173,15 +174,65 @@ def test_fields_and_slides_in_one_run(slide, run):
     assert case.other["red cell"] > 300
 
 
-def test_a_bad_slide_among_good_ones_is_named(slide, run):
+def test_bad_slides_among_good_ones_are_named_and_the_rest_goes_on(slide, run):
+    pytest.importorskip("openslide")
+    pytest.importorskip("wsidicom")
     data = slide.read_bytes()
     Path("cut.tif").write_bytes(data[: len(data) // 2])
-    Path("other.dcm").write_bytes(bytes(128) + b"DICM" + bytes(300))
-    summary = run([slide, "other.dcm"], "out")
-    assert summary.fields == 1
+    Path("cut.svs").write_bytes(data[: len(data) // 2])
+    Path("empty.ndpi").write_bytes(b"")
+    Path("text.svs").write_text("not a slide " * 1000)
+    Path("alone.mrxs").write_bytes(b"\xff\xd8\xff\xe0" + bytes(200))
+    Path("scan.dcm").write_bytes(bytes(128) + b"DICM" + bytes(300))
+    Path("study").mkdir()
+    Path("study/scan.dcm").write_bytes(bytes(128) + b"DICM" + bytes(300))
+    with tifffile.TiffFile(slide) as file:
+        offset, count = file.pages[0].dataoffsets[6], file.pages[0].databytecounts[6]
+    spoiled = bytearray(data)
+    spoiled[offset + 20 : offset + count] = bytes(count - 20)
+    Path("tile.tif").write_bytes(spoiled)
+    bad = ["cut.tif", "cut.svs", "empty.ndpi", "text.svs", "alone.mrxs", "scan.dcm", "study"]
+    summary = run([slide, *bad, "tile.tif"], "out")
     assert summary.incomplete
-    (failure,) = summary.failures
-    assert failure.path == "other.dcm"
+    says = {f.path: f.reason for f in summary.failures}
+    assert set(says) == set(bad)
+    assert "again from its source" in says["cut.svs"]
+    assert "is every file of the slide there" in says["alone.mrxs"]
+    assert "no DICOM whole-slide image" in says["scan.dcm"]
+    assert "no DICOM whole-slide image" in says["study"]
+    for path, reason in says.items():
+        assert reason and "\n" not in reason, path
+        assert "Traceback" not in reason and "internal" not in reason, path
+    good, damaged = AnalysisRun.read(Path("out"))
+    assert (good.path, damaged.path) == ("one.tif", "tile.tif")
+    assert len(good.cells) == 6
+    (area,) = [i for i in damaged.issues if i.code == "area-unreadable"]
+    assert area.data["areas"] == [[0, 256, 256, 256]]
+
+
+@pytest.mark.parametrize("kind", ["mrxs", "ndpi", "philips"])
+def test_a_scanners_file_gives_the_cells_of_its_glass(drawn, tmp_path, monkeypatch, run, kind):
+    pytest.importorskip("openslide")
+    monkeypatch.chdir(tmp_path)
+    pixels = tifffile.imread(drawn)[:1000]
+    pixels = np.pad(pixels, ((0, 24), (0, 136), (0, 0)), mode="edge")  # of 1024 x 1536 px
+    if kind == "mrxs":  # of six photographs one was not taken; each side has as much room again
+        path = write_mirax(Path("a.mrxs"), pixels, side=512, missing=[(2, 1)], at=(3, 2))
+    elif kind == "ndpi":
+        path = write_ndpi(Path("a.ndpi"), pixels, macro=np.full((200, 600, 3), 80, np.uint8))
+    else:
+        path = write_philips(Path("a.tiff"), pixels)
+    run(path, "out")
+    (result,) = AnalysisRun.read(Path("out"))
+    assert (result.image.width, result.image.height) == (1536, 1024)
+    assert result.view.um_per_px_y == pytest.approx(UM, rel=0.1)
+    true = np.array([(60 + 50 * i, 50 + 40 * (i % 4)) for i in range(6)]) / UM
+    if kind == "mrxs":
+        true = true[~((true[:, 0] > 1000) & (true[:, 1] > 490))]
+    found = np.array([(x + w / 2, y + h / 2) for x, y, w, h in (c.box for c in result.cells)])
+    away = np.hypot(*(found[:, None] - true[None]).transpose(2, 0, 1))
+    assert sorted(away.argmin(axis=1).tolist()) == list(range(len(true)))
+    assert away.min(axis=1).max() < 4
 
 
 def test_names_of_slides_do_not_collide(tmp_path):

@@ -1,6 +1,7 @@
 """Which images belong to which case: by folder, all together, or by a table."""
 
 import os
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -49,7 +50,10 @@ class Grouping:
 
 
 def group_images(
-    images: Sequence[Path], given: Sequence[str | os.PathLike[str]], cases: str = FOLDERS
+    images: Sequence[Path],
+    given: Sequence[str | os.PathLike[str]],
+    cases: str = FOLDERS,
+    repeats: Sequence[tuple[Path, Path]] = (),
 ) -> Grouping:
     """Divide images into cases.
 
@@ -62,6 +66,7 @@ def group_images(
         images: found below the given paths, in order.
         given: files, folders and patterns, as the user named them.
         cases: `folders`, `one`, or the path of a table.
+        repeats: other names by which files were reached, with the name they are listed by.
 
     Raises:
         DataError: if the table cannot be used, or names none of the images.
@@ -70,7 +75,7 @@ def group_images(
         name = case_name(Path(given[0])) if len(given) == 1 else "case"
         return _grouping(images, dict.fromkeys(range(len(images)), name))
     if cases == FOLDERS:
-        return _grouping(images, _by_folder(images, given))
+        return _grouping(images, *_by_folder(images, given, repeats))
     return _by_table(images, given, Path(cases))
 
 
@@ -105,11 +110,34 @@ def _several_patients(paths: Sequence[Path]) -> Iterable[Issue]:
 # ---- by folder -------------------------------------------------------------------------------
 
 
-def _by_folder(images: Sequence[Path], given: Sequence[str | os.PathLike[str]]) -> dict[int, str]:
+def _by_folder(
+    images: Sequence[Path],
+    given: Sequence[str | os.PathLike[str]],
+    repeats: Sequence[tuple[Path, Path]],
+) -> tuple[dict[int, str], list[Issue]]:
+    """Return the case of each image, and issues about files that lie in several cases' folders."""
     roots = [Path(p) for p in given if Path(p).is_dir()]
     folders = [_case_folder(path, roots) for path in images]
-    names = _distinct(dict.fromkeys(folders))
-    return {number: names[folder] for number, folder in enumerate(folders)}
+    again = [_case_folder(path, roots) for path, _ in repeats]
+    names = _distinct(dict.fromkeys([*folders, *again]))
+    found = {number: names[folder] for number, folder in enumerate(folders)}
+    cases = {path: found[number] for number, path in enumerate(images)}
+    shared = [
+        (path, names[folder], first, cases[first])
+        for (path, first), folder in zip(repeats, again, strict=True)
+        if names[folder] != cases.get(first, names[folder])
+    ]
+    if not shared:
+        return found, []
+    path, other, first, case = shared[0]
+    listed = sorted({name for _, other, _, case in shared for name in (other, case)})
+    more = f", and {len(shared) - 1} more" if len(shared) > 1 else ""
+    message = (
+        f"{path}, of case {other}, is the same file as {first}, and counts in case {case} "
+        f"only{more}: whose are they?"
+    )
+    facts = {"images": len(shared), "cases": listed}
+    return found, [issue(issue_codes.SHARED_IMAGE, message, **facts)]
 
 
 def _case_folder(path: Path, roots: Sequence[Path]) -> Path:
@@ -219,7 +247,10 @@ def _read_table(table: Path) -> list[_Row]:
     patient = _column(table, found.columns, PATIENT_COLUMNS)
     if not found.rows:
         raise DataError(f"{table}: has a header and no rows")
-    return [_Row(row.line, row[image].strip(), row[patient].strip()) for row in found.rows]
+    return [
+        _Row(row.line, row[image].strip(), unicodedata.normalize("NFC", row[patient].strip()))
+        for row in found.rows
+    ]
 
 
 def _column(table: Path, columns: Iterable[str], names: Sequence[str]) -> str:
@@ -240,11 +271,16 @@ class _Lookup:
         self._folders = folders
         self._by_path: dict[str, int] = {}
         self._endings: dict[tuple[str, ...], list[int]] = defaultdict(list)
+        self._whole: dict[tuple[str, ...], list[int]] = defaultdict(list)
         for number, path in enumerate(images):
             self._by_path.setdefault(os.path.realpath(path), number)
-            for parts in {path.parts, path.with_suffix("").parts}:
+            for parts in {_parts(path), _parts(path.with_suffix(""))}:
                 for start in range(len(parts)):
                     self._endings[parts[start:]].append(number)
+            for folder in folders[1:]:
+                if path.is_relative_to(folder):
+                    below = Path(folder.name) / path.relative_to(folder)
+                    self._whole[_parts(below)].append(number)
 
     def find(self, entry: str) -> list[int]:
         """Return the numbers of the images that a table's entry may mean."""
@@ -254,4 +290,14 @@ class _Lookup:
             number = self._by_path.get(os.path.realpath(folder / entry))
             if number is not None:
                 return [number]
-        return self._endings.get(Path(entry.replace("\\", "/")).parts, [])
+        parts = _parts(Path(entry.replace("\\", "/")))
+        if parts in self._endings:
+            return self._endings[parts]
+        # A path of another machine, which ends as that of an image below a given folder does.
+        ends = (parts[start:] for start in range(1, len(parts)))
+        return next((self._whole[end] for end in ends if end in self._whole), [])
+
+
+def _parts(path: Path) -> tuple[str, ...]:
+    """Return the parts of a path in composed characters: systems write accents differently."""
+    return tuple(unicodedata.normalize("NFC", part) for part in path.parts)

@@ -11,7 +11,12 @@ from typing import NoReturn
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.files import regular_file, write_text
 from bloodfilm.imaging.headers import READABLE
-from bloodfilm.imaging.sources.open_slide import DICOM_SUFFIXES, SLIDE_SUFFIXES, is_dicom_folder
+from bloodfilm.imaging.sources.open_slide import (
+    DICOM_SUFFIXES,
+    SLIDE_SUFFIXES,
+    files_of,
+    is_dicom_folder,
+)
 
 SUFFIXES = frozenset(
     {
@@ -190,10 +195,11 @@ def _walk(folder: Path, drawings: dict[Path, None]) -> Iterator[tuple[Path, bool
             folders.clear()
             yield Path(place), again
             continue
-        visible = (f for f in folders if not f.startswith(".") and f not in drawn)
+        parts = _parts_of_slides(place, files)
+        visible = (f for f in folders if not f.startswith(".") and f not in drawn | parts)
         folders[:] = sorted(visible, key=natural_key)
         for name in files:
-            if name in drawn:
+            if name in drawn | parts:
                 continue
             path = Path(place, name)
             if _is_picture(path) and not os.path.isdir(path):  # noqa: PTH112, never raises
@@ -203,6 +209,16 @@ def _walk(folder: Path, drawings: dict[Path, None]) -> Iterator[tuple[Path, bool
 
 def _is_dicom(files: Iterable[str]) -> bool:
     return any(Path(name).suffix.lower() in DICOM_SUFFIXES for name in files)
+
+
+def _parts_of_slides(place: str, files: Iterable[str]) -> frozenset[str]:
+    """Return the files and folders in a folder that belong to slides of several files."""
+    found = set()
+    for name in files:
+        if Path(name).suffix.lower() in SLIDE_SUFFIXES:
+            path = Path(place, name)
+            found.update(p.relative_to(place).parts[0] for p in files_of(path) if p != path)
+    return frozenset(found)
 
 
 def _is_picture(path: Path) -> bool:

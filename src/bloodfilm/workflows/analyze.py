@@ -265,7 +265,7 @@ def analyze(
     progress = progress or NoProgress()
     prior, selection = job.prior, job.selection
     found = discover(job.paths)
-    grouping = group_images(found.images, job.paths, job.cases)
+    grouping = group_images(found.images, job.paths, job.cases, found.repeats)
     used = model or load_model(job.bundle, device=job.device, min_score=job.min_score)
     table = [] if job.cases in (FOLDERS, ONE) else [Path(job.cases)]
     outputs = [job.out / name for name in (CELLS, RESULT, REPORT, CASES)]

@@ -15,6 +15,9 @@ DICOM_SUFFIXES = frozenset({".dcm", ".dicom"})
 SLIDE_SUFFIXES = TIFF_SUFFIXES | OPENSLIDE_SUFFIXES | DICOM_SUFFIXES
 """Suffixes of files that are always slides."""
 _MAYBE = frozenset({".tif", ".tiff"})
+_INDEXES = frozenset({".vms", ".vmu"})
+"""Text files that name the JPEG files of a slide."""
+_LONGEST_INDEX = 1 << 20
 _SCANLINES = frozenset({".jfif", ".jpe", ".jpeg", ".jpg", ".png"})
 _SMALLEST_TIFF, _SMALLEST_SCANLINES = 1 << 17, 1 << 21
 """Bytes: smaller files are no slides."""
@@ -71,11 +74,26 @@ def files_of(path: str | os.PathLike[str]) -> list[Path]:
     place = Path(path)
     if place.is_dir():
         return sorted(p for p in place.iterdir() if p.suffix.lower() in DICOM_SUFFIXES)
-    if place.suffix.lower() in OPENSLIDE_SUFFIXES:
+    suffix = place.suffix.lower()
+    if suffix == ".mrxs":
         beside = place.with_suffix("")
         more = sorted(p for p in beside.rglob("*") if p.is_file()) if beside.is_dir() else []
         return [place, *more]
+    if suffix in _INDEXES:
+        return [place, *_named_in(place)]
     return [place]
+
+
+def _named_in(index: Path) -> list[Path]:
+    """Return the files that the text file of a Hamamatsu VMS or VMU slide names, beside it."""
+    try:
+        with index.open("rb") as file:
+            lines = file.read(_LONGEST_INDEX).decode("latin-1").splitlines()
+    except OSError:
+        return []
+    values = (line.partition("=")[2].strip() for line in lines)
+    named = sorted({value for value in values if value and "/" not in value and "\0" not in value})
+    return [path for path in (index.parent / value for value in named) if path.is_file()]
 
 
 def content_digest(path: str | os.PathLike[str]) -> str:
