@@ -25,7 +25,18 @@ import numpy as np
 
 from bloodfilm.core.arrays import Image
 from bloodfilm.core.boxes import iou
-from bloodfilm.core.results import AnalysisRun
+from bloodfilm.core.results import AnalysisRun, CellResult
+from bloodfilm.imaging.sources.open_slide import open_slide
+from bloodfilm.inference.model import load_model
+from bloodfilm.inference.slides import (
+    SlidePlan,
+    SlideSelection,
+    analyze_tiles,
+    combined,
+    plan_slide,
+    plan_slide_tiles,
+)
+from bloodfilm.inference.slides.plan import with_tiles
 from bloodfilm.synthetic.slides import AREAS, SlideFilm, SlideSpec, WhiteCell, write_slide
 
 SQUARE = 2048
@@ -93,6 +104,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("out/slides"))
     parser.add_argument("--repeat", action="store_true", help="draw a square of each area only")
+    parser.add_argument("--other-tiles", action="store_true", help="also compare other tilings")
     parser.add_argument("more", nargs="*", help="further options of `bloodfilm analyze`")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -116,7 +128,46 @@ def main() -> None:
         "analysis": _analyze(path, args),
         **_found(film, AnalysisRun.read(args.out / "results")),
     }
+    if args.other_tiles:
+        record["other_tiles"] = _other_tiles(path)
     print(json.dumps(record, indent=1))
+
+
+TILINGS = ((160.0, (0, 0)), (204.8, (170, 333)), (320.0, (77, 9)))
+"""Sides of tiles, um, and shifts of their grid, px, that are tried."""
+
+
+def _other_tiles(path: Path) -> dict[str, object]:
+    """Analyse a slide with other tiles, and compare the cells with those of the usual ones."""
+    with load_model() as model:
+        source = open_slide(path)
+        plan = plan_slide(source, model.analyzer, SlideSelection())
+
+        def cells(some: SlidePlan) -> list[CellResult]:
+            outcomes = list(analyze_tiles(source, model.analyzer, some, some.tiles))
+            return list(combined(source, some, outcomes, model.analyzer.classified).cells)
+
+        usual = cells(plan)
+        rows = []
+        for tile_um, offset in TILINGS:
+            tiles = plan_slide_tiles(source.size, plan.view.um_per_px, tile_um, offset)
+            found = cells(with_tiles(plan, tiles))
+            boxes = [np.array([c.box for c in some]).reshape(-1, 4) for some in (usual, found)]
+            likeness = iou(boxes[0], boxes[1])
+            same = likeness.max(axis=1, initial=0.0) > 0.5
+            best = likeness.argmax(axis=1)
+            named = [usual[i].label == found[best[i]].label for i in np.flatnonzero(same)]
+            rows.append(
+                {
+                    "tile_um": tile_um,
+                    "offset": offset,
+                    "cells": len(found),
+                    "same": int(same.sum()),
+                    "same_of_all": round(2 * int(same.sum()) / (len(usual) + len(found)), 5),
+                    "of_the_same_name": sum(named),
+                }
+            )
+    return {"cells": len(usual), "tilings": rows}
 
 
 def _analyze(path: Path, args: argparse.Namespace) -> dict[str, float]:
