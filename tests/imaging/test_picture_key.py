@@ -6,8 +6,10 @@ import pytest
 
 from bloodfilm.imaging.picture_key import (
     MOST_DIFFERENT,
+    SYMMETRIES,
     KnownAppearances,
     PictureKey,
+    Symmetry,
     appearance_of,
     difference,
 )
@@ -74,7 +76,33 @@ def test_many_pictures_are_searched_by_look_and_shape():
     for look in looks:
         known.add(look, 640, 480)
     for number, look in enumerate(looks):
-        assert known.find(look, 320, 240) == [number]
-        assert known.find(look, 480, 640) == []
+        assert known.find(look, 320, 240) == [(number, Symmetry())]
+        assert known.find(look, 480, 620) == []
     known.add(looks[7], 1280, 960)
-    assert known.find(looks[7], 640, 480) == [7, 200]
+    assert [number for number, _ in known.find(looks[7], 640, 480)] == [7, 200]
+
+
+@pytest.mark.parametrize("symmetry", SYMMETRIES)
+def test_a_turned_or_mirrored_picture_is_found_with_where_its_cells_lie(fields, symmetry):
+    known = KnownAppearances()
+    for field in fields:
+        known.add(appearance_of(field), 640, 480)
+    marked = np.zeros((480, 640), np.uint8)
+    marked[100:140, 200:220] = 255  # y, x
+
+    def turned(picture):
+        picture = picture.swapaxes(0, 1) if symmetry.transposed else picture
+        picture = picture[:, ::-1] if symmetry.flipped_x else picture
+        return np.ascontiguousarray(picture[::-1] if symmetry.flipped_y else picture)
+
+    picture, mark = turned(fields[1]), turned(marked)
+    height, width = mark.shape
+    small = cv2.resize(picture, None, fx=0.7, fy=0.7, interpolation=cv2.INTER_AREA)
+    assert known.find(appearance_of(small), width, height) == [(1, symmetry)]
+    y, x = np.nonzero(mark)
+    box = np.array([[200 / 640, 100 / 480, 20 / 640, 40 / 480]])
+    expected = [x.min() / width, y.min() / height, np.ptp(x + 1) / width, np.ptp(y + 1) / height]
+    assert symmetry.boxes(box)[0] == pytest.approx(expected, abs=2 / 480)
+    corners = np.array([[200, 100, 1], [220, 140, 1]]) @ symmetry.map_of(640, 480).T
+    assert corners.min(axis=0) == pytest.approx([x.min(), y.min()])
+    assert corners.max(axis=0) == pytest.approx([x.max() + 1, y.max() + 1])

@@ -55,6 +55,34 @@ def test_one_picture_in_several_files_counts_once(tmp_path, model):
     assert repeats(stored) == same
 
 
+def test_a_turned_or_mirrored_copy_counts_once_and_an_unsharp_plane_where_it_is_sharp(
+    tmp_path, model
+):
+    image = field((60.0, 40.0), (30.0, 22.0))
+    folder = tmp_path / "film"
+    blurred = cv2.GaussianBlur(image, (0, 0), 1.0)  # the first file, and not the one to read
+    turned = {
+        "b.png": image,
+        "c.png": image[:, ::-1],
+        "d.png": image[::-1],
+        "e.png": image.transpose(1, 0, 2),
+        "f.png": np.rot90(image, 3)[:, ::-1],
+    }
+    for name, picture in {"a.png": blurred, **turned}.items():
+        save(folder / name, np.ascontiguousarray(picture))
+    run = bloodfilm.analyze(folder, model)
+    (case,) = run.cases
+    said = {
+        run.fields[p.number].path.rpartition("/")[2]: (p.counted, tuple(i.code for i in p.issues))
+        for p in case.placements
+    }
+    assert said["a.png"] == (False, (issue_codes.SAME_PLACE,))
+    assert said["b.png"] == (True, ())
+    assert {said[name] for name in list(turned)[1:]} == {(False, (issue_codes.DUPLICATE_IMAGE,))}
+    assert len(case.cells) == 2 and all(c.counted and len(c.views) == 6 for c in case.cells)
+    assert {run.fields[c.shown.field].path for c in case.cells} == {str(folder / "b.png")}
+
+
 @pytest.mark.parametrize(
     ("one", "two", "same"),
     [

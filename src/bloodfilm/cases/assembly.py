@@ -29,7 +29,14 @@ from bloodfilm.cases.pairs import (
     verify_pair,
 )
 from bloodfilm.cases.physical_cells import Junction, inside, inverted, join, same_boxes
-from bloodfilm.cases.setting_aside import copies, pixel_copies, same_places, unusable
+from bloodfilm.cases.setting_aside import (
+    Repeat,
+    copies,
+    pixel_copies,
+    same_pictures,
+    same_places,
+    unusable,
+)
 from bloodfilm.core import issue_codes
 from bloodfilm.core.arrays import BoxArray, Image
 from bloodfilm.core.errors import BloodfilmError
@@ -171,6 +178,7 @@ class _Assembly:
         # What cannot count is not compared, and neither is a copy, which shows nothing new.
         self.aside = unusable(self.results)
         self._add_copies(copies(self.results))
+        self._add_copies(same_pictures(self.results, self.aside, self.model.classified))
         self._compare()
         cells = self._cells()
         return CaseResult(
@@ -184,11 +192,11 @@ class _Assembly:
             model=self.model,
         )
 
-    def _add_copies(self, found: Mapping[int, tuple[int, Issue]]) -> None:
-        for place, (original, why) in found.items():
+    def _add_copies(self, found: Mapping[int, Repeat]) -> None:
+        for place, repeat in found.items():
             if place not in self.aside:
-                self.aside[place] = why
-                self.junctions.append(Junction(original, place, np.eye(2, 3)))
+                self.aside[place] = repeat.issue
+                self.junctions.append(Junction(repeat.original, place, repeat.matrix))
 
     # ---- which fields lie where ------------------------------------------------------------------
 

@@ -1,21 +1,24 @@
 """Which fields of a case do not count: copies, planes of a focus series, blurred and empty ones."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from bloodfilm.cases.landmarks import FieldLandmarks
 from bloodfilm.cases.layout import Layout, overlap_um2
 from bloodfilm.core import issue_codes
+from bloodfilm.core.arrays import Floats
 from bloodfilm.core.issue_codes import issue
 from bloodfilm.core.issues import Issue, codes
 from bloodfilm.core.results import FieldResult
+from bloodfilm.imaging.picture_key import KnownAppearances, Symmetry
+from bloodfilm.inference.repeats import COPY_SHARPNESS, relative_boxes
+from bloodfilm.inference.repeats import same_places as same_places_of_cells
 
 SAME_PLACE_SHARE = 0.9
 """Fields of which this share is common glass, of both, show one place."""
 COPY_LIKENESS = 0.985
-COPY_SHARPNESS = 1.3
-"""A copy is as sharp as its original, within this factor."""
 
 
 def unusable(results: Sequence[FieldResult]) -> dict[int, Issue]:
@@ -42,14 +45,30 @@ def unusable(results: Sequence[FieldResult]) -> dict[int, Issue]:
     return found
 
 
-def copies(results: Sequence[FieldResult]) -> dict[int, tuple[int, Issue]]:
-    """Return the fields that are an earlier picture of the case: its place, and the issue.
+@dataclass(frozen=True, eq=False)
+class Repeat:
+    """A field that shows the picture of another one.
 
-    Copies in another file format, or compressed or resized anew, were recognised when the files
-    were analysed; those of the same bytes are here, too, whatever was analysed before them.
+    Attributes:
+        original: place of the field that counts.
+        matrix: from the original's plane to this one's (2x3), um.
+        issue: why this one does not count.
+    """
+
+    original: int
+    matrix: Floats
+    issue: Issue
+
+
+def copies(results: Sequence[FieldResult]) -> dict[int, Repeat]:
+    """Return the fields that are an earlier picture of the case, by place.
+
+    Copies in another file format, compressed or resized anew, turned or mirrored, were recognised
+    when the files were analysed; those of the same bytes are here, too, whatever was analysed
+    before them.
     """
     first: dict[str, int] = {}
-    found: dict[int, tuple[int, Issue]] = {}
+    found: dict[int, Repeat] = {}
     paths: dict[str, int] = {}
     for place, result in enumerate(results):
         paths.setdefault(result.path, place)
@@ -57,30 +76,76 @@ def copies(results: Sequence[FieldResult]) -> dict[int, tuple[int, Issue]]:
         for one in known:
             original = paths.get(str(one.data.get("path")), place)
             if original != place:
-                found[place] = original, one
+                turned = Symmetry(*map(bool, one.data.get("symmetry", ())))
+                found[place] = Repeat(original, _map(results[original], turned), one)
         checksum = result.image.sha256
         if checksum and first.setdefault(checksum, place) != place and place not in found:
             original = first[checksum]
-            found[place] = original, _copy(results[original], "the same file as {}")
+            found[place] = _repeat(results, original, "the same file as {}")
     return found
+
+
+def same_pictures(
+    results: Sequence[FieldResult], left_out: Collection[int], classified: str
+) -> dict[int, Repeat]:
+    """Return the fields that look like a sharper one, with the same cells, by place.
+
+    These are planes of a focus series, however blurred.
+
+    Args:
+        results: of all fields of the case.
+        left_out: places that are set aside already.
+        classified: the object type whose cells are compared.
+    """
+    looks = KnownAppearances()
+    kept: list[int] = []
+    found = {}
+    order = sorted(
+        (k for k in range(len(results)) if k not in left_out),
+        key=lambda k: (-(results[k].view.sharpness or 0.0), k),
+    )
+    for place in order:
+        image = results[place].image
+        cells = relative_boxes(results[place], classified)
+        for number, turned in looks.find(image.appearance, image.width, image.height):
+            other = kept[number]
+            if len(cells) and same_places_of_cells(
+                turned.boxes(relative_boxes(results[other], classified)), cells
+            ):
+                path = results[other].path
+                message = f"the same place as {path}, which is sharper"
+                why = issue(issue_codes.SAME_PLACE, message, path=path)
+                found[place] = Repeat(other, _map(results[other], turned), why)
+                break
+        else:
+            kept.append(place)
+            looks.add(image.appearance, image.width, image.height)
+    return found
+
+
+def _map(original: FieldResult, turned: Symmetry) -> Floats:
+    """Return the map from a field's plane to that of the field turned, um."""
+    image, view = original.image, original.view
+    return turned.map_of(image.width * view.um_per_px_x, image.height * view.um_per_px_y)
 
 
 def pixel_copies(
     results: Sequence[FieldResult], landmarks: Mapping[int, FieldLandmarks]
-) -> dict[int, tuple[int, Issue]]:
-    """Return the fields whose pixels are those of an earlier one: its place, and the issue."""
+) -> dict[int, Repeat]:
+    """Return the fields whose pixels are those of an earlier one, by place."""
     first: dict[str, int] = {}
     found = {}
     for place, marks in sorted(landmarks.items()):
         if first.setdefault(marks.digest, place) != place:
             original = first[marks.digest]
-            found[place] = original, _copy(results[original], "the same pixels as {}")
+            found[place] = _repeat(results, original, "the same pixels as {}")
     return found
 
 
-def _copy(original: FieldResult, what: str) -> Issue:
-    path = original.path
-    return issue(issue_codes.DUPLICATE_IMAGE, what.format(path), path=path)
+def _repeat(results: Sequence[FieldResult], original: int, what: str) -> Repeat:
+    path = results[original].path
+    why = issue(issue_codes.DUPLICATE_IMAGE, what.format(path), path=path)
+    return Repeat(original, np.eye(2, 3), why)
 
 
 def same_places(

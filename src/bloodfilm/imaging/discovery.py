@@ -213,7 +213,7 @@ def _is_dicom(files: Iterable[str]) -> bool:
 
 def _parts_of_slides(place: str, files: Iterable[str]) -> frozenset[str]:
     """Return the files and folders in a folder that belong to slides of several files."""
-    found = set()
+    found: set[str] = set()
     for name in files:
         if Path(name).suffix.lower() in SLIDE_SUFFIXES:
             path = Path(place, name)

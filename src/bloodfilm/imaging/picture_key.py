@@ -14,13 +14,15 @@ Of 1,000 pictures of blood films, JPEG of quality 30 and more, and half the size
 """
 
 import hashlib
+import itertools
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bloodfilm.core.arrays import Image
+from bloodfilm.core.arrays import Floats, Image
 
 SIDE = 64
 FREQUENCIES = 16
@@ -84,6 +86,56 @@ def difference(one: str, two: str) -> int:
     return (int(one, 16) ^ int(two, 16)).bit_count()
 
 
+class Symmetry(NamedTuple):
+    """How a picture is turned or mirrored: transposed first, then flipped along x, along y.
+
+    >>> turned = Symmetry(True, True, False)  # by 90 degrees, clockwise
+    >>> turned.boxes(np.array([[0.0, 0.0, 0.1, 0.2]])).round(3).tolist()
+    [[0.8, 0.0, 0.2, 0.1]]
+    """
+
+    transposed: bool = False
+    flipped_x: bool = False
+    flipped_y: bool = False
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether the picture stays as it is."""
+        return not any(self)
+
+    def boxes(self, boxes: Floats) -> Floats:
+        """Return where boxes (n, 4), in widths and heights of the picture, come to lie."""
+        x, y, w, h = boxes.T
+        if self.transposed:
+            x, y, w, h = y, x, h, w
+        x = 1 - x - w if self.flipped_x else x
+        y = 1 - y - h if self.flipped_y else y
+        return np.column_stack([x, y, w, h])
+
+    def map_of(self, width: float, height: float) -> Floats:
+        """Return the map (2x3) from a picture of that size to the turned one."""
+        linear = np.array([[0.0, 1.0], [1.0, 0.0]]) if self.transposed else np.eye(2)
+        linear[0] *= -1 if self.flipped_x else 1
+        linear[1] *= -1 if self.flipped_y else 1
+        corners = np.array([[0.0, 0.0], [width, 0.0], [0.0, height], [width, height]]) @ linear.T
+        return np.column_stack([linear, -corners.min(axis=0)])
+
+    def original(self, appearance: str) -> str:
+        """Return the appearance of the picture that, turned so, has this appearance.
+
+        Flipping a picture changes the sign of its odd frequencies.
+        """
+        packed = np.frombuffer(bytes.fromhex(appearance), np.uint8)
+        signs = np.unpackbits(packed).reshape(FREQUENCIES, FREQUENCIES).astype(bool)
+        odd = np.arange(FREQUENCIES) % 2 == 1
+        signs = signs ^ (odd[None, :] & self.flipped_x) ^ (odd[:, None] & self.flipped_y)
+        return np.packbits(signs.T if self.transposed else signs).tobytes().hex()
+
+
+SYMMETRIES = tuple(Symmetry(*bits) for bits in itertools.product((False, True), repeat=3))
+"""The eight of a picture; the first leaves it as it is."""
+
+
 @dataclass
 class KnownAppearances:
     """Pictures met so far, searched by how they look."""
@@ -92,8 +144,10 @@ class KnownAppearances:
     _shapes: NDArray[np.float64] = field(default_factory=lambda: np.zeros(64))
     _count: int = 0
 
-    def find(self, appearance: str, width: int, height: int) -> list[int]:
-        """Return the numbers of the pictures that look the same, rising.
+    def find(self, appearance: str, width: int, height: int) -> list[tuple[int, Symmetry]]:
+        """Return the pictures that look the same, and how this one is turned or mirrored from them.
+
+        Those that are not turned come first, by number.
 
         Args:
             appearance: of the picture; an empty one is like no other.
@@ -101,10 +155,15 @@ class KnownAppearances:
         """
         if not appearance:
             return []
-        known = self._signs[: self._count] ^ _signs_of(appearance)
-        differ = np.bitwise_count(known).sum(axis=1)
-        shapes = np.abs(self._shapes[: self._count] - np.log(width / height))
-        return np.flatnonzero((differ <= MOST_DIFFERENT) & (shapes <= SHAPE_TOLERANCE)).tolist()
+        found = []
+        for symmetry in SYMMETRIES:
+            signs = _signs_of(symmetry.original(appearance))
+            differ = np.bitwise_count(self._signs[: self._count] ^ signs).sum(axis=1)
+            shape = np.log(height / width if symmetry.transposed else width / height)
+            alike = np.abs(self._shapes[: self._count] - shape) <= SHAPE_TOLERANCE
+            numbers = np.flatnonzero((differ <= MOST_DIFFERENT) & alike).tolist()
+            found += [(number, symmetry) for number in numbers]
+        return found
 
     def add(self, appearance: str, width: int, height: int) -> None:
         """Take note of the next picture; they are numbered from 0."""
