@@ -90,7 +90,7 @@ class RepeatedImages:
             return result
         first, how, symmetry = known
         message = f"{_HOW[how].format(first=first)}: its cells do not count again"
-        facts = {"path": first, "same": how}
+        facts: dict[str, object] = {"path": first, "same": how}
         if not symmetry.is_identity:
             facts["symmetry"] = list(symmetry)
         repeat = issue(issue_codes.DUPLICATE_IMAGE, message, **facts)
