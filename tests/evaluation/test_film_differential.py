@@ -182,21 +182,27 @@ def test_blasts_are_not_below_the_limit_where_open_cells_may_be_blasts():
 def test_open_cells_are_counted_by_what_they_are_likely_to_be():
     likely = {"abnormal promyelocyte": 0.45, "lymphocyte": 0.35, "platelet clump": 0.2}
     some = [replace(c, probabilities=likely) for c in cells(white_cell=40)]
-    blasts = [replace(c, probabilities={"monoblast": 0.6, "monocyte": 0.4}) for c in cells(blast=5)]
+    kinds = {"monoblast": 0.4, "myeloblast": 0.2, "monocyte": 0.4}
+    blasts = [replace(c, probabilities=kinds) for c in cells(blast=5)]
     found = film_differential([*some, *blasts, *cells(lymphocyte=10)], model())
     assert found.likely is not None
     # Of the name's classes alone: 0.45 / 0.8 of 40 cells, and each blast is one, whatever its kind.
     assert found.likely.blasts == pytest.approx(22.5 + 5)
     assert found.likely.cells["lymphocyte"] == pytest.approx(17.5 + 10)
-    assert found.likely.cells["monoblast"] == pytest.approx(5)
+    assert found.likely.cells["monoblast"] == pytest.approx(10 / 3)
     assert found.likely.cells["white cell"] == pytest.approx(55)
     top = found.likely.likeliest
-    assert list(top) == ["abnormal promyelocyte", "monoblast"]
+    assert list(top) == ["abnormal promyelocyte"]
     assert top["abnormal promyelocyte"].cells == 40
     assert top["abnormal promyelocyte"].probability == pytest.approx(0.5625)
     assert found.count.undecided == 40 and found.undecided == {"white cell": 40}
     assert json.loads(json.dumps(found.to_json()))["likely"]["blasts"] == 27.5
     assert film_differential(cells(white_cell=40), model()).likely is None
+
+
+def test_a_blast_is_of_no_kind_where_the_model_knows_one_kind_only():
+    only = [replace(c, probabilities={"myeloblast": 0.9, "monocyte": 0.1}) for c in cells(blast=5)]
+    assert film_differential(only, model()).likely is None
 
 
 @pytest.mark.parametrize(("count", "reached"), [(99, 0), (100, 100), (399, 200), (400, 400)])

@@ -97,7 +97,7 @@ class LikelyCounts:
         cells: by class or inner node, how many are expected: those named so, and of the open
             ones the share that their probabilities give.
         blasts: the same of all blasts together.
-        likeliest: open white cells by their likeliest class.
+        likeliest: undecided white cells by their likeliest class; blasts are none of them.
     """
 
     cells: Mapping[str, float]

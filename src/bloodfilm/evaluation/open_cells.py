@@ -16,7 +16,9 @@ from bloodfilm.core.taxonomy import Taxonomy
 def likely_leaves(cell: CellResult, taxonomy: Taxonomy) -> dict[str, float]:
     """Return the probability of each class that a cell's name leaves open; together they are 1.
 
-    Empty for a cell that is named by a class, and where no probabilities were recorded.
+    Empty for a cell that is named by a class, where no probabilities were recorded, and where the
+    model knows one class only of those that the name stands for: it cannot tell that one from the
+    others.
 
     >>> from bloodfilm.core.taxonomy import DEFAULT_TAXONOMY
     >>> found = {"myeloblast": 0.6, "lymphoblast": 0.3, "lymphocyte": 0.1}
@@ -28,8 +30,10 @@ def likely_leaves(cell: CellResult, taxonomy: Taxonomy) -> dict[str, float]:
         return {}
     below = taxonomy.leaves_under(cell.label)
     found = {n: cell.probabilities[n] for n in below if cell.probabilities.get(n, 0.0) > 0}
+    if len(found) < 2:
+        return {}
     total = sum(found.values())
-    return {name: p / total for name, p in found.items()} if total else {}
+    return {name: p / total for name, p in found.items()}
 
 
 def likeliest_leaf(cell: CellResult, taxonomy: Taxonomy) -> str | None:
@@ -53,7 +57,8 @@ class OpenCells:
     Attributes:
         by_name: how many were given each such name.
         expected: by name, how many of its cells are expected to be of each class below it.
-        likeliest: by class, the cells whose likeliest class it is, the most frequent first.
+        likeliest: by class, the undecided cells whose likeliest class it is, the most frequent
+            first; blasts whose lineage is open are not among them.
     """
 
     by_name: Mapping[str, int]
@@ -84,6 +89,7 @@ class OpenCells:
             likely = likely_leaves(cell, tree)
             if likely:
                 expected.setdefault(name, Counter()).update(likely)
+            if likely and name not in tree.blasts:
                 top = max(likely, key=lambda leaf: (likely[leaf], leaf))
                 tops.setdefault(top, []).append(likely[top])
         likeliest = {
