@@ -1,5 +1,6 @@
 """Losses of masks: what they ask of a network, by sign and gradient."""
 
+import pytest
 import torch
 
 from bloodfilm.losses.masks import dice, mask_losses
@@ -36,3 +37,21 @@ def test_two_empty_masks_agree():
     square = MASKS[:1] > 0
     assert dice(square, square).tolist() == [[1.0, 1.0]]
     assert dice(square, torch.zeros_like(square)).tolist() == [[0.0, 0.0]]
+
+
+def test_masks_that_are_not_known_have_no_gradient():
+    torch.manual_seed(0)
+    logits = torch.randn(3, 2, 6, 6, requires_grad=True)
+    masks = torch.rand(3, 2, 6, 6)
+    known = torch.tensor([[True, True], [True, False], [True, True]])
+    terms = mask_losses(logits, masks, known)
+    sum(terms.values()).backward()
+    assert (logits.grad[1, 1] == 0).all()
+    assert (logits.grad.abs().amax((2, 3))[known] > 0).all()
+    # Each known mask counts the same, and none is missed.
+    apart = [mask_losses(logits[i : i + 1, j : j + 1], masks[i : i + 1, j : j + 1])
+             for i, j in known.nonzero().tolist()]  # fmt: skip
+    for name, value in terms.items():
+        assert float(value) == pytest.approx(sum(float(a[name]) for a in apart) / len(apart))
+    nothing = mask_losses(logits, masks, torch.zeros_like(known))
+    assert [float(v) for v in nothing.values()] == [0, 0]

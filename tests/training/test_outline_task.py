@@ -89,6 +89,40 @@ def test_samples_depend_on_the_key_alone(drawn):
     assert sorted(i for _, i in keys) == list(range(24)) and len(set(samples.keys(1) + keys)) == 48
 
 
+def test_the_nucleus_of_a_bare_cell_is_not_learnt(drawn):
+    def known(bare):
+        samples = OutlineSamples(config(outlines={"bare": bare}), drawn)
+        return [samples.sample((0, i)).known for i in range(24)]
+
+    assert set(known(0.0)) == {(True, True)}
+    assert {(True, False), (True, True)} == set(known(1.0))
+    task = OutlineTask(config(), OutlineSamples(config(outlines={"bare": 1.0}), drawn), drawn)
+    batch = task.samples.collate([task.samples.sample((0, i)) for i in range(8)])
+    unknown = ~batch.known[:, 1]
+    assert unknown.any() and batch.known[:, 0].all()
+    logits = torch.zeros_like(batch.masks, requires_grad=True)
+    sum(task.losses(lambda _: logits, batch, CPU).values()).backward()
+    steepest = logits.grad.abs().amax((2, 3))
+    assert (steepest[unknown, 1] == 0).all() and (steepest[~unknown, 1] > 0).all()
+    assert (steepest[:, 0] > 0).all()
+
+
+def test_a_training_starts_from_the_weights_of_another(tmp_path):
+    small = {"cells": 2, "validation_cells": 2, "widths": [8, 12]}
+    first = OutlineTask.from_config(config(outlines=small), silent)
+    place = tmp_path / "best.pt"
+    torch.save({"model": first.network.state_dict()}, place)
+
+    def start(**outlines):
+        found = config(outlines={**small, **outlines}, model={"start": str(place)}, seed=5)
+        return OutlineTask.from_config(found, silent).network.state_dict()
+
+    for name, weights in first.network.state_dict().items():
+        assert torch.equal(start()[name], weights)
+    with pytest.raises(ConfigError, match=r"best\.pt: holds the weights of another network"):
+        start(widths=[8, 16])
+
+
 def test_the_loss_falls(drawn):
     task = OutlineTask(config(), OutlineSamples(config(), drawn), drawn)
     batch = task.samples.collate([task.samples.sample((0, i)) for i in range(8)])

@@ -397,7 +397,7 @@ class OutlinesSection(Section):
             of the aspect.
         shift: standard deviation of the error of a box's centre, as a share of its longer side.
         bend: standard deviation of a smooth random shift of a cell's parts, as a share of its box.
-        bare: chance that a cell of little cytoplasm shows none.
+        bare: chance that a cell of little cytoplasm shows none; its nucleus is not learnt then.
         cytoplasm: chance that cytoplasm is made paler, darker or grainier.
         plasma: chance that the glass is stained.
         dice: weight of the soft Dice term against the binary cross entropy.

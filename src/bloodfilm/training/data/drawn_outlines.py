@@ -27,7 +27,7 @@ from bloodfilm.synthetic.profiles import (
 from bloodfilm.synthetic.render import render_field
 from bloodfilm.synthetic.scene import SceneSpec
 from bloodfilm.training.data.cell_crops import warp_centred
-from bloodfilm.training.data.outline_variation import add_plasma, bend, strip, vary_cytoplasm
+from bloodfilm.training.data.outline_variation import add_plasma, bend, vary_cytoplasm
 
 if TYPE_CHECKING:
     from bloodfilm.training.config import OutlinesSection
@@ -168,8 +168,6 @@ def varied_crop(
         share: of its side that the box's longer side takes, on average.
         section: how strongly.
     """
-    if rng.random() < section.bare:
-        image, mask = strip(image, mask)
     if section.bend:
         image, mask = bend(image, mask, rng, section.bend * STORED_SHARE)
     turns = [_rotation(angle) for angle in rng.uniform(0, 2 * np.pi, 2)]

@@ -49,14 +49,14 @@ def bend(image: Pixels, mask: Pixels, rng: Rng, strength: float) -> tuple[Pixels
     return np.asarray(next(moved), np.uint8), np.asarray(next(moved), np.uint8)
 
 
-def strip(image: Pixels, mask: Pixels) -> tuple[Pixels, Pixels]:
+def strip(image: Pixels, mask: Pixels) -> tuple[Pixels, Pixels] | None:
     """Return a cell whose cytoplasm cannot be seen, the nucleus its outline.
 
-    A cell of which the nucleus is a small part is returned as it is.
+    `None` for a cell of which the nucleus is a small part.
     """
     cell, nucleus = (mask[..., i].astype(np.float32) / 255 for i in (0, 1))
     if nucleus.sum() < MOST_BARE * cell.sum():
-        return image, mask
+        return None
     rim = np.clip(cell - nucleus, 0, 1)
     gone = np.clip(cv2.dilate(rim, np.ones((3, 3), np.uint8)) * 2, 0, 1)
     left = np.asarray(np.maximum(1 - gone, nucleus), dtype=np.float32)

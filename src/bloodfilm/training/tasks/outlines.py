@@ -19,6 +19,7 @@ from bloodfilm.imaging.colour_normalisation import ColourStandard, normalise
 from bloodfilm.inference.manifest import ObjectRoles
 from bloodfilm.losses.masks import dice, mask_losses
 from bloodfilm.models.outlines import CHANNELS, OutlineNet
+from bloodfilm.training.checkpoint import load_checkpoint
 from bloodfilm.training.config import Config
 from bloodfilm.training.data.appearance import vary_crop
 from bloodfilm.training.data.drawn_outlines import (
@@ -28,6 +29,7 @@ from bloodfilm.training.data.drawn_outlines import (
     varied_crop,
 )
 from bloodfilm.training.data.keys import Key
+from bloodfilm.training.data.outline_variation import strip
 from bloodfilm.training.networks import build_outline_net
 from bloodfilm.training.run_data import RunData
 from bloodfilm.training.tasks.common import to_tensor
@@ -51,10 +53,12 @@ class OutlineSample:
     Attributes:
         crop: (S, S, 3) the network's input.
         masks: (2, S/2, S/2) share of each place that is inside cell and nucleus.
+        known: which of the two can be told: the nucleus of a cell that shows no cytoplasm cannot.
     """
 
     crop: Pixels
     masks: NDArray[np.float32]
+    known: tuple[bool, bool] = (True, True)
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ class OutlineBatch:
 
     crops: Tensor
     masks: Tensor
+    known: Tensor
 
     def to(self, device: torch.device) -> "OutlineBatch":
         """Move every tensor."""
@@ -91,10 +96,11 @@ class OutlineSamples:
         rng = np.random.default_rng([self.config.seed, draw, i])
         s = self.section
         stored = self.drawn.images[i], self.drawn.masks[i]
-        crop, mask = varied_crop(*stored, rng, size=s.size, share=s.share, section=s)
-        return OutlineSample(
-            vary_crop(crop, rng, self.appearance, OUTLINE_STANDARD), _at_output(mask)
-        )
+        bare = strip(*stored) if rng.random() < s.bare else None
+        image, inside = bare or stored
+        crop, mask = varied_crop(image, inside, rng, size=s.size, share=s.share, section=s)
+        shown = vary_crop(crop, rng, self.appearance, OUTLINE_STANDARD)
+        return OutlineSample(shown, _at_output(mask), (True, bare is None))
 
     def plain(self, drawn: OutlineCrops) -> Iterator[OutlineSample]:
         """Yield crops as analysis shows them to the network."""
@@ -108,6 +114,7 @@ class OutlineSamples:
         return OutlineBatch(
             to_tensor([s.crop for s in samples]),
             torch.from_numpy(np.stack([s.masks for s in samples])),
+            torch.tensor([s.known for s in samples]),
         )
 
 
@@ -139,7 +146,7 @@ class OutlineTask:
 
     @classmethod
     def from_config(cls, config: Config, progress: Progress) -> "OutlineTask":
-        """Draw the cells of a configuration."""
+        """Draw the cells of a configuration, and load the weights it starts from."""
         section = config.outlines
         train = draw_outline_crops(section.cells, config.seed, progress)
         held = draw_outline_crops(
@@ -148,7 +155,14 @@ class OutlineTask:
             progress,
             "drawing cells to validate by",
         )
-        return cls(config, OutlineSamples(config, train), held)
+        task = cls(config, OutlineSamples(config, train), held)
+        start = config.model.start
+        if start is not None:
+            try:
+                task.network.load_state_dict(load_checkpoint(start)["model"])
+            except RuntimeError:
+                raise ConfigError(f"{start}: holds the weights of another network") from None
+        return task
 
     @property
     def model(self) -> OutlineNet:
@@ -166,7 +180,7 @@ class OutlineTask:
         """Return the terms of `mask_losses`."""
         batch = batch.to(device)
         logits = model(batch.crops.to(memory_format=torch.channels_last))
-        return mask_losses(logits, batch.masks)
+        return mask_losses(logits, batch.masks, batch.known)
 
     def validate(self, model: OutlineNet, device: torch.device) -> dict[str, float]:
         """Return the mean Dice of cells and nuclei, the error of the nucleus's share of the cell.
