@@ -7,6 +7,7 @@ Candidates are verified afterwards, as those of `candidates` are.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -101,21 +102,16 @@ def _shifts(first: FieldEdges, second: FieldEdges) -> Iterator[tuple[Floats, int
     """Yield where in the first field the second may begin, um, and by how many deviations."""
     for axis in (0, 1):
         end, begin = first.ends[axis], second.begins[axis]
-        samples = _samples(begin)
-        if samples <= 3:
+        if _samples(second, axis) <= 3:
             continue
-        beyond = round((1 - MIN_LENGTH) * min(len(end), len(begin)))
+        beyond = _beyond(len(end), len(begin))
         padded = cv2.copyMakeBorder(end, beyond, beyond, 0, 0, cv2.BORDER_CONSTANT, value=0)
         if len(padded) < len(begin):
             continue
         value = cv2.matchTemplate(padded, begin, cv2.TM_CCORR_NORMED)
-        share = _shared_power(begin, len(end), np.arange(len(value)) - beyond)
         # The norm is that of the whole strip, of which only a part lies on the other's edge.
-        value = value / np.sqrt(np.maximum(share, 0.1))[:, None]
-        deviations = (
-            np.arctanh(np.clip(value, 0, 0.99))
-            * np.sqrt(np.maximum(share * samples - 3, 0)).astype(np.float32)[:, None]
-        )
+        norm, precision = _weights(second, axis, len(end))
+        deviations = np.arctanh(np.clip(value / norm, 0, 0.99)) * precision
         row, column = divmod(int(deviations.argmax()), value.shape[1])
         if deviations[row, column] >= MIN_DEVIATIONS:
             across = first.size_um[axis] - (end.shape[1] - column) * EDGE_UM_PER_PX
@@ -124,8 +120,27 @@ def _shifts(first: FieldEdges, second: FieldEdges) -> Iterator[tuple[Floats, int
             yield np.array(place), int(deviations[row, column])
 
 
-def _samples(strip: _Strip) -> float:
-    """Return how many squares of a strip there are, as far as its contrast is spread over them."""
+def _beyond(end: int, begin: int) -> int:
+    """Return how far an edge may reach beyond either end of another; both are lengths."""
+    return round((1 - MIN_LENGTH) * min(end, begin))
+
+
+# What depends on one field and the other's size is the same for all of its neighbours.
+@lru_cache(maxsize=8 * NEIGHBOURS)
+def _weights(field: FieldEdges, axis: int, end: int) -> tuple[Floats, NDArray[np.float32]]:
+    """Return norm and precision (n, 1) of the correlations of an outermost strip, by the shift."""
+    strip = field.begins[axis]
+    beyond = _beyond(end, len(strip))
+    shifts = np.arange(end + 2 * beyond - len(strip) + 1) - beyond
+    share = _shared_power(strip, end, shifts)
+    precision = np.sqrt(np.maximum(share * _samples(field, axis) - 3, 0))
+    return np.sqrt(np.maximum(share, 0.1))[:, None], precision.astype(np.float32)[:, None]
+
+
+@lru_cache(maxsize=8 * NEIGHBOURS)
+def _samples(field: FieldEdges, axis: int) -> float:
+    """Return how many squares of an outermost strip its contrast is spread over."""
+    strip = field.begins[axis]
     side = round(SQUARE_UM / EDGE_UM_PER_PX)
     whole = len(strip) // side * side
     power = np.square(strip[:whole]).reshape(-1, side * strip.shape[1]).sum(axis=1)
