@@ -12,6 +12,7 @@ from bloodfilm.imaging.illumination import (
     MIN_STRENGTH,
     Illumination,
     Survey,
+    _median,
     _quantile,
     better,
     of_field,
@@ -196,6 +197,12 @@ def test_outside_a_round_field_nothing_counts() -> None:
     seen = survey(np.where(mask[..., None], image, 0).astype(np.uint8), mask)
     assert isinstance(seen, Survey) and 0 < seen.valid.mean() < 0.5
     assert of_field(seen).strength < 0.5
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 576, 577])
+def test_medians_are_those_of_numpy(count):
+    values = np.random.default_rng(count).normal(size=count)
+    assert _median(values) == np.median(values)
 
 
 @pytest.mark.parametrize("percent", [0.0, 12.0, 75.0, 95.0, 100.0])

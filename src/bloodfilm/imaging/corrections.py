@@ -124,7 +124,7 @@ def stray_light(even: Pixels, white: White, mask: Mask | None = None) -> float:
     inside = None if mask is None else mask[::step, ::step].astype(np.uint8)
     if inside is not None and not inside.any():
         return 0.0
-    darkest = np.array([_percentile(small, c, inside, DARKEST) for c in range(3)])
+    darkest = np.array([_percentile(plane, inside, DARKEST) for plane in cv2.split(small)])
     darkest /= np.maximum(np.array(white), 1.0)
     floor = (float(darkest.min()) - CLEAR) / (1 - CLEAR)
     if floor <= 0:
@@ -136,13 +136,13 @@ def stray_light(even: Pixels, white: White, mask: Mask | None = None) -> float:
 
 
 def _percentile(
-    image: Pixels, channel: int, inside: NDArray[np.uint8] | None, percent: float
+    plane: cv2.typing.MatLike, inside: NDArray[np.uint8] | None, percent: float
 ) -> float:
-    """Return a percentile of a channel, as `np.percentile` does, from its histogram.
+    """Return a percentile of a plane (H, W), as `np.percentile` does, from its histogram.
 
     `inside` (H, W) is not 0 where pixels count; `None` counts all.
     """
-    counts = cv2.calcHist([image], [channel], inside, [256], [0, 256])
+    counts = cv2.calcHist([plane], [0], inside, [256], [0, 256])
     reached = np.cumsum(counts.ravel().astype(np.int64))
     place = (int(reached[-1]) - 1) * (percent / 100)
     below = int(place)

@@ -305,8 +305,8 @@ def _weights(basis: Floats, penalty: Floats, values: Floats, base: Floats) -> Fl
     weights = base * (values >= np.percentile(values[usable], 30))
     for _ in range(30):
         rest = values - _solve(basis, penalty, weights, values)
-        middle = np.median(rest[usable])
-        spread = max(1.4826 * float(np.median(np.abs(rest[usable] - middle))), MIN_SPREAD)
+        glass = rest[usable]
+        spread = max(1.4826 * _median(np.abs(glass - _median(glass))), MIN_SPREAD)
         ratio = rest / spread
         below, above = 1 / (1 + ratio**2), 1 / (1 + (ratio / 3) ** 2)
         updated = base * np.where(ratio < 0, below, above)
@@ -315,6 +315,15 @@ def _weights(basis: Floats, penalty: Floats, values: Floats, base: Floats) -> Fl
         if done:
             break
     return weights
+
+
+def _median(values: Floats) -> float:
+    """Return the median of values (n,), as `np.median` does in several times the time."""
+    middle = len(values) // 2
+    if len(values) % 2:
+        return float(np.partition(values, middle)[middle])
+    low, high = np.partition(values, (middle - 1, middle))[middle - 1 : middle + 1]
+    return float((low + high) / 2)
 
 
 def _everywhere(glass: Mask, valid: Mask) -> bool:
