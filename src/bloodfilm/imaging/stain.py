@@ -55,7 +55,7 @@ def stain_contrast(
     objects, red = (_absorbances(image, white, b) for b in (boxes, red_cells))
     judged = objects if certain is None else objects[certain]
     every = np.concatenate([judged.reshape(-1, 3), red.reshape(-1, 3)])
-    if np.quantile(np.ptp(every, axis=1), 0.95) < COLOURLESS:
+    if _is_grey(every):
         return None
     return _apart(objects, _colour(red))
 
@@ -70,7 +70,7 @@ def red_cell_absorbance(
     if len(np.asarray(red_cells).reshape(-1, 4)) < MIN_RED_CELLS:
         return None
     red = _absorbances(image, white, red_cells)
-    if np.quantile(np.ptp(red.reshape(-1, 3), axis=1), 0.95) < COLOURLESS:
+    if _is_grey(red.reshape(-1, 3)):
         return None
     strength = float(np.median(np.linalg.norm(np.median(red, axis=1), axis=1)))
     return np.asarray(_colour(red) * strength)
@@ -83,6 +83,14 @@ def contrast_to(
     colour = np.asarray(red_cell, dtype=np.float64)
     colour = colour / max(float(np.linalg.norm(colour)), 1e-9)
     return _apart(_absorbances(image, white, boxes), colour)
+
+
+def _is_grey(points: Floats) -> bool:
+    """Whether absorbances (n, 3) hardly differ from channel to channel."""
+    one, two, three = points.T
+    highest = np.maximum(np.maximum(one, two), three)
+    lowest = np.minimum(np.minimum(one, two), three)
+    return bool(np.quantile(highest - lowest, 0.95) < COLOURLESS)
 
 
 def _absorbances(image: Pixels, white: tuple[float, float, float], boxes: ArrayLike) -> Floats:
