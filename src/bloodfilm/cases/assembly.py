@@ -29,6 +29,7 @@ from bloodfilm.cases.pairs import (
     verify_pair,
 )
 from bloodfilm.cases.physical_cells import Junction, inside, inverted, join, same_boxes
+from bloodfilm.cases.scales import scale_factors
 from bloodfilm.cases.setting_aside import (
     Repeat,
     copies,
@@ -121,11 +122,13 @@ def assemble_case(
         progress: follows the fields that are looked at and compared.
     """
     kept = pick(fields, files.numbers)
-    results, others = [], []
-    for result in kept:
-        lean, boxes = _lean(result, model.classified)
-        results.append(lean)
-        others.append(boxes)
+    leans = [_lean(result, model.classified) for result in kept]
+    factors = scale_factors([lean for lean, _ in leans])
+    results = [_at_scale(lean, factor) for (lean, _), factor in zip(leans, factors, strict=True)]
+    others = [
+        {name: listed * factor for name, listed in boxes.items()}
+        for (_, boxes), factor in zip(leans, factors, strict=True)
+    ]
     options, progress = options or AssemblyOptions(), progress or NoProgress()
     return _Assembly(files, tuple(results), tuple(others), model, options, progress).case(kept)
 
@@ -146,6 +149,15 @@ def _lean(result: FieldResult, classified: str) -> tuple[FieldResult, dict[str, 
             boxes.setdefault(cell.object_type, []).append(cell.box)
     lean = replace(result, cells=cells)
     return lean, {name: in_um(lean, listed) for name, listed in boxes.items()}
+
+
+def _at_scale(result: FieldResult, factor: float) -> FieldResult:
+    """Return a result whose micrometres per pixel are multiplied by a factor."""
+    view = result.view
+    if factor == 1:
+        return result
+    across, down = view.um_per_px_x * factor, view.um_per_px_y * factor
+    return replace(result, view=replace(view, um_per_px_x=across, um_per_px_y=down))
 
 
 def in_um(result: FieldResult, boxes: Sequence[Box]) -> BoxArray:
