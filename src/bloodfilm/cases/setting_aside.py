@@ -13,8 +13,12 @@ from bloodfilm.core.issue_codes import issue
 from bloodfilm.core.issues import Issue, codes
 from bloodfilm.core.results import FieldResult
 from bloodfilm.imaging.picture_key import KnownAppearances, Symmetry
-from bloodfilm.inference.repeats import COPY_SHARPNESS, relative_boxes
-from bloodfilm.inference.repeats import same_places as same_places_of_cells
+from bloodfilm.inference.repeats import (
+    COPY_SHARPNESS,
+    SAME_CELLS,
+    cells_in_place,
+    relative_boxes,
+)
 
 SAME_PLACE_SHARE = 0.9
 """Fields of which this share is common glass, of both, show one place."""
@@ -90,7 +94,7 @@ def same_pictures(
 ) -> dict[int, Repeat]:
     """Return the fields that look like a sharper one, with the same cells, by place.
 
-    These are planes of a focus series, however blurred.
+    These are planes of a focus series, however blurred, in which fewer cells may be found.
 
     Args:
         results: of all fields of the case.
@@ -102,16 +106,14 @@ def same_pictures(
     found = {}
     order = sorted(
         (k for k in range(len(results)) if k not in left_out),
-        key=lambda k: (-(results[k].view.sharpness or 0.0), k),
+        key=lambda k: (-_detail(results[k]), k),
     )
     for place in order:
         image = results[place].image
         cells = relative_boxes(results[place], classified)
         for number, turned in looks.find(image.appearance, image.width, image.height):
             other = kept[number]
-            if len(cells) and same_places_of_cells(
-                turned.boxes(relative_boxes(results[other], classified)), cells
-            ):
+            if _share_cells(turned.boxes(relative_boxes(results[other], classified)), cells):
                 path = results[other].path
                 message = f"the same place as {path}, which is sharper"
                 why = issue(issue_codes.SAME_PLACE, message, path=path)
@@ -121,6 +123,17 @@ def same_pictures(
             kept.append(place)
             looks.add(image.appearance, image.width, image.height)
     return found
+
+
+def _share_cells(one: Floats, two: Floats) -> bool:
+    """Whether most cells (n, 4) of the field that shows fewer lie where the other has some."""
+    fewer = min(len(one), len(two))
+    return fewer > 0 and cells_in_place(one, two) >= SAME_CELLS * fewer
+
+
+def _detail(result: FieldResult) -> float:
+    """Return how much a picture shows: a small copy may be as sharp, and shows less."""
+    return (result.view.sharpness or 0.0) * result.image.width * result.image.height
 
 
 def _map(original: FieldResult, turned: Symmetry) -> Floats:
@@ -166,7 +179,7 @@ def same_places(
         layout: where they lie.
     """
     at = {place: number for number, place in enumerate(usable)}
-    order = sorted(usable, key=lambda p: (-(results[p].view.sharpness or 0.0), p))
+    order = sorted(usable, key=lambda p: (-_detail(results[p]), p))
     sharpest: dict[int, list[int]] = {}
     found = {}
     for place in order:

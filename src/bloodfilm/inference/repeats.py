@@ -116,7 +116,12 @@ def same_sharpness(one: float | None, two: float | None) -> bool:
 
 def same_places(one: Floats, two: Floats) -> bool:
     """Whether most boxes (n, 4) of each list have their centre in a box of the other."""
-    return min(_found(one, two), _found(two, one)) >= SAME_CELLS * max(len(one), len(two))
+    return cells_in_place(one, two) >= SAME_CELLS * max(len(one), len(two))
+
+
+def cells_in_place(one: Floats, two: Floats) -> int:
+    """Return how many boxes (n, 4) of each list have their centre in a box of the other."""
+    return min(_found(one, two), _found(two, one))
 
 
 def _found(boxes: Floats, among: Floats) -> int:
