@@ -87,3 +87,20 @@ def test_cells_of_fields_with_four_micrometres_in_common_count_once():
     found = Counter(physical(fields, case))
     assert max(found.values()) == 1
     assert whole_cells(fields) <= set(found)
+
+
+def test_of_many_fields_each_is_compared_with_the_next_ones():
+    """What is compared is bounded; few fields are all compared with each other."""
+    picture = glass(2, 300, 500)
+    pair = [field_at(picture, 0, 60), field_at(picture, 189, 60)]
+    flat = FieldDetail(np.full_like(pair[0].detail, 128), pair[0].mask)
+
+    def found(count, one, two):
+        details = [flat] * count
+        details[one], details[two] = pair
+        edges = [field_edges(d, UM_PER_PX) for d in details]
+        return {(c.first, c.second) for c in edge_candidates(edges, range(count))}
+
+    assert found(20, 0, 19) == {(0, 19)}
+    assert found(700, 400, 402) == {(400, 402)}
+    assert found(700, 0, 600) == set()

@@ -26,8 +26,10 @@ OUTERMOST_UM = 3.0
 """Width of that strip: narrower overlaps are not found."""
 MIN_LENGTH = 0.4
 """Share of an edge that must lie on the other's."""
-NEIGHBOURS = 12
-"""Each field is compared with so many that follow it in the order of the files."""
+COMPARISONS, NEXT = 600, 2
+"""Pairs of fields of a case that are compared, nearest in the order of the files first; each field
+with so many that follow it in any case."""
+CACHED = 96
 MIN_DEVIATIONS = 4.5
 SQUARE_UM = 3.0
 """Side of the squares that are counted as samples of a correlation."""
@@ -81,8 +83,9 @@ def edge_candidates(
     """
     found = []
     count = counter(progress or NoProgress(), "comparing edges", len(fields))
+    reach = max(NEXT, COMPARISONS // max(len(fields), 1))
     for one in range(len(fields)):
-        for two in range(one + 1, min(len(fields), one + 1 + NEIGHBOURS)):
+        for two in range(one + 1, min(len(fields), one + 1 + reach)):
             first, second = fields[one], fields[two]
             if first is None or second is None or parts[one] == parts[two]:
                 continue
@@ -126,7 +129,7 @@ def _beyond(end: int, begin: int) -> int:
 
 
 # What depends on one field and the other's size is the same for all of its neighbours.
-@lru_cache(maxsize=8 * NEIGHBOURS)
+@lru_cache(maxsize=CACHED)
 def _weights(field: FieldEdges, axis: int, end: int) -> tuple[Floats, NDArray[np.float32]]:
     """Return norm and precision (n, 1) of the correlations of an outermost strip, by the shift."""
     strip = field.begins[axis]
@@ -137,7 +140,7 @@ def _weights(field: FieldEdges, axis: int, end: int) -> tuple[Floats, NDArray[np
     return np.sqrt(np.maximum(share, 0.1))[:, None], precision.astype(np.float32)[:, None]
 
 
-@lru_cache(maxsize=8 * NEIGHBOURS)
+@lru_cache(maxsize=CACHED)
 def _samples(field: FieldEdges, axis: int) -> float:
     """Return how many squares of an outermost strip its contrast is spread over."""
     strip = field.begins[axis]
