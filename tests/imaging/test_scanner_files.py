@@ -1,6 +1,7 @@
 """Slides as scanners write them: MIRAX, Hamamatsu NDPI, Philips TIFF; OpenSlide reads them, too."""
 
 import shutil
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
@@ -11,7 +12,8 @@ import tifffile
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.issues import codes
 from bloodfilm.imaging.discovery import find_images
-from bloodfilm.imaging.sources.open_slide import files_of, is_slide, open_slide
+from bloodfilm.imaging.sources.open_slide import files_of, is_slide
+from bloodfilm.imaging.sources.open_slide import open_slide as opened_slide
 from fixtures.scanner_files import write_mirax, write_ndpi, write_philips
 
 W, H = 1280, 1024
@@ -29,6 +31,22 @@ def pixels():
     return np.stack(
         [120 + 80 * np.sin(x / 60), 130 + 70 * np.cos(y / 45), 90 + x / W * 90], axis=2
     ).astype(np.uint8)
+
+
+_opened = []
+
+
+def open_slide(path):
+    """Open a slide that is closed after the test."""
+    _opened.append(opened_slide(path))
+    return _opened[-1]
+
+
+@pytest.fixture(autouse=True)
+def _close():
+    yield
+    while _opened:
+        _opened.pop().close()
 
 
 def near(a, b, limit=2.0):
@@ -56,7 +74,6 @@ def test_positions_in_a_mirax_slide_count_from_its_scanned_part(openslide, tmp_p
     (bounds,) = slide.issues
     assert bounds.code == "slide-bounds"
     assert bounds.data == {"corner": [512, 256], "size": [W, H], "of": [2304, 1536]}
-    slide.close()
 
 
 def test_what_a_mirax_slide_did_not_scan_is_empty_glass(openslide, tmp_path, pixels):
@@ -70,7 +87,6 @@ def test_what_a_mirax_slide_did_not_scan_is_empty_glass(openslide, tmp_path, pix
     assert near(seen, expected)
     assert near(slide.read_region(0, 0, W, H, downsample=4), reduced(expected, 4))
     assert slide.damage_in(0, 0, W, H) == []
-    slide.close()
 
 
 def test_photographs_of_a_mirax_slide_overlap(openslide, tmp_path, pixels):
@@ -78,7 +94,6 @@ def test_photographs_of_a_mirax_slide_overlap(openslide, tmp_path, pixels):
     slide = open_slide(path)
     assert slide.size == (16 + 5 * 240, 16 + 4 * 240)
     assert near(slide.read_region(0, 0, *slide.size), pixels[: slide.size[1], : slide.size[0]])
-    slide.close()
 
 
 @pytest.mark.parametrize(
@@ -95,7 +110,6 @@ def test_pixel_size_of_a_mirax_slide(openslide, tmp_path, pixels, um, known, fou
     slide = open_slide(write_mirax(tmp_path / "a.mrxs", pixels, um_per_px=um))
     assert (slide.pixel_size and slide.pixel_size.um_per_px_x) == known
     assert codes(slide.issues) == found
-    slide.close()
 
 
 def broken_mirax(tmp_path, pixels, part):
@@ -122,14 +136,12 @@ def test_a_damaged_image_is_glass_and_named_and_spoils_no_other(openslide, tmp_p
     (damage,) = slide.damage_in(0, 0, *slide.size)
     assert damage.area == (0, 0, 512, 512)
     assert damage.name == "block at 0, 0"
-    slide.close()
 
 
 def test_a_damaged_image_of_a_reduced_level_is_made_of_full_resolution(openslide, tmp_path, pixels):
     slide = open_slide(broken_mirax(tmp_path, pixels, 4))  # two by two images of level 0 precede it
     assert near(slide.thumbnail(512), reduced(pixels[:1024, :1024], 2))
     assert slide.damage_in(0, 0, *slide.size) == []
-    slide.close()
 
 
 @pytest.mark.parametrize("lost", ["folder", "Slidedat.ini", "Index.dat", "half of Index.dat"])
@@ -171,12 +183,12 @@ def test_levels_whose_reduction_is_no_whole_number(openslide, tmp_path, pixels):
         small = cv2.resize(pixels[:1001, :1003], (286, 286), interpolation=cv2.INTER_AREA)
         file.write(small, subfiletype=1, **common)
     slide = OpenSlideSource(str(path))
+    _opened.append(slide)
     assert slide.levels[1].downsample == pytest.approx(3.5, abs=0.01)
     whole = cv2.resize(pixels[:1001, :1003], (251, 250), interpolation=cv2.INTER_AREA)
     assert near(slide.read_region(0, 0, 1003, 1001, downsample=4), whole)
     part = cv2.resize(pixels[500:900, 600:1000], (100, 100), interpolation=cv2.INTER_AREA)
     assert near(slide.read_region(600, 500, 400, 400, downsample=4), part)
-    slide.close()
 
 
 # ---- NDPI ------------------------------------------------------------------------------------
@@ -199,7 +211,6 @@ def test_an_ndpi_slide_is_read_as_openslide_reads_it(openslide, tmp_path, pixels
     assert near(seen, pixels[200:700, 300:700])
     assert near(slide.thumbnail(W // 4), reduced(pixels, 4))
     assert codes(slide.issues) == {"levels-left-out"}
-    slide.close()
 
 
 def test_a_macro_image_of_the_slides_shape_is_no_level(tmp_path, pixels):
@@ -264,7 +275,6 @@ def test_padded_levels_of_a_philips_slide_lie_where_they_should(openslide, tmp_p
     for factor in (1, 2, 4, 8):
         seen = slide.read_region(0, 0, 896, 696, downsample=factor)
         assert near(seen, reduced(pixels[:696, :896], factor), 3), factor
-    slide.close()
 
 
 def test_a_colour_profile_is_noted(tmp_path, pixels):
@@ -297,3 +307,86 @@ def test_parts_of_a_slide_are_no_fields(tmp_path, pixels):
     assert found == ["field.jpg", "m.mrxs", "s.vms"]
     assert [p.name for p in files_of(index)] == ["s.vms", "s(1,0).jpg", "s_macro.jpg", "s_map2.jpg"]
     assert [p.name for p in files_of(folder / "m.mrxs")] == ["m.mrxs", "preview.jpg"]
+
+
+# ---- what OpenSlide may report of formats of which no file is written here ---------------------
+
+
+class FakeOpenSlide:
+    """Stands for OpenSlide's module and for the slide that it opens: grey, transparent outside."""
+
+    OpenSlideError = RuntimeError
+    size = 4000, 3000
+    level_downsamples = 1.0, 4.0037, 15.87
+
+    def __init__(self):
+        self.asked = []
+        self.properties = {}
+
+    def OpenSlide(self, path):
+        return self
+
+    @property
+    def level_dimensions(self):
+        return [tuple(int(n / v) for n in self.size) for v in self.level_downsamples]
+
+    def read_region(self, corner, level, size):
+        self.asked.append((corner, level, size))
+        found = np.zeros((size[1], size[0], 4), np.uint8)
+        step = self.level_downsamples[level]
+        inside = [max(0, int((n - c) / step)) for n, c in zip(self.size, corner, strict=True)]
+        found[: inside[1], : inside[0]] = 180, 170, 160, 255
+        return found
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    module = FakeOpenSlide()
+    monkeypatch.setitem(sys.modules, "openslide", module)
+    return module
+
+
+def test_a_leica_slide_is_read_within_its_bounds(fake, tmp_path):
+    (tmp_path / "a.scn").write_bytes(b"scn")
+    bounds = {"x": "1500", "y": "700", "width": "1200", "height": "900"}
+    fake.properties = {f"openslide.bounds-{k}": v for k, v in bounds.items()}
+    fake.properties |= {"openslide.vendor": "leica", "openslide.icc-size": "3144"}
+    slide = open_slide(tmp_path / "a.scn")
+    assert slide.size == (1200, 900)
+    assert codes(slide.issues) == {"slide-bounds", "pixel-size-missing", "colour-profile"}
+    assert (slide.read_region(0, 0, 1200, 900, downsample=4.0037) == (180, 170, 160)).all()
+    assert (slide.thumbnail(80) == (180, 170, 160)).all()
+    for corner, level, size in fake.asked:
+        step = fake.level_downsamples[level]
+        last = [c + n * step for c, n in zip(corner, size, strict=True)]
+        assert 1500 <= corner[0] < last[0] <= 2700 + step
+        assert 700 <= corner[1] < last[1] <= 1600 + step
+
+
+@pytest.mark.parametrize(
+    ("bounds", "size"),
+    [
+        ({}, (4000, 3000)),
+        ({"x": "nan", "y": "", "width": "x", "height": "-5"}, (4000, 3000)),
+        ({"x": "5000", "y": "0", "width": "100", "height": "100"}, (4000, 3000)),
+        ({"x": "3500", "y": "-20", "width": "9000", "height": "1e9"}, (500, 3000)),
+    ],
+)
+def test_bounds_that_cannot_be_are_not_used(fake, tmp_path, bounds, size):
+    (tmp_path / "a.bif").write_bytes(b"bif")
+    fake.properties = {f"openslide.bounds-{k}": v for k, v in bounds.items()}
+    slide = open_slide(tmp_path / "a.bif")
+    assert slide.size == size
+    assert slide.read_region(0, 0, *size).shape == (size[1], size[0], 3)
+
+
+def test_a_large_slide_without_reduced_levels_says_so(fake, tmp_path):
+    (tmp_path / "a.scn").write_bytes(b"scn")
+    fake.level_downsamples = (1.0,)
+    fake.size = 12000, 9000
+    slide = open_slide(tmp_path / "a.scn")
+    assert "levels-missing" in codes(slide.issues)
+    assert slide.thumbnail(60).shape == (45, 60, 3)

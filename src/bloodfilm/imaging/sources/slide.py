@@ -39,6 +39,8 @@ CHUNK_BYTES = 48 << 20
 """Of a level that is read at a time where a large area is reduced."""
 BLOCK = 512
 """Side, px, of what is read at a time through a library."""
+UNREDUCED_PIXELS = 1 << 25
+"""Of a slide that needs no reduced levels."""
 MAX_SIDE = 1 << 20
 LEVEL_ASPECT = 0.02
 """Levels whose sides differ in their reduction by a larger share show something else."""
@@ -268,6 +270,14 @@ def slide_pixel_size(stated: Sequence[StatedSize]) -> tuple[PixelSize | None, li
         message = "the slide states no believable micrometres per pixel; red cells give the scale"
         issues.append(issue(issue_codes.PIXEL_SIZE_MISSING, message))
     return size, issues
+
+
+def missing_levels(sizes: Sequence[tuple[int, int]]) -> list[Issue]:
+    """Return an issue if a large slide has full resolution only, by the sizes of its levels."""
+    if len(sizes) > 1 or sizes[0][0] * sizes[0][1] <= UNREDUCED_PIXELS:
+        return []
+    message = "the slide has no reduced levels: overviews are made from full resolution"
+    return [issue(issue_codes.LEVELS_MISSING, message)]
 
 
 def colour_profile() -> Issue:

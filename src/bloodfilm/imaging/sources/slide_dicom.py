@@ -19,6 +19,7 @@ from bloodfilm.imaging.pixel_size import StatedSize
 from bloodfilm.imaging.sources.array import rgb_over_white
 from bloodfilm.imaging.sources.slide import (
     BlockSource,
+    missing_levels,
     slide_pixel_size,
     usable_levels,
 )
@@ -69,6 +70,7 @@ class DicomSlide(BlockSource):
         if numbers[0] != 0:
             message = "the level of full resolution is missing: the largest that is there is used"
             issues.append(issue(issue_codes.LEVELS_MISSING, message))
+        issues += missing_levels([sizes[n] for n in kept])
         super().__init__(path, [sizes[n] for n in kept], size, issues)
 
     def close(self) -> None:

@@ -22,6 +22,7 @@ from bloodfilm.imaging.sources.array import rgb_over_white
 from bloodfilm.imaging.sources.slide import (
     BlockSource,
     colour_profile,
+    missing_levels,
     slide_pixel_size,
     usable_levels,
 )
@@ -71,6 +72,7 @@ class OpenSlideSource(BlockSource):
         if _number(properties.get("openslide.icc-size")) > 0:
             issues.append(colour_profile())
         levels = [(max(1, int(whole[0] / v)), max(1, int(whole[1] / v))) for v in self._downsamples]
+        issues += missing_levels(levels)
         super().__init__(path, levels, size, issues, self._downsamples)
         self.kind = f"{properties.get('openslide.vendor', 'OpenSlide')} slide"
 

@@ -33,6 +33,7 @@ from bloodfilm.imaging.sources.slide import (
     SegmentCache,
     SlideSource,
     colour_profile,
+    missing_levels,
     paste,
     slide_pixel_size,
     usable_levels,
@@ -428,11 +429,7 @@ def _pages(file: tifffile.TiffFile) -> tuple[list[Any], list[Any]]:
 
 
 def _level_issues(pages: list[_Page], rest: list[tuple[int, int]]) -> list[Issue]:
-    issues = []
-    first = pages[0]
-    if len(pages) == 1 and first.width * first.height > 1 << 25:
-        message = "the slide has no reduced levels: overviews are made from full resolution"
-        issues.append(issue(issue_codes.LEVELS_MISSING, message))
+    issues = missing_levels([(p.width, p.height) for p in pages])
     if rest:
         sizes = ", ".join(f"{w} x {h}" for w, h in rest[:5])
         more = f" and {len(rest) - 5} more" if len(rest) > 5 else ""
