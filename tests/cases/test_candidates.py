@@ -1,5 +1,6 @@
 """Which fields become candidates: overlaps do, what repeats everywhere does not flood them."""
 
+from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
 
 import numpy as np
@@ -127,3 +128,16 @@ def test_fields_of_two_keypoints_each_have_no_candidates():
         for k in range(2)
     ]
     assert find_candidates(fields) == []
+
+
+def test_threads_change_nothing(monkeypatch):
+    monkeypatch.setattr(candidates, "PER_CELL", 60)
+    fields, _ = fields_with_overlaps(30)
+
+    def plain(found):
+        return [(c.first, c.second, c.votes, c.matrix.tolist()) for c in found]
+
+    with ThreadPoolExecutor(4) as executor:
+        threaded = find_candidates(fields, None, executor.map)
+    assert plain(threaded) == plain(find_candidates(fields))
+    assert threaded

@@ -289,10 +289,10 @@ class _Assembly:
             return _best([pair for pair in done if pair is not None])
 
         sizes = [m.size_um for m in marks]
-        pairs = verified(find_candidates(marks, self.progress), "verifying overlaps")
+        pairs = verified(find_candidates(marks, self.progress, executor.map), "verifying overlaps")
         self.layout = lay_out(sizes, pairs)
         edges = [self.edges[k] for k in usable]
-        narrow = edge_candidates(edges, self.layout.parts, self.progress)
+        narrow = edge_candidates(edges, self.layout.parts, self.progress, executor.map)
         more_pairs = verified(narrow, "verifying narrow overlaps", EDGE_DEVIATIONS)
         if more_pairs:
             pairs = _best([*pairs, *more_pairs])

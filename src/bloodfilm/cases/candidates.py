@@ -6,8 +6,9 @@ their matches agree on one rotation and shift. What is a candidate is verified a
 step may propose too many pairs, not too few.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -45,6 +46,9 @@ SCALE_RANGE = (0.85, 1.18)
 MIN_ALIKE = 0.6
 SAME_SIZE = 0.03
 
+_Matches = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]
+"""Keypoints that ask, those that look like them, and how much."""
+
 
 @dataclass(frozen=True, eq=False)
 class CandidatePair:
@@ -63,14 +67,24 @@ class CandidatePair:
 
 
 def find_candidates(
-    fields: Sequence[FieldLandmarks], progress: Progress | None = None
+    fields: Sequence[FieldLandmarks],
+    progress: Progress | None = None,
+    map_: Callable[..., Iterable[Any]] = map,
 ) -> list[CandidatePair]:
-    """Return the pairs to verify, by first, then second field, the best of a pair first."""
-    found = [*_by_keypoints(fields, progress or NoProgress()), *_by_thumbnails(fields)]
+    """Return the pairs to verify, by first, then second field, the best of a pair first.
+
+    Args:
+        fields: of one film.
+        progress: follows the comparison.
+        map_: `map`, or the `map` of an executor; it bears on time only.
+    """
+    found = [*_by_keypoints(fields, progress or NoProgress(), map_), *_by_thumbnails(fields)]
     return sorted(found, key=lambda c: (c.first, c.second, -c.votes))
 
 
-def _by_keypoints(fields: Sequence[FieldLandmarks], progress: Progress) -> Iterator[CandidatePair]:
+def _by_keypoints(
+    fields: Sequence[FieldLandmarks], progress: Progress, map_: Callable[..., Iterable[Any]]
+) -> Iterator[CandidatePair]:
     """Yield pairs with matches that agree."""
     counts = [len(f.points) for f in fields]
     if np.count_nonzero(counts) < 2:
@@ -79,7 +93,7 @@ def _by_keypoints(fields: Sequence[FieldLandmarks], progress: Progress) -> Itera
     points = np.concatenate([f.points for f in fields])
     angles = np.concatenate([f.angles for f in fields])
     vectors = _shortened(np.concatenate([f.descriptors for f in fields]))
-    one, two = _matches(vectors, owner, progress)
+    one, two = _matches(vectors, owner, progress, map_)
     if not len(one):
         return
     key = owner[one] * len(fields) + owner[two]
@@ -111,7 +125,10 @@ def _shortened(descriptors: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def _matches(
-    vectors: NDArray[np.float32], owner: NDArray[np.int64], progress: Progress
+    vectors: NDArray[np.float32],
+    owner: NDArray[np.int64],
+    progress: Progress,
+    map_: Callable[..., Iterable[Any]],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return pairs of keypoints of different fields that look alike, the first field lower.
 
@@ -121,9 +138,10 @@ def _matches(
     least = _least_likeness(vectors, owner)
     centres = _centres(vectors)
     cells = _nearest(vectors, centres, min(PROBES, len(centres)))
-    count = counter(progress, "comparing fields", len(centres))
-    found: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = []
-    for cell in range(len(centres)):
+
+    def compared(cell: int) -> list[_Matches]:
+        """Return the matches of the keypoints of a cell with those that ask in it."""
+        matches = []
         asking = np.flatnonzero((cells == cell).any(axis=1))
         there = np.flatnonzero(cells[:, 0] == cell)
         held = np.ascontiguousarray(vectors[there].T)
@@ -135,8 +153,14 @@ def _matches(
             apart = owner[rows[row]] != owner[there[column]]
             row, column, value = row[apart], column[apart], likeness.ravel()[place[apart]]
             kept = _first(row, value)
-            found.append((rows[row[kept]], there[column[kept]], value[kept]))
-        count(cell + 1)
+            matches.append((rows[row[kept]], there[column[kept]], value[kept]))
+        return matches
+
+    count = counter(progress, "comparing fields", len(centres))
+    found: list[_Matches] = []
+    for done, matches in enumerate(map_(compared, range(len(centres))), 1):
+        found += matches
+        count(done)
     one, two, value = (np.concatenate(side) for side in zip(*found, strict=True))
     kept = _first(one, value)
     one, two = one[kept], two[kept]

@@ -5,9 +5,10 @@ for beside the right edge of another, at every shift along it, and the top one b
 Candidates are verified afterwards, as those of `candidates` are.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -72,7 +73,10 @@ def field_edges(found: FieldDetail, um_per_px: float) -> FieldEdges | None:
 
 
 def edge_candidates(
-    fields: Sequence[FieldEdges | None], parts: Sequence[int], progress: Progress | None = None
+    fields: Sequence[FieldEdges | None],
+    parts: Sequence[int],
+    progress: Progress | None = None,
+    map_: Callable[..., Iterable[Any]] = map,
 ) -> list[CandidatePair]:
     """Return pairs of fields of different parts whose edges may show common glass.
 
@@ -80,11 +84,13 @@ def edge_candidates(
         fields: edges of each field, where it has such, in the order of the files.
         parts: of each field; fields of one part are joined already.
         progress: follows the fields.
+        map_: `map`, or the `map` of an executor; it bears on time only.
     """
-    found = []
-    count = counter(progress or NoProgress(), "comparing edges", len(fields))
     reach = max(NEXT, COMPARISONS // max(len(fields), 1))
-    for one in range(len(fields)):
+
+    def compared(one: int) -> list[CandidatePair]:
+        """Return the candidates of a field and those that follow it."""
+        found = []
         for two in range(one + 1, min(len(fields), one + 1 + reach)):
             first, second = fields[one], fields[two]
             if first is None or second is None or parts[one] == parts[two]:
@@ -93,8 +99,14 @@ def edge_candidates(
                 found.append(CandidatePair(one, two, _moved(-shift), votes))
             for shift, votes in _shifts(second, first):
                 found.append(CandidatePair(one, two, _moved(shift), votes))
-        count(one + 1)
-    return found
+        return found
+
+    candidates: list[CandidatePair] = []
+    count = counter(progress or NoProgress(), "comparing edges", len(fields))
+    for done, found in enumerate(map_(compared, range(len(fields))), 1):
+        candidates += found
+        count(done)
+    return candidates
 
 
 def _moved(shift: Floats) -> Floats:
