@@ -16,7 +16,7 @@ from bloodfilm.core.files import write_json
 from bloodfilm.training import loop
 from bloodfilm.training.callbacks import BaseCallback
 from bloodfilm.training.checkpoint import load_checkpoint, save_checkpoint
-from bloodfilm.training.config import parse_config
+from bloodfilm.training.config import OutlinesSection, parse_config
 from bloodfilm.training.distributed import DistributedContext
 from bloodfilm.training.ema import ModelEma
 from bloodfilm.training.loading import BatchLoader
@@ -201,6 +201,15 @@ def test_a_run_of_another_configuration_is_not_gone_on_with(tmp_path):
         run(tmp_path, lr=0.03)
     assert before == {f.name: f.read_bytes() for f in tmp_path.iterdir()}
     run(tmp_path, workers=None)  # how it is loaded is not what is learnt
+
+
+def test_settings_of_other_tasks_do_not_hold_up_a_run(tmp_path):
+    run(tmp_path)
+    kept = load_checkpoint(tmp_path / loop.LAST)
+    of_others = OutlinesSection(shift=0.01).model_dump(mode="json")
+    stored = {**json.loads(kept["config"]), "outlines": of_others}
+    save_checkpoint(tmp_path / loop.LAST, {**kept, "config": json.dumps(stored)})
+    run(tmp_path)
 
 
 def test_a_run_begun_before_a_setting_existed_goes_on(tmp_path):

@@ -36,6 +36,8 @@ LAST = "last.pt"
 BEST = "best.pt"
 RUN_FILES = (LAST, BEST, LOG, RECORD)
 """The files of a run's folder."""
+OF_ONE_TASK = {"sparse", "outlines"}
+"""Sections of a configuration that only the task of that name uses."""
 _log = logging.getLogger(__name__)
 
 
@@ -342,8 +344,8 @@ def _identity(config: Config) -> dict[str, Any]:
     """Return what two runs must share for one to resume the other."""
     data = config.model_dump(mode="json")
     data["optim"].pop("workers")
-    if config.task != "sparse":
-        data.pop("sparse")
+    for section in OF_ONE_TASK - {config.task}:
+        data.pop(section)
     return data
 
 
