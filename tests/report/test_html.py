@@ -219,9 +219,15 @@ def test_undecided_cells_are_listed_by_their_likeliest_class(run, field, written
     """Each number opens the cells; blasts say how many there are if undecided cells are likely."""
     likely = {"lymphoblast": 0.5, "lymphocyte": 0.3, "eosinophil": 0.2}
     first = field("a.png", 1)
-    open_cells = [c for c in first.cells if c.object_type == "nucleated cell"][:4]
+    nuclei = [c for c in first.cells if c.object_type == "nucleated cell"]
+    open_cells, blast = nuclei[:4], nuclei[4]
+    kinds = {"lymphoblast": 0.7, "myeloblast": 0.3}
     changed = tuple(
-        replace(c, label="white cell", probabilities=likely) if c in open_cells else c
+        replace(c, label="white cell", probabilities=likely)
+        if c in open_cells
+        else replace(c, label="blast", probabilities=kinds)
+        if c == blast
+        else c
         for c in first.cells
     )
     made = run([replace(first, cells=changed), field("x.png", 9, source="assumed")])
@@ -229,9 +235,12 @@ def test_undecided_cells_are_listed_by_their_likeliest_class(run, field, written
     data = data_of(page)
     place = [n["name"] for n in data["names"]].index("lymphoblast")
     fitting = [c for c in data["cells"] if c[17] == place and c[14] == 1]
-    assert len(fitting) == len(open_cells) == 4
+    undecided = [c for c in fitting if data["names"][c[5]]["undecided"]]
+    assert (len(fitting), len(undecided)) == (5, 4)  # the blast is none of the undecided
     block = text.partition('id="h-likely"')[2].partition("</article>")[0]
-    assert re.search(r'likely=lymphoblast[^"]*">4</a></td><td class="n">50\s%', block)
+    assert re.search(
+        r'likely=lymphoblast&amp;only=undecided[^"]*">4</a></td><td class="n">50\s%', block
+    )
     # Some kinds of blast cannot be named, so what is likely is a lower limit, as the count is.
     likely = made.model.untrained_classes and re.search(r"likely at least (\d+) of \d+", page.text)
     assert likely and int(likely[1]) >= 2

@@ -23,6 +23,8 @@ _MANY_UNDECIDED = 0.25
 _MANY_UNFAMILIAR = 0.1
 _MANY_BASOPHILS = 0.05
 _ENOUGH_TO_JUDGE = 20
+_TOO_WIDE = 0.4
+"""Width of an interval beyond which a corrected share says nothing but its interval."""
 
 
 def cells_link(**filters: str | int) -> str:
@@ -225,8 +227,10 @@ class Summary:
         share = self.content.film.corrected.get(name)
         if share is None:
             return ""
-        text = formatting.percent(share.share)
-        return f"{text} ({formatting.interval(share.low, share.high)})"
+        interval = formatting.interval(share.low, share.high)
+        if share.high - share.low > _TOO_WIDE:
+            return interval
+        return f"{formatting.percent(share.share)} ({interval})"
 
     @property
     def corrected(self) -> bool:
@@ -316,7 +320,9 @@ class Summary:
                 name=formatting.class_title(name),
                 style=self.content.style(name),
                 cells=found.cells,
-                link=self.link(likely=name, **{"class": self.counted.rows[0].name}),
+                link=self.link(
+                    likely=name, only="undecided", **{"class": self.counted.rows[0].name}
+                ),
                 probability=formatting.percent(found.probability),
             )
             for name, found in (likely.likeliest if likely is not None else {}).items()
