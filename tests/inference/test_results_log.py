@@ -1,6 +1,7 @@
 """The results log: what was written comes back, and damage of any kind is found and named."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -55,6 +56,18 @@ def test_outcomes_come_back_by_number(path):
         assert log.done == 5
         assert log.field(3).path == "d"
         assert (log.has(0), log.has(1)) == (True, False)
+
+
+def test_a_result_is_the_same_in_the_run_that_wrote_it_and_in_a_resumed_one(tmp_path):
+    """As it was written: rounded, whether it was kept parsed or is read from the file."""
+    cell = CellResult((1.04, 2.0, 5.0, 6.0), 0.123456, "red cell", "red cell", 0.987654, id="c")
+    given = replace(field("a"), cells=(cell,))
+    with ResultsLog(tmp_path / "log", RUN) as log:
+        log.append(0, given)
+        kept = log.field(0)
+    with ResultsLog(tmp_path / "log", RUN, resume=True) as log:
+        assert log.field(0) == kept
+    assert kept.cells[0].box == (1.0, 2.0, 5.0, 6.0) and kept.cells[0].confidence == 0.1235
 
 
 def test_a_file_that_failed_may_get_a_result_later_and_keeps_its_place(path):

@@ -9,6 +9,7 @@ without one (`failure`). A line counts once its newline is written.
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from io import FileIO
 from pathlib import Path
@@ -85,10 +86,18 @@ class ResultsLog:
             self._write({"file": number, "failure": outcome.to_json()})
             self.failures[number] = outcome
         else:
-            self._write({"file": number, "field": outcome.to_json()})
+            line = self._write({"file": number, "field": outcome.to_json()})
+            self._parse(start, line)
             self._offsets[number] = start
             self.inputs[number] = outcome.image.sha256
             self.failures.pop(number, None)
+
+    def _parse(self, start: int, line: bytes) -> None:
+        """Keep a result parsed if there is room: while others are analysed there is time for it."""
+        if self._parsed.has_room(len(line)):
+            with suppress(DataError, ValueError):  # reading it from the file names the place
+                parsed = FieldResult.from_json(loads(_field_text(line)))
+                self._parsed.keep(start, parsed, len(line))
 
     def add_inputs(self, inputs: Mapping[int, str]) -> None:
         """Add the SHA-256 of files that affect the results of others, by number."""
@@ -127,7 +136,8 @@ class ResultsLog:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _write(self, record: Mapping[str, Any]) -> None:
+    def _write(self, record: Mapping[str, Any]) -> bytes:
+        """Append a record; returns its line."""
         self._lines += 1
         entry = json_line({"line": self._lines, **record}).encode()
         line = _START + _check(entry) + _MIDDLE + entry + _END
@@ -139,6 +149,7 @@ class ResultsLog:
         except OSError as error:
             raise _trouble(self.path, error) from None
         self._end += len(line)
+        return line
 
     # ---- resuming ----------------------------------------------------------------------------
 

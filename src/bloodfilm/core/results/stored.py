@@ -39,9 +39,13 @@ class ParsedFields:
         """Return a result, if it is kept."""
         return self._fields.get(offset)
 
+    def has_room(self, size: int) -> bool:
+        """Whether a result whose line has so many bytes would be kept."""
+        return size <= self._room
+
     def keep(self, offset: int, field: FieldResult, size: int) -> None:
         """Keep a result whose line has so many bytes, if there is room."""
-        if size <= self._room:
+        if self.has_room(size):
             self._room -= size
             self._fields[offset] = field
 
