@@ -300,7 +300,7 @@ def test_a_disk_that_is_full_loses_nothing(folder, run, monkeypatch):
         if len(written) == 4:
             monkeypatch.setattr(ResultsLog, "_write", real)
             raise OutputError("out/results.part.jsonl: no space", ["resume"])
-        real(log, record)
+        return real(log, record)
 
     monkeypatch.setattr(ResultsLog, "_write", full)
     with pytest.raises(OutputError, match="no space"):
