@@ -119,6 +119,15 @@ class Caution:
     text: str
     link: str = ""
 
+    @property
+    def short(self) -> str:
+        """Its first sentence, for a list of cases.
+
+        >>> Caution("warning", "3 of 9 cells are left undecided. Shares are limits.").short
+        '3 of 9 cells are left undecided.'
+        """
+        return f"{self.text.partition('. ')[0].removesuffix('.')}."
+
 
 @dataclass(frozen=True)
 class BlastScale:
@@ -256,6 +265,11 @@ class Summary:
         ]
 
     @property
+    def first_patterns(self) -> list[SuggestedPattern]:
+        """Those that stand above all else; all where none does."""
+        return [p for p in self.patterns if p.loud] or self.patterns
+
+    @property
     def flags(self) -> dict[str, list[str]]:
         """Ids of the cells behind each pattern, by its code."""
         content, tree = self.content, self.content.model.taxonomy
@@ -301,15 +315,25 @@ class Summary:
 
         With kinds of blast that the model cannot name it is a lower limit, as the count is.
         """
+        share, likely = self.likely_blast_share, self.content.film.likely
+        if not share or likely is None or likely.blasts is None:
+            return ""
+        about = formatting.number(round(likely.blasts))
+        found = f"{about} of {formatting.number(self.counted.white)}"
+        limit = "at least" if self.counted.untrained_blasts else "about"
+        return f"{limit} {found} ({share})"
+
+    @property
+    def likely_blast_share(self) -> str:
+        """The share of white cells that these are; empty where `likely_blasts` is."""
         likely, white = self.content.film.likely, self.counted.white
         if likely is None or likely.blasts is None or not white:
             return ""
-        lower, about = bool(self.counted.untrained_blasts), round(likely.blasts)
-        if not self.counted.possible_blasts or (lower and not about):
+        lower = bool(self.counted.untrained_blasts)
+        if not self.counted.possible_blasts or (lower and not round(likely.blasts)):
             return ""
         share = formatting.percent(min(1.0, likely.blasts / white))
-        found = f"{formatting.number(about)} of {formatting.number(white)}"
-        return f"at least {found} (≥ {share})" if lower else f"about {found} ({share})"
+        return f"≥ {share}" if lower else share
 
     @property
     def likely_classes(self) -> list[LikelyClass]:
