@@ -497,6 +497,26 @@ def test_several_cases_have_an_index_and_a_page_each(run, field, failure, tmp_pa
     assert len(list((tmp_path / "out" / PICTURES).iterdir())) == 3
 
 
+def test_the_list_of_cases_says_what_stands_above_all_else(run, field, cell, tmp_path):
+    """An emergency among undecided cells is in the list; what says less than it is not."""
+    likely = {"abnormal promyelocyte": 0.6, "lymphocyte": 0.4}
+    films = []
+    for n in range(2):
+        made = (cell(id=f"{n}{k}", label="white cell", probabilities=likely) for k in range(30))
+        films.append(replace(field(f"p{n}/a.png", n), cells=tuple(made)))
+    cases = tuple(
+        case_of(f"p{n}", films, (n,), [CaseCell((CellView(n, c.id),)) for c in film.cells])
+        for n, film in enumerate(films)
+    )
+    able = ("promonocyte",)
+    report_of = replace(run(films, untrained_classes=able), cases=cases)
+    _, page = read(write_report(report_of, tmp_path / "out", when=WHEN))
+    assert page.text.count("Abnormal promyelocytes, as in acute promyelocytic leukaemia") == 2
+    assert "Blasts, 20" not in page.text
+    assert page.text.count("30 of 30 cells are left undecided.") == 2
+    assert re.search(r"0 likely ≥ 60", page.text)
+
+
 # ---- names from outside ----------------------------------------------------------------------
 
 HOSTILE = [
