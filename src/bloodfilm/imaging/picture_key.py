@@ -155,15 +155,13 @@ class KnownAppearances:
         """
         if not appearance:
             return []
-        found = []
-        for symmetry in SYMMETRIES:
-            signs = _signs_of(symmetry.original(appearance))
-            differ = np.bitwise_count(self._signs[: self._count] ^ signs).sum(axis=1)
-            shape = np.log(height / width if symmetry.transposed else width / height)
-            alike = np.abs(self._shapes[: self._count] - shape) <= SHAPE_TOLERANCE
-            numbers = np.flatnonzero((differ <= MOST_DIFFERENT) & alike).tolist()
-            found += [(number, symmetry) for number in numbers]
-        return found
+        signs = np.stack([_signs_of(s.original(appearance)) for s in SYMMETRIES])
+        differ = np.bitwise_count(self._signs[: self._count] ^ signs[:, None]).sum(axis=2)
+        upright = np.log(width / height)
+        shapes = np.array([-upright if s.transposed else upright for s in SYMMETRIES])
+        apart = np.abs(self._shapes[: self._count] - shapes[:, None])
+        alike = np.argwhere((differ <= MOST_DIFFERENT) & (apart <= SHAPE_TOLERANCE))
+        return [(number, SYMMETRIES[symmetry]) for symmetry, number in alike.tolist()]
 
     def add(self, appearance: str, width: int, height: int) -> None:
         """Take note of the next picture; they are numbered from 0."""
