@@ -53,5 +53,11 @@ def test_pictures_that_look_alike_and_show_other_cells_are_two():
     assert aside(picture("a", 50.0), picture("b", 50.0, look=other)) == {}
 
 
+@pytest.mark.parametrize(("signs", "same"), [(24, True), (40, False)])
+def test_planes_may_differ_a_little_in_their_looks(signs, same):
+    changed = f"{int(LOOK, 16) ^ ((1 << signs) - 1):064x}"
+    assert aside(picture("a", 50.0), picture("b", 20.0, look=changed)) == ({1: 0} if same else {})
+
+
 def test_what_is_set_aside_already_is_no_original():
     assert same_pictures([picture("a", 90.0), picture("b", 50.0)], {0}, "nucleated cell") == {}

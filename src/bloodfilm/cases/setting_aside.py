@@ -23,6 +23,8 @@ from bloodfilm.inference.repeats import (
 SAME_PLACE_SHARE = 0.9
 """Fields of which this share is common glass, of both, show one place."""
 COPY_LIKENESS = 0.985
+PLANE_DIFFERENT = 28
+"""Signs in which the looks of two focal planes, a little shifted, may differ: 20 were seen."""
 
 
 def unusable(results: Sequence[FieldResult]) -> dict[int, Issue]:
@@ -111,7 +113,8 @@ def same_pictures(
     for place in order:
         image = results[place].image
         cells = relative_boxes(results[place], classified)
-        for number, turned in looks.find(image.appearance, image.width, image.height):
+        size = image.width, image.height
+        for number, turned in looks.find(image.appearance, *size, PLANE_DIFFERENT):
             other = kept[number]
             if _share_cells(turned.boxes(relative_boxes(results[other], classified)), cells):
                 path = results[other].path

@@ -144,7 +144,9 @@ class KnownAppearances:
     _shapes: NDArray[np.float64] = field(default_factory=lambda: np.zeros(64))
     _count: int = 0
 
-    def find(self, appearance: str, width: int, height: int) -> list[tuple[int, Symmetry]]:
+    def find(
+        self, appearance: str, width: int, height: int, most: int = MOST_DIFFERENT
+    ) -> list[tuple[int, Symmetry]]:
         """Return the pictures that look the same, and how this one is turned or mirrored from them.
 
         Those that are not turned come first, by number.
@@ -152,6 +154,7 @@ class KnownAppearances:
         Args:
             appearance: of the picture; an empty one is like no other.
             width, height: of the picture; another shape is another picture, another size is not.
+            most: signs in which they may differ.
         """
         if not appearance:
             return []
@@ -160,7 +163,7 @@ class KnownAppearances:
         upright = np.log(width / height)
         shapes = np.array([-upright if s.transposed else upright for s in SYMMETRIES])
         apart = np.abs(self._shapes[: self._count] - shapes[:, None])
-        alike = np.argwhere((differ <= MOST_DIFFERENT) & (apart <= SHAPE_TOLERANCE))
+        alike = np.argwhere((differ <= most) & (apart <= SHAPE_TOLERANCE))
         return [(number, SYMMETRIES[symmetry]) for symmetry, number in alike.tolist()]
 
     def add(self, appearance: str, width: int, height: int) -> None:
