@@ -480,8 +480,14 @@ def test_several_cases_have_an_index_and_a_page_each(run, field, failure, tmp_pa
         case_of("p2", fields, (1, 2), cells[1] + cells[2]),
     )
     made = replace(run(fields, [failure("p1/x.png", "cut short")]), cases=cases)
+    _, page = read(write_report(made, tmp_path / "alone", when=WHEN))
+    assert "cases.csv, in the folder of the results," in page.text
+    assert not any(link.endswith(".csv") for link in page.links)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "cells.csv").touch()  # beside the tables of the analysis
     _, page = read(write_report(made, tmp_path / "out", when=WHEN))
     assert 'p<1>"' in page.text and not page.tags["script"]
+    assert "cases.csv" in page.links
     links = [unquote(link) for link in page.links if link.endswith(".html")]
     assert links == ["cases/p_1.html", "cases/p2.html"]
     counts = []

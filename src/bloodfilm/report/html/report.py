@@ -27,6 +27,7 @@ from bloodfilm.report.html.static_pages import render, script_text
 from bloodfilm.report.pictures import FIELD_PICTURE, PictureStore, cell_picture, remove_pictures
 
 REPORT, PICTURES, CASES_FOLDER = "report.html", "report_files", "cases"
+CELLS_TABLE = "cells.csv"
 MOST_ON_SHEET = 400
 """Cells on the printed contact sheet."""
 SHEET_ROW = 12
@@ -75,6 +76,8 @@ class _Writer:
         files = len(run.fields) + len(run.failures)
         self._store = picture_store(out, run.model.classified, run.model.crop_um, files)
         self._used: set[str] = set()
+        # A report may be written into a folder of its own, without the tables of the analysis.
+        self._beside = (out / CELLS_TABLE).is_file()
 
     def write(self, maps: Mapping[str, Sequence[int]], progress: Progress) -> Path:
         """Write all pages; pictures that none of them shows are removed."""
@@ -121,6 +124,7 @@ class _Writer:
             "pictures": pictures,
             "single_file": self._single_file,
             "several": len(self._run.cases) > 1,
+            "beside": self._beside,
             "gallery_json": script_json(
                 gallery(content, flags=page.flags, maps=maps, pictures=pictures)
             ),
@@ -136,6 +140,7 @@ class _Writer:
             "when": formatting.date_and_time(self._when),
             "when_iso": self._when.isoformat(timespec="seconds"),
             "lines": lines,
+            "beside": self._beside,
             "failures": [(printable(f.path), printable(f.reason)) for f in self._run.failures],
         }
         self._save(path, render("cases.html", context, styles=("base.css", "report.css")))
