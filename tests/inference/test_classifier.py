@@ -263,6 +263,25 @@ def test_a_class_with_a_low_limit_of_its_own_keeps_a_cell_open():
     assert read_one(conformal_reader(lymphoblast=0.1), doubtful).label == "lymphocyte lineage"
 
 
+def test_on_a_far_film_a_name_needs_its_set_and_the_confidence():
+    films = {
+        "features": ["a"], "sites": {"x": [0.0]}, "spread": [1.0], "limit": 3.0,
+        "class_confidence": 0.95,
+    }  # fmt: skip
+    data = manifest({"detector.onnx": b"", "reader.onnx": b""})
+    data["films"] = films
+    sets = {"coverage": 0.9, "least": dict.fromkeys(LEAVES, 0.2)}
+    data["reader"].update(class_confidence=0.5, conformal=sets)
+    near, far = (CellClassifier(Manifest.model_validate(data), cautious=c) for c in (False, True))
+    sure, likely = logits(eosinophil=0.97), logits(eosinophil=0.9)
+    open_set = logits(eosinophil=0.75, monocyte=0.22)
+    assert [read_one(near, x).label for x in (sure, likely)] == ["eosinophil"] * 2
+    assert read_one(far, sure).label == "eosinophil"
+    assert read_one(far, likely).label == "granulocyte lineage"
+    assert read_one(near, open_set).label == "white cell"
+    assert read_one(far, open_set).label in ("white cell", "nucleated cell")
+
+
 def test_a_manifest_without_sets_is_written_as_before():
     data = manifest({"detector.onnx": b"", "reader.onnx": b""})
     assert "conformal" not in Manifest.model_validate(data).to_json()["classifier"]

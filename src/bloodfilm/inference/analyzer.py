@@ -133,7 +133,7 @@ class Analyzer:
         self.classifier = CellClassifier(manifest)
         self.films = None if fixed_input is not None else manifest.films
         _check_figures(bundle, self.films)
-        self.cautious_classifier = CellClassifier(manifest.cautious())
+        self.cautious_classifier = CellClassifier(manifest, cautious=True)
         # What a run at the bundle's own thresholds would find is always there, as context, and so
         # is all that bears on others: no threshold decides which red cells are certain.
         lowest = {k: min(v, self.spec.thresholds[k]) for k, v in self.thresholds.items()}

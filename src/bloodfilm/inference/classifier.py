@@ -100,18 +100,25 @@ def averaged_logits(looks: ArrayLike, known: Sequence[bool]) -> Floats:
 class CellClassifier:
     """Interprets the outputs of the classifier graph according to the manifest.
 
+    Args:
+        manifest: of the bundle.
+        cautious: on a film far from all training films: class sets do not decide alone, but a name
+            must reach the confidence for such films, too.
+
     Attributes:
         outputs: names of the graph outputs to compute, in the order that `read` expects.
         turns: by how many right angles cells are turned that are looked at again.
     """
 
-    def __init__(self, manifest: Manifest) -> None:
+    def __init__(self, manifest: Manifest, *, cautious: bool = False) -> None:
+        manifest = manifest.cautious() if cautious else manifest
         self.taxonomy: Taxonomy = manifest.taxonomy
         self.schema: Schema = manifest.attributes
         self.root = manifest.roles.classified
         self.leaves = manifest.leaves
         self.spec = manifest.classifier
         conformal = self.spec.conformal
+        self._floor = self.spec.class_confidence if cautious or conformal is None else 0.0
         self._least = (
             None
             if conformal is None
@@ -309,9 +316,9 @@ class CellClassifier:
         return None if self._least is None else leaves >= self._least
 
     def _is_sure(self, node: str, score: float, members: NDArray[np.bool_] | None) -> bool:
-        if members is None:
-            return score >= self.spec.class_confidence
-        return bool(members.any()) and not (members & ~self._masks[node]).any()
+        if score < self._floor:
+            return False
+        return members is None or bool(members.any() and not (members & ~self._masks[node]).any())
 
     def with_shape(self, reading: CellClassification, shape: CellShape) -> CellClassification:
         """Return a classification whose attributes follow the cell's measured shape, too."""

@@ -716,8 +716,7 @@ class Manifest(_Strict):
         if self.films is None:
             return self
         confidence = max(self.films.class_confidence, self.classifier.class_confidence)
-        # Coverage was verified on films like the training films: here a confidence decides.
-        changed = {"class_confidence": confidence, "conformal": None}
+        changed = {"class_confidence": confidence}
         return self._with(classifier={**self.classifier.model_dump(), **changed})
 
     def with_graphs(self, graphs: Mapping[str, bytes]) -> "Manifest":
