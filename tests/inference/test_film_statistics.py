@@ -128,8 +128,8 @@ def test_statistics_of_other_figures_are_refused(tmp_path):
 def test_the_limit_accepts_the_training_films_and_not_a_site_far_off():
     rng = np.random.default_rng(0)
     n = len(FEATURES)
-    near = {f"site {i}": rng.normal(0.1 * i, 1.0, (40, n)) for i in range(3)}
-    profiles = near | {"far": rng.normal(9.0, 1.0, (MIN_FIELDS, n))}
+    near = {f"site {i}": {"": rng.normal(0.1 * i, 1.0, (40, n))} for i in range(3)}
+    profiles = near | {"far": {"": rng.normal(9.0, 1.0, (MIN_FIELDS, n))}}
     films = film_statistics(profiles, 0.8)
     assert films.class_confidence == pytest.approx(0.9)
     rows = {row.site: row for row in left_out(profiles, films)}
@@ -137,3 +137,15 @@ def test_the_limit_accepts_the_training_films_and_not_a_site_far_off():
     assert all(rows[name].far < 0.2 for name in near)
     every = sum(row.own * row.fields for row in rows.values()) / 125
     assert every == pytest.approx(0.025, abs=0.01)
+
+
+def test_a_slide_unlike_the_others_of_its_site_is_no_stranger():
+    rng = np.random.default_rng(1)
+    n = len(FEATURES)
+    slides = {"1": rng.normal(0.0, 1.0, (20, n)), "2": rng.normal(12.0, 1.0, (4, n))}
+    films = film_statistics({"lab": slides, "other": {"": rng.normal(30.0, 1.0, (20, n))}}, 0.8)
+    assert set(films.sites) == {"lab, 1", "lab, 2", "other"}
+    assert films.nearest([12.0] * n)[0] == "lab, 2" and films.nearest([12.0] * n)[1] < films.limit
+    assert films.nearest([6.0] * n)[1] > films.limit
+    lab = left_out({"lab": slides}, films)[0]
+    assert (lab.site, lab.fields, lab.far) == ("lab", 24, 1.0)

@@ -1,6 +1,7 @@
 """Stain and optics of a bundle's training films, measured by the bundle itself."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ FIELDS = 40
 """Fields of a training set that are measured."""
 MIN_FIELDS = 5
 """Fields of a set without which it is left out."""
+MIN_FILM_FIELDS = 3
+"""Fields of a patient's film without which it counts among the others of its set."""
 ACCEPTED = 0.975
 """Share of the training fields that the limit accepts."""
 LEAST_SPREAD = 0.01
@@ -51,10 +54,14 @@ class LeftOut:
     distance: float
 
 
+Profiles = Mapping[str, Mapping[str, Floats]]
+"""By training set and film (a patient's; empty: of all others), (n, features)."""
+
+
 def training_profiles(
     bundle: Bundle, root: Path, fields: int = FIELDS, progress: Progress | None = None
-) -> dict[str, Floats]:
-    """Measure profiles (n, features) of the sets that a bundle's classifier was trained on.
+) -> Profiles:
+    """Measure profiles of the sets that a bundle's classifier was trained on.
 
     Sets that yield fewer than `MIN_FIELDS` profiles are left out: single cells without red cells
     around them, say.
@@ -62,28 +69,59 @@ def training_profiles(
     Args:
         bundle: a whole bundle.
         root: where the data paths of its configuration start.
-        fields: of each set, evenly spread.
+        fields: of each set, evenly spread; of a set with many films at least `MIN_FILM_FIELDS` of
+            each. The fields of a film are analysed together, as its user would.
         progress: follows the work.
     """
     followed = progress or NoProgress()
-    by_site: dict[str, list[Path]] = {}
+    by_site: dict[str, dict[Path, str]] = {}
     for item in open_sources(config_of(bundle, "classifier").data.train, root):
-        by_site.setdefault(item.dataset.name, []).append(item.field.path)
-    found = {}
+        by_site.setdefault(item.dataset.name, {})[item.field.path] = item.field.patient or ""
+    found: dict[str, dict[str, Floats]] = {}
     with Model(bundle) as model:
-        for site, paths in by_site.items():
-            every = list(dict.fromkeys(paths))
-            places = np.unique(np.linspace(0, len(every) - 1, min(fields, len(every))).round())
-            chosen = [every[int(i)] for i in places]
-            rows = []
-            with closing(analyze_many(chosen, model)) as outcomes:
-                for outcome in track(outcomes, followed, f"films of {site}", len(chosen)):
-                    row = _profile(outcome, bundle) if isinstance(outcome, FieldResult) else None
-                    if row is not None:
-                        rows.append(row)
-            if len(rows) >= MIN_FIELDS:
-                found[site] = np.array(rows)
+        for site, patients in by_site.items():
+            films = by_film([(patient, path) for path, patient in patients.items()])
+            each = max(fields // len(films), MIN_FILM_FIELDS)
+            own = {
+                film: [
+                    row
+                    for outcome in _analysed(_spread(paths, each), model, followed, site)
+                    if (row := _profile(outcome, bundle)) is not None
+                ]
+                for film, paths in films.items()
+            }
+            if sum(map(len, own.values())) >= MIN_FIELDS:
+                found[site] = {film: np.array(rows) for film, rows in own.items() if rows}
     return found
+
+
+def _analysed(
+    paths: list[Path], model: Model, progress: Progress, site: str
+) -> Iterator[FieldResult]:
+    with closing(analyze_many(paths, model)) as outcomes:
+        for outcome in track(outcomes, progress, f"films of {site}", len(paths)):
+            if isinstance(outcome, FieldResult):
+                yield outcome
+
+
+def _spread(paths: list[Path], most: int) -> list[Path]:
+    """Return at most so many, evenly spread."""
+    places = np.unique(np.linspace(0, len(paths) - 1, min(most, len(paths))).round())
+    return [paths[int(i)] for i in places]
+
+
+def by_film(fields: Sequence[tuple[str, Path]]) -> dict[str, list[Path]]:
+    """Return the fields of a set by patient; those of patients with few fields together.
+
+    >>> fields = [("a", Path("1")), ("a", Path("2")), ("b", Path("3")), ("a", Path("4"))]
+    >>> {film: len(paths) for film, paths in by_film(fields).items()}
+    {'a': 3, '': 1}
+    """
+    count = Counter(patient for patient, _ in fields)
+    films: dict[str, list[Path]] = {}
+    for patient, path in fields:
+        films.setdefault(patient if count[patient] >= MIN_FILM_FIELDS else "", []).append(path)
+    return films
 
 
 def _profile(result: FieldResult, bundle: Bundle) -> Floats | None:
@@ -107,11 +145,11 @@ def _profile(result: FieldResult, bundle: Bundle) -> Floats | None:
     return film_profile(image, view, red, nucleated, result.view.sharpness)
 
 
-def film_statistics(profiles: Mapping[str, Floats], class_confidence: float) -> FilmStatistics:
-    """Return means by site, the spread within sites, and the limit that fields of sites respect.
+def film_statistics(profiles: Profiles, class_confidence: float) -> FilmStatistics:
+    """Return means by film, the spread within films, and the limit that their fields respect.
 
     Args:
-        profiles: by site, see `training_profiles`.
+        profiles: see `training_profiles`.
         class_confidence: of the classifier on films like its training films.
 
     Raises:
@@ -122,30 +160,39 @@ def film_statistics(profiles: Mapping[str, Floats], class_confidence: float) -> 
             "film statistics: no training set shows red cells and nucleated cells in "
             f"{MIN_FIELDS} fields; they cannot be measured"
         )
-    sites = {name: rows.mean(axis=0) for name, rows in profiles.items()}
-    within = np.concatenate([rows - sites[name] for name, rows in profiles.items()])
+    films = [
+        (_name(site, film), rows) for site, own in profiles.items() for film, rows in own.items()
+    ]
+    means = {name: rows.mean(axis=0) for name, rows in films}
+    within = np.concatenate([rows - means[name] for name, rows in films])
     spread = np.maximum(within.std(axis=0), LEAST_SPREAD)
     draft = FilmStatistics(
         features=FEATURES,
-        sites={name: _numbers(mean) for name, mean in sites.items()},
+        sites={name: _numbers(mean) for name, mean in means.items()},
         spread=_numbers(spread),
         limit=1.0,
         class_confidence=round(1 - (1 - class_confidence) / CAUTION, 4),
     )
-    distances = [draft.nearest(row.tolist())[1] for rows in profiles.values() for row in rows]
+    distances = [draft.nearest(row.tolist())[1] for _, rows in films for row in rows]
     limit = round(float(np.quantile(distances, ACCEPTED)), 4)
     return draft.model_copy(update={"limit": max(limit, LEAST_SPREAD)})
+
+
+def _name(site: str, film: str) -> str:
+    return f"{site}, {film}" if film else site
 
 
 def _numbers(values: Floats) -> tuple[float, ...]:
     return tuple(round(float(v), 5) for v in values)
 
 
-def left_out(profiles: Mapping[str, Floats], films: FilmStatistics) -> list[LeftOut]:
+def left_out(profiles: Profiles, films: FilmStatistics) -> list[LeftOut]:
     """Hold each site against the others, as if it were new to the model."""
     rows = []
-    for name, found in profiles.items():
-        others = {k: v for k, v in films.sites.items() if k != name}
+    for name, by_patient in profiles.items():
+        own_films = {_name(name, film) for film in by_patient}
+        others = {k: v for k, v in films.sites.items() if k not in own_films}
+        found = np.concatenate(list(by_patient.values()))
         own = [films.nearest(row.tolist())[1] > films.limit for row in found]
         if not others:
             continue

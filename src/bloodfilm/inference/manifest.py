@@ -448,9 +448,10 @@ class FilmStatistics(_Strict):
 
     Attributes:
         features: names of the figures of a profile, see `imaging.film_profile`.
-        sites: by training set, the mean of each figure over its fields.
-        spread: of each figure, its standard deviation within a site.
-        limit: distance from the nearest site beyond which a field is far from all of them.
+        sites: by film of a training set, where its patients are known and have fields enough, else
+            by training set: the mean of each figure over its fields.
+        spread: of each figure, its standard deviation within these.
+        limit: distance from the nearest of them beyond which a field is far from all.
         class_confidence: takes the place of the classifier's on such a field.
     """
 
