@@ -38,8 +38,9 @@ HELD_OUT, DRAWS = 41, 43
 """Random-stream ids."""
 BALANCE = 0.5
 """Exponent on the inverse frequency of the predicted class with which cells are drawn."""
-LABELLED_SHARE = 0.3
-"""Of the cells of a batch, where there are labelled ones."""
+LABELLED_SHARE, LABELLED_HALF = 0.3, 10
+"""Of the cells of a batch, where there are very many labelled ones, and how many it takes for half
+of that: a few cells, drawn again and again, would teach their classes alone."""
 LOSS_WEIGHTS = {
     "teacher": 1.0,
     "original": 0.5,
@@ -135,6 +136,8 @@ class AdaptationSample:
 class AdaptationSamples:
     """Draws target cells, classes evened out as far as they are guessed, and labelled cells.
 
+    Labelled cells are drawn the more often the more there are, and every label as often.
+
     Args:
         config: of the run.
         cells: of the new microscope.
@@ -157,16 +160,24 @@ class AdaptationSamples:
         count = np.bincount(guess, minlength=cells.classes.shape[1])
         chances = np.asarray(count[guess], dtype=np.float64) ** -BALANCE
         self.chances = chances / chances.sum()
+        self.labelled_share, self.labelled_chances = 0.0, np.zeros(0)
+        if labelled is not None and len(labelled):
+            _, label, count = np.unique(
+                labelled.allowed, axis=0, return_inverse=True, return_counts=True
+            )
+            even = 1 / count[label.reshape(-1)]
+            self.labelled_chances = even / even.sum()
+            self.labelled_share = LABELLED_SHARE * len(labelled) / (len(labelled) + LABELLED_HALF)
 
     def keys(self, epoch: int) -> Sequence[Key]:
         """Return the cells of an epoch; labelled ones are numbered after the others."""
         rng = np.random.default_rng([self.config.seed, DRAWS, epoch])
         count = self.config.optim.samples or len(self.cells)
         drawn = rng.choice(len(self.cells), count, p=self.chances)
-        if self.labelled is not None:
-            marked = rng.random(count) < LABELLED_SHARE
-            some = len(self.cells) + rng.integers(0, len(self.labelled), count)
-            drawn = np.where(marked, some, drawn)
+        if self.labelled_share:
+            marked = rng.random(count) < self.labelled_share
+            some = rng.choice(len(self.labelled_chances), count, p=self.labelled_chances)
+            drawn = np.where(marked, len(self.cells) + some, drawn)
         return [(epoch * count + place, int(i)) for place, i in enumerate(drawn)]
 
     def sample(self, key: Key) -> AdaptationSample:
