@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -28,11 +29,16 @@ MIN_FIELDS = 5
 """Fields of a set without which it is left out."""
 MIN_FILM_FIELDS = 3
 """Fields of a patient's film without which it counts among the others of its set."""
+MOST_FILMS = 60
+"""Films of a set that are measured."""
 ACCEPTED = 0.975
 """Share of the training fields that the limit accepts."""
 LEAST_SPREAD = 0.01
 CAUTION = 2.0
 """On far films the share of doubt in a name must be this many times smaller."""
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,8 @@ def training_profiles(
         bundle: a whole bundle.
         root: where the data paths of its configuration start.
         fields: of each set, evenly spread; of a set with many films at least `MIN_FILM_FIELDS` of
-            each. The fields of a film are analysed together, as its user would.
+            each, of `MOST_FILMS` of them. The fields of a film are analysed together, as a user
+            would do.
         progress: follows the work.
     """
     followed = progress or NoProgress()
@@ -81,14 +88,15 @@ def training_profiles(
     with Model(bundle) as model:
         for site, patients in by_site.items():
             films = by_film([(patient, path) for path, patient in patients.items()])
-            each = max(fields // len(films), MIN_FILM_FIELDS)
+            chosen = _spread(list(films), MOST_FILMS)
+            each = max(fields // len(chosen), MIN_FILM_FIELDS)
             own = {
                 film: [
                     row
-                    for outcome in _analysed(_spread(paths, each), model, followed, site)
+                    for outcome in _analysed(_spread(films[film], each), model, followed, site)
                     if (row := _profile(outcome, bundle)) is not None
                 ]
-                for film, paths in films.items()
+                for film in chosen
             }
             if sum(map(len, own.values())) >= MIN_FIELDS:
                 found[site] = {film: np.array(rows) for film, rows in own.items() if rows}
@@ -104,10 +112,14 @@ def _analysed(
                 yield outcome
 
 
-def _spread(paths: list[Path], most: int) -> list[Path]:
-    """Return at most so many, evenly spread."""
-    places = np.unique(np.linspace(0, len(paths) - 1, min(most, len(paths))).round())
-    return [paths[int(i)] for i in places]
+def _spread(values: Sequence[T], most: int) -> list[T]:
+    """Return at most so many of some values, evenly spread.
+
+    >>> _spread("abcdefghi", 3)
+    ['a', 'e', 'i']
+    """
+    places = np.unique(np.linspace(0, len(values) - 1, min(most, len(values))).round())
+    return [values[int(i)] for i in places]
 
 
 def by_film(fields: Sequence[tuple[str, Path]]) -> dict[str, list[Path]]:
