@@ -22,6 +22,7 @@ import numpy as np
 
 from bloodfilm.core.files import write_json
 from bloodfilm.core.taxonomy import DEFAULT_TAXONOMY as T
+from bloodfilm.core.taxonomy import NUCLEATED
 from bloodfilm.evaluation.class_granularity import PRESETS
 from bloodfilm.evaluation.conformal import LabelledProbabilities, fit_conformal, set_figures
 from bloodfilm.evaluation.confusion_correction import ClassConfusion
@@ -125,7 +126,7 @@ def limits(spec: ConformalSpec) -> np.ndarray:
 def name_of(members: np.ndarray) -> str:
     """Return the deepest name that holds a whole set of classes."""
     names = [leaf for leaf, inside in zip(LEAVES, members, strict=True) if inside]
-    return T.common(names) if names else "nucleated cell"
+    return T.common(names) if names else NUCLEATED
 
 
 def left_out_record(

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from bloodfilm.core.errors import BloodfilmError
+from bloodfilm.core.sampling import evenly_spread
 from bloodfilm.evaluation.class_figures import rank_auroc
 from bloodfilm.evaluation.intervals import wilson_interval
 from bloodfilm.formats import open_dataset
@@ -288,7 +289,7 @@ def main() -> None:
                 others.setdefault(kind.__name__, []).append(score_of(model, picture))
         for name in track(SETS, "films"):
             paths = [f.path for f in open_dataset(given.data / name)]
-            places = np.unique(np.linspace(0, len(paths) - 1, given.fields).round().astype(int))
+            places = evenly_spread(len(paths), given.fields).tolist()
             films[name] = [score_of(model, paths[i]) for i in places]
     real = [s for scores in films.values() for s in scores]
     drawn = [s for scores in others.values() for s in scores]

@@ -17,6 +17,7 @@ from rich.progress import track
 from bloodfilm.core import issue_codes
 from bloodfilm.core.issues import codes
 from bloodfilm.core.results import FieldResult
+from bloodfilm.core.sampling import evenly_spread
 from bloodfilm.export.film_statistics import FIELDS, add_film_statistics
 from bloodfilm.formats import open_dataset
 from bloodfilm.inference.bundle import load_bundle
@@ -41,7 +42,7 @@ def main() -> None:
             for item in open_dataset(given.data / name):
                 by_patient.setdefault(item.patient or "all", []).append(item.path)
             for patient, paths in by_patient.items():
-                places = np.unique(np.linspace(0, len(paths) - 1, given.fields).round().astype(int))
+                places = evenly_spread(len(paths), given.fields).tolist()
                 some = [paths[i] for i in places]
                 found = track(analyze_many(some, model), f"{name} {patient}", total=len(some))
                 far = [

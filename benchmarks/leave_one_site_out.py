@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from bloodfilm.core import DEFAULT_TAXONOMY
 from bloodfilm.core.progress import NoProgress
+from bloodfilm.core.taxonomy import NUCLEATED
 from bloodfilm.evaluation.class_figures import rank_auroc
 from bloodfilm.evaluation.class_granularity import PRESETS
 from bloodfilm.evaluation.conformal import LabelledProbabilities
@@ -135,7 +136,7 @@ def answers(
     if below is None:
         return logits
     prior = np.log(odds)
-    groups = kindred_masks(DEFAULT_TAXONOMY, task.leaves, "nucleated cell")
+    groups = kindred_masks(DEFAULT_TAXONOMY, task.leaves, NUCLEATED)
     again = open_cells(leaf_probabilities(logits + prior, learnt), groups, below)
     images = np.asarray(crops.images)[again]
     turned = (task.view.plain(np.rot90(image, HALF)) for image in images)

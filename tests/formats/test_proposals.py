@@ -9,7 +9,6 @@ from xml.etree import ElementTree
 import pytest
 
 from bloodfilm.core import DataError
-from bloodfilm.core.results import CellShape
 from bloodfilm.core.results.tables import cell_columns, cell_values
 from bloodfilm.formats import detect, open_dataset, save_dataset
 from bloodfilm.formats.judged import refuse_unjudged
@@ -18,22 +17,7 @@ from bloodfilm.training.data.sources import open_sources
 from bloodfilm.workflows.complete import CompletionJob, complete
 from bloodfilm.workflows.cross_evaluate import CrossOptions, TestSet, cross_evaluate
 from bloodfilm.workflows.evaluate import EvaluationOptions, evaluate
-
-SHAPE = CellShape(
-    outline=(),
-    nucleus=(),
-    area_um2=100.0,
-    nucleus_area_um2=25.0,
-    diameter_um=11.3,
-    length_um=12.0,
-    width_um=10.0,
-    nucleus_ratio=0.25,
-    circularity=0.9,
-    nucleus_circularity=None,
-    lobes=3,
-    nucleus_rgb=None,
-    cytoplasm_rgb=None,
-)
+from fixtures.made_up_results import SHAPE
 
 
 def outlined(box):

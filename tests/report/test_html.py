@@ -15,13 +15,14 @@ import pytest
 from bloodfilm.core import issue_codes
 from bloodfilm.core.issue_codes import issue
 from bloodfilm.core.progress import NoProgress
-from bloodfilm.core.results import CaseCell, CaseResult, CellShape, CellView, FieldPlacement
+from bloodfilm.core.results import CaseCell, CaseResult, CellView, FieldPlacement
 from bloodfilm.imaging.discovery import find_images
 from bloodfilm.report import write_report
 from bloodfilm.report.html import report
 from bloodfilm.report.html.formatting import issue_title
 from bloodfilm.report.html.report import PICTURES, contact_sheet
 from bloodfilm.report.pictures import PictureStore, field_side
+from fixtures.made_up_results import SHAPE
 
 WHEN = datetime(2025, 5, 6, 7, 8, tzinfo=UTC)
 VOID = {"meta", "img", "input", "br", "link", "hr"}
@@ -334,20 +335,11 @@ def test_a_film_unlike_the_training_data_is_said_first(run, field, cell, written
 
 
 def test_outlines_lie_on_the_picture_of_their_cell(run, field, cell, written):
-    shape = CellShape(
+    shape = replace(
+        SHAPE,
         outline=((100.0, 100.0), (140.0, 100.0), (140.0, 140.0), (100.0, 140.0)),
         nucleus=(((110.0, 110.0), (130.0, 110.0), (120.0, 130.0)),),
-        area_um2=100.0,
-        nucleus_area_um2=25.0,
-        diameter_um=11.3,
-        length_um=12.0,
-        width_um=10.0,
-        nucleus_ratio=0.25,
-        circularity=0.9,
         nucleus_circularity=0.8,
-        lobes=3,
-        nucleus_rgb=None,
-        cytoplasm_rgb=None,
     )
     cells = (cell(box=(100.0, 100.0, 40.0, 40.0), shape=shape, id="a"), cell(id="b"))
     one = replace(field(), cells=cells)

@@ -1,7 +1,7 @@
 """The differential count: white cells by class, with counting error and undecided cells."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -199,7 +199,7 @@ def _count(cells: Iterable[CellResult], model: ModelInfo) -> Differential:
     known = {name: n for name, n in labels.items() if name in taxonomy}
 
     top = taxonomy.find("white cell") or taxonomy.nodes[0].name
-    white, total = _below(known, taxonomy, top), sum(labels.values())
+    white, total = named_under(known, top, taxonomy), sum(labels.values())
     erythroblasts = _erythroblasts(known, taxonomy, top, untrained)
     by_kind = {n: known[n] for n in (*taxonomy.names, BLAST) if n in known and n in taxonomy.blasts}
     blasts = sum(by_kind.values())
@@ -243,7 +243,8 @@ def is_artefact(label: str, model: ModelInfo) -> bool:
     )
 
 
-def _below(known: dict[str, int], taxonomy: Taxonomy, node: str) -> int:
+def named_under(known: Mapping[str, int], node: str, taxonomy: Taxonomy) -> int:
+    """Return how many cells have the name of a node or of one below it; names are of the tree."""
     return sum(n for name, n in known.items() if taxonomy.is_under(name, node))
 
 
@@ -253,7 +254,7 @@ def _erythroblasts(
     node = taxonomy.find("erythroblast")
     if node is None or taxonomy.is_under(node, top):
         return 0
-    count = _below(known, taxonomy, node)
+    count = named_under(known, node, taxonomy)
     return None if not count and set(taxonomy.leaves_under(node)) <= untrained else count
 
 
@@ -266,7 +267,7 @@ def _rows(
     waiting = [(top, 0)]
     while waiting:
         name, depth = waiting.pop()
-        count = _below(known, taxonomy, name)
+        count = named_under(known, name, taxonomy)
         below = taxonomy.leaves_under(name)
         missing = tuple(leaf for leaf in below if leaf in untrained)
         if not count and not missing:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from bloodfilm.core.results import AnalysisRun, CaseResult, CellResult, FieldResult, ModelInfo
-from bloodfilm.core.taxonomy import BLAST, Taxonomy
+from bloodfilm.core.taxonomy import BLAST
 from bloodfilm.evaluation.confusion_correction import (
     CorrectedShares,
     confusion_of,
@@ -23,6 +23,7 @@ from bloodfilm.evaluation.differential import (
     differential,
     is_artefact,
     is_undecided,
+    named_under,
 )
 from bloodfilm.evaluation.open_cells import LikeliestClass, OpenCells
 
@@ -287,19 +288,15 @@ def _likely(
         c.label for c in cells if c.object_type == model.classified and c.label in tree.leaves
     )
     expected = {
-        node: _named_under(named, node, tree) + found.expected_under(node, tree)
+        node: named_under(named, node, tree) + found.expected_under(node, tree)
         for node in tree.names
         if tree.is_under(node, top)
     }
     blasts = None
     if count.blasts is not None:
-        blasts = _named_under(named, BLAST, tree) + found.expected_under(BLAST, tree)
+        blasts = named_under(named, BLAST, tree) + found.expected_under(BLAST, tree)
     kept = {node: n for node, n in expected.items() if n >= LEAST_EXPECTED}
     return LikelyCounts(kept, blasts, found.likeliest)
-
-
-def _named_under(named: Mapping[str, int], node: str, taxonomy: Taxonomy) -> int:
-    return sum(n for name, n in named.items() if taxonomy.is_under(name, node))
 
 
 def _profiles(

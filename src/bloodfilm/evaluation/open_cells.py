@@ -39,7 +39,11 @@ def likely_leaves(cell: CellResult, taxonomy: Taxonomy) -> dict[str, float]:
 def likeliest_leaf(cell: CellResult, taxonomy: Taxonomy) -> str | None:
     """Return the likeliest class that a cell's name leaves open; `None` where nothing is open."""
     found = likely_leaves(cell, taxonomy)
-    return max(found, key=lambda name: (found[name], name)) if found else None
+    return _likeliest(found) if found else None
+
+
+def _likeliest(found: Mapping[str, float]) -> str:
+    return max(found, key=lambda name: (found[name], name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,7 @@ class OpenCells:
             if likely:
                 expected.setdefault(name, Counter()).update(likely)
             if likely and name not in tree.blasts:
-                top = max(likely, key=lambda leaf: (likely[leaf], leaf))
+                top = _likeliest(likely)
                 tops.setdefault(top, []).append(likely[top])
         likeliest = {
             leaf: LikeliestClass(len(found), sum(found) / len(found))

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from bloodfilm.core.arrays import Floats
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.core.progress import NoProgress, Progress, track
 from bloodfilm.core.results import FieldResult
+from bloodfilm.core.sampling import evenly_spread
 from bloodfilm.export.recovered import config_of
 from bloodfilm.imaging.canonical import CanonicalView
 from bloodfilm.imaging.film_profile import FEATURES, film_profile
@@ -36,9 +36,6 @@ ACCEPTED = 0.975
 LEAST_SPREAD = 0.01
 CAUTION = 2.0
 """On far films the share of doubt in a name must be this many times smaller."""
-
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -88,12 +85,13 @@ def training_profiles(
     with Model(bundle) as model:
         for site, patients in by_site.items():
             films = by_film([(patient, path) for path, patient in patients.items()])
-            chosen = _spread(list(films), MOST_FILMS)
+            names = list(films)
+            chosen = [names[i] for i in evenly_spread(len(names), MOST_FILMS).tolist()]
             each = max(fields // len(chosen), MIN_FILM_FIELDS)
             own = {
                 film: [
                     row
-                    for outcome in _analysed(_spread(films[film], each), model, followed, site)
+                    for outcome in _analysed(films[film], each, model, followed, site)
                     if (row := _profile(outcome, bundle)) is not None
                 ]
                 for film in chosen
@@ -104,22 +102,13 @@ def training_profiles(
 
 
 def _analysed(
-    paths: list[Path], model: Model, progress: Progress, site: str
+    paths: list[Path], most: int, model: Model, progress: Progress, site: str
 ) -> Iterator[FieldResult]:
-    with closing(analyze_many(paths, model)) as outcomes:
-        for outcome in track(outcomes, progress, f"films of {site}", len(paths)):
+    some = [paths[i] for i in evenly_spread(len(paths), most).tolist()]
+    with closing(analyze_many(some, model)) as outcomes:
+        for outcome in track(outcomes, progress, f"films of {site}", len(some)):
             if isinstance(outcome, FieldResult):
                 yield outcome
-
-
-def _spread(values: Sequence[T], most: int) -> list[T]:
-    """Return at most so many of some values, evenly spread.
-
-    >>> _spread("abcdefghi", 3)
-    ['a', 'e', 'i']
-    """
-    places = np.unique(np.linspace(0, len(values) - 1, min(most, len(values))).round())
-    return [values[int(i)] for i in places]
 
 
 def by_film(fields: Sequence[tuple[str, Path]]) -> dict[str, list[Path]]:

@@ -21,7 +21,7 @@ from bloodfilm.export.card import CARD, card_notes, model_card, summarize_evalua
 from bloodfilm.export.outlined_cells import OutlinedField, check_measurable, outlined_cells
 from bloodfilm.export.recovered import config_of, vocabulary_of
 from bloodfilm.inference.bundle import Bundle, load_bundle
-from bloodfilm.inference.classifier import CellClassifier
+from bloodfilm.inference.classifier import CLASSIFIER_BATCH, CellClassifier
 from bloodfilm.inference.graph_run import batches
 from bloodfilm.inference.manifest import Manifest, MeasuredAttribute, MeasuredAttributesSpec
 from bloodfilm.inference.measured_attributes import MEASURES, measures_of
@@ -37,7 +37,6 @@ from bloodfilm.training.measured_attributes import (
 )
 from bloodfilm.training.vocabulary import Vocabulary
 
-BATCH = 8
 PATIENTS = "left_out_patients"
 """What a manifest calls the figures of patients left out."""
 MOST_FIELDS = 200
@@ -202,7 +201,7 @@ def _network(
     """Return the probabilities of the classes (n, leaves) and values (n, schema.width) of cells."""
     session = bundle.classifier("cpu", 1)
     said = []
-    for some in batches(centres(outlined.boxes), BATCH):
+    for some in batches(centres(outlined.boxes), CLASSIFIER_BATCH):
         crops = classifier.crops(outlined.view, outlined.image, some)
         said += classifier.classify(session, crops)
     schema, leaves = bundle.manifest.attributes, bundle.manifest.leaves

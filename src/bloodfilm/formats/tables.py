@@ -12,6 +12,7 @@ from bloodfilm.core import DataError, Dataset
 from bloodfilm.core.issues import Issue
 from bloodfilm.core.optional import optional
 from bloodfilm.core.results.tables import (
+    CELLS_TABLE,
     CellTableWriter,
     cell_columns,
     cell_values,
@@ -20,7 +21,7 @@ from bloodfilm.core.results.tables import (
 from bloodfilm.formats.result import Proposals
 from bloodfilm.formats.shared.output import WriteOptions, output_file
 
-CSV_NAME, PARQUET_NAME = "cells.csv", "cells.parquet"
+PARQUET_NAME = "cells.parquet"
 _FIELDS_AT_A_TIME = 200
 
 
@@ -28,7 +29,7 @@ def write_csv(dataset: Dataset, path: Path, **options: Unpack[WriteOptions]) -> 
     """Write `*.csv`, or `cells.csv` in a folder."""
     proposals = _proposals(dataset, path)
     with (
-        output_file(Path(path), ".csv", CSV_NAME, options) as (out, name),
+        output_file(Path(path), ".csv", CELLS_TABLE, options) as (out, name),
         out.file(name).open("w", encoding="utf-8", newline="") as file,
     ):
         table = CellTableWriter(file, dataset.schema)

@@ -23,16 +23,16 @@ def darkest(image: Pixels) -> Pixels:
     return np.asarray(cv2.min(cv2.min(red, green), blue), dtype=np.uint8)
 
 
-def byte_histogram(plane: Pixels, mask: NDArray[np.bool_] | None = None) -> Floats:
+def byte_histogram(plane: Pixels, mask: NDArray[np.bool_] | Pixels | None = None) -> Floats:
     """Return how many pixels of a plane (H, W) have each value from 0 to 255.
 
     Args:
         plane: of at most 16 million pixels, up to which OpenCV counts exactly.
-        mask: (H, W), which pixels count; all if left out.
+        mask: (H, W), not 0 where pixels count; all do if left out.
 
     >>> byte_histogram(np.array([[7, 7, 9]], np.uint8))[[7, 8, 9]].tolist()
     [2.0, 0.0, 1.0]
     """
-    counted = None if mask is None else mask.astype(np.uint8)
+    counted = None if mask is None else np.asarray(mask, dtype=np.uint8)
     counts = cv2.calcHist([plane], [0], counted, [256], [0, 256])
     return np.asarray(counts, dtype=np.float64).ravel()

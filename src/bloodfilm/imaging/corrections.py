@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodfilm.core.arrays import Pixels
+from bloodfilm.imaging.channels import byte_histogram
 from bloodfilm.imaging.field_of_view import Mask, RoundField, find_round_field
 from bloodfilm.imaging.illumination import EVEN, Illumination, Region, Survey, better, survey
 from bloodfilm.imaging.red_cells import background_colour, red_cell_tone
@@ -121,10 +122,11 @@ def stray_light(even: Pixels, white: White, mask: Mask | None = None) -> float:
     step = max(1, max(even.shape[:2]) // SEARCH_SIDE)
     blurred = cv2.blur(np.ascontiguousarray(even[::step, ::step]), (3, 3))
     small = np.asarray(blurred, dtype=np.uint8)
-    inside = None if mask is None else mask[::step, ::step].astype(np.uint8)
+    inside = None if mask is None else np.asarray(mask[::step, ::step], dtype=np.uint8)
     if inside is not None and not inside.any():
         return 0.0
-    darkest = np.array([_percentile(plane, inside, DARKEST) for plane in cv2.split(small)])
+    planes = (np.asarray(plane, dtype=np.uint8) for plane in cv2.split(small))
+    darkest = np.array([_percentile(plane, inside, DARKEST) for plane in planes])
     darkest /= np.maximum(np.array(white), 1.0)
     floor = (float(darkest.min()) - CLEAR) / (1 - CLEAR)
     if floor <= 0:
@@ -135,15 +137,12 @@ def stray_light(even: Pixels, white: White, mask: Mask | None = None) -> float:
     return round(float(np.clip(min(floor, 1 - tone / STRONG_TONE), 0.0, MAX_VEILING_GLARE)), 3)
 
 
-def _percentile(
-    plane: cv2.typing.MatLike, inside: NDArray[np.uint8] | None, percent: float
-) -> float:
+def _percentile(plane: Pixels, inside: Pixels | None, percent: float) -> float:
     """Return a percentile of a plane (H, W), as `np.percentile` does, from its histogram.
 
     `inside` (H, W) is not 0 where pixels count; `None` counts all.
     """
-    counts = cv2.calcHist([plane], [0], inside, [256], [0, 256])
-    reached = np.cumsum(counts.ravel().astype(np.int64))
+    reached = np.cumsum(byte_histogram(plane, inside).astype(np.int64))
     place = (int(reached[-1]) - 1) * (percent / 100)
     below = int(place)
     low, high = np.searchsorted(reached, [below, min(below + 1, reached[-1] - 1)], side="right")

@@ -78,11 +78,11 @@ def background_colour(
     chosen = np.asarray(cv2.inRange(grey, max(peak - 4, 0), min(peak + 4, 255)), dtype=np.uint8)
     if inside is not None:
         chosen[~inside] = 0
-    colour = []
-    for channel in cv2.split(image):
-        counts = cv2.calcHist([channel], [0], chosen, [256], [0, 256]).ravel().astype(np.float64)
-        colour.append(_histogram_median(counts))
-    return colour[0], colour[1], colour[2]
+    red, green, blue = (
+        _histogram_median(byte_histogram(np.asarray(channel, dtype=np.uint8), chosen))
+        for channel in cv2.split(image)
+    )
+    return red, green, blue
 
 
 def otsu(histogram: Floats) -> int:

@@ -16,6 +16,7 @@ from bloodfilm.core.arrays import Floats
 from bloodfilm.core.domain import Domain
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.pixels import PixelSize, Ruler
+from bloodfilm.core.sampling import evenly_spread
 from bloodfilm.imaging.corrections import MAX_VEILING_GLARE, Corrections, estimate_corrections
 from bloodfilm.imaging.illumination import EVEN, MIN_FIELDS, Illumination, Survey, of_folder
 from bloodfilm.imaging.red_cells import find_red_cells
@@ -368,8 +369,7 @@ def pool_sample(keys: Sequence[Key]) -> list[Key]:
     """
     if len(keys) < 2:
         return []
-    places = np.unique(np.linspace(0, len(keys) - 1, min(POOL_SAMPLE, len(keys))).round())
-    return [keys[int(i)] for i in places]
+    return [keys[i] for i in evenly_spread(len(keys), POOL_SAMPLE).tolist()]
 
 
 def pool_scale(

@@ -32,6 +32,7 @@ from bloodfilm.imaging.sources.base import ImageSource, read_whole
 from bloodfilm.imaging.stain import contrast_to, stain_contrast
 from bloodfilm.inference.bundle import Bundle
 from bloodfilm.inference.classifier import (
+    CLASSIFIER_BATCH,
     CellClassification,
     CellClassifier,
     touches_edge,
@@ -53,8 +54,6 @@ MAX_FIXED_INPUT = 8192
 UNCERTAIN_PER_PIXEL = 150e-6
 """Detections below the bundle's threshold that are classified, per canonical pixel: no film holds
 more nucleated cells than 150 on a square of 0.2 mm."""
-CLASSIFIER_BATCH = 8
-"""Larger batches exceed the processor's cache (measured: 12 % more time per crop)."""
 # Detected red cells check the outlines but do not refine them: on LLD's fields their boxes are 13
 # to 19 % too tall, and using them worsened the aspect ratio of single fields.
 SCALE_TOLERANCE = 0.25

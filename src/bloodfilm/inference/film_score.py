@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodfilm.core.arrays import BoxArray, Floats, Image
+from bloodfilm.core.sampling import evenly_spread
 from bloodfilm.imaging.canonical import CanonicalView
 from bloodfilm.imaging.channels import darkest
 from bloodfilm.imaging.resample import BACKGROUND
@@ -168,8 +169,7 @@ def looked_at(scores: Floats) -> NDArray[np.intp]:
     [0, 2, 1]
     """
     order = np.argsort(-scores, kind="stable")
-    places = np.linspace(0, len(order) - 1, min(LOOKED_AT, len(order))).round().astype(int)
-    return order[places]
+    return order[evenly_spread(len(order), LOOKED_AT)]
 
 
 def _red_cell_evidence(drawn: Image, boxes: BoxArray) -> tuple[float, float]:

@@ -24,6 +24,7 @@ from bloodfilm.core.issues import codes
 from bloodfilm.core.locks import LOCK
 from bloodfilm.core.progress import NoProgress, Progress, track
 from bloodfilm.core.results import FieldFailure, FieldResult
+from bloodfilm.core.sampling import evenly_spread
 from bloodfilm.core.text import plural
 from bloodfilm.imaging.canonical import CanonicalView
 from bloodfilm.imaging.discovery import discover
@@ -153,9 +154,7 @@ def adapt(job: AdaptJob, progress: Progress | None = None) -> AdaptResult:
 
 
 def _some(images: Sequence[Path], most: int) -> list[Path]:
-    if len(images) <= most:
-        return list(images)
-    return [images[int(i)] for i in np.linspace(0, len(images) - 1, most).round()]
+    return [images[i] for i in evenly_spread(len(images), most).tolist()]
 
 
 def _check_out(job: AdaptJob, bundle: Bundle) -> None:

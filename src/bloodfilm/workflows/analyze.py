@@ -31,7 +31,7 @@ from bloodfilm.core.files import (
 from bloodfilm.core.issues import Issue
 from bloodfilm.core.progress import CancelledError, NoProgress, Progress, track
 from bloodfilm.core.results import AnalysisRun, FieldFailure, FieldOutcome, FieldResult
-from bloodfilm.core.results.tables import CellTableWriter
+from bloodfilm.core.results.tables import CELLS_TABLE, CellTableWriter
 from bloodfilm.core.text import plural
 from bloodfilm.imaging.discovery import Discovery, discover, mark_drawings
 from bloodfilm.imaging.scale import ScalePrior
@@ -63,7 +63,7 @@ from bloodfilm.workflows.slides import (
     slide_folders,
 )
 
-RESULT, CELLS, REPORT, PICTURES = "result.json", "cells.csv", "report.html", "report_files"
+RESULT, REPORT, PICTURES = "result.json", "report.html", "report_files"
 LOG, CELLS_PART = "results.part.jsonl", "cells.part.csv"
 LOG_NEW = "results.part.jsonl.new"
 SHOWN_REPEATS = 10
@@ -268,7 +268,7 @@ def analyze(
     grouping = group_images(found.images, job.paths, job.cases, found.repeats)
     used = model or load_model(job.bundle, device=job.device, min_score=job.min_score)
     table = [] if job.cases in (FOLDERS, ONE) else [Path(job.cases)]
-    outputs = [job.out / name for name in (CELLS, RESULT, REPORT, CASES)]
+    outputs = [job.out / name for name in (CELLS_TABLE, RESULT, REPORT, CASES)]
     refuse_inputs(outputs, [*found.images, *table])
     with hold_folder(job.out, "analysis"):
         remove_leftovers(job.out)
@@ -304,7 +304,7 @@ def check_existing(out: Path, existing: Existing) -> None:
             f"{out / PICTURES}: is no folder of pictures, and is not replaced; remove it",
             ["other-output"],
         )
-    names = (RESULT, CELLS, REPORT, LOG, CELLS_PART, CASES)
+    names = (RESULT, CELLS_TABLE, REPORT, LOG, CELLS_PART, CASES)
     there = [n for n in names if os.path.lexists(out / n)]
     if not there:
         return
@@ -378,7 +378,7 @@ class _Run:
         self.slides = slide_folders(job.out, slides)
         self.fields = [n for n, path in enumerate(images) if path not in self.slides]
         bundle = model.bundle
-        written = [RESULT, CELLS, CASES, *([REPORT] if job.report else [])]
+        written = [RESULT, CELLS_TABLE, CASES, *([REPORT] if job.report else [])]
         files = {name.partition(".")[0]: job.out / name for name in written}
         classified = model.classified_type
         self.summary = AnalysisSummary(job.out, files, bundle.identity(), len(images), classified)
@@ -532,7 +532,7 @@ class _Run:
         run = AnalysisRun(__version__, model, self.settings, log.fields, failures, cases=cases)
         with _naming(out / RESULT), atomic_write(out / RESULT) as file:
             run.write_json(file)
-        (out / CELLS_PART).replace(out / CELLS)
+        (out / CELLS_PART).replace(out / CELLS_TABLE)
         with _naming(out / CASES_FOLDER):
             write_cases(run, out)
         if self.job.report:

@@ -9,6 +9,8 @@ from bloodfilm.core.optional import optional
 from bloodfilm.core.results.cell import CellResult
 from bloodfilm.core.results.shape import CellShape
 
+CELLS_TABLE = "cells.csv"
+"""Name of the table in the folder of an analysis."""
 FIXED_COLUMNS = ("image", "x", "y", "w", "h", "score", "object_type", "class", "class_score")
 SHAPE_COLUMNS = (
     "area_um2",

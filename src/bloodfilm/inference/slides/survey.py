@@ -17,6 +17,7 @@ from bloodfilm.core.arrays import Image
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.issues import Issue, codes
 from bloodfilm.core.pixels import PixelSize, ViewRecord
+from bloodfilm.core.sampling import evenly_spread
 from bloodfilm.core.text import plural
 from bloodfilm.imaging.canonical import CanonicalView, view_of
 from bloodfilm.imaging.channels import brightest
@@ -221,6 +222,6 @@ def sample_windows(source: ImageSource) -> list[Rect]:
                 f"decoded ({damage[0].name}: {damage[0].reason}); copy it again from its source"
             )
         raise DataError(f"{source.name}: shows nothing but empty glass; is this the right slide?")
-    picks = np.unique(np.linspace(0, len(film) - 1, min(WINDOWS, len(film))).round().astype(int))
-    chosen = sorted((film[i][1], film[i][2]) for i in picks.tolist())
+    picks = evenly_spread(len(film), WINDOWS).tolist()
+    chosen = sorted((film[i][1], film[i][2]) for i in picks)
     return [(c * w, r * h, w, h) for r, c in chosen]

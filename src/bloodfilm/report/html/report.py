@@ -15,7 +15,7 @@ from bloodfilm.core.issue_codes import NO_PICTURE, issue
 from bloodfilm.core.progress import NoProgress, Progress, track
 from bloodfilm.core.results import AnalysisRun, CaseResult
 from bloodfilm.core.results.case import file_stems
-from bloodfilm.core.results.tables import describe_columns
+from bloodfilm.core.results.tables import CELLS_TABLE, describe_columns
 from bloodfilm.core.text import printable
 from bloodfilm.imaging.discovery import mark_drawings
 from bloodfilm.inference.fusion import RED_CELL_CONTRAST
@@ -27,7 +27,6 @@ from bloodfilm.report.html.static_pages import render, script_text
 from bloodfilm.report.pictures import FIELD_PICTURE, PictureStore, cell_picture, remove_pictures
 
 REPORT, PICTURES, CASES_FOLDER = "report.html", "report_files", "cases"
-CELLS_TABLE = "cells.csv"
 MOST_ON_SHEET = 400
 """Cells on the printed contact sheet."""
 SHEET_ROW = 12
