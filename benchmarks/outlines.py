@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodfilm.core.boxes import iou
+from bloodfilm.core.polygons import Region
 from bloodfilm.core.results import CellResult, FieldResult
 from bloodfilm.inference.model import Model, load_model
 from bloodfilm.synthetic import SceneSpec, render_field
@@ -35,13 +36,11 @@ Mask = NDArray[np.bool_]
 
 
 def filled(polygons: Any, shape: tuple[int, int]) -> Mask:
-    """Return the mask of outlines, (H, W)."""
-    mask = np.zeros(shape, np.uint8)
+    """Return the mask of outlines, (H, W): the pixels whose middles lie inside."""
+    mask = np.zeros(shape, np.bool_)
     for polygon in polygons:
-        # An outline's corners are in coordinates whose first pixel has its middle at 0.5.
-        points = np.round((np.array(polygon) - 0.5) * 256).astype(np.int32)
-        cv2.fillPoly(mask, [points], 1, shift=8)
-    return np.asarray(mask > 0)
+        mask |= Region((polygon,)).mask(shape[1], shape[0])
+    return mask
 
 
 def dice(first: Mask, second: Mask) -> float:

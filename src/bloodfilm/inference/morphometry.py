@@ -22,6 +22,8 @@ LOBE = 0.45
 FEW_PARTS = 6
 SIMPLE = 0.4
 """An outline's corners are left out where that moves it by no more than this, mask px."""
+SHARPEST = 0.5
+"""Least of 1 + the cosine of the turn at a corner; a sharper one is blunted when moved outwards."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class Contour:
     """The outline of one connected mask.
 
     Attributes:
-        points: (n, 2) x, y of its corners, mask px; the middle of the first pixel is (0.5, 0.5).
+        points: (n, 2) x, y of its corners, mask px, on the border of its pixels: the area inside
+            them is that of the mask. The middle of the first pixel is (0.5, 0.5).
         area: inside it, px^2.
         perimeter: px.
         sides: longer and shorter side of the smallest rectangle around it, px.
@@ -97,7 +100,29 @@ def contour_of(mask: Mask) -> Contour | None:
     perimeter = cv2.arcLength(_smoothed(longest), True) + np.pi
     (_, sides, _) = cv2.minAreaRect(longest)
     long, short = max(sides) + 1.0, min(sides) + 1.0
-    return Contour(simple + 0.5, float(np.count_nonzero(mask)), perimeter, (long, short))
+    points = _on_border(simple) + 0.5
+    return Contour(points, float(np.count_nonzero(mask)), perimeter, (long, short))
+
+
+def _on_border(points: Floats) -> Floats:
+    """Move corners (n, 2) from the middles of border pixels, as `cv2.findContours` orders them.
+
+    A line of pixels has half of them outside: half a pixel of it where it runs along the rows, less
+    where it runs aslant (Pick's theorem).
+
+    >>> square = np.array([[0.0, 0], [0, 4], [4, 4], [4, 0]])
+    >>> _on_border(square).tolist()
+    [[-0.5, -0.5], [-0.5, 4.5], [4.5, 4.5], [4.5, -0.5]]
+    """
+    corners = points[:, 0] + 1j * points[:, 1]
+    sides = np.append(corners[1:], corners[0]) - corners
+    after = sides * (1j / np.abs(sides))
+    before = np.concatenate([after[-1:], after[:-1]])
+    spread = 1 + after.real * before.real + after.imag * before.imag
+    half = np.maximum(np.abs(after.real), np.abs(after.imag)) / 2
+    half += np.concatenate([half[-1:], half[:-1]])
+    moved = corners + half / 2 * (after + before) / np.maximum(spread, SHARPEST)
+    return np.stack([moved.real, moved.imag], axis=1)
 
 
 def lobe_count(mask: Mask) -> int:
