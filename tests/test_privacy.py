@@ -239,6 +239,10 @@ def commands(root):
             ("annotate", "complete", discs, *by, "--every", 4, "--out", out / "completed"),
             (0, 2),
         ),
+        "annotate names": (
+            ("annotate", "names", discs, *by, "--out", out / "named"),
+            (0, 2),
+        ),
         "annotate cost": (("annotate", "cost", discs), (0,)),
         "films": (("films", out / "films", "--fields", 1), (0,)),
         "data info": (("data", "info", discs), (0,)),

@@ -31,6 +31,7 @@ COMMANDS = {
     "films --slide": f"films {OUT} --slide 600x600",
     "annotate plan": f"annotate plan fields --bundle bundle --budget 20% --out {OUT}",
     "annotate complete": f"annotate complete set.json --bundle bundle --out {OUT}",
+    "annotate names": f"annotate names set.json --bundle bundle --out {OUT}",
     "data audit": f"data audit set.json --no-pixels --html {OUT}",
     "data stats": f"data stats set.json --html {OUT}",
     "data overlaps": f"data overlaps set.json --dataset {OUT}",
@@ -53,7 +54,9 @@ COMMANDS = {
 }  # fmt: skip
 
 
-REFUSED_FIRST = {"data split", "exemplars", "attributes", "adapt", "learn", "train", "export"}
+REFUSED_FIRST = {
+    "annotate names", "data split", "exemplars", "attributes", "adapt", "learn", "train", "export",
+}  # fmt: skip
 """The inputs here are too few, or not trained, for these: only where OUT lies is judged before."""
 
 

@@ -141,6 +141,71 @@ def complete(
         raise typer.Exit(exits.SOME_FAILED)
 
 
+@app.command(epilog=epilog("annotate names"))
+def names(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="With boxes of cells.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the set.")],
+    format: Annotated[str | None, typer.Option(help="Of the labels, if not recognised.")] = None,
+    split: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SPLIT", help="Only fields of this split; repeatable."),
+    ] = None,
+    microscope: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Only fields of this microscope; repeatable."),
+    ] = None,
+    clean_splits: Annotated[
+        bool, typer.Option("--clean-splits", help="Leave out images that leak (TXL).")
+    ] = False,
+    bundle: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The model; the shipped one if left out.")
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(help="Names and commas; the five mature classes if left out."),
+    ] = None,
+    least: Annotated[
+        float, typer.Option(max=1, help="Lowest probability of a name; above 0.5.")
+    ] = 0.9,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a set in DIR.")] = False,
+) -> None:
+    """Name boxed cells whose class is not annotated, where a model is sure of it.
+
+    Sets that box white cells without naming them show stains and cameras that no named set does. A
+    cell gets a class where its probability, the mean of four turns, is high enough; what else could
+    have been named is ignored, and fields without a named cell are left out. Classes that are
+    annotated stay as they are. Writes DIR/bloodfilm.json, which `train` reads; look at it before
+    you train. Exit code 0: all well; 1: some files could not be opened, each named; 2: nothing was
+    done.
+    """
+    from bloodfilm.cli.progress import TerminalProgress
+    from bloodfilm.cli.terminal import show
+    from bloodfilm.core.text import plural
+    from bloodfilm.workflows.name_cells import MATURE, NamingJob, name_cells
+
+    job = NamingJob(
+        dataset=dataset,
+        out=out,
+        format=format,
+        splits=tuple(split or ()),
+        microscopes=tuple(microscope or ()),
+        clean_splits=clean_splits,
+        bundle=bundle,
+        classes=MATURE if classes is None else tuple(c.strip() for c in classes.split(",")),
+        least=least,
+        overwrite=overwrite,
+    )
+    with TerminalProgress() as progress:
+        made = name_cells(job, progress)
+    named = sum(made.named.values())
+    show(f"{out}: {plural(made.fields, 'field')}, {named} of {plural(made.cells, 'cell')} named")
+    for name, count in made.named.items():
+        show(f"  {name:12} {count}")
+    if made.failures:
+        show(f"  not read     {plural(len(made.failures), 'file')}, named above")
+        raise typer.Exit(exits.SOME_FAILED)
+
+
 @app.command(epilog=epilog("annotate cost"))
 def cost(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="An annotated data set.")],

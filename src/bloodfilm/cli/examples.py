@@ -17,6 +17,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "bloodfilm annotate complete krd --out completed/krd",
         "bloodfilm annotate complete pig_wbc --split train --every 4 --out completed/pig_wbc",
     ),
+    "annotate names": (
+        "bloodfilm annotate names txl_pbc --microscope Raabin-WBC --split train --out named/raabin",
+        "bloodfilm annotate names pig_wbc --split train --least 0.95 --out named/pig",
+    ),
     "compare": (
         "bloodfilm compare results-a results-b",
         "bloodfilm compare results manual.csv --case 7 --json comparison.json",
