@@ -178,10 +178,11 @@ def names(
     you train. Exit code 0: all well; 1: some files could not be opened, each named; 2: nothing was
     done.
     """
+    from bloodfilm.active_learning.naming import MATURE
     from bloodfilm.cli.progress import TerminalProgress
     from bloodfilm.cli.terminal import show
     from bloodfilm.core.text import plural
-    from bloodfilm.workflows.name_cells import MATURE, NamingJob, name_cells
+    from bloodfilm.workflows.name_cells import NamingJob, name_cells
 
     job = NamingJob(
         dataset=dataset,
