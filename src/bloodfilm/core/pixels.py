@@ -1,7 +1,7 @@
 """The physical size of pixels: what is known beforehand, and what an analysis used."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
 from bloodfilm.core.errors import DataError
@@ -103,8 +103,10 @@ class ViewRecord:
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain data."""
-        disc = None if self.round_field is None else list(self.round_field)
-        plain = {**asdict(self), "white_point": list(self.white_point), "round_field": disc}
+        plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        plain["white_point"] = list(self.white_point)
+        plain["round_field"] = None if self.round_field is None else list(self.round_field)
+        plain["illumination"] = dict(self.illumination)
         stated = plain.pop("metadata_um_per_px")
         return plain if stated is None else {**plain, "metadata_um_per_px": list(stated)}
 

@@ -113,6 +113,27 @@ class Taxonomy:
             return None
         return Node(BLAST, self.common(kinds), ("blasts", "blast cell"), blast=True)
 
+    # Asked for every cell of a film, many times over: worked out once.
+    @cached_property
+    def _paths(self) -> dict[str, tuple[str, ...]]:
+        """The names from the root down to each node."""
+        paths: dict[str, tuple[str, ...]] = {}
+        for node in self.nodes:
+            above = () if node.parent is None else paths[node.parent]
+            paths[node.name] = (*above, node.name)
+        return paths
+
+    @cached_property
+    def _leaves_under(self) -> dict[str, tuple[str, ...]]:
+        """The leaves at or below each node, `BLAST` included, in tree order."""
+        below: dict[str, list[str]] = {name: [] for name in self.names}
+        for leaf in self.leaves:
+            for name in self._paths[leaf]:
+                below[name].append(leaf)
+        if self._blast is not None:
+            below[BLAST] = [leaf for leaf in self.leaves if leaf in self.blasts]
+        return {name: tuple(leaves) for name, leaves in below.items()}
+
     @cached_property
     def _spellings(self) -> dict[str, str]:
         spellings: dict[str, str] = {}
@@ -153,12 +174,11 @@ class Taxonomy:
 
     def path(self, name: str) -> tuple[str, ...]:
         """Return the names from the root down to a node, both included."""
-        path: list[str] = []
-        step: str | None = name
-        while step is not None:
-            path.append(step)
-            step = self.node(step).parent
-        return tuple(reversed(path))
+        found = self._paths.get(name)
+        if found is not None:
+            return found
+        node = self.node(name)  # `BLAST`, which is in no path but its own
+        return (*(() if node.parent is None else self._paths[node.parent]), name)
 
     def is_under(self, name: str, ancestor: str) -> bool:
         """Whether a node is the ancestor or lies below it.
@@ -177,7 +197,7 @@ class Taxonomy:
         ('myeloblast', 'abnormal promyelocyte', 'monoblast', 'promonocyte', 'lymphoblast')
         """
         self.node(name)
-        return tuple(leaf for leaf in self.leaves if self.is_under(leaf, name))
+        return self._leaves_under[name]
 
     def leaf_mask(self, name: str, leaves: Sequence[str] | None = None) -> tuple[bool, ...]:
         """Return, per leaf (of this tree or of the given order), whether it lies under a node."""

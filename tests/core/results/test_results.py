@@ -396,6 +396,16 @@ def test_a_box_beyond_its_image_is_refused(run, tmp_path, box):
         list(AnalysisRun.read(path))
 
 
+def test_outlines_are_rounded_as_single_numbers_are():
+    rng = np.random.default_rng(0)
+    half_way = rng.integers(0, 4000, 300) / 20  # of which each binary value lies on one side
+    near = half_way + rng.choice([-1e-9, 0.0, 1e-9], 300)
+    for values in (rng.uniform(0, 640, 300), half_way, near, rng.uniform(0, 1e5, 300)):
+        corners = tuple(zip(values[::2].tolist(), values[1::2].tolist(), strict=True))
+        shape = CellShape(corners, (), *[1.0] * 7, None, 0, None, None)
+        assert shape.to_json()["outline"] == [round(v, 1) for v in values.tolist()]
+
+
 @pytest.mark.parametrize("place", [("outline", 2), ("nucleus", 0, 3)])
 @pytest.mark.parametrize("value", [-2, 700, 1e308])
 def test_an_outline_beyond_its_image_is_refused(tmp_path, place, value):

@@ -4,12 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from bloodfilm.core.arrays import Colour
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.figures import number, number_or_none, numbers, share, whole
 
 Point = tuple[float, float]
 Polygon = tuple[Point, ...]
+_HALF_WAY = 1e-6
 _MEASURES = (
     "area_um2",
     "nucleus_area_um2",
@@ -106,8 +109,19 @@ class CellShape:
 
 
 def _flat(polygon: Polygon) -> list[float]:
-    """Return x1, y1, x2, y2, ... as COCO has them."""
-    return [round(value, 1) for point in polygon for value in point]
+    """Return x1, y1, x2, y2, ... as COCO has them, rounded to a tenth as `round` does.
+
+    >>> _flat(((0.25, 0.35), (1.0, 12.34567)))
+    [0.2, 0.3, 1.0, 12.3]
+    """
+    # A film has hundreds of corners a cell: all at once takes a fifth of the time.
+    tenths = np.asarray(polygon, dtype=np.float64).ravel() * 10
+    whole_tenths = np.rint(tenths)
+    if (np.abs(np.abs(tenths - whole_tenths) - 0.5) < _HALF_WAY).any():
+        # There the binary value decides, which the product may have rounded.
+        return [round(value, 1) for point in polygon for value in point]
+    flat: list[float] = (whole_tenths / 10).tolist()
+    return flat
 
 
 def _polygon(values: Sequence[Any], key: str) -> Polygon:
