@@ -86,18 +86,18 @@ class ResultsLog:
             self._write({"file": number, "failure": outcome.to_json()})
             self.failures[number] = outcome
         else:
-            line = self._write({"file": number, "field": outcome.to_json()})
-            self._parse(start, line)
+            record = outcome.to_json()
+            line = self._write({"file": number, "field": record})
+            self._parse(start, record, len(line))
             self._offsets[number] = start
             self.inputs[number] = outcome.image.sha256
             self.failures.pop(number, None)
 
-    def _parse(self, start: int, line: bytes) -> None:
-        """Keep a result parsed if there is room: while others are analysed there is time for it."""
-        if self._parsed.has_room(len(line)):
-            with suppress(DataError, ValueError):  # reading it from the file names the place
-                parsed = FieldResult.from_json(loads(_field_text(line)))
-                self._parsed.keep(start, parsed, len(line))
+    def _parse(self, start: int, record: Mapping[str, Any], size: int) -> None:
+        """Keep a result as it is written, rounded, if there is room: it need not be read again."""
+        if self._parsed.has_room(size):
+            with suppress(DataError):  # reading it from the file names the place
+                self._parsed.keep(start, FieldResult.from_json(record), size)
 
     def add_inputs(self, inputs: Mapping[int, str]) -> None:
         """Add the SHA-256 of files that affect the results of others, by number."""
