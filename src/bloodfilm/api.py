@@ -13,6 +13,7 @@ from typing import Literal
 from bloodfilm import __version__
 from bloodfilm.cases.assembly import AssemblyOptions, EdgeRule
 from bloodfilm.cases.grouping import FOLDERS, ONE, Grouping, group_images
+from bloodfilm.cases.landmarks import SeenFields
 from bloodfilm.cases.run import RunOutcomes, assemble_cases
 from bloodfilm.core.dataset import Dataset
 from bloodfilm.core.errors import ConfigError
@@ -25,7 +26,7 @@ from bloodfilm.imaging.scale import ScalePrior
 from bloodfilm.inference.model import Model, load_model
 from bloodfilm.inference.model_info import model_info
 from bloodfilm.inference.repeats import RepeatedImages
-from bloodfilm.inference.runner import analyze_many, default_workers
+from bloodfilm.inference.runner import RunPlan, analyze_many, default_workers
 from bloodfilm.workflows.adapt import AdaptJob, AdaptResult
 from bloodfilm.workflows.adapt import adapt as run_adaptation
 from bloodfilm.workflows.analyze import AnalysisJob, Existing, edge_rule
@@ -137,7 +138,9 @@ def _in_memory(
     numbers: dict[int, int] = {}
     failures: dict[int, FieldFailure] = {}
     repeats = RepeatedImages(model.classified_type)
-    found = analyze_many(images, model, workers=options.workers, prior=prior)
+    seen = SeenFields(grouping.compared)
+    plan = RunPlan(on_field={"landmarks": seen.see})
+    found = analyze_many(images, model, workers=options.workers, prior=prior, plan=plan)
     with closing(found):
         outcomes = track(map(repeats.check, found), progress, "fields", len(images))
         for image, outcome in enumerate(outcomes):
@@ -154,6 +157,7 @@ def _in_memory(
     info = model_info(model.bundle)
     checksums = {image: fields[number].image.sha256 for image, number in numbers.items()}
     outcome_of = RunOutcomes(fields, numbers, failures, checksums)
+    options = replace(options, seen=seen)
     cases = assemble_cases(grouping.cases, outcome_of, info, options, progress)
     return AnalysisRun(
         __version__,

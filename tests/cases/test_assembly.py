@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 from bloodfilm.cases.assembly import AssemblyOptions, CaseFiles, assemble_case
+from bloodfilm.cases.landmarks import SeenFields, common_scale, field_detail
 from bloodfilm.core import issue_codes
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.issue_codes import issue
-from bloodfilm.core.results import CellResult, with_ids
+from bloodfilm.core.results import CellResult, FieldResult, with_ids
+from bloodfilm.imaging.picture_key import pixel_digest
+from bloodfilm.imaging.sources import open_source
 from fixtures.drawn_case import SIZE, UM, Shot, assembled, photograph, physical, whole_cells
 from fixtures.made_up_results import make_model
 
@@ -234,6 +237,45 @@ def test_a_field_that_cannot_be_opened_again_still_counts(grid):
     assert [i.message for p in case.placements for i in p.issues] == [
         "not compared with the other fields: cannot be read"
     ] * 2
+
+
+def test_fields_that_were_seen_are_not_opened_again(grid, case):
+    opened = []
+
+    def load(result):
+        opened.append(result.path)
+        return next(f.image for f in grid if f.result.path == result.path)
+
+    digests = (replace(f.result.image, pixels=pixel_digest(f.image)) for f in grid)
+    given = [replace(f.result, image=image) for f, image in zip(grid, digests, strict=True)]
+    seen = SeenFields({result.path for result in given[1:]})
+    for drawn, result in zip(grid, given, strict=True):
+        seen.see(open_source(drawn.image, result.path), result)
+    logged = [FieldResult.from_json(result.to_json()) for result in given]
+    files, model = CaseFiles("drawn", tuple(range(len(grid)))), make_model()
+    before = assemble_case(files, logged, model, AssemblyOptions(load=load))
+    sharpness_alone = len(opened) - len(grid)
+    opened.clear()
+    again = assemble_case(files, logged, model, AssemblyOptions(load=load, seen=seen))
+    assert again.to_json() == before.to_json()
+    assert len(opened) == sharpness_alone + 1
+    # At another scale, or of other pixels, it is not what was seen.
+    um = common_scale(logged)
+    assert seen.detail(logged[1], um) is not None
+    assert seen.detail(logged[1], 2 * um) is None
+    changed = replace(logged[1], image=replace(logged[1].image, pixels="0" * 64))
+    assert seen.detail(changed, um) is None
+    assert seen.detail(logged[0], um) is None
+
+
+def test_no_more_fields_are_kept_than_there_is_room_for(grid):
+    few = [f.result for f in grid[:3]]
+    um = common_scale(few)
+    size = 2 * field_detail(grid[0].image, few[0], um).detail.size
+    seen = SeenFields({result.path for result in few}, room=2 * size)
+    for drawn in grid[:3]:
+        seen.see(open_source(drawn.image, drawn.result.path), drawn.result)
+    assert [seen.detail(result, um) is not None for result in few] == [True, True, False]
 
 
 def test_fields_with_one_pattern_of_red_cells_and_other_white_cells_are_not_one(grid):

@@ -270,15 +270,15 @@ def test_what_is_made_of_the_pixels_is_made_in_the_worker(folder, model):
     def note(source, result):
         seen[result.path] = source.size == (result.image.width, result.image.height)
 
-    outcomes = list(analyze_many(paths_of(folder), model, plan=RunPlan(on_field=note)))
+    outcomes = list(analyze_many(paths_of(folder), model, plan=RunPlan(on_field={"notes": note})))
     assert seen == {o.path: True for o in outcomes if not isinstance(o, FieldFailure)}
-    assert all("pictures" in o.timings for o in outcomes if not isinstance(o, FieldFailure))
+    assert all("notes" in o.timings for o in outcomes if not isinstance(o, FieldFailure))
 
     def fail(source, result):
         raise OutputError("disk full")
 
     with pytest.raises(OutputError, match="disk full"):
-        list(analyze_many(paths_of(folder), model, plan=RunPlan(on_field=fail)))
+        list(analyze_many(paths_of(folder), model, plan=RunPlan(on_field={"fails": fail})))
 
 
 def test_a_close_up_alone_is_found(model):

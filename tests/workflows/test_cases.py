@@ -9,6 +9,7 @@ import pytest
 
 from bloodfilm import analyze as analyze_images
 from bloodfilm import analyze_case, read_run
+from bloodfilm.cases import assembly
 from bloodfilm.core import issue_codes
 from bloodfilm.core.errors import ConfigError, OutputError
 from bloodfilm.core.progress import Cancellation, CancelledError
@@ -154,6 +155,31 @@ def test_a_case_in_memory_is_that_of_files(films, bundle):
     assert [c.label for c in case.counted_cells()] == [
         c.label for c in read_run("out").cases[0].counted_cells()
     ]
+
+
+@pytest.fixture
+def reopened(monkeypatch):
+    """Paths of the files that cases open again, as they come."""
+    paths = []
+    read = assembly.open_image
+    monkeypatch.setattr(assembly, "open_image", lambda path: paths.append(path) or read(path))
+    return paths
+
+
+def test_no_field_is_decoded_again_to_compare_it(films, bundle, reopened):
+    (films / "a" / "copy.png").unlink()  # whose cells would be compared with its original's
+    go(bundle, cases="one")
+    assert read_run("out").cases[0].placements and not reopened
+    analyze_case(films, bundle)
+    assert not reopened
+
+
+def test_a_resumed_run_opens_the_fields_that_it_has_not_analysed_itself(films, bundle, reopened):
+    (films / "a" / "copy.png").unlink()
+    with pytest.raises(CancelledError):
+        go(bundle, cases="one", progress=StopAt("fields", 2))
+    go(bundle, cases="one", existing="resume")
+    assert len(reopened) == 2
 
 
 def test_an_edge_rule_is_one_of_three():

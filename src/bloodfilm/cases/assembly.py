@@ -15,7 +15,9 @@ from bloodfilm.cases.landmarks import (
     ALL_KEYPOINTS,
     MAX_KEYPOINTS,
     Details,
+    FieldDetail,
     FieldLandmarks,
+    SeenFields,
     cell_sharpness,
     common_scale,
     field_detail,
@@ -96,11 +98,13 @@ class AssemblyOptions:
         edges: which cells count that an edge cuts in every field.
         workers: fields at work at a time.
         load: returns the pixels of a field.
+        seen: details of fields that need not be loaded.
     """
 
     edges: EdgeRule = "two-sides"
     workers: int = 1
     load: Loader = field(default=lambda result: open_image(result.path))
+    seen: SeenFields = field(default_factory=SeenFields)
 
 
 def assemble_case(
@@ -223,9 +227,7 @@ class _Assembly:
         if len(places) < 2:
             return
         um_per_px = common_scale([self.results[k] for k in places])
-        details = Details(
-            lambda place: field_detail(self._pixels(place), self.results[place], um_per_px)
-        )
+        details = Details(lambda place: self._detail(place, um_per_px))
         with ThreadPoolExecutor(self.options.workers, "case") as executor:
             self._look(places, um_per_px, details, executor)
             self._add_copies(pixel_copies(self.results, self.landmarks))
@@ -243,14 +245,16 @@ class _Assembly:
 
         def look(place: int) -> FieldLandmarks | BloodfilmError:
             result = self.results[place]
-            try:
-                image = self._pixels(place)
-            except BloodfilmError as error:
-                return error
-            detail = field_detail(image, result, um_per_px)
-            details.keep(place, detail)
+            detail, digest = self.options.seen.detail(result, um_per_px), result.image.pixels
+            if detail is None or not digest:
+                try:
+                    image = self._pixels(place)
+                except BloodfilmError as error:
+                    return error
+                detail = field_detail(image, result, um_per_px)
+                details.keep(place, detail)
+                digest = digest or pixel_digest(image)
             self.edges[place] = field_edges(detail, um_per_px)
-            digest = result.image.pixels or pixel_digest(image)
             return find_landmarks(detail, um_per_px, keypoints, digest)
 
         seen = track(executor.map(look, places), self.progress, "looking at fields", len(places))
@@ -261,6 +265,11 @@ class _Assembly:
                 self.not_compared[place] = issue(issue_codes.NOT_COMPARED, message)
             else:
                 self.landmarks[place] = marks
+
+    def _detail(self, place: int, um_per_px: float) -> FieldDetail:
+        result = self.results[place]
+        known = self.options.seen.detail(result, um_per_px)
+        return known or field_detail(self._pixels(place), result, um_per_px)
 
     def _pixels(self, place: int) -> Image:
         result = self.results[place]

@@ -48,6 +48,12 @@ class Grouping:
     cases: tuple[CaseGroup, ...]
     issues: tuple[Issue, ...] = ()
 
+    @property
+    def compared(self) -> frozenset[str]:
+        """Paths of the images that are compared with others of their case."""
+        several = [case.images for case in self.cases if len(case.images) > 1]
+        return frozenset(str(self.images[number]) for numbers in several for number in numbers)
+
 
 def group_images(
     images: Sequence[Path],

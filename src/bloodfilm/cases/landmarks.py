@@ -5,8 +5,8 @@ rotation and a shift only, whatever the camera did to scale, aspect and light.
 """
 
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import cv2
@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodfilm.core.arrays import Floats, Image, Pixels
+from bloodfilm.core.pixels import ViewRecord
 from bloodfilm.core.results import CellResult, FieldResult
 from bloodfilm.imaging.canonical import DETECTOR_UM, CanonicalView
+from bloodfilm.imaging.sources import ImageSource, read_whole
 from bloodfilm.registration.view import find_features, prepare_view
 
 SCALE_UM = 0.4
@@ -79,16 +81,24 @@ def field_detail(image: Image, result: FieldResult, um_per_px: float) -> FieldDe
     view = CanonicalView.from_record(result.view)
     detail = prepare_view(image, view, um_per_px).detail
     height, width = detail.shape
-    mask = np.full(detail.shape, 255, np.uint8)
-    if view.round_field is not None:
-        inside = view.round_field.mask_of(
-            (0.0, 0.0, float(view.width), float(view.height)), width, height
-        )
-        margin = max(1, round(RIM_UM / um_per_px))
-        kernel = np.ones((2 * margin + 1, 2 * margin + 1), np.uint8)
-        mask = np.asarray(cv2.erode(inside.astype(np.uint8) * 255, kernel), dtype=np.uint8)
-        detail[mask == 0] = 128
+    if view.round_field is None:
+        return FieldDetail(detail, _whole_mask(height, width))
+    inside = view.round_field.mask_of(
+        (0.0, 0.0, float(view.width), float(view.height)), width, height
+    )
+    margin = max(1, round(RIM_UM / um_per_px))
+    kernel = np.ones((2 * margin + 1, 2 * margin + 1), np.uint8)
+    mask = np.asarray(cv2.erode(inside.astype(np.uint8) * 255, kernel), dtype=np.uint8)
+    detail[mask == 0] = 128
     return FieldDetail(detail, mask)
+
+
+@lru_cache(maxsize=8)
+def _whole_mask(height: int, width: int) -> Pixels:
+    """Return the mask of a field that shows the film everywhere; not to be written to."""
+    mask = np.full((height, width), 255, np.uint8)
+    mask.setflags(write=False)
+    return mask
 
 
 def find_landmarks(
@@ -174,6 +184,48 @@ def cell_sharpness(image: Image, result: FieldResult, cells: Sequence[CellResult
         right, bottom = int(np.clip(x + w, left + 1, width)), int(np.clip(y + h, top + 1, height))
         found.append(float(edges[top:bottom, left:right].var()))
     return found
+
+
+class SeenFields:
+    """Details of fields, made while their pixels are at hand, so that no file is decoded again.
+
+    Thread-safe. What is kept bears on time and memory only.
+    """
+
+    def __init__(self, paths: Collection[str] = (), room: int = KNOWN_BYTES) -> None:
+        """Args: `paths` are those of the fields to keep, `room` are bytes to keep details in."""
+        self._paths = frozenset(paths)
+        self._seen: dict[str, tuple[FieldResult, float, FieldDetail]] = {}
+        self._room = room
+        self._lock = threading.Lock()
+
+    def see(self, source: ImageSource, result: FieldResult) -> None:
+        """Keep the detail of a field that has been analysed, if it may be compared with others.
+
+        It is made at the scale at which the field would be compared with its like.
+        """
+        if result.path not in self._paths or result.slide is not None or not result.countable:
+            return
+        # As results in a file have it, which cases are made of.
+        view = ViewRecord.from_json(result.view.to_json())
+        lean = replace(result, view=view, cells=(), timings={})
+        um_per_px = common_scale([lean])
+        width, height = CanonicalView.from_record(view).size_at(um_per_px)
+        with self._lock:
+            if 2 * width * height > self._room:
+                return
+            self._room -= 2 * width * height
+        detail = field_detail(read_whole(source), lean, um_per_px)
+        with self._lock:
+            self._seen[result.path] = lean, um_per_px, detail
+
+    def detail(self, result: FieldResult, um_per_px: float) -> FieldDetail | None:
+        """Return the detail of a field at a scale; `None` if it is not kept."""
+        with self._lock:
+            seen, scale, detail = self._seen.get(result.path, (None, 0.0, None))
+        if seen is None or scale != um_per_px:
+            return None
+        return detail if (seen.image, seen.view) == (result.image, result.view) else None
 
 
 class Details:

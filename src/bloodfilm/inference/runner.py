@@ -9,11 +9,12 @@ from collections.abc import (
     Hashable,
     Iterable,
     Iterator,
+    Mapping,
     Sequence,
 )
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -45,13 +46,13 @@ class RunPlan:
         todo: numbers of the images to analyse, rising; all, if left out. The sample whose scale is
             pooled is still drawn from all images, so that a resumed run comes to the same results.
         unpooled: numbers of images of the sample that are excluded from the pooled scale.
-        on_field: makes what else is made of the pixels, so that no file is decoded twice. It runs
-            in several threads; what it raises ends the run.
+        on_field: makes what else is made of the pixels, so that no file is decoded twice: by the
+            stage that its time counts for. It runs in several threads; what it raises ends the run.
     """
 
     todo: Sequence[int] | None = None
     unpooled: Collection[int] = ()
-    on_field: FieldHook | None = None
+    on_field: Mapping[str, FieldHook] = field(default_factory=dict)
 
 
 def default_workers() -> int:
@@ -195,7 +196,10 @@ def pooled_images(
 
 
 def _one_field(
-    image: ImageInput, name: str, work: Callable[..., FieldResult], on_field: FieldHook | None
+    image: ImageInput,
+    name: str,
+    work: Callable[..., FieldResult],
+    on_field: Mapping[str, FieldHook],
 ) -> FieldOutcome:
     clock = StageTimer()
     try:
@@ -209,9 +213,9 @@ def _one_field(
             result = work(source, name=name)
         except Exception as error:
             return FieldFailure.from_error(name, error)
-        if on_field is not None:
-            with clock("pictures"):
-                on_field(source, result)
+        for stage, hook in on_field.items():
+            with clock(stage):
+                hook(source, result)
         return replace(result, timings={**result.timings, **clock.seconds})
     finally:
         if source is not image:

@@ -18,6 +18,7 @@ from typing import Any, Literal, NoReturn, TextIO
 from bloodfilm import __version__
 from bloodfilm.cases.assembly import EDGE_RULES, AssemblyOptions, EdgeRule
 from bloodfilm.cases.grouping import FOLDERS, ONE, Grouping, group_images
+from bloodfilm.cases.landmarks import SeenFields
 from bloodfilm.cases.run import RunOutcomes, assemble_cases
 from bloodfilm.core import issue_codes
 from bloodfilm.core.errors import ConfigError, DataError, OutputError
@@ -377,6 +378,7 @@ class _Run:
             )
         self.slides = slide_folders(job.out, slides)
         self.fields = [n for n, path in enumerate(images) if path not in self.slides]
+        self.seen = SeenFields(grouping.compared)
         bundle = model.bundle
         written = [RESULT, CELLS_TABLE, CASES, *([REPORT] if job.report else [])]
         files = {name.partition(".")[0]: job.out / name for name in written}
@@ -440,7 +442,7 @@ class _Run:
             self.model,
             workers=self.job.workers,
             prior=self.prior,
-            plan=RunPlan(remaining, unpooled, pictures),
+            plan=RunPlan(remaining, unpooled, self._hooks(pictures)),
         )
         schema = self.model.bundle.schema
         done = total - len(todo)
@@ -494,6 +496,11 @@ class _Run:
 
         return make
 
+    def _hooks(self, pictures: FieldHook | None) -> dict[str, FieldHook]:
+        """Return what else is made of the pixels of a field, by stage."""
+        hooks: dict[str, FieldHook] = {"landmarks": self.seen.see}
+        return hooks if pictures is None else {"pictures": pictures, **hooks}
+
     def _slide(self, path: Path, on_field: FieldHook | None) -> FieldOutcome:
         record = {key: self.record[key] for key in ("program", "bundle", "settings", "device")}
         if self.selection.region is not None:
@@ -522,11 +529,12 @@ class _Run:
         out = self.job.out
         failures = tuple(failure for _, failure in sorted(log.failures.items()))
         model = model_info(self.model.bundle)
+        workers = self.job.workers or default_workers()
         cases = assemble_cases(
             self.grouping.cases,
             _outcomes(log, len(self.images)),
             model,
-            AssemblyOptions(self.job.edges, self.job.workers or default_workers()),
+            AssemblyOptions(self.job.edges, workers, seen=self.seen),
             self.progress,
         )
         run = AnalysisRun(__version__, model, self.settings, log.fields, failures, cases=cases)
