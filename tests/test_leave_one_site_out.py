@@ -13,7 +13,7 @@ from bloodfilm.training.config import load_config
 from bloodfilm.training.vocabulary import DEFAULT_VOCABULARY
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-from leave_one_site_out import CONFIG, FIVE, recalls, without
+from leave_one_site_out import CONFIG, FIVE, balanced_interval, recalls, without
 
 LEAVES = DEFAULT_VOCABULARY.leaves
 
@@ -36,6 +36,20 @@ def test_the_site_left_out_is_nowhere(site):
     assert changed.optim.epochs * changed.optim.samples == 6000
     assert changed.appearance == config.appearance
     assert not without(config, site, 6000, plain=True).appearance.normalise
+
+
+def test_what_a_model_named_is_of_one_that_has_not_seen_the_site():
+    config = load_config(CONFIG)
+    named = config.data.train[0].model_copy(update={"path": Path("named/SITE/raabin")})
+    data = config.data.model_copy(update={"train": (*config.data.train, named)})
+    changed = without(config.model_copy(update={"data": data}), "krd", 6000, plain=False)
+    assert changed.data.train[-1].path == Path("named/krd/raabin")
+
+
+def test_the_interval_of_the_mean_recall_is_that_of_its_binomials():
+    low, high = balanced_interval({"monocyte": (0.5, 100), "basophil": (1.0, 3)})
+    half = 1.96 * 0.5 * (0.25 / 100) ** 0.5
+    assert (low, high) == pytest.approx((0.75 - half, 0.75 + half), abs=0.01)
 
 
 def test_area_under_roc_counts_ties_by_half():
