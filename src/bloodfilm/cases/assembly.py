@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from bloodfilm.cases.cameras import several_cameras
 from bloodfilm.cases.candidates import CandidatePair, find_candidates
 from bloodfilm.cases.edges import FieldEdges, edge_candidates, field_edges
 from bloodfilm.cases.landmarks import (
@@ -502,6 +503,9 @@ class _Assembly:
 
     def _issues(self) -> tuple[Issue, ...]:
         found = list(self.files.issues)
+        cameras = several_cameras([r for r in self.results if r.slide is None])
+        if cameras is not None:
+            found.append(cameras)
         if self.files.failures:
             count = len(self.files.failures)
             message = f"{plural(count, 'file')} could not be analysed"

@@ -53,6 +53,7 @@ SAME_PLACE = "same-place"
 NOT_COMPARED = "not-compared"
 VIEWS_DISAGREE = "views-disagree"
 SEVERAL_PATIENTS = "several-patients"
+SEVERAL_CAMERAS = "several-cameras"
 SHARED_IMAGE = "shared-image"
 NOTHING_COUNTED = "nothing-counted"
 FAILED_FIELDS = "failed-fields"
@@ -147,6 +148,7 @@ CODES = IssueCodes(
         NOT_COMPARED: ("warning", "the field could not be compared with the others of its case"),
         VIEWS_DISAGREE: ("info", "overlapping fields name the cell differently"),
         SEVERAL_PATIENTS: ("warning", "file names of one case tell of several patients"),
+        SEVERAL_CAMERAS: ("warning", "fields of one case are of several sizes or scales"),
         SHARED_IMAGE: ("warning", "an image is in several cases"),
         NOTHING_COUNTED: ("warning", "no field of the case can be counted"),
         FAILED_FIELDS: ("error", "files of the case could not be analysed"),
