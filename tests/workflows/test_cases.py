@@ -140,7 +140,13 @@ def test_overwriting_removes_the_files_of_cases_and_no_others(films, bundle):
 
 def test_an_image_in_two_cases_is_named_in_both(films, bundle):
     shutil.copy(films / "a" / "0.png", films / "b" / "same.png")
-    go(bundle)
+    progress = Recorder()
+    go(bundle, progress=progress)
+    said = [i.message for i in progress.issues if i.code == issue_codes.SHARED_IMAGE]
+    assert said == [
+        "case a: 1 of its images also in b: whose are they?",
+        "case b: 1 of its images also in a: whose are they?",
+    ]
     shared = [
         [i for i in c.issues if i.code == issue_codes.SHARED_IMAGE] for c in read_run("out").cases
     ]

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bloodfilm.cases.assembly import AssemblyOptions, CaseFiles, assemble_case
 from bloodfilm.cases.grouping import CaseGroup
@@ -37,7 +37,10 @@ def assemble_cases(
     options: AssemblyOptions | None = None,
     progress: Progress | None = None,
 ) -> tuple[CaseResult, ...]:
-    """Take the fields of every case together, one case after the other: see `assemble_case`."""
+    """Take the fields of every case together, one case after the other: see `assemble_case`.
+
+    Warnings about a case as a whole are reported, with its name.
+    """
     progress = progress or NoProgress()
     shared = _shared_images(groups, outcomes)
     cases = []
@@ -52,6 +55,9 @@ def assemble_cases(
         )
         several = _CaseProgress(progress, group.name) if len(groups) > 1 else progress
         cases.append(assemble_case(files, outcomes.fields, model, options, several))
+        for found in cases[-1].issues:
+            if found.severity == "warning":
+                progress.report(replace(found, message=f"case {group.name}: {found.message}"))
     return tuple(cases)
 
 
