@@ -138,12 +138,13 @@ def _matches(
     least = _least_likeness(vectors, owner)
     centres = _centres(vectors)
     cells = _nearest(vectors, centres, min(PROBES, len(centres)))
+    asking_in = _by_cell(cells, len(centres))
+    lying_in = _by_cell(cells[:, :1], len(centres))
 
     def compared(cell: int) -> list[_Matches]:
         """Return the matches of the keypoints of a cell with those that ask in it."""
         matches = []
-        asking = np.flatnonzero((cells == cell).any(axis=1))
-        there = np.flatnonzero(cells[:, 0] == cell)
+        asking, there = asking_in[cell], lying_in[cell]
         held = np.ascontiguousarray(vectors[there].T)
         for start in range(0, len(asking), ROWS):
             rows = asking[start : start + ROWS]
@@ -167,6 +168,13 @@ def _matches(
     # Keypoints are in the order of their fields. Two may each have asked for the other.
     pairs = np.sort(np.minimum(one, two) * len(vectors) + np.maximum(one, two))
     return np.divmod(pairs[np.flatnonzero(np.diff(pairs, prepend=-1))], len(vectors))
+
+
+def _by_cell(cells: NDArray[np.int16], count: int) -> list[NDArray[np.int64]]:
+    """Return for each of so many cells which keypoints (n, k) have it among theirs, rising."""
+    order = np.argsort(cells, axis=None, kind="stable")
+    ends = np.cumsum(np.bincount(cells.ravel(), minlength=count))
+    return np.split(order // cells.shape[1], ends[:-1])
 
 
 def _first(asking: NDArray[np.int64], likeness: NDArray[np.float32]) -> NDArray[np.intp]:
@@ -264,7 +272,7 @@ def _agree(
     kept = np.flatnonzero(agrees)
     i, j = i[kept], j[kept]
     across, down = (one[j] - one[i]).T
-    cos, sin = np.cos(turn)[i], np.sin(turn)[i]
+    cos, sin = np.cos(turn[i]), np.sin(turn[i])
     x, y = cos * across - sin * down, sin * across + cos * down
     away = np.hypot(two[i, 0] + x - two[j, 0], two[i, 1] + y - two[j, 1])
     agrees[kept] = away <= SLACK_UM + SLACK * np.hypot(across, down)
