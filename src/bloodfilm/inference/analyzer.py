@@ -1,5 +1,6 @@
 """One field in, one result out: view, detect, check the scale, compare stains, crop, read."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -666,10 +667,19 @@ class Analyzer:
         shapes: dict[int, CellShape],
     ) -> Iterator[CellResult]:
         um_x, um_y = view.um_per_px_x, view.um_per_px_y
-        like_red = self.weights.reads_as_red_cell(contrasts)
-        for i in which.tolist():
-            x, y, w, h = found.boxes[i].tolist()
-            name, score = self.kinds[found.type_ids[i]], float(found.scores[i])
+        chosen, contrasts = found.take(which), contrasts[which]
+        # A field has a hundred: as lists they are several times as fast to go through.
+        columns = (
+            which,
+            chosen.boxes,
+            chosen.scores,
+            chosen.type_ids,
+            contrasts,
+            self.weights.reads_as_red_cell(contrasts),
+        )
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        for i, (x, y, w, h), score, kind, contrast, like_red in rows:
+            name = self.kinds[kind]
             classified = classified_cells.get(i) or CellClassification(name, score)
             shape = shapes.get(i)
             if shape is not None:
@@ -687,12 +697,12 @@ class Analyzer:
                 probabilities=classified.probabilities,
                 attributes=classified.attributes,
                 issues=(
-                    *cell_issues(classified, at_edge, bool(like_red[i]), contrasts[i]),
+                    *cell_issues(classified, at_edge, like_red, contrast),
                     *([ATTRIBUTES_ALONE] if unmeasured else []),
                 ),
                 diameter_um=(w * um_x + h * um_y) / 2,
                 nucleated_probability=classified.nucleated,
-                stain_contrast=_finite(contrasts[i]),
+                stain_contrast=_finite(contrast),
                 shape=shape,
             )
 
@@ -743,7 +753,7 @@ def _check_figures(bundle: Bundle, films: FilmStatistics | None) -> None:
 
 
 def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+    return float(value) if math.isfinite(value) else None
 
 
 def _in_order(found: Detections) -> Detections:
