@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bloodfilm.core.pixels import ViewRecord
+from bloodfilm.imaging import field_of_view
 from bloodfilm.imaging.canonical import CanonicalView, canonical_view
 from bloodfilm.imaging.field_of_view import RoundField, find_round_field
 from bloodfilm.imaging.scale import OUTLINE_TO_BOX, measure
@@ -32,6 +33,28 @@ def test_an_ordinary_field_is_not_round(seed: int) -> None:
     square = np.full((400, 400, 3), 10, np.uint8)
     square[60:340, 60:340] = 220
     assert find_round_field(square) is None
+
+
+@pytest.mark.parametrize("shape", [(640, 640), (301, 997), (256, 256), (2000, 3), (5, 5)])
+def test_no_corner_is_called_lit_that_is_dark_when_the_image_is_searched(shape, monkeypatch):
+    rng = np.random.default_rng(0)
+    searched = []
+    seen = field_of_view.brightest
+    monkeypatch.setattr(
+        field_of_view, "brightest", lambda image: searched.append(seen(image)) or searched[-1]
+    )
+    monkeypatch.setattr(field_of_view, "CORNERS", 99)  # no image is told by its corners alone
+    lit, true = 0, 0
+    for level in range(90, 116):
+        image = np.full((*shape, 3), level, np.uint8)
+        image += rng.integers(0, 6, image.shape, dtype=np.uint8)
+        find_round_field(image)
+        small = searched[-1]
+        corners = small[[0, 0, -1, -1], [0, -1, 0, -1]] > field_of_view.MAX_DARKNESS * 255
+        found = field_of_view._corners_lit(image, small.shape[::-1])
+        assert found <= corners.sum()
+        lit, true = lit + found, true + int(corners.sum())
+    assert 0 < lit <= true < 4 * 26
 
 
 def test_one_dark_cell_in_the_middle_is_no_field() -> None:

@@ -120,19 +120,21 @@ def stray_light(even: Pixels, white: White, mask: Mask | None = None) -> float:
     clear picture, and where nothing is darker than red cells.
     """
     step = max(1, max(even.shape[:2]) // SEARCH_SIDE)
-    blurred = cv2.blur(np.ascontiguousarray(even[::step, ::step]), (3, 3))
-    small = np.asarray(blurred, dtype=np.uint8)
+    small = np.ascontiguousarray(even[::step, ::step])
     inside = None if mask is None else np.asarray(mask[::step, ::step], dtype=np.uint8)
     if inside is not None and not inside.any():
         return 0.0
-    planes = (np.asarray(plane, dtype=np.uint8) for plane in cv2.split(small))
-    darkest = np.array([_percentile(plane, inside, DARKEST) for plane in planes])
-    darkest /= np.maximum(np.array(white), 1.0)
-    floor = (float(darkest.min()) - CLEAR) / (1 - CLEAR)
-    if floor <= 0:
-        return 0.0
+    darkest = 1.0
+    # Green first, in which most nuclei are darkest: one channel that is dark enough decides.
+    for channel in (1, 0, 2):
+        plane = np.asarray(cv2.blur(cv2.extractChannel(small, channel), (3, 3)), dtype=np.uint8)
+        least = _percentile(plane, inside, DARKEST) / max(white[channel], 1.0)
+        if least <= CLEAR:
+            return 0.0
+        darkest = min(darkest, least)
+    floor = (darkest - CLEAR) / (1 - CLEAR)
     tone = float(red_cell_tone(even, white).max()) / 255
-    if tone < MIN_TONE or darkest.min() > DARKER * (1 - tone):
+    if tone < MIN_TONE or darkest > DARKER * (1 - tone):
         return 0.0
     return round(float(np.clip(min(floor, 1 - tone / STRONG_TONE), 0.0, MAX_VEILING_GLARE)), 3)
 

@@ -4,6 +4,8 @@ The area outside the disc is not film. It is excluded from every measurement and
 colour of empty glass before cells are detected.
 """
 
+import itertools
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -21,7 +23,8 @@ MAX_DARKNESS = 0.4
 """The surround is at most this bright, as a share of the disc."""
 MAX_SPILL = 0.1
 """Share of the surround that may be bright."""
-MIN_CORNERS = 3
+CORNERS, MIN_CORNERS = 4, 3
+"""Of an image, and how many of them are dark at least."""
 MIN_RADIUS = 0.3
 """Smallest radius, as a share of the shorter side."""
 MAX_RESIDUAL = 0.03
@@ -81,6 +84,8 @@ def find_round_field(image: Pixels) -> RoundField | None:
     height, width = image.shape[:2]
     factor = max(1.0, max(height, width) / SEARCH_SIDE)
     size = max(8, round(width / factor)), max(8, round(height / factor))
+    if _corners_lit(image, size) > CORNERS - MIN_CORNERS:
+        return None
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     mask = _bright(brightest(np.asarray(small, dtype=np.uint8)))
     circle = None if mask is None else _rim(mask)
@@ -99,6 +104,20 @@ def find_round_field(image: Pixels) -> RoundField | None:
     return RoundField(
         round(x * scale_x, 2), round(y * scale_y, 2), round(radius * mean * (1 - RIM), 2)
     )
+
+
+def _corners_lit(image: Pixels, size: tuple[int, int]) -> int:
+    """Return how many corners of an image, resized to (width, height), are certainly not dark.
+
+    Most images are told from a disc on black by these few pixels. No mean of pixels is darker than
+    the darkest of them.
+    """
+    height, width = image.shape[:2]
+    across, down = (math.ceil(n / m) + 1 for n, m in zip((width, height), size, strict=True))
+    sides = itertools.product((image[:down], image[-down:]), (slice(across), slice(-across, None)))
+    least = (int(rows[:, columns].min(axis=(0, 1)).max()) for rows, columns in sides)
+    # Nothing is brighter than 255; means are rounded.
+    return sum(value > MAX_DARKNESS * 255 + 1 for value in least)
 
 
 def _bright(brightness: Pixels) -> NDArray[np.uint8] | None:
