@@ -212,8 +212,10 @@ def _main_tone(colours: Pixels, mask: NDArray[np.bool_]) -> Floats:
     index = (bins[0] * 16 + bins[1]) * 16 + bins[2]
     cube = np.bincount(index, minlength=4096).reshape(16, 16, 16).astype(np.float64)
     for axis in range(3):
-        padded = np.pad(cube, [(1, 1) if a == axis else (0, 0) for a in range(3)])
-        cube = sum((np.take(padded, range(i, i + 16), axis) for i in range(3)), np.zeros_like(cube))
+        along = np.moveaxis(cube, axis, 0)
+        before = along.copy()
+        along[1:] += before[:-1]
+        along[:-1] += before[1:]
     peak = np.unravel_index(int(np.argmax(cube)), cube.shape)
     near = np.logical_and.reduce([np.abs(b - at) <= 1 for b, at in zip(bins, peak, strict=True)])
     tone: Floats = chosen[near].mean(axis=0, dtype=np.float64)
