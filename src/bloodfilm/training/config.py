@@ -398,6 +398,7 @@ class OutlinesSection(Section):
         shift: standard deviation of the error of a box's centre, as a share of its longer side.
         bend: standard deviation of a smooth random shift of a cell's parts, as a share of its box.
         bare: chance that a cell of little cytoplasm shows none; its nucleus is not learnt then.
+        neighbour: chance that a second cell is laid against a cell.
         cytoplasm: chance that cytoplasm is made paler, darker or grainier.
         plasma: chance that the glass is stained.
         dice: weight of the soft Dice term against the binary cross entropy.
@@ -409,10 +410,11 @@ class OutlinesSection(Section):
     size: Annotated[int, Field(ge=32, multiple_of=16)] = 96
     share: Annotated[float, Field(gt=0.2, lt=1)] = 0.625
     deform: NotNegative = 0.12
-    stretch: NotNegative = 0.12
-    shift: NotNegative = 0.04
+    stretch: NotNegative = 0.17
+    shift: NotNegative = 0.05
     bend: NotNegative = 0.03
     bare: Share = 0.25
+    neighbour: Share = 0.2
     cytoplasm: Share = 0.7
     plasma: Share = 0.7
     dice: NotNegative = 1.0

@@ -4,7 +4,13 @@ import cv2
 import numpy as np
 import pytest
 
-from bloodfilm.training.data.outline_variation import add_plasma, bend, strip, vary_cytoplasm
+from bloodfilm.training.data.outline_variation import (
+    add_neighbour,
+    add_plasma,
+    bend,
+    strip,
+    vary_cytoplasm,
+)
 
 SIDE = 144
 GLASS, CYTOPLASM, NUCLEUS = (240, 240, 240), (190, 180, 215), (90, 60, 140)
@@ -67,6 +73,26 @@ def test_only_cytoplasm_changes_with_cytoplasm():
         light.append(float(varied[cytoplasm].mean()))
     # Paler in some, darker in others, but never glass.
     assert min(light) < np.mean(CYTOPLASM) < max(light) < 235
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_neighbour_lies_against_the_cell_and_leaves_it_alone(seed):
+    image, mask = cell(nucleus=20, body=30)
+    joined = add_neighbour(image, mask, np.random.default_rng(seed))
+    body = mask[..., 0] > 0
+    assert (joined[body] == image[body]).all()
+    added = (np.abs(joined.astype(int) - image).max(axis=-1) > 20).astype(np.uint8)
+    # One more cell, no farther from this one than its own border is soft.
+    reach = np.hypot(X, Y)[added > 0]
+    assert 30 <= reach.min() < 33 and reach.max() < 30 + 60 * 1.02 + 2
+    count, _ = cv2.connectedComponents(cv2.dilate(added | body, np.ones((3, 3), np.uint8)))
+    assert count == 2
+    assert (np.abs(joined.astype(int) - NUCLEUS).max(axis=-1) < 5).sum() > 1.7 * np.pi * 20**2
+
+
+def test_a_crop_without_a_cell_gets_no_neighbour():
+    image, mask = cell()
+    assert (add_neighbour(image, mask * 0, np.random.default_rng(0)) == image).all()
 
 
 @pytest.mark.parametrize("seed", range(6))

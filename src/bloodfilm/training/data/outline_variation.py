@@ -16,10 +16,17 @@ BEND_POINTS = (3, 7)
 """Points a side of the grid whose random shifts bend a cell."""
 MOST_BARE = 0.4
 """Cells with a smaller share of nucleus never lose all their cytoplasm."""
-PALE = (0.35, 1.4)
+PALE = (0.15, 1.5)
 """Range of the factor on the absorbance of cytoplasm."""
-GRAIN = 0.12
-"""Largest absorbance (natural) of the grain of cytoplasm."""
+GRAIN = 0.2
+"""Largest standard deviation of the grain of cytoplasm, in absorbance (natural)."""
+SPECKS = 0.4
+"""Chance that the grain is dark specks on an even ground instead of noise."""
+SPECK_LEVEL = 1.0
+"""Noise above so many standard deviations is a speck."""
+APPROACH = (0.75, 1.02)
+"""Range of the distance of a neighbour's middle, in that at which the two would touch."""
+HALF = 127
 PLASMA = (0.02, 0.35)
 """Range of the mean absorbance (natural) of dried plasma."""
 FLECKS = (3, 32)
@@ -69,8 +76,38 @@ def vary_cytoplasm(image: Pixels, mask: Pixels, rng: Rng) -> Pixels:
     factor = float(np.exp(rng.uniform(*np.log(PALE))))
     grain = rng.standard_normal(rim.shape, dtype=np.float32)
     grain = np.asarray(cv2.GaussianBlur(grain, (0, 0), float(rng.uniform(0.4, 1.4))), np.float32)
+    if rng.random() < SPECKS:
+        grain = np.maximum(grain - np.float32(SPECK_LEVEL) * grain.std(), 0)
     grain *= np.float32(rng.uniform(0, GRAIN) / max(float(grain.std()), 1e-6))
     return _absorbing(image, 1 - (1 - factor) * rim, grain * rim)
+
+
+def add_neighbour(image: Pixels, mask: Pixels, rng: Rng) -> Pixels:
+    """Return a crop in which a turned copy of the cell lies against it, below it where they meet.
+
+    Args:
+        image, mask: (S, S, 3) and (S, S, 2) of a cell in the middle.
+        rng: source of all chance.
+    """
+    side = image.shape[0]
+    middle = (side - 1) / 2
+    rows, columns = np.nonzero(mask[..., 0] > HALF)
+    if not len(rows):
+        return image
+    points = np.stack([columns, rows], axis=1) - middle
+    angle, turn = rng.uniform(0, 2 * np.pi, 2)
+    toward = np.array([np.cos(angle), np.sin(angle)])
+    turned = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    reach = (points @ toward).max() - (points @ turned.T @ toward).min()
+    shift = toward * reach * rng.uniform(*APPROACH)
+    matrix = np.column_stack([turned, middle + shift - turned @ np.full(2, middle)])
+    other, inside = (
+        cv2.warpAffine(what, matrix, (side, side), flags=cv2.INTER_LINEAR)
+        for what in (image, mask[..., 0])
+    )
+    below = inside.astype(np.float32) / 255 * (1 - mask[..., 0].astype(np.float32) / 255)
+    mixed = image + (other.astype(np.float32) - image) * below[..., None]
+    return np.asarray(mixed + 0.5, dtype=np.uint8)
 
 
 def add_plasma(image: Pixels, mask: Pixels, rng: Rng) -> Pixels:

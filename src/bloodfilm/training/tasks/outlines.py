@@ -29,7 +29,7 @@ from bloodfilm.training.data.drawn_outlines import (
     varied_crop,
 )
 from bloodfilm.training.data.keys import Key
-from bloodfilm.training.data.outline_variation import strip
+from bloodfilm.training.data.outline_variation import add_neighbour, strip
 from bloodfilm.training.networks import build_outline_net
 from bloodfilm.training.run_data import RunData
 from bloodfilm.training.tasks.common import to_tensor
@@ -98,6 +98,8 @@ class OutlineSamples:
         stored = self.drawn.images[i], self.drawn.masks[i]
         bare = strip(*stored) if rng.random() < s.bare else None
         image, inside = bare or stored
+        if rng.random() < s.neighbour:
+            image = add_neighbour(image, inside, rng)
         crop, mask = varied_crop(image, inside, rng, size=s.size, share=s.share, section=s)
         shown = vary_crop(crop, rng, self.appearance, OUTLINE_STANDARD)
         return OutlineSample(shown, _at_output(mask), (True, bare is None))
