@@ -114,15 +114,15 @@ def _on_border(points: Floats) -> Floats:
     >>> _on_border(square).tolist()
     [[-0.5, -0.5], [-0.5, 4.5], [4.5, 4.5], [4.5, -0.5]]
     """
-    corners = points[:, 0] + 1j * points[:, 1]
-    sides = np.append(corners[1:], corners[0]) - corners
-    after = sides * (1j / np.abs(sides))
-    before = np.concatenate([after[-1:], after[:-1]])
-    spread = 1 + after.real * before.real + after.imag * before.imag
-    half = np.maximum(np.abs(after.real), np.abs(after.imag)) / 2
-    half += np.concatenate([half[-1:], half[:-1]])
-    moved = corners + half / 2 * (after + before) / np.maximum(spread, SHARPEST)
-    return np.stack([moved.real, moved.imag], axis=1)
+    corners = points.view(np.complex128)[:, 0]
+    ring = np.concatenate([corners[-1:], corners, corners[:1]])
+    outwards = (ring[1:] - ring[:-1]) * 1j
+    outwards /= np.abs(outwards)
+    half = np.abs(outwards.view(np.float64).reshape(-1, 2)).max(axis=1) / 4
+    before, after = outwards[:-1], outwards[1:]
+    spread = np.maximum(1 + (after * before.conj()).real, SHARPEST)
+    moved = corners + (half[1:] + half[:-1]) / spread * (after + before)
+    return moved.view(np.float64).reshape(-1, 2)
 
 
 def lobe_count(mask: Mask) -> int:
