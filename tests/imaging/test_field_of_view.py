@@ -24,6 +24,17 @@ def test_a_disc_on_black_is_found(x: float, y: float, radius: float) -> None:
     assert 0.93 * radius < found.radius < 1.01 * radius
 
 
+def test_haze_on_the_surround_does_not_hide_the_disc() -> None:
+    image = on_black(field(count=120, cell=(30, 30)), 320, 320, 330)
+    corner = image[:200, :200]
+    corner[:] = np.maximum(corner, 70)
+    found = find_round_field(image)
+    assert found is not None
+    assert (found.x, found.y, found.radius) == pytest.approx((320, 320, 323), abs=5)
+    corner[:] = np.maximum(corner, 180)
+    assert find_round_field(image) is None
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_an_ordinary_field_is_not_round(seed: int) -> None:
     image = field(seed=seed, cell=(60, 60), ink=(60, 20, 90))

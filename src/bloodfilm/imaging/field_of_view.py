@@ -22,7 +22,7 @@ SEARCH_SIDE = 256
 MAX_DARKNESS = 0.4
 """The surround is at most this bright, as a share of the disc."""
 MAX_SPILL = 0.1
-"""Share of the surround that may be bright."""
+"""Share of the surround that may be brighter."""
 CORNERS, MIN_CORNERS = 4, 3
 """Of an image, and how many of them are dark at least."""
 MIN_RADIUS = 0.3
@@ -87,16 +87,23 @@ def find_round_field(image: Pixels) -> RoundField | None:
     if _corners_lit(image, size) > CORNERS - MIN_CORNERS:
         return None
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    mask = _bright(brightest(np.asarray(small, dtype=np.uint8)))
-    circle = None if mask is None else _rim(mask)
-    if mask is None or circle is None:
+    brightness = brightest(np.asarray(small, dtype=np.uint8))
+    levels = _levels(brightness)
+    if levels is None:
+        return None
+    black, limit = levels
+    # Otsu's threshold may lie inside a vignette: the disc ends where black begins.
+    mask = np.asarray(brightness > (limit + black) / 2, dtype=np.uint8)
+    circle = _rim(mask)
+    if circle is None:
         return None
     x, y, radius = circle
     disc = RoundField(x, y, radius).mask(*size)
     if (
         not disc.any()
         or float(mask[disc].mean()) < MIN_FILL
-        or float(mask[~disc].mean()) > MAX_SPILL
+        # Haze may lie on the surround, and does most where the disc leaves little of it.
+        or float((brightness[~disc] > limit).mean()) > MAX_SPILL
     ):
         return None
     scale_x, scale_y = width / size[0], height / size[1]
@@ -120,8 +127,8 @@ def _corners_lit(image: Pixels, size: tuple[int, int]) -> int:
     return sum(value > MAX_DARKNESS * 255 + 1 for value in least)
 
 
-def _bright(brightness: Pixels) -> NDArray[np.uint8] | None:
-    """Which pixels belong to the disc; `None` where nothing black surrounds anything bright."""
+def _levels(brightness: Pixels) -> tuple[float, float] | None:
+    """How bright the surround is, and may be; `None` where nothing black surrounds a bright disc."""
     cut, _ = cv2.threshold(brightness, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
     dark, bright = brightness[brightness <= cut], brightness[brightness > cut]
     if not len(dark) or not len(bright):
@@ -130,8 +137,7 @@ def _bright(brightness: Pixels) -> NDArray[np.uint8] | None:
     corners = brightness[[0, 0, -1, -1], [0, -1, 0, -1]]
     if black > limit or int((corners <= limit).sum()) < MIN_CORNERS:
         return None
-    # Otsu's threshold may lie inside a vignette: the disc ends where black begins.
-    return np.asarray(brightness > (limit + black) / 2, dtype=np.uint8)
+    return black, limit
 
 
 def _rim(mask: NDArray[np.uint8]) -> tuple[float, float, float] | None:
