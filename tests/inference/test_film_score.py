@@ -140,9 +140,9 @@ def test_the_shipped_model_refuses_every_picture_whose_score_is_too_low() -> Non
 
 def test_red_cells_unlike_any_learnt_are_no_film() -> None:
     alike = FilmScore(1.0, 500.0, 1.0, 0.5)
-    assert alike.with_novelty(1.0, limit=2.0).score == 1
-    assert alike.with_novelty(2.2, limit=2.0).score == pytest.approx(0.5)
-    assert alike.with_novelty(2.4, limit=2.0).score == 0
+    assert alike.with_answers(1.0, limit=2.0).score == 1
+    assert alike.with_answers(2.2, limit=2.0).score == pytest.approx(0.5)
+    assert alike.with_answers(2.4, limit=2.0).score == 0
 
 
 def test_the_classifier_is_asked_where_there_is_doubt() -> None:
@@ -213,9 +213,132 @@ def test_perfectly_even_discs_without_any_other_cell_are_doubted_not_refused() -
     assert MIN_FILM_SCORE < alone.score <= 0.5
     assert film_score(image, view, boxes, NONE, ONE).score == pytest.approx(2 * alone.score)
     rough, boxes = discs([PINK, (190, 120, 130)], noise=0.6)
+    sizes = 38 * np.exp(0.08 * np.random.default_rng(1).normal(size=(len(boxes), 2)))
+    boxes = np.column_stack([boxes[:, :2] + 19 - sizes / 2, sizes])
     assert film_score(rough, view, boxes, NONE, NONE).variation > 0.9
 
 
-def test_the_colour_of_pale_cells_is_no_evidence() -> None:
-    image, boxes = discs([(225, 220, 190), (190, 225, 222)])
+def test_the_colour_of_very_pale_cells_is_no_evidence() -> None:
+    image, boxes = discs([(225, 222, 212), (215, 228, 226)])
     assert film_score(image, view_of_film(image), boxes[1:], ONE, NONE).colour == 1.0
+
+
+def test_pale_cells_of_several_colours_are_no_film() -> None:
+    image, boxes = discs([(160, 220, 200), (230, 190, 170), (180, 190, 235)])
+    score = film_score(image, view_of_film(image), boxes[1:], ONE, NONE)
+    assert score.colour == 0.0 and score.is_doubtful is False
+
+
+def test_coloured_light_over_the_field_is_no_colour_of_the_cells() -> None:
+    image, boxes = discs([PINK])
+    x, y = np.meshgrid(np.linspace(-1, 1, 500), np.linspace(-1, 1, 400))
+    tint = np.stack([1 - 0.14 * x**2, 1 - 0.1 * x * y, 1 - 0.16 * y**2], axis=-1)
+    lit = np.clip(image * tint, 0, 255).astype(np.uint8)
+    assert film_score(lit, view_of_film(lit), boxes[1:], ONE, NONE).colour == 1.0
+    mixed, boxes = discs([(205, 140, 150), (230, 110, 215), (120, 150, 230)])
+    lit = np.clip(mixed * tint, 0, 255).astype(np.uint8)
+    assert film_score(lit, view_of_film(lit), boxes[1:], ONE, NONE).colour == 0.0
+
+
+# ---- what red cells are made of ----------------------------------------------------------------
+
+
+def scored(image: np.ndarray, boxes: np.ndarray, view: CanonicalView | None = None) -> FilmScore:
+    """The score of a drawn field with red cells and one platelet."""
+    return film_score(image, view or view_of_film(image), boxes[1:], NONE, boxes[:1])
+
+
+def with_middles(image: np.ndarray, boxes: np.ndarray, size: float, ink: object) -> np.ndarray:
+    """The image with a spot in the middle of every box."""
+    changed = image.copy()
+    for x, y, w, h in boxes:
+        ellipse(changed, (x + w / 2, y + h / 2), (size, size), (1, 1, 0), ink)
+    return changed
+
+
+def test_cells_with_a_nucleus_are_no_red_cells() -> None:
+    image, boxes = discs([PINK])
+    assert scored(image, boxes).score > 0.9
+    nucleated = scored(with_middles(image, boxes, 10, (80, 50, 120)), boxes)
+    assert nucleated.anucleate == 0.0 and nucleated.score == 0.0 and nucleated.is_doubtful
+    # Central pallor, and the darker middle of a target cell.
+    for middle in ((228, 215, 215), (190, 118, 130)):
+        assert scored(with_middles(image, boxes, 12, middle), boxes).anucleate == 1.0
+
+
+def test_rings_and_holes_hold_no_dye() -> None:
+    image, boxes = discs([PINK])
+    assert scored(with_middles(image, boxes, 20, (225, 200, 205)), boxes).alike == 1.0
+    rings = scored(with_middles(image, boxes, 34, (235, 235, 235)), boxes)
+    assert rings.alike == 0.0 and rings.score == 0.0
+
+
+def test_red_cells_hold_nearly_as_much_dye_as_each_other() -> None:
+    varied = [(215, 165, 170), PINK, (195, 115, 130)]
+    image, boxes = discs(varied)
+    assert scored(image, boxes).alike == 1.0
+    image, boxes = discs([*[(230, 218, 221)] * 5, (140, 20, 40)])
+    assert scored(image, boxes).alike < 0.5
+
+
+def test_unequal_red_cells_beside_a_nucleated_cell_are_doubted_not_refused() -> None:
+    unequal = FilmScore(1.0, 500.0, 1.0, 0.5, alike=0.0)
+    assert unequal.score == 0.0
+    assert replace(unequal, nucleated=True).score == pytest.approx(0.6)
+
+
+def of_sizes(spread: float) -> tuple[np.ndarray, np.ndarray]:
+    """Discs whose diameters vary by a standard deviation, as a share, and their boxes."""
+    image, boxes = discs([PINK])
+    image[:] = 235
+    sizes = 30 * np.exp(spread * np.random.default_rng(3).normal(size=len(boxes)))
+    centres = boxes[:, :2] + 19
+    for number, (at, size) in enumerate(zip(centres, sizes, strict=True)):
+        ink = ((215, 165, 170), PINK, (195, 115, 130))[number % 3]
+        ellipse(image, tuple(at), (size, size), (1, 1, 0), ink)
+    return image, np.column_stack([centres - sizes[:, None] / 2, sizes, sizes])
+
+
+def test_red_cells_are_nearly_of_one_size_and_never_quite() -> None:
+    rng = np.random.default_rng(0)
+
+    def rough(image: np.ndarray) -> np.ndarray:
+        """Uneven within and among the cells, so that only their size is in question."""
+        shade = 1 + 0.6 * rng.normal(size=(*image.shape[:2], 1))
+        return np.clip(235 - (235.0 - image) * shade, 0, 255).astype(np.uint8)
+
+    alone = {}
+    for spread in (0.0, 0.07, 0.6):
+        image, boxes = of_sizes(spread)
+        noisy = rough(image)
+        alone[spread] = film_score(noisy, view_of_film(noisy), boxes, NONE, NONE)
+    assert alone[0.0].variation == 0.5 and alone[0.0].alike == 1.0
+    assert alone[0.07].variation > alone[0.0].variation and alone[0.07].alike == 1.0
+    assert alone[0.6].alike < 0.2
+
+
+def test_platelets_do_not_outnumber_red_cells() -> None:
+    image, boxes = discs([PINK])
+    view = view_of_film(image)
+    few, many = boxes[:8], boxes[8:]
+    assert film_score(image, view, many, NONE, few).proportion == 1.0
+    assert film_score(image, view, few, NONE, many).proportion == 0.0
+
+
+@pytest.mark.parametrize(
+    ("source", "ratio", "proportion"),
+    [("measured", 1.78, 1.0), ("measured", 0.56, 1.0), ("measured", 2.5, 0.0), ("user", 2.5, 1.0)],
+)
+def test_nobody_squeezes_a_picture_beyond_measure(
+    source: str, ratio: float, proportion: float
+) -> None:
+    image, boxes = discs([PINK])
+    view = replace(view_of_film(image), um_per_px_x=0.2 * ratio, aspect_source=source)
+    assert scored(image, boxes, view).proportion == proportion
+
+
+def test_what_the_classifier_takes_for_nuclei_is_no_red_cell() -> None:
+    alike = FilmScore(1.0, 500.0, 1.0, 0.5)
+    assert alike.with_answers(1.0, limit=2.0, nucleated=-4.0).score == 1
+    assert alike.with_answers(1.0, limit=2.0, nucleated=2.0).score == pytest.approx(0.5)
+    assert alike.with_answers(1.0, limit=2.0, nucleated=4.0).score == 0

@@ -128,7 +128,7 @@ def _corners_lit(image: Pixels, size: tuple[int, int]) -> int:
 
 
 def _levels(brightness: Pixels) -> tuple[float, float] | None:
-    """How bright the surround is, and may be; `None` where nothing black surrounds a bright disc."""
+    """How bright the surround is, and may be; `None` where no black surrounds anything bright."""
     cut, _ = cv2.threshold(brightness, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
     dark, bright = brightness[brightness <= cut], brightness[brightness > cut]
     if not len(dark) or not len(bright):

@@ -341,12 +341,12 @@ class Analyzer:
         boxes = found.boxes
         score = film_score(image, view, boxes[red], boxes[nucleated], boxes[~red & ~nucleated])
         spec = self.bundle.manifest.classifier
-        limit = spec.red_cell_novelty
         if not spec.verifies:  # no classifier has confirmed them
             score = replace(score, nucleated=False)
-        if limit is not None and score.is_doubtful:
-            novelty = self.red_cell_novelty(image, view, boxes[red], found.scores[red])
-            score = score if novelty is None else score.with_novelty(novelty, limit)
+        limit = spec.red_cell_novelty
+        if limit is not None and score.is_doubtful and red.any():
+            novelty, logit = self._red_cell_answers(image, view, boxes[red], found.scores[red])
+            score = score.with_answers(novelty, limit, logit)
         return None if score.empty else score
 
     def red_cell_novelty(
@@ -363,12 +363,21 @@ class Analyzer:
         Returns:
             the median novelty of some of them; `None` without any.
         """
+        return self._red_cell_answers(image, view, boxes, scores)[0] if len(boxes) else None
+
+    def _red_cell_answers(
+        self, image: Pixels, view: CanonicalView, boxes: Floats, scores: Floats
+    ) -> tuple[float, float | None]:
+        """Median novelty of some red cells, and median logit of their being nucleated cells.
+
+        Arguments are those of `red_cell_novelty`; the logit is `None` without verification.
+        """
         which = looked_at(scores)
-        if not len(which):
-            return None
         crops = self.classifier.crops(view, image, centres(boxes[which]))
         outputs = self.classifier.outputs_of(self._classifier_session, crops)
-        return float(np.median(outputs[self.classifier.outputs.index("novelty")]))
+        answers = dict(zip(self.classifier.outputs, outputs, strict=True))
+        logit = float(np.median(answers["nucleated"])) if "nucleated" in answers else None
+        return float(np.median(answers["novelty"])), logit
 
     def remeasure(self, image: Pixels, measurement: Measurement) -> Measurement:
         """Measure a field without measurable outlines by detected red cells.

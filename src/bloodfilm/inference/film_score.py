@@ -5,13 +5,15 @@ between them. Text, a landscape, a tissue section or bare glass may contain obje
 detected as cells, but these neither cover the foreground, nor are as dense as red cells, nor are
 mostly red cells rather than nuclei. The score multiplies the three shares.
 
-Round or regular things of one size (coins, bricks, fruit, a weave) do all that. More evidence tells
-them apart. Red cells of one film are of one colour, since they hold one dye: green is absorbed
-most, or red where the film is slate-blue, never blue. And where there is nothing but red cells, no
-nucleated cell and no platelet, they still differ in thickness, in themselves and from each other.
-Where that, or much that is no cell, leaves doubt, the classifier looks at some of the red cells: it
-has learnt red cells as something else than white cells, and describes a coin unlike any of them.
-Where it has confirmed a nucleated cell, it has looked at the picture already.
+Round or regular things of one size (coins, bricks, fruit, a weave) do all that, and so do cells of
+other tissues. What passes for red cells must have the physics of red cells, too: their colour, no
+nucleus, nearly one size and amount of dye (`red_cell_evidence`). Where there is nothing else, no
+nucleated cell and no platelet, they must still vary. Platelets do not outnumber them, and nobody
+squeezes a picture much beyond 16:9 to a square.
+
+Where any of that, or much that is no cell, leaves doubt, the classifier looks at some of the red
+cells: it has learnt red cells as something else than white cells, and describes a coin unlike any
+of them. Where it has confirmed a nucleated cell, it has looked at the picture already.
 """
 
 from dataclasses import dataclass, replace
@@ -24,7 +26,7 @@ from bloodfilm.core.sampling import evenly_spread
 from bloodfilm.imaging.canonical import CanonicalView
 from bloodfilm.imaging.channels import darkest
 from bloodfilm.imaging.resample import BACKGROUND
-from bloodfilm.imaging.stain import absorbance_in_middles
+from bloodfilm.inference.red_cell_evidence import falling, red_cell_evidence
 
 SCORE_UM = 0.8
 """Micrometres per pixel of the scored image: a red cell is nine pixels wide."""
@@ -39,32 +41,25 @@ SPARSE = 180.0
 """The same per 10,000 square micrometres of foreground, for films with few cells."""
 EXPLAINED = 0.9
 """A sparse film is one of which cells explain at least this share."""
-MIN_FILM_SCORE = 0.45
-"""Fields below are no blood film. Of 97 fields of nine cameras, each analysed for itself, 96 have
-0.57 or more; of 45 drawn pictures of other things the highest has 0.42."""
-MIN_ABSORBANCE = 0.6
-"""Absorbance, natural logarithm over three channels, below which a pale cell's colour is that of
-noise and lamp: a Raspberry Pi camera's red cells have 0.2 to 0.4."""
-MIN_COLOURED = 5
-"""Red cells that must be seen to speak of their colour."""
-BLUE_TO_GREEN = (1.2, 1.5)
-RED_TO_GREEN = (1.7, 2.2)
-"""Absorbance of red cells, as ratios of channels: up to the first no doubt, from the second on no
-film. 41 fields of eight cameras have at most 1.0, and 1.45 (slate-blue)."""
-COLOUR_SPREAD = (0.06, 0.09)
-"""Likewise, how far their shares of the absorbance differ from cell to cell: at most 0.045."""
-TEXTURE = (0.02, 0.04)
-THICKNESS_SPREAD = (0.06, 0.1)
-"""Where there are only red cells: variation of absorbance within a cell, and from cell to cell, as
-shares; below the first they are too even, from the second on there is no doubt."""
-TOO_EVEN = 0.5
-"""What perfectly even red cells leave of the score: not enough to refuse a field by itself."""
+MIN_FILM_SCORE = 0.4
+"""Fields below are no blood film (`benchmarks/film_score.py`)."""
 UNLIKE = (1.0, 1.2)
 """Novelty of the red cells, as a multiple of the most that films of the training have: up to the
 first no doubt, from the second on no film."""
+NUCLEATED = (1.0, 3.0)
+"""Logit, by the classifier, of its being a nucleated cell that most of the red cells have: at most
+0.7 in 443 fields."""
+OUTNUMBERED = (1.5, 4.0)
+"""Platelets to a red cell: no doubt up to the first, no film from the second on. Normal are 0.05 to
+0.1; of 443 fields those of a myeloproliferative neoplasm have up to 0.93."""
+MIN_PLATELETS = 10
+SQUEEZED = (2.1, 2.4)
+"""Pixel aspect ratio, or its inverse, that red cells tell: 16:9 to a square is 1.78."""
+UNEQUAL_FILM = 0.6
+"""What pale or unequal red cells leave of the score at least where a nucleated cell is confirmed:
+not enough to refuse a field by itself. A wrong white point makes them so."""
 LOOKED_AT = 8
 """Red cells that the classifier looks at."""
-LEAST_ABSORBANCE = 0.01
 MIN_COVERED = 0.01
 """Minimum foreground share of a field for a valid score."""
 
@@ -79,7 +74,10 @@ class FilmScore:
         red_share: share of red cells among red and nucleated ones.
         covered: share of the field of view that is not background.
         colour: in [0, 1], whether the red cells are of one colour that red cells have.
-        variation: in [0.5, 1], whether they vary as cells do, where there is nothing but red cells.
+        variation: in [0.5, 1], whether they vary as cells do, where there is nothing else.
+        anucleate: in [0, 1], whether they have no nucleus.
+        alike: in [0, 1], whether they hold dye, nearly as much, and are nearly of one size.
+        proportion: in [0, 1], whether platelets and pixels are in a proportion that occurs.
         likeness: in [0, 1], whether they look like red cells to the classifier, where it was asked.
         only_red_cells: whether neither a nucleated cell nor a platelet is among them.
         nucleated: whether a nucleated cell is, which the classifier has confirmed.
@@ -91,6 +89,9 @@ class FilmScore:
     covered: float
     colour: float = 1.0
     variation: float = 1.0
+    anucleate: float = 1.0
+    alike: float = 1.0
+    proportion: float = 1.0
     likeness: float = 1.0
     only_red_cells: bool = False
     nucleated: bool = False
@@ -98,11 +99,23 @@ class FilmScore:
     @property
     def is_doubtful(self) -> bool:
         """Whether the classifier should look at the red cells."""
-        return not self.nucleated and (self.only_red_cells or self.explained < EXPLAINED)
+        odd = min(self.colour, self.anucleate, self.alike, self.proportion) < 1
+        alone = self.only_red_cells or self.explained < EXPLAINED
+        return not self.nucleated and (alone or odd)
 
-    def with_novelty(self, novelty: float, limit: float) -> "FilmScore":
-        """Return the score where the red cells' novelty is known, and the most that films have."""
-        return replace(self, likeness=_falling(novelty / limit, UNLIKE))
+    def with_answers(
+        self, novelty: float, limit: float, nucleated: float | None = None
+    ) -> "FilmScore":
+        """Return the score where the classifier has looked at the red cells.
+
+        Args:
+            novelty: theirs, and `limit`, the most that films have.
+            nucleated: logit of their being nucleated cells; `None` if it does not say.
+        """
+        likeness = falling(novelty / limit, UNLIKE)
+        if nucleated is not None:
+            likeness *= falling(nucleated, NUCLEATED)
+        return replace(self, likeness=likeness)
 
     @property
     def score(self) -> float:
@@ -114,7 +127,9 @@ class FilmScore:
                 density, self.red_cells_per_area / max(self.covered, MIN_COVERED) / SPARSE
             )
         shares = self.explained * min(1.0, density) * self.red_share
-        return shares * self.colour * self.variation * self.likeness
+        alike = max(self.alike, UNEQUAL_FILM) if self.nucleated else self.alike
+        cells = self.colour * self.variation * self.anucleate * alike
+        return shares * cells * self.proportion * self.likeness
 
     @property
     def empty(self) -> bool:
@@ -146,20 +161,32 @@ def film_score(
         seen = max(int(disc.sum()), 1)
     area = seen * SCORE_UM**2 / 1e4
     cells = len(red) + len(nucleated)
-    colour, variation = _red_cell_evidence(drawn, view.to_canonical(red, SCORE_UM))
     only = not len(nucleated) and not len(others)
-    if not only:
-        variation = 1.0
+    evidence = red_cell_evidence(drawn, view, red, SCORE_UM)
     return FilmScore(
         explained=float((things & inside).sum() / max(int(things.sum()), 1)),
         red_cells_per_area=len(red) / area,
         red_share=len(red) / cells if cells else 0.0,
         covered=float(things.sum() / seen),
-        colour=colour,
-        variation=variation,
+        colour=evidence.colour,
+        variation=evidence.variation if only else 1.0,
+        anucleate=evidence.anucleate,
+        alike=evidence.alike,
+        proportion=_proportion(view, len(red), len(others)),
         only_red_cells=only,
         nucleated=len(nucleated) > 0,
     )
+
+
+def _proportion(view: CanonicalView, red_cells: int, platelets: int) -> float:
+    """In [0, 1], whether platelets to red cells, and width to height of a pixel, can be."""
+    fits = 1.0
+    if platelets >= MIN_PLATELETS:
+        fits = falling(platelets / max(red_cells, 1), OUTNUMBERED)
+    if view.aspect_source == "measured":
+        ratio = view.um_per_px_x / view.um_per_px_y
+        fits *= falling(max(ratio, 1 / ratio), SQUEEZED)
+    return fits
 
 
 def looked_at(scores: Floats) -> NDArray[np.intp]:
@@ -170,40 +197,6 @@ def looked_at(scores: Floats) -> NDArray[np.intp]:
     """
     order = np.argsort(-scores, kind="stable")
     return order[evenly_spread(len(order), LOOKED_AT)]
-
-
-def _red_cell_evidence(drawn: Image, boxes: BoxArray) -> tuple[float, float]:
-    """Return how far red cells have one plausible colour, and how far they vary, in [0, 1].
-
-    Args:
-        drawn: the field at `SCORE_UM`, background white.
-        boxes: (n, 4) of the red cells in it.
-    """
-    if len(boxes) < MIN_COLOURED:
-        return 1.0, 1.0
-    points = absorbance_in_middles(drawn, (BACKGROUND, BACKGROUND, BACKGROUND), boxes)
-    cells = np.median(points, axis=1)
-    totals = np.maximum(cells.sum(axis=1), LEAST_ABSORBANCE)
-    within = float(np.median(points.sum(axis=2).std(axis=1) / totals))
-    between = float(totals.std() / totals.mean())
-    natural = (1 - _falling(within, TEXTURE)) * (1 - _falling(between, THICKNESS_SPREAD))
-    variation = TOO_EVEN + (1 - TOO_EVEN) * natural
-    if np.median(totals) < MIN_ABSORBANCE:
-        return 1.0, variation
-    red, green, blue = np.maximum(np.median(cells, axis=0), LEAST_ABSORBANCE)
-    shares = cells / totals[:, None]
-    spread = float(np.median(np.abs(shares - np.median(shares, axis=0))))
-    colour = (
-        _falling(blue / green, BLUE_TO_GREEN)
-        * _falling(red / green, RED_TO_GREEN)
-        * _falling(spread, COLOUR_SPREAD)
-    )
-    return colour, variation
-
-
-def _falling(value: float, ends: tuple[float, float]) -> float:
-    """Return 1 up to the first end, 0 from the second on, a straight line between."""
-    return float(np.clip((ends[1] - value) / (ends[1] - ends[0]), 0.0, 1.0))
 
 
 def _drawn(boxes: BoxArray, shape: tuple[int, ...]) -> NDArray[np.bool_]:

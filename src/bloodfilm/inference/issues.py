@@ -14,6 +14,15 @@ from bloodfilm.inference.classifier import CellClassification
 from bloodfilm.inference.film_score import DENSE, MIN_FILM_SCORE, FilmScore
 
 SURE_VIEW = 0.5
+_ODD = {
+    "colour": "has another colour",
+    "variation": "is too even",
+    "anucleate": "has something dark in its middle",
+    "alike": "is pale, or too unequal in absorbance or size",
+    "proportion": "is outnumbered by platelets or squeezed too much",
+    "likeness": "does not look like red cells to the classifier",
+}
+"""What a share below 1 of a `FilmScore` says."""
 
 
 def cell_issues(
@@ -47,9 +56,11 @@ def not_a_film(score: FilmScore) -> Issue:
         f"this does not look like a blood film (score {score.score:.2f}, {MIN_FILM_SCORE:g} is "
         f"needed): the cells found account for {score.explained:.0%} of what is in the picture, "
         f"with {score.red_cells_per_area:.0f} red cells per 10,000 um2 (a film has {DENSE:g} or "
-        f"more); {score.red_share:.0%} of the red and nucleated cells are red cells; plausible "
-        f"colour {score.colour:.2f}, variation {score.variation:.2f}"
+        f"more); {score.red_share:.0%} of the red and nucleated cells are red cells"
     )
+    odd = [text for name, text in _ODD.items() if getattr(score, name) < 1]
+    if odd:
+        message += f"; what passes for red cells {', '.join(odd)}"
     facts = {name: round(value, 4) for name, value in asdict(score).items()}
     return issue(issue_codes.NOT_A_FILM, message, score=round(score.score, 4), **facts)
 

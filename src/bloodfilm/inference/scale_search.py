@@ -30,6 +30,9 @@ COVERED = 0.4
 MIN_FOUND = 3
 MIN_COVER = 0.08
 MAX_SPREAD = 0.3
+SURE_FOUND, SURE_SPREAD = 10, 0.15
+"""So many boxes that vary so little are red cells though they cover less, as where most of the
+window is a clump."""
 SIZE_RANGE = 2.0
 """Boxes that deviate more than this from the expected size are not red cells."""
 STEPS = 4
@@ -104,7 +107,9 @@ def _look(
     covered = float((boxes[:, 2] * boxes[:, 3]).sum()) / (width * height)
     sizes = np.log(boxes[:, 2] * boxes[:, 3]) / 2
     spread = 1.4826 * float(np.median(np.abs(sizes - np.median(sizes))))
-    return (covered if covered >= MIN_COVER and spread <= MAX_SPREAD else 0.0), boxes
+    many = covered >= MIN_COVER and spread <= MAX_SPREAD
+    alike = len(boxes) >= SURE_FOUND and spread <= SURE_SPREAD
+    return (covered if many or alike else 0.0), boxes
 
 
 def _cover(even: Pixels, white: tuple[float, float, float]) -> Floats:
