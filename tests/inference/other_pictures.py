@@ -58,6 +58,20 @@ def tissue(rng: np.random.Generator) -> Image:
     return _image(cv2.GaussianBlur(section, (0, 0), 1.0), rng)
 
 
+def smear(rng: np.random.Generator) -> Image:
+    """Squamous cells: large, thin, pink, each with a small round nucleus."""
+    scene = np.full((HEIGHT, WIDTH, 3), [238.0, 236.0, 232.0])
+    for y in range(50, HEIGHT - 20, 92):
+        for x in range(50, WIDTH - 20, 92):
+            at = (x + rng.normal(0, 6), y + rng.normal(0, 6))
+            axes = (80 * rng.uniform(0.85, 1.1), 80 * rng.uniform(0.85, 1.1))
+            pink = np.array([230, 165, 180]) + rng.normal(0, 6)
+            turn = rng.uniform(0, 180)
+            cv2.ellipse(scene, (at, axes, turn), pink.tolist(), -1, cv2.LINE_AA)
+            cv2.ellipse(scene, (at, (22, 20), turn), (75, 65, 115), -1, cv2.LINE_AA)
+    return _image(cv2.GaussianBlur(scene, (0, 0), 1.0), rng)
+
+
 def still_life(rng: np.random.Generator) -> Image:
     scene = np.zeros((HEIGHT, WIDTH, 3))
     scene[:], scene[HEIGHT // 2 :] = rng.uniform(90, 230, 3), rng.uniform(40, 200, 3)
@@ -76,5 +90,6 @@ PICTURES: dict[str, Callable[[np.random.Generator], Image]] = {
     "landscape": landscape,
     "text": text,
     "tissue": tissue,
+    "smear": smear,
     "still life": still_life,
 }

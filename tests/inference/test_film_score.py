@@ -15,9 +15,10 @@ from bloodfilm.imaging.field_of_view import RoundField
 from bloodfilm.imaging.scale import ScalePrior
 from bloodfilm.inference.film_score import MIN_FILM_SCORE, FilmScore, film_score
 from bloodfilm.inference.model import load_model
+from bloodfilm.synthetic import render_field
 from fake_bundle import Disc, dark, draw, lay_out, write_bundle
 from imaging.drawing import ellipse
-from inference.other_pictures import PICTURES, gradient
+from inference.other_pictures import PICTURES, gradient, smear
 
 NONE = np.zeros((0, 4))
 
@@ -133,6 +134,21 @@ def test_the_shipped_model_refuses_every_picture_whose_score_is_too_low() -> Non
             low = score is not None and score < MIN_FILM_SCORE
             assert (issue_codes.NOT_A_FILM in codes(result.issues)) == low, name
             assert not (low and result.countable), name
+
+
+@pytest.mark.slow
+def test_the_shipped_model_tells_thin_cells_with_nuclei_from_red_cells() -> None:
+    with load_model(device="cpu") as model:
+        result = model.analyze(smear(np.random.default_rng(11)))
+        films = [
+            model.analyze(render_field(name, seed=11)[0]) for name in ("pbc-like", "lld40x-like")
+        ]
+    assert len([c for c in result.cells if c.object_type == "red cell"]) > 5
+    assert issue_codes.NOT_A_FILM in codes(result.issues) and not result.countable
+    assert "has something dark in its middle" in " ".join(map(str, result.issues))
+    for film in films:
+        assert film.view.film_score is not None and film.view.film_score > MIN_FILM_SCORE
+        assert issue_codes.NOT_A_FILM not in codes(film.issues)
 
 
 # ---- what the classifier says of the red cells -------------------------------------------------
