@@ -50,6 +50,7 @@ COMMANDS = {
     "wbcatt_test": "pbc --cells --split test --classes five",
     "lld_complete": "lld40x --labels complete --level white-cell",
     "lld_reading": "lld40x --level white-cell",
+    "lld_cells": "lld40x --cells",
     "films": "FILMS --level white-cell --classes five",
 }
 """Name of the record -> arguments of `bloodfilm evaluate`, the first relative to the data root.
@@ -85,6 +86,10 @@ def _class_accuracy(record: Record) -> float:
     return float(record["reading"]["questions"]["class"]["scores"]["accuracy"])
 
 
+def _blast_auroc(record: Record) -> float:
+    return float(record["reading"]["blasts"]["auroc"]["value"])
+
+
 WHITE_AP50 = _ap("ap50", "white cell")
 FIGURES: list[Figure] = [
     ("txl_test", "TXL test without twins: WBC AP50", WHITE_AP50, 0.97),
@@ -96,6 +101,7 @@ FIGURES: list[Figure] = [
     ("wbcatt_test", "WBCAtt test: mean macro-F1, the six mapped to LLD's", _mean_f1(MAPPED), 0.86),
     ("lld_complete", "LLD, 50 complete fields: WBC AP50", _ap("ap50"), 0.97),
     ("lld_complete", "LLD, 50 complete fields: WBC AP50-95", _ap("ap"), None),
+    ("lld_cells", "LLD, five leukaemia patients: blasts, AUROC", _blast_auroc, 0.92),
     ("films", "rendered fields: WBC AP50", _ap("ap50"), 0.95),
     ("films", "rendered fields: accuracy, five normal classes", _class_accuracy, 0.80),
 ]

@@ -45,6 +45,16 @@ def test_measured_attributes_stand_beside_the_network_where_they_were_judged():
     assert "| cell_size | 0.6111 | 0.6666 | 0.7222 | 0.5333 |" in card
 
 
+def test_how_blasts_are_told_is_kept_and_said():
+    area = {"value": 0.9123, "low": 0.8, "high": 0.95, "undefined": 0}
+    reading = {"cells": 5, "questions": {}, "blasts": {"blasts": 3, "others": 2, "auroc": area}}
+    kept = summarize_evaluation({"fields": 1, "reading": reading})
+    plain = Manifest.model_validate(manifest({"detector.onnx": b"", "reader.onnx": b""}))
+    card = model_card(plain.with_figures(lld=kept))
+    said = "3 blasts against 2 other cells: area under the ROC curve 0.9123 (0.8000 to 0.9500)."
+    assert said in card
+
+
 def test_values_nobody_marked_are_listed_and_not_offered():
     data = manifest({"detector.onnx": b"", "reader.onnx": b""})
     data["unlearnt"] = {"classes": [], "attributes": [], "values": {"cell_size": ["medium"]}}

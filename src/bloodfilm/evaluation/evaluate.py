@@ -12,6 +12,7 @@ from bloodfilm.core.results import CellResult
 from bloodfilm.core.taxonomy import Taxonomy
 from bloodfilm.evaluation import average_precision, calibration
 from bloodfilm.evaluation import intervals as bootstrap
+from bloodfilm.evaluation.blasts import BlastReport, blast_report
 from bloodfilm.evaluation.cell_matching import MatchedCells
 from bloodfilm.evaluation.class_granularity import ClassGranularity
 from bloodfilm.evaluation.classification import (
@@ -114,6 +115,7 @@ class ClassificationReport:
         learnt_from: source of the attribute baselines.
         notes: messages about excluded items.
         resampled: what a group is, and how many there are.
+        blasts: blasts against all other cells; `None` where the labels do not hold both.
     """
 
     rule: str
@@ -123,6 +125,7 @@ class ClassificationReport:
     learnt_from: str
     notes: tuple[str, ...]
     resampled: tuple[str, int]
+    blasts: BlastReport | None = None
 
 
 def evaluate_detection(
@@ -186,6 +189,13 @@ def evaluate_classification(
     notes: list[str] = []
     questions = _class_question(pairs, taxonomy, of_pair, resampling, notes)
     questions += _attribute_questions(pairs, schema, (of_pair, cells), resampling, notes)
+    blasts = blast_report(
+        [p.cell.label for p in pairs.pairs],
+        [p.result for p in pairs.pairs],
+        taxonomy,
+        of_pair,
+        (resampling.n, resampling.seed, resampling.level),
+    )
     return ClassificationReport(
         pairs.rule,
         pairs.wanted,
@@ -194,6 +204,7 @@ def evaluate_classification(
         source,
         tuple(notes),
         (unit, len(set(of_pair))),
+        blasts,
     )
 
 

@@ -112,6 +112,7 @@ def _intervals(intervals: Mapping[str, Interval]) -> dict[str, Any]:
 
 
 def _classification(r: ClassificationReport) -> dict[str, Any]:
+    blasts = {} if r.blasts is None else {"blasts": asdict(r.blasts)}
     return {
         "rule": r.rule,
         "cells": r.wanted,
@@ -119,6 +120,7 @@ def _classification(r: ClassificationReport) -> dict[str, Any]:
         "baselines_learnt_from": r.learnt_from,
         "resampled": {"unit": r.resampled[0], "groups": r.resampled[1]},
         "questions": {q.name: _question(q) for q in r.questions},
+        **blasts,
         "notes": list(r.notes),
     }
 
@@ -224,6 +226,11 @@ def _show_classification(r: ClassificationReport) -> Iterator[RenderableType]:
                 "class accuracy, given which classes the set has: "
                 f"{number(q.baselines[TOLD].accuracy)}"
             )
+    if r.blasts is not None:
+        yield Text(
+            f"{r.blasts.blasts} blasts against {r.blasts.others} other cells: area under the ROC "
+            f"curve {with_interval(r.blasts.auroc)}"
+        )
     yield from (Text(f"note: {line}") for line in r.notes)
     yield Text(f"resampled by {r.resampled[0]}: {r.resampled[1]} groups")
 

@@ -70,6 +70,8 @@ def summarize_evaluation(record: Mapping[str, Any]) -> dict[str, Any]:
             for name, q in reading["questions"].items()
         }
         kept["reading"] = {"cells": reading["cells"], "questions": questions}
+        if "blasts" in reading:
+            kept["reading"]["blasts"] = reading["blasts"]
     return kept
 
 
@@ -268,6 +270,12 @@ def _evaluation(record: Mapping[str, Any]) -> Iterable[str]:
             )
         head = ("question", "accuracy", "macro-F1", "balanced accuracy", "macro-F1, 95 %")
         yield _table(head, answers)
+        blasts = reading.get("blasts")
+        if blasts:
+            yield (
+                f"{blasts['blasts']} blasts against {blasts['others']} other cells: area under the "
+                f"ROC curve {_figure(blasts['auroc']['value'])} ({_span(blasts['auroc'])})."
+            )
 
 
 def _priors(m: Manifest) -> Iterable[str]:
