@@ -34,7 +34,7 @@ MOST_FILMS = 60
 ACCEPTED = 0.975
 """Share of the training fields that the limit accepts."""
 LEAST_SPREAD = 0.01
-CAUTION = 2.0
+CAUTION = 2.5
 """On far films the share of doubt in a name must be this many times smaller."""
 
 
