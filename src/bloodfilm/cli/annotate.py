@@ -7,13 +7,20 @@ import typer
 
 from bloodfilm.cli import exits
 from bloodfilm.cli.examples import epilog
-from bloodfilm.cli.options import PixelAspectRatio, RandomSeed, UmPerPx
+from bloodfilm.cli.options import CleanSplits, ModelBundle, PixelAspectRatio, RandomSeed, UmPerPx
 
 if TYPE_CHECKING:
     from bloodfilm.active_learning.costs import Rates
 
 BoxSeconds = Annotated[float, typer.Option(min=0.1, help="Annotation time per box, seconds.")]
 FieldSeconds = Annotated[float, typer.Option(min=0, help="Annotation time per field, seconds.")]
+SetFolder = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the set.")]
+LabelFormat = Annotated[str | None, typer.Option(help="Of the labels, if not recognised.")]
+Splits = Annotated[
+    list[str] | None,
+    typer.Option(metavar="SPLIT", help="Only fields of this split; repeatable."),
+]
+ReplaceSet = Annotated[bool, typer.Option("--overwrite", help="Replace a set in DIR.")]
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -86,21 +93,16 @@ def plan(
 @app.command(epilog=epilog("annotate complete"))
 def complete(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Annotated in part.")],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the set.")],
-    format: Annotated[str | None, typer.Option(help="Of the labels, if not recognised.")] = None,
-    split: Annotated[
-        list[str] | None,
-        typer.Option(metavar="SPLIT", help="Only fields of this split; repeatable."),
-    ] = None,
-    bundle: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The model; the shipped one if left out.")
-    ] = None,
+    out: SetFolder,
+    format: LabelFormat = None,
+    split: Splits = None,
+    bundle: ModelBundle = None,
     every: Annotated[int, typer.Option(min=1, help="Only every n-th field.")] = 1,
     sure: Annotated[
         float, typer.Option(min=0.01, max=1, help="Lowest confidence of a cell that gets a box.")
     ] = 0.6,
     workers: Annotated[int | None, typer.Option(min=1, help="Fields at a time [cores].")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a set in DIR.")] = False,
+    overwrite: ReplaceSet = False,
 ) -> None:
     """Complete partial annotation with a model, so that a detector can learn the background too.
 
@@ -144,22 +146,15 @@ def complete(
 @app.command(epilog=epilog("annotate names"))
 def names(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="With boxes of cells.")],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the set.")],
-    format: Annotated[str | None, typer.Option(help="Of the labels, if not recognised.")] = None,
-    split: Annotated[
-        list[str] | None,
-        typer.Option(metavar="SPLIT", help="Only fields of this split; repeatable."),
-    ] = None,
+    out: SetFolder,
+    format: LabelFormat = None,
+    split: Splits = None,
     microscope: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Only fields of this microscope; repeatable."),
     ] = None,
-    clean_splits: Annotated[
-        bool, typer.Option("--clean-splits", help="Leave out images that leak (TXL).")
-    ] = False,
-    bundle: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The model; the shipped one if left out.")
-    ] = None,
+    clean_splits: CleanSplits = False,
+    bundle: ModelBundle = None,
     classes: Annotated[
         str | None,
         typer.Option(help="Names and commas; the five mature classes if left out."),
@@ -167,7 +162,7 @@ def names(
     least: Annotated[
         float, typer.Option(max=1, help="Lowest probability of a name; above 0.5.")
     ] = 0.9,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a set in DIR.")] = False,
+    overwrite: ReplaceSet = False,
 ) -> None:
     """Name boxed cells whose class is not annotated, where a model is sure of it.
 
@@ -213,7 +208,7 @@ def cost(
     full: Annotated[
         Path | None, typer.Option(metavar="DATASET", help="The same fields, annotated in full.")
     ] = None,
-    format: Annotated[str | None, typer.Option(help="Of the labels, if not recognised.")] = None,
+    format: LabelFormat = None,
     box_seconds: BoxSeconds = 7.0,
     field_seconds: FieldSeconds = 5.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bloodfilm.cli import exits
+from bloodfilm.cli.options import CleanSplits
 
 if TYPE_CHECKING:
     from bloodfilm.workflows.cross_evaluate import MethodSpec, TestSet
@@ -94,9 +95,7 @@ def evaluate(
         Path | None,
         typer.Option(metavar="FOLDER", help="Where its images are, if not beside the labels."),
     ] = None,
-    clean_splits: Annotated[
-        bool, typer.Option("--clean-splits", help="Leave out images that leak (TXL).")
-    ] = False,
+    clean_splits: CleanSplits = False,
     level: Annotated[
         str,
         typer.Option(

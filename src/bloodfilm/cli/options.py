@@ -46,6 +46,9 @@ TrainingData = Annotated[
     Path | None,
     typer.Option(help="Folder the training data's paths start from [BLOODFILM_DATA]."),
 ]
+CleanSplits = Annotated[
+    bool, typer.Option("--clean-splits", help="Leave out images that leak (TXL).")
+]
 CheckSets = Annotated[
     list[Path] | None,
     typer.Option(metavar="DATASET", help="A labelled set that must not become worse; repeatable."),

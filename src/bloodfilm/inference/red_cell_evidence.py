@@ -38,8 +38,7 @@ THICKNESS_SPREAD = (0.06, 0.1)
 """Where there are only red cells: variation of absorbance within a cell, and from cell to cell, as
 shares; below the first they are too even, from the second on there is no doubt."""
 SIZE_SPREAD = (0.025, 0.042)
-"""Likewise, variation of their size: the volume of red cells varies by 11.5 to 14.5 % in health.
-In
+"""Likewise, variation of their size: the volume of red cells varies by 11.5 to 14.5 % in health. In
 fields with 20 whole red cells it is 0.05 or more, in close-ups with 10 it is 0.03."""
 TOO_EVEN = 0.5
 """What perfectly even red cells, or those of exactly one size, leave of the score: not enough to

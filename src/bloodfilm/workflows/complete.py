@@ -5,18 +5,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bloodfilm.active_learning.completion import CompletionRules, complete_field, labelled_types
-from bloodfilm.core.errors import ConfigError, DataError, OutputError
+from bloodfilm.core.errors import ConfigError, DataError
 from bloodfilm.core.field import Field
 from bloodfilm.core.progress import NoProgress, Progress, track
 from bloodfilm.core.results import FieldFailure, FieldResult
 from bloodfilm.formats import open_dataset, save_dataset
 from bloodfilm.formats.judged import refuse_unjudged
-from bloodfilm.formats.native.document import FILE_NAME
 from bloodfilm.imaging.scale import ScalePrior
 from bloodfilm.inference.model import load_model
 from bloodfilm.inference.runner import analyze_many, by_folder
 from bloodfilm.workflows.analyze import failed
-from bloodfilm.workflows.outputs import check_can_hold, hold_folder
+from bloodfilm.workflows.outputs import check_can_hold, dataset_target, hold_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,9 +73,7 @@ def complete(job: CompletionJob, progress: Progress | None = None) -> Completion
         raise ConfigError(
             "complete: sure must lie above 0 and at most at 1, every must be 1 or more"
         )
-    target = job.out / FILE_NAME
-    if target.exists() and not job.overwrite:
-        raise OutputError(f"{job.out}: holds a data set", ["other-output", "overwrite"])
+    target = dataset_target(job.out, overwrite=job.overwrite)
     dataset = open_dataset(job.dataset, job.format)
     refuse_unjudged(dataset, job.dataset)
     fields = [f for f in dataset.fields if not job.splits or f.split in job.splits][:: job.every]

@@ -17,7 +17,7 @@ from bloodfilm.active_learning.naming import (
 )
 from bloodfilm.core.arrays import Pixels
 from bloodfilm.core.dataset import Dataset
-from bloodfilm.core.errors import ConfigError, DataError, OutputError
+from bloodfilm.core.errors import ConfigError, DataError
 from bloodfilm.core.field import Field
 from bloodfilm.core.progress import NoProgress, Progress, track
 from bloodfilm.core.results import FieldFailure
@@ -26,14 +26,13 @@ from bloodfilm.core.text import plural
 from bloodfilm.evaluation.crop_evaluation import cut_cells
 from bloodfilm.formats import open_dataset, save_dataset
 from bloodfilm.formats.judged import refuse_unjudged
-from bloodfilm.formats.native.document import FILE_NAME
 from bloodfilm.imaging.scale import ScalePrior
 from bloodfilm.inference.bundle import default_bundle, load_bundle
 from bloodfilm.inference.classifier import CellClassifier
 from bloodfilm.inference.graph_run import batches
 from bloodfilm.inference.manifest import Manifest
 from bloodfilm.workflows.analyze import failed
-from bloodfilm.workflows.outputs import check_can_hold, hold_folder
+from bloodfilm.workflows.outputs import check_can_hold, dataset_target, hold_folder
 
 TURNS = range(4)
 """By how many right angles each cell is turned; the mean of all looks decides."""
@@ -96,9 +95,7 @@ def name_cells(job: NamingJob, progress: Progress | None = None) -> NamingResult
     progress = progress or NoProgress()
     if not 0.5 < job.least <= 1:
         raise ConfigError("annotate names: the probability must lie above 0.5 and at most at 1")
-    target = job.out / FILE_NAME
-    if target.exists() and not job.overwrite:
-        raise OutputError(f"{job.out}: holds a data set", ["other-output", "overwrite"])
+    target = dataset_target(job.out, overwrite=job.overwrite)
     options = {"clean_splits": True} if job.clean_splits else {}
     dataset = open_dataset(job.dataset, job.format, **options)
     refuse_unjudged(dataset, job.dataset)

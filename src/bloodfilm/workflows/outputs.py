@@ -12,6 +12,7 @@ from typing import Any
 from bloodfilm.core import files
 from bloodfilm.core.errors import ConfigError, DataError, OutputError
 from bloodfilm.core.locks import LOCK, is_empty, lock_folder
+from bloodfilm.formats.native.document import FILE_NAME
 
 
 def refuse_inputs(outputs: Iterable[Path | None], inputs: Iterable[Path]) -> None:
@@ -30,6 +31,18 @@ def refuse_inputs(outputs: Iterable[Path | None], inputs: Iterable[Path]) -> Non
         if kind is None:
             check_can_hold(path.parent)
     files.refuse_inputs(named, inputs)
+
+
+def dataset_target(folder: Path, *, overwrite: bool) -> Path:
+    """Return the file of a data set in a folder.
+
+    Raises:
+        OutputError: if there is one already, unless it may be replaced.
+    """
+    target = folder / FILE_NAME
+    if target.exists() and not overwrite:
+        raise OutputError(f"{folder}: holds a data set", ["other-output", "overwrite"])
+    return target
 
 
 def check_can_hold(folder: Path) -> None:
