@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 
 from bloodfilm.core.field import Cell
 from bloodfilm.core.taxonomy import Taxonomy
+from bloodfilm.evaluation.class_granularity import PRESETS
 
-MATURE = ("neutrophil", "eosinophil", "basophil", "lymphocyte", "monocyte")
+MATURE = PRESETS["five"]
 """Classes that cells are named by unless others are given."""
 LEAST_PROBABILITY = 0.9
 """Probability from which a cell gets a class: a name that is wrong is learnt, one that is missing
