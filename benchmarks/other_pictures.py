@@ -85,13 +85,13 @@ def ellipse(image: Canvas, rng: Rng, size: tuple[float, float], ink: object) -> 
     cv2.ellipse(image, (anywhere(rng), size, rng.uniform(0, 180)), ink, -1, cv2.LINE_AA)
 
 
-def clouds(rng: Rng, beta: float) -> Canvas:
+def clouds(rng: Rng, beta: float, size: tuple[int, int] = (HEIGHT, WIDTH)) -> Canvas:
     """Noise (H, W), spread 1, whose amplitude falls with frequency to the power beta."""
-    y, x = np.fft.fftfreq(HEIGHT)[:, None], np.fft.rfftfreq(WIDTH)[None]
+    y, x = np.fft.fftfreq(size[0])[:, None], np.fft.rfftfreq(size[1])[None]
     frequency = np.hypot(x, y)
     frequency[0, 0] = 1
     wave = rng.normal(size=frequency.shape) + 1j * rng.normal(size=frequency.shape)
-    drawn = np.fft.irfft2(wave / frequency**beta, s=(HEIGHT, WIDTH))
+    drawn = np.fft.irfft2(wave / frequency**beta, s=size)
     return np.asarray(drawn / drawn.std())
 
 

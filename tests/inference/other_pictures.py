@@ -1,27 +1,23 @@
 """Drawn pictures of anything but a blood film."""
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import cv2
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+from other_pictures import clouds
+
 Image = np.ndarray
 WIDTH, HEIGHT = 640, 480
-
-
-def clouds(rng: np.random.Generator, beta: float) -> Image:
-    """Noise whose amplitude falls with frequency to the power beta, as in natural scenes."""
-    y, x = np.fft.fftfreq(HEIGHT)[:, None], np.fft.rfftfreq(WIDTH)[None]
-    frequency = np.hypot(x, y)
-    frequency[0, 0] = 1
-    wave = rng.normal(size=frequency.shape) + 1j * rng.normal(size=frequency.shape)
-    drawn = np.fft.irfft2(wave / frequency**beta, s=(HEIGHT, WIDTH))
-    return np.asarray(drawn / drawn.std())
+SIZE = HEIGHT, WIDTH
 
 
 def landscape(rng: np.random.Generator) -> Image:
-    common, beta = clouds(rng, 1.2), rng.uniform(0.9, 1.5)
-    layers = [0.8 * common + 0.5 * clouds(rng, beta) for _ in range(3)]
+    common, beta = clouds(rng, 1.2, SIZE), rng.uniform(0.9, 1.5)
+    layers = [0.8 * common + 0.5 * clouds(rng, beta, SIZE) for _ in range(3)]
     return _image(128 + 45 * np.stack(layers, axis=-1), rng)
 
 
@@ -45,7 +41,7 @@ def text(rng: np.random.Generator) -> Image:
 
 def tissue(rng: np.random.Generator) -> Image:
     """A section in haematoxylin and eosin: violet nuclei, close together, in pink fibres."""
-    fibres = np.clip(clouds(rng, 1.2), -2, 2)[..., None]
+    fibres = np.clip(clouds(rng, 1.2, SIZE), -2, 2)[..., None]
     section = np.array([225, 150, 185]) + fibres * np.array([12, 22, 14])
     scale = rng.uniform(0.7, 1.6)
     for _ in range(int(520 / scale**2)):

@@ -53,7 +53,6 @@ def named(
         rules: when a cell gets a class.
     """
     for node in candidates(cell, taxonomy, rules):
-        share = sum(p for leaf, p in probabilities.items() if taxonomy.is_under(leaf, node))
-        if share >= rules.least:
+        if taxonomy.sum_under(probabilities, node) >= rules.least:
             return replace(cell, label=node)
     return None

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from bloodfilm.cli.examples import epilog
+from bloodfilm.cli.options import CleanSplits
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -31,9 +32,6 @@ LabelKind = Annotated[
     typer.Option(
         help="Which of LLD's labels to read: json, complete, or a folder such as AttriDet."
     ),
-]
-CleanSplits = Annotated[
-    bool, typer.Option("--clean-splits", help="Take leaking images of txl or pbc out of a split.")
 ]
 ClassMap = Annotated[
     Path | None,

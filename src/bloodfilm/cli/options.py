@@ -47,7 +47,7 @@ TrainingData = Annotated[
     typer.Option(help="Folder the training data's paths start from [BLOODFILM_DATA]."),
 ]
 CleanSplits = Annotated[
-    bool, typer.Option("--clean-splits", help="Leave out images that leak (TXL).")
+    bool, typer.Option("--clean-splits", help="Take leaking images of txl or pbc out of a split.")
 ]
 CheckSets = Annotated[
     list[Path] | None,

@@ -11,12 +11,13 @@ leaves, wherever they are (`BLAST`).
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from bloodfilm.core.arrays import JsonView
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.text import shortened
 
+Number = TypeVar("Number", int, float)
 BLAST = "blast"
 """The label of a blast whose lineage is not decided, in every tree that marks leaves as blasts."""
 SMUDGE_CELL = "smudge cell"
@@ -198,6 +199,14 @@ class Taxonomy:
         """
         self.node(name)
         return self._leaves_under[name]
+
+    def sum_under(self, values: Mapping[str, Number], name: str) -> Number:
+        """Return the sum of what the nodes at or below a node have; keys are names of nodes.
+
+        >>> DEFAULT_TAXONOMY.sum_under({"monocyte": 2, "monoblast": 1, "basophil": 4}, "blast")
+        1
+        """
+        return sum(value for node, value in values.items() if self.is_under(node, name))
 
     def leaf_mask(self, name: str, leaves: Sequence[str] | None = None) -> tuple[bool, ...]:
         """Return, per leaf (of this tree or of the given order), whether it lies under a node."""

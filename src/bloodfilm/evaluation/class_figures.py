@@ -82,8 +82,9 @@ def rank_auroc(positive: Floats, negative: Floats) -> float:
     """
     if not len(positive) or not len(negative):
         return float("nan")
-    low = np.searchsorted(np.sort(negative), positive, side="left")
-    high = np.searchsorted(np.sort(negative), positive, side="right")
+    ordered = np.sort(negative)
+    low = np.searchsorted(ordered, positive, side="left")
+    high = np.searchsorted(ordered, positive, side="right")
     return float((low + high).mean() / 2 / len(negative))
 
 

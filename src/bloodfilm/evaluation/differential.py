@@ -1,7 +1,7 @@
 """The differential count: white cells by class, with counting error and undecided cells."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -199,7 +199,7 @@ def _count(cells: Iterable[CellResult], model: ModelInfo) -> Differential:
     known = {name: n for name, n in labels.items() if name in taxonomy}
 
     top = taxonomy.find("white cell") or taxonomy.nodes[0].name
-    white, total = named_under(known, top, taxonomy), sum(labels.values())
+    white, total = taxonomy.sum_under(known, top), sum(labels.values())
     erythroblasts = _erythroblasts(known, taxonomy, top, untrained)
     by_kind = {n: known[n] for n in (*taxonomy.names, BLAST) if n in known and n in taxonomy.blasts}
     blasts = sum(by_kind.values())
@@ -243,18 +243,13 @@ def is_artefact(label: str, model: ModelInfo) -> bool:
     )
 
 
-def named_under(known: Mapping[str, int], node: str, taxonomy: Taxonomy) -> int:
-    """Return how many cells have the name of a node or of one below it; names are of the tree."""
-    return sum(n for name, n in known.items() if taxonomy.is_under(name, node))
-
-
 def _erythroblasts(
     known: dict[str, int], taxonomy: Taxonomy, top: str, untrained: frozenset[str]
 ) -> int | None:
     node = taxonomy.find("erythroblast")
     if node is None or taxonomy.is_under(node, top):
         return 0
-    count = named_under(known, node, taxonomy)
+    count = taxonomy.sum_under(known, node)
     return None if not count and set(taxonomy.leaves_under(node)) <= untrained else count
 
 
@@ -267,7 +262,7 @@ def _rows(
     waiting = [(top, 0)]
     while waiting:
         name, depth = waiting.pop()
-        count = named_under(known, name, taxonomy)
+        count = taxonomy.sum_under(known, name)
         below = taxonomy.leaves_under(name)
         missing = tuple(leaf for leaf in below if leaf in untrained)
         if not count and not missing:

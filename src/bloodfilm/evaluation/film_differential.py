@@ -23,7 +23,6 @@ from bloodfilm.evaluation.differential import (
     differential,
     is_artefact,
     is_undecided,
-    named_under,
 )
 from bloodfilm.evaluation.open_cells import LikeliestClass, OpenCells
 
@@ -288,13 +287,13 @@ def _likely(
         c.label for c in cells if c.object_type == model.classified and c.label in tree.leaves
     )
     expected = {
-        node: named_under(named, node, tree) + found.expected_under(node, tree)
+        node: tree.sum_under(named, node) + found.expected_under(node, tree)
         for node in tree.names
         if tree.is_under(node, top)
     }
     blasts = None
     if count.blasts is not None:
-        blasts = named_under(named, BLAST, tree) + found.expected_under(BLAST, tree)
+        blasts = tree.sum_under(named, BLAST) + found.expected_under(BLAST, tree)
     kept = {node: n for node, n in expected.items() if n >= LEAST_EXPECTED}
     return LikelyCounts(kept, blasts, found.likeliest)
 

@@ -114,5 +114,5 @@ class OpenCells:
             if taxonomy.is_under(name, node):
                 total += count
             elif found:
-                total += sum(p for leaf, p in found.items() if taxonomy.is_under(leaf, node))
+                total += taxonomy.sum_under(found, node)
         return total
