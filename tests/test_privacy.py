@@ -243,6 +243,7 @@ def commands(root):
             ("annotate", "names", discs, *by, "--out", out / "named"),
             (0, 2),
         ),
+        "annotate scale": (("annotate", "scale", discs, *by, "--out", out / "scaled"), (0,)),
         "annotate cost": (("annotate", "cost", discs), (0,)),
         "films": (("films", out / "films", "--fields", 1), (0,)),
         "data info": (("data", "info", discs), (0,)),

@@ -6,6 +6,7 @@ from .api import cross_evaluate as cross_evaluate
 from .api import evaluate as evaluate
 from .api import learn as learn
 from .api import read_run as read_run
+from .api import scale_dataset as scale_dataset
 from .core.attributes import LLD_SCHEMA as LLD_SCHEMA
 from .core.attributes import WBCATT_SCHEMA as WBCATT_SCHEMA
 from .core.attributes import Attribute as Attribute

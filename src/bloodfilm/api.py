@@ -38,6 +38,8 @@ from bloodfilm.workflows.evaluate import evaluate as run_evaluation
 from bloodfilm.workflows.learn import MAX_LOSS, LearnJob, LearnResult
 from bloodfilm.workflows.learn import learn as run_learning
 from bloodfilm.workflows.learn_cells import CellSource
+from bloodfilm.workflows.scale_dataset import ScalingJob, ScalingResult
+from bloodfilm.workflows.scale_dataset import scale_dataset as run_scaling
 
 PathLike = str | os.PathLike[str]
 
@@ -435,3 +437,50 @@ def learn(
         seed=seed,
     )
     return run_learning(job, progress)
+
+
+def scale_dataset(
+    dataset: PathLike,
+    out: PathLike,
+    model: Model | PathLike | None = None,
+    *,
+    splits: Sequence[str] = (),
+    microscopes: Sequence[str] = (),
+    clean_splits: bool = False,
+    keep_stated: bool = False,
+    workers: int | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> ScalingResult:
+    """Write a data set whose fields have the scale at which `analyze` shows their cells.
+
+    A classifier that is trained on it learns cells at the scale at which it meets them in use.
+    Fields whose scale can only be assumed are left out; images stay in their place.
+
+    Args:
+        dataset: file or folder of annotated fields.
+        out: folder that gets `bloodfilm.json`.
+        model: of `load_model`, or the folder of a bundle; the shipped one if left out.
+        splits, microscopes: only the fields of these; all if left out.
+        clean_splits: leave out images that leak from one split into another (TXL-PBC, PBC).
+        keep_stated: leave fields as they are whose scale the set states; it is replaced otherwise.
+        workers: images at work at a time; one per core if left out.
+        overwrite: replace a data set in `out`.
+        progress: follows the work and can stop it.
+
+    Raises:
+        DataError: if no field has a scale.
+        OutputError: if `out` holds a data set and `overwrite` is not given.
+    """
+    job = ScalingJob(
+        dataset=Path(dataset),
+        out=Path(out),
+        splits=tuple(splits),
+        microscopes=tuple(microscopes),
+        clean_splits=clean_splits,
+        bundle=None if model is None or isinstance(model, Model) else Path(model),
+        keep_stated=keep_stated,
+        workers=workers,
+        overwrite=overwrite,
+    )
+    return run_scaling(job, progress, model if isinstance(model, Model) else None)

@@ -32,6 +32,7 @@ COMMANDS = {
     "annotate plan": f"annotate plan fields --bundle bundle --budget 20% --out {OUT}",
     "annotate complete": f"annotate complete set.json --bundle bundle --out {OUT}",
     "annotate names": f"annotate names set.json --bundle bundle --out {OUT}",
+    "annotate scale": f"annotate scale set.json --bundle bundle --out {OUT}",
     "data audit": f"data audit set.json --no-pixels --html {OUT}",
     "data stats": f"data stats set.json --html {OUT}",
     "data overlaps": f"data overlaps set.json --dataset {OUT}",

@@ -1,4 +1,4 @@
-"""`bloodfilm annotate`: which regions of fields to mark, and what marking regions saves."""
+"""`bloodfilm annotate`: what to mark and what it saves; what a model adds to annotated sets."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,6 +20,11 @@ Splits = Annotated[
     list[str] | None,
     typer.Option(metavar="SPLIT", help="Only fields of this split; repeatable."),
 ]
+Microscopes = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME", help="Only fields of this microscope; repeatable."),
+]
+Workers = Annotated[int | None, typer.Option(min=1, help="Fields at a time [cores].")]
 ReplaceSet = Annotated[bool, typer.Option("--overwrite", help="Replace a set in DIR.")]
 
 app = typer.Typer(
@@ -101,7 +106,7 @@ def complete(
     sure: Annotated[
         float, typer.Option(min=0.01, max=1, help="Lowest confidence of a cell that gets a box.")
     ] = 0.6,
-    workers: Annotated[int | None, typer.Option(min=1, help="Fields at a time [cores].")] = None,
+    workers: Workers = None,
     overwrite: ReplaceSet = False,
 ) -> None:
     """Complete partial annotation with a model, so that a detector can learn the background too.
@@ -149,10 +154,7 @@ def names(
     out: SetFolder,
     format: LabelFormat = None,
     split: Splits = None,
-    microscope: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="Only fields of this microscope; repeatable."),
-    ] = None,
+    microscope: Microscopes = None,
     clean_splits: CleanSplits = False,
     bundle: ModelBundle = None,
     classes: Annotated[
@@ -199,6 +201,74 @@ def names(
         show(f"  {name:12} {count}")
     if made.failures:
         show(f"  not read     {plural(len(made.failures), 'file')}, named above")
+        raise typer.Exit(exits.SOME_FAILED)
+
+
+@app.command(epilog=epilog("annotate scale"))
+def scale(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Annotated fields.")],
+    out: SetFolder,
+    format: LabelFormat = None,
+    split: Splits = None,
+    microscope: Microscopes = None,
+    clean_splits: CleanSplits = False,
+    bundle: ModelBundle = None,
+    keep_stated: Annotated[
+        bool,
+        typer.Option(
+            "--keep-stated",
+            help="Leave fields alone whose scale DATASET states; otherwise it is replaced.",
+        ),
+    ] = False,
+    workers: Workers = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the scales of all fields as JSON.")
+    ] = False,
+    overwrite: ReplaceSet = False,
+) -> None:
+    """Give each field the scale at which `analyze` shows its cells, so that training does too.
+
+    The fields are analysed as a user's folders would be: the red cells of a folder give its scale,
+    a close-up gets its own. What DATASET states of its scale, often one figure for all its images,
+    has no part in that, and is replaced. Fields whose scale could only be assumed are left out,
+    named. Cells stay as they are. Where five red cells or more are boxed, training goes by these
+    boxes all the same. Writes DIR/bloodfilm.json, which `train` reads; images stay in place. Exit
+    code 0: all well; 1: some files could not be opened, each named; 2: nothing was done.
+    """
+    from bloodfilm.cli.progress import TerminalProgress
+    from bloodfilm.cli.terminal import show_report
+    from bloodfilm.core.text import plural
+    from bloodfilm.workflows.scale_dataset import ScalingJob, scale_dataset
+
+    job = ScalingJob(
+        dataset=dataset,
+        out=out,
+        format=format,
+        splits=tuple(split or ()),
+        microscopes=tuple(microscope or ()),
+        clean_splits=clean_splits,
+        bundle=bundle,
+        keep_stated=keep_stated,
+        workers=workers,
+        overwrite=overwrite,
+    )
+    with TerminalProgress() as progress:
+        made = scale_dataset(job, progress)
+    lines = [f"{out}: {plural(len(made.fields), 'field')} with a scale"]
+    lines += [f"  {origin:10} {count}" for origin, count in made.origins.items()]
+    if made.contradicted:
+        lines.append(f"  of these   {len(made.contradicted)} contradicted by their own red cells")
+    if made.left_out:
+        lines.append(f"  left out   {plural(len(made.left_out), 'field')}, scale only assumed")
+    if made.failures:
+        lines.append(f"  not read   {plural(len(made.failures), 'file')}, named above")
+    lines.append(f"  {'median':>8} {'least':>8} {'largest':>8} {'fields':>7}  um per px of")
+    lines += [
+        f"  {g.median:8.4f} {g.least:8.4f} {g.largest:8.4f} {g.fields:7}  {g.group}"
+        for g in made.groups
+    ]
+    show_report({"out": str(out), **made.to_json()}, lines, as_json)
+    if made.failures:
         raise typer.Exit(exits.SOME_FAILED)
 
 

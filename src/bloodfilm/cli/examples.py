@@ -21,6 +21,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "bloodfilm annotate names txl_pbc --microscope Raabin-WBC --split train --out named/raabin",
         "bloodfilm annotate names pig_wbc --split train --least 0.95 --out named/pig",
     ),
+    "annotate scale": (
+        "bloodfilm annotate scale krd --out scaled/krd",
+        "bloodfilm annotate scale mine --keep-stated --bundle my-bundle --out scaled/mine --json",
+    ),
     "compare": (
         "bloodfilm compare results-a results-b",
         "bloodfilm compare results manual.csv --case 7 --json comparison.json",

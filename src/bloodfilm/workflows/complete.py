@@ -9,13 +9,13 @@ from bloodfilm.core.errors import ConfigError, DataError
 from bloodfilm.core.field import Field
 from bloodfilm.core.progress import NoProgress, Progress, track
 from bloodfilm.core.results import FieldFailure, FieldResult
-from bloodfilm.formats import open_dataset, save_dataset
-from bloodfilm.formats.judged import refuse_unjudged
+from bloodfilm.formats import save_dataset
 from bloodfilm.imaging.scale import ScalePrior
 from bloodfilm.inference.model import load_model
 from bloodfilm.inference.runner import analyze_many, by_folder
 from bloodfilm.workflows.analyze import failed
 from bloodfilm.workflows.outputs import check_can_hold, dataset_target, hold_folder
+from bloodfilm.workflows.selection import open_annotated, select_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,11 +74,8 @@ def complete(job: CompletionJob, progress: Progress | None = None) -> Completion
             "complete: sure must lie above 0 and at most at 1, every must be 1 or more"
         )
     target = dataset_target(job.out, overwrite=job.overwrite)
-    dataset = open_dataset(job.dataset, job.format)
-    refuse_unjudged(dataset, job.dataset)
-    fields = [f for f in dataset.fields if not job.splits or f.split in job.splits][:: job.every]
-    if not fields:
-        raise DataError(f"{job.dataset}: no field in splits {', '.join(job.splits) or '(any)'}")
+    dataset = open_annotated(job.dataset, job.format)
+    fields = select_fields(dataset.fields, job.dataset, splits=job.splits)[:: job.every]
     check_can_hold(job.out)
     model = load_model(job.bundle, score_floor=CompletionRules.doubtful)
     rules = CompletionRules(

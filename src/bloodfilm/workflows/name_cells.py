@@ -24,8 +24,7 @@ from bloodfilm.core.results import FieldFailure
 from bloodfilm.core.taxonomy import Taxonomy
 from bloodfilm.core.text import plural
 from bloodfilm.evaluation.crop_evaluation import cut_cells
-from bloodfilm.formats import open_dataset, save_dataset
-from bloodfilm.formats.judged import refuse_unjudged
+from bloodfilm.formats import save_dataset
 from bloodfilm.imaging.scale import ScalePrior
 from bloodfilm.inference.bundle import default_bundle, load_bundle
 from bloodfilm.inference.classifier import CellClassifier
@@ -33,6 +32,7 @@ from bloodfilm.inference.graph_run import batches
 from bloodfilm.inference.manifest import Manifest
 from bloodfilm.workflows.analyze import failed
 from bloodfilm.workflows.outputs import check_can_hold, dataset_target, hold_folder
+from bloodfilm.workflows.selection import open_selected
 
 TURNS = range(4)
 """By how many right angles each cell is turned; the mean of all looks decides."""
@@ -96,10 +96,14 @@ def name_cells(job: NamingJob, progress: Progress | None = None) -> NamingResult
     if not 0.5 < job.least <= 1:
         raise ConfigError("annotate names: the probability must lie above 0.5 and at most at 1")
     target = dataset_target(job.out, overwrite=job.overwrite)
-    options = {"clean_splits": True} if job.clean_splits else {}
-    dataset = open_dataset(job.dataset, job.format, **options)
-    refuse_unjudged(dataset, job.dataset)
-    fields = _chosen(dataset.fields, job)
+    dataset = open_selected(
+        job.dataset,
+        job.format,
+        splits=job.splits,
+        microscopes=job.microscopes,
+        clean_splits=job.clean_splits,
+    )
+    fields = dataset.fields
     check_can_hold(job.out)
     bundle = load_bundle(job.bundle) if job.bundle else default_bundle()
     rules, tree = NamingRules(job.classes, job.least), _common_taxonomy(dataset, bundle.manifest)
@@ -136,27 +140,6 @@ def name_cells(job: NamingJob, progress: Progress | None = None) -> NamingResult
         whole = replace(dataset, name=f"{dataset.name}, named", fields=tuple(done), taxonomy=tree)
         save_dataset(whole, target, "bloodfilm", overwrite=job.overwrite)
     return NamingResult(len(done), count, dict(counts.most_common()), failures)
-
-
-def _chosen(fields: Sequence[Field], job: NamingJob) -> list[Field]:
-    """Return the fields of the splits and microscopes asked for; `DataError` if there are none."""
-    for what, asked, there in (
-        ("split", job.splits, {f.split for f in fields}),
-        ("microscope", job.microscopes, {f.domain.microscope for f in fields}),
-    ):
-        absent = [a for a in asked if a not in there]
-        if absent:
-            known = ", ".join(sorted(t for t in there if t)) or "none"
-            raise DataError(f"{job.dataset}: no field of {what} '{absent[0]}'; there: {known}")
-    found = [
-        f
-        for f in fields
-        if (not job.splits or f.split in job.splits)
-        and (not job.microscopes or f.domain.microscope in job.microscopes)
-    ]
-    if not found:
-        raise DataError(f"{job.dataset}: no field of these splits is of these microscopes")
-    return found
 
 
 def _common_taxonomy(dataset: Dataset, manifest: Manifest) -> Taxonomy:

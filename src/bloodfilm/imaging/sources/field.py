@@ -13,11 +13,19 @@ def open_field(field: Field) -> ImageSource:
             picture lies in its place, and the boxes are not in its pixels.
     """
     source = open_source(field.path)
-    labelled = (field.width, field.height)
-    if None not in labelled and labelled != source.size:
+    try:
+        check_size(field, source.size)
+    except DataError:
         source.close()
+        raise
+    return source
+
+
+def check_size(field: Field, size: tuple[int, int]) -> None:
+    """Raise `DataError` if an image, of a width and height in px, is not the one labelled."""
+    labelled = (field.width, field.height)
+    if None not in labelled and labelled != size:
         raise DataError(
-            f"{field.path}: is {source.size[0]} x {source.size[1]} px, its labels are of an image "
+            f"{field.path}: is {size[0]} x {size[1]} px, its labels are of an image "
             f"of {field.width} x {field.height} px; put that image back, or read the data set again"
         )
-    return source
