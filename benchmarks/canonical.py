@@ -29,11 +29,12 @@ import cv2
 import numpy as np
 
 from bloodfilm.core.boxes import iou
+from bloodfilm.core.pixels import RED_CELL_UM
 from bloodfilm.core.results import FieldResult
 from bloodfilm.formats import open_dataset
 from bloodfilm.imaging.canonical import view_of
 from bloodfilm.imaging.discovery import find_images
-from bloodfilm.imaging.scale import MIN_CELLS, RED_CELL_UM, Group, Measurement, measure, pool
+from bloodfilm.imaging.scale import MIN_CELLS, Group, Measurement, measure, pool
 from bloodfilm.imaging.sources.image_file import open_image
 from bloodfilm.inference.model import Model, load_model
 from bloodfilm.inference.runner import analyze_many, by_folder

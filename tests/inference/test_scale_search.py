@@ -5,9 +5,10 @@ import pytest
 
 from bloodfilm.core import issue_codes
 from bloodfilm.core.issues import codes
+from bloodfilm.core.pixels import RED_CELL_UM
 from bloodfilm.imaging.canonical import CanonicalView, view_of
 from bloodfilm.imaging.corrections import Corrections
-from bloodfilm.imaging.scale import RED_CELL_UM, Measurement
+from bloodfilm.imaging.scale import Measurement
 from bloodfilm.inference.scale_search import search_scale
 
 WHITE = (230.0, 230.0, 230.0)

@@ -39,6 +39,8 @@ def test_a_view_in_words():
     assert "0.270 × 0.150 µm per pixel" in text and "other fields of the folder" in text
     assert "(1 red cell found)" in text and not doubtful
     assert formatting.describe_view(replace(view, confidence=0.2))[1]
+    text, doubtful = formatting.describe_view(replace(view, red_cell_um=8.43))
+    assert "(1 red cell found, 8.4 µm across by the granulocytes" in text and not doubtful
     text, doubtful = formatting.describe_view(replace(view, scale_source="assumed"))
     assert doubtful and "assumed" in text and "other fields of the folder" in text
 

@@ -13,6 +13,8 @@ ScaleSource = Literal["measured", "pooled", "metadata", "user", "assumed"]
 Ruler = Literal["outlines", "detector"]
 """What found the red cells that were measured: their own outlines, or a detector's boxes."""
 
+RED_CELL_UM = 7.5
+"""Diameter of a red cell, unless that of a folder's red cells is known."""
 _MOST_WHITE = 1000.0
 """Of a channel of the white point: uneven light divided out may lift it beyond 255."""
 
@@ -77,6 +79,9 @@ class ViewRecord:
         ruler: what found the red cells that were measured.
         film_score: in [0, 1], evidence for a blood film; `None` where that was not asked or nothing
             is on the glass.
+        metadata_um_per_px: along x and y, according to the file's metadata, if they state it.
+        red_cell_um: diameter of the red cells that give the scale, micrometres: 7.5, or what the
+            granulocytes of the folder say it is.
     """
 
     um_per_px_x: float
@@ -95,6 +100,7 @@ class ViewRecord:
     ruler: Ruler = "outlines"
     film_score: float | None = None
     metadata_um_per_px: tuple[float, float] | None = None
+    red_cell_um: float = RED_CELL_UM
 
     @property
     def pixel_aspect_ratio(self) -> float:
@@ -107,8 +113,12 @@ class ViewRecord:
         plain["white_point"] = list(self.white_point)
         plain["round_field"] = None if self.round_field is None else list(self.round_field)
         plain["illumination"] = dict(self.illumination)
-        stated = plain.pop("metadata_um_per_px")
-        return plain if stated is None else {**plain, "metadata_um_per_px": list(stated)}
+        stated, red_cell_um = plain.pop("metadata_um_per_px"), plain.pop("red_cell_um")
+        if stated is not None:
+            plain["metadata_um_per_px"] = list(stated)
+        if red_cell_um != RED_CELL_UM:
+            plain["red_cell_um"] = red_cell_um
+        return plain
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "ViewRecord":
@@ -130,6 +140,7 @@ class ViewRecord:
                 "sharpness": number_or_none(data.get("sharpness"), "sharpness", 0),
                 "veiling_glare": share(data.get("veiling_glare", 0.0), "veiling_glare"),
                 "film_score": number_or_none(data.get("film_score"), "film_score", 0, 1),
+                "red_cell_um": number(data.get("red_cell_um", RED_CELL_UM), "red_cell_um", 1, 30),
             }
             if known.get("round_field") is not None:
                 x, y, radius = (number(v, "round_field") for v in known["round_field"])

@@ -16,14 +16,13 @@ from bloodfilm.core.arrays import Pixels
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.issue_codes import issue
 from bloodfilm.core.issues import Issue
-from bloodfilm.core.pixels import Ruler, ScaleSource, ViewRecord
+from bloodfilm.core.pixels import RED_CELL_UM, Ruler, ScaleSource, ViewRecord
 from bloodfilm.imaging.corrections import Corrections, lift
 from bloodfilm.imaging.field_of_view import RoundField
 from bloodfilm.imaging.illumination import EVEN, Illumination, Region
 from bloodfilm.imaging.resample import BACKGROUND, resize, window, window_region
 from bloodfilm.imaging.scale import (
     MIN_CELLS,
-    RED_CELL_UM,
     Group,
     Measurement,
     ScalePrior,
@@ -59,6 +58,7 @@ class CanonicalView:
         round_field: the field of view where it is a disc on black; the rest is painted white.
         ruler: what found the red cells of this field: their `outlines`, or the `detector`.
         metadata_um_per_px: along x and y, according to the file's metadata, if they state it.
+        red_cell_um: diameter of the red cells that give the scale, micrometres.
     """
 
     um_per_px_x: float
@@ -76,6 +76,7 @@ class CanonicalView:
     round_field: RoundField | None = None
     ruler: Ruler = "outlines"
     metadata_um_per_px: tuple[float, float] | None = None
+    red_cell_um: float = RED_CELL_UM
 
     @property
     def corrections(self) -> Corrections:
@@ -189,6 +190,7 @@ class CanonicalView:
             ruler=self.ruler,
             film_score=film_score,
             metadata_um_per_px=self.metadata_um_per_px,
+            red_cell_um=self.red_cell_um,
         )
 
     @classmethod
@@ -209,6 +211,7 @@ class CanonicalView:
             round_field=None if record.round_field is None else RoundField(*record.round_field),
             ruler=record.ruler,
             metadata_um_per_px=record.metadata_um_per_px,
+            red_cell_um=record.red_cell_um,
         )
 
 
@@ -244,7 +247,7 @@ def view_of(measurement: Measurement, prior: ScalePrior | None = None) -> Canoni
         1.0,
         issues,
     )
-    seen_um = RED_CELL_UM / seen.diameter * aspect**0.5 if seen else None
+    seen_um = seen.red_cell_um / seen.diameter * aspect**0.5 if seen else None
     um_y, scale_source = _settle(
         "scale",
         seen_um,
@@ -273,6 +276,7 @@ def view_of(measurement: Measurement, prior: ScalePrior | None = None) -> Canoni
         round_field=measurement.corrections.round_field,
         ruler=measurement.ruler,
         metadata_um_per_px=(stated.um_per_px_x, stated.um_per_px_y) if stated else None,
+        red_cell_um=seen.red_cell_um if seen else RED_CELL_UM,
     )
 
 
@@ -335,6 +339,7 @@ class _Seen:
     confidence: float
     cells: int
     source: ScaleSource
+    red_cell_um: float = RED_CELL_UM
 
 
 def _observed(measurement: Measurement, group: Group | None) -> _Seen | None:
@@ -345,7 +350,9 @@ def _observed(measurement: Measurement, group: Group | None) -> _Seen | None:
     """
     if group and (group.fields > 1 or not measurement.is_measurable):
         g = group
-        return _Seen(g.diameter, g.pixel_aspect_ratio, g.confidence, g.cells, "pooled")
+        return _Seen(
+            g.diameter, g.pixel_aspect_ratio, g.confidence, g.cells, "pooled", g.red_cell_um
+        )
     m = measurement
     return (
         _Seen(m.diameter, m.pixel_aspect_ratio, m.confidence, max(m.cells, 1), "measured")
@@ -447,7 +454,7 @@ def refine(view: CanonicalView, red_cell_boxes: ArrayLike) -> CanonicalView:
         return view
     wide, high = np.exp(np.median(np.log(boxes[:, 2:]), axis=0))
     issues = list(view.issues)
-    aspect, um_y = float(wide / high), float(RED_CELL_UM / high)
+    aspect, um_y = float(wide / high), float(view.red_cell_um / high)
     off_aspect, off_scale = aspect / view.pixel_aspect_ratio - 1, um_y / view.um_per_px_y - 1
     spread = float(np.std(np.log(boxes[:, 2] * boxes[:, 3])) / 2)
     keep_scale, keep_aspect = (
@@ -497,7 +504,7 @@ def red_cell_enlargement(view: CanonicalView, red_cell_boxes: ArrayLike) -> floa
     if whole.sum() < MIN_CELLS:
         return None
     sides = boxes[whole, 2:] * (view.um_per_px_x, view.um_per_px_y)
-    return float(np.median(np.sqrt(sides.prod(axis=1)))) / RED_CELL_UM
+    return float(np.median(np.sqrt(sides.prod(axis=1)))) / view.red_cell_um
 
 
 def _clear_boxes(boxes: NDArray[np.float64], view: CanonicalView) -> NDArray[np.float64]:

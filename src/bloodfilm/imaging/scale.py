@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from bloodfilm.core.arrays import Floats
 from bloodfilm.core.domain import Domain
 from bloodfilm.core.errors import DataError
-from bloodfilm.core.pixels import PixelSize, Ruler
+from bloodfilm.core.pixels import RED_CELL_UM, PixelSize, Ruler
 from bloodfilm.core.sampling import evenly_spread
 from bloodfilm.imaging.corrections import MAX_VEILING_GLARE, Corrections, estimate_corrections
 from bloodfilm.imaging.illumination import EVEN, MIN_FIELDS, Illumination, Survey, of_folder
@@ -23,7 +23,6 @@ from bloodfilm.imaging.red_cells import find_red_cells
 
 Key = TypeVar("Key", bound=Hashable)
 
-RED_CELL_UM = 7.5
 UNMEASURABLE_SHARE = 0.67
 """If a larger share of the sampled fields is not measurable, a detector measures some of them."""
 DETECTED_SAMPLE = 8
@@ -104,7 +103,17 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Group:
-    """Fields that agree in scale and aspect ratio, as from one microscope and camera."""
+    """Fields that agree in scale and aspect ratio, as from one microscope and camera.
+
+    Attributes:
+        diameter: of their red cells, px; geometric mean along x and y.
+        pixel_aspect_ratio: width / height, in pixels, of a round cell.
+        spread: standard deviation of log diameter from cell to cell.
+        cells, fields: how many were measured.
+        confidence: 0..1.
+        sizes: of the images, px.
+        red_cell_um: diameter of these red cells, micrometres.
+    """
 
     diameter: float
     pixel_aspect_ratio: float
@@ -113,6 +122,7 @@ class Group:
     fields: int
     confidence: float
     sizes: frozenset[tuple[int, int]]
+    red_cell_um: float = RED_CELL_UM
 
     def accepts(self, measurement: Measurement) -> bool:
         """Whether a measurable field agrees with this group."""

@@ -14,6 +14,7 @@ from bloodfilm.core.detections import Detections
 from bloodfilm.core.errors import BundleError, ConfigError
 from bloodfilm.core.issue_codes import issue
 from bloodfilm.core.issues import Issue
+from bloodfilm.core.pixels import RED_CELL_UM
 from bloodfilm.core.results import CellResult, CellShape, FieldResult, ImageRef, with_ids
 from bloodfilm.imaging.canonical import (
     PROVIDED,
@@ -153,6 +154,11 @@ class Analyzer:
             if manifest.outlines is None
             else CellOutliner(manifest.outlines, bundle.outlines(device, threads))
         )
+
+    @property
+    def outlines_cells(self) -> bool:
+        """Whether cells are outlined, and so measured."""
+        return self._outliner is not None
 
     def shows(self, cell: CellResult) -> bool:
         """Whether a cell would be reported without `score_floor`."""
@@ -428,9 +434,14 @@ class Analyzer:
         if len(red) < MIN_RED_CELLS or self.fixed_input is not None:
             return view, [], False
         free = replace(view, scale_source="measured", aspect_source="measured")
-        seen = refine(free, red)
-        off = (seen.um_per_px_y / view.um_per_px_y - 1, seen.um_per_px_x / view.um_per_px_x - 1)
-        if max(abs(np.log1p(v)) for v in off) <= np.log1p(SCALE_TOLERANCE):
+        # Where granulocytes say that red cells are no 7.5 um, either these differ, or only their
+        # outlines do, which a detector does not follow.
+        sizes = dict.fromkeys((view.red_cell_um, RED_CELL_UM))
+        seen = min(
+            (refine(replace(free, red_cell_um=size), red) for size in sizes),
+            key=lambda seen: _apart(seen, view),
+        )
+        if _apart(seen, view) <= np.log1p(SCALE_TOLERANCE):
             return view, [], False
         finding = f"the {len(red)} red cells detected measure {seen.um_per_px_y:.3g} um per px "
         finding += f"(pixel aspect ratio {seen.pixel_aspect_ratio:.3g})"
@@ -741,6 +752,12 @@ def _enlarged(view: CanonicalView, factor: float) -> CanonicalView:
         um_per_px_y=view.um_per_px_y / factor,
         scale_source="assumed",
     )
+
+
+def _apart(one: CanonicalView, other: CanonicalView) -> float:
+    """Return how far two views' scales are apart along x or y, natural logarithm."""
+    across = np.log(one.um_per_px_x / other.um_per_px_x)
+    return float(max(abs(across), abs(np.log(one.um_per_px_y / other.um_per_px_y))))
 
 
 _KEPT = {"user": "provided", "metadata": "image metadata's", "pooled": "pooled"}

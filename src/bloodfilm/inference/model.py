@@ -75,6 +75,11 @@ class Model:
         return self._open().fixed_input
 
     @property
+    def outlines_cells(self) -> bool:
+        """Whether cells are outlined, and so measured."""
+        return self._open().outlines_cells
+
+    @property
     def taxonomy(self) -> Taxonomy:
         """The tree that object types and classes are nodes of."""
         return self._bundle.taxonomy

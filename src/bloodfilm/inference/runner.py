@@ -24,13 +24,20 @@ from numpy.typing import NDArray
 
 from bloodfilm.core.progress import NoProgress, Progress
 from bloodfilm.core.results import FieldFailure, FieldOutcome, FieldResult
-from bloodfilm.imaging.scale import GroupScale, ScalePrior, pool_sample, pool_scale
+from bloodfilm.imaging.scale import GroupScale, Pooled, ScalePrior, pool_sample, pool_scale
 from bloodfilm.imaging.sources import ImageInput, ImageSource, name_of, open_source, read_whole
 from bloodfilm.imaging.sources.slide import SlideSource
+from bloodfilm.inference.granulocytes import (
+    ENOUGH_CELLS,
+    diameters_in,
+    with_red_cell_sizes,
+)
 from bloodfilm.inference.model import Model
 from bloodfilm.inference.stage_timer import StageTimer
 
 AHEAD = 2
+AT_A_TIME = 6
+"""Fields of a sample that are analysed before their granulocytes are counted."""
 MOST_WORKERS = 8
 
 ScaleGroup = Callable[[ImageInput], Hashable]
@@ -82,7 +89,8 @@ def analyze_many(
     """Analyse images; yields one outcome per image to do, in their order.
 
     Fields of one microscope share their scale: before the first field of a group is analysed, a
-    sample of the group is measured and its red cells are pooled.
+    sample of the group is measured and its red cells are pooled. How large they are is then
+    measured by the segmented granulocytes of the sample, see `inference.granulocytes`.
 
     Args:
         images: paths, arrays, PIL images, sources: see `Model.analyze`.
@@ -105,7 +113,12 @@ def analyze_many(
     plan = plan or RunPlan()
     numbers = range(len(items)) if plan.todo is None else plan.todo
     groups = _Groups(items, scale_group)
-    scales = _Scales(groups, numbers, model, plan.unpooled)
+
+    def known(index: int, pooled: Pooled | None) -> ScalePrior:
+        own = prior if prior is None or isinstance(prior, ScalePrior) else prior[index]
+        return replace(own or ScalePrior(), pooled=pooled)
+
+    scales = _Scales(groups, numbers, model, known, plan.unpooled)
     waiting: deque[Future[FieldOutcome]] = deque()
     done = len(items) - len(numbers)
 
@@ -120,13 +133,7 @@ def analyze_many(
         try:
             for index in numbers:
                 followed.check_cancelled()
-                scale = scales.of(index, executor)
-                known = prior if prior is None or isinstance(prior, ScalePrior) else prior[index]
-                known = replace(known or ScalePrior(), pooled=scale.pooled)
-                measured = scale.measurements.get(index)
-                work = partial(model.analyze, prior=known, measurement=measured)
-                name = name_of(items[index], index)
-                waiting.append(executor.submit(_one_field, items[index], name, work, plan.on_field))
+                waiting.append(scales.of(index, executor).start(index, executor, plan.on_field))
                 if len(waiting) >= workers + AHEAD:
                     yield finished()
             while waiting:
@@ -158,22 +165,72 @@ class _Groups:
                 source.close()
 
 
+@dataclass(frozen=True)
+class _GroupAnalysis:
+    """How the fields of a group are analysed.
+
+    Attributes:
+        groups, model, known: as of `_Scales`.
+        scale: of the group.
+        results: of fields that have been analysed at this scale already.
+    """
+
+    groups: _Groups
+    model: Model
+    known: Callable[[int, Pooled | None], ScalePrior]
+    scale: GroupScale
+    results: dict[int, FieldResult] = field(default_factory=dict)
+
+    def start(
+        self, index: int, executor: Executor, on_field: Mapping[str, FieldHook]
+    ) -> Future[FieldOutcome]:
+        """Start the analysis of an image."""
+        result, image = self.results.pop(index, None), self.groups.items[index]
+        work: Callable[..., FieldResult] = (
+            partial(
+                self.model.analyze,
+                prior=self.known(index, self.scale.pooled),
+                measurement=self.scale.measurements.get(index),
+            )
+            if result is None
+            else partial(_known_result, result)
+        )
+        return executor.submit(_one_field, image, name_of(image, index), work, on_field)
+
+
+def _known_result(result: FieldResult, source: ImageSource, *, name: str) -> FieldResult:
+    return result
+
+
 class _Scales:
-    """The scale of each group, from the first of its images that is analysed until the last."""
+    """The scale of each group, from the first of its images that is analysed until the last.
+
+    Args:
+        groups: the images.
+        numbers: of those to analyse, rising.
+        model: that analyses them.
+        known: returns what is known of the pixel size of an image, given that of its group.
+        unpooled: numbers of images that have no say in the scale of others.
+    """
 
     def __init__(
-        self, groups: _Groups, numbers: Sequence[int], model: Model, unpooled: Collection[int]
+        self,
+        groups: _Groups,
+        numbers: Sequence[int],
+        model: Model,
+        known: Callable[[int, Pooled | None], ScalePrior],
+        unpooled: Collection[int],
     ) -> None:
-        self.groups, self.model, self.unpooled = groups, model, unpooled
+        self.groups, self.model, self.known, self.unpooled = groups, model, known, unpooled
         self.last = {groups.of[number]: number for number in numbers}
-        self.known: dict[Hashable, GroupScale] = {}
+        self.current: dict[Hashable, _GroupAnalysis] = {}
 
-    def of(self, index: int, executor: Executor) -> GroupScale:
-        """Return the scale of an image's group; measures a sample of a group that is new."""
+    def of(self, index: int, executor: Executor) -> _GroupAnalysis:
+        """Return how an image's group is analysed; measures a sample of a group that is new."""
         group = self.groups.of[index]
-        if group not in self.known:
-            self.known[group] = self._pooled(group, executor)
-        return self.known.pop(group) if index == self.last[group] else self.known[group]
+        if group not in self.current:
+            self.current[group] = self._sized(self._pooled(group, executor), executor)
+        return self.current.pop(group) if index == self.last[group] else self.current[group]
 
     def _pooled(self, group: Hashable, executor: Executor) -> GroupScale:
         if self.model.fixed_input is not None:
@@ -185,6 +242,41 @@ class _Scales:
             without=self.unpooled,
             map_=executor.map,
         )
+
+    def _sized(self, scale: GroupScale, executor: Executor) -> _GroupAnalysis:
+        """Measure how large the red cells of a group are, by granulocytes of its sample.
+
+        Where that changes nothing, the results of the sample are kept: it is not analysed again.
+        """
+        first = _GroupAnalysis(self.groups, self.model, self.known, scale)
+        pooled = scale.pooled
+        if pooled is None or not pooled.groups or not self.model.outlines_cells:
+            return first
+        found: list[list[float]] = [[] for _ in pooled.groups]
+        results: dict[int, FieldResult] = {}
+        for part in _spread(list(scale.measurements)):
+            started = [(number, first.start(number, executor, {})) for number in part]
+            for number, future in started:
+                outcome = future.result()
+                group = pooled.group_for(scale.measurements[number])
+                if isinstance(outcome, FieldFailure):
+                    continue  # is reported when the field itself is analysed
+                results[number] = outcome
+                if group is not None:
+                    place = next(i for i, one in enumerate(pooled.groups) if one is group)
+                    found[place] += diameters_in(outcome, self.model.taxonomy)
+            if min(map(len, found)) >= ENOUGH_CELLS:
+                break
+        sized = with_red_cell_sizes(pooled, found)
+        if sized.groups == pooled.groups:
+            return replace(first, results=results)
+        return replace(first, scale=replace(scale, pooled=sized))
+
+
+def _spread(numbers: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Yield a sample in parts, each of them spread over all of it."""
+    parts = -(-len(numbers) // AT_A_TIME)
+    yield from (numbers[start::parts] for start in range(parts))
 
 
 def pooled_images(

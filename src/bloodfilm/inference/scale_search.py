@@ -12,10 +12,11 @@ import cv2
 import numpy as np
 
 from bloodfilm.core.arrays import Floats, Pixels
+from bloodfilm.core.pixels import RED_CELL_UM
 from bloodfilm.imaging.canonical import DETECTOR_UM, CanonicalView
 from bloodfilm.imaging.channels import brightest
 from bloodfilm.imaging.red_cells import absorption
-from bloodfilm.imaging.scale import RED_CELL_UM, Measurement, with_detected
+from bloodfilm.imaging.scale import Measurement, with_detected
 
 Detect = Callable[[Pixels, CanonicalView], Floats]
 

@@ -29,6 +29,8 @@ from bloodfilm.imaging.sources.slide import Rect, SlideSource
 from bloodfilm.imaging.stain import red_cell_absorbance
 from bloodfilm.imaging.zone import RedCellReference
 from bloodfilm.inference.analyzer import Analyzer
+from bloodfilm.inference.granulocytes import red_cell_size, segmented_diameters
+from bloodfilm.inference.stage_timer import StageTimer
 
 WINDOWS = 24
 """Windows that are measured."""
@@ -152,10 +154,38 @@ def survey_slide(
     view, more = analyzer.checked_view(pixels[best[0]], view, prior)
     issues = (*view.issues, *more)
     red = _red_cell_colour([pixels[r] for r in best], view, analyzer)
+    view = _sized_by_granulocytes([pixels[r] for r in order], view, red, analyzer, map_)
     width, height = source.size
     cells = sum(m.cells for m in measured.values())
     whole = replace(view, width=width, height=height, red_cells=cells, issues=())
     return SlideView(whole, red, issues)
+
+
+def _sized_by_granulocytes(
+    windows: list[Image],
+    view: CanonicalView,
+    red: tuple[float, float, float] | None,
+    analyzer: Analyzer,
+    map_: Callable[..., Iterable[Any]],
+) -> CanonicalView:
+    """Return the view at the scale that the segmented granulocytes of some windows support."""
+    if view.scale_source != "pooled" or not analyzer.outlines_cells:
+        return view
+    colour = None if red is None else np.array(red)
+
+    def diameters(pixels: Image) -> list[float]:
+        local = replace(view, width=pixels.shape[1], height=pixels.shape[0])
+        part = analyzer.analyze_part(pixels, local, colour, StageTimer())
+        return segmented_diameters(part.cells, analyzer.bundle.taxonomy)
+
+    size = red_cell_size([um for found in map_(diameters, windows) for um in found])
+    enlarged = size / view.red_cell_um
+    return replace(
+        view,
+        um_per_px_x=view.um_per_px_x * enlarged,
+        um_per_px_y=view.um_per_px_y * enlarged,
+        red_cell_um=size,
+    )
 
 
 def _in_main_group(measurement: Measurement, prior: ScalePrior) -> int:

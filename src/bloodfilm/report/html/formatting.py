@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from bloodfilm.core import issue_codes
-from bloodfilm.core.pixels import ScaleSource, ViewRecord
+from bloodfilm.core.pixels import RED_CELL_UM, ScaleSource, ViewRecord
 from bloodfilm.core.taxonomy import BLAST
 from bloodfilm.core.text import printable
 
@@ -128,7 +128,10 @@ def untrained_attributes(titles: Sequence[str]) -> list[str]:
 def describe_view(view: ViewRecord) -> tuple[str, bool]:
     """Return a field's scale and aspect ratio in words, and whether they are uncertain."""
     scale, shape = view.scale_source, view.aspect_source
-    found = f" ({many(view.red_cells, 'red cell')} found)"
+    found = f" ({many(view.red_cells, 'red cell')} found"
+    if view.red_cell_um != RED_CELL_UM:
+        found += f", {view.red_cell_um:.1f} µm across by the granulocytes of the same film"
+    found += ")"
     text = (
         f"{view.um_per_px_x:.3f} × {view.um_per_px_y:.3f} µm per pixel, {SOURCES[scale]}{found}. "
     )

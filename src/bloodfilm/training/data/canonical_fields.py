@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from bloodfilm.core import Field, Region
 from bloodfilm.core.attributes import Schema, known_values
 from bloodfilm.core.errors import BloodfilmError, ConfigError
+from bloodfilm.core.pixels import RED_CELL_UM
 from bloodfilm.core.progress import Progress, track
 from bloodfilm.imaging.canonical import CanonicalView, canonical_view
 from bloodfilm.imaging.corrections import estimate_corrections
-from bloodfilm.imaging.scale import RED_CELL_UM, ScalePrior
+from bloodfilm.imaging.scale import ScalePrior
 from bloodfilm.imaging.sources import ImageSource, read_whole
 from bloodfilm.imaging.sources.field import open_field
 from bloodfilm.training.data.domains import UNKNOWN_DOMAIN, DomainTable
