@@ -43,7 +43,7 @@ from bloodfilm.training.class_rows import (
 from bloodfilm.training.config import DatasetConfig
 from bloodfilm.training.data.cell_crops import load_crops
 from bloodfilm.training.data.sources import open_sources
-from bloodfilm.workflows.learn import VIEWS
+from bloodfilm.workflows.described import VIEWS
 
 SETS: Mapping[str, dict[str, Any]] = {
     "PBC, test": {"path": "pbc", "splits": ("val", "test"), "options": {"clean_splits": True}},

@@ -356,7 +356,7 @@ def adapt(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> AdaptResult:
-    """Adapt a bundle's classifier to a new microscope, without labels.
+    """Adapt a bundle's classifier to a new microscope, without labels or with marked fields.
 
     Args:
         target: images or folders of the new microscope.
@@ -364,7 +364,8 @@ def adapt(
         bundle: folder or name of the original; the shipped one if left out.
         method: `self-training`, or `statistics`.
         steps: of self-training.
-        labelled: a data set with marked fields of the new microscope.
+        labelled: a data set with marked fields of the new microscope, by which the names are
+            corrected where held-out marked fields are then named better.
         labelled_fields: use so many of them.
         checks: labelled data sets that must not become worse.
         seed: of all chance.

@@ -23,7 +23,6 @@ from bloodfilm.export.recovered import (
 )
 from bloodfilm.models.backbone import pair_batch_norms, unfold_batch_norm
 from bloodfilm.training.config import parse_config
-from bloodfilm.training.data.cell_crops import CellCrops
 from bloodfilm.training.networks import build_classifier, build_detector
 from bloodfilm.training.tasks.adaptation import (
     AdaptationSamples,
@@ -215,9 +214,9 @@ def test_nothing_is_learnt_of_a_class_that_nobody_is_sure_of(classifier, setting
     batch = task.samples.collate([task.samples.sample(k) for k in task.samples.keys(0)[:4]])
     terms = task.losses(classifier.train(), batch, torch.device("cpu"))
     assert set(terms) == set(task.loss_weights)
-    assert [terms[k].item() for k in ("teacher", "original", "labelled")] == [0.0, 0.0, 0.0]
+    assert [terms[k].item() for k in ("teacher", "original")] == [0.0, 0.0]
     classifier.zero_grad()
-    (terms["teacher"] + terms["original"] + terms["labelled"]).backward()
+    (terms["teacher"] + terms["original"]).backward()
     gradients = [p.grad for p in classifier.class_head.parameters() if p.grad is not None]
     assert all(float(g.abs().max()) == 0.0 for g in gradients)
 
@@ -242,30 +241,6 @@ def test_samples_are_the_same_whenever_they_are_drawn(classifier, settings):
     one, two = task.samples.sample(key), task.samples.sample(key)
     np.testing.assert_array_equal(one.varied, two.varied)
     assert task.samples.keys(1) == task.samples.keys(1) != task.samples.keys(0)
-
-
-def test_few_labelled_cells_are_drawn_seldom_and_their_classes_alike(settings):
-    settings = {**settings, "optim": {**settings["optim"], "samples": 4000}}
-    whole = parse_config(settings, "test")
-    cells = TargetCells(crops(12, size=224), np.eye(len(LEAVES))[:1].repeat(12, 0), np.arange(12))
-
-    def drawn(labels):
-        allowed = np.eye(len(LEAVES), dtype=bool)[labels]
-        n = len(labels)
-        none = np.zeros(n, dtype=np.int64)
-        codes = np.full((n, len(VOCABULARY.schema.names)), -1)
-        marked = CellCrops(
-            crops(n, size=224), allowed, codes, np.ones(n), np.zeros((n, 2)), none, none, none
-        )
-        samples = AdaptationSamples(whole, cells, crop_view(whole), VOCABULARY, marked)
-        places = np.array([i for _, i in samples.keys(0)])
-        return np.bincount(np.array(labels)[places[places >= 12] - 12], minlength=2) / len(places)
-
-    one = drawn([0])
-    assert one[0] == pytest.approx(0.3 / 11, abs=0.01)
-    ten = drawn([0] * 9 + [1])  # nine of one class, one of the other
-    assert ten == pytest.approx([0.075, 0.075], abs=0.015)
-    assert drawn([0, 1] * 45).sum() == pytest.approx(0.27, abs=0.03)
 
 
 def test_the_original_judged_by_itself_keeps_everything(classifier, settings):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -11,43 +12,62 @@ from typer.testing import CliRunner
 
 import bloodfilm
 from bloodfilm.cli.app import app
+from bloodfilm.core import Cell, Dataset, Field
+from bloodfilm.core.boxes import centres
 from bloodfilm.core.errors import BloodfilmError
 from bloodfilm.core.progress import CancelledError, NoProgress
 from bloodfilm.evaluation import label_free
+from bloodfilm.export import adaptation
+from bloodfilm.export.class_graph import Describer
+from bloodfilm.export.exemplars import collect_exemplars, set_exemplars
 from bloodfilm.export.onnx_graphs import ClassifierGraph, classifier_onnx
+from bloodfilm.formats import save_dataset
+from bloodfilm.training import marked_correction
 from bloodfilm.training.config import parse_config
 from bloodfilm.training.networks import build_classifier
 from bloodfilm.workflows.adapt import MIN_CELLS, WORK, AdaptJob, adapt
-from fake_bundle import draw, lay_out, save, write_bundle
-from tiny import VOCABULARY, config
+from fake_bundle import box_of, draw, lay_out, save, write_bundle
+from tiny import VOCABULARY, config, write_set
 
 pytestmark = pytest.mark.slow
 FIELDS = 10
 STEPS = 8
+MARKED = "marked.json"
 
 
 @pytest.fixture(scope="module")
 def fields(tmp_path_factory):
     """Ten fields of nine nucleated cells each."""
-    root = tmp_path_factory.mktemp("scope")
-    names = ("monocyte", "lymphocyte", "basophil")
+    return draw_fields(tmp_path_factory.mktemp("scope"))
+
+
+def draw_fields(root):
+    """Draw the fields into a folder, and mark them all in the data set `marked` in it."""
+    names, marked = ("monocyte", "lymphocyte", "basophil"), []
     for number in range(FIELDS):
         places = [
             (28.0 + 42 * column, 26.0 + 39 * row, names[(row + column + number) % 3])
             for row in range(3)
             for column in range(3)
         ]
-        image = draw(lay_out(150, 130, places, step=13.0, keep_away=13.0), (600, 520))
+        discs = lay_out(150, 130, places, step=13.0, keep_away=13.0)
+        image = draw(discs, (600, 520))
         rng = np.random.default_rng(number)
         noise = rng.normal(0, 4, image.shape)
         image = cv2.GaussianBlur(np.clip(image + noise, 0, 255).astype(np.uint8), (0, 0), 0.8)
         save(root / f"{number}.png", image)
+        cells = tuple(
+            Cell(tuple(float(v) for v in box_of(disc)), name)
+            for disc, (*_, name) in zip(discs, places, strict=False)
+        )
+        marked.append(Field(root / f"{number}.png", 600, 520, cells=cells))
+    save_dataset(Dataset("marked", tuple(marked), licence="CC0-1.0"), root / MARKED, "bloodfilm")
     return root
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
-    """The fake detector, and a real, untrained classifier."""
+    """The fake detector, and a real, untrained classifier that describes drawn cells."""
     folder = tmp_path_factory.mktemp("parent")
     settings = config("classifier", appearance={"normalise": False})
     settings["augment"] |= {"stain": 0.3, "light": 0.5}
@@ -64,6 +84,8 @@ def bundle(tmp_path_factory):
 
     write_bundle(folder, change)
     (folder / "reader.onnx").write_bytes(graph)
+    root = write_set(tmp_path_factory.mktemp("known") / "discs", 8, 6).parent
+    set_exemplars(folder, collect_exemplars(bloodfilm.load_bundle(folder), root))
     return folder
 
 
@@ -169,3 +191,88 @@ def test_folders_with_something_in_them_are_left_alone(bundle, fields, tmp_path)
     with pytest.raises(BloodfilmError, match="is the bundle itself"):
         adapt(job(bundle, fields, bundle))
     assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+# ---- marked fields -------------------------------------------------------------------------------
+
+
+def rightly_named(folder, fields):
+    """The share of the drawn cells of all fields that a bundle finds likeliest as drawn."""
+    dataset = bloodfilm.open_dataset(fields / MARKED)
+    right = []
+    with bloodfilm.load_model(folder) as model:
+        for item in dataset:
+            found = [c for c in model.analyze(item.path).cells if c.probabilities]
+            for cell in item.cells:
+                x, y = cell.box[0] + cell.box[2] / 2, cell.box[1] + cell.box[3] / 2
+                middles = centres(np.array([c.box for c in found]))
+                said = found[int(np.abs(middles - (x, y)).sum(1).argmin())].probabilities
+                right.append(max(said, key=said.get) == cell.label)
+    return np.mean(right)
+
+
+@pytest.fixture(scope="module")
+def corrected(bundle, fields, tmp_path_factory):
+    out = tmp_path_factory.mktemp("corrected") / "new"
+    with pytest.MonkeyPatch.context() as patch:
+        # An untrained network describes cells nearly alike: only a strong correction tells them.
+        patch.setattr(marked_correction, "PENALTIES", (1e-4,))
+        return adapt(job(bundle, fields, out, labelled=fields / MARKED, labelled_fields=5))
+
+
+def test_marked_fields_put_names_right_and_the_networks_stay(bundle, fields, corrected):
+    assert corrected.accepted, corrected.report["labelled"]
+    report = corrected.report
+    assert report["method"] == "correction" and report["labelled"]["not_corrected"] == []
+    assert report["labelled"]["fields"] == 5 and report["labelled"]["cells"] == 45
+    assert report["labelled"]["after"] > report["labelled"]["before"]
+    before, after = (rightly_named(place, fields) for place in (bundle, corrected.out))
+    assert after > before
+    parent, child = bloodfilm.load_bundle(bundle), bloodfilm.load_bundle(corrected.out)
+    assert child.manifest.detector.sha256 == parent.manifest.detector.sha256
+    assert child.manifest.exemplars == parent.manifest.exemplars  # it can still learn classes
+    assert child.manifest.classifier.novelty_threshold == (
+        parent.manifest.classifier.novelty_threshold
+    )
+    assert child.manifest.training["adaptation"]["labelled"]["penalty"] is not None
+    assert "On 45 marked cells of 5 fields" in (corrected.out / "MODEL_CARD.md").read_text()
+    crops = np.random.default_rng(0).integers(0, 255, (3, 128, 128, 3)).astype(np.uint8)
+    one, two = (Describer(b).describe(crops) for b in (parent, child))
+    np.testing.assert_array_equal(one.description, two.description)
+    np.testing.assert_array_equal(one.outputs["attributes"], two.outputs["attributes"])
+
+
+def test_a_corrected_bundle_is_not_trained_on(corrected, fields, tmp_path):
+    with pytest.raises(BloodfilmError, match="adapt the bundle that it was made from"):
+        adapt(job(corrected.out, fields, tmp_path / "new"))
+
+
+def test_where_no_correction_helps_the_method_is_judged_by_the_marked_cells(
+    bundle, fields, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(marked_correction, "PENALTIES", (1e9,))  # moves nothing but frequencies
+    monkeypatch.setattr(marked_correction, "MAX_LOSS", -1.0)  # whatever they do is a loss
+    monkeypatch.setattr(label_free, "reasons_to_refuse", lambda *_: [])
+    monkeypatch.setattr(adaptation, "_marked_accuracies", lambda *_: (0.5, 0.4))
+    out = tmp_path / "new"
+    arguments = ["--target", fields, "--out", out, "--steps", STEPS, "--threads", 1]
+    arguments += ["--labelled", fields / MARKED]
+    result = CliRunner().invoke(app, ["adapt", str(bundle), *map(str, arguments)])
+    assert result.exit_code == 0, result.output
+    assert "not corrected by marked fields: balanced accuracy on what was known" in result.output
+    assert "not adapted: marked cells: balanced accuracy 0.500 before, 0.400 after" in result.output
+    assert graphs(out) == graphs(bundle)
+
+
+def test_names_that_the_bundle_does_not_know_are_one_line(bundle, fields, tmp_path):
+    dataset = bloodfilm.open_dataset(fields / MARKED)
+    first = dataset.fields[0]
+    strange = first.with_cells((replace(first.cells[0], label="hairy cell"), *first.cells[1:]))
+    place = tmp_path / "strange.json"
+    save_dataset(replace(dataset, fields=(strange,)), place, "bloodfilm")
+    with pytest.raises(BloodfilmError, match="no class of the bundle is called 'hairy cell'") as e:
+        adapt(job(bundle, fields, tmp_path / "new", labelled=place))
+    assert 'bloodfilm learn --new "hairy cell=GROUP"' in str(e.value) and "\n" not in str(e.value)
+    few = {"labelled": fields / MARKED, "labelled_fields": 99}
+    with pytest.raises(BloodfilmError, match="99 labelled fields are asked for, it has 10"):
+        adapt(job(bundle, fields, tmp_path / "other", **few))

@@ -1,4 +1,4 @@
-"""`bloodfilm adapt`: adapt a bundle to a microscope from fields that nobody has labelled."""
+"""`bloodfilm adapt`: adapt a bundle to a microscope from its fields, marked or not."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -31,7 +31,8 @@ def adapt(
     labelled: Annotated[
         Path | None,
         typer.Option(
-            metavar="DATASET", help="Marked fields of the new microscope, learnt as labelled."
+            metavar="DATASET",
+            help="Marked fields of the new microscope, by which the names are corrected.",
         ),
     ] = None,
     labelled_fields: Annotated[
@@ -56,8 +57,9 @@ def adapt(
     ] = False,
     as_json: ReportAsJson = False,
 ) -> None:
-    """Adapt a bundle's classifier to a new microscope, without labels.
+    """Adapt a bundle's classifier to a new microscope, without labels or with marked fields.
 
+    With --labelled the names are corrected where held-out marked fields are then named better.
     Writes a bundle to DIR, and adaptation.json with figures before and after on cells that were not
     learnt from. Where the adapted classifier would harm, DIR gets the original, unchanged, and the
     reasons are named. A stopped run resumes. See docs/travel.md.
@@ -94,10 +96,15 @@ def _lines(done: "AdaptResult") -> list[str]:
     """Return the figures of an adaptation as lines, and where the bundle is."""
     after = done.report["after"]
     figures = [(name, value, after[name]) for name, value in done.report["before"].items()]
+    if (marked := done.report["labelled"]) is not None:
+        figures.append(("marked cells", marked["before"], marked["after"]))
     figures += [(c["name"], c["before"], c["after"]) for c in done.report["checks"]]
-    what = "adapted bundle" if done.accepted else "the original bundle, unchanged,"
+    how = "corrected" if done.report["method"] == "correction" else "adapted"
+    kept = [] if marked is None else marked["not_corrected"]
+    what = f"{how} bundle" if done.accepted else "the original bundle, unchanged,"
     return [
         *(f"{name:16}{_shown(old):>8} -> {_shown(new)}" for name, old, new in figures),
+        *(f"not corrected by marked fields: {why}" for why in kept),
         *(f"not adapted: {reason}" for reason in done.reasons),
         f"{what} in {done.out}",
     ]

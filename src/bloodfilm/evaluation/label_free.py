@@ -163,10 +163,20 @@ def _reasons(
         yield "a figure is no number"
     else:
         yield from _worse(before, after)
-    for check in checks:
-        if not check.after >= check.before - MAX_FALL:
-            change = f"{check.before:.3f} before, {check.after:.3f} after"
-            yield f"{check.name}: balanced accuracy {change}"
+    yield from reasons_by_checks(checks)
+
+
+def reasons_by_checks(checks: tuple[LabelledCheck, ...]) -> list[str]:
+    """Return which labelled sets speak against a change: those that lose more than `MAX_FALL`.
+
+    >>> reasons_by_checks((LabelledCheck("ours", 0.9, 0.85), LabelledCheck("theirs", 0.9, 0.89)))
+    ['ours: balanced accuracy 0.900 before, 0.850 after']
+    """
+    return [
+        f"{check.name}: balanced accuracy {check.before:.3f} before, {check.after:.3f} after"
+        for check in checks
+        if not check.after >= check.before - MAX_FALL
+    ]
 
 
 def _worse(before: LabelFreeFigures, after: LabelFreeFigures) -> Iterator[str]:

@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bloodfilm.core.errors import ConfigError
 from bloodfilm.core.progress import Progress
 from bloodfilm.evaluation.label_free import LabelFreeFigures, LabelledCheck
 from bloodfilm.export.recovered import config_of, recover_classifier
@@ -26,6 +25,7 @@ from bloodfilm.training.config import Config, DatasetConfig
 from bloodfilm.training.data.cell_crops import CellCrops, load_crops
 from bloodfilm.training.data.crop_views import CropView
 from bloodfilm.training.data.sources import open_sources
+from bloodfilm.training.marked_correction import ClassCorrection
 from bloodfilm.training.tasks.adaptation import (
     AdaptationSamples,
     Calibration,
@@ -33,7 +33,7 @@ from bloodfilm.training.tasks.adaptation import (
     TargetCells,
     align_statistics,
 )
-from bloodfilm.training.tasks.classifier import crop_view, predict_crops
+from bloodfilm.training.tasks.classifier import crop_view, predict_crops, predict_images
 from bloodfilm.training.tasks.common import to_tensor
 from bloodfilm.training.vocabulary import Vocabulary
 
@@ -50,16 +50,16 @@ CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
-class LabelledSet:
-    """A labelled data set that adaptation uses.
+class NamedCells:
+    """Cells of the new microscope that a person named.
 
     Attributes:
-        path: its file or folder.
-        fields: use this many of its fields, those with cells, drawn by lot; `None` for all.
+        crops: (n, S, S, 3) as the classifier sees them.
+        allowed: (n, leaves) the classes that each label stands for.
     """
 
-    path: Path
-    fields: int | None = None
+    crops: NDArray[np.uint8]
+    allowed: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,8 @@ class AdaptationSettings:
         method: `self-training`, or `statistics` (AdaBN).
         steps: of the optimiser.
         seed: of all chance.
-        labelled: marked fields of the new microscope.
+        correction: of the classes, fitted on marked fields; it takes the place of the method.
+        marked: cells of marked fields, which are not learnt from but must not be named worse.
         source: cells of the original microscopes, for `statistics` in every layer.
         checks: labelled sets that must not become worse.
     """
@@ -78,7 +79,8 @@ class AdaptationSettings:
     method: Method = "self-training"
     steps: int = 400
     seed: int = 0
-    labelled: LabelledSet | None = None
+    correction: ClassCorrection | None = None
+    marked: NamedCells | None = None
     source: Path | None = None
     checks: Sequence[Path] = ()
 
@@ -92,8 +94,8 @@ class AdaptedClassifier:
         eight_bit: whether the original is stored in eight bits.
         before, after: label-free figures on held-out cells.
         checks: labelled sets, before and after.
+        marked: balanced accuracy on marked cells, before and after, where there are some.
         probes: (n, S, S, 3) crops of the new microscope as the classifier sees them.
-        labelled: name, licence and number of the labelled cells that were learnt from.
     """
 
     original: CellClassifierNet
@@ -102,8 +104,8 @@ class AdaptedClassifier:
     before: LabelFreeFigures
     after: LabelFreeFigures
     checks: tuple[LabelledCheck, ...]
+    marked: tuple[float, ...] | None
     probes: NDArray[np.uint8]
-    labelled: dict[str, Any] | None
 
 
 def adapt_classifier(
@@ -134,15 +136,14 @@ def adapt_classifier(
     model, recovered = recover_classifier(bundle, probes)
     original, words = copy.deepcopy(model), recovered.vocabulary
     calibration = calibration_of(bundle)
-    labelled = about = None
-    if recipe.labelled is not None:
-        labelled, about = load_labelled(recipe.labelled, words, view, recipe.seed, progress)
     config = _config(recovered.config, recipe)
-    samples = AdaptationSamples(config, learn, view, words, labelled)
+    samples = AdaptationSamples(config, learn, view, words)
     record = {"vocabulary": words.to_json(), "sources": {}, "split": {}, "domains": []}
     task = ClassifierAdaptationTask(config, model, samples, judged, calibration, record)
     before = task.judge(original, CPU)
-    if recipe.method == "statistics":
+    if recipe.correction is not None:
+        _correct(model, recipe.correction, calibration.temperature)
+    elif recipe.method == "statistics":
         _align(model, learn, view, words, recipe.source, progress)
     else:
         _self_train(task, model, learn, view, work, progress)
@@ -150,9 +151,10 @@ def adapt_classifier(
         LabelledCheck(path.name, *_accuracies((original, model), path, words, view, progress))
         for path in recipe.checks
     )
+    marked = None if recipe.marked is None else _marked_accuracies((original, model), recipe.marked)
     after = task.judge(model, CPU)
     return AdaptedClassifier(
-        original, model, recovered.eight_bit, before, after, checks, probes, about
+        original, model, recovered.eight_bit, before, after, checks, marked, probes
     )
 
 
@@ -239,40 +241,26 @@ def _align(
     progress: Progress,
 ) -> None:
     if source is not None:
-        cells = _crops_of(LabelledSet(source), words, view, 0, progress)
+        cells = _crops_of(source, words, view, progress)
         some = np.random.default_rng(0).permutation(len(cells))[:SOURCE_CELLS]
         unfold_batch_norm(model, _batches(np.asarray(cells.take(some).images), view))
     align_statistics(model, _batches(learn.images, view), all_layers=source is not None)
 
 
-def load_labelled(
-    wanted: LabelledSet, words: Vocabulary, view: CropView, seed: int, progress: Progress
-) -> tuple[CellCrops, dict[str, Any]]:
-    """Return labelled cells of the new microscope, and what the record says of them."""
-    cells = _crops_of(wanted, words, view, seed, progress)
-    items = open_sources([DatasetConfig(path=wanted.path.absolute())], Path())
-    dataset = items[0].dataset
-    return cells, {
-        "name": dataset.name,
-        "licence": dataset.licence or "not stated",
-        "fields": wanted.fields,
-        "cells": len(cells),
-    }
+@torch.no_grad()
+def _correct(model: CellClassifierNet, correction: ClassCorrection, temperature: float) -> None:
+    """Add a correction to the class logits of a network."""
+    if not model.corrected:
+        model.add_corrections()
+    weight, bias = (torch.from_numpy(a).float() for a in (correction.weight, correction.bias))
+    layer = model.class_correction
+    model.set_class_correction(layer.weight + weight * temperature, layer.bias + bias * temperature)
+    model.eval()
 
 
-def _crops_of(
-    wanted: LabelledSet, words: Vocabulary, view: CropView, seed: int, progress: Progress
-) -> CellCrops:
-    items = open_sources([DatasetConfig(path=wanted.path.absolute())], Path())
+def _crops_of(path: Path, words: Vocabulary, view: CropView, progress: Progress) -> CellCrops:
+    items = open_sources([DatasetConfig(path=path.absolute())], Path())
     labelled = [i for i in items if any(c.label and not c.ignore for c in i.field.cells)]
-    if wanted.fields is not None:
-        if wanted.fields > len(labelled):
-            raise ConfigError(
-                f"{wanted.path}: {wanted.fields} labelled fields are asked for, it has "
-                f"{len(labelled)}"
-            )
-        order = np.random.default_rng([seed, 53]).permutation(len(labelled))
-        labelled = [labelled[i] for i in sorted(order[: wanted.fields].tolist())]
     return load_crops(labelled, words, progress, balanced=view.standard is None)
 
 
@@ -284,15 +272,27 @@ def _accuracies(
     progress: Progress,
 ) -> tuple[float, ...]:
     """Return the balanced accuracy of each model on the true cells of a labelled set."""
-    cells = _crops_of(LabelledSet(path), words, view, 0, progress)
-    groups, label = np.unique(cells.allowed, axis=0, return_inverse=True)
-    found = []
-    for model in models:
-        logits = predict_crops(model, cells, CPU, view)["classes"]
-        right = cells.allowed[np.arange(len(cells)), logits.argmax(1)]
-        recalls = [right[label.ravel() == g].mean() for g in range(len(groups)) if groups[g].any()]
-        found.append(float(np.mean(recalls)))
-    return tuple(found)
+    cells = _crops_of(path, words, view, progress)
+    return tuple(
+        _balanced(predict_crops(model, cells, CPU, view)["classes"], cells.allowed)
+        for model in models
+    )
+
+
+def _marked_accuracies(models: Sequence[CellClassifierNet], cells: NamedCells) -> tuple[float, ...]:
+    """Return the balanced accuracy of each model on marked cells."""
+    return tuple(
+        _balanced(predict_images(model, iter(cells.crops), CPU)["classes"], cells.allowed)
+        for model in models
+    )
+
+
+def _balanced(logits: NDArray[np.float32], allowed: NDArray[np.bool_]) -> float:
+    """Return the mean over labels of the share of cells whose likeliest class the label has."""
+    groups, label = np.unique(allowed, axis=0, return_inverse=True)
+    right = allowed[np.arange(len(allowed)), logits.argmax(1)]
+    recalls = [right[label.ravel() == g].mean() for g in range(len(groups)) if groups[g].any()]
+    return float(np.mean(recalls))
 
 
 def job_key(**facts: Any) -> str:

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from bloodfilm.core.errors import BundleError
 from bloodfilm.core.files import write_text
+from bloodfilm.core.text import plural
 from bloodfilm.export.card import CARD, model_card
+from bloodfilm.export.class_graph import ClassRows, check_rows, with_rows
 from bloodfilm.export.onnx_graphs import ClassifierGraph, classifier_onnx
 from bloodfilm.export.parity import crop_parity
 from bloodfilm.export.quantize import quantize_bundle
@@ -20,6 +22,7 @@ from bloodfilm.inference.bundle import Bundle, load_bundle
 from bloodfilm.inference.checksums import SUMS
 from bloodfilm.inference.manifest import MANIFEST, Manifest
 from bloodfilm.models.classifier import CellClassifierNet
+from bloodfilm.training.marked_correction import ClassCorrection
 from bloodfilm.training.tasks.classifier import predict_images
 
 FAR = 1e3
@@ -86,6 +89,38 @@ def write_adapted(
     return WrittenBundle(parity, stored)
 
 
+def write_corrected(
+    parent: Bundle,
+    correction: ClassCorrection,
+    out: Path,
+    record: Mapping[str, Any],
+    probes: NDArray[np.uint8],
+    expected: NDArray[np.float64],
+) -> None:
+    """Write a bundle whose class logits are corrected; its networks stay, and so do exemplars.
+
+    Args:
+        parent: the bundle that was adapted.
+        correction: of its classes.
+        out: the folder, which must be there.
+        record: of the adaptation, for the manifest.
+        probes: (n, S, S, 3) crops of the new microscope.
+        expected: (n, leaves) their class probabilities with the correction.
+
+    Raises:
+        BundleError: if the graph does not give them; nothing is written then.
+    """
+    m = parent.manifest
+    rows = zip(m.leaves, correction.weight, correction.bias, strict=True)
+    corrected = {leaf: (weight, float(bias)) for leaf, weight, bias in rows if weight.any()}
+    graph = with_rows(parent, m.leaves, ClassRows({}, corrected), {})
+    manifest = m.adapted(m.classifier.novelty_threshold).with_training(adaptation=dict(record))
+    check_rows(graph, parent, manifest, probes, expected)
+    files = {name: (parent.path / name).read_bytes() for name in manifest.files}
+    manifest.write(out, files | {m.classifier.file: graph})
+    write_text(out / CARD, model_card(load_bundle(out).manifest, _notes(record)))
+
+
 def copy_bundle(parent: Bundle, out: Path) -> None:
     """Copy a bundle's own files, byte for byte, into a folder that is there."""
     m = parent.manifest
@@ -146,6 +181,16 @@ def _notes(record: Mapping[str, Any]) -> str:
         f"{target['fields']} fields of another microscope, {target['cells']} cells, by "
         f"{record['method']}. Figures above are the parent's. Without labels, on held-out "
         "cells:\n\n"
-        f"| | before | after |\n|---|---|---|\n{rows}\n\n"
-        "None of these proves that names are right: annotate a few fields and evaluate."
+        f"| | before | after |\n|---|---|---|\n{rows}\n\n" + _marked_note(record["labelled"])
+    )
+
+
+def _marked_note(marked: Mapping[str, Any] | None) -> str:
+    """Return what a card says of marked fields, or of their lack."""
+    if marked is None:
+        return "None of these proves that names are right: annotate a few fields and evaluate."
+    return (
+        f"On {plural(marked['cells'], 'marked cell')} of {plural(marked['fields'], 'field')} "
+        f"({marked['name']}, {marked['licence']}), none of them fitted on when judged by: balanced "
+        f"accuracy {marked['before']:.3f} before, {marked['after']:.3f} after."
     )

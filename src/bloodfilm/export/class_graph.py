@@ -18,10 +18,14 @@ from numpy.typing import NDArray
 from bloodfilm.core.arrays import Floats, Pixels
 from bloodfilm.core.errors import BundleError
 from bloodfilm.inference.bundle import Bundle, open_session
+from bloodfilm.inference.classifier import leaf_probabilities
+from bloodfilm.inference.manifest import Manifest
 
 CLASSES, DESCRIPTION = "classes", "description"
 _HEAD = "class_head"
 BATCH = 64
+TOLERANCE = 1e-2
+"""Largest difference of a probability from what the rows were fitted to give."""
 
 
 @dataclass(frozen=True)
@@ -199,6 +203,34 @@ def with_rows(
     graph.op("Gather", joined, graph.constant(np.array(order, np.int64)), axis=1, name=CLASSES)
     graph.set_means(old, leaves, means, place)
     return graph.finish(len(leaves))
+
+
+def check_rows(
+    graph: bytes,
+    parent: Bundle,
+    manifest: Manifest,
+    probes: NDArray[np.uint8],
+    expected: NDArray[np.float64],
+) -> None:
+    """Raise `BundleError` unless a graph with rows gives the probabilities that were fitted.
+
+    Args:
+        graph: ONNX bytes.
+        parent: the bundle that it extends.
+        manifest: of the new bundle.
+        probes: (n, S, S, 3) crops as the classifier sees them.
+        expected: (n, leaves) their class probabilities.
+    """
+    place = parent.path / manifest.classifier.file
+    (logits,) = open_session(graph, place, "cpu", 1).run(["classes"], {"crops": probes})
+    learnt = [leaf in manifest.trained_leaves for leaf in manifest.leaves]
+    found = leaf_probabilities(logits, learnt, manifest.classifier.temperatures.get("class", 1.0))
+    difference = float(np.abs(found - expected).max())
+    if not difference < TOLERANCE:
+        raise BundleError(
+            f"{place}: with the new rows its probabilities differ by {difference:.3g} from "
+            "those that were fitted; please report it"
+        )
 
 
 class _Extension:

@@ -34,6 +34,8 @@ from bloodfilm.training.config import Config, parse_config
 from bloodfilm.training.networks import build_classifier, build_detector
 from bloodfilm.training.vocabulary import Vocabulary
 
+CORRECTION = "correction"
+"""The method of an adaptation by marked fields."""
 LEAST_AGREEMENT = 0.97
 """Correlation of the scores of the network and its graph."""
 _OPERATION = re.compile(r"(Conv|Gemm|MatMul)(_\d+)?(_quant)?$")
@@ -218,6 +220,11 @@ def recover_classifier(
         raise BundleError(
             f"{bundle.path}: has learnt classes on top of its network, which can no longer be "
             "trained; train or adapt the bundle that it was made from, then let it learn them again"
+        )
+    if (bundle.manifest.training.get("adaptation") or {}).get("method") == CORRECTION:
+        raise BundleError(
+            f"{bundle.path}: is corrected on top of its network, which can no longer be trained; "
+            "train or adapt the bundle that it was made from, with all marked fields"
         )
     config, words = config_of(bundle, "classifier"), vocabulary_of(bundle)
     spec = bundle.manifest.classifier

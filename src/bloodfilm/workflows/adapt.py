@@ -1,4 +1,4 @@
-"""Adapt a bundle to a microscope from unlabelled fields, or return it as it is.
+"""Adapt a bundle to a microscope from unlabelled or marked fields, or return it as it is.
 
 While it works, the output folder holds a subfolder `adapting` with the cells it cut out and
 checkpoints; it is removed at the end. A run that was stopped goes on where it was.
@@ -8,7 +8,7 @@ import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from bloodfilm.core.files import atomic_write_bytes, sha256_of, write_json, writ
 from bloodfilm.core.issue_codes import ADAPTATION_REFUSED, CUT_BY_EDGE, issue
 from bloodfilm.core.issues import codes
 from bloodfilm.core.locks import LOCK
+from bloodfilm.core.pixels import PixelSize
 from bloodfilm.core.progress import NoProgress, Progress, track
 from bloodfilm.core.results import FieldFailure, FieldResult
 from bloodfilm.core.sampling import evenly_spread
@@ -30,6 +31,7 @@ from bloodfilm.imaging.canonical import CanonicalView
 from bloodfilm.imaging.discovery import discover
 from bloodfilm.imaging.sources.image_file import open_image
 from bloodfilm.inference.bundle import Bundle, default_bundle, load_bundle
+from bloodfilm.workflows.adapt_marked import MarkedFields, read_marked
 from bloodfilm.workflows.analyze import failed
 from bloodfilm.workflows.outputs import (
     check_can_hold,
@@ -40,6 +42,7 @@ from bloodfilm.workflows.outputs import (
 
 if TYPE_CHECKING:
     from bloodfilm.export.adaptation import AdaptedClassifier
+    from bloodfilm.training.marked_correction import ClassCorrection
     from bloodfilm.training.tasks.adaptation import TargetCells
 
 WORK, KEY, CELLS = "adapting", "job.json", "cells.npz"
@@ -49,6 +52,8 @@ MIN_CELLS = 80
 HELD_OUT_SHARE = 0.25
 MIN_FOLDERS = 5
 METHODS = ("self-training", "statistics")
+CORRECTION = "correction"
+"""What the record calls the method where marked fields corrected the classes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +67,9 @@ class AdaptJob:
         method: `self-training`, or `statistics`: batch-norm statistics of the new microscope
             (AdaBN), the baseline of the literature.
         steps: of self-training.
-        labelled: a data set with marked fields of the new microscope, learnt as labelled.
+        labelled: a data set with marked fields of the new microscope. The classes are corrected by
+            them where that names held-out marked fields better; else they judge the method, which
+            does not learn from them.
         labelled_fields: use this many of its fields, drawn by lot; `None` for all.
         source: labelled or unlabelled cells of the original microscopes; with `statistics` every
             batch norm is aligned then, and not only the last.
@@ -93,8 +100,6 @@ class AdaptJob:
             raise ConfigError(f"method {self.method!r}: choose {' or '.join(METHODS)}")
         if self.labelled_fields is not None and self.labelled is None:
             raise ConfigError("labelled fields: name the data set that has them")
-        if self.labelled is not None and self.method != "self-training":
-            raise ConfigError(f"labelled fields are learnt by self-training, not by {self.method}")
         if self.source is not None and self.method != "statistics":
             raise ConfigError("source: only the method `statistics` uses it")
         for name in ("steps", "max_fields", "max_cells", "labelled_fields"):
@@ -203,12 +208,13 @@ def _digest(shas: Sequence[str]) -> str:
 
 @dataclass
 class _Collected:
-    """Cells of the new microscope, and what came of its fields."""
+    """Cells of the new microscope, what came of its fields, and their pixel sizes."""
 
     cells: "TargetCells"
     fields: int = 0
     uncountable: int = 0
     failures: list[FieldFailure] = field(default_factory=list)
+    scales: dict[Path, PixelSize] = field(default_factory=dict)
 
 
 def _collect(
@@ -221,7 +227,9 @@ def _collect(
     if place.exists():
         with np.load(place) as kept:
             cells = TargetCells(kept["images"], kept["classes"], kept["groups"])
-            return _Collected(cells, int(kept["fields"]), int(kept["uncountable"]))
+            sizes = zip(kept["scaled"].tolist(), kept["um_per_px"].tolist(), strict=True)
+            scales = {Path(name): PixelSize(x, y, "pooled") for name, (x, y) in sizes}
+            return _Collected(cells, int(kept["fields"]), int(kept["uncountable"]), [], scales)
     collected = _analyse(job, bundle, images, progress)
     if not collected.failures:  # a file that failed is tried again
         with atomic_write_bytes(place) as file:
@@ -232,6 +240,10 @@ def _collect(
                 groups=collected.cells.groups,
                 fields=collected.fields,
                 uncountable=collected.uncountable,
+                scaled=np.array([str(path) for path in collected.scales], dtype=np.str_),
+                um_per_px=np.array(
+                    [(s.um_per_px_x, s.um_per_px_y) for s in collected.scales.values()]
+                ),
             )
     return collected
 
@@ -262,6 +274,8 @@ def _analyse(
                 done.uncountable += 1
                 continue
             done.fields += 1
+            size = (outcome.view.um_per_px_x, outcome.view.um_per_px_y)
+            done.scales[path] = PixelSize(*size, "pooled")
             cut, said = _cells_of(outcome, path, bundle)
             crops.append(cut)
             classes.append(said)
@@ -330,25 +344,22 @@ def _adapt(
     target: tuple[Sequence[Path], Sequence[str]],
     progress: Progress,
 ) -> AdaptResult:
-    from bloodfilm.evaluation.label_free import reasons_to_refuse
-    from bloodfilm.export.adaptation import AdaptationSettings, LabelledSet, adapt_classifier
-    from bloodfilm.export.adapted import copy_bundle, write_adapted
+    from bloodfilm.export.adapted import copy_bundle, write_adapted, write_corrected
 
-    cells = collected.cells
-    held = hold_out(cells.groups, job.seed)
-    recipe = AdaptationSettings(
-        method=job.method,  # type: ignore[arg-type]
-        steps=job.steps,
-        seed=job.seed,
-        labelled=None if job.labelled is None else LabelledSet(job.labelled, job.labelled_fields),
-        source=job.source,
-        checks=job.checks,
-    )
-    adapted = adapt_classifier(bundle, cells, held, recipe, job.out / WORK, progress)
-    reasons = reasons_to_refuse(adapted.before, adapted.after, adapted.checks)
-    report = _report(job, bundle, collected, held, target, adapted, reasons)
+    held = hold_out(collected.cells.groups, job.seed)
+    marked = None
+    if job.labelled is not None:
+        marked = read_marked(
+            job.labelled, job.labelled_fields, job.seed, bundle, collected.scales, progress
+        )
+    tried = _try(job, bundle, collected.cells, held, marked, progress)
+    report = _report(job, bundle, collected, held, target, tried, marked)
+    adapted, reasons = tried.adapted, tried.reasons
     if reasons:
         copy_bundle(bundle, job.out)
+    elif tried.correction is not None and marked is not None:
+        named = marked.cells.crops, marked.expected
+        write_corrected(bundle, tried.correction, job.out, report, *named)
     else:
         write_adapted(
             bundle,
@@ -360,9 +371,64 @@ def _adapt(
             eight_bit=adapted.eight_bit,
         )
     write_json(job.out / REPORT, report)
-    for reason in reasons:
+    for reason in (*tried.not_corrected, *reasons):
         progress.report(issue(ADAPTATION_REFUSED, reason))
     return AdaptResult(job.out, not reasons, tuple(reasons), report, tuple(collected.failures))
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """What was done last, and why it must not be taken over.
+
+    Attributes:
+        adapted: its outcome.
+        correction: that it is, if it is one.
+        reasons: against it.
+        not_corrected: why marked fields did not correct the classes, where they did not.
+    """
+
+    adapted: "AdaptedClassifier"
+    correction: "ClassCorrection | None"
+    reasons: Sequence[str]
+    not_corrected: Sequence[str]
+
+
+def _try(
+    job: AdaptJob,
+    bundle: Bundle,
+    cells: "TargetCells",
+    held: NDArray[np.bool_],
+    marked: MarkedFields | None,
+    progress: Progress,
+) -> _Tried:
+    """Correct the classes by marked fields, or else adapt by the method of the job."""
+    from bloodfilm.evaluation.label_free import reasons_by_checks, reasons_to_refuse
+    from bloodfilm.export.adaptation import AdaptationSettings, NamedCells, adapt_classifier
+
+    recipe = AdaptationSettings(
+        method=job.method,  # type: ignore[arg-type]
+        steps=job.steps,
+        seed=job.seed,
+        source=job.source,
+        checks=job.checks,
+        marked=None if marked is None else NamedCells(marked.cells.crops, marked.allowed),
+    )
+    not_corrected: list[str] = []
+    if marked is not None:
+        correction = marked.chosen.correction
+        not_corrected = marked.chosen.reasons()
+        if correction is not None:
+            corrected = replace(recipe, correction=correction)
+            done = adapt_classifier(bundle, cells, held, corrected, job.out / WORK, progress)
+            not_corrected = reasons_by_checks(done.checks)
+            if not not_corrected:
+                return _Tried(done, correction, (), ())
+    done = adapt_classifier(bundle, cells, held, recipe, job.out / WORK, progress)
+    reasons = reasons_to_refuse(done.before, done.after, done.checks)
+    if done.marked is not None and done.marked[1] < done.marked[0]:
+        before, after = done.marked
+        reasons.append(f"marked cells: balanced accuracy {before:.3f} before, {after:.3f} after")
+    return _Tried(done, None, reasons, not_corrected)
 
 
 def _report(
@@ -371,10 +437,11 @@ def _report(
     collected: _Collected,
     held: NDArray[np.bool_],
     target: tuple[Sequence[Path], Sequence[str]],
-    adapted: "AdaptedClassifier",
-    reasons: Sequence[str],
+    tried: _Tried,
+    marked: MarkedFields | None,
 ) -> dict[str, Any]:
     images, shas = target
+    adapted, reasons = tried.adapted, tried.reasons
     return {
         "format": REPORT_FORMAT,
         "version": REPORT_VERSION,
@@ -382,7 +449,7 @@ def _report(
         "accepted": not reasons,
         "reasons": list(reasons),
         "parent": {"name": bundle.manifest.name, "sha256": bundle.sha256},
-        "method": job.method,
+        "method": job.method if tried.correction is None else CORRECTION,
         "settings": {"steps": job.steps, "seed": job.seed},
         "target": {
             "images": len(images),
@@ -393,11 +460,30 @@ def _report(
             "cells": len(held),
             "held_out_cells": int(held.sum()),
         },
-        "labelled": adapted.labelled,
+        "labelled": _labelled(tried, marked),
         "before": adapted.before.to_json(),
         "after": adapted.after.to_json(),
         "checks": [
             {"name": c.name, "before": round(c.before, 6), "after": round(c.after, 6)}
             for c in adapted.checks
         ],
+    }
+
+
+def _labelled(tried: _Tried, marked: MarkedFields | None) -> dict[str, Any] | None:
+    """Return what was marked, and balanced accuracy on it before and after.
+
+    A correction is judged on fields that it was not fitted on; a method learns from none of them.
+    """
+    if marked is None:
+        return None
+    chosen = marked.chosen
+    pair: tuple[float, ...] = (chosen.original.accuracy, chosen.best.accuracy)
+    if tried.correction is None and tried.adapted.marked is not None:
+        pair = tried.adapted.marked
+    return {
+        **marked.report(),
+        "not_corrected": list(tried.not_corrected),
+        "before": round(pair[0], 6),
+        "after": round(pair[1], 6),
     }

@@ -5,8 +5,8 @@ one picture end the work with a line that says so; what is left out is counted a
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from bloodfilm.core.errors import ConfigError, DataError
 from bloodfilm.core.field import Box, Cell, Field
 from bloodfilm.core.issue_codes import SCALE_CONFLICT
 from bloodfilm.core.issues import Issue, codes
+from bloodfilm.core.pixels import PixelSize
 from bloodfilm.core.progress import Progress, track
 from bloodfilm.core.taxonomy import Node, Taxonomy
 from bloodfilm.core.text import printable
@@ -48,6 +49,12 @@ MOST_CELLS = 1000
 """Cells of a class that are taken; more would hardly change what is learnt."""
 LISTED = 8
 LONGEST_NAME = 80
+UNKNOWN_REMEDY = (
+    'add a class with --new "{name}=GROUP", or say with --classes MAP.toml which class (or '
+    '"ignore") a name means'
+)
+_LOT = 53
+"""Random-stream id of the choice of fields."""
 
 
 # ---- classes -------------------------------------------------------------------------------------
@@ -149,6 +156,10 @@ class CellSource:
         classes: a file that says which classes its own names are.
         um_per_px: micrometres per pixel of every picture, along y.
         pixel_aspect_ratio: width / height of a round cell in pixels.
+        scale_of: returns the pixel size of an image where an analysis has found it, in place of
+            these two.
+        fields: use this many of the fields with such cells, drawn by lot; `None` for all.
+        seed: of the lot.
     """
 
     path: Path
@@ -156,6 +167,9 @@ class CellSource:
     classes: Path | None = None
     um_per_px: float | None = None
     pixel_aspect_ratio: float | None = None
+    scale_of: Callable[[Path], PixelSize | None] | None = None
+    fields: int | None = None
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -192,6 +206,19 @@ class TrainingCells:
         """Return the number of cells by label."""
         return dict(sorted(Counter(self.labels).items()))
 
+    def without(self, labels: Set[str], why: str) -> "TrainingCells":
+        """Return the cells that have other labels than these, which are counted as left out."""
+        kept = np.flatnonzero([label not in labels for label in self.labels]).tolist()
+        return replace(
+            self,
+            crops=self.crops[kept],
+            stored=self.stored[kept] if len(self.stored) else self.stored,
+            labels=tuple(self.labels[i] for i in kept),
+            groups=tuple(self.groups[i] for i in kept),
+            pictures=tuple(self.pictures[i] for i in kept),
+            left_out={**self.left_out, why: len(self) - len(kept)},
+        )
+
 
 @dataclass
 class _Collected:
@@ -220,6 +247,7 @@ def read_cells(
     *,
     balanced: bool | None = None,
     without: frozenset[str] = frozenset(),
+    remedy: str = UNKNOWN_REMEDY,
 ) -> TrainingCells:
     """Return the cells of a source that have a class, each once.
 
@@ -230,6 +258,7 @@ def read_cells(
         progress: follows the work.
         balanced: whether stored crops are white-balanced; `None`: none are stored.
         without: SHA-256 of pictures that are left out.
+        remedy: what to do about a class that is not in the tree; `{name}` stands for it.
 
     Raises:
         DataError: if the data cannot be used: unknown names, unknown scale, two classes of one
@@ -242,9 +271,11 @@ def read_cells(
     refuse_planned(dataset.issues, source.path)
     left_out: Counter[str] = Counter()
     chosen = [_usable(item, dataset, bundle.manifest, tree, left_out) for item in dataset]
-    _refuse_unknown(source.path, dataset, tree)
+    _refuse_unknown(source.path, dataset, tree, remedy)
     if not any(chosen):
         raise DataError(_none(source.path, left_out))
+    if source.fields is not None:
+        chosen = _drawn(source, chosen)
     classifier = CellClassifier(bundle.manifest)
     done, failures = _Collected(left_out=left_out), dict[str, str]()
     prior = _prior_of(source)
@@ -258,6 +289,7 @@ def read_cells(
         raise DataError(_none(source.path, done.left_out, failures))
     if failures:
         done.left_out["in pictures that cannot be read"] = len(failures)
+    given = source.scale_of is None
     root = source.path if source.path.is_dir() else source.path.parent
     return TrainingCells(
         np.stack(done.crops),
@@ -269,17 +301,37 @@ def read_cells(
         dataset.name,
         dataset.licence or "not stated",
         dict(done.left_out),
-        (*dataset.issues, *_failed(failures), *_contradictions(done)),
+        (
+            *dataset.issues,
+            *_failed(failures),
+            *_contradictions(done, given=given),
+        ),
     )
 
 
 def _prior_of(source: CellSource) -> Any:
     def prior(item: Field) -> ScalePrior | None:
+        known = None if source.scale_of is None else source.scale_of(item.path)
+        if known is not None:
+            return ScalePrior(known.um_per_px_y, known.aspect_ratio, "user")
         if source.um_per_px is not None or source.pixel_aspect_ratio is not None:
             return ScalePrior(source.um_per_px, source.pixel_aspect_ratio, "user")
         return ScalePrior.of_domain(item.domain)
 
     return prior
+
+
+def _drawn(source: CellSource, chosen: Sequence[list[Cell]]) -> list[list[Cell]]:
+    """Return the cells of as many fields as are asked for, and of the others none."""
+    places = [number for number, cells in enumerate(chosen) if cells]
+    count = source.fields or 0
+    if count > len(places):
+        raise ConfigError(
+            f"{source.path}: {count} labelled fields are asked for, it has {len(places)}"
+        )
+    order = np.random.default_rng([source.seed, _LOT]).permutation(len(places))
+    kept = {places[i] for i in order[:count].tolist()}
+    return [cells if number in kept else [] for number, cells in enumerate(chosen)]
 
 
 def _usable(
@@ -311,7 +363,7 @@ def _usable(
     return found
 
 
-def _refuse_unknown(path: Path, dataset: Dataset, tree: Taxonomy) -> None:
+def _refuse_unknown(path: Path, dataset: Dataset, tree: Taxonomy, remedy: str) -> None:
     """Raise if cells have names that are not in the tree."""
     unknown = Counter(
         cell.class_name
@@ -331,9 +383,7 @@ def _refuse_unknown(path: Path, dataset: Dataset, tree: Taxonomy) -> None:
         more = f" and {len(unknown) - LISTED} more" if len(unknown) > LISTED else ""
         first = printable(str(unknown.most_common(1)[0][0]))
         raise DataError(
-            f"{path}: no class of the bundle is called {listed}{more}; add a class with --new "
-            f'"{first}=GROUP", or say with --classes MAP.toml which class (or "ignore") a name '
-            "means"
+            f"{path}: no class of the bundle is called {listed}{more}; {remedy.format(name=first)}"
         )
 
 
@@ -431,13 +481,18 @@ def _refuse_unscaled(source: CellSource, done: _Collected) -> None:
         raise DataError(
             f"{done.unscaled[0]}: nothing tells its pixel size, nor that of "
             f"{len(done.unscaled) - 1} other pictures (too few red cells around the cell, no "
-            "metadata); give --um-per-px, e.g. 0.1 for a 100x objective, from the calibration of "
-            "the microscope"
+            "metadata); "
+            + (
+                "give --um-per-px, e.g. 0.1 for a 100x objective, from the calibration of the "
+                "microscope"
+                if source.scale_of is None
+                else "mark fields of the folders that are analysed"
+            )
         )
 
 
-def _contradictions(done: _Collected) -> list[Issue]:
-    if not done.contradicted:
+def _contradictions(done: _Collected, given: bool) -> list[Issue]:
+    if not done.contradicted or not given:
         return []
     message = (
         f"red cells contradict the pixel size that was given in {len(done.contradicted)} of "

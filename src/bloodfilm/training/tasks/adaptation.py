@@ -3,9 +3,8 @@
 Self-training with a mean teacher (Tarvainen, Valpola 2017): the teacher, the average of the
 student's weights, names each cell as it is; the student learns these names from views in other
 stain, optics and orientation. Where the teacher is not sure nothing is learnt of the class. Cells
-that the original model was sure of keep its answer, attributes and the verification head are
-distilled from the teacher, and labelled cells of the new microscope, where there are some, are
-learnt as labelled.
+that the original model was sure of keep its answer, and attributes and the verification head are
+distilled from the teacher.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,11 +20,9 @@ from torch.nn import functional
 from bloodfilm.evaluation.label_free import LabelFreeFigures, Original, label_free_figures
 from bloodfilm.inference.classifier import leaf_probabilities
 from bloodfilm.losses.attributes import attribute_loss
-from bloodfilm.losses.classification import tree_loss
 from bloodfilm.models.backbone import pair_batch_norms
 from bloodfilm.models.classifier import CellClassifierNet
 from bloodfilm.training.config import Config
-from bloodfilm.training.data.cell_crops import CellCrops
 from bloodfilm.training.data.crop_views import CropView
 from bloodfilm.training.data.keys import Key
 from bloodfilm.training.tasks.classifier import predict_images
@@ -38,16 +35,11 @@ HELD_OUT, DRAWS = 41, 43
 """Random-stream ids."""
 BALANCE = 0.5
 """Exponent on the inverse frequency of the predicted class with which cells are drawn."""
-LABELLED_SHARE, LABELLED_HALF = 0.3, 10
-"""Of the cells of a batch, where there are very many labelled ones, and how many it takes for half
-of that: a few cells, drawn again and again, would teach their classes alone."""
 LOSS_WEIGHTS = {
     "teacher": 1.0,
     "original": 0.5,
     "attributes": 1.0,
     "nucleated": 0.5,
-    "labelled": 1.0,
-    "labelled_attributes": 0.5,
 }
 
 
@@ -94,27 +86,21 @@ class Calibration:
 
 @dataclass(frozen=True)
 class AdaptationBatch:
-    """Cells in a batch; labelled ones last.
+    """Cells in a batch.
 
     Attributes:
         varied, plain: (B, 3, S, S) augmented for the student, plain for the teacher.
-        original: (B, leaves) the original's probabilities; zeros for labelled cells.
-        allowed: (B, leaves) leaves that a label stands for; none for unlabelled cells.
-        values: (B, values) one-hot by attribute; zeros where unknown.
-        labelled: (B,) whether a cell is labelled.
+        original: (B, leaves) the original's probabilities.
     """
 
     varied: Tensor
     plain: Tensor
     original: Tensor
-    allowed: Tensor
-    values: Tensor
-    labelled: Tensor
 
     @property
     def domain(self) -> Tensor:
         """The index of each cell's domain: there is one."""
-        return torch.zeros(len(self.labelled), dtype=torch.long)
+        return torch.zeros(len(self.original), dtype=torch.long)
 
     def to(self, device: torch.device) -> "AdaptationBatch":
         """Move every tensor."""
@@ -128,22 +114,16 @@ class AdaptationSample:
     varied: NDArray[np.uint8]
     plain: NDArray[np.uint8]
     original: NDArray[np.float64]
-    allowed: NDArray[np.bool_]
-    values: NDArray[np.float32]
-    labelled: bool
 
 
 class AdaptationSamples:
-    """Draws target cells, classes evened out as far as they are guessed, and labelled cells.
-
-    Labelled cells are drawn the more often the more there are, and every label as often.
+    """Draws target cells, classes evened out as far as they are guessed.
 
     Args:
         config: of the run.
         cells: of the new microscope.
         view: what the classifier sees of a stored crop.
         vocabulary: of the bundle.
-        labelled: cells of the new microscope with labels, if there are some.
     """
 
     def __init__(
@@ -152,54 +132,28 @@ class AdaptationSamples:
         cells: TargetCells,
         view: CropView,
         vocabulary: Vocabulary,
-        labelled: CellCrops | None = None,
     ) -> None:
         self.config, self.cells, self.view = config, cells, view
-        self.vocabulary, self.labelled = vocabulary, labelled
+        self.vocabulary = vocabulary
         guess = cells.classes.argmax(1)
         count = np.bincount(guess, minlength=cells.classes.shape[1])
         chances = np.asarray(count[guess], dtype=np.float64) ** -BALANCE
         self.chances = chances / chances.sum()
-        self.labelled_share, self.labelled_chances = 0.0, np.zeros(0)
-        if labelled is not None and len(labelled):
-            _, label, count = np.unique(
-                labelled.allowed, axis=0, return_inverse=True, return_counts=True
-            )
-            even = 1 / count[label.reshape(-1)]
-            self.labelled_chances = even / even.sum()
-            self.labelled_share = LABELLED_SHARE * len(labelled) / (len(labelled) + LABELLED_HALF)
 
     def keys(self, epoch: int) -> Sequence[Key]:
-        """Return the cells of an epoch; labelled ones are numbered after the others."""
+        """Return the cells of an epoch."""
         rng = np.random.default_rng([self.config.seed, DRAWS, epoch])
         count = self.config.optim.samples or len(self.cells)
         drawn = rng.choice(len(self.cells), count, p=self.chances)
-        if self.labelled_share:
-            marked = rng.random(count) < self.labelled_share
-            some = rng.choice(len(self.labelled_chances), count, p=self.labelled_chances)
-            drawn = np.where(marked, len(self.cells) + some, drawn)
         return [(epoch * count + place, int(i)) for place, i in enumerate(drawn)]
 
     def sample(self, key: Key) -> AdaptationSample:
         """Augment one cell."""
         place, i = key
         rng = np.random.default_rng([self.config.seed, DRAWS, place, i])
-        leaves, width = len(self.vocabulary.leaves), self.vocabulary.schema.width
-        values = np.zeros(width, np.float32)
-        if i < len(self.cells):
-            image, original = self.cells.images[i], self.cells.classes[i]
-            allowed = np.zeros(leaves, dtype=bool)
-        else:
-            assert self.labelled is not None
-            number = i - len(self.cells)
-            image, original = self.labelled.images[number], np.zeros(leaves)
-            allowed = self.labelled.allowed[number]
-            codes = self.labelled.codes[number]
-            for code, where in zip(codes, self.vocabulary.schema.slices.values(), strict=True):
-                if code >= 0:
-                    values[where.start + int(code)] = 1.0
+        image = self.cells.images[i]
         varied, plain = self.view.varied(image, rng), self.view.plain(image)
-        return AdaptationSample(varied, plain, original, allowed, values, i >= len(self.cells))
+        return AdaptationSample(varied, plain, self.cells.classes[i])
 
     def collate(self, samples: Sequence[AdaptationSample]) -> AdaptationBatch:
         """Stack crops and targets."""
@@ -207,9 +161,6 @@ class AdaptationSamples:
             to_tensor([s.varied for s in samples]),
             to_tensor([s.plain for s in samples]),
             torch.from_numpy(np.stack([s.original for s in samples])).float(),
-            torch.from_numpy(np.stack([s.allowed for s in samples])),
-            torch.from_numpy(np.stack([s.values for s in samples])),
-            torch.tensor([s.labelled for s in samples]),
         )
 
 
@@ -268,32 +219,26 @@ class ClassifierAdaptationTask:
     def losses(
         self, model: nn.Module, batch: AdaptationBatch, device: torch.device
     ) -> dict[str, Tensor]:
-        """Return the terms of the teacher, the original and the labels."""
+        """Return the terms of the teacher and of the original."""
         batch = batch.to(device)
         assert self.teacher is not None, "the loop calls set_teacher first"
         with torch.no_grad():
             seen = self.teacher.eval()(batch.plain.to(memory_format=torch.channels_last))
         outputs = model(batch.varied.to(memory_format=torch.channels_last))
-        free = ~batch.labelled
         log_p = self._log_probabilities(outputs["classes"])
         taught = self._log_probabilities(seen["classes"]).exp()
-        sure = (taught.amax(1) >= self.calibration.confidence) & free
-        kept = (batch.original.amax(1) >= self.calibration.confidence) & free
+        sure = taught.amax(1) >= self.calibration.confidence
+        kept = batch.original.amax(1) >= self.calibration.confidence
         goals = torch.cat(
             [seen["attributes"][:, w].float().softmax(1) for w in self.slices.values()], 1
         )
-        labels = tree_loss(outputs["classes"], batch.allowed)
-        attributes = outputs["attributes"]
+        every = torch.ones(len(goals), device=goals.device)
         return {
             "teacher": _soft_cross_entropy(log_p, taught, sure),
             "original": _soft_cross_entropy(log_p, batch.original, kept),
-            "attributes": attribute_loss(attributes, goals, free.float(), self.slices, False),
+            "attributes": attribute_loss(outputs["attributes"], goals, every, self.slices, False),
             "nucleated": functional.binary_cross_entropy_with_logits(
                 outputs["nucleated"].float(), seen["nucleated"].float().sigmoid()
-            ),
-            "labelled": labels,
-            "labelled_attributes": attribute_loss(
-                attributes, batch.values, batch.labelled.float(), self.slices, False
             ),
         }
 
