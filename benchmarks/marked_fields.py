@@ -1,7 +1,7 @@
 """What marked fields are worth of a microscope that a bundle was not trained on, over many lots.
 
     python benchmarks/marked_fields.py --bundle DIR --set DATASET [--fields 1 2 5 10] [--lots 5]
-        [--json FILE]
+        [--analysis RESULT] [--json FILE]
 
 `bloodfilm adapt --labelled` corrects the names of a bundle by marked fields. Here every cell of a
 labelled set is described once, on its true box, and what the command does is repeated for many
@@ -9,8 +9,9 @@ lots: the set is divided by patients (slides; fields where neither is known) int
 fields are drawn from the first, and the second is named before and after. A correction that
 cross-validation refuses counts as no gain. `exemplars only` is a correction fitted without any
 marked field, of the strength in brackets, which the command does not make: what it gains is not
-owed to the marked fields. Self-training, the scale of an analysis and detection are not in it:
-`adaptation.py` measures the whole command. The bundle must hold exemplars, and the set must not
+owed to the marked fields. The scale is that of an `--analysis` of the images, as in the command, or
+else measured anew. Self-training and detection are not in it: `adaptation.py` measures the whole
+command. The bundle must hold exemplars, and the set must not
 have been in its training.
 """
 
@@ -22,7 +23,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bloodfilm.core.pixels import PixelSize
 from bloodfilm.core.progress import NoProgress
+from bloodfilm.core.results import AnalysisRun
 from bloodfilm.evaluation.class_figures import label_recalls
 from bloodfilm.export.adaptation import is_balanced
 from bloodfilm.export.class_graph import Describer
@@ -52,13 +55,14 @@ class Site:
     Args:
         bundle: that describes and names them.
         path: of the set.
+        analysis: of its images, from which scales are taken.
     """
 
-    def __init__(self, bundle: Bundle, path: Path) -> None:
+    def __init__(self, bundle: Bundle, path: Path, analysis: Path | None) -> None:
         self.bundle, self.describer = bundle, Describer(bundle)
         self.exemplars: Exemplars = read_exemplars(bundle)
         tree = bundle.manifest.taxonomy
-        source = CellSource(path=path)
+        source = CellSource(path=path, scale_of=scales_of(analysis).get if analysis else None)
         self.cells: TrainingCells = read_cells(
             source, bundle, tree, NoProgress(), balanced=is_balanced(bundle)
         )
@@ -100,6 +104,15 @@ class Site:
         return float(np.mean([after for _, after in recalls.values()]))
 
 
+def scales_of(analysis: Path) -> dict[Path, PixelSize]:
+    """Return the pixel sizes that an analysis found, by image."""
+    views = {field.path: field.view for field in AnalysisRun.read(analysis)}
+    return {
+        path: PixelSize(view.um_per_px_x, view.um_per_px_y, "pooled")
+        for path, view in views.items()
+    }
+
+
 def lots(site: Site, counts: list[int], number: int) -> list[Lot]:
     """Draw marked fields, correct, judge; 0 fields are exemplars only, at every strength."""
     m = site.bundle.manifest
@@ -135,9 +148,11 @@ def main() -> None:
     parser.add_argument("--set", type=Path, required=True)
     parser.add_argument("--fields", type=int, nargs="*", default=[1, 2, 5, 10])
     parser.add_argument("--lots", type=int, default=5)
+    parser.add_argument("--analysis", type=Path)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    found = lots(Site(load_bundle(given.bundle), given.set), given.fields, given.lots)
+    site = Site(load_bundle(given.bundle), given.set, given.analysis)
+    found = lots(site, given.fields, given.lots)
     for count in [0, *given.fields]:
         for penalty in PENALTIES if count == 0 else (None,):
             rows = [f for f in found if f.fields == count and penalty in (None, f.penalty)]

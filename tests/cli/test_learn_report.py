@@ -22,6 +22,8 @@ ADAPTED = {
     "before": {"cells": 40, "certainty": 0.5},
     "after": {"cells": 41, "certainty": 0.75},
     "checks": [{"name": "other lab", "before": None, "after": 0.25}],
+    "method": "self-training",
+    "labelled": {"before": 0.5, "after": 0.625, "not_corrected": ["too few fields"]},
 }
 
 
@@ -68,7 +70,9 @@ def test_the_lines_of_adapt_name_figures_and_what_the_bundle_is(invoke, tmp_path
     figures = [
         "cells                 40 -> 41",
         "certainty          0.500 -> 0.750",
+        "marked cells       0.500 -> 0.625",
         "other lab              – -> 0.250",
+        "not corrected by marked fields: too few fields",
     ]
     done = invoke("adapt", True)
     assert done.exit_code == 0

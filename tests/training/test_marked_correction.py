@@ -84,6 +84,13 @@ def test_a_correction_by_which_a_known_class_would_be_lost_is_refused():
     assert chosen.best.known.get("a", (1, 1))[1] >= 0.95
 
 
+def test_one_field_alone_corrects_nothing():
+    described, names = cells(cloud(8, 5, 0, 4), "b" * 8, fields=[0] * 8)
+    chosen = choose_correction(described, names, ODDS, 0)
+    assert chosen.correction is None and not chosen.candidates
+    assert "cells of 2 or more fields" in chosen.reasons()[0]
+
+
 def test_cells_of_a_field_are_held_out_together():
     """Each field has a look of its own by which its cells would know each other."""
     rng = np.random.default_rng(3)

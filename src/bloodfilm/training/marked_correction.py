@@ -20,8 +20,10 @@ from bloodfilm.evaluation.class_figures import label_recalls, reasons_against
 from bloodfilm.training.class_rows import DescribedCells, assign_folds, label_weights
 from bloodfilm.training.corrections import NOT_LEARNT, fit_correction
 
-PENALTIES = (0.1, 0.03, 0.01)
-"""On the squared weights, that of the most careful correction first."""
+PENALTIES = (0.1, 0.03)
+"""On the squared weights, that of the more careful correction first."""
+MIN_FIELDS = 2
+"""Marked fields (or patients) without which none can be held out."""
 MAX_LOSS = 0.01
 """The most that balanced accuracy on exemplars may lose."""
 
@@ -118,7 +120,7 @@ class ChosenCorrection:
 
     Attributes:
         original: no correction.
-        candidates: the corrections, by rising strength.
+        candidates: the corrections, by rising strength; none for a single field.
         best: that which names marked cells best; the original where none is better.
         correction: fitted on all cells; `None` for the original.
     """
@@ -132,6 +134,11 @@ class ChosenCorrection:
         """Return why no correction is made; nothing where one is."""
         if self.correction is not None:
             return []
+        if not self.candidates:
+            return [
+                f"cells of {MIN_FIELDS} or more fields (or patients, where they are named) must be "
+                "marked, so that some can be held out"
+            ]
         closest = max(self.candidates, key=lambda c: (not c.reasons, c.worth))
         return list(closest.reasons) or [
             "no correction names held-out marked cells better: balanced accuracy "
@@ -159,9 +166,10 @@ def choose_correction(
     fold, _ = assign_folds(cells, (), seed)
     labels, plain = np.array(names), cells.take(cells.view == 0)
     original = _judge(plain, labels, plain.known, None)
+    enough = len(np.unique(cells.group[~cells.old])) >= MIN_FIELDS
     candidates = tuple(
         _judge(plain, labels, _held_out(cells, odds, penalty, fold), penalty)
-        for penalty in PENALTIES
+        for penalty in (PENALTIES if enough else ())
     )
     best = original
     for candidate in candidates:
