@@ -1,18 +1,15 @@
 """What marked fields are worth of a microscope that a bundle was not trained on, over many lots.
 
     python benchmarks/marked_fields.py --bundle DIR --set DATASET [--fields 1 2 5 10] [--lots 5]
-        [--analysis RESULT] [--json FILE]
+        [--json FILE]
 
 `bloodfilm adapt --labelled` corrects the names of a bundle by marked fields. Here every cell of a
 labelled set is described once, on its true box, and what the command does is repeated for many
 lots: the set is divided by patients (slides; fields where neither is known) into two halves, marked
 fields are drawn from the first, and the second is named before and after. A correction that
-cross-validation refuses counts as no gain. `exemplars only` is a correction fitted without any
-marked field, of the strength in brackets, which the command does not make: what it gains is not
-owed to the marked fields. The scale is that of an `--analysis` of the images, as in the command, or
-else measured anew. Self-training and detection are not in it: `adaptation.py` measures the whole
-command. The bundle must hold exemplars, and the set must not
-have been in its training.
+cross-validation refuses counts as no gain; `unguarded` is what the more careful correction would
+gain if it were always made. Self-training and detection are not in it: `adaptation.py` measures
+the whole command. The bundle must hold exemplars, and the set must not have been in its training.
 """
 
 import argparse
@@ -23,14 +20,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bloodfilm.core.pixels import PixelSize
 from bloodfilm.core.progress import NoProgress
-from bloodfilm.core.results import AnalysisRun
 from bloodfilm.evaluation.class_figures import label_recalls
 from bloodfilm.export.adaptation import is_balanced
 from bloodfilm.export.class_graph import Describer
 from bloodfilm.export.exemplars import Exemplars, read_exemplars
-from bloodfilm.export.trained import class_prior
 from bloodfilm.inference.bundle import Bundle, load_bundle
 from bloodfilm.training.class_rows import DescribedCells
 from bloodfilm.training.marked_correction import PENALTIES, choose_correction, fit_on_cells
@@ -40,13 +34,14 @@ from bloodfilm.workflows.learn_cells import CellSource, TrainingCells, read_cell
 
 @dataclass(frozen=True)
 class Lot:
-    """One draw: marked fields, the strength that was chosen, and five classes before and after."""
+    """One draw: marked fields, the strength that was chosen, and balanced accuracies."""
 
     fields: int
     lot: int
     penalty: float | None
     before: float
     after: float
+    unguarded: float
 
 
 class Site:
@@ -55,14 +50,13 @@ class Site:
     Args:
         bundle: that describes and names them.
         path: of the set.
-        analysis: of its images, from which scales are taken.
     """
 
-    def __init__(self, bundle: Bundle, path: Path, analysis: Path | None) -> None:
+    def __init__(self, bundle: Bundle, path: Path) -> None:
         self.bundle, self.describer = bundle, Describer(bundle)
         self.exemplars: Exemplars = read_exemplars(bundle)
         tree = bundle.manifest.taxonomy
-        source = CellSource(path=path, scale_of=scales_of(analysis).get if analysis else None)
+        source = CellSource(path=path)
         self.cells: TrainingCells = read_cells(
             source, bundle, tree, NoProgress(), balanced=is_balanced(bundle)
         )
@@ -104,39 +98,23 @@ class Site:
         return float(np.mean([after for _, after in recalls.values()]))
 
 
-def scales_of(analysis: Path) -> dict[Path, PixelSize]:
-    """Return the pixel sizes that an analysis found, by image."""
-    views = {field.path: field.view for field in AnalysisRun.read(analysis)}
-    return {
-        path: PixelSize(view.um_per_px_x, view.um_per_px_y, "pooled")
-        for path, view in views.items()
-    }
-
-
 def lots(site: Site, counts: list[int], number: int) -> list[Lot]:
-    """Draw marked fields, correct, judge; 0 fields are exemplars only, at every strength."""
-    m = site.bundle.manifest
-    odds = class_prior(m.leaves, m.training.get("priors") or {})
-    nothing, _ = site.described(np.zeros(1, np.int64))
-    nothing = nothing.take(nothing.old)
-    alone = {penalty: fit_on_cells(nothing, odds, penalty) for penalty in PENALTIES}
+    """Draw marked fields, correct, judge."""
     found = []
     for lot in range(number):
         first = site.halves(lot)
-        before = site.balanced(site.known, ~first)
-        for penalty, fitted in alone.items():
-            after = site.balanced(fitted.log_probabilities(site.known, site.plain), ~first)
-            found.append(Lot(0, lot, penalty, before, after))
         order = np.random.default_rng([lot, 1]).permutation(np.unique(site.pictures[first]))
         for count in counts:
-            chosen = np.flatnonzero(np.isin(site.pictures, order[:count]))
-            cells, names = site.described(chosen)
-            fitted = choose_correction(cells, names, odds, lot)
-            after = before
-            if fitted.correction is not None:
-                corrected = fitted.correction.log_probabilities(site.known, site.plain)
-                after = site.balanced(corrected, ~first)
-            found.append(Lot(count, lot, fitted.best.penalty, before, after))
+            cells, names = site.described(np.flatnonzero(np.isin(site.pictures, order[:count])))
+            chosen = choose_correction(cells, names, lot)
+            corrections = chosen.correction, fit_on_cells(cells, PENALTIES[0])
+            figures = [
+                site.balanced(
+                    site.known if c is None else c.log_probabilities(site.known, site.plain), ~first
+                )
+                for c in (None, *corrections)
+            ]
+            found.append(Lot(count, lot, chosen.best.penalty, *figures))
             print(found[-1], flush=True)
     return found
 
@@ -148,23 +126,22 @@ def main() -> None:
     parser.add_argument("--set", type=Path, required=True)
     parser.add_argument("--fields", type=int, nargs="*", default=[1, 2, 5, 10])
     parser.add_argument("--lots", type=int, default=5)
-    parser.add_argument("--analysis", type=Path)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    site = Site(load_bundle(given.bundle), given.set, given.analysis)
+    site = Site(load_bundle(given.bundle), given.set)
     found = lots(site, given.fields, given.lots)
-    for count in [0, *given.fields]:
-        for penalty in PENALTIES if count == 0 else (None,):
-            rows = [f for f in found if f.fields == count and penalty in (None, f.penalty)]
-            gain = np.array([f.after - f.before for f in rows])
-            what = f"exemplars only ({penalty})" if count == 0 else f"{count} marked fields"
-            kept = sum(f.penalty is None for f in rows)
-            print(
-                f"{what:24} {np.mean([f.before for f in rows]):.3f} -> "
-                f"{np.mean([f.after for f in rows]):.3f}  gain {gain.mean():+.3f} +- "
-                f"{gain.std():.3f}, from {gain.min():+.3f} to {gain.max():+.3f}, original kept "
-                f"{kept} of {len(rows)}"
-            )
+    for count in given.fields:
+        rows = [f for f in found if f.fields == count]
+        gain = np.array([f.after - f.before for f in rows])
+        unguarded = np.array([f.unguarded - f.before for f in rows])
+        kept = sum(f.penalty is None for f in rows)
+        print(
+            f"{count} marked fields: {np.mean([f.before for f in rows]):.3f} -> "
+            f"{np.mean([f.after for f in rows]):.3f}, gain {gain.mean():+.3f} +- {gain.std():.3f} "
+            f"({gain.min():+.3f} to {gain.max():+.3f}), original kept {kept} of {len(rows)}; "
+            f"unguarded {unguarded.mean():+.3f} +- {unguarded.std():.3f} "
+            f"({unguarded.min():+.3f} to {unguarded.max():+.3f})"
+        )
     if given.json:
         record = {"set": given.set.name, "lots": [asdict(f) for f in found]}
         given.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

@@ -8,7 +8,6 @@ from bloodfilm.training.marked_correction import choose_correction, fit_on_cells
 
 NAMES = ("a", "b", "c")
 SIZE = 6
-ODDS = np.ones(3)
 
 
 def head(description):
@@ -56,7 +55,7 @@ def test_a_class_that_is_misnamed_on_the_microscope_is_put_right():
     """There, cells of class b look like those of a, and have something else in common."""
     strange = cloud(8, 5, 0, 4)
     described, names = cells(strange, "b" * 8)
-    chosen = choose_correction(described, names, ODDS, 0)
+    chosen = choose_correction(described, names, 0)
     assert chosen.original.accuracy == 0.0 and chosen.best.accuracy == 1.0
     assert chosen.correction is not None and not chosen.reasons()
     others = np.concatenate([cloud(50, 9, 0, 4), *(cloud(50, 10 + i, i) for i in range(3))])
@@ -68,15 +67,15 @@ def test_a_class_that_is_misnamed_on_the_microscope_is_put_right():
 
 def test_cells_that_are_named_rightly_need_no_correction():
     described, names = cells(10 * cloud(6, 5, 2), "c" * 6)
-    chosen = choose_correction(described, names, ODDS, 0)
+    chosen = choose_correction(described, names, 0)
     assert chosen.correction is None and chosen.best is chosen.original
-    assert "no correction names held-out marked cells better" in chosen.reasons()[0]
+    assert "6 of 6 held-out marked cells are named rightly as it is" in chosen.reasons()[0]
 
 
 def test_a_correction_by_which_a_known_class_would_be_lost_is_refused():
     """Marked as b are cells that cannot be told from a, of which there is no marked cell."""
     described, names = cells(cloud(30, 5, 0), "b" * 30)
-    chosen = choose_correction(described, names, ODDS, 0)
+    chosen = choose_correction(described, names, 0)
     strongest = chosen.candidates[-1]
     assert strongest.accuracy > chosen.original.accuracy
     assert any("recall of 'a' on what was known would fall" in r for r in strongest.reasons)
@@ -86,7 +85,7 @@ def test_a_correction_by_which_a_known_class_would_be_lost_is_refused():
 
 def test_one_field_alone_corrects_nothing():
     described, names = cells(cloud(8, 5, 0, 4), "b" * 8, fields=[0] * 8)
-    chosen = choose_correction(described, names, ODDS, 0)
+    chosen = choose_correction(described, names, 0)
     assert chosen.correction is None and not chosen.candidates
     assert "cells of 2 or more fields" in chosen.reasons()[0]
 
@@ -101,23 +100,28 @@ def test_cells_of_a_field_are_held_out_together():
     marked[:, 3:] += looks[field]
     described, names = cells(marked, [labels[i] for i in field], fields=field)
     apart, _ = cells(marked, [labels[i] for i in field])
-    whole = choose_correction(described, names, ODDS, 0).candidates[-1]
-    single = choose_correction(apart, names, ODDS, 0).candidates[-1]
+    whole = choose_correction(described, names, 0).candidates[-1]
+    single = choose_correction(apart, names, 0).candidates[-1]
     assert single.log_loss < 0.5 * whole.log_loss
 
 
-def test_how_rare_a_class_is_in_use_stays():
-    """Exemplars are as many of every class; that says nothing of how frequent they are."""
-    described, _ = cells(cloud(4, 5, 0), "aaaa")
-    odds = np.array([1.0, 1.0, 0.01])
-    rare = described.known + np.log(odds)
-    rare -= np.log(np.exp(rare).sum(1, keepdims=True))
-    known = DescribedCells(**{**vars(described), "known": rare})
-    plain, with_odds = fit_on_cells(described, ODDS, 0.1), fit_on_cells(known, odds, 0.1)
-    np.testing.assert_allclose(with_odds.weight, plain.weight, atol=1e-3)
-    np.testing.assert_allclose(
-        with_odds.bias - with_odds.bias.mean(), plain.bias - plain.bias.mean(), atol=1e-3
-    )
+def test_exemplars_keep_the_class_that_they_have():
+    """A label of a group of classes leaves open which one; the bundle's own answer does not."""
+    described, _ = cells(cloud(8, 5, 0, 4), "b" * 8)
+    allowed = described.allowed.copy()
+    allowed[described.old] = True  # "some class"
+    group = DescribedCells(**{**vars(described), "allowed": allowed})
+    fitted = fit_on_cells(group, 0.1)
+    old = described.take(described.old)
+    after = fitted.log_probabilities(old.known, old.description).argmax(1)
+    assert (after == old.known.argmax(1)).all()
+
+
+def test_one_cell_that_is_put_right_may_be_chance():
+    described, names = cells(np.concatenate([cloud(6, 5, 2), cloud(1, 6, 0, 4)]), "ccccccb")
+    chosen = choose_correction(described, names, 0)
+    assert chosen.correction is None
+    assert all("2 more are needed" in c.reasons[0] for c in chosen.candidates)
 
 
 def test_a_class_that_cannot_be_named_stays_so():
@@ -126,7 +130,7 @@ def test_a_class_that_cannot_be_named_stays_so():
     known[:, 2] = -np.inf
     kept = described.label % 3 != 2
     part = DescribedCells(**{**vars(described), "known": known}).take(kept)
-    fitted = fit_on_cells(part, ODDS, 0.1)
+    fitted = fit_on_cells(part, 0.1)
     assert not fitted.weight[2].any() and fitted.bias[2] == pytest.approx(0.0)
     after = fitted.log_probabilities(part.known, part.description)
     assert np.isneginf(after[:, 2]).all()

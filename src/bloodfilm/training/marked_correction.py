@@ -4,7 +4,7 @@ The network stays. To the class logits a linear function of the description of t
 see `corrections`, fitted on the marked cells and on exemplars of what was known. Fields of the
 microscope, and exemplars, are held out in turn: how far the answers may move away from the
 bundle's is decided by cells that were not fitted on, and they may not move at all where that names
-these cells best, or where a class that was known would lose.
+these cells as well, or where a class that was known would lose.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,6 +22,8 @@ from bloodfilm.training.corrections import NOT_LEARNT, fit_correction
 
 PENALTIES = (0.1, 0.03)
 """On the squared weights, that of the more careful correction first."""
+MIN_PROFIT = 2
+"""More of the held-out marked cells that must be named rightly; one may be chance."""
 MIN_FIELDS = 2
 """Marked fields (or patients) without which none can be held out."""
 MAX_LOSS = 0.01
@@ -53,22 +55,25 @@ class ClassCorrection:
         return np.asarray(logits - most - np.log(np.exp(logits - most).sum(1, keepdims=True)))
 
 
-def fit_on_cells(cells: DescribedCells, odds: Floats, penalty: float) -> ClassCorrection:
+def fit_on_cells(cells: DescribedCells, penalty: float) -> ClassCorrection:
     """Fit a correction in which every label counts alike.
+
+    Marked cells are to get their labels, and exemplars that are named rightly are to keep the
+    class that they have.
 
     Args:
         cells: marked ones and exemplars.
-        odds: (leaves,) factor that is in the known probabilities for how rare a class is in use,
-            which the frequencies of these cells say nothing of: it stays.
         penalty: on the weights.
     """
-    known = np.where(np.isfinite(cells.known), cells.known - np.log(odds), NOT_LEARNT)
-    allowed = cells.allowed & np.isfinite(cells.known).any(0)
+    known = np.where(np.isfinite(cells.known), cells.known, NOT_LEARNT)
+    answer = np.eye(known.shape[1], dtype=bool)[known.argmax(1)]
+    allowed = np.where(cells.old[:, None], answer, np.isfinite(cells.known).any(0)) & cells.allowed
+    kept = np.flatnonzero(allowed.any(1))
     weight, bias = fit_correction(
-        torch.from_numpy(cells.description).float(),
-        torch.from_numpy(known).float(),
-        torch.from_numpy(allowed),
-        torch.from_numpy(label_weights(cells)).float(),
+        torch.from_numpy(cells.description[kept]).float(),
+        torch.from_numpy(known[kept]).float(),
+        torch.from_numpy(allowed[kept]),
+        torch.from_numpy(label_weights(cells.take(kept))).float(),
         penalty,
     )
     return ClassCorrection(weight.double().numpy(), bias.double().numpy())
@@ -139,28 +144,21 @@ class ChosenCorrection:
                 f"cells of {MIN_FIELDS} or more fields (or patients, where they are named) must be "
                 "marked, so that some can be held out"
             ]
-        closest = max(self.candidates, key=lambda c: (not c.reasons, c.worth))
-        return list(closest.reasons) or [
-            "no correction names held-out marked cells better: balanced accuracy "
-            f"{self.original.accuracy:.3f} and log loss {self.original.log_loss:.3f} without, "
-            f"{closest.accuracy:.3f} and {closest.log_loss:.3f} with the best"
-        ]
+        return list(max(self.candidates, key=lambda c: c.worth).reasons)
 
 
-def choose_correction(
-    cells: DescribedCells, names: Sequence[str], odds: Floats, seed: int
-) -> ChosenCorrection:
+def choose_correction(cells: DescribedCells, names: Sequence[str], seed: int) -> ChosenCorrection:
     """Choose the strength of a correction by cross-validation, none at all among them.
 
     Whole fields are held out, and a share of the exemplars with them. A correction is taken only if
-    more of the held-out marked cells are named rightly, or as many with true classes more probable,
-    and if exemplars lose nothing (`evaluation.class_figures.reasons_against`); the more careful of
-    two that do as well is taken.
+    `MIN_PROFIT` more of the held-out marked cells are named rightly, if their balanced accuracy
+    does not fall, and if exemplars lose nothing (`evaluation.class_figures.reasons_against`). Of
+    several, the one with the highest balanced accuracy is taken, and of equal ones that under which
+    the true classes are most probable.
 
     Args:
         cells: exemplars (`old`), marked cells and their varied views.
         names: the label of each cell that is no varied view.
-        odds: see `fit_on_cells`.
         seed: of the folds.
     """
     fold, _ = assign_folds(cells, (), seed)
@@ -168,25 +166,21 @@ def choose_correction(
     original = _judge(plain, labels, plain.known, None)
     enough = len(np.unique(cells.group[~cells.old])) >= MIN_FIELDS
     candidates = tuple(
-        _judge(plain, labels, _held_out(cells, odds, penalty, fold), penalty)
+        _judge(plain, labels, _held_out(cells, penalty, fold), penalty)
         for penalty in (PENALTIES if enough else ())
     )
-    best = original
-    for candidate in candidates:
-        if not candidate.reasons and candidate.worth > best.worth:
-            best = candidate
-    fitted = None if best.penalty is None else fit_on_cells(cells, odds, best.penalty)
+    allowed = [candidate for candidate in candidates if not candidate.reasons]
+    best = max(allowed, key=lambda c: c.worth) if allowed else original
+    fitted = None if best.penalty is None else fit_on_cells(cells, best.penalty)
     return ChosenCorrection(original, candidates, best, fitted)
 
 
-def _held_out(
-    cells: DescribedCells, odds: Floats, penalty: float, fold: NDArray[np.int64]
-) -> Floats:
+def _held_out(cells: DescribedCells, penalty: float, fold: NDArray[np.int64]) -> Floats:
     """Return log probabilities of the cells that are no views, each as if not fitted on."""
     found = np.zeros_like(cells.known)
     for number in np.unique(fold):
         out = fold == number
-        fitted = fit_on_cells(cells.take(~out), odds, penalty)
+        fitted = fit_on_cells(cells.take(~out), penalty)
         found[out] = fitted.log_probabilities(cells.known[out], cells.description[out])
     return found[cells.view == 0]
 
@@ -205,6 +199,14 @@ def _judge(
     weights = label_weights(plain.take(own))
     loss = -float((weights * np.log(np.maximum(inside, np.finfo(float).tiny))).sum())
     reasons = reasons_against({}, known, {}, MAX_LOSS)
+    rows = np.arange(own.sum())
+    now, then = (plain.allowed[own][rows, p[own].argmax(1)].sum() for p in (after, before))
+    if now - then < MIN_PROFIT:
+        reasons.insert(
+            0,
+            f"{then} of {len(rows)} held-out marked cells are named rightly as it is, {now} "
+            f"would be: {MIN_PROFIT} more are needed",
+        )
     if right < was:
         reasons.insert(
             0, f"balanced accuracy on marked cells would fall from {was:.3f} to {right:.3f}"

@@ -89,7 +89,6 @@ def read_marked(
     from bloodfilm.export.adaptation import is_balanced
     from bloodfilm.export.class_graph import Describer
     from bloodfilm.export.exemplars import read_exemplars
-    from bloodfilm.export.trained import class_prior
     from bloodfilm.training.marked_correction import choose_correction
 
     m = bundle.manifest
@@ -110,8 +109,7 @@ def read_marked(
     described = join_described((bundle, describer, exemplars), own, m.taxonomy, m.leaves)
     names = [*(exemplars.labels[int(i)] for i in exemplars.label), *cells.labels]
     progress.update("fitting", 0, 1)
-    odds = class_prior(m.leaves, m.training.get("priors") or {})
-    chosen = choose_correction(described, names, odds, seed)
+    chosen = choose_correction(described, names, seed)
     progress.update("fitting", 1, 1)
     mine = described.take((described.view == 0) & ~described.old)
     expected = mine.known
