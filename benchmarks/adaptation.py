@@ -7,7 +7,8 @@ Divides a labelled set by patients (slides; fields where neither is known) into 
 images of the first are the unlabelled target; of its fields K are given as marked. The original and
 every adapted bundle then analyse the second half by the whole path, and are compared as
 `bloodfilm evaluate --cross` does it: gains are relative to the original. A bundle that was returned
-unchanged is named as such. The set must not have been in the training of the bundle.
+unchanged is named as such. The set must not have been in the training of the bundle, which needs
+exemplars (`bloodfilm exemplars`) for marked fields.
 """
 
 import argparse
