@@ -14,6 +14,7 @@ from bloodfilm.core.polygons import Region
 from bloodfilm.core.results import FieldResult
 from bloodfilm.imaging.sources.open_slide import open_slide
 from bloodfilm.inference.model import load_model
+from bloodfilm.inference.runner import analyze_many
 from bloodfilm.inference.slides import (
     SlidePlan,
     SlideSelection,
@@ -24,7 +25,7 @@ from bloodfilm.inference.slides import (
 )
 from bloodfilm.inference.slides.plan import with_tiles
 from bloodfilm.inference.slides.tiles import MARGIN_UM
-from fake_bundle import Disc, dark, draw, lay_out, write_bundle
+from fake_bundle import Disc, dark, draw, lay_out, save, write_bundle
 
 SIZE = 2200, 1500
 UM = 0.25
@@ -311,3 +312,19 @@ def test_a_cell_of_the_seam_lies_where_it_was_drawn(truth):
     edges = {t.core[0] for t in tiles}
     assert any(abs(x / UM - edge) < 12 for edge in edges if edge)
     assert Disc(x, y, 12.0, dark("monocyte")).x == x
+
+
+def test_a_slide_among_fields_is_analysed_once(model, slide, tmp_path, monkeypatch):
+    """It has no part in the scale of the fields of its folder, and is not analysed for that."""
+    fields = [tmp_path / f"{i}.png" for i in range(3)]
+    for path in fields:
+        save(path, draw(lay_out(120.0, 80.0, [(40.0, 40.0, "lymphocyte")]), (480, 320)))
+    real, seen = model.analyze, []
+    monkeypatch.setattr(type(model.analyzer), "outlines_cells", True)
+    monkeypatch.setattr(
+        model, "analyze", lambda image, **rest: (seen.append(image.name), real(image, **rest))[1]
+    )
+    outcomes = list(analyze_many([*fields, slide], model, scale_group=lambda image: 0))
+    assert [isinstance(o, FieldResult) for o in outcomes] == [True] * 4
+    assert outcomes[-1].slide is not None
+    assert sum("slide.tif" in name for name in seen) == 1

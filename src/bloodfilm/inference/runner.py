@@ -1,5 +1,6 @@
 """Analyse many images in parallel, with results in order and constant memory."""
 
+import math
 import os
 from collections import deque
 from collections.abc import (
@@ -22,13 +23,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bloodfilm.core.errors import DataError
+from bloodfilm.core.pixels import RED_CELL_UM, ViewRecord
 from bloodfilm.core.progress import NoProgress, Progress
 from bloodfilm.core.results import FieldFailure, FieldOutcome, FieldResult
+from bloodfilm.core.sampling import evenly_spread
 from bloodfilm.imaging.scale import GroupScale, Pooled, ScalePrior, pool_sample, pool_scale
 from bloodfilm.imaging.sources import ImageInput, ImageSource, name_of, open_source, read_whole
 from bloodfilm.imaging.sources.slide import SlideSource
 from bloodfilm.inference.granulocytes import (
     ENOUGH_CELLS,
+    SAMPLE,
     diameters_in,
     with_red_cell_sizes,
 )
@@ -185,21 +190,42 @@ class _GroupAnalysis:
         self, index: int, executor: Executor, on_field: Mapping[str, FieldHook]
     ) -> Future[FieldOutcome]:
         """Start the analysis of an image."""
-        result, image = self.results.pop(index, None), self.groups.items[index]
-        work: Callable[..., FieldResult] = (
-            partial(
-                self.model.analyze,
-                prior=self.known(index, self.scale.pooled),
-                measurement=self.scale.measurements.get(index),
-            )
-            if result is None
-            else partial(_known_result, result)
+        result = self.results.pop(index, None)
+        work = self._work(index) if result is None else partial(_known_result, result)
+        return self._submit(index, executor, work, on_field)
+
+    def start_sample(self, index: int, executor: Executor) -> Future[FieldOutcome]:
+        """Start the analysis of an image for its granulocytes; that of a slide fails at once."""
+        return self._submit(index, executor, partial(_of_field, self._work(index)), {})
+
+    def _work(self, index: int) -> Callable[..., FieldResult]:
+        return partial(
+            self.model.analyze,
+            prior=self.known(index, self.scale.pooled),
+            measurement=self.scale.measurements.get(index),
         )
+
+    def _submit(
+        self,
+        index: int,
+        executor: Executor,
+        work: Callable[..., FieldResult],
+        on_field: Mapping[str, FieldHook],
+    ) -> Future[FieldOutcome]:
+        image = self.groups.items[index]
         return executor.submit(_one_field, image, name_of(image, index), work, on_field)
 
 
 def _known_result(result: FieldResult, source: ImageSource, *, name: str) -> FieldResult:
     return result
+
+
+def _of_field(
+    analyze: Callable[..., FieldResult], source: ImageSource, *, name: str
+) -> FieldResult:
+    if isinstance(source, SlideSource):
+        raise DataError("a slide is measured by itself")
+    return analyze(source, name=name)
 
 
 class _Scales:
@@ -229,7 +255,7 @@ class _Scales:
         """Return how an image's group is analysed; measures a sample of a group that is new."""
         group = self.groups.of[index]
         if group not in self.current:
-            self.current[group] = self._sized(self._pooled(group, executor), executor)
+            self.current[group] = self._sized(group, self._pooled(group, executor), executor)
         return self.current.pop(group) if index == self.last[group] else self.current[group]
 
     def _pooled(self, group: Hashable, executor: Executor) -> GroupScale:
@@ -243,8 +269,8 @@ class _Scales:
             map_=executor.map,
         )
 
-    def _sized(self, scale: GroupScale, executor: Executor) -> _GroupAnalysis:
-        """Measure how large the red cells of a group are, by granulocytes of its sample.
+    def _sized(self, group: Hashable, scale: GroupScale, executor: Executor) -> _GroupAnalysis:
+        """Measure how large the red cells of a group are, by the granulocytes of a sample.
 
         Where that changes nothing, the results of the sample are kept: it is not analysed again.
         """
@@ -254,17 +280,16 @@ class _Scales:
             return first
         found: list[list[float]] = [[] for _ in pooled.groups]
         results: dict[int, FieldResult] = {}
-        for part in _spread(list(scale.measurements)):
-            started = [(number, first.start(number, executor, {})) for number in part]
+        sample = _granulocyte_sample(self.groups.members[group])
+        for part in _spread([number for number in sample if number not in self.unpooled]):
+            started = [(number, first.start_sample(number, executor)) for number in part]
             for number, future in started:
                 outcome = future.result()
-                group = pooled.group_for(scale.measurements[number])
-                if isinstance(outcome, FieldFailure):
-                    continue  # is reported when the field itself is analysed
-                results[number] = outcome
-                if group is not None:
-                    place = next(i for i, one in enumerate(pooled.groups) if one is group)
-                    found[place] += diameters_in(outcome, self.model.taxonomy)
+                # A failure is reported when the field itself is analysed.
+                if isinstance(outcome, FieldResult):
+                    results[number] = outcome
+                    diameters = diameters_in(outcome, self.model.taxonomy)
+                    found[_nearest_group(pooled, outcome.view)] += diameters
             if min(map(len, found)) >= ENOUGH_CELLS:
                 break
         sized = with_red_cell_sizes(pooled, found)
@@ -279,12 +304,24 @@ def _spread(numbers: Sequence[int]) -> Iterator[Sequence[int]]:
     yield from (numbers[start::parts] for start in range(parts))
 
 
+def _granulocyte_sample(members: Sequence[int]) -> list[int]:
+    """Return the images of a group whose granulocytes are measured."""
+    return [members[i] for i in evenly_spread(len(members), SAMPLE).tolist()]
+
+
+def _nearest_group(pooled: Pooled, view: ViewRecord) -> int:
+    """Return the place of the group whose scale a field has."""
+    diameter = RED_CELL_UM / math.sqrt(view.um_per_px_x * view.um_per_px_y)
+    apart = [abs(math.log(group.diameter / diameter)) for group in pooled.groups]
+    return apart.index(min(apart))
+
+
 def pooled_images(
     images: Sequence[ImageInput], scale_group: ScaleGroup | None = by_folder
 ) -> list[int]:
     """Return the numbers of the images that affect the scale of others."""
-    members = _Groups(images, scale_group).members.values()
-    return sorted(number for group in members for number in pool_sample(group))
+    groups = [m for m in _Groups(images, scale_group).members.values() if len(m) > 1]
+    return sorted({n for m in groups for n in (*pool_sample(m), *_granulocyte_sample(m))})
 
 
 def _one_field(
