@@ -1,6 +1,7 @@
 """Films that are far from all training films: said, and named with more care."""
 
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -35,6 +36,21 @@ def profile_of(image, model):
     view = bloodfilm.canonical_view(image)
     sharpness = result.view.sharpness
     return film_profile(image, view, boxes["red cell"], boxes["nucleated cell"], sharpness)
+
+
+def test_the_profile_of_a_film_does_not_depend_on_its_granulocytes():
+    """A slide with few of them, and the same slide with many, are one film."""
+    image = a_field()
+    view = bloodfilm.canonical_view(image)
+    larger = replace(
+        view,
+        um_per_px_x=view.um_per_px_x * 1.1,
+        um_per_px_y=view.um_per_px_y * 1.1,
+        red_cell_um=view.red_cell_um * 1.1,
+    )
+    red = [(100 * i, 100, 30, 30) for i in range(5)]
+    one, other = (film_profile(image, v, red, [(160, 160, 60, 60)], 50.0) for v in (view, larger))
+    assert one == pytest.approx(other)
 
 
 @pytest.fixture(scope="module")

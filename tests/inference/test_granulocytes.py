@@ -160,6 +160,17 @@ def test_the_scale_of_a_folder_follows_its_granulocytes(
         assert issue_codes.SCALE_CONFLICT not in {i.code for i in result.issues}
 
 
+def test_the_detector_sees_red_cells_at_the_size_it_has_learnt(model, fields, granulocyte_px):
+    plain = results_of(analyze_many(fields, model))
+    granulocyte_px(GRANULOCYTE_UM / plain[0].view.um_per_px_y / 1.2)
+    corrected = results_of(analyze_many(fields, model))
+    assert corrected[0].view.red_cell_um > RED_CELL_UM
+    for one, other in zip(plain, corrected, strict=True):
+        assert [(c.box, c.object_type) for c in one.cells] == [
+            (c.box, c.object_type) for c in other.cells
+        ]
+
+
 def test_nothing_is_analysed_twice_where_nothing_changes(
     model, fields, pooled_result, granulocyte_px
 ):

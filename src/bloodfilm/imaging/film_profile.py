@@ -2,13 +2,14 @@
 
 Colours are absorbances (Beer-Lambert) against the glass, so that lamp and white balance play no
 part: how much red cells and nuclei absorb, and in which proportion of the colour channels. With
-them, how sharp the field is and how large its pixels are.
+them, how sharp the field is and how large its pixels are by its red cells.
 """
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from bloodfilm.core.arrays import Floats, Pixels
+from bloodfilm.core.pixels import RED_CELL_UM
 from bloodfilm.imaging.canonical import CanonicalView
 from bloodfilm.imaging.stain import MIN_RED_CELLS, darker_absorbance
 
@@ -50,5 +51,7 @@ def film_profile(
         colour = np.median(darker_absorbance(even, view.white_point, boxes), axis=0)
         total = max(float(colour.sum()), LEAST)
         parts += [np.log(total), float(colour[0]) / total, float(colour[2]) / total]
-    parts += [np.log(max(sharpness, LEAST)), np.log(view.um_per_px_y)]
+    # At red cells of one size, whatever the granulocytes of this film said of them.
+    pixel_size = view.um_per_px_y * RED_CELL_UM / view.red_cell_um
+    parts += [np.log(max(sharpness, LEAST)), np.log(pixel_size)]
     return np.array(parts)

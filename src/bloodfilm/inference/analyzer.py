@@ -402,17 +402,21 @@ class Analyzer:
     def _detect(
         self, image: Pixels, view: CanonicalView, clock: StageTimer
     ) -> tuple[Detections, float, int]:
-        """Detections in original pixels, sharpness of the view, and how many were left out."""
-        spec = self.spec
+        """Detections in original pixels, sharpness of the view, and how many were left out.
+
+        The detector has learnt red cells of 7.5 um and is shown them at that size, whatever they
+        measure by granulocytes: that is for what is measured and named.
+        """
+        um_per_px = self.spec.um_per_px * view.red_cell_um / RED_CELL_UM
         with clock("render"):
-            canonical = view.render(image, spec.um_per_px)
+            canonical = view.render(image, um_per_px)
             sharpness = measure_sharpness(canonical)
         found = self._detector.detect(canonical, clock)
         with clock("decode"):
             every = found
             found = self._without_surplus(every, canonical.shape[0] * canonical.shape[1])
             surplus = len(every) - len(found)
-            original = clip(view.to_original(found.boxes, spec.um_per_px), view.width, view.height)
+            original = clip(view.to_original(found.boxes, um_per_px), view.width, view.height)
             inside = np.asarray((original[:, 2] > 0) & (original[:, 3] > 0))
             found = found.with_boxes(original).take(inside)
         return found, sharpness, surplus
