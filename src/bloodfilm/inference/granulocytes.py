@@ -72,7 +72,7 @@ def red_cell_size(diameters: Sequence[float]) -> float:
     7.5 um, give or take `RED_CELL_ERROR`.
 
     >>> round(red_cell_size([11.9] * 40), 2), red_cell_size([13.0] * 40), red_cell_size([11.9] * 3)
-    (8.15, 7.5, 7.5)
+    (8.17, 7.5, 7.5)
     """
     if len(diameters) < LEAST_CELLS:
         return RED_CELL_UM
