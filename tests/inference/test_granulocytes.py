@@ -8,6 +8,7 @@ import pytest
 from bloodfilm.core import issue_codes
 from bloodfilm.core.issue_codes import issue
 from bloodfilm.core.pixels import RED_CELL_UM, ViewRecord
+from bloodfilm.core.progress import Cancellation, CancelledError
 from bloodfilm.core.results import FieldFailure, FieldResult
 from bloodfilm.core.taxonomy import DEFAULT_TAXONOMY
 from bloodfilm.imaging.sources import ArraySource
@@ -239,3 +240,18 @@ def test_a_slide_is_measured_by_the_granulocytes_of_its_windows(model, monkeypat
     for axis in ("um_per_px_x", "um_per_px_y"):
         change = getattr(after, axis) / getattr(before, axis)
         assert change == pytest.approx(after.red_cell_um / RED_CELL_UM)
+
+
+def test_the_sample_reports_how_far_it_is_and_can_be_stopped(model, fields, granulocyte_px):
+    seen = []
+
+    class Follow(Cancellation):
+        def update(self, stage, done, total):
+            seen.append((stage, done, total))
+            if stage == "scale":
+                self.cancel()
+
+    granulocyte_px(10.0)
+    with pytest.raises(CancelledError):
+        list(analyze_many(fields, model, progress=Follow()))
+    assert seen[0][0] == "scale" and 0 < seen[0][1] <= seen[0][2] == FIELDS + 1

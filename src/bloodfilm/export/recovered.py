@@ -27,6 +27,7 @@ from bloodfilm.core.errors import BundleError
 from bloodfilm.export.onnx_graphs import ClassifierGraph, DetectorGraph
 from bloodfilm.imaging.tiles import pad
 from bloodfilm.inference.bundle import Bundle, open_session
+from bloodfilm.inference.manifest import CORRECTION
 from bloodfilm.models.backbone import pair_batch_norms
 from bloodfilm.models.classifier import CellClassifierNet
 from bloodfilm.models.detector import CellDetector
@@ -34,8 +35,6 @@ from bloodfilm.training.config import Config, parse_config
 from bloodfilm.training.networks import build_classifier, build_detector
 from bloodfilm.training.vocabulary import Vocabulary
 
-CORRECTION = "correction"
-"""The method of an adaptation by marked fields."""
 LEAST_AGREEMENT = 0.97
 """Correlation of the scores of the network and its graph."""
 _OPERATION = re.compile(r"(Conv|Gemm|MatMul)(_\d+)?(_quant)?$")

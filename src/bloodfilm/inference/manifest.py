@@ -53,6 +53,8 @@ SUMMED_VERSION = 2
 PRE_NMS_TOP_K = 1000
 MAX_MANIFEST_BYTES = 16 << 20
 MAX_MESSAGE = 240
+CORRECTION = "correction"
+"""The method of an adaptation by marked fields, in the record of the training."""
 """Characters of a complaint about a value, beside its file and key."""
 MOST_VALUES, MOST_MEASURES = 256, 256
 MOST_WEIGHT = 1e4

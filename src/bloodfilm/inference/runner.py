@@ -123,7 +123,7 @@ def analyze_many(
         own = prior if prior is None or isinstance(prior, ScalePrior) else prior[index]
         return replace(own or ScalePrior(), pooled=pooled)
 
-    scales = _Scales(groups, numbers, model, known, plan.unpooled)
+    scales = _Scales(groups, numbers, model, known, plan.unpooled, followed)
     waiting: deque[Future[FieldOutcome]] = deque()
     done = len(items) - len(numbers)
 
@@ -237,6 +237,7 @@ class _Scales:
         model: that analyses them.
         known: returns what is known of the pixel size of an image, given that of its group.
         unpooled: numbers of images that have no say in the scale of others.
+        progress: follows the analysis of the samples, can stop it.
     """
 
     def __init__(
@@ -246,8 +247,10 @@ class _Scales:
         model: Model,
         known: Callable[[int, Pooled | None], ScalePrior],
         unpooled: Collection[int],
+        progress: Progress,
     ) -> None:
         self.groups, self.model, self.known, self.unpooled = groups, model, known, unpooled
+        self.progress = progress
         self.last = {groups.of[number]: number for number in numbers}
         self.current: dict[Hashable, _GroupAnalysis] = {}
 
@@ -281,7 +284,10 @@ class _Scales:
         found: list[list[float]] = [[] for _ in pooled.groups]
         results: dict[int, FieldResult] = {}
         sample = _granulocyte_sample(self.groups.members[group])
-        for part in _spread([number for number in sample if number not in self.unpooled]):
+        sample = [number for number in sample if number not in self.unpooled]
+        done = 0
+        for part in _spread(sample):
+            self.progress.check_cancelled()
             started = [(number, first.start_sample(number, executor)) for number in part]
             for number, future in started:
                 outcome = future.result()
@@ -290,8 +296,11 @@ class _Scales:
                     results[number] = outcome
                     diameters = diameters_in(outcome, self.model.taxonomy)
                     found[_nearest_group(pooled, outcome.view)] += diameters
+            done += len(part)
+            self.progress.update("scale", done, len(sample))
             if min(map(len, found)) >= ENOUGH_CELLS:
                 break
+        self.progress.update("scale", len(sample), len(sample))
         sized = with_red_cell_sizes(pooled, found)
         if sized.groups == pooled.groups:
             return replace(first, results=results)

@@ -31,6 +31,7 @@ from bloodfilm.imaging.canonical import CanonicalView
 from bloodfilm.imaging.discovery import discover
 from bloodfilm.imaging.sources.image_file import open_image
 from bloodfilm.inference.bundle import Bundle, default_bundle, load_bundle
+from bloodfilm.inference.manifest import CORRECTION
 from bloodfilm.workflows.adapt_marked import MarkedFields, read_marked
 from bloodfilm.workflows.analyze import failed
 from bloodfilm.workflows.outputs import (
@@ -52,8 +53,6 @@ MIN_CELLS = 80
 HELD_OUT_SHARE = 0.25
 MIN_FOLDERS = 5
 METHODS = ("self-training", "statistics")
-CORRECTION = "correction"
-"""What the record calls the method where marked fields corrected the classes."""
 
 
 @dataclass(frozen=True, kw_only=True)
