@@ -88,8 +88,10 @@ class Site:
         )
         m = self.bundle.manifest
         known = self.bundle, self.describer, self.exemplars
-        names = [self.exemplars.labels[int(i)] for i in self.exemplars.label]
-        return join_described(known, own, m.taxonomy, m.leaves), [*names, *own.labels]
+        return join_described(known, own, m.taxonomy, m.leaves), [
+            *self.exemplars.names,
+            *own.labels,
+        ]
 
     def balanced(self, log_p: NDArray[np.float64], rows: NDArray[np.bool_]) -> float:
         """Return the mean recall of the set's classes."""

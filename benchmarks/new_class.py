@@ -198,7 +198,7 @@ class Setting:
         parts: Mapping[str, Part],
     ) -> "Setting":
         """Leave a class out of a bundle's answers and exemplars."""
-        kept = exemplars.take(np.array([exemplars.labels[int(i)] != name for i in exemplars.label]))
+        kept = exemplars.take(np.array(exemplars.names) != name)
         known = log_of(bundle, name, describer.classify(kept.description))
         whitening = Whitening.of(described(bundle, kept, known))
         whitened = {key: whitening(part.plain.astype(np.float64)) for key, part in parts.items()}
@@ -285,7 +285,7 @@ def runs(
 
 def _exemplars(setting: Setting, base: DescribedCells, done: FittedRows) -> list[float]:
     """Return balanced accuracy on the exemplars, before and after, each held out of the fit."""
-    labels = np.array([setting.exemplars.labels[int(i)] for i in setting.exemplars.label])
+    labels = np.array(setting.exemplars.names)
     count = len(base)
     after = np.exp(done.held_out[:count])
     recalls = label_recalls(labels, base.allowed, np.exp(base.known), after)

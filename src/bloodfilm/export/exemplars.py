@@ -69,6 +69,11 @@ class Exemplars:
     def __len__(self) -> int:
         return len(self.description)
 
+    @property
+    def names(self) -> list[str]:
+        """The label of each cell."""
+        return [self.labels[number] for number in self.label.tolist()]
+
     def allowed(self, taxonomy: Taxonomy, leaves: Sequence[str]) -> NDArray[np.bool_]:
         """Return which leaves each cell's label stands for, (n, leaves)."""
         masks = np.array([taxonomy.leaf_mask(label, leaves) for label in self.labels], dtype=bool)
@@ -99,7 +104,7 @@ class Exemplars:
 
     def counts(self) -> dict[str, int]:
         """Return the number of cells by label, without labels that no cell has."""
-        found = Counter(self.labels[int(i)] for i in self.label)
+        found = Counter(self.names)
         return {name: found[name] for name in self.labels if found[name]}
 
     def to_bytes(self) -> bytes:

@@ -91,6 +91,17 @@ class CanonicalView:
         return self.um_per_px_y / self.um_per_px_x
 
     @property
+    def red_cell_factor(self) -> float:
+        """How many times larger than 7.5 um the red cells are that give the scale."""
+        return self.red_cell_um / RED_CELL_UM
+
+    def enlarged(self, factor: float) -> "CanonicalView":
+        """Return a view of the same pixels in which things are so many times larger."""
+        return replace(
+            self, um_per_px_x=self.um_per_px_x / factor, um_per_px_y=self.um_per_px_y / factor
+        )
+
+    @property
     def size(self) -> tuple[int, int]:
         """Width and height of the detector's view, px."""
         return self.size_at(DETECTOR_UM)

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bloodfilm.core.arrays import Floats, Pixels
-from bloodfilm.core.pixels import RED_CELL_UM
 from bloodfilm.imaging.canonical import CanonicalView
 from bloodfilm.imaging.stain import MIN_RED_CELLS, darker_absorbance
 
@@ -52,6 +51,6 @@ def film_profile(
         total = max(float(colour.sum()), LEAST)
         parts += [np.log(total), float(colour[0]) / total, float(colour[2]) / total]
     # At red cells of one size, whatever the granulocytes of this film said of them.
-    pixel_size = view.um_per_px_y * RED_CELL_UM / view.red_cell_um
+    pixel_size = view.um_per_px_y / view.red_cell_factor
     parts += [np.log(max(sharpness, LEAST)), np.log(pixel_size)]
     return np.array(parts)

@@ -407,7 +407,7 @@ class Analyzer:
         The detector has learnt red cells of 7.5 um and is shown them at that size, whatever they
         measure by granulocytes: that is for what is measured and named.
         """
-        um_per_px = self.spec.um_per_px * view.red_cell_um / RED_CELL_UM
+        um_per_px = self.spec.um_per_px * view.red_cell_factor
         with clock("render"):
             canonical = view.render(image, um_per_px)
             sharpness = measure_sharpness(canonical)
@@ -750,12 +750,7 @@ class PartOfSlide:
 
 def _enlarged(view: CanonicalView, factor: float) -> CanonicalView:
     """Return a view of the same pixels whose things are so many times larger, scale assumed."""
-    return replace(
-        view,
-        um_per_px_x=view.um_per_px_x / factor,
-        um_per_px_y=view.um_per_px_y / factor,
-        scale_source="assumed",
-    )
+    return replace(view.enlarged(factor), scale_source="assumed")
 
 
 def _apart(one: CanonicalView, other: CanonicalView) -> float:

@@ -138,7 +138,7 @@ def analyze_many(
         try:
             for index in numbers:
                 followed.check_cancelled()
-                waiting.append(scales.of(index, executor).start(index, executor, plan.on_field))
+                waiting.append(scales.start(index, executor, plan.on_field))
                 if len(waiting) >= workers + AHEAD:
                     yield finished()
             while waiting:
@@ -175,45 +175,12 @@ class _GroupAnalysis:
     """How the fields of a group are analysed.
 
     Attributes:
-        groups, model, known: as of `_Scales`.
         scale: of the group.
         results: of fields that have been analysed at this scale already.
     """
 
-    groups: _Groups
-    model: Model
-    known: Callable[[int, Pooled | None], ScalePrior]
     scale: GroupScale
     results: dict[int, FieldResult] = field(default_factory=dict)
-
-    def start(
-        self, index: int, executor: Executor, on_field: Mapping[str, FieldHook]
-    ) -> Future[FieldOutcome]:
-        """Start the analysis of an image."""
-        result = self.results.pop(index, None)
-        work = self._work(index) if result is None else partial(_known_result, result)
-        return self._submit(index, executor, work, on_field)
-
-    def start_sample(self, index: int, executor: Executor) -> Future[FieldOutcome]:
-        """Start the analysis of an image for its granulocytes; that of a slide fails at once."""
-        return self._submit(index, executor, partial(_of_field, self._work(index)), {})
-
-    def _work(self, index: int) -> Callable[..., FieldResult]:
-        return partial(
-            self.model.analyze,
-            prior=self.known(index, self.scale.pooled),
-            measurement=self.scale.measurements.get(index),
-        )
-
-    def _submit(
-        self,
-        index: int,
-        executor: Executor,
-        work: Callable[..., FieldResult],
-        on_field: Mapping[str, FieldHook],
-    ) -> Future[FieldOutcome]:
-        image = self.groups.items[index]
-        return executor.submit(_one_field, image, name_of(image, index), work, on_field)
 
 
 def _known_result(result: FieldResult, source: ImageSource, *, name: str) -> FieldResult:
@@ -229,7 +196,7 @@ def _of_field(
 
 
 class _Scales:
-    """The scale of each group, from the first of its images that is analysed until the last.
+    """Analyses images, at the scale of their group: it is kept from the first of them to the last.
 
     Args:
         groups: the images.
@@ -254,12 +221,36 @@ class _Scales:
         self.last = {groups.of[number]: number for number in numbers}
         self.current: dict[Hashable, _GroupAnalysis] = {}
 
-    def of(self, index: int, executor: Executor) -> _GroupAnalysis:
-        """Return how an image's group is analysed; measures a sample of a group that is new."""
+    def start(
+        self, index: int, executor: Executor, on_field: Mapping[str, FieldHook]
+    ) -> Future[FieldOutcome]:
+        """Start the analysis of an image; measures a sample of a group that is new."""
         group = self.groups.of[index]
         if group not in self.current:
             self.current[group] = self._sized(group, self._pooled(group, executor), executor)
-        return self.current.pop(group) if index == self.last[group] else self.current[group]
+        known = self.current.pop(group) if index == self.last[group] else self.current[group]
+        result = known.results.pop(index, None)
+        work: Callable[..., FieldResult] = (
+            self._work(index, known.scale) if result is None else partial(_known_result, result)
+        )
+        return self._submit(index, executor, work, on_field)
+
+    def _work(self, index: int, scale: GroupScale) -> Callable[..., FieldResult]:
+        return partial(
+            self.model.analyze,
+            prior=self.known(index, scale.pooled),
+            measurement=scale.measurements.get(index),
+        )
+
+    def _submit(
+        self,
+        index: int,
+        executor: Executor,
+        work: Callable[..., FieldResult],
+        on_field: Mapping[str, FieldHook],
+    ) -> Future[FieldOutcome]:
+        image = self.groups.items[index]
+        return executor.submit(_one_field, image, name_of(image, index), work, on_field)
 
     def _pooled(self, group: Hashable, executor: Executor) -> GroupScale:
         if self.model.fixed_input is not None:
@@ -277,10 +268,9 @@ class _Scales:
 
         Where that changes nothing, the results of the sample are kept: it is not analysed again.
         """
-        first = _GroupAnalysis(self.groups, self.model, self.known, scale)
         pooled = scale.pooled
         if pooled is None or not pooled.groups or not self.model.outlines_cells:
-            return first
+            return _GroupAnalysis(scale)
         found: list[list[float]] = [[] for _ in pooled.groups]
         results: dict[int, FieldResult] = {}
         sample = _granulocyte_sample(self.groups.members[group])
@@ -288,8 +278,13 @@ class _Scales:
         done = 0
         for part in _spread(sample):
             self.progress.check_cancelled()
-            started = [(number, first.start_sample(number, executor)) for number in part]
-            for number, future in started:
+            started = {
+                number: self._submit(
+                    number, executor, partial(_of_field, self._work(number, scale)), {}
+                )
+                for number in part
+            }
+            for number, future in started.items():
                 outcome = future.result()
                 # A failure is reported when the field itself is analysed.
                 if isinstance(outcome, FieldResult):
@@ -303,8 +298,8 @@ class _Scales:
         self.progress.update("scale", len(sample), len(sample))
         sized = with_red_cell_sizes(pooled, found)
         if sized.groups == pooled.groups:
-            return replace(first, results=results)
-        return replace(first, scale=replace(scale, pooled=sized))
+            return _GroupAnalysis(scale, results)
+        return _GroupAnalysis(replace(scale, pooled=sized))
 
 
 def _spread(numbers: Sequence[int]) -> Iterator[Sequence[int]]:

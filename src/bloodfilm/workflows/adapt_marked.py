@@ -107,7 +107,7 @@ def read_marked(
     views, of_cell = varied_descriptions(bundle, cells, describer, seed, progress)
     own = OwnCells(cells.labels, cells.groups, plain, views, of_cell)
     described = join_described((bundle, describer, exemplars), own, m.taxonomy, m.leaves)
-    names = [*(exemplars.labels[int(i)] for i in exemplars.label), *cells.labels]
+    names = [*exemplars.names, *cells.labels]
     progress.update("fitting", 0, 1)
     chosen = choose_correction(described, names, seed)
     progress.update("fitting", 1, 1)

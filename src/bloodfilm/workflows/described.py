@@ -95,7 +95,7 @@ def join_described(
     bundle, describer, exemplars = known
     description = np.concatenate([exemplars.description, cells.plain, cells.varied])
     count, n = len(exemplars), len(cells.labels)
-    names = [exemplars.labels[int(i)] for i in exemplars.label]
+    names = exemplars.names
     # An exemplar is of what was known: where a new class lies below its label, it is none of it.
     before = {
         name: set(bundle.taxonomy.leaves_under(name)) & set(bundle.manifest.trained_leaves)

@@ -246,7 +246,7 @@ class _TrainingSet:
         return _Judged(figures, known, checks, after[~old])
 
     def _exemplar_labels(self) -> list[str]:
-        return [self.exemplars.labels[int(i)] for i in self.exemplars.label]
+        return self.exemplars.names
 
     def probabilities(self, description: NDArray[np.float32]) -> tuple[Floats, Floats]:
         """Return class probabilities (n, leaves) of descriptions, before and after."""

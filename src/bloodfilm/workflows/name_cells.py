@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,7 +31,7 @@ from bloodfilm.inference.graph_run import batches
 from bloodfilm.inference.manifest import Manifest
 from bloodfilm.workflows.analyze import failed
 from bloodfilm.workflows.outputs import check_can_hold, dataset_target, hold_folder
-from bloodfilm.workflows.selection import open_selected
+from bloodfilm.workflows.selection import SelectionJob
 
 TURNS = range(4)
 """By how many right angles each cell is turned; the mean of all looks decides."""
@@ -41,32 +40,16 @@ BATCH = 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class NamingJob:
-    """A data set whose cells are to be named.
+class NamingJob(SelectionJob):
+    """A data set whose cells are to be named: what is chosen of it, see `SelectionJob`, and how.
 
     Attributes:
-        dataset: with boxes of cells.
-        out: folder for the named set.
-        format: of the labels, if it is not recognised.
-        splits: use fields of these splits only; empty uses all.
-        microscopes: use fields of these microscopes only; empty uses all.
-        clean_splits: leave out images that leak from one split into another (TXL-PBC).
-        bundle: the model; `None` for the shipped one.
         classes: that cells are named by: nodes of the bundle's taxonomy.
         least: lowest probability of a class.
-        overwrite: replace a named set in `out`.
     """
 
-    dataset: Path
-    out: Path
-    format: str | None = None
-    splits: tuple[str, ...] = ()
-    microscopes: tuple[str, ...] = ()
-    clean_splits: bool = False
-    bundle: Path | None = None
     classes: tuple[str, ...] = MATURE
     least: float = LEAST_PROBABILITY
-    overwrite: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,13 +79,7 @@ def name_cells(job: NamingJob, progress: Progress | None = None) -> NamingResult
     if not 0.5 < job.least <= 1:
         raise ConfigError("annotate names: the probability must lie above 0.5 and at most at 1")
     target = dataset_target(job.out, overwrite=job.overwrite)
-    dataset = open_selected(
-        job.dataset,
-        job.format,
-        splits=job.splits,
-        microscopes=job.microscopes,
-        clean_splits=job.clean_splits,
-    )
+    dataset = job.open()
     fields = dataset.fields
     check_can_hold(job.out)
     bundle = load_bundle(job.bundle) if job.bundle else default_bundle()

@@ -34,39 +34,23 @@ from bloodfilm.inference.model import Model, load_model
 from bloodfilm.inference.runner import RunPlan, analyze_many
 from bloodfilm.workflows.analyze import failed
 from bloodfilm.workflows.outputs import check_can_hold, dataset_target, hold_folder
-from bloodfilm.workflows.selection import open_selected
+from bloodfilm.workflows.selection import SelectionJob
 
 MOST_NAMED = 10
 """Files that one message names."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScalingJob:
-    """A data set whose fields are to get their scale from an analysis.
+class ScalingJob(SelectionJob):
+    """A data set whose fields are to get their scale from an analysis; see `SelectionJob`, too.
 
     Attributes:
-        dataset: annotated fields.
-        out: folder for the set with the scales.
-        format: of the labels, if it is not recognised.
-        splits: use fields of these splits only; empty uses all.
-        microscopes: use fields of these microscopes only; empty uses all.
-        clean_splits: leave out images that leak from one split into another (TXL-PBC, PBC).
-        bundle: the model; `None` for the shipped one.
         keep_stated: leave fields as they are whose scale the set states.
         workers: fields at a time; `None` for the number of cores.
-        overwrite: replace a set in `out`.
     """
 
-    dataset: Path
-    out: Path
-    format: str | None = None
-    splits: tuple[str, ...] = ()
-    microscopes: tuple[str, ...] = ()
-    clean_splits: bool = False
-    bundle: Path | None = None
     keep_stated: bool = False
     workers: int | None = None
-    overwrite: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,13 +170,7 @@ def scale_dataset(
     """
     progress = progress or NoProgress()
     target = dataset_target(job.out, overwrite=job.overwrite)
-    dataset = open_selected(
-        job.dataset,
-        job.format,
-        splits=job.splits,
-        microscopes=job.microscopes,
-        clean_splits=job.clean_splits,
-    )
+    dataset = job.open()
     refuse_inputs([target], [job.dataset])
     check_can_hold(job.out)
     todo = [f for f in dataset.fields if not (job.keep_stated and f.domain.um_per_px is not None)]

@@ -1,7 +1,7 @@
 """Open a data set that a person annotated, and choose the fields of it that a command works on."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bloodfilm.core import dataset_codes
@@ -10,6 +10,41 @@ from bloodfilm.core.errors import DataError
 from bloodfilm.core.field import Field
 from bloodfilm.formats import open_dataset
 from bloodfilm.formats.judged import refuse_unjudged
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectionJob:
+    """An annotated data set, the fields of it to work on, and where the set goes that is made.
+
+    Attributes:
+        dataset: that a person annotated.
+        out: folder for the new set.
+        format: of the labels, if it is not recognised.
+        splits: use fields of these splits only; empty uses all.
+        microscopes: use fields of these microscopes only; empty uses all.
+        clean_splits: leave out images that leak from one split into another (TXL-PBC, PBC).
+        bundle: the model; `None` for the shipped one.
+        overwrite: replace a set in `out`.
+    """
+
+    dataset: Path
+    out: Path
+    format: str | None = None
+    splits: tuple[str, ...] = ()
+    microscopes: tuple[str, ...] = ()
+    clean_splits: bool = False
+    bundle: Path | None = None
+    overwrite: bool = False
+
+    def open(self) -> Dataset:
+        """Open the set; errors as of `open_selected`."""
+        return open_selected(
+            self.dataset,
+            self.format,
+            splits=self.splits,
+            microscopes=self.microscopes,
+            clean_splits=self.clean_splits,
+        )
 
 
 def open_selected(

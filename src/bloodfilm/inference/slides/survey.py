@@ -179,13 +179,7 @@ def _sized_by_granulocytes(
         return segmented_diameters(part.cells, analyzer.bundle.taxonomy)
 
     size = red_cell_size([um for found in map_(diameters, windows) for um in found])
-    enlarged = size / view.red_cell_um
-    return replace(
-        view,
-        um_per_px_x=view.um_per_px_x * enlarged,
-        um_per_px_y=view.um_per_px_y * enlarged,
-        red_cell_um=size,
-    )
+    return replace(view.enlarged(view.red_cell_um / size), red_cell_um=size)
 
 
 def _in_main_group(measurement: Measurement, prior: ScalePrior) -> int:
