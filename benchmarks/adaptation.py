@@ -1,14 +1,14 @@
 """What adaptation is worth on a microscope that a bundle was not trained on.
 
     python benchmarks/adaptation.py --bundle DIR --set DATASET --out DIR [--labelled 0 1 2 5 10]
-        [--methods self-training statistics] [--steps 400] [--limit N] [--json FILE]
+        [--methods correction self-training statistics] [--steps 400] [--limit N] [--json FILE]
 
 Divides a labelled set by patients (slides; fields where neither is known) into two halves. The
-images of the first are the unlabelled target; of its fields K are given as marked. The original and
-every adapted bundle then analyse the second half by the whole path, and are compared as
-`bloodfilm evaluate --cross` does it: gains are relative to the original. A bundle that was returned
-unchanged is named as such. The set must not have been in the training of the bundle, which needs
-exemplars (`bloodfilm exemplars`) for marked fields.
+images of the first are the unlabelled target; of its fields K are given as marked. A correction
+needs some; any other method is tried beside it. The original and every adapted bundle then analyse
+the second half by the whole path, and are compared as `bloodfilm evaluate --cross` does it: gains
+are relative to the original. What was returned is named, be it the original. The set must not have
+been in the training of the bundle, which needs exemplars (`bloodfilm exemplars`) for marked fields.
 """
 
 import argparse
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--set", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--labelled", type=int, nargs="*", default=[0, 1, 2, 5, 10])
-    parser.add_argument("--methods", nargs="*", default=["self-training", "statistics"])
+    parser.add_argument("--methods", nargs="*", default=["correction", "self-training"])
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=int, help="compare on so many fields at most")
@@ -56,9 +56,7 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     marked = given.out / "marked.json"
     save_dataset(target, marked, "bloodfilm", overwrite=True)
-    jobs = [("statistics", 0)] if "statistics" in given.methods else []
-    if "self-training" in given.methods:
-        jobs += [("self-training", k) for k in given.labelled]
+    jobs = [(m, k) for m in given.methods for k in given.labelled if k or m != "correction"]
     methods = [MethodSpec("original", given.bundle)]
     for method, k in jobs:
         name = f"{method}, {k} marked" if k else method
@@ -75,11 +73,9 @@ def main() -> None:
                 seed=given.seed,
             )
             done = adapt(job)
-            print(
-                f"{name}: {json.dumps(done.report['after'])} {'; '.join(done.reasons)}", flush=True
-            )
-        accepted = json.loads((out / "adaptation.json").read_text("utf-8"))["accepted"]
-        methods.append(MethodSpec(name if accepted else f"{name} (refused)", out))
+            print(f"{name}: {json.dumps(done.report['candidates'])}", flush=True)
+        returned = json.loads((out / "adaptation.json").read_text("utf-8"))["method"]
+        methods.append(MethodSpec(f"{name}: {returned}", out))
     options = CrossOptions(
         sets=[TestSet(test)], methods=methods, baseline="original", limit=given.limit
     )

@@ -8,7 +8,7 @@ labelled set is described once, on its true box, and what the command does is re
 lots: the set is divided by patients (slides; fields where neither is known) into two halves, marked
 fields are drawn from the first, and the second is named before and after. A correction that
 cross-validation refuses counts as no gain; `unguarded` is what the more careful correction would
-gain if it were always made. Self-training and detection are not in it: `adaptation.py` measures
+gain if it were always made. Other methods and detection are not in it: `adaptation.py` measures
 the whole command. The bundle must hold exemplars, and the set must not have been in its training.
 """
 

@@ -348,7 +348,7 @@ def adapt(
     out: PathLike,
     bundle: PathLike | None = None,
     *,
-    method: str = "self-training",
+    method: str = "correction",
     steps: int = 400,
     labelled: PathLike | None = None,
     labelled_fields: int | None = None,
@@ -356,16 +356,17 @@ def adapt(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> AdaptResult:
-    """Adapt a bundle's classifier to a new microscope, without labels or with marked fields.
+    """Adapt a bundle's classifier to a new microscope, by marked fields or without labels.
 
     Args:
         target: images or folders of the new microscope.
-        out: folder for the new bundle; it gets the original where adaptation would harm.
+        out: folder for the new bundle; it gets the original where nothing speaks for a change.
         bundle: folder or name of the original; the shipped one if left out.
-        method: `self-training`, or `statistics`.
+        method: `correction` by marked fields alone, or what is tried beside it: `self-training`,
+            or `statistics`.
         steps: of self-training.
         labelled: a data set with marked fields of the new microscope, by which the names are
-            corrected where held-out marked fields are then named better.
+            corrected where held-out marked fields are then named better, and any method is judged.
         labelled_fields: use so many of them.
         checks: labelled data sets that must not become worse.
         seed: of all chance.

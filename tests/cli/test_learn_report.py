@@ -18,12 +18,31 @@ LEARNT = {
     "checks": {"other lab": {"before": None, "after": None}},
     "warnings": ["few cells"],
 }
+MARKED = {"cells": 11, "right": [7, 8], "gained": 2, "lost": 1, "accuracy": [0.5, 0.625]}
 ADAPTED = {
-    "before": {"cells": 40, "certainty": 0.5},
-    "after": {"cells": 41, "certainty": 0.75},
-    "checks": [{"name": "other lab", "before": None, "after": 0.25}],
+    "original": {"cells": 40, "consistency": 0.5, "kept": None},
+    "candidates": [
+        {
+            "name": "correction",
+            "returned": False,
+            "reasons": ["2 more are needed"],
+            "marked": MARKED,
+            "unlabelled": None,
+            "checks": [],
+        },
+        {
+            "name": "self-training",
+            "returned": True,
+            "reasons": [],
+            "marked": MARKED | {"right": [7, 9], "lost": 0},
+            "unlabelled": {
+                "before": {"cells": 20, "consistency": 0.5, "kept": 1.0},
+                "after": {"cells": 20, "consistency": 0.75, "kept": None},
+            },
+            "checks": [{"name": "other lab", "before": 0.2, "after": 0.25}],
+        },
+    ],
     "method": "self-training",
-    "labelled": {"before": 0.5, "after": 0.625, "not_corrected": ["too few fields"]},
 }
 
 
@@ -66,19 +85,22 @@ def test_the_lines_of_learn_name_figures_and_the_new_bundle(invoke, tmp_path):
     assert "not learnt, default stays as it is: it would harm" in refused.stderr
 
 
-def test_the_lines_of_adapt_name_figures_and_what_the_bundle_is(invoke, tmp_path):
+def test_the_lines_of_adapt_say_how_each_candidate_was_judged(invoke, tmp_path):
     figures = [
-        "cells                 40 -> 41",
-        "certainty          0.500 -> 0.750",
-        "marked cells       0.500 -> 0.625",
-        "other lab              – -> 0.250",
-        "not corrected by marked fields: too few fields",
+        "the original on 40 cells without labels: consistency 0.500, kept –",
+        "correction: not returned",
+        "  11 marked cells: 7 -> 8 named rightly (2 put right, 1 made wrong)",
+        "  their balanced accuracy: 0.500 -> 0.625",
+        "  not returned: 2 more are needed",
+        "self-training: returned",
+        "  11 marked cells: 7 -> 9 named rightly (2 put right, 0 made wrong)",
+        "  their balanced accuracy: 0.500 -> 0.625",
+        "  20 cells without labels: consistency 0.500 -> 0.750, kept 1.000 -> –",
+        "  other lab: balanced accuracy 0.200 -> 0.250",
     ]
     done = invoke("adapt", True)
     assert done.exit_code == 0
-    assert done.stdout.splitlines() == [*figures, f"adapted bundle in {tmp_path / 'new'}"]
-    assert invoke("adapt", False).stdout.splitlines() == [
-        *figures,
-        "not adapted: it would harm",
-        f"the original bundle, unchanged, in {tmp_path / 'new'}",
-    ]
+    place = tmp_path / "new"
+    assert done.stdout.splitlines() == [*figures, f"bundle adapted by self-training in {place}"]
+    refused = invoke("adapt", False).stdout.splitlines()
+    assert refused == [*figures, f"the original, unchanged, in {place}"]

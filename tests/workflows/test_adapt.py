@@ -16,7 +16,6 @@ from bloodfilm.core import Cell, Dataset, Field
 from bloodfilm.core.boxes import centres
 from bloodfilm.core.errors import BloodfilmError
 from bloodfilm.core.progress import CancelledError, NoProgress
-from bloodfilm.evaluation import label_free
 from bloodfilm.export import adaptation
 from bloodfilm.export.class_graph import Describer
 from bloodfilm.export.exemplars import collect_exemplars, set_exemplars
@@ -25,6 +24,7 @@ from bloodfilm.formats import save_dataset
 from bloodfilm.training import marked_correction
 from bloodfilm.training.config import parse_config
 from bloodfilm.training.networks import build_classifier
+from bloodfilm.workflows import adapt_candidates
 from bloodfilm.workflows.adapt import MIN_CELLS, WORK, AdaptJob, adapt
 from fake_bundle import box_of, draw, lay_out, save, write_bundle
 from tiny import VOCABULARY, config, write_set
@@ -93,17 +93,42 @@ def job(bundle, fields, out, **more):
     return AdaptJob(bundle=bundle, target=[fields], out=out, steps=STEPS, threads=1, **more)
 
 
+def trained(bundle, fields, out, **more):
+    return job(bundle, fields, out, method="self-training", **more)
+
+
+@pytest.fixture
+def agreed(monkeypatch):
+    """No figure without labels speaks against a change."""
+    monkeypatch.setattr(adapt_candidates, "reasons_to_refuse", lambda *_: [])
+
+
 def graphs(folder):
     return {p.name: p.read_bytes() for p in folder.iterdir() if p.suffix == ".onnx"}
 
 
-def test_an_adapted_bundle_has_its_parents_detector_and_licence(
-    bundle, fields, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(label_free, "reasons_to_refuse", lambda *_: [])
+def test_without_labels_nothing_is_changed_unless_it_is_asked_for(bundle, fields, tmp_path):
     out = tmp_path / "new"
-    done = adapt(job(bundle, fields, out))
+    arguments = ["--target", fields, "--out", out, "--threads", 1, "--max-fields", 2]
+    result = CliRunner().invoke(app, ["adapt", str(bundle), *map(str, arguments)])
+    assert result.exit_code == 0, result.output
+    assert "not returned: no fields are marked (--labelled)" in result.output
+    assert graphs(out) == graphs(bundle)
+    report = json.loads((out / "adaptation.json").read_text())
+    assert not report["accepted"] and report["method"] == "original"
+    assert report["target"]["cells"] == report["original"]["cells"] < MIN_CELLS
+    (only,) = report["candidates"]
+    assert only["name"] == "correction" and not only["returned"]
+    assert only["marked"] is None and only["unlabelled"] is None
+
+
+@pytest.mark.usefixtures("agreed")
+def test_an_adapted_bundle_has_its_parents_detector_and_licence(bundle, fields, tmp_path):
+    out = tmp_path / "new"
+    said = Said()
+    done = adapt(trained(bundle, fields, out), said)
     assert done.accepted and not done.failures
+    assert [i.code for i in said.issues] == ["adaptation-unproven"]
     assert not (out / WORK).exists()  # no crop of a patient is left
     parent, child = bloodfilm.load_bundle(bundle), bloodfilm.load_bundle(out)
     assert child.manifest.licence == parent.manifest.licence
@@ -113,24 +138,38 @@ def test_an_adapted_bundle_has_its_parents_detector_and_licence(
     record = child.manifest.training["adaptation"]
     assert record["parent"]["sha256"] == parent.sha256
     assert record["target"]["fields"] == FIELDS
-    assert record["target"]["cells"] >= MIN_CELLS > record["target"]["held_out_cells"] > 0
     assert record == json.loads((out / "adaptation.json").read_text())
-    assert record["before"]["cells"] == record["target"]["held_out_cells"]
+    (only,) = record["candidates"]
+    assert only["name"] == record["method"] == "self-training" and only["returned"]
+    assert record["target"]["cells"] >= MIN_CELLS > only["unlabelled"]["after"]["cells"] > 0
+    assert only["unlabelled"]["before"] == record["original"]
     assert "## Adaptation" in (out / "MODEL_CARD.md").read_text()
     with bloodfilm.load_model(out) as model:
         assert model.analyze(fields / "0.png").cells
 
 
 def test_a_refused_one_is_the_original_byte_for_byte(bundle, fields, tmp_path, monkeypatch):
-    monkeypatch.setattr(label_free, "reasons_to_refuse", lambda *_: ["it would harm"])
+    monkeypatch.setattr(adapt_candidates, "reasons_to_refuse", lambda *_: ["it would harm"])
     out = tmp_path / "new"
     arguments = ["--target", fields, "--out", out, "--steps", STEPS, "--threads", 1]
+    arguments += ["--method", "self-training"]
     result = CliRunner().invoke(app, ["adapt", str(bundle), *map(str, arguments)])
     assert result.exit_code == 0, result.output
-    assert "not adapted: it would harm" in result.output
+    assert "  not returned: it would harm" in result.output
     assert bloodfilm.load_bundle(out).sha256 == bloodfilm.load_bundle(bundle).sha256
     assert graphs(out) == graphs(bundle)
-    assert json.loads((out / "adaptation.json").read_text())["reasons"] == ["it would harm"]
+    report = json.loads((out / "adaptation.json").read_text())
+    assert report["reasons"] == ["self-training: it would harm"]
+
+
+class Said(NoProgress):
+    """Keeps what was reported."""
+
+    def __init__(self):
+        self.issues = []
+
+    def report(self, issue):
+        self.issues.append(issue)
 
 
 class StopsAt(NoProgress):
@@ -147,22 +186,22 @@ class StopsAt(NoProgress):
             raise CancelledError("stopped on request")
 
 
-def test_a_stopped_run_goes_on_to_the_same_bundle(bundle, fields, tmp_path, monkeypatch):
-    monkeypatch.setattr(label_free, "reasons_to_refuse", lambda *_: [])
-    whole = adapt(job(bundle, fields, tmp_path / "whole"))
+@pytest.mark.usefixtures("agreed")
+def test_a_stopped_run_goes_on_to_the_same_bundle(bundle, fields, tmp_path):
+    whole = adapt(trained(bundle, fields, tmp_path / "whole"))
     out = tmp_path / "parts"
     with pytest.raises(CancelledError):
-        adapt(job(bundle, fields, out), StopsAt("self-training", 3))
+        adapt(trained(bundle, fields, out), StopsAt("self-training", 3))
     assert (out / WORK / "last.pt").exists()
     with pytest.raises(BloodfilmError, match="stopped adaptation of other images or settings"):
-        adapt(job(bundle, fields, out, seed=1))
-    parts = adapt(job(bundle, fields, out))
+        adapt(trained(bundle, fields, out, seed=1))
+    parts = adapt(trained(bundle, fields, out))
     assert parts.report == whole.report
     assert graphs(out) == graphs(tmp_path / "whole")
 
 
-def test_statistics_of_the_new_microscope(bundle, fields, tmp_path, monkeypatch):
-    monkeypatch.setattr(label_free, "reasons_to_refuse", lambda *_: [])
+@pytest.mark.usefixtures("agreed")
+def test_statistics_of_the_new_microscope(bundle, fields, tmp_path):
     done = adapt(job(bundle, fields, tmp_path / "new", method="statistics"))
     assert done.report["method"] == "statistics"
     assert graphs(tmp_path / "new") != graphs(bundle)
@@ -171,10 +210,13 @@ def test_statistics_of_the_new_microscope(bundle, fields, tmp_path, monkeypatch)
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"method": "magic"}, "method 'magic': choose self-training or statistics"),
+        ({"method": "magic"}, "method 'magic': choose from correction, self-training, statistics"),
         ({"labelled_fields": 2}, "labelled fields: name the data set"),
         ({"source": "x"}, "source: only the method `statistics` uses it"),
-        ({"max_fields": 2}, f"adaptation needs {MIN_CELLS}: give more fields"),
+        (
+            {"max_fields": 2, "method": "self-training"},
+            f"self-training needs {MIN_CELLS}: give more fields",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_one_line(bundle, fields, tmp_path, change, complaint):
@@ -223,9 +265,14 @@ def corrected(bundle, fields, tmp_path_factory):
 def test_marked_fields_put_names_right_and_the_networks_stay(bundle, fields, corrected):
     assert corrected.accepted, corrected.report["labelled"]
     report = corrected.report
-    assert report["method"] == "correction" and report["labelled"]["not_corrected"] == []
+    (only,) = report["candidates"]
+    assert report["method"] == only["name"] == "correction" and only["returned"]
     assert report["labelled"]["fields"] == 5 and report["labelled"]["cells"] == 45
-    assert report["labelled"]["after"] > report["labelled"]["before"]
+    assert only["marked"]["cells"] == 45 and only["reasons"] == []
+    before, after = only["marked"]["right"]
+    assert after >= before + 2
+    others = report["target"]["cells"] * (FIELDS - 5) / FIELDS  # cells of fields without a mark
+    assert only["unlabelled"]["after"]["cells"] == pytest.approx(others, abs=5)
     before, after = (rightly_named(place, fields) for place in (bundle, corrected.out))
     assert after > before
     parent, child = bloodfilm.load_bundle(bundle), bloodfilm.load_bundle(corrected.out)
@@ -235,7 +282,9 @@ def test_marked_fields_put_names_right_and_the_networks_stay(bundle, fields, cor
         parent.manifest.classifier.novelty_threshold
     )
     assert child.manifest.training["adaptation"]["labelled"]["penalty"] is not None
-    assert "On 45 marked cells of 5 fields" in (corrected.out / "MODEL_CARD.md").read_text()
+    card = (corrected.out / "MODEL_CARD.md").read_text()
+    assert "A person named 45 cells of 5 fields" in card
+    assert f"| marked cells named rightly | 45 | {only['marked']['right'][0]} | " in card
     crops = np.random.default_rng(0).integers(0, 255, (3, 128, 128, 3)).astype(np.uint8)
     one, two = (Describer(b).describe(crops) for b in (parent, child))
     np.testing.assert_array_equal(one.description, two.description)
@@ -244,24 +293,77 @@ def test_marked_fields_put_names_right_and_the_networks_stay(bundle, fields, cor
 
 def test_a_corrected_bundle_is_not_trained_on(corrected, fields, tmp_path):
     with pytest.raises(BloodfilmError, match="adapt the bundle that it was made from"):
-        adapt(job(corrected.out, fields, tmp_path / "new"))
+        adapt(trained(corrected.out, fields, tmp_path / "new"))
+    with pytest.raises(BloodfilmError, match="adapt the bundle that it was made from"):
+        adapt(job(corrected.out, fields, tmp_path / "other", labelled=fields / MARKED))
 
 
-def test_where_no_correction_helps_the_method_is_judged_by_the_marked_cells(
-    bundle, fields, tmp_path, monkeypatch
-):
+def test_few_fields_are_enough_for_a_correction(bundle, fields, tmp_path, monkeypatch):
+    """Self-training needs many unlabelled cells; marked ones correct names without it."""
+    monkeypatch.setattr(marked_correction, "PENALTIES", (1e-4,))
+    few = {"target": [fields / f"{n}.png" for n in range(4)], "labelled_fields": 5}
+    done = adapt(
+        replace(trained(bundle, fields, tmp_path / "new", labelled=fields / MARKED), **few)
+    )
+    correction, method = done.report["candidates"]
+    assert done.accepted and correction["returned"] and correction["marked"]["cells"] == 45
+    count = done.report["target"]["cells"]
+    assert 0 < count < MIN_CELLS
+    assert method["reasons"] == [
+        f"{count} cells were found in 4 usable fields of 4; it needs {MIN_CELLS}"
+    ]
+
+
+@pytest.mark.usefixtures("agreed")
+def test_marked_cells_must_speak_for_a_method_too(bundle, fields, tmp_path, monkeypatch):
+    """What names as many of them rightly as before is no reason to change a bundle."""
     monkeypatch.setattr(marked_correction, "PENALTIES", (1e9,))  # moves nothing but frequencies
     monkeypatch.setattr(marked_correction, "MAX_LOSS", -1.0)  # whatever they do is a loss
-    monkeypatch.setattr(label_free, "reasons_to_refuse", lambda *_: [])
-    monkeypatch.setattr(adaptation, "_marked_accuracies", lambda *_: (0.5, 0.4))
+    adapted = adaptation.adapt_classifier
+
+    def as_before(*arguments):
+        done = adapted(*arguments)
+        return replace(done, marked=(done.marked[0], done.marked[0]))
+
+    monkeypatch.setattr(adaptation, "adapt_classifier", as_before)
     out = tmp_path / "new"
     arguments = ["--target", fields, "--out", out, "--steps", STEPS, "--threads", 1]
-    arguments += ["--labelled", fields / MARKED]
+    arguments += ["--labelled", fields / MARKED, "--method", "self-training"]
     result = CliRunner().invoke(app, ["adapt", str(bundle), *map(str, arguments)])
     assert result.exit_code == 0, result.output
-    assert "not corrected by marked fields: balanced accuracy on what was known" in result.output
-    assert "not adapted: marked cells: balanced accuracy 0.500 before, 0.400 after" in result.output
+    assert "not returned: balanced accuracy on what was known" in result.output
+    assert result.output.count("90 marked cells: ") == 2
+    method = json.loads((out / "adaptation.json").read_text())["candidates"][1]
+    right = method["marked"]["right"][0]
+    assert method["reasons"] == [
+        f"{right} of 90 marked cells are named rightly, {right} as it is: 2 more are needed"
+    ]
     assert graphs(out) == graphs(bundle)
+
+
+@pytest.mark.usefixtures("agreed")
+def test_a_method_that_marked_cells_speak_for_is_returned(bundle, fields, tmp_path, monkeypatch):
+    monkeypatch.setattr(marked_correction, "PENALTIES", (1e9,))
+    monkeypatch.setattr(marked_correction, "MAX_LOSS", -1.0)
+    adapted = adaptation.adapt_classifier
+
+    def all_right(*arguments):
+        done = adapted(*arguments)
+        leaves = bloodfilm.load_bundle(bundle).manifest.leaves
+        named = arguments[3].marked
+        assert len(named) == 90
+        labels = [c.label for f in bloodfilm.open_dataset(fields / MARKED) for c in f.cells]
+        return replace(
+            done,
+            marked=(done.marked[0], np.eye(len(leaves))[[leaves.index(label) for label in labels]]),
+        )
+
+    monkeypatch.setattr(adaptation, "adapt_classifier", all_right)
+    said = Said()
+    done = adapt(trained(bundle, fields, tmp_path / "new", labelled=fields / MARKED), said)
+    assert done.accepted and done.report["method"] == "self-training"
+    assert "adaptation-unproven" not in [i.code for i in said.issues]
+    assert done.report["candidates"][1]["marked"]["accuracy"][1] == 1.0
 
 
 def test_names_that_the_bundle_does_not_know_are_one_line(bundle, fields, tmp_path):

@@ -1,7 +1,7 @@
 """`bloodfilm adapt`: adapt a bundle to a microscope from its fields, marked or not."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -9,6 +9,8 @@ from bloodfilm.cli import exits
 from bloodfilm.cli.options import CheckSets, NewBundle, RandomSeed, ReportAsJson, SourceBundle
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
     from bloodfilm.workflows.adapt import AdaptResult
 
 
@@ -24,15 +26,16 @@ def adapt(
     method: Annotated[
         str,
         typer.Option(
-            help="self-training, or statistics: batch-norm statistics of the new microscope."
+            help="correction: of the classes, by marked fields alone. Also try self-training, or "
+            "statistics (batch-norm statistics of the new microscope)."
         ),
-    ] = "self-training",
+    ] = "correction",
     steps: Annotated[int, typer.Option(min=1, help="Steps of self-training.")] = 400,
     labelled: Annotated[
         Path | None,
         typer.Option(
             metavar="DATASET",
-            help="Marked fields of the new microscope, by which the names are corrected.",
+            help="Marked fields of the new microscope, which correct the names and judge.",
         ),
     ] = None,
     labelled_fields: Annotated[
@@ -57,12 +60,13 @@ def adapt(
     ] = False,
     as_json: ReportAsJson = False,
 ) -> None:
-    """Adapt a bundle's classifier to a new microscope, without labels or with marked fields.
+    """Adapt a bundle's classifier to a new microscope, by marked fields or without labels.
 
-    With --labelled the names are corrected where held-out marked fields are then named better.
-    Writes a bundle to DIR, and adaptation.json with figures before and after on cells that were not
-    learnt from. Where the adapted classifier would harm, DIR gets the original, unchanged, and the
-    reasons are named. A stopped run resumes. See docs/travel.md.
+    With --labelled the names are corrected where held-out marked fields are then named better, and
+    marked fields judge any other --method. Without labels nothing shows whether names became
+    better: DIR gets the original, unchanged, unless a --method is asked for and no figure speaks
+    against it. adaptation.json says how each was judged, by which cells. A stopped run resumes. See
+    docs/travel.md.
     """
     from bloodfilm.cli.progress import TerminalProgress
     from bloodfilm.cli.terminal import show_report
@@ -93,22 +97,40 @@ def adapt(
 
 
 def _lines(done: "AdaptResult") -> list[str]:
-    """Return the figures of an adaptation as lines, and where the bundle is."""
-    after = done.report["after"]
-    figures = [(name, value, after[name]) for name, value in done.report["before"].items()]
-    if (marked := done.report["labelled"]) is not None:
-        figures.append(("marked cells", marked["before"], marked["after"]))
-    figures += [(c["name"], c["before"], c["after"]) for c in done.report["checks"]]
-    how = "corrected" if done.report["method"] == "correction" else "adapted"
-    kept = [] if marked is None else marked["not_corrected"]
-    what = f"{how} bundle" if done.accepted else "the original bundle, unchanged,"
-    return [
-        *(f"{name:16}{_shown(old):>8} -> {_shown(new)}" for name, old, new in figures),
-        *(f"not corrected by marked fields: {why}" for why in kept),
-        *(f"not adapted: {reason}" for reason in done.reasons),
-        f"{what} in {done.out}",
-    ]
+    """Return how each candidate was judged, as lines, and where the bundle is."""
+    report = done.report
+    lines = []
+    if (original := report["original"]) is not None:
+        figures = ", ".join(f"{k} {_shown(v)}" for k, v in original.items() if k != "cells")
+        lines.append(f"the original on {original['cells']} cells without labels: {figures}")
+    for candidate in report["candidates"]:
+        lines += _candidate_lines(candidate)
+    what = f"bundle adapted by {report['method']}" if done.accepted else "the original, unchanged,"
+    return [*lines, f"{what} in {done.out}"]
+
+
+def _candidate_lines(candidate: "Mapping[str, Any]") -> "Iterator[str]":
+    """Yield what a candidate was judged by, and why it was not returned."""
+    yield f"{candidate['name']}: {'returned' if candidate['returned'] else 'not returned'}"
+    if (marked := candidate["marked"]) is not None:
+        was, now = marked["right"]
+        changed = f"{marked['gained']} put right, {marked['lost']} made wrong"
+        yield f"  {marked['cells']} marked cells: {was} -> {now} named rightly ({changed})"
+        yield f"  their balanced accuracy: {_change(marked['accuracy'])}"
+    if (figures := candidate["unlabelled"]) is not None:
+        before, after = figures["before"], figures["after"]
+        changes = (f"{k} {_change((before[k], after[k]))}" for k in after if k != "cells")
+        yield f"  {after['cells']} cells without labels: {', '.join(changes)}"
+    for check in candidate["checks"]:
+        pair = check["before"], check["after"]
+        yield f"  {check['name']}: balanced accuracy {_change(pair)}"
+    for reason in candidate["reasons"]:
+        yield f"  not returned: {reason}"
+
+
+def _change(pair: "Sequence[float | None]") -> str:
+    return " -> ".join(map(_shown, pair))
 
 
 def _shown(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+    return "–" if value is None else f"{value:.3f}"

@@ -103,9 +103,9 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "  --operating-point default --data ~/data --out my-bundle",
     ),
     "adapt": (
-        "bloodfilm adapt default --target new-scope/ --out adapted",
+        "bloodfilm adapt default --target new-scope/ --out adapted --labelled marked.json",
         "bloodfilm adapt my-bundle --target new-scope/ --out adapted --labelled marked.json \\",
-        "  --check bcisc",
+        "  --method self-training --check bcisc",
     ),
     "learn": (
         'bloodfilm learn default cells/ --new "hairy cell=lymphocyte lineage" --out with-hairy',

@@ -74,6 +74,7 @@ RUN_STOPPED = "run-stopped"
 NO_OCCLUSION_MAP = "no-occlusion-map"
 NO_PICTURE = "no-picture"
 ADAPTATION_REFUSED = "adaptation-refused"
+ADAPTATION_UNPROVEN = "adaptation-unproven"
 EPOCH_DONE = "epoch"
 
 MODEL_NOT_RECORDED = "model-not-recorded"
@@ -166,6 +167,10 @@ CODES = IssueCodes(
         NO_PICTURE: ("warning", "fields cannot be read again, so a report does not show them"),
         NO_OCCLUSION_MAP: ("warning", "the field cannot be read again, so its cells have no map"),
         ADAPTATION_REFUSED: ("warning", "a rule by which an adaptation was not taken over"),
+        ADAPTATION_UNPROVEN: (
+            "warning",
+            "an adaptation was taken over without labels, by figures that do not prove names right",
+        ),
         EPOCH_DONE: ("info", "an epoch of training is done; its figures are in the data"),
         MODEL_NOT_RECORDED: ("info", "a file of version 1 does not record taxonomy and attributes"),
         UNCODED: ("warning", "a message from a file of version 1, which had no codes"),

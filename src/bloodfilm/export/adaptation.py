@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bloodfilm.core.arrays import Floats, Floats32
 from bloodfilm.core.progress import Progress
 from bloodfilm.evaluation.label_free import LabelFreeFigures, LabelledCheck
 from bloodfilm.export.recovered import config_of, recover_classifier
@@ -25,7 +26,6 @@ from bloodfilm.training.config import Config, DatasetConfig
 from bloodfilm.training.data.cell_crops import CellCrops, load_crops
 from bloodfilm.training.data.crop_views import CropView
 from bloodfilm.training.data.sources import open_sources
-from bloodfilm.training.marked_correction import ClassCorrection
 from bloodfilm.training.tasks.adaptation import (
     AdaptationSamples,
     Calibration,
@@ -49,19 +49,6 @@ SOURCE_CELLS = 1024
 CPU = torch.device("cpu")
 
 
-@dataclass(frozen=True)
-class NamedCells:
-    """Cells of the new microscope that a person named.
-
-    Attributes:
-        crops: (n, S, S, 3) as the classifier sees them.
-        allowed: (n, leaves) the classes that each label stands for.
-    """
-
-    crops: NDArray[np.uint8]
-    allowed: NDArray[np.bool_]
-
-
 @dataclass(frozen=True, kw_only=True)
 class AdaptationSettings:
     """How to adapt.
@@ -70,8 +57,8 @@ class AdaptationSettings:
         method: `self-training`, or `statistics` (AdaBN).
         steps: of the optimiser.
         seed: of all chance.
-        correction: of the classes, fitted on marked fields; it takes the place of the method.
-        marked: cells of marked fields, which are not learnt from but must not be named worse.
+        marked: (n, S, S, 3) cells that a person named, as the classifier sees them; they are not
+            learnt from.
         source: cells of the original microscopes, for `statistics` in every layer.
         checks: labelled sets that must not become worse.
     """
@@ -79,8 +66,7 @@ class AdaptationSettings:
     method: Method = "self-training"
     steps: int = 400
     seed: int = 0
-    correction: ClassCorrection | None = None
-    marked: NamedCells | None = None
+    marked: NDArray[np.uint8] | None = None
     source: Path | None = None
     checks: Sequence[Path] = ()
 
@@ -94,7 +80,7 @@ class AdaptedClassifier:
         eight_bit: whether the original is stored in eight bits.
         before, after: label-free figures on held-out cells.
         checks: labelled sets, before and after.
-        marked: balanced accuracy on marked cells, before and after, where there are some.
+        marked: (n, leaves) class probabilities of the marked cells, before and after.
         probes: (n, S, S, 3) crops of the new microscope as the classifier sees them.
     """
 
@@ -104,7 +90,7 @@ class AdaptedClassifier:
     before: LabelFreeFigures
     after: LabelFreeFigures
     checks: tuple[LabelledCheck, ...]
-    marked: tuple[float, ...] | None
+    marked: tuple[Floats, Floats] | None
     probes: NDArray[np.uint8]
 
 
@@ -141,9 +127,7 @@ def adapt_classifier(
     record = {"vocabulary": words.to_json(), "sources": {}, "split": {}, "domains": []}
     task = ClassifierAdaptationTask(config, model, samples, judged, calibration, record)
     before = task.judge(original, CPU)
-    if recipe.correction is not None:
-        _correct(model, recipe.correction, calibration.temperature)
-    elif recipe.method == "statistics":
+    if recipe.method == "statistics":
         _align(model, learn, view, words, recipe.source, progress)
     else:
         _self_train(task, model, learn, view, work, progress)
@@ -151,7 +135,13 @@ def adapt_classifier(
         LabelledCheck(path.name, *_accuracies((original, model), path, words, view, progress))
         for path in recipe.checks
     )
-    marked = None if recipe.marked is None else _marked_accuracies((original, model), recipe.marked)
+    marked = None
+    if recipe.marked is not None:
+        before_and_after = (
+            predict_images(net, iter(recipe.marked), CPU)["classes"] for net in (original, model)
+        )
+        was, now = map(calibration.probabilities, before_and_after)
+        marked = was, now
     after = task.judge(model, CPU)
     return AdaptedClassifier(
         original, model, recovered.eight_bit, before, after, checks, marked, probes
@@ -241,24 +231,21 @@ def _align(
     progress: Progress,
 ) -> None:
     if source is not None:
-        cells = _crops_of(source, words, view, progress)
+        cells = labelled_crops(source, words, view, progress)
         some = np.random.default_rng(0).permutation(len(cells))[:SOURCE_CELLS]
         unfold_batch_norm(model, _batches(np.asarray(cells.take(some).images), view))
     align_statistics(model, _batches(learn.images, view), all_layers=source is not None)
 
 
-@torch.no_grad()
-def _correct(model: CellClassifierNet, correction: ClassCorrection, temperature: float) -> None:
-    """Add a correction to the class logits of a network."""
-    if not model.corrected:
-        model.add_corrections()
-    weight, bias = (torch.from_numpy(a).float() for a in (correction.weight, correction.bias))
-    layer = model.class_correction
-    model.set_class_correction(layer.weight + weight * temperature, layer.bias + bias * temperature)
-    model.eval()
+def labelled_crops(path: Path, words: Vocabulary, view: CropView, progress: Progress) -> CellCrops:
+    """Return the labelled cells of a data set, as they are stored.
 
-
-def _crops_of(path: Path, words: Vocabulary, view: CropView, progress: Progress) -> CellCrops:
+    Args:
+        path: of the data set.
+        words: classes of the bundle.
+        view: of its classifier.
+        progress: follows the work.
+    """
     items = open_sources([DatasetConfig(path=path.absolute())], Path())
     labelled = [i for i in items if any(c.label and not c.ignore for c in i.field.cells)]
     return load_crops(labelled, words, progress, balanced=view.standard is None)
@@ -272,25 +259,17 @@ def _accuracies(
     progress: Progress,
 ) -> tuple[float, ...]:
     """Return the balanced accuracy of each model on the true cells of a labelled set."""
-    cells = _crops_of(path, words, view, progress)
+    cells = labelled_crops(path, words, view, progress)
     return tuple(
-        _balanced(predict_crops(model, cells, CPU, view)["classes"], cells.allowed)
+        balanced_accuracy(predict_crops(model, cells, CPU, view)["classes"], cells.allowed)
         for model in models
     )
 
 
-def _marked_accuracies(models: Sequence[CellClassifierNet], cells: NamedCells) -> tuple[float, ...]:
-    """Return the balanced accuracy of each model on marked cells."""
-    return tuple(
-        _balanced(predict_images(model, iter(cells.crops), CPU)["classes"], cells.allowed)
-        for model in models
-    )
-
-
-def _balanced(logits: NDArray[np.float32], allowed: NDArray[np.bool_]) -> float:
+def balanced_accuracy(scores: Floats | Floats32, allowed: NDArray[np.bool_]) -> float:
     """Return the mean over labels of the share of cells whose likeliest class the label has."""
     groups, label = np.unique(allowed, axis=0, return_inverse=True)
-    right = allowed[np.arange(len(allowed)), logits.argmax(1)]
+    right = allowed[np.arange(len(allowed)), scores.argmax(1)]
     recalls = [right[label.ravel() == g].mean() for g in range(len(groups)) if groups[g].any()]
     return float(np.mean(recalls))
 

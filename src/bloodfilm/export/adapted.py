@@ -1,7 +1,7 @@
 """Write an adapted classifier as a bundle: everything else is its parent's."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -173,24 +173,48 @@ def adapted_manifest(
 
 
 def _notes(record: Mapping[str, Any]) -> str:
-    target, before, after = record["target"], record["before"], record["after"]
-    rows = "\n".join(f"| {name} | {before[name]} | {after[name]} |" for name in before)
-    return (
-        "## Adaptation\n\n"
+    """Return what a model card says of an adaptation: what was judged, and by how many cells."""
+    target, marked = record["target"], record["labelled"]
+    parts = [
+        "## Adaptation",
         f"Adapted from {record['parent']['name']} ({record['parent']['sha256'][:12]}) to "
         f"{target['fields']} fields of another microscope, {target['cells']} cells, by "
-        f"{record['method']}. Figures above are the parent's. Without labels, on held-out "
-        "cells:\n\n"
-        f"| | before | after |\n|---|---|---|\n{rows}\n\n" + _marked_note(record["labelled"])
-    )
-
-
-def _marked_note(marked: Mapping[str, Any] | None) -> str:
-    """Return what a card says of marked fields, or of their lack."""
+        f"{record['method']}. Figures above are the parent's.",
+    ]
     if marked is None:
-        return "None of these proves that names are right: annotate a few fields and evaluate."
-    return (
-        f"On {plural(marked['cells'], 'marked cell')} of {plural(marked['fields'], 'field')} "
-        f"({marked['name']}, {marked['licence']}), none of them fitted on when judged by: balanced "
-        f"accuracy {marked['before']:.3f} before, {marked['after']:.3f} after."
-    )
+        parts.append("No figure below proves that names are right: annotate a few fields.")
+    else:
+        parts.append(
+            f"A person named {plural(marked['cells'], 'cell')} of "
+            f"{plural(marked['fields'], 'field')} ({marked['name']}, {marked['licence']}); no "
+            "change is judged by cells that it was fitted on."
+        )
+    return "\n\n".join([*parts, *map(_candidate_note, record["candidates"])]) + "\n"
+
+
+def _candidate_note(candidate: Mapping[str, Any]) -> str:
+    """Return the figures of one candidate as a table, and why it was not returned."""
+    rows = []
+    if (marked := candidate["marked"]) is not None:
+        n = marked["cells"]
+        rows.append(f"| marked cells named rightly | {n} | {_pair(marked['right'])} |")
+        rows.append(f"| balanced accuracy on marked cells | {n} | {_pair(marked['accuracy'])} |")
+    if (figures := candidate["unlabelled"]) is not None:
+        before, after = figures["before"], figures["after"]
+        rows += [
+            f"| {name}, without labels | {after['cells']} | {_pair((before[name], after[name]))} |"
+            for name in after
+            if name != "cells"
+        ]
+    rows += [
+        f"| balanced accuracy on {c['name']} | | {_pair((c['before'], c['after']))} |"
+        for c in candidate["checks"]
+    ]
+    table = "\n".join(["| | cells | before | after |", "|---|---|---|---|", *rows])
+    title = f"### {candidate['name']}: " + ("this bundle" if candidate["returned"] else "not taken")
+    why = "\n".join(f"- {reason}" for reason in candidate["reasons"])
+    return "\n\n".join([title, *([table] if rows else []), *([why] if why else [])])
+
+
+def _pair(values: Sequence[float | int | None]) -> str:
+    return " | ".join("–" if value is None else str(value) for value in values)

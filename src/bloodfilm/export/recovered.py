@@ -203,6 +203,24 @@ def config_of(bundle: Bundle, part: str) -> Config:
     return parse_config(record["config"], f"{bundle.path}: training of the {part}")
 
 
+def check_unchanged(bundle: Bundle) -> None:
+    """Refuse a bundle that holds something on top of its network, which a change would not fit.
+
+    Raises:
+        BundleError: if it has learnt classes, or is corrected.
+    """
+    if bundle.manifest.training.get("learnt"):
+        raise BundleError(
+            f"{bundle.path}: has learnt classes on top of its network, which can no longer be "
+            "trained; train or adapt the bundle that it was made from, then let it learn them again"
+        )
+    if (bundle.manifest.training.get("adaptation") or {}).get("method") == CORRECTION:
+        raise BundleError(
+            f"{bundle.path}: is corrected on top of its network, which can no longer be trained; "
+            "train or adapt the bundle that it was made from, with all marked fields"
+        )
+
+
 def recover_classifier(
     bundle: Bundle, probes: NDArray[np.uint8]
 ) -> tuple[CellClassifierNet, Recovered]:
@@ -215,16 +233,7 @@ def recover_classifier(
     Raises:
         BundleError: if the graph was not made by this program, or they disagree.
     """
-    if bundle.manifest.training.get("learnt"):
-        raise BundleError(
-            f"{bundle.path}: has learnt classes on top of its network, which can no longer be "
-            "trained; train or adapt the bundle that it was made from, then let it learn them again"
-        )
-    if (bundle.manifest.training.get("adaptation") or {}).get("method") == CORRECTION:
-        raise BundleError(
-            f"{bundle.path}: is corrected on top of its network, which can no longer be trained; "
-            "train or adapt the bundle that it was made from, with all marked fields"
-        )
+    check_unchanged(bundle)
     config, words = config_of(bundle, "classifier"), vocabulary_of(bundle)
     spec = bundle.manifest.classifier
     place = bundle.path / spec.file

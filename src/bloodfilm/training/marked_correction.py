@@ -17,13 +17,12 @@ from numpy.typing import NDArray
 
 from bloodfilm.core.arrays import Floats
 from bloodfilm.evaluation.class_figures import label_recalls, reasons_against
+from bloodfilm.evaluation.marked_figures import MarkedFigures, marked_figures, reasons_by_marked
 from bloodfilm.training.class_rows import DescribedCells, assign_folds, label_weights
 from bloodfilm.training.corrections import NOT_LEARNT, fit_correction
 
 PENALTIES = (0.1, 0.03)
 """On the squared weights, that of the more careful correction first."""
-MIN_PROFIT = 2
-"""More of the held-out marked cells that must be named rightly; one may be chance."""
 MIN_FIELDS = 2
 """Marked fields (or patients) without which none can be held out."""
 MAX_LOSS = 0.01
@@ -85,38 +84,24 @@ class Candidate:
 
     Attributes:
         penalty: on its weights; `None`: no correction.
-        accuracy: balanced accuracy on the marked cells, and log_loss: the mean of minus the log of
-            the probability of their labels, every label counting alike.
-        marked, known: recall by label, before and after, of marked cells and of exemplars.
+        marked: figures of the marked cells.
+        known: recall by label of the exemplars, before and after.
         reasons: why it must not be taken.
     """
 
     penalty: float | None
-    accuracy: float
-    log_loss: float
-    marked: Recalls
+    marked: MarkedFigures
     known: Recalls
     reasons: tuple[str, ...] = ()
-
-    @property
-    def worth(self) -> tuple[float, float]:
-        """What candidates are compared by."""
-        return self.accuracy, -self.log_loss
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures as plain data."""
         return {
             "penalty": self.penalty,
-            "accuracy": round(self.accuracy, 4),
-            "log_loss": round(self.log_loss, 4),
-            "marked": _rounded(self.marked),
-            "known": _rounded(self.known),
+            "marked": self.marked.to_json(),
+            "known": {name: [round(b, 4), round(a, 4)] for name, (b, a) in self.known.items()},
             "reasons": list(self.reasons),
         }
-
-
-def _rounded(recalls: Recalls) -> dict[str, list[float]]:
-    return {name: [round(b, 4), round(a, 4)] for name, (b, a) in recalls.items()}
 
 
 @dataclass(frozen=True)
@@ -135,6 +120,13 @@ class ChosenCorrection:
     best: Candidate
     correction: ClassCorrection | None
 
+    @property
+    def nearest(self) -> Candidate:
+        """The correction that names marked cells best, taken or not; else the original."""
+        if self.correction is not None or not self.candidates:
+            return self.best
+        return max(self.candidates, key=lambda c: c.marked.worth)
+
     def reasons(self) -> list[str]:
         """Return why no correction is made; nothing where one is."""
         if self.correction is not None:
@@ -144,17 +136,17 @@ class ChosenCorrection:
                 f"cells of {MIN_FIELDS} or more fields (or patients, where they are named) must be "
                 "marked, so that some can be held out"
             ]
-        return list(max(self.candidates, key=lambda c: c.worth).reasons)
+        return list(self.nearest.reasons)
 
 
 def choose_correction(cells: DescribedCells, names: Sequence[str], seed: int) -> ChosenCorrection:
     """Choose the strength of a correction by cross-validation, none at all among them.
 
     Whole fields are held out, and a share of the exemplars with them. A correction is taken only if
-    `MIN_PROFIT` more of the held-out marked cells are named rightly, if their balanced accuracy
-    does not fall, and if exemplars lose nothing (`evaluation.class_figures.reasons_against`). Of
-    several, the one with the highest balanced accuracy is taken, and of equal ones that under which
-    the true classes are most probable.
+    the held-out marked cells speak for it (`evaluation.marked_figures.reasons_by_marked`) and
+    exemplars lose nothing (`evaluation.class_figures.reasons_against`). Of several, the one with
+    the highest balanced accuracy is taken, and of equal ones that under which the true classes are
+    most probable.
 
     Args:
         cells: exemplars (`old`), marked cells and their varied views.
@@ -170,7 +162,7 @@ def choose_correction(cells: DescribedCells, names: Sequence[str], seed: int) ->
         for penalty in (PENALTIES if enough else ())
     )
     allowed = [candidate for candidate in candidates if not candidate.reasons]
-    best = max(allowed, key=lambda c: c.worth) if allowed else original
+    best = max(allowed, key=lambda c: c.marked.worth) if allowed else original
     fitted = None if best.penalty is None else fit_on_cells(cells, best.penalty)
     return ChosenCorrection(original, candidates, best, fitted)
 
@@ -189,26 +181,9 @@ def _judge(
     plain: DescribedCells, labels: NDArray[np.str_], after: Floats, penalty: float | None
 ) -> Candidate:
     own, before = ~plain.old, plain.known
-    recalls = [
-        label_recalls(labels[rows], plain.allowed[rows], before[rows], after[rows])
-        for rows in (own, ~own)
-    ]
-    marked, known = recalls
-    right, was = (float(np.mean([pair[i] for pair in marked.values()])) for i in (1, 0))
-    inside = np.where(plain.allowed[own], np.exp(after[own]), 0.0).sum(1)
-    weights = label_weights(plain.take(own))
-    loss = -float((weights * np.log(np.maximum(inside, np.finfo(float).tiny))).sum())
-    reasons = reasons_against({}, known, {}, MAX_LOSS)
-    rows = np.arange(own.sum())
-    now, then = (plain.allowed[own][rows, p[own].argmax(1)].sum() for p in (after, before))
-    if now - then < MIN_PROFIT:
-        reasons.insert(
-            0,
-            f"{then} of {len(rows)} held-out marked cells are named rightly as it is, {now} "
-            f"would be: {MIN_PROFIT} more are needed",
-        )
-    if right < was:
-        reasons.insert(
-            0, f"balanced accuracy on marked cells would fall from {was:.3f} to {right:.3f}"
-        )
-    return Candidate(penalty, right, loss, marked, known, tuple(reasons))
+    pair = np.exp(before[own]), np.exp(after[own])
+    marked = marked_figures(labels[own], plain.allowed[own], *pair)
+    old = labels[~own], plain.allowed[~own], before[~own], after[~own]
+    known = label_recalls(*old)
+    reasons = reasons_by_marked(marked) + reasons_against({}, known, {}, MAX_LOSS)
+    return Candidate(penalty, marked, known, tuple(reasons))

@@ -10,6 +10,7 @@ import numpy as np
 
 from bloodfilm.core.arrays import Bools, Floats
 from bloodfilm.core.errors import DataError
+from bloodfilm.core.files import sha256_of
 from bloodfilm.core.issues import Issue
 from bloodfilm.core.pixels import PixelSize
 from bloodfilm.core.progress import Progress
@@ -36,12 +37,14 @@ class MarkedFields:
 
     Attributes:
         cells: as they were read.
+        image_shas: SHA-256 of the files they are in.
         allowed: (n, leaves) the classes that each one's label stands for.
         chosen: the correction, and what cross-validation says of it.
         expected: (n, leaves) class probabilities with it.
     """
 
     cells: TrainingCells
+    image_shas: frozenset[str]
     allowed: Bools
     chosen: "ChosenCorrection"
     expected: Floats
@@ -59,7 +62,6 @@ class MarkedFields:
             "counts": self.cells.counts(),
             "left_out": {why: count for why, count in self.cells.left_out.items() if count},
             "max_loss": MAX_LOSS,
-            "original": chosen.original.to_json(),
             "corrections": [candidate.to_json() for candidate in chosen.candidates],
             "penalty": chosen.best.penalty,
         }
@@ -115,7 +117,8 @@ def read_marked(
     expected = mine.known
     if chosen.correction is not None:
         expected = chosen.correction.log_probabilities(mine.known, mine.description)
-    return MarkedFields(cells, mine.allowed, chosen, np.exp(expected))
+    shas = frozenset(map(sha256_of, cells.paths))
+    return MarkedFields(cells, shas, mine.allowed, chosen, np.exp(expected))
 
 
 def _scale_of(scales: Mapping[Path, PixelSize]) -> Callable[[Path], PixelSize | None]:

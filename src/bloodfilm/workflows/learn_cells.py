@@ -183,6 +183,7 @@ class TrainingCells:
         groups: (n,) patient, or what stands for one; empty where that is not known.
         pictures: (n,) the SHA-256 of each cell's picture: its size and pixels.
         files: by file, as seen from the source, its picture's SHA-256.
+        paths: of these files.
         name, licence: of the data set.
         left_out: what was not used, and how often.
         issues: what a person should know.
@@ -194,6 +195,7 @@ class TrainingCells:
     groups: tuple[str, ...]
     pictures: tuple[str, ...]
     files: Mapping[str, str]
+    paths: tuple[Path, ...]
     name: str
     licence: str
     left_out: Mapping[str, int]
@@ -298,6 +300,7 @@ def read_cells(
         tuple(done.groups),
         tuple(done.pictures),
         {_relative(Path(place), root): digest for place, digest in done.files.items()},
+        tuple(map(Path, done.files)),
         dataset.name,
         dataset.licence or "not stated",
         dict(done.left_out),

@@ -7,7 +7,7 @@ that the original model was sure of keep its answer, and attributes and the veri
 distilled from the teacher.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -291,18 +291,21 @@ def view_probabilities(
     """
     device = next(model.parameters()).device
     model.eval()
-
-    def varied(number: int, i: int) -> NDArray[np.uint8]:
-        rng = np.random.default_rng([seed, HELD_OUT, number, i])
-        return view.varied(cells.images[i], rng)
-
     plain = predict_images(model, (view.plain(image) for image in cells.images), device)
     views = [
-        predict_images(model, (varied(number, i) for i in range(len(cells))), device)["classes"]
+        predict_images(model, varied_images(cells, view, number, seed), device)["classes"]
         for number in range(VIEWS)
     ]
     stacked = [calibration.probabilities(logits) for logits in views]
     return calibration.probabilities(plain["classes"]), np.stack(stacked, axis=1)
+
+
+def varied_images(
+    cells: TargetCells, view: CropView, number: int, seed: int
+) -> Iterator[NDArray[np.uint8]]:
+    """Yield one of the `VIEWS` views of each cell by which a classifier is judged."""
+    for i, image in enumerate(cells.images):
+        yield view.varied(image, np.random.default_rng([seed, HELD_OUT, number, i]))
 
 
 # ---- statistics of batch norms -----------------------------------------------------------------
