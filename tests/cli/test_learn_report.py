@@ -29,6 +29,7 @@ ADAPTED = {
             "marked": MARKED,
             "unlabelled": None,
             "checks": [],
+            "unjudged": ["myeloblast"],
         },
         {
             "name": "self-training",
@@ -40,6 +41,7 @@ ADAPTED = {
                 "after": {"cells": 20, "consistency": 0.75, "kept": None},
             },
             "checks": [{"name": "other lab", "before": 0.2, "after": 0.25}],
+            "unjudged": ["band neutrophil", "myeloblast"],
         },
     ],
     "method": "self-training",
@@ -97,6 +99,7 @@ def test_the_lines_of_adapt_say_how_each_candidate_was_judged(invoke, tmp_path):
         "  their balanced accuracy: 0.500 -> 0.625",
         "  20 cells without labels: consistency 0.500 -> 0.750, kept 1.000 -> –",
         "  other lab: balanced accuracy 0.200 -> 0.250",
+        "  judged by no labelled cell: band neutrophil, myeloblast",
     ]
     done = invoke("adapt", True)
     assert done.exit_code == 0

@@ -124,6 +124,8 @@ def _candidate_lines(candidate: "Mapping[str, Any]") -> "Iterator[str]":
     for check in candidate["checks"]:
         pair = check["before"], check["after"]
         yield f"  {check['name']}: balanced accuracy {_change(pair)}"
+    if candidate["returned"] and candidate["unjudged"]:
+        yield f"  judged by no labelled cell: {', '.join(candidate['unjudged'])}"
     for reason in candidate["reasons"]:
         yield f"  not returned: {reason}"
 

@@ -169,7 +169,8 @@ CODES = IssueCodes(
         ADAPTATION_REFUSED: ("warning", "a rule by which an adaptation was not taken over"),
         ADAPTATION_UNPROVEN: (
             "warning",
-            "an adaptation was taken over without labels, by figures that do not prove names right",
+            "an adaptation was taken over, and no labelled cell says whether it still names some "
+            "classes",
         ),
         EPOCH_DONE: ("info", "an epoch of training is done; its figures are in the data"),
         MODEL_NOT_RECORDED: ("info", "a file of version 1 does not record taxonomy and attributes"),

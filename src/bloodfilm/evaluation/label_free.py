@@ -130,11 +130,18 @@ def _entropy(p: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class LabelledCheck:
-    """Balanced accuracy on labelled cells of microscopes that must not suffer."""
+    """Balanced accuracy on labelled cells of microscopes that must not suffer.
+
+    Attributes:
+        name: of the set.
+        before, after: balanced accuracy.
+        classes: that its labels tell from others.
+    """
 
     name: str
     before: float
     after: float
+    classes: frozenset[str] = frozenset()
 
 
 def reasons_to_refuse(

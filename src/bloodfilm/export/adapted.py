@@ -212,7 +212,12 @@ def _candidate_note(candidate: Mapping[str, Any]) -> str:
     ]
     table = "\n".join(["| | cells | before | after |", "|---|---|---|---|", *rows])
     title = f"### {candidate['name']}: " + ("this bundle" if candidate["returned"] else "not taken")
-    why = "\n".join(f"- {reason}" for reason in candidate["reasons"])
+    whys = list(candidate["reasons"])
+    if candidate["returned"] and candidate["unjudged"]:
+        whys.append(
+            f"No labelled cell says whether it still names {', '.join(candidate['unjudged'])}."
+        )
+    why = "\n".join(f"- {reason}" for reason in whys)
     return "\n\n".join([title, *([table] if rows else []), *([why] if why else [])])
 
 

@@ -252,12 +252,12 @@ def _adapt(
     refused = [f"{c.name}: {reason}" for c in judged.candidates for reason in c.reasons]
     for reason in refused:
         progress.report(issue(ADAPTATION_REFUSED, reason))
-    if best is not None and best.marked is None:
+    if best is not None and best.unjudged:
         progress.report(
             issue(
                 ADAPTATION_UNPROVEN,
-                f"{best.name}: no label was there to judge by; hold the bundle against the "
-                "original on labelled cells (evaluate --cross) before it is used",
+                f"{best.name}: no labelled cell says whether it still names "
+                f"{', '.join(best.unjudged)}; give --check a set that has them",
             )
         )
     reasons = () if best is not None else tuple(refused)

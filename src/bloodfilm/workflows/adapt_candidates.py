@@ -5,7 +5,7 @@ judged on fields that it was not fitted on, any other method learns from no mark
 marks only figures that need no labels are left (`evaluation.label_free`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,6 +55,7 @@ class Candidate:
         unlabelled: figures without labels, before and after, where it was judged by them.
         marked: figures of marked cells, where it was judged by some.
         checks: labelled sets, before and after.
+        unjudged: classes of the bundle of which no labelled cell says whether they are still named.
         write: writes its bundle into a folder, with the record of the adaptation.
     """
 
@@ -63,6 +64,7 @@ class Candidate:
     unlabelled: tuple[LabelFreeFigures, LabelFreeFigures] | None = None
     marked: MarkedFigures | None = None
     checks: tuple[LabelledCheck, ...] = ()
+    unjudged: tuple[str, ...] = ()
     write: Write | None = None
 
     def to_json(self, *, returned: bool) -> dict[str, Any]:
@@ -80,6 +82,7 @@ class Candidate:
                 {"name": c.name, "before": round(c.before, 6), "after": round(c.after, 6)}
                 for c in self.checks
             ],
+            "unjudged": list(self.unjudged),
         }
 
 
@@ -175,14 +178,31 @@ def judge_correction(
         crops = marked.cells.crops
         write_corrected(bundle, correction, out, record, crops, marked.expected)
 
-    return Candidate(CORRECTION, tuple(reasons_by_checks(sets)), pair, figures, sets, write)
+    reasons = tuple(reasons_by_checks(sets))
+    unjudged = _unjudged(bundle, (*chosen.best.marked.recalls, *chosen.best.known), sets)
+    return Candidate(CORRECTION, reasons, pair, figures, sets, unjudged, write)
+
+
+def _unjudged(
+    bundle: Bundle, labels: Iterable[str], checks: Sequence[LabelledCheck]
+) -> tuple[str, ...]:
+    """Return the classes of a bundle that neither labels nor labelled sets show."""
+    tree = bundle.taxonomy
+    shown = {leaf for name in labels for leaf in tree.leaves_under(name)}
+    shown.update(*(check.classes for check in checks))
+    return tuple(leaf for leaf in bundle.manifest.trained_leaves if leaf not in shown)
 
 
 def _check(
     bundle: Bundle, correction: "ClassCorrection", path: Path, progress: Progress
 ) -> LabelledCheck:
     """Return the balanced accuracy on a labelled set without a correction and with it."""
-    from bloodfilm.export.adaptation import balanced_accuracy, bundle_view, labelled_crops
+    from bloodfilm.export.adaptation import (
+        balanced_accuracy,
+        bundle_view,
+        labelled_crops,
+        told_classes,
+    )
     from bloodfilm.export.class_graph import Describer
     from bloodfilm.export.recovered import vocabulary_of
 
@@ -193,7 +213,8 @@ def _check(
     known = known_log(bundle, describer, found, bundle.manifest.leaves)
     corrected = correction.log_probabilities(known, found.astype(np.float64))
     pair = (balanced_accuracy(scores, cells.allowed) for scores in (known, corrected))
-    return LabelledCheck(path.name, *pair)
+    told = told_classes(cells.allowed, bundle.manifest.leaves)
+    return LabelledCheck(path.name, *pair, told)
 
 
 # ---- methods that change the network -------------------------------------------------------------
@@ -233,4 +254,5 @@ def judge_method(
         write_adapted(bundle, *nets, done.probes, out, record, eight_bit=done.eight_bit)
 
     pair = done.before, done.after
-    return Candidate(recipe.method, tuple(reasons), pair, figures, done.checks, write)
+    unjudged = _unjudged(bundle, () if marked is None else marked.cells.labels, done.checks)
+    return Candidate(recipe.method, tuple(reasons), pair, figures, done.checks, unjudged, write)

@@ -49,7 +49,7 @@ from bloodfilm.training.data.sources import open_sources
 from bloodfilm.training.networks import build_classifier
 from bloodfilm.training.records import RECORD, ClassifierRecord, read_record
 from bloodfilm.training.run_data import RunData, describe_sources
-from bloodfilm.training.tasks.common import start_network, to_tensor
+from bloodfilm.training.tasks.common import go_back, start_network, to_tensor
 
 HARD_NEGATIVES = 13
 """Random-stream id, different from that of the cells."""
@@ -559,10 +559,7 @@ class ClassifierTask:
         """
         start = deepcopy(model)
         start_network(start, self.config, Path(), (), self.run.vocabulary)
-        before = start.state_dict()
-        for name, value in model.state_dict().items():
-            if value.dtype.is_floating_point:
-                value.lerp_(before[name].to(value.device), self.config.model.keep)
+        go_back(model, start.state_dict(), self.config.model.keep)
 
     def _untrained_values(self) -> dict[str, list[str]]:
         """Return the values of trained attributes that no training cell has."""

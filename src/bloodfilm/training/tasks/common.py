@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from bloodfilm.core.errors import ConfigError
 from bloodfilm.models.backbone import load_folded, unfold_batch_norm
@@ -131,3 +131,20 @@ def to_tensor(images: Sequence[NDArray[np.uint8]]) -> Tensor:
     """Return equally large (H, W, 3) uint8 images as one float batch (B, 3, H, W)."""
     stacked = torch.from_numpy(np.ascontiguousarray(np.stack(images)))
     return stacked.permute(0, 3, 1, 2).float()
+
+
+@torch.no_grad()
+def go_back(model: nn.Module, before: Mapping[str, Tensor], share: float) -> None:
+    """Average the weights of a network, in place, with earlier ones.
+
+    What was known before fades less than by training alone, and much of what was learnt stays.
+    Source: Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022.
+
+    Args:
+        model: the trained network.
+        before: its earlier weights and buffers.
+        share: of the earlier ones.
+    """
+    for name, value in model.state_dict().items():
+        if value.dtype.is_floating_point:
+            value.lerp_(before[name].to(value.device), share)
