@@ -262,11 +262,11 @@ def _check(
 ) -> LabelledCheck:
     """Return the balanced accuracy of two models on the true cells of a labelled set."""
     cells = labelled_crops(path, words, view, progress)
-    pair = (
+    before, after = (
         balanced_accuracy(predict_crops(model, cells, CPU, view)["classes"], cells.allowed)
         for model in models
     )
-    return LabelledCheck(path.name, *pair, told_classes(cells.allowed, words.leaves))
+    return LabelledCheck(path.name, before, after, told_classes(cells.allowed, words.leaves))
 
 
 def told_classes(allowed: NDArray[np.bool_], leaves: Sequence[str]) -> frozenset[str]:
@@ -279,8 +279,8 @@ def told_classes(allowed: NDArray[np.bool_], leaves: Sequence[str]) -> frozenset
     >>> sorted(told_classes(np.array([[1, 0, 0], [1, 1, 1], [0, 0, 0]], bool), ["a", "b", "c"]))
     ['a']
     """
-    told = allowed[~allowed.all(1)].any(0)
-    return frozenset(leaf for leaf, has in zip(leaves, told.tolist(), strict=True) if has)
+    told = np.flatnonzero(allowed[~allowed.all(1)].any(0))
+    return frozenset(leaves[i] for i in told.tolist())
 
 
 def balanced_accuracy(scores: Floats | Floats32, allowed: NDArray[np.bool_]) -> float:

@@ -212,9 +212,9 @@ def _check(
     found = describer.describe(crops).description
     known = known_log(bundle, describer, found, bundle.manifest.leaves)
     corrected = correction.log_probabilities(known, found.astype(np.float64))
-    pair = (balanced_accuracy(scores, cells.allowed) for scores in (known, corrected))
+    before, after = (balanced_accuracy(scores, cells.allowed) for scores in (known, corrected))
     told = told_classes(cells.allowed, bundle.manifest.leaves)
-    return LabelledCheck(path.name, *pair, told)
+    return LabelledCheck(path.name, before, after, told)
 
 
 # ---- methods that change the network -------------------------------------------------------------
