@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import replace
+from functools import partial
 
 import cv2
 import numpy as np
@@ -203,14 +204,16 @@ def test_a_stopped_run_goes_on_to_the_same_bundle(bundle, fields, tmp_path):
 
 
 @pytest.mark.usefixtures("agreed")
-def test_self_training_goes_back_to_a_share_of_the_original(bundle, fields, tmp_path, monkeypatch):
+def test_self_training_goes_back_to_a_share_of_the_original(bundle, fields, tmp_path):
     """Classes that the new fields do not show fade otherwise; all of the original is no change."""
     assert 0.5 < adaptation.ORIGINAL_SHARE < 1
     changes = []
     for share in (0.0, adaptation.ORIGINAL_SHARE, 1.0):
-        monkeypatch.setattr(adaptation, "ORIGINAL_SHARE", share)
         out = tmp_path / str(share)
-        adapt(trained(bundle, fields, out))
+        settings = partial(adaptation.AdaptationSettings, original_share=share)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(adaptation, "AdaptationSettings", settings)
+            adapt(trained(bundle, fields, out))
         crops = np.random.default_rng(0).integers(0, 255, (8, 128, 128, 3)).astype(np.uint8)
         one, two = (Describer(bloodfilm.load_bundle(b)).describe(crops) for b in (bundle, out))
         changes.append(float(np.abs(one.outputs["classes"] - two.outputs["classes"]).mean()))

@@ -47,8 +47,8 @@ PROBES = 64
 STATISTICS_BATCH = 64
 SOURCE_CELLS = 1024
 ORIGINAL_SHARE = 0.7
-"""Of the original's weights in what self-training returns: classes that the new microscope's fields
-hardly show are lost otherwise."""
+"""Of the original's weights in what self-training returns: without them, classes that the new
+microscope's fields hardly show are lost (`benchmarks/self_training.py`)."""
 CPU = torch.device("cpu")
 
 
@@ -60,6 +60,7 @@ class AdaptationSettings:
         method: `self-training`, or `statistics` (AdaBN).
         steps: of the optimiser.
         seed: of all chance.
+        original_share: of the original's weights in what self-training returns.
         marked: (n, S, S, 3) cells that a person named, as the classifier sees them; they are not
             learnt from.
         source: cells of the original microscopes, for `statistics` in every layer.
@@ -69,6 +70,7 @@ class AdaptationSettings:
     method: Method = "self-training"
     steps: int = 400
     seed: int = 0
+    original_share: float = ORIGINAL_SHARE
     marked: NDArray[np.uint8] | None = None
     source: Path | None = None
     checks: Sequence[Path] = ()
@@ -133,7 +135,7 @@ def adapt_classifier(
     if recipe.method == "statistics":
         _align(model, learn, view, words, recipe.source, progress)
     else:
-        _self_train(task, model, learn, view, work, progress)
+        _self_train(task, model, learn, view, work, progress, recipe.original_share)
     checks = tuple(_check((original, model), path, words, view, progress) for path in recipe.checks)
     marked = None
     if recipe.marked is not None:
@@ -206,6 +208,7 @@ def _self_train(
     view: CropView,
     work: Path,
     progress: Progress,
+    share: float,
 ) -> None:
     unfold_batch_norm(model, _batches(_spread(learn.images, SOURCE_CELLS), view))
     start = {name: value.clone() for name, value in model.state_dict().items()}
@@ -220,7 +223,7 @@ def _self_train(
 
     loop.train(task, task.config, work, CPU, [Report()])
     model.load_state_dict(load_checkpoint(work / loop.BEST)["model"])
-    go_back(model, start, ORIGINAL_SHARE)
+    go_back(model, start, share)
     model.eval()
 
 
