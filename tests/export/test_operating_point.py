@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from bloodfilm.core import Dataset, Region
-from bloodfilm.core.errors import ConfigError
+from bloodfilm.core.errors import BundleError, ConfigError
 from bloodfilm.export.operating_point import (
+    LIMITS,
     OperatingPointConfig,
     SiteEvidence,
     choose,
@@ -18,7 +20,8 @@ from bloodfilm.export.operating_point import (
 )
 from bloodfilm.formats import save_dataset
 from bloodfilm.inference.bundle import load_bundle
-from bloodfilm.inference.fusion import LogisticFusion
+from bloodfilm.inference.fusion import EvidenceLimits, LogisticFusion
+from bloodfilm.inference.manifest import Manifest
 from bloodfilm.inference.model import Model
 from fake_bundle import Disc, box_of, dark, labelled_field, write_bundle
 
@@ -37,7 +40,7 @@ def site(name, right, wrong=(), complete=0, excused=()):
         name,
         len(right),
         complete,
-        LogisticFusion.evidence(rows[:, 0], rows[:, 1], rows[:, 2]),
+        LIMITS.evidence(rows[:, 0], rows[:, 1], rows[:, 2]),
         np.array([*range(len(right)), *[-1] * (len(wrong) + len(excused))]),
         np.array([*[False] * (len(right) + len(wrong)), *[True] * len(excused)]),
     )
@@ -56,6 +59,27 @@ def test_the_evidence_that_tells_cells_apart_gets_weight():
     assert point.fusion.contrast > 0 and point.false_per_field == 0
     said = scores(point, lab)
     assert (said[:20] >= point.threshold).all() and (said[20:] < point.threshold).all()
+
+
+def test_of_weights_with_as_few_false_cells_those_that_find_more_are_taken():
+    """By the detector the dark cells come last, and may be missed; by contrast the pale ones do."""
+    lab = site("lab", [(0.9, 1.0, 0.04)] * 96 + [(0.5, 1.0, 0.4)] * 4, complete=5)
+    point = choose([lab], config(found=0.95, found_everywhere=0.9))
+    assert point.false_per_field == 0
+    assert (scores(point, lab) >= point.threshold).all()
+
+
+def test_a_dark_nucleus_counts_beyond_that_of_older_bundles():
+    """Cells of a camera that the detector takes for red cells, among pale ones that are none."""
+    rows = [(0.8, 0.99, 0.3)] * 90 + [(0.1, 0.99, 0.6)] * 10 + [(0.3, 0.99, 0.2)] * 50
+
+    def false_cells(limits):
+        evidence = limits.evidence(*np.array(rows).T)
+        cell = np.array([*range(100), *[-1] * 50])
+        lab = SiteEvidence("lab", 100, 10, evidence, cell, np.zeros(150, bool))
+        return choose([lab], config(found=1.0)).false_per_field
+
+    assert false_cells(EvidenceLimits()) == 5 and false_cells(LIMITS) == 0
 
 
 def test_a_site_counts_alike_whatever_its_number_of_cells():
@@ -157,6 +181,40 @@ def test_the_operating_point_is_written_and_used(tmp_path, root):
     white = [c for c in cells if c.object_type == "nucleated cell"]
     assert [c.label for c in white] == ["monocyte"]
     assert white[0].confidence >= point.threshold
+
+
+def test_limits_of_evidence_are_part_of_the_bundle(tmp_path, root):
+    bundle = write_bundle(tmp_path / "bundle", confirms=True)
+    narrow = {"contrast": [0.05, 0.3], "unknown_contrast": 0.3}
+    point = set_operating_point(bundle, config(sites=[{"path": "lab"}], limits=narrow), root)
+    assert point.fusion.limits == replace(LIMITS, contrast=(0.05, 0.3), unknown_contrast=0.3)
+    manifest = load_bundle(bundle).manifest
+    assert manifest.detector.score_fusion == point.fusion
+    manifest.write(bundle)
+    assert load_bundle(bundle).manifest == manifest
+    data = json.loads((bundle / "manifest.json").read_text())
+    assert data["detector"]["fusion"]["limits"]["contrast"] == [0.05, 0.3]
+
+    del data["detector"]["fusion"]["limits"]  # as bundles were written before
+    older = Manifest.model_validate(data)
+    assert older.detector.score_fusion.limits == EvidenceLimits()
+    assert "limits" not in older.to_json()["detector"]["fusion"]
+
+
+@pytest.mark.parametrize(
+    "limits", [{"contrast": [0.5, 0.02]}, {"probability": [0.0, 0.5]}, {"unknown_contrast": 0.7}]
+)
+def test_limits_in_disorder_are_refused_by_their_name(tmp_path, limits):
+    (name,) = limits
+    with pytest.raises(ValidationError, match=name):
+        config(limits=limits)
+    bundle = write_bundle(tmp_path / "bundle")
+    fusion = LogisticFusion(1.0, 0.0, 0.0, 0.0, LIMITS)
+    data = load_bundle(bundle).manifest.with_operating_point(fusion, 0.5).to_json()
+    data["detector"]["fusion"]["limits"] |= limits
+    (bundle / "manifest.json").write_text(json.dumps(data))
+    with pytest.raises(BundleError, match=rf"detector\.fusion\.limits.*{name}"):
+        load_bundle(bundle)
 
 
 def test_a_lower_threshold_adds_cells_and_changes_none(tmp_path, root):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from bloodfilm.core.boxes import iou
+from bloodfilm.core.detections import Detections
 from bloodfilm.core.errors import BundleError, ConfigError
 from bloodfilm.core.issue_codes import (
     CUT_BY_EDGE,
@@ -22,9 +23,12 @@ from bloodfilm.core.issues import codes
 from bloodfilm.imaging.scale import Group, Pooled, ScalePrior, measure
 from bloodfilm.imaging.sharpness import measure_sharpness
 from bloodfilm.inference.bundle import load_bundle
+from bloodfilm.inference.classifier import CellClassification
 from bloodfilm.inference.fusion import ProductFusion
 from bloodfilm.inference.model import Model
+from bloodfilm.inference.outlines import CellOutliner
 from fake_bundle import ANSWERS, RED, WHITE, Disc, box_of, dark, draw, lay_out, write_bundle
+from fake_outlines import SPEC, Drawn
 
 NUCLEATED = [(50.0, 40.0, "lymphocyte"), (110.0, 70.0, "eosinophil"), (60.0, 86.0, "basophil")]
 
@@ -62,6 +66,35 @@ def test_boxes_are_mapped_back_through_scale_and_aspect_ratio(analyzer, um_per_p
     expected = 12.0 * result.view.um_per_px_y / um_per_px
     for cell in found.values():
         assert cell.diameter_um == pytest.approx(expected, rel=0.08)
+
+
+def test_a_cell_lies_where_box_and_outline_settle(analyzer, monkeypatch):
+    _, image = field()
+    usual = {c.label: c for c in analyzer.analyze(image).cells if c.object_type == "nucleated cell"}
+    small = CellOutliner(SPEC.model_copy(update={"box_agreement": 0.7}), Drawn(cell=(15.0, 15.0)))
+    monkeypatch.setattr(analyzer.analyzer, "_outliner", small)
+    cells = analyzer.analyze(image).cells
+    settled = {c.label: c for c in cells if c.object_type == "nucleated cell"}
+    assert len(settled) == len(NUCLEATED) and len(cells) > len(settled)
+    for label, cell in settled.items():
+        before, after = np.array(usual[label].box), np.array(cell.box)
+        assert after[2:] == pytest.approx(0.75 * before[2:], rel=0.05)
+        assert after[:2] + after[2:] / 2 == pytest.approx(before[:2] + before[2:] / 2, abs=1.0)
+        assert cell.diameter_um == pytest.approx(0.75 * usual[label].diameter_um, rel=0.05)
+        assert cell.confidence == usual[label].confidence
+
+
+@pytest.mark.parametrize(
+    ("label", "platelet_stays"), [("lymphocyte", False), ("nucleated cell", False),
+                                  ("giant platelet", True), ("other object", True)],
+)  # fmt: skip
+def test_what_is_named_as_no_cell_takes_no_place_from_a_platelet(analyzer, label, platelet_stays):
+    box = (40.0, 30.0, 20.0, 20.0)
+    kinds = [analyzer.analyzer.kinds.index(name) for name in ("nucleated cell", "platelet")]
+    found = Detections(np.array([box, box]), np.array([0.95, 0.9]), np.array(kinds))
+    named = {0: CellClassification(label, 0.9)}
+    keep, _ = analyzer.analyzer._confirm(found, named)
+    assert keep.tolist() == [True, platelet_stays]
 
 
 def test_nucleated_cells_are_read_and_the_others_are_not(analyzer):

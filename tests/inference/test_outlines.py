@@ -8,17 +8,9 @@ import pytest
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.results import CellShape
 from bloodfilm.imaging.canonical import CanonicalView
-from bloodfilm.inference.manifest import ColourSpec, OutlineSpec
 from bloodfilm.inference.outlines import CellOutliner
+from fake_outlines import SPEC, Drawn
 
-SPEC = OutlineSpec(
-    file="outlines.onnx",
-    sha256="0" * 64,
-    size=96,
-    background=245,
-    share=0.625,
-    colours=ColourSpec(white=240, depth=62, chroma=38, nucleus=None),
-)
 VIEW = CanonicalView(
     um_per_px_x=0.1,
     um_per_px_y=0.1,
@@ -30,30 +22,6 @@ VIEW = CanonicalView(
     width=400,
     height=300,
 )
-
-
-class Drawn:
-    """A graph that answers with ellipses in the middle of every crop: cell 60 px wide.
-
-    Args:
-        cell, nucleus: half axes, px of the crop.
-        at: where they lie, from the middle of the crop.
-        speck: further cells of 3 px, from the middle.
-    """
-
-    def __init__(self, cell=(30.0, 30.0), nucleus=(15.0, 15.0), at=(0.0, 0.0), speck=()):
-        self.cell, self.nucleus, self.at, self.speck = cell, nucleus, at, speck
-
-    def run(self, names, inputs):
-        assert names == ["maps"]
-        crops = inputs["crops"]
-        assert crops.shape[1:] == (96, 96, 3) and crops.dtype == np.uint8
-        y, x = (np.mgrid[:48, :48] + 0.5) * 2 - 48
-        u, v = x - self.at[0], y - self.at[1]
-        maps = [20 * (1 - np.hypot(u / a, v / b)) for a, b in (self.cell, self.nucleus)]
-        for place in self.speck:
-            maps[0] = np.maximum(maps[0], 4 - np.hypot(x - place[0], y - place[1]))
-        return [np.repeat(np.float32(maps)[None], len(crops), axis=0)]
 
 
 def outline(boxes, view=VIEW, graph=None, image=None):
@@ -103,6 +71,24 @@ def test_a_cell_beside_the_middle_of_its_box_is_outlined_where_it_is(at):
     assert there.nucleus_ratio == pytest.approx(here.nucleus_ratio, abs=0.005)
     if max(np.abs(at)) < 17:
         assert there.area_um2 == pytest.approx(here.area_um2, rel=0.005)
+
+
+@pytest.mark.parametrize(
+    ("half_axes", "agreement", "settled"),
+    [
+        ((30.0, 30.0), 0.7, (100, 50, 120, 120)),  # both agree
+        ((22.5, 22.5), 0.7, (107.5, 57.5, 105, 105)),  # an outline of 90 px in a box of 120
+        ((22.5, 22.5), 0.5, (100, 50, 120, 120)),  # within what is agreement here
+        ((22.5, 22.5), 0.0, (100, 50, 120, 120)),  # a bundle of before
+    ],
+)
+def test_a_box_that_the_outline_does_not_support_is_averaged_with_it(half_axes, agreement, settled):
+    spec = SPEC.model_copy(update={"box_agreement": agreement})
+    outliner, box = CellOutliner(spec, Drawn(cell=half_axes)), (100.0, 50.0, 120.0, 120.0)
+    image = np.full((VIEW.height, VIEW.width, 3), 245, np.uint8)
+    (shape,) = outliner.outline(VIEW, image, np.array([box]))
+    assert outliner.settled_box(box, shape) == pytest.approx(settled, abs=1.0)
+    assert outliner.settled_box(box, None) == box
 
 
 def test_specks_around_a_cell_change_nothing():

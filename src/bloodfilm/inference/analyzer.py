@@ -1,7 +1,7 @@
 """One field in, one result out: view, detect, check the scale, compare stains, crop, read."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,6 +12,7 @@ from bloodfilm.core.arrays import Floats, Pixels
 from bloodfilm.core.boxes import centres, clip, iou
 from bloodfilm.core.detections import Detections
 from bloodfilm.core.errors import BundleError, ConfigError
+from bloodfilm.core.field import Box
 from bloodfilm.core.issue_codes import issue
 from bloodfilm.core.issues import Issue
 from bloodfilm.core.pixels import RED_CELL_UM
@@ -644,7 +645,11 @@ class Analyzer:
     def _confirm(
         self, found: Detections, classified_cells: dict[int, CellClassification]
     ) -> tuple[NDArray[np.bool_], Floats]:
-        """Weigh nucleated cells by stain and classifier, settle conflicts: return kept, scores."""
+        """Weigh nucleated cells by stain and classifier, settle conflicts: return kept, scores.
+
+        One that the classifier names as something else, a giant platelet or a stain deposit, has no
+        precedence: the red cell or platelet that the detector also sees there stays beside it.
+        """
         scores = found.scores.copy()
         for i, classified in classified_cells.items():
             if classified.nucleated is not None:
@@ -653,8 +658,14 @@ class Analyzer:
         reported = np.flatnonzero(scores >= lowest[found.type_ids])
         weighed = replace(found, scores=scores).take(reported)
         sure = np.array([self.spec.thresholds[name] for name in self.kinds])[weighed.type_ids]
+        tree = self.bundle.taxonomy
+        otherwise = {
+            i for i, c in classified_cells.items() if not tree.is_under(c.label, self.classified)
+        }
+        named = np.array([i not in otherwise for i in reported.tolist()], dtype=bool)
         keep = np.zeros(len(found), dtype=bool)
-        stay = cross_class_nms(weighed, self._kind(self.classified), weighed.scores >= sure)
+        precedence = (weighed.scores >= sure) & named
+        stay = cross_class_nms(weighed, self._kind(self.classified), precedence)
         keep[reported[stay]] = True
         return keep, scores
 
@@ -681,6 +692,11 @@ class Analyzer:
                 outlined |= {i: shape for i, shape in pairs if shape is not None}
         return outlined
 
+    def _settled_box(self, detected: Sequence[float], shape: CellShape | None) -> Box:
+        x, y, w, h = detected
+        box = x, y, w, h
+        return box if self._outliner is None else self._outliner.settled_box(box, shape)
+
     def _cells(
         self,
         view: CanonicalView,
@@ -702,18 +718,19 @@ class Analyzer:
             self.weights.reads_as_red_cell(contrasts),
         )
         rows = zip(*(column.tolist() for column in columns), strict=True)
-        for i, (x, y, w, h), score, kind, contrast, like_red in rows:
+        for i, detected, score, kind, contrast, like_red in rows:
             name = self.kinds[kind]
             classified = classified_cells.get(i) or CellClassification(name, score)
             shape = shapes.get(i)
+            box = self._settled_box(detected, shape)
             if shape is not None:
                 classified = self.classifier.with_shape(classified, shape)
             unmeasured = self.classifier.lacks_measures(classified, shape)
-            at_edge = touches_edge((x, y, w, h), view.width, view.height)
+            at_edge = touches_edge(box, view.width, view.height)
             disc = view.round_field
-            at_edge = at_edge or (disc is not None and disc.cuts((x, y, w, h)))
+            at_edge = at_edge or (disc is not None and disc.cuts(box))
             yield CellResult(
-                box=(x, y, w, h),
+                box=box,
                 confidence=score,
                 object_type=name,
                 label=classified.label,
@@ -724,7 +741,7 @@ class Analyzer:
                     *cell_issues(classified, at_edge, like_red, contrast),
                     *([ATTRIBUTES_ALONE] if unmeasured else []),
                 ),
-                diameter_um=(w * um_x + h * um_y) / 2,
+                diameter_um=(box[2] * um_x + box[3] * um_y) / 2,
                 nucleated_probability=classified.nucleated,
                 stain_contrast=_finite(contrast),
                 shape=shape,

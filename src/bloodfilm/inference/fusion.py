@@ -88,11 +88,62 @@ class ProductFusion:
 
 RED_CELL_CONTRAST = 0.06
 """Stain contrast below which an object is coloured like a red cell."""
-LEAST_SCORE, LEAST_PROBABILITY = 0.005, 0.01
-"""Scores, and probabilities, nearer to 0 or 1 than this say no more than this."""
-CONTRASTS = (0.02, 0.2)
-"""Stain contrasts beyond these are as these: 0.02 is a red cell, 0.2 a pale nucleus. How dark a
-nucleus is beyond that depends on the film and tells nothing."""
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class EvidenceLimits:
+    """The lowest and highest value of each piece of evidence: beyond, it says no more.
+
+    The defaults are those of bundles whose manifest holds none. They let a dark nucleus and a sure
+    classifier say little about a cell that the detector takes for a red cell; newer bundles have
+    others (`export.operating_point`).
+
+    Attributes:
+        score: of the detector.
+        probability: of there being a nucleated cell, by the classifier.
+        contrast: stain contrast; one that is not known counts as `unknown_contrast`.
+        unknown_contrast: a value within `contrast`.
+    """
+
+    score: Range = (0.005, 0.995)
+    probability: Range = (0.01, 0.99)
+    contrast: Range = (0.02, 0.2)
+    unknown_contrast: float = 0.2
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in (("score", self.score), ("probability", self.probability)):
+            if not 0 < low < high < 1:
+                raise ValueError(f"{name}: two numbers between 0 and 1, the lower one first")
+        low, high = self.contrast
+        if not 0 < low < high:
+            raise ValueError("contrast: two numbers above 0, the lower one first")
+        if not low <= self.unknown_contrast <= high:
+            raise ValueError("unknown_contrast: must lie within the limits of contrast")
+
+    def evidence(self, scores: Floats, probability: Floats, contrast: Floats) -> Floats:
+        """Return what is weighed (n, 3): of the detector, of verification, of contrast.
+
+        Args:
+            scores: (n,) of the detector.
+            probability: (n,) of there being a nucleated cell, by the classifier.
+            contrast: (n,) stain contrasts, NaN where undefined.
+
+        Returns:
+            logits of scores and probabilities, and the natural logarithm of the contrasts.
+
+        >>> limits = EvidenceLimits(contrast=(0.02, 0.5))
+        >>> one, alike = limits.evidence(np.full(2, 0.5), np.full(2, 0.5), np.array([0.5, 0.9]))
+        >>> one.tolist() == alike.tolist()
+        True
+        """
+        known = np.where(np.isnan(contrast), self.unknown_contrast, contrast)
+        parts = (
+            logit(scores, *self.score),
+            logit(probability, *self.probability),
+            np.log(np.clip(known, *self.contrast)),
+        )
+        return np.stack(parts, axis=-1)
 
 
 @dataclass(frozen=True)
@@ -101,11 +152,12 @@ class LogisticFusion:
 
     The logit of the score is the sum of `bias`, the logit of the detector's score, the logit of the
     classifier's probability and the logarithm of the stain contrast, each times its weight. An
-    undefined contrast counts as high, an absent probability as 1.
+    absent probability counts as 1.
 
     Attributes:
         detector, verification, contrast: weights, none below 0.
         bias: added.
+        limits: of the evidence.
 
     >>> fusion = LogisticFusion(detector=1.5, verification=0.6, contrast=2.7, bias=1.8)
     >>> dark, pale = fusion.before_verification(np.array([0.3, 0.3]), np.array([0.5, 0.08]))
@@ -119,58 +171,50 @@ class LogisticFusion:
     verification: float
     contrast: float
     bias: float
+    limits: EvidenceLimits = EvidenceLimits()
 
     def __post_init__(self) -> None:
         if min(self.detector, self.verification, self.contrast) < 0 or self.detector == 0:
             raise ValueError("weights: the detector's must be above 0, no other below 0")
 
-    @staticmethod
-    def evidence(scores: Floats, probability: Floats, contrast: Floats) -> Floats:
-        """Return what is weighed (n, 3): of the detector, of verification, of contrast.
-
-        Args:
-            scores: (n,) of the detector.
-            probability: (n,) of there being a nucleated cell, by the classifier.
-            contrast: (n,) stain contrasts, NaN where undefined.
-        """
-        low, high = CONTRASTS
-        known = np.clip(np.where(np.isnan(contrast), high, contrast), low, high)
-        parts = logit(scores, LEAST_SCORE), logit(probability, LEAST_PROBABILITY), np.log(known)
-        return np.stack(parts, axis=-1)
-
     def before_verification(self, scores: Floats, contrast: Floats) -> Floats:
         """See `Fusion`."""
-        weights = np.array([self.detector, self.verification, self.contrast])
-        evidence = self.evidence(scores, np.ones_like(scores), contrast)
-        return _logistic(evidence @ weights + self.bias)
+        evidence = self.limits.evidence(scores, np.ones_like(scores), contrast)
+        return _logistic(evidence @ self._weights + self.bias)
 
     def verified(self, score: float, probability: float) -> float:
         """See `Fusion`."""
-        doubt = _MOST_SURE - float(logit(probability, LEAST_PROBABILITY))
-        return float(_logistic(logit(score, _TINY) - self.verification * doubt))
+        doubt = self._most_sure - float(logit(probability, *self.limits.probability))
+        return float(_logistic(logit(score, *_BETWEEN) - self.verification * doubt))
 
     def lowest_detector_score(self, threshold: float) -> float:
         """See `Fusion`."""
-        rest = self.bias + self.contrast * np.log(CONTRASTS[1]) + self.verification * _MOST_SURE
-        lowest = float(_logistic((logit(threshold, _TINY) - rest) / self.detector))
-        return lowest if lowest > LEAST_SCORE else 0.0
+        darkest = np.log(self.limits.contrast[1])
+        rest = self.bias + self.contrast * darkest + self.verification * self._most_sure
+        lowest = float(_logistic((logit(threshold, *_BETWEEN) - rest) / self.detector))
+        return lowest if lowest > self.limits.score[0] else 0.0
 
     def reads_as_red_cell(self, contrast: Floats) -> NDArray[np.bool_]:
         """See `Fusion`."""
         return np.asarray(contrast < RED_CELL_CONTRAST)
 
+    @property
+    def _weights(self) -> Floats:
+        return np.array([self.detector, self.verification, self.contrast])
 
-_TINY = 1e-12
+    @property
+    def _most_sure(self) -> float:
+        return float(logit(1.0, *self.limits.probability))
 
 
-def logit(probability: ArrayLike, least: float) -> Floats:
-    """Return the logit of probabilities that are at least `least` away from 0 and 1."""
-    p = np.clip(np.asarray(probability, dtype=np.float64), least, 1 - least)
+_BETWEEN = (1e-12, 1 - 1e-12)
+
+
+def logit(probability: ArrayLike, least: float, most: float) -> Floats:
+    """Return the logit of probabilities, each taken as lying between two others."""
+    p = np.clip(np.asarray(probability, dtype=np.float64), least, most)
     return np.asarray(np.log(p / (1 - p)))
 
 
 def _logistic(value: ArrayLike) -> Floats:
     return np.asarray(1 / (1 + np.exp(-np.asarray(value, dtype=np.float64))))
-
-
-_MOST_SURE = float(logit(1.0, LEAST_PROBABILITY))

@@ -6,8 +6,9 @@ Format versions:
 - 2: a bundle must have `SHA256SUMS`.
 - 3: `classifier`, `object_types` and `untrained` are what used to be called `reader`, `kinds` and
   `unlearnt`; `roles` gives the function of each object type, so that code depends on no name.
-- 4: `outlines`, an optional third graph; `untrained.values`.
-- 5: `exemplars`, an optional file of descriptions of training cells; `detector.fusion`.
+- 4: `outlines`, an optional third graph, later also with `box_agreement`; `untrained.values`.
+- 5: `exemplars`, an optional file of descriptions of training cells; `detector.fusion`, later also
+  with `limits`.
 
 Older versions are converted to the newest form when they are read, and written as the newest.
 """
@@ -42,7 +43,7 @@ from bloodfilm.core.taxonomy import Taxonomy
 from bloodfilm.core.text import shortened
 from bloodfilm.imaging.colour_normalisation import ColourStandard
 from bloodfilm.inference.checksums import SUMS, sums_of
-from bloodfilm.inference.fusion import Fusion, LogisticFusion, ProductFusion
+from bloodfilm.inference.fusion import EvidenceLimits, Fusion, LogisticFusion, ProductFusion
 
 MANIFEST = "manifest.json"
 FORMAT = "bloodfilm-bundle"
@@ -125,13 +126,47 @@ class _Strict(BaseModel):
     )
 
 
+_Probability = Annotated[float, Within(1e-9, 1 - 1e-9)]
+_Contrast = Annotated[float, Within(1e-6, 1e3)]
+
+
+class EvidenceLimitsSpec(_Strict):
+    """Beyond which values evidence for a nucleated cell says no more: see `EvidenceLimits`."""
+
+    score: tuple[_Probability, _Probability]
+    probability: tuple[_Probability, _Probability]
+    contrast: tuple[_Contrast, _Contrast]
+    unknown_contrast: _Contrast
+
+    @property
+    def limits(self) -> EvidenceLimits:
+        """As an analysis uses them."""
+        return EvidenceLimits(**self.model_dump())
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        _ = self.limits
+        return self
+
+
 class FusionSpec(_Strict):
-    """How the evidence for a nucleated cell becomes one score: see `LogisticFusion`."""
+    """How the evidence for a nucleated cell becomes one score: see `LogisticFusion`.
+
+    Attributes:
+        limits: of the evidence; without any, those of `EvidenceLimits` that need no record.
+    """
 
     detector: Annotated[float, Within(1e-3, 1e3)]
     verification: Weight
     contrast: Weight
     bias: Annotated[float, Within(-1e3, 1e3)]
+    limits: EvidenceLimitsSpec | None = None
+
+    @property
+    def fusion(self) -> LogisticFusion:
+        """As an analysis uses it."""
+        limits = EvidenceLimits() if self.limits is None else self.limits.limits
+        return LogisticFusion(self.detector, self.verification, self.contrast, self.bias, limits)
 
 
 class DetectorSpec(_Strict):
@@ -170,9 +205,7 @@ class DetectorSpec(_Strict):
     @property
     def score_fusion(self) -> Fusion:
         """How the evidence for cells of the classified type is weighed."""
-        return (
-            ProductFusion() if self.fusion is None else LogisticFusion(**self.fusion.model_dump())
-        )
+        return ProductFusion() if self.fusion is None else self.fusion.fusion
 
     @model_validator(mode="before")
     @classmethod
@@ -398,6 +431,8 @@ class OutlineSpec(_Strict):
         size, background: the crop it expects.
         share: of the crop's side that the longer side of the cell's box takes, in micrometres.
         colours: what each crop's colours are normalised to.
+        box_agreement: where the box around a cell's outline and the detector's box have an IoU
+            below it, the cell's box is the mean of the two; 0 leaves each as the detector drew it.
     """
 
     file: FileName
@@ -406,6 +441,7 @@ class OutlineSpec(_Strict):
     background: Grey
     share: Annotated[float, Within(0.05, 1)]
     colours: ColourSpec
+    box_agreement: Share = 0.0
 
 
 class ExemplarSpec(_Strict):
@@ -742,6 +778,10 @@ class Manifest(_Strict):
                 del data["classifier"][name]
         if self.detector.fusion is None:
             del data["detector"]["fusion"]
+        elif self.detector.fusion.limits is None:
+            del data["detector"]["fusion"]["limits"]
+        if self.outlines is not None and self.outlines.box_agreement == 0:
+            del data["outlines"]["box_agreement"]
         absent = [name for name in ("films", "exemplars") if data[name] is None]
         return {key: value for key, value in data.items() if key not in absent}
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodfilm.core.arrays import Floats, Pixels
+from bloodfilm.core.boxes import iou
 from bloodfilm.core.field import Box
 from bloodfilm.core.results import CellShape
 from bloodfilm.imaging.canonical import CanonicalView
@@ -73,6 +74,26 @@ class CellOutliner:
                 for crop, box, logits in zip(crops, some, maps, strict=True)
             ]
         return shapes
+
+    def settled_box(self, box: Box, shape: CellShape | None) -> Box:
+        """Return a cell's box in view of its outline.
+
+        Where the two differ much, as under a lens that the detector has not seen, neither alone is
+        right: see `box_agreement` of the manifest.
+
+        Args:
+            box: of the detector, px.
+            shape: of the cell; `None` leaves the box as it is.
+        """
+        if shape is None:
+            return box
+        corners = np.array(shape.outline)
+        low, high = corners.min(axis=0), corners.max(axis=0)
+        around = np.concatenate([low, high - low])
+        if iou([box], [around])[0, 0] >= self.spec.box_agreement:
+            return box
+        x, y, w, h = ((np.array(box) + around) / 2).tolist()
+        return x, y, w, h
 
     def outline_cells(
         self, view: CanonicalView, image: Pixels, boxes: Sequence[Box | None]
