@@ -54,8 +54,8 @@ LIMITS = EvidenceLimits(contrast=(0.02, 0.4))
 """Beyond which evidence says no more. With 0.2 as the highest contrast (`EvidenceLimits`), cells of
 a camera that the detector has not seen, which it took for red cells, stayed below every threshold,
 though their contrast was 0.5 to 0.9. With 0.4, 0.972 of Chula's 325 cells are found instead of
-0.963 and 0.990 of KRD-WBC's 300 instead of 0.987, at as many false ones on other sites; with 0.8 the
-pig films have more of them. A contrast that is not known counts as 0.2, a pale nucleus: nothing
+0.963 and 0.990 of KRD-WBC's 300 instead of 0.987, at as many false ones on other sites; with 0.8
+the pig films have more of them. A contrast that is not known counts as 0.2, a pale nucleus: nothing
 says that it is dark. A higher limit of the probability (0.99999) found no more."""
 CALIBRATION_STEPS = 50
 LEAST_SLOPE = 0.05
