@@ -59,6 +59,7 @@ from bloodfilm.training.data.hard_negatives import HardNegatives, load_hard_nega
 from bloodfilm.training.data.rendered_crops import render_training_crops
 from bloodfilm.training.data.sourced_field import SourcedField
 from bloodfilm.training.data.sources import open_sources
+from bloodfilm.training.film_offsets import film_answers
 from bloodfilm.training.measured_attributes import (
     LEAST_TEMPERATURE,
     MeasuredCells,
@@ -222,7 +223,9 @@ def tested(data: Loaded, patient: str, out: Path) -> LeftOut:
     return LeftOut(
         patient,
         crops,
-        said["classes"],
+        film_answers(task.model, said["description"])
+        if task.model.follows_film
+        else said["classes"],
         said["attributes"],
         learnt,
         others,

@@ -11,7 +11,10 @@ import cv2
 import numpy as np
 import torch
 
+from bloodfilm.export.film_graph import add_film_offset
 from bloodfilm.export.onnx_graphs import ClassifierGraph, classifier_onnx
+from bloodfilm.inference.bundle import load_bundle
+from bloodfilm.models.classifier import CellClassifierNet
 from bloodfilm.training.config import parse_config
 from bloodfilm.training.networks import build_classifier
 from fake_bundle import Disc, draw, save, write_bundle
@@ -49,3 +52,32 @@ def draw_cell(path: Path, colour: tuple[int, int, int], seed: int) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     save(path, cv2.GaussianBlur(np.clip(image, 0, 255).astype(np.uint8), (0, 0), 0.8))
     return path
+
+
+def film_network() -> CellClassifierNet:
+    """Return the classifier of `write_learnable`, which also names cells by their film."""
+    settings = config("classifier", appearance={"normalise": False})
+    torch.manual_seed(0)
+    net = build_classifier(parse_config(settings, "test"), VOCABULARY).eval()
+    net.add_corrections()
+    net.add_film_offset()
+    rng, leaves = torch.Generator().manual_seed(5), len(VOCABULARY.leaves)
+    every = torch.ones(leaves, dtype=torch.bool)
+    means = torch.randn(leaves, net.size, generator=rng) / 10
+    net.set_film_means(means, every, every, torch.arange(leaves) % 4)
+    for setter in (net.set_film_correction, net.set_class_correction):
+        weight = torch.randn(leaves, net.size, generator=rng) / 10
+        setter(weight, torch.zeros(leaves))
+    return net
+
+
+def write_film_bundle(folder: Path, net: CellClassifierNet) -> Path:
+    """Write a bundle whose classifier is `film_network`."""
+    write_learnable(folder)
+    example = torch.zeros(2, 128, 128, 3, dtype=torch.uint8)
+    graph = classifier_onnx(ClassifierGraph(net), example)
+    manifest = load_bundle(folder).manifest
+    manifest.write(folder, {manifest.classifier.file: graph})
+    probes = np.random.default_rng(1).integers(0, 256, (6, 128, 128, 3)).astype(np.uint8)
+    add_film_offset(folder, net, probes)
+    return folder

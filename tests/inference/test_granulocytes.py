@@ -14,7 +14,7 @@ from bloodfilm.core.taxonomy import DEFAULT_TAXONOMY
 from bloodfilm.imaging.sources import ArraySource
 from bloodfilm.inference.bundle import load_bundle
 from bloodfilm.inference.granulocytes import (
-    ENOUGH_CELLS,
+    ENOUGH_GRANULOCYTES,
     GRANULOCYTE_UM,
     diameters_in,
     red_cell_size,
@@ -194,7 +194,7 @@ def test_a_large_folder_is_sampled(model, fields, pooled_result, granulocyte_px)
     analysed = granulocyte_px(GRANULOCYTE_UM / pooled_result.view.um_per_px_y / 1.15)
     many = list(fields[:FIELDS]) * 4
     next(analyze_many(many, model, workers=1))
-    assert 3 * len(analysed) < ENOUGH_CELLS + 3 * 10
+    assert 3 * len(analysed) < ENOUGH_GRANULOCYTES + 3 * 10
 
 
 def test_a_bundle_without_outlines_measures_nothing(model, fields, monkeypatch):
@@ -227,8 +227,8 @@ def test_a_slide_is_measured_by_the_granulocytes_of_its_windows(model, monkeypat
     assert before.scale_source == "pooled" and before.red_cell_um == RED_CELL_UM
     real, px = analyzer.analyze_part, GRANULOCYTE_UM / before.um_per_px_y / 1.15
 
-    def analyze_part(image, view, *rest):
-        part = real(image, view, *rest)
+    def analyze_part(image, view, *rest, **named):
+        part = real(image, view, *rest, **named)
         shape = replace(SHAPE, diameter_um=px * view.um_per_px_y)
         known = {"probabilities": {"eosinophil": 0.9}, "shape": shape}
         return replace(part, cells=[replace(cell, **known) for cell in part.cells])

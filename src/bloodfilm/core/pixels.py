@@ -82,6 +82,7 @@ class ViewRecord:
         metadata_um_per_px: along x and y, according to the file's metadata, if they state it.
         red_cell_um: diameter of the red cells that give the scale, micrometres: 7.5, or what the
             granulocytes of the folder say it is.
+        film_cells: cells of the film by which its cells are named; 0 where each is named by itself.
     """
 
     um_per_px_x: float
@@ -101,6 +102,7 @@ class ViewRecord:
     film_score: float | None = None
     metadata_um_per_px: tuple[float, float] | None = None
     red_cell_um: float = RED_CELL_UM
+    film_cells: int = 0
 
     @property
     def pixel_aspect_ratio(self) -> float:
@@ -118,6 +120,8 @@ class ViewRecord:
             plain["metadata_um_per_px"] = list(stated)
         if red_cell_um != RED_CELL_UM:
             plain["red_cell_um"] = red_cell_um
+        if not self.film_cells:
+            del plain["film_cells"]
         return plain
 
     @classmethod
@@ -140,6 +144,7 @@ class ViewRecord:
                 "sharpness": number_or_none(data.get("sharpness"), "sharpness", 0),
                 "veiling_glare": share(data.get("veiling_glare", 0.0), "veiling_glare"),
                 "film_score": number_or_none(data.get("film_score"), "film_score", 0, 1),
+                "film_cells": whole(data.get("film_cells", 0), "film_cells"),
                 "red_cell_um": number(data.get("red_cell_um", RED_CELL_UM), "red_cell_um", 1, 30),
             }
             if known.get("round_field") is not None:

@@ -73,7 +73,9 @@ def write_adapted(
     graph = ClassifierGraph(model, parent.manifest.classifier.verifies)
     onnx = classifier_onnx(graph, torch.from_numpy(probes[:2]))
     parity: dict[str, float] = crop_parity(graph, onnx, probes, parent.manifest.classifier.file)
-    manifest = adapted_manifest(parent.manifest, threshold, record, parity)
+    # What names cells by their film was fitted to the parent's descriptions.
+    named_alone = parent.manifest.with_film_offset(None)
+    manifest = adapted_manifest(named_alone, threshold, record, parity)
     files = [spec.file for spec in manifest.graphs.values()]
     graphs = {name: (parent.path / name).read_bytes() for name in files}
     graphs[manifest.classifier.file] = onnx

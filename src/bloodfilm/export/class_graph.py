@@ -19,7 +19,7 @@ from bloodfilm.core.arrays import Floats, Pixels
 from bloodfilm.core.errors import BundleError
 from bloodfilm.inference.bundle import Bundle, open_session
 from bloodfilm.inference.classifier import leaf_probabilities
-from bloodfilm.inference.manifest import Manifest
+from bloodfilm.inference.manifest import FILM_CLASSES, Manifest
 
 CLASSES, DESCRIPTION = "classes", "description"
 _HEAD = "class_head"
@@ -67,10 +67,10 @@ class Describer:
 
     def __init__(self, bundle: Bundle, threads: int = 1) -> None:
         place = bundle.path / bundle.manifest.classifier.file
-        proto = _parsed(place.read_bytes(), place)
+        proto = parse_graph(place.read_bytes(), place)
         self.place, self.name = place, description_tensor(proto, place)
         self.outputs = [output.name for output in proto.graph.output]
-        proto.graph.output.append(_float_output(self.name))
+        proto.graph.output.append(float_tensor(self.name))
         self._session = open_session(proto.SerializeToString(), place, "cpu", threads)
         self._head = open_session(_head_of(proto, self.name, place), place, "cpu", threads)
 
@@ -107,7 +107,8 @@ def description_tensor(proto: Any, place: Path) -> str:
     )
 
 
-def _parsed(graph: bytes, place: Path) -> Any:
+def parse_graph(graph: bytes, place: Path) -> Any:
+    """Return the parsed bytes of an ONNX graph; `BundleError` if they are none."""
     import onnx
 
     try:
@@ -117,10 +118,11 @@ def _parsed(graph: bytes, place: Path) -> Any:
         raise BundleError(f"{place}: is no ONNX graph ({reason})") from None
 
 
-def _float_output(name: str) -> Any:
+def float_tensor(name: str, shape: Sequence[str | int] | None = None) -> Any:
+    """Return the description of an input or output of floats; `None` is any shape."""
     from onnx import TensorProto, helper
 
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
 
 def _head_of(proto: Any, description: str, place: Path) -> bytes:
@@ -181,26 +183,30 @@ def with_rows(
     """
     manifest = bundle.manifest
     place = bundle.path / manifest.classifier.file
-    proto = _parsed(place.read_bytes(), place)
-    graph = _Extension(proto, description_tensor(proto, place))
+    proto = parse_graph(place.read_bytes(), place)
+    graph = GraphExtension(proto, description_tensor(proto, place))
     old, learnt = manifest.leaves, manifest.trained_leaves
     temperature = manifest.classifier.temperatures.get("class", 1.0)
-    known = graph.rename_output(CLASSES)
-    at = [old.index(leaf) for leaf in learnt]
-    scaled = graph.op("Mul", known, graph.constant(np.float32(1 / temperature)))
-    among = graph.op("Gather", scaled, graph.constant(np.array(at, np.int64)), axis=1)
-    total = graph.op("ReduceLogSumExp", among, axes=[1], keepdims=1)
-    parts = [known]
-    if rows.corrected:
-        shift = graph.linear([rows.corrected.get(leaf) for leaf in old], temperature)
-        parts = [graph.op("Add", known, shift)]
-    names = list(rows.new)
-    if names:
-        score = graph.op("Add", graph.linear([rows.new[name] for name in names]), total)
-        parts.append(graph.op("Mul", score, graph.constant(np.float32(temperature))))
-    joined = graph.op("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
-    order = [len(old) + names.index(leaf) if leaf in names else old.index(leaf) for leaf in leaves]
-    graph.op("Gather", joined, graph.constant(np.array(order, np.int64)), axis=1, name=CLASSES)
+    outputs = [CLASSES] if manifest.classifier.film_offset is None else [CLASSES, FILM_CLASSES]
+    for output in outputs:
+        known = graph.rename_output(output)
+        at = [old.index(leaf) for leaf in learnt]
+        scaled = graph.op("Mul", known, graph.constant(np.float32(1 / temperature)))
+        among = graph.op("Gather", scaled, graph.constant(np.array(at, np.int64)), axis=1)
+        total = graph.op("ReduceLogSumExp", among, axes=[1], keepdims=1)
+        parts = [known]
+        if rows.corrected:
+            shift = graph.linear([rows.corrected.get(leaf) for leaf in old], temperature)
+            parts = [graph.op("Add", known, shift)]
+        names = list(rows.new)
+        if names:
+            score = graph.op("Add", graph.linear([rows.new[name] for name in names]), total)
+            parts.append(graph.op("Mul", score, graph.constant(np.float32(temperature))))
+        joined = graph.op("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
+        order = [
+            len(old) + names.index(leaf) if leaf in names else old.index(leaf) for leaf in leaves
+        ]
+        graph.op("Gather", joined, graph.constant(np.array(order, np.int64)), axis=1, name=output)
     graph.set_means(old, leaves, means, place)
     return graph.finish(len(leaves))
 
@@ -233,30 +239,45 @@ def check_rows(
         )
 
 
-class _Extension:
-    """Appends nodes to a parsed graph."""
+class GraphExtension:
+    """Appends nodes to a parsed graph.
 
-    def __init__(self, proto: Any, description: str) -> None:
+    Args:
+        proto: the graph; changed.
+        description: name of the tensor that describes a cell.
+        purpose: begins the names of what is appended.
+    """
+
+    def __init__(self, proto: Any, description: str, purpose: str = "taught") -> None:
         self.proto, self.description = proto, description
         used = {name for node in proto.graph.node for name in (*node.input, *node.output)}
         used |= {tensor.name for tensor in proto.graph.initializer}
         number = 1
-        while any(name.startswith(f"/taught_{number}/") for name in used):
+        while any(name.startswith(f"/{purpose}_{number}/") for name in used):
             number += 1
-        self.prefix, self.count = f"/taught_{number}/", 0
+        self.prefix, self.count = f"/{purpose}_{number}/", 0
 
     def _next(self, what: str) -> str:
         self.count += 1
         return f"{self.prefix}{what}_{self.count}"
 
     def constant(self, value: NDArray[Any] | np.floating[Any]) -> str:
+        """Add a constant; return its name."""
         from onnx import numpy_helper
 
         name = self._next("constant")
         self.proto.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
         return name
 
+    def optional_input(self, name: str, value: NDArray[np.float32]) -> None:
+        """Add an input that has this value wherever none is given."""
+        from onnx import numpy_helper
+
+        self.proto.graph.input.append(float_tensor(name, list(value.shape)))
+        self.proto.graph.initializer.append(numpy_helper.from_array(value, name))
+
     def op(self, kind: str, *inputs: str, name: str | None = None, **attributes: Any) -> str:
+        """Append a node of one output; return the output's name."""
         from onnx import helper
 
         output = name or self._next(kind)
@@ -324,7 +345,7 @@ class _Extension:
         import onnx
 
         for output in self.proto.graph.output:
-            if output.name == CLASSES:
+            if output.name in (CLASSES, FILM_CLASSES):
                 output.type.tensor_type.shape.dim[1].dim_value = leaves
         del self.proto.graph.value_info[:]
         onnx.checker.check_model(self.proto)

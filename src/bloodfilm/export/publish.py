@@ -11,6 +11,7 @@ from bloodfilm.core.files import regular_file, write_text
 from bloodfilm.core.json_text import read_json_file
 from bloodfilm.evaluation.confusion_correction import ClassConfusion
 from bloodfilm.export.card import CARD, model_card, summarize_evaluation
+from bloodfilm.export.film_graph import add_film_offset
 from bloodfilm.export.manifest_writer import (
     CLASSIFIER_FILE,
     DETECTOR_FILE,
@@ -78,6 +79,8 @@ def export_bundle(
             images = None if isinstance(detector, BundledDetector) else detector.probes
             crops = None if isinstance(classifier, BundledClassifier) else list(classifier.probes)
             parity |= quantize_bundle(out, images, crops)
+        if isinstance(classifier, TrainedClassifier) and classifier.graph.model.follows_film:
+            parity["film"] = add_film_offset(out, classifier.graph.model, classifier.probes)
     finally:  # a refused eight-bit form leaves a whole float bundle
         if use.operating_point is None:
             set_threshold(out, validation)

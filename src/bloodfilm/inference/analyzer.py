@@ -41,11 +41,12 @@ from bloodfilm.inference.classifier import (
     touches_edge,
 )
 from bloodfilm.inference.detector import DetectionParameters, Detector, OnnxBackend
+from bloodfilm.inference.film_offset import ONE_BY_ONE, FilmNaming
 from bloodfilm.inference.film_score import MIN_FILM_SCORE, FilmScore, film_score, looked_at
 from bloodfilm.inference.fusion import Fusion
 from bloodfilm.inference.graph_run import batches
 from bloodfilm.inference.issues import cell_issues, field_issues, not_a_film
-from bloodfilm.inference.manifest import FilmStatistics
+from bloodfilm.inference.manifest import FilmOffsetSpec, FilmStatistics
 from bloodfilm.inference.measured_attributes import MEASURES
 from bloodfilm.inference.nms import best_of_each, cross_class_nms
 from bloodfilm.inference.outlines import CellOutliner
@@ -161,6 +162,11 @@ class Analyzer:
         """Whether cells are outlined, and so measured."""
         return self._outliner is not None
 
+    @property
+    def film_offset(self) -> FilmOffsetSpec | None:
+        """How names follow the film; `None` where cells are named one by one."""
+        return None if self.fixed_input is not None else self.classifier.spec.film_offset
+
     def shows(self, cell: CellResult) -> bool:
         """Whether a cell would be reported without `score_floor`."""
         return cell.confidence >= self.shown_from[cell.object_type]
@@ -170,6 +176,7 @@ class Analyzer:
         source: ImageSource,
         prior: ScalePrior | None = None,
         measurement: Measurement | None = None,
+        film: FilmNaming = ONE_BY_ONE,
     ) -> FieldResult:
         """Analyse one field.
 
@@ -177,6 +184,7 @@ class Analyzer:
             source: the field.
             prior: prior knowledge of its pixel size; without it, its metadata are used.
             measurement: of this image, if it has been measured before.
+            film: how its cells are named by their film.
         """
         clock = StageTimer()
         image = read_whole(source)
@@ -197,7 +205,7 @@ class Analyzer:
         with clock("film"):
             least = self.spec.thresholds[self.classified]
             far = self._far_from_training(image, view, found, sharpness, least)
-        kept, listed = self._named(image, view, (found, contrasts), clock, bool(far))
+        kept, listed = self._named(image, view, (found, contrasts), clock, bool(far), film)
         key = PictureKey.of_image(image)
         ref = ImageRef(source.name, *source.size, source.identity, key.pixels, key.appearance)
         cells = with_ids(listed, ref.sha256)
@@ -213,6 +221,8 @@ class Analyzer:
         record = view.record(
             _finite(round(sharpness, 2)), None if score is None else round(score.score, 3)
         )
+        if film.offset is not None:
+            record = replace(record, film_cells=film.offset.cells)
         return FieldResult(ref, record, cells, tuple(issues), dict(clock.seconds))
 
     def _view(
@@ -272,6 +282,7 @@ class Analyzer:
         red_cell: Floats | None,
         clock: StageTimer,
         cautious: bool = False,
+        film: FilmNaming = ONE_BY_ONE,
     ) -> "PartOfSlide":
         """Analyse a part of a slide whose scale and colours are known.
 
@@ -281,12 +292,13 @@ class Analyzer:
             red_cell: absorbance (3,) of the slide's red cells; `None` takes those of the part.
             clock: sums the seconds of each stage.
             cautious: whether the slide's stain or optics are far from those of the training.
+            film: how its cells are named by their film.
         """
         found, sharpness, surplus = self._detect(image, view, clock)
         found = _in_order(found)
         with clock("stain"):
             compared = self._compare(image, view, found, red_cell)
-        kept, cells = self._named(image, view, compared, clock, cautious)
+        kept, cells = self._named(image, view, compared, clock, cautious, film)
         with clock("film"):
             score = self._film_score(image, view, kept)
         return PartOfSlide(cells, _finite(sharpness), score, surplus)
@@ -318,6 +330,7 @@ class Analyzer:
         compared: tuple[Detections, Floats],
         clock: StageTimer,
         cautious: bool,
+        film: FilmNaming,
     ) -> tuple[Detections, list[CellResult]]:
         """Classify, weigh and outline detections, given with their stain contrasts.
 
@@ -325,10 +338,14 @@ class Analyzer:
         """
         found, contrasts = compared
         classifier = self.cautious_classifier if cautious else self.classifier
-        classified_cells = self._classify_cells(image, view, found, clock, classifier)
+        classified_cells = self._classify_cells(image, view, found, clock, classifier, film)
         keep, scores = self._confirm(found, classified_cells)
         found = replace(found, scores=scores)
         which = np.flatnonzero(keep)
+        if film.residuals is not None:
+            sure = scores >= self.spec.thresholds[self.classified]
+            rows = [c.residual for i, c in classified_cells.items() if keep[i] and sure[i]]
+            film.residuals.extend(row[None] for row in rows if row is not None)
         shapes = self._shapes(image, view, found, which, clock)
         cells = list(self._cells(view, found, contrasts, classified_cells, which, shapes))
         return found.take(which), cells
@@ -599,6 +616,7 @@ class Analyzer:
         found: Detections,
         clock: StageTimer,
         classifier: CellClassifier,
+        film: FilmNaming,
     ) -> dict[int, CellClassification]:
         """Classify the nucleated cells in batches; results by index in `found`."""
         which = np.flatnonzero(found.type_ids == self._kind(self.classified))
@@ -612,7 +630,7 @@ class Analyzer:
                 classified_cells.update(
                     zip(
                         batch.tolist(),
-                        classifier.classify(self._classifier_session, crops),
+                        classifier.classify(self._classifier_session, crops, film),
                         strict=True,
                     )
                 )

@@ -18,6 +18,8 @@ from bloodfilm.core.taxonomy import Taxonomy
 from bloodfilm.inference.checksums import SUMS, check_sum, read_sums
 from bloodfilm.inference.graph_check import check_graph
 from bloodfilm.inference.manifest import (
+    FILM_CLASSES,
+    FILM_RESIDUAL,
     MANIFEST,
     SUMMED_VERSION,
     Manifest,
@@ -122,6 +124,9 @@ class Bundle:
         }
         if m.classifier.verifies:
             outputs["nucleated"] = [None]
+        if m.classifier.film_offset is not None:
+            outputs[FILM_RESIDUAL] = [None, m.classifier.film_offset.size]
+            outputs[FILM_CLASSES] = [None, len(m.leaves)]
         return {"crops": [None, m.classifier.size, m.classifier.size, 3]}, outputs
 
 

@@ -14,8 +14,9 @@ from bloodfilm.core.results import AttributeResult, CellShape
 from bloodfilm.core.taxonomy import BLAST, Taxonomy
 from bloodfilm.imaging.canonical import CanonicalView
 from bloodfilm.imaging.colour_normalisation import normalise
+from bloodfilm.inference.film_offset import ONE_BY_ONE, FilmNaming, FilmOffset, Residuals
 from bloodfilm.inference.graph_run import Outputs, batches, run_graph
-from bloodfilm.inference.manifest import Manifest
+from bloodfilm.inference.manifest import FILM_CLASSES, FILM_OFFSET, FILM_RESIDUAL, Manifest
 from bloodfilm.inference.measured_attributes import measured_probabilities
 
 EDGE_PX = 1.0
@@ -33,6 +34,8 @@ class CellClassification:
     Attributes:
         nucleated: the probability that it is a nucleated cell at all; `None` if the
             classifier has no verification head.
+        residual: (size,) how it differs from what its classes look like in training; `None` if
+            nobody asked.
     """
 
     label: str
@@ -41,6 +44,7 @@ class CellClassification:
     attributes: Mapping[str, AttributeResult] = field(default_factory=dict)
     novel: bool = False
     nucleated: float | None = None
+    residual: Residuals | None = field(default=None, compare=False, repr=False)
 
 
 def softmax(logits: ArrayLike, temperature: float = 1.0) -> Floats:
@@ -171,28 +175,58 @@ class CellClassifier:
         widths = {"classes": (len(self.leaves),), "attributes": (self.schema.width,)}
         return {name: (n, *widths.get(name, ())) for name in self.outputs}
 
-    def classify(self, session: Any, crops: Pixels) -> list[CellClassification]:
+    def classify(
+        self, session: Any, crops: Pixels, film: FilmNaming = ONE_BY_ONE
+    ) -> list[CellClassification]:
         """Classify crops (n, size, size, 3) by one call of the graph; open ones turned, too.
+
+        Args:
+            session: of the graph.
+            crops: the cells.
+            film: how they are named by their film.
 
         Raises:
             BundleError: if the graph cannot be run, or gives something else than it should.
         """
-        first = self.outputs_of(session, crops)
+        *first, residuals = self._outputs_and_residuals(session, crops, film)
         again = self.to_look_at_again(first[0])
-        if not len(again):
-            return self.read(*first)
-        turned = np.concatenate([np.rot90(crops[again], k, axes=(1, 2)) for k in self.turns])
-        parts = [self.outputs_of(session, part) for part in batches(turned, CLASSIFIER_BATCH)]
-        more = [np.concatenate(values) for values in zip(*parts, strict=True)]
-        return self.read(*self.with_further_looks(first, again, more))
+        if len(again):
+            turned = np.concatenate([np.rot90(crops[again], k, axes=(1, 2)) for k in self.turns])
+            parts = [
+                self.outputs_of(session, part, film.offset)
+                for part in batches(turned, CLASSIFIER_BATCH)
+            ]
+            more = [np.concatenate(values) for values in zip(*parts, strict=True)]
+            first = self.with_further_looks(first, again, more)
+        readings = self.read(*first)
+        if film.residuals is None:
+            return readings
+        return [replace(r, residual=own) for r, own in zip(readings, residuals, strict=True)]
 
-    def outputs_of(self, session: Any, crops: Pixels) -> Outputs:
+    def outputs_of(self, session: Any, crops: Pixels, offset: FilmOffset | None = None) -> Outputs:
         """Return the graph's answers to crops (n, size, size, 3), as `read` expects them.
+
+        Args:
+            session: of the graph.
+            crops: the cells.
+            offset: of their film; `None` names them one by one.
 
         Raises:
             BundleError: as for `classify`.
         """
-        return run_graph(session, self.spec.file, {"crops": crops}, self.shapes(len(crops)))
+        return self._outputs_and_residuals(session, crops, FilmNaming(offset))[:-1]
+
+    def _outputs_and_residuals(self, session: Any, crops: Pixels, film: FilmNaming) -> Outputs:
+        """Return the outputs that `read` expects, and the residuals (n, size) or an empty array."""
+        inputs: dict[str, NDArray[Any]] = {"crops": crops}
+        shapes = self.shapes(len(crops))
+        if film.offset is not None:
+            shapes = {FILM_CLASSES if k == "classes" else k: v for k, v in shapes.items()}
+            inputs[FILM_OFFSET] = film.offset.values
+        if film.residuals is not None and self.spec.film_offset is not None:
+            shapes[FILM_RESIDUAL] = (len(crops), self.spec.film_offset.size)
+            return run_graph(session, self.spec.file, inputs, shapes)
+        return [*run_graph(session, self.spec.file, inputs, shapes), np.zeros((0, 0), np.float32)]
 
     def to_look_at_again(self, classes: ArrayLike) -> NDArray[np.intp]:
         """Return which cells a first look leaves open, given their logits (n, leaves)."""

@@ -26,7 +26,7 @@ LMU (both of devices whose scale is known), 13.1 to 13.6 on KRD-WBC, Raabin and 
 LEAST_PROBABILITY = 0.8
 LEAST_LOBES = 2
 LEAST_CELLS = 5
-ENOUGH_CELLS = 60
+ENOUGH_GRANULOCYTES = 60
 """Of a group of fields: their median then has an error of 2 %, less than what films differ by."""
 SAMPLE = 72
 """Most fields of a folder that are analysed for it: many hold a single white cell."""

@@ -29,7 +29,7 @@ def batches(values: NDArray[Values], most: int) -> list[NDArray[Values]]:
 def run_graph(
     session: Any,
     file: str,
-    inputs: dict[str, NDArray[np.uint8]],
+    inputs: Mapping[str, NDArray[Any]],
     shapes: Mapping[str, tuple[int, ...]],
 ) -> Outputs:
     """Return the outputs of a graph, in the order of `shapes`.
@@ -45,7 +45,7 @@ def run_graph(
             would silently drop cells or produce results that JSON cannot represent.
     """
     try:
-        outputs: Outputs = session.run(list(shapes), inputs)
+        outputs: Outputs = session.run(list(shapes), dict(inputs))
     except Exception as error:  # ONNX Runtime's own types, which have no common one
         if is_out_of_memory(error):
             raise

@@ -280,6 +280,27 @@ class LookAgainSpec(_Strict):
     ] = (2,)
 
 
+FILM_OFFSET, FILM_RESIDUAL, FILM_CLASSES = "film_offset", "film_residual", "film_classes"
+"""Input and outputs of a classifier graph that names cells by their film."""
+
+
+class FilmOffsetSpec(_Strict):
+    """Names follow the film: what its cells have in common is taken from what describes each.
+
+    The graph has two outputs more: `film_residual` (N x size), by how much a cell differs from what
+    its classes look like in training, and `film_classes`, the class logits (N x leaves) of cells of
+    a film whose offset is the optional input `film_offset` (size): the mean of its cells'
+    residuals. A film is a folder of fields, or a slide.
+
+    Attributes:
+        size: of the offset.
+        least_cells: of a film; with fewer its cells are named one by one.
+    """
+
+    size: Annotated[int, Within(1, 1e6)]
+    least_cells: Annotated[int, Within(1, 1e6)]
+
+
 _Diameter = Annotated[float, Within(0.1, 1000)]
 _LogSpread = Annotated[float, Within(1e-3, 10)]
 
@@ -397,6 +418,7 @@ class ClassifierSpec(_Strict):
         diameters: what a measured diameter tells of a cell's size; `None`: not known.
         measured: attributes that follow measured shape and colour, and the class, in place of the
             graph's answer and of `diameters`; `None`: none do.
+        film_offset: how names follow the film; `None`: cells are named one by one.
     """
 
     file: FileName
@@ -415,6 +437,7 @@ class ClassifierSpec(_Strict):
     look_again: LookAgainSpec | None = None
     diameters: DiameterSpec | None = None
     measured: MeasuredAttributesSpec | None = None
+    film_offset: FilmOffsetSpec | None = None
 
     @property
     def colour_standard(self) -> ColourStandard | None:
@@ -746,6 +769,11 @@ class Manifest(_Strict):
             spec["attribute_confidence"] = attribute_confidence
         return self._with(classifier=spec)
 
+    def with_film_offset(self, spec: FilmOffsetSpec | None) -> "Manifest":
+        """Return a manifest of a classifier whose names follow the film, or do not."""
+        offset = None if spec is None else spec.model_dump()
+        return self._with(classifier={**self.classifier.model_dump(), "film_offset": offset})
+
     def with_exemplars(self, exemplars: ExemplarSpec | None) -> "Manifest":
         """Return a manifest with other exemplars, or with none."""
         return self._with(exemplars=None if exemplars is None else exemplars.model_dump())
@@ -773,7 +801,7 @@ class Manifest(_Strict):
     def to_json(self) -> dict[str, Any]:
         """Return all of it as plain data, in the newest form."""
         data = {**self.model_dump(mode="json", by_alias=True), "version": VERSION}
-        for name in ("conformal", "look_again", "diameters", "measured"):
+        for name in ("conformal", "look_again", "diameters", "measured", "film_offset"):
             if data["classifier"][name] is None:
                 del data["classifier"][name]
         if self.detector.fusion is None:

@@ -20,7 +20,9 @@ from bloodfilm.imaging.sources.open_slide import open_slide
 from bloodfilm.imaging.sources.slide import SlideSource
 from bloodfilm.inference.analyzer import Analyzer
 from bloodfilm.inference.bundle import Bundle, default_bundle, load_bundle
+from bloodfilm.inference.film_offset import ONE_BY_ONE, FilmNaming
 from bloodfilm.inference.fusion import Fusion
+from bloodfilm.inference.manifest import FilmOffsetSpec
 from bloodfilm.inference.stage_timer import StageTimer
 
 
@@ -80,6 +82,11 @@ class Model:
         return self._open().outlines_cells
 
     @property
+    def film_offset(self) -> FilmOffsetSpec | None:
+        """How names follow the film; `None` where cells are named one by one."""
+        return self._open().film_offset
+
+    @property
     def taxonomy(self) -> Taxonomy:
         """The tree that object types and classes are nodes of."""
         return self._bundle.taxonomy
@@ -105,6 +112,7 @@ class Model:
         *,
         prior: ScalePrior | None = None,
         measurement: Measurement | None = None,
+        film: FilmNaming = ONE_BY_ONE,
         name: str = "image",
     ) -> FieldResult:
         """Analyse one field.
@@ -115,6 +123,8 @@ class Model:
                 in its zone of morphology, see `analyze_slide`.
             prior: what is known of the pixel size beforehand.
             measurement: of this image, if it has been measured before.
+            film: how its cells are named by their film, where the bundle can: `analyze_many` learns
+                it from the other fields of the film.
             name: name in the result of an image without a name.
 
         Raises:
@@ -129,7 +139,7 @@ class Model:
 
                 result = analyze_slide(source, analyzer, prior=prior)
             else:
-                result = analyzer.analyze(source, prior, measurement)
+                result = analyzer.analyze(source, prior, measurement, film)
         finally:
             if source is not image:
                 source.close()

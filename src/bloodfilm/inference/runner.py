@@ -23,16 +23,26 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bloodfilm.core import issue_codes
 from bloodfilm.core.errors import DataError
+from bloodfilm.core.issues import codes
 from bloodfilm.core.pixels import RED_CELL_UM, ViewRecord
 from bloodfilm.core.progress import NoProgress, Progress
 from bloodfilm.core.results import FieldFailure, FieldOutcome, FieldResult
 from bloodfilm.core.sampling import evenly_spread
-from bloodfilm.imaging.scale import GroupScale, Pooled, ScalePrior, pool_sample, pool_scale
+from bloodfilm.core.taxonomy import Taxonomy
+from bloodfilm.imaging.scale import Group, GroupScale, Pooled, ScalePrior, pool_sample, pool_scale
 from bloodfilm.imaging.sources import ImageInput, ImageSource, name_of, open_source, read_whole
 from bloodfilm.imaging.sources.slide import SlideSource
-from bloodfilm.inference.granulocytes import (
+from bloodfilm.inference.film_offset import (
     ENOUGH_CELLS,
+    ONE_BY_ONE,
+    FilmNaming,
+    Residuals,
+    offset_of,
+)
+from bloodfilm.inference.granulocytes import (
+    ENOUGH_GRANULOCYTES,
     SAMPLE,
     diameters_in,
     with_red_cell_sizes,
@@ -95,7 +105,8 @@ def analyze_many(
 
     Fields of one microscope share their scale: before the first field of a group is analysed, a
     sample of the group is measured and its red cells are pooled. How large they are is then
-    measured by the segmented granulocytes of the sample, see `inference.granulocytes`.
+    measured by the segmented granulocytes of the sample, see `inference.granulocytes`; where the
+    bundle names cells by their film, so is what the cells of the group, its film, have in common.
 
     Args:
         images: paths, arrays, PIL images, sources: see `Model.analyze`.
@@ -176,11 +187,13 @@ class _GroupAnalysis:
 
     Attributes:
         scale: of the group.
-        results: of fields that have been analysed at this scale already.
+        results: of fields that have been analysed so already.
+        film: how cells are named by their film.
     """
 
     scale: GroupScale
     results: dict[int, FieldResult] = field(default_factory=dict)
+    film: FilmNaming = ONE_BY_ONE
 
 
 def _known_result(result: FieldResult, source: ImageSource, *, name: str) -> FieldResult:
@@ -231,15 +244,18 @@ class _Scales:
         known = self.current.pop(group) if index == self.last[group] else self.current[group]
         result = known.results.pop(index, None)
         work: Callable[..., FieldResult] = (
-            self._work(index, known.scale) if result is None else partial(_known_result, result)
+            self._work(index, known.scale, known.film)
+            if result is None
+            else partial(_known_result, result)
         )
         return self._submit(index, executor, work, on_field)
 
-    def _work(self, index: int, scale: GroupScale) -> Callable[..., FieldResult]:
+    def _work(self, index: int, scale: GroupScale, film: FilmNaming) -> Callable[..., FieldResult]:
         return partial(
             self.model.analyze,
             prior=self.known(index, scale.pooled),
             measurement=scale.measurements.get(index),
+            film=film,
         )
 
     def _submit(
@@ -264,42 +280,92 @@ class _Scales:
         )
 
     def _sized(self, group: Hashable, scale: GroupScale, executor: Executor) -> _GroupAnalysis:
-        """Measure how large the red cells of a group are, by the granulocytes of a sample.
+        """Learn from a sample how large a group's red cells are, and what its cells share.
 
-        Where that changes nothing, the results of the sample are kept: it is not analysed again.
+        The former by granulocytes, the latter where names follow the film. Where neither changes
+        anything, the results of the sample are kept: it is not analysed again.
         """
-        pooled = scale.pooled
-        if pooled is None or not pooled.groups or not self.model.outlines_cells:
+        pooled, spec = scale.pooled, self.model.film_offset
+        measures = pooled is not None and bool(pooled.groups) and self.model.outlines_cells
+        if not measures and spec is None:
             return _GroupAnalysis(scale)
-        found: list[list[float]] = [[] for _ in pooled.groups]
-        results: dict[int, FieldResult] = {}
-        sample = _granulocyte_sample(self.groups.members[group])
-        sample = [number for number in sample if number not in self.unpooled]
+        sample = self._sampled(group, scale, executor)
+        if pooled is not None and measures:
+            sized = with_red_cell_sizes(pooled, sample.diameters)
+            if sized.groups != pooled.groups:
+                scale = replace(scale, pooled=sized)
+                if spec is None:
+                    return _GroupAnalysis(scale)
+                # Cells look otherwise at another scale.
+                sample = self._sampled(group, scale, executor)
+        offset = None if spec is None else offset_of(sample.residuals, spec)
+        if offset is not None:
+            return _GroupAnalysis(scale, film=FilmNaming(offset))
+        return _GroupAnalysis(scale, sample.results)
+
+    def _sampled(self, group: Hashable, scale: GroupScale, executor: Executor) -> "_Sample":
+        """Analyse fields spread over a group until enough of its cells are seen."""
+        groups = () if scale.pooled is None else scale.pooled.groups
+        numbers = _sample_numbers(self.groups.members[group])
+        numbers = [number for number in numbers if number not in self.unpooled]
+        sample = _Sample([[] for _ in groups])
+        follows = self.model.film_offset is not None
         done = 0
-        for part in _spread(sample):
+        for part in _spread(numbers):
             self.progress.check_cancelled()
-            started = {
-                number: self._submit(
-                    number, executor, partial(_of_field, self._work(number, scale)), {}
-                )
-                for number in part
-            }
-            for number, future in started.items():
+            started = []
+            for number in part:
+                film = FilmNaming(residuals=[] if follows else None)
+                work = partial(_of_field, self._work(number, scale, film))
+                started.append((number, film, self._submit(number, executor, work, {})))
+            for number, film, future in started:
                 outcome = future.result()
                 # A failure is reported when the field itself is analysed.
                 if isinstance(outcome, FieldResult):
-                    results[number] = outcome
-                    diameters = diameters_in(outcome, self.model.taxonomy)
-                    found[_nearest_group(pooled, outcome.view)] += diameters
+                    sample.add(number, outcome, film, groups, self.model.taxonomy)
             done += len(part)
-            self.progress.update("scale", done, len(sample))
-            if min(map(len, found)) >= ENOUGH_CELLS:
+            self.progress.update("scale", done, len(numbers))
+            if sample.is_enough(follows):
                 break
-        self.progress.update("scale", len(sample), len(sample))
-        sized = with_red_cell_sizes(pooled, found)
-        if sized.groups == pooled.groups:
-            return _GroupAnalysis(scale, results)
-        return _GroupAnalysis(replace(scale, pooled=sized))
+        self.progress.update("scale", len(numbers), len(numbers))
+        return sample
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """What the analysis of some fields of a group tells of all.
+
+    Attributes:
+        diameters: of segmented granulocytes, um, by scale group.
+        residuals: of cells, see `inference.film_offset`; in the order of the sample.
+        results: of its fields, by number.
+    """
+
+    diameters: list[list[float]]
+    residuals: list[Residuals] = field(default_factory=list)
+    results: dict[int, FieldResult] = field(default_factory=dict)
+
+    def add(
+        self,
+        number: int,
+        result: FieldResult,
+        film: FilmNaming,
+        groups: Sequence[Group],
+        taxonomy: Taxonomy,
+    ) -> None:
+        """Add a field's result and the residuals of its cells."""
+        self.results[number] = result
+        if groups:
+            found = diameters_in(result, taxonomy)
+            self.diameters[_nearest_group(groups, result.view)] += found
+        if film.residuals and issue_codes.NOT_A_FILM not in codes(result.issues):
+            self.residuals.append(np.concatenate(film.residuals))
+
+    def is_enough(self, follows: bool) -> bool:
+        """Whether more fields would tell no more; `follows` is whether names follow the film."""
+        cells = sum(map(len, self.residuals))
+        sized = min(map(len, self.diameters), default=ENOUGH_GRANULOCYTES) >= ENOUGH_GRANULOCYTES
+        return sized and (not follows or cells >= ENOUGH_CELLS)
 
 
 def _spread(numbers: Sequence[int]) -> Iterator[Sequence[int]]:
@@ -308,15 +374,15 @@ def _spread(numbers: Sequence[int]) -> Iterator[Sequence[int]]:
     yield from (numbers[start::parts] for start in range(parts))
 
 
-def _granulocyte_sample(members: Sequence[int]) -> list[int]:
-    """Return the images of a group whose granulocytes are measured."""
+def _sample_numbers(members: Sequence[int]) -> list[int]:
+    """Return the images of a group whose cells tell of all."""
     return [members[i] for i in evenly_spread(len(members), SAMPLE).tolist()]
 
 
-def _nearest_group(pooled: Pooled, view: ViewRecord) -> int:
+def _nearest_group(groups: Sequence[Group], view: ViewRecord) -> int:
     """Return the place of the group whose scale a field has."""
     diameter = RED_CELL_UM / math.sqrt(view.um_per_px_x * view.um_per_px_y)
-    apart = [abs(math.log(group.diameter / diameter)) for group in pooled.groups]
+    apart = [abs(math.log(group.diameter / diameter)) for group in groups]
     return apart.index(min(apart))
 
 
@@ -325,7 +391,7 @@ def pooled_images(
 ) -> list[int]:
     """Return the numbers of the images that affect the scale of others."""
     groups = [m for m in _Groups(images, scale_group).members.values() if len(m) > 1]
-    return sorted({n for m in groups for n in (*pool_sample(m), *_granulocyte_sample(m))})
+    return sorted({n for m in groups for n in (*pool_sample(m), *_sample_numbers(m))})
 
 
 def _one_field(

@@ -11,6 +11,9 @@ from torch.nn import functional
 
 from bloodfilm.models.backbone import Backbone
 
+NOT_NAMED = -1e4
+"""Logit of a leaf that a film's cells cannot be."""
+
 
 class CellClassifierNet(nn.Module):
     """Classifies a crop: nucleated or not, leaf of the taxonomy, attributes.
@@ -53,7 +56,7 @@ class CellClassifierNet(nn.Module):
         self.class_head = self._head(size, width, leaves)
         self.attribute_heads = nn.ModuleList(self._head(size, width, n) for n in attributes)
         self.nucleated_head = self._head(size, width, 1)
-        self.corrected = False
+        self.corrected = self.follows_film = False
         # Class means and spread of the description, set after training: see `novelty`.
         self.register_buffer("prototypes", torch.zeros(leaves, size))
         self.register_buffer("spread", torch.ones(size))
@@ -71,6 +74,16 @@ class CellClassifierNet(nn.Module):
         self.class_correction = self._no_correction(self.size, self.last_class_layer.out_features)
         self.attribute_correction = self._no_correction(self.size, values)
         self.corrected = True
+
+    def add_film_offset(self) -> None:
+        """Add what names cells by their film: see `film_classes`. It is empty until it is set."""
+        leaves = self.last_class_layer.out_features
+        self.film_correction = self._no_correction(self.size, leaves)
+        self.register_buffer("film_means", torch.zeros(leaves, self.size))
+        self.register_buffer("film_learnt", torch.zeros(leaves, dtype=torch.bool))
+        self.register_buffer("film_named", torch.zeros(leaves, dtype=torch.bool))
+        self.register_buffer("film_groups", torch.zeros(leaves, dtype=torch.long))
+        self.follows_film = True
 
     @staticmethod
     def _no_correction(size: int, out: int) -> nn.Linear:
@@ -104,6 +117,27 @@ class CellClassifierNet(nn.Module):
         """Set what is added to attribute logits: (values, size), (values,)."""
         self.attribute_correction.weight.copy_(weight)
         self.attribute_correction.bias.copy_(bias)
+
+    @torch.no_grad()
+    def set_film_means(self, means: Tensor, learnt: Tensor, named: Tensor, groups: Tensor) -> None:
+        """Set what a film's cells are compared with, and which leaves are told apart how.
+
+        Args:
+            means: (leaves, size) of the descriptions of training cells.
+            learnt: (leaves,) for which leaves there is one.
+            named: (leaves,) which leaves training names.
+            groups: (leaves,) number of the group of each leaf.
+        """
+        self.get_buffer("film_means").copy_(means)
+        self.get_buffer("film_learnt").copy_(learnt)
+        self.get_buffer("film_named").copy_(named)
+        self.get_buffer("film_groups").copy_(groups)
+
+    @torch.no_grad()
+    def set_film_correction(self, weight: Tensor, bias: Tensor) -> None:
+        """Set what is added to class logits without the offset: (leaves, size), (leaves,)."""
+        self.film_correction.weight.copy_(weight)
+        self.film_correction.bias.copy_(bias)
 
     @property
     def class_bias(self) -> Tensor:
@@ -158,6 +192,40 @@ class CellClassifierNet(nn.Module):
             "nucleated": self.nucleated_head(x).squeeze(1),
             "description": description,
         }
+
+    def film_residual(self, description: Tensor) -> Tensor:
+        """Return by how much cells (n, size) differ from what their classes look like in training.
+
+        A cell's classes are those that the class head alone sees in it, by their probabilities. The
+        mean of a film's cells, its offset, is what they have in common: stain and camera.
+        """
+        learnt = self.get_buffer("film_learnt")
+        logits = self.class_head(description).masked_fill(~learnt, -torch.inf)
+        means = self.get_buffer("film_means") * learnt[:, None]
+        expected: Tensor = logits.softmax(1) @ means
+        return description - expected
+
+    def film_classes(self, description: Tensor, offset: Tensor) -> Tensor:
+        """Return class logits (n, leaves) of cells (n, size) of a film with an offset (size,).
+
+        The group of a cell follows from its description less the offset, the class within the group
+        from the description as it is: what tells classes of a group apart is largely how their
+        films look.
+        """
+        named = self.get_buffer("film_named")
+        recentred = description - offset
+        by_film = self.class_head(recentred) + self.film_correction(recentred)
+        by_cell = self.class_head(description) + self.class_correction(description)
+        result = torch.full_like(by_cell, NOT_NAMED)
+        by_film, by_cell = (
+            logits.masked_fill(~named, -torch.inf).log_softmax(1) for logits in (by_film, by_cell)
+        )
+        for number in range(int(self.get_buffer("film_groups").max()) + 1):
+            of_group = named & (self.get_buffer("film_groups") == number)
+            if of_group.any():
+                group = by_film[:, of_group].logsumexp(1) - by_cell[:, of_group].logsumexp(1)
+                result[:, of_group] = by_cell[:, of_group] + group[:, None]
+        return result
 
     def set_prototypes(self, means: NDArray[np.float32], spread: NDArray[np.float32]) -> None:
         """Set the class means (leaves, size) and the spread within classes (size,)."""

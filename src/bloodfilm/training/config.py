@@ -299,6 +299,25 @@ class CorrectionSection(Section):
     attributes: Positive = 0.03
 
 
+class FilmOffsetSection(Section):
+    """Naming by the film: its cells are compared with those of all films, see `training.films`.
+
+    Needs `correction`: a second one is fitted to cells whose film's offset has been taken away.
+
+    Attributes:
+        sets: folders of training sets whose films are recentred, a film being the fields of one
+            patient; empty is off. The cells of all other sets are what films are compared with.
+        groups: nodes of the taxonomy, each a group together with its leaves that no earlier group
+            has; the other leaves are one group more. The group of a cell follows from what is left
+            without the offset, the class within it from its description as it is.
+        priors: by leaf, how many times as frequent the class is on films as in training.
+    """
+
+    sets: tuple[str, ...] = ()
+    groups: tuple[tuple[str, ...], ...] = ()
+    priors: dict[str, Positive] = {}
+
+
 class RenderedSection(Section):
     """Rendered crops from which the classifier learns the classes of `data.other`.
 
@@ -439,6 +458,7 @@ class Config(Section):
     hard_negatives: HardNegativeSection = HardNegativeSection()
     rendered: RenderedSection = RenderedSection()
     correction: CorrectionSection = CorrectionSection()
+    film_offset: FilmOffsetSection = FilmOffsetSection()
     sparse: SparseSection = SparseSection()
     outlines: OutlinesSection = OutlinesSection()
 

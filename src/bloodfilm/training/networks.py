@@ -29,6 +29,8 @@ def build_classifier(config: Config, vocabulary: Vocabulary) -> CellClassifierNe
     )
     if config.correction.samples:
         network.add_corrections()
+    if config.film_offset.sets:
+        network.add_film_offset()
     if config.model.frozen:
         network.freeze_backbone()
     return network

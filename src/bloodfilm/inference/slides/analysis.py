@@ -11,6 +11,7 @@ from bloodfilm.core import issue_codes
 from bloodfilm.core.boxes import centres
 from bloodfilm.core.issue_codes import issue
 from bloodfilm.core.issues import Issue
+from bloodfilm.core.pixels import ViewRecord
 from bloodfilm.core.progress import NoProgress, Progress, counter
 from bloodfilm.core.results import (
     CellResult,
@@ -23,11 +24,11 @@ from bloodfilm.core.results import (
 )
 from bloodfilm.core.results.slide import sum_counts
 from bloodfilm.core.text import plural
+from bloodfilm.imaging.canonical import CanonicalView
 from bloodfilm.imaging.scale import ScalePrior
 from bloodfilm.imaging.sources.slide import Damage, SlideSource
-from bloodfilm.inference.analyzer import (
-    Analyzer,
-)
+from bloodfilm.inference.analyzer import Analyzer
+from bloodfilm.inference.film_offset import FilmNaming
 from bloodfilm.inference.film_score import MIN_FILM_SCORE, FilmScore
 from bloodfilm.inference.issues import field_issues, not_a_film
 from bloodfilm.inference.runner import AHEAD, default_workers, one_opencv_thread
@@ -129,7 +130,8 @@ def _analyze_tile(
         pixels = source.read_region(x, y, width, height)
     view = plan.view.of_region(width, height)
     red = None if plan.view.red_cell is None else np.array(plan.view.red_cell)
-    part = analyzer.analyze_part(pixels, view, red, clock, plan.view.is_unfamiliar)
+    film = FilmNaming(plan.view.film)
+    part = analyzer.analyze_part(pixels, view, red, clock, plan.view.is_unfamiliar, film)
     damage = source.damage_in(x, y, width, height)
     moved = [_moved(cell, x, y) for cell in part.cells]
     points = centres(np.array([c.box for c in moved]).reshape(-1, 4))
@@ -145,14 +147,22 @@ def _analyze_tile(
     )
     listed = [c for c in owned if c.object_type == analyzer.classified]
     score = part.film_score
+    film_score = None if score is None else round(score.score, 3)
     return FieldResult(
         ImageRef(source.name, *source.size, source.identity),
-        view.record(_rounded(part.sharpness, 2), None if score is None else round(score.score, 3)),
+        _record(plan, view, _rounded(part.sharpness, 2), film_score),
         tuple(listed),
         tuple(_tile_issues(damage, part.left_out, score)),
         dict(clock.seconds),
         record,
     )
+
+
+def _record(
+    plan: SlidePlan, view: CanonicalView, sharpness: float | None, score: float | None
+) -> ViewRecord:
+    film = plan.view.film
+    return replace(view.record(sharpness, score), film_cells=0 if film is None else film.cells)
 
 
 def _tile_issues(
@@ -236,7 +246,7 @@ def combined(
         fields=plan.fields,
         seed=plan.seed,
     )
-    kept = view.record(None if np.isinf(sharp) else round(sharp, 2), score)
+    kept = _record(plan, view, None if np.isinf(sharp) else round(sharp, 2), score)
     return FieldResult(image, kept, listed, tuple(issues), dict(total.seconds), record)
 
 

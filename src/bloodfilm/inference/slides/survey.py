@@ -17,6 +17,7 @@ from bloodfilm.core.arrays import Image
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.issues import Issue, codes
 from bloodfilm.core.pixels import PixelSize, ViewRecord
+from bloodfilm.core.results import CellResult
 from bloodfilm.core.sampling import evenly_spread
 from bloodfilm.core.text import plural
 from bloodfilm.imaging.canonical import CanonicalView, view_of
@@ -29,6 +30,13 @@ from bloodfilm.imaging.sources.slide import Rect, SlideSource
 from bloodfilm.imaging.stain import red_cell_absorbance
 from bloodfilm.imaging.zone import RedCellReference
 from bloodfilm.inference.analyzer import Analyzer
+from bloodfilm.inference.film_offset import (
+    ONE_BY_ONE,
+    FilmNaming,
+    FilmOffset,
+    Residuals,
+    offset_of,
+)
 from bloodfilm.inference.granulocytes import red_cell_size, segmented_diameters
 from bloodfilm.inference.stage_timer import StageTimer
 
@@ -52,11 +60,13 @@ class SlideView:
         view: of the whole slide; `of_region` gives that of a part.
         red_cell: absorbance, R, G, B, of its red cells; `None` where they have no colour.
         issues: about its scale.
+        film: what its cells have in common; `None` where each is named by itself.
     """
 
     view: CanonicalView
     red_cell: tuple[float, float, float] | None
     issues: tuple[Issue, ...] = ()
+    film: FilmOffset | None = None
 
     @property
     def um_per_px(self) -> tuple[float, float]:
@@ -89,11 +99,12 @@ class SlideView:
 
     def to_json(self) -> dict[str, Any]:
         """Return the view as plain data."""
-        return {
+        data = {
             "view": self.view.record().to_json(),
             "red_cell": self.red_cell,
             "issues": [issue.to_json() for issue in self.issues],
         }
+        return data if self.film is None else {**data, "film": self.film.to_json()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "SlideView":
@@ -103,6 +114,7 @@ class SlideView:
             CanonicalView.from_record(ViewRecord.from_json(data["view"])),
             None if red is None else (float(red[0]), float(red[1]), float(red[2])),
             tuple(Issue.from_json(item) for item in data["issues"]),
+            FilmOffset.from_json(data["film"]) if "film" in data else None,
         )
 
 
@@ -154,32 +166,63 @@ def survey_slide(
     view, more = analyzer.checked_view(pixels[best[0]], view, prior)
     issues = (*view.issues, *more)
     red = _red_cell_colour([pixels[r] for r in best], view, analyzer)
-    view = _sized_by_granulocytes([pixels[r] for r in order], view, red, analyzer, map_)
+    sample = _Sample([pixels[r] for r in order], red, analyzer, map_)
+    view = sample.sized(view)
+    film = sample.film_offset(view)
     width, height = source.size
     cells = sum(m.cells for m in measured.values())
     whole = replace(view, width=width, height=height, red_cells=cells, issues=())
-    return SlideView(whole, red, issues)
+    return SlideView(whole, red, issues, film)
 
 
-def _sized_by_granulocytes(
-    windows: list[Image],
-    view: CanonicalView,
-    red: tuple[float, float, float] | None,
-    analyzer: Analyzer,
-    map_: Callable[..., Iterable[Any]],
-) -> CanonicalView:
-    """Return the view at the scale that the segmented granulocytes of some windows support."""
-    if view.scale_source != "pooled" or not analyzer.outlines_cells:
-        return view
-    colour = None if red is None else np.array(red)
+class _Sample:
+    """The cells of some windows of a slide, from which all of it is known better.
 
-    def diameters(pixels: Image) -> list[float]:
+    Args:
+        windows: their pixels.
+        red: absorbance of the slide's red cells.
+        analyzer: finds and names the cells.
+        map_: `map`, or the `map` of an executor.
+    """
+
+    def __init__(
+        self,
+        windows: list[Image],
+        red: tuple[float, float, float] | None,
+        analyzer: Analyzer,
+        map_: Callable[..., Iterable[Any]],
+    ) -> None:
+        self.windows, self.analyzer, self.map_ = windows, analyzer, map_
+        self.colour = None if red is None else np.array(red)
+
+    def sized(self, view: CanonicalView) -> CanonicalView:
+        """Return the view at the scale that the segmented granulocytes support."""
+        if view.scale_source != "pooled" or not self.analyzer.outlines_cells:
+            return view
+
+        def diameters(pixels: Image) -> list[float]:
+            cells = self._cells(pixels, view, ONE_BY_ONE)
+            return segmented_diameters(cells, self.analyzer.bundle.taxonomy)
+
+        size = red_cell_size([um for found in self.map_(diameters, self.windows) for um in found])
+        return replace(view.enlarged(view.red_cell_um / size), red_cell_um=size)
+
+    def film_offset(self, view: CanonicalView) -> FilmOffset | None:
+        """Return what the cells have in common, if names follow the film and there are enough."""
+        spec = self.analyzer.film_offset
+        if spec is None:
+            return None
+
+        def residuals(pixels: Image) -> list[Residuals]:
+            film = FilmNaming(residuals=[])
+            self._cells(pixels, view, film)
+            return film.residuals or []
+
+        return offset_of([r for found in self.map_(residuals, self.windows) for r in found], spec)
+
+    def _cells(self, pixels: Image, view: CanonicalView, film: FilmNaming) -> list[CellResult]:
         local = replace(view, width=pixels.shape[1], height=pixels.shape[0])
-        part = analyzer.analyze_part(pixels, local, colour, StageTimer())
-        return segmented_diameters(part.cells, analyzer.bundle.taxonomy)
-
-    size = red_cell_size([um for found in map_(diameters, windows) for um in found])
-    return replace(view.enlarged(view.red_cell_um / size), red_cell_um=size)
+        return self.analyzer.analyze_part(pixels, local, self.colour, StageTimer(), film=film).cells
 
 
 def _in_main_group(measurement: Measurement, prior: ScalePrior) -> int:

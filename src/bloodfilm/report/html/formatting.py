@@ -144,4 +144,6 @@ def describe_view(view: ViewRecord) -> tuple[str, bool]:
         text += f"Pixels are not square: compressed to {percent(1 / ratio)} of the height"
     text += f", {SOURCES[shape]}." if shape != scale else "."
     text += f" Confidence {view.confidence:.2f}."
+    if view.film_cells:
+        text += f" Cells are named without what {view.film_cells} cells of the film have in common."
     return text, "assumed" in (scale, shape) or view.confidence < 0.5

@@ -46,6 +46,13 @@ from bloodfilm.training.data.rendered_crops import (
 from bloodfilm.training.data.sharded import EpochKeys, EpochOrder
 from bloodfilm.training.data.sourced_field import SourcedField
 from bloodfilm.training.data.sources import open_sources
+from bloodfilm.training.film_offsets import (
+    NO_FILM,
+    film_numbers,
+    film_offset,
+    leaf_groups,
+    means_of_leaves,
+)
 from bloodfilm.training.networks import build_classifier
 from bloodfilm.training.records import RECORD, ClassifierRecord, read_record
 from bloodfilm.training.run_data import RunData, describe_sources
@@ -344,6 +351,8 @@ class ClassifierTask:
                 "correction: cells of an index cannot be corrected by; list the data set itself, "
                 "or leave the section out"
             )
+        if config.film_offset.sets and not config.correction.samples:
+            raise ConfigError("film_offset: needs correction.samples, to which it is fitted")
         if config.model.keep and config.model.start is None:
             raise ConfigError("model.keep: needs model.start, whose weights are kept in part")
         if not validation.allowed.any():
@@ -525,6 +534,8 @@ class ClassifierTask:
         named = allowed.any(1)
         rows = description[named], outputs["classes"][named], allowed[named]
         fitted = fit_correction(*rows, torch.ones(int(named.sum())), section.classes)
+        if model.follows_film:
+            self._fit_by_film(model, device, *rows[::2], places[named.numpy()])
         model.set_class_correction(*fitted)
         codes = np.stack([s.codes for s in drawn])
         groups = samples.patient_groups(places)
@@ -542,6 +553,54 @@ class ClassifierTask:
                 section.attributes,
             )
         model.set_attribute_correction(weight, bias)
+
+    def _fit_by_film(
+        self,
+        model: CellClassifierNet,
+        device: torch.device,
+        description: Tensor,
+        allowed: Tensor,
+        places: NDArray[np.int64],
+    ) -> None:
+        """Fit the correction of cells without the offsets of their films.
+
+        Args:
+            model: without corrections.
+            device: that it is on.
+            description: (n, size) of cells as training draws them.
+            allowed: (n, leaves) what their labels stand for.
+            places: (n,) which training cells they are, and hard negatives after them.
+        """
+        section, cells = self.config.film_offset, self.train
+        words = self.run.vocabulary
+        films = film_numbers(cells, self.run.domains.names, section.sets)
+        if not (films != NO_FILM).any():
+            raise ConfigError(
+                f"film_offset.sets: no training cell is of {' or '.join(section.sets)}; the sets "
+                f"are {', '.join(sorted({n.split(':')[0] for n in self.run.domains.names}))}"
+            )
+        learnt = [leaf not in self.untrained_before for leaf in self.leaves]
+        seen = np.asarray(label_groups(cells.allowed).any(0)).tolist()
+        tree = words.taxonomy
+        means, known = means_of_leaves(
+            model.get_buffer("prototypes"), learnt, seen, self.leaves, tree
+        )
+        groups = torch.from_numpy(leaf_groups(section.groups, self.leaves, tree))
+        model.set_film_means(means, known, torch.tensor(seen), groups)
+        odds = torch.tensor([section.priors.get(leaf, 1.0) for leaf in self.leaves])
+        model.class_bias.add_(odds.log())
+        offsets = torch.zeros(len(films) + 1, model.size)
+        for film in np.unique(films[films != NO_FILM]):
+            which = np.flatnonzero(films == film)
+            plain = predict_crops(model, cells.take(which), device, self.view)["description"]
+            offsets[which] = film_offset(model, torch.from_numpy(plain))
+        model.class_bias.sub_(odds.log())
+        # What comes after the cells is of no film.
+        recentred = description - offsets[np.minimum(places, len(films))]
+        logits = model.class_head(recentred)
+        penalty = self.config.correction.classes
+        fitted = fit_correction(recentred, logits, allowed, torch.ones(len(places)), penalty)
+        model.set_film_correction(*fitted)
 
     def _new_leaves(self) -> list[str]:
         """Return the leaves that the training cells name and the start had not learnt."""

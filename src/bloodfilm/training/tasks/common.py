@@ -19,7 +19,7 @@ from bloodfilm.training.records import RECORD, RunRecord, read_record
 from bloodfilm.training.vocabulary import Vocabulary
 
 PACKAGE = "package:"
-ADDED = ("attributes.", "class_correction.", "attribute_correction.")
+ADDED = ("attributes.", "class_correction.", "attribute_correction.", "film_")
 """What a network may have that the one it starts from has not."""
 
 
