@@ -141,7 +141,7 @@ def _in_memory(
     failures: dict[int, FieldFailure] = {}
     repeats = RepeatedImages(model.classified_type)
     seen = SeenFields(grouping.compared)
-    plan = RunPlan(on_field={"landmarks": seen.see})
+    plan = RunPlan(films=grouping.films, on_field={"landmarks": seen.see})
     found = analyze_many(images, model, workers=options.workers, prior=prior, plan=plan)
     with closing(found):
         outcomes = track(map(repeats.check, found), progress, "fields", len(images))

@@ -168,3 +168,16 @@ def test_a_slide_is_one_film(model, tmp_path):
         assert (again.film.values == view.film.values).all()
         result = analyze_slide(slide, model.analyzer, SlideSelection(region=Region.everything()))
     assert result.view.film_cells == view.film.cells
+
+
+def test_one_folder_can_hold_several_films(model, fields):
+    films = [number % 2 for number in range(FIELDS)]
+    results = list(analyze_many(fields, model, plan=RunPlan(films=films)))
+    for film in (0, 1):
+        alone = list(analyze_many(fields[film::2], model))
+        for one, other in zip(named(results[film::2]), named(alone), strict=True):
+            for p, q in zip(one, other, strict=True):
+                assert p == pytest.approx(q, abs=1e-3)
+    assert named(results) != named(analyze_many(fields, model))
+    with pytest.raises(ValueError, match="2 films"):
+        next(analyze_many(fields, model, plan=RunPlan(films=[0, 1])))

@@ -49,6 +49,16 @@ class Grouping:
     issues: tuple[Issue, ...] = ()
 
     @property
+    def films(self) -> list[tuple[str, str | None]]:
+        """The film of each image: its case, and patient where file names tell of several."""
+        films: dict[int, tuple[str, str | None]] = {}
+        for case in self.cases:
+            for place in case.images:
+                parts = parse_name(self.images[place].name)
+                films[place] = case.name, None if parts is None else parts.patient
+        return [films[place] for place in range(len(self.images))]
+
+    @property
     def compared(self) -> frozenset[str]:
         """Paths of the images that are compared with others of their case."""
         several = [case.images for case in self.cases if len(case.images) > 1]

@@ -68,12 +68,15 @@ class RunPlan:
         todo: numbers of the images to analyse, rising; all, if left out. The sample whose scale is
             pooled is still drawn from all images, so that a resumed run comes to the same results.
         unpooled: numbers of images of the sample that are excluded from the pooled scale.
+        films: the film of each image, where a folder may hold several; a film is what an analysis
+            learns to name cells by, and lies in one group of fields that share their scale.
         on_field: makes what else is made of the pixels, so that no file is decoded twice: by the
             stage that its time counts for. It runs in several threads; what it raises ends the run.
     """
 
     todo: Sequence[int] | None = None
     unpooled: Collection[int] = ()
+    films: Sequence[Hashable] | None = None
     on_field: Mapping[str, FieldHook] = field(default_factory=dict)
 
 
@@ -128,7 +131,7 @@ def analyze_many(
     followed = progress or NoProgress()
     plan = plan or RunPlan()
     numbers = range(len(items)) if plan.todo is None else plan.todo
-    groups = _Groups(items, scale_group)
+    groups = _Groups(items, scale_group, plan.films)
 
     def known(index: int, pooled: Pooled | None) -> ScalePrior:
         own = prior if prior is None or isinstance(prior, ScalePrior) else prior[index]
@@ -160,14 +163,27 @@ def analyze_many(
 
 
 class _Groups:
-    """Which images share a scale, by their place in the list."""
+    """Which images share a scale, and which are of one film, by their place in the list."""
 
-    def __init__(self, items: Sequence[ImageInput], scale_group: ScaleGroup | None) -> None:
+    def __init__(
+        self,
+        items: Sequence[ImageInput],
+        scale_group: ScaleGroup | None,
+        films: Sequence[Hashable] | None = None,
+    ) -> None:
+        if films is not None and len(films) != len(items):
+            raise ValueError(f"{len(films)} films for {len(items)} images")
         self.items = items
+        self.films = films
         self.of = [i if scale_group is None else scale_group(x) for i, x in enumerate(items)]
         self.members: dict[Hashable, list[int]] = {}
         for index, group in enumerate(self.of):
             self.members.setdefault(group, []).append(index)
+
+    def of_film(self, index: int) -> list[int]:
+        """Return the images of the film that an image is of: those of its group at most."""
+        members, films = self.members[self.of[index]], self.films
+        return members if films is None else [i for i in members if films[i] == films[index]]
 
     def load(self, index: int) -> NDArray[np.uint8] | None:
         """Return the pixels of an image."""
@@ -182,18 +198,53 @@ class _Groups:
 
 
 @dataclass(frozen=True)
+class _Sample:
+    """What the analysis of some fields of a group tells of others.
+
+    Attributes:
+        diameters: of segmented granulocytes, um, by scale of the group.
+        residuals: of the cells of each field, by number; see `inference.film_offset`.
+        results: by number.
+    """
+
+    diameters: list[list[float]]
+    residuals: dict[int, Residuals] = field(default_factory=dict)
+    results: dict[int, FieldResult] = field(default_factory=dict)
+
+    def add(
+        self,
+        number: int,
+        result: FieldResult,
+        film: FilmNaming,
+        groups: Sequence[Group],
+        taxonomy: Taxonomy,
+    ) -> None:
+        """Add a field's result and the residuals of its cells."""
+        self.results[number] = result
+        if groups:
+            found = diameters_in(result, taxonomy)
+            self.diameters[_nearest_group(groups, result.view)] += found
+        if film.residuals and issue_codes.NOT_A_FILM not in codes(result.issues):
+            self.residuals[number] = np.concatenate(film.residuals)
+
+    def of(self, numbers: Iterable[int]) -> list[Residuals]:
+        """Return the residuals of the cells of some fields, in their order."""
+        return [self.residuals[number] for number in numbers if number in self.residuals]
+
+
+@dataclass(frozen=True)
 class _GroupAnalysis:
     """How the fields of a group are analysed.
 
     Attributes:
         scale: of the group.
-        results: of fields that have been analysed so already.
-        film: how cells are named by their film.
+        sample: of it, analysed at this scale, its cells named one by one.
+        films: how cells are named, by the first image of each film.
     """
 
     scale: GroupScale
-    results: dict[int, FieldResult] = field(default_factory=dict)
-    film: FilmNaming = ONE_BY_ONE
+    sample: _Sample
+    films: dict[int, FilmNaming] = field(default_factory=dict)
 
 
 def _known_result(result: FieldResult, source: ImageSource, *, name: str) -> FieldResult:
@@ -241,11 +292,14 @@ class _Scales:
         group = self.groups.of[index]
         if group not in self.current:
             self.current[group] = self._sized(group, self._pooled(group, executor), executor)
-        known = self.current.pop(group) if index == self.last[group] else self.current[group]
-        result = known.results.pop(index, None)
+        known = self.current[group]
+        film = self._film(known, index, executor)
+        if index == self.last[group]:
+            del self.current[group]
+        result = known.sample.results.pop(index, None)
         work: Callable[..., FieldResult] = (
-            self._work(index, known.scale, known.film)
-            if result is None
+            self._work(index, known.scale, film)
+            if result is None or film.offset is not None
             else partial(_known_result, result)
         )
         return self._submit(index, executor, work, on_field)
@@ -280,44 +334,68 @@ class _Scales:
         )
 
     def _sized(self, group: Hashable, scale: GroupScale, executor: Executor) -> _GroupAnalysis:
-        """Learn from a sample how large a group's red cells are, and what its cells share.
+        """Measure how large the red cells of a group are, by the granulocytes of a sample.
 
-        The former by granulocytes, the latter where names follow the film. Where neither changes
-        anything, the results of the sample are kept: it is not analysed again.
+        Where that changes nothing, the results of the sample are kept: it is not analysed again.
         """
-        pooled, spec = scale.pooled, self.model.film_offset
-        measures = pooled is not None and bool(pooled.groups) and self.model.outlines_cells
-        if not measures and spec is None:
-            return _GroupAnalysis(scale)
-        sample = self._sampled(group, scale, executor)
-        if pooled is not None and measures:
-            sized = with_red_cell_sizes(pooled, sample.diameters)
-            if sized.groups != pooled.groups:
-                scale = replace(scale, pooled=sized)
-                if spec is None:
-                    return _GroupAnalysis(scale)
-                # Cells look otherwise at another scale.
-                sample = self._sampled(group, scale, executor)
-        offset = None if spec is None else offset_of(sample.residuals, spec)
-        if offset is not None:
-            return _GroupAnalysis(scale, film=FilmNaming(offset))
-        return _GroupAnalysis(scale, sample.results)
+        pooled = scale.pooled
+        if pooled is None or not pooled.groups or not self.model.outlines_cells:
+            return _GroupAnalysis(scale, _Sample([]))
+        sample = _Sample([[] for _ in pooled.groups])
 
-    def _sampled(self, group: Hashable, scale: GroupScale, executor: Executor) -> "_Sample":
-        """Analyse fields spread over a group until enough of its cells are seen."""
-        groups = () if scale.pooled is None else scale.pooled.groups
-        numbers = _sample_numbers(self.groups.members[group])
-        numbers = [number for number in numbers if number not in self.unpooled]
-        sample = _Sample([[] for _ in groups])
+        def is_enough() -> bool:
+            return min(map(len, sample.diameters)) >= ENOUGH_GRANULOCYTES
+
+        self._analyze(
+            self._spread_over(self.groups.members[group]), scale, sample, is_enough, executor
+        )
+        sized = with_red_cell_sizes(pooled, sample.diameters)
+        if sized.groups == pooled.groups:
+            return _GroupAnalysis(scale, sample)
+        return _GroupAnalysis(replace(scale, pooled=sized), _Sample([]))
+
+    def _film(self, known: _GroupAnalysis, index: int, executor: Executor) -> FilmNaming:
+        """Return how the cells of an image are named; learns it from a sample of a film."""
+        spec = self.model.film_offset
+        if spec is None:
+            return ONE_BY_ONE
+        members = self.groups.of_film(index)
+        if members[0] not in known.films:
+            numbers, sample = self._spread_over(members), known.sample
+
+            def is_enough() -> bool:
+                return sum(map(len, sample.of(numbers))) >= ENOUGH_CELLS
+
+            self._analyze(numbers, known.scale, sample, is_enough, executor)
+            offset = offset_of(sample.of(numbers), spec)
+            known.films[members[0]] = FilmNaming(offset)
+        return known.films[members[0]]
+
+    def _spread_over(self, members: Sequence[int]) -> list[int]:
+        return [number for number in _sample_numbers(members) if number not in self.unpooled]
+
+    def _analyze(
+        self,
+        numbers: Sequence[int],
+        scale: GroupScale,
+        sample: _Sample,
+        is_enough: Callable[[], bool],
+        executor: Executor,
+    ) -> None:
+        """Analyse images, those first that are spread over all of them, until they are enough."""
+        groups = () if scale.pooled is None or not sample.diameters else scale.pooled.groups
         follows = self.model.film_offset is not None
         done = 0
         for part in _spread(numbers):
+            if is_enough():
+                break
             self.progress.check_cancelled()
             started = []
             for number in part:
-                film = FilmNaming(residuals=[] if follows else None)
-                work = partial(_of_field, self._work(number, scale, film))
-                started.append((number, film, self._submit(number, executor, work, {})))
+                if number not in sample.results:
+                    film = FilmNaming(residuals=[] if follows else None)
+                    work = partial(_of_field, self._work(number, scale, film))
+                    started.append((number, film, self._submit(number, executor, work, {})))
             for number, film, future in started:
                 outcome = future.result()
                 # A failure is reported when the field itself is analysed.
@@ -325,47 +403,7 @@ class _Scales:
                     sample.add(number, outcome, film, groups, self.model.taxonomy)
             done += len(part)
             self.progress.update("scale", done, len(numbers))
-            if sample.is_enough(follows):
-                break
         self.progress.update("scale", len(numbers), len(numbers))
-        return sample
-
-
-@dataclass(frozen=True)
-class _Sample:
-    """What the analysis of some fields of a group tells of all.
-
-    Attributes:
-        diameters: of segmented granulocytes, um, by scale group.
-        residuals: of cells, see `inference.film_offset`; in the order of the sample.
-        results: of its fields, by number.
-    """
-
-    diameters: list[list[float]]
-    residuals: list[Residuals] = field(default_factory=list)
-    results: dict[int, FieldResult] = field(default_factory=dict)
-
-    def add(
-        self,
-        number: int,
-        result: FieldResult,
-        film: FilmNaming,
-        groups: Sequence[Group],
-        taxonomy: Taxonomy,
-    ) -> None:
-        """Add a field's result and the residuals of its cells."""
-        self.results[number] = result
-        if groups:
-            found = diameters_in(result, taxonomy)
-            self.diameters[_nearest_group(groups, result.view)] += found
-        if film.residuals and issue_codes.NOT_A_FILM not in codes(result.issues):
-            self.residuals.append(np.concatenate(film.residuals))
-
-    def is_enough(self, follows: bool) -> bool:
-        """Whether more fields would tell no more; `follows` is whether names follow the film."""
-        cells = sum(map(len, self.residuals))
-        sized = min(map(len, self.diameters), default=ENOUGH_GRANULOCYTES) >= ENOUGH_GRANULOCYTES
-        return sized and (not follows or cells >= ENOUGH_CELLS)
 
 
 def _spread(numbers: Sequence[int]) -> Iterator[Sequence[int]]:

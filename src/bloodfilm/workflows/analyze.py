@@ -436,13 +436,16 @@ class _Run:
         place = {number: at for at, number in enumerate(self.fields)}
         pictures = self._pictures()
         remaining = [place[number] for number in todo if number in place]
+        films = self.grouping.films
         unpooled = {place[number] for number in log.failures if number in place}
         outcomes = analyze_many(
             [self.images[number] for number in self.fields],
             self.model,
             workers=self.job.workers,
             prior=self.prior,
-            plan=RunPlan(remaining, unpooled, self._hooks(pictures)),
+            plan=RunPlan(
+                remaining, unpooled, [films[n] for n in self.fields], self._hooks(pictures)
+            ),
         )
         schema = self.model.bundle.schema
         done = total - len(todo)

@@ -360,12 +360,13 @@ def _analyse(
     Returns the fields with their cells, and whether `analyze` would show a cell.
     """
     from bloodfilm.inference.model import Model
-    from bloodfilm.inference.runner import analyze_many
+    from bloodfilm.inference.runner import RunPlan, analyze_many
 
     model = Model(
         bundle, device=options.device, score_floor=options.floor, fixed_input=method.fixed_input
     )
-    outcomes = analyze_many([f.path for f in fields], model, workers=options.threads)
+    plan = RunPlan(films=[f.patient for f in fields])
+    outcomes = analyze_many([f.path for f in fields], model, workers=options.threads, plan=plan)
     stage = f"fields ({method.record.name})"
     found: list[tuple[Field, Sequence[CellResult]]] = []
     for item, outcome in zip(fields, track(outcomes, progress, stage, len(fields)), strict=True):

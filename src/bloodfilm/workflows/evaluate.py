@@ -304,7 +304,7 @@ def predict(
 ) -> Predictions:
     """Run the whole path on every field, keeping scores down to the floor."""
     from bloodfilm.inference.model import Model
-    from bloodfilm.inference.runner import analyze_many
+    from bloodfilm.inference.runner import RunPlan, analyze_many
 
     model = Model(bundle, device=request.device, score_floor=request.floor)
     found: dict[int, FieldResult] = {}
@@ -314,6 +314,7 @@ def predict(
         model,
         workers=request.threads,
         prior=[_prior(item, request) for item in fields],
+        plan=RunPlan(films=[item.patient for item in fields]),
     )
     followed = track(outcomes, progress, "fields", len(fields))
     for i, outcome in enumerate(followed):
