@@ -1,5 +1,6 @@
 """Cells of a folder, and of a slide, are named by their film where the bundle can."""
 
+import json
 from contextlib import closing
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from bloodfilm.core.pixels import ViewRecord
 from bloodfilm.core.polygons import Region
 from bloodfilm.core.results import FieldResult
 from bloodfilm.imaging.sources.open_slide import open_slide
+from bloodfilm.inference import runner
 from bloodfilm.inference.bundle import load_bundle
 from bloodfilm.inference.film_offset import FilmNaming, FilmOffset, offset_of
 from bloodfilm.inference.manifest import FilmOffsetSpec
@@ -126,6 +128,34 @@ def test_what_shows_no_film_says_nothing_of_it(model, fields, monkeypatch):
 def test_a_run_taken_up_again_names_cells_the_same(model, fields):
     whole = list(analyze_many(fields, model, workers=3))
     rest = list(analyze_many(fields, model, workers=1, plan=RunPlan(range(5, FIELDS))))
+    assert [r.to_json() for r in rest] == [r.to_json() for r in whole[5:]]
+
+
+def test_a_run_taken_up_again_analyses_no_film_again(model, fields, monkeypatch):
+    samples, real, analysed = {}, model.analyze, []
+    plan = RunPlan(on_sample=samples.__setitem__)
+    whole = list(analyze_many(fields, model, workers=3, plan=plan))
+    assert samples["film of 0"]["offset"]["cells"] == whole[0].view.film_cells
+    monkeypatch.setattr(
+        model, "analyze", lambda image, **rest: (analysed.append(1), real(image, **rest))[1]
+    )
+    again = RunPlan(range(5, FIELDS), samples=json.loads(json.dumps(samples)))
+    rest = list(analyze_many(fields, model, workers=1, plan=again))
+    assert [r.to_json() for r in rest] == [r.to_json() for r in whole[5:]]
+    assert len(analysed) == FIELDS - 5
+
+
+def test_a_scale_whose_film_is_unknown_is_measured_again(model, fields, monkeypatch):
+    """The fields of its sample bear on the film: fewer of them would give another offset."""
+    monkeypatch.setattr(type(model), "outlines_cells", True)
+    monkeypatch.setattr(runner, "ENOUGH_CELLS", 10)  # the scale wants granulocytes, and finds none
+    samples = {}
+    plan = RunPlan(on_sample=samples.__setitem__)
+    whole = list(analyze_many(fields, model, plan=plan))
+    scale = {name: told for name, told in samples.items() if name.startswith("scale")}
+    assert scale and len(samples) == 2
+    again = RunPlan(range(5, FIELDS), samples=scale)
+    rest = list(analyze_many(fields, model, plan=again))
     assert [r.to_json() for r in rest] == [r.to_json() for r in whole[5:]]
 
 

@@ -1,5 +1,6 @@
 """Granulocytes tell how large the red cells of a folder are, and correct its scale."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -187,6 +188,20 @@ def test_a_run_taken_up_again_comes_to_the_same_scale(model, fields, pooled_resu
     whole = list(analyze_many(fields, model, workers=3))
     rest = list(analyze_many(fields, model, workers=1, plan=RunPlan(range(5, FIELDS))))
     assert [r.to_json() for r in rest] == [r.to_json() for r in whole[5:FIELDS]]
+
+
+def test_a_run_taken_up_again_analyses_no_sample_again(
+    model, fields, pooled_result, granulocyte_px
+):
+    analysed, samples = granulocyte_px(GRANULOCYTE_UM / pooled_result.view.um_per_px_y / 1.15), {}
+    plan = RunPlan(on_sample=samples.__setitem__)
+    whole = list(analyze_many(fields, model, workers=3, plan=plan))
+    assert [list(told) for told in samples.values()] == [["red_cell_um"]]
+    analysed.clear()
+    again = RunPlan(range(5, FIELDS), samples=json.loads(json.dumps(samples)))
+    rest = list(analyze_many(fields, model, workers=1, plan=again))
+    assert [r.to_json() for r in rest] == [r.to_json() for r in whole[5:FIELDS]]
+    assert len(analysed) == FIELDS - 5
 
 
 def test_a_large_folder_is_sampled(model, fields, pooled_result, granulocyte_px):

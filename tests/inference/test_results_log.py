@@ -87,6 +87,15 @@ def test_inputs_are_known_by_content(path):
         assert log.inputs == {7: "ff"}
 
 
+def test_what_samples_tell_is_kept_to_the_last_digit(path):
+    told = {"offset": {"cells": 7, "values": [0.10000000149011612, 1 / 3]}}
+    with resumed(path) as log:
+        assert log.samples == {}
+        log.add_sample("film of 0", told)
+    with resumed(path) as log:
+        assert log.samples == {"film of 0": told} and log.done == 5
+
+
 @pytest.mark.parametrize("torn", [b"", b'{"check": "00', b"\0" * 4096, b"{}"])
 def test_a_torn_last_line_is_dropped_and_the_run_goes_on(path, torn):
     whole = path.read_bytes()

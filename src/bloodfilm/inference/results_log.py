@@ -4,7 +4,8 @@ One line per record. Every line is a JSON object with the record (`entry`) and a
 text (`check`); a record carries its number, so changed, duplicated, missing or moved lines are
 detected. The first record describes the run. The others are, by the number of the
 file in the run: the SHA-256 of files that affect others (`inputs`), results (`field`) and files
-without one (`failure`). A line counts once its newline is written.
+without one (`failure`); and, by name, what samples of files tell of others (`sample`). A line
+counts once its newline is written.
 """
 
 import os
@@ -41,6 +42,7 @@ class ResultsLog:
         run: description of the run: the given record, or that of the resumed log.
         failures: files without a result, by number.
         inputs: SHA-256 of files, by number, as they were when they were used.
+        samples: what samples of files tell of others, by name.
     """
 
     def __init__(self, path: Path, run: Mapping[str, Any], resume: bool = False) -> None:
@@ -60,6 +62,7 @@ class ResultsLog:
         self.run = dict(run)
         self.failures: dict[int, FieldFailure] = {}
         self.inputs: dict[int, str] = {}
+        self.samples: dict[str, Mapping[str, Any]] = {}
         self._offsets: dict[int, int] = {}
         self._parsed = ParsedFields()
         self._lines = 0
@@ -103,6 +106,11 @@ class ResultsLog:
         """Add the SHA-256 of files that affect the results of others, by number."""
         self._write({"inputs": {str(number): digest for number, digest in inputs.items()}})
         self.inputs |= inputs
+
+    def add_sample(self, name: str, told: Mapping[str, Any]) -> None:
+        """Add what a sample of files tells of others."""
+        self._write({"sample": name, "told": told})
+        self.samples[name] = told
 
     def has(self, number: int) -> bool:
         """Return whether a file has a result."""
@@ -212,6 +220,9 @@ class ResultsLog:
             if "inputs" in entry:
                 self.inputs |= {int(n): str(digest) for n, digest in entry["inputs"].items()}
                 return
+            if "sample" in entry:
+                self.samples[str(entry["sample"])] = dict(entry["told"])
+                return
             number = int(entry["file"])
             if "failure" in entry:
                 self.failures[number] = FieldFailure.from_json(entry["failure"])
@@ -220,7 +231,7 @@ class ResultsLog:
                 self._offsets[number] = offset
                 self.failures.pop(number, None)
         except (KeyError, TypeError, ValueError, AttributeError, DataError):
-            raise self._damaged("is no record of a file") from None
+            raise self._damaged("is no record of a file or of a sample") from None
 
     def _damaged(self, what: str) -> OutputError:
         return OutputError(f"{self.path}: line {self._lines} {what}", ["overwrite"])

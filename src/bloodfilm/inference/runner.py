@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodfilm.core import issue_codes
+from bloodfilm.core.arrays import JsonView
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.issues import codes
 from bloodfilm.core.pixels import RED_CELL_UM, ViewRecord
@@ -38,6 +39,7 @@ from bloodfilm.inference.film_offset import (
     ENOUGH_CELLS,
     ONE_BY_ONE,
     FilmNaming,
+    FilmOffset,
     Residuals,
     offset_of,
 )
@@ -72,12 +74,17 @@ class RunPlan:
             learns to name cells by, and lies in one group of fields that share their scale.
         on_field: makes what else is made of the pixels, so that no file is decoded twice: by the
             stage that its time counts for. It runs in several threads; what it raises ends the run.
+        samples: what samples of fields told in the run that is resumed, by name: these are not
+            analysed again.
+        on_sample: gets the name of a new sample and what it tells, as plain data, to be kept.
     """
 
     todo: Sequence[int] | None = None
     unpooled: Collection[int] = ()
     films: Sequence[Hashable] | None = None
     on_field: Mapping[str, FieldHook] = field(default_factory=dict)
+    samples: Mapping[str, JsonView] = field(default_factory=dict)
+    on_sample: Callable[[str, JsonView], None] = lambda _name, _told: None
 
 
 def default_workers() -> int:
@@ -137,7 +144,7 @@ def analyze_many(
         own = prior if prior is None or isinstance(prior, ScalePrior) else prior[index]
         return replace(own or ScalePrior(), pooled=pooled)
 
-    scales = _Scales(groups, numbers, model, known, plan.unpooled, followed)
+    scales = _Scales(groups, numbers, model, known, plan, followed)
     waiting: deque[Future[FieldOutcome]] = deque()
     done = len(items) - len(numbers)
 
@@ -179,11 +186,21 @@ class _Groups:
         self.members: dict[Hashable, list[int]] = {}
         for index, group in enumerate(self.of):
             self.members.setdefault(group, []).append(index)
+        self._first: dict[Hashable, int] = {}
+        for index in range(len(items)):
+            self._first.setdefault(self._film_of(index), index)
+
+    def _film_of(self, index: int) -> Hashable:
+        return self.of[index], None if self.films is None else self.films[index]
+
+    def first_of_film(self, index: int) -> int:
+        """Return the first image of the film that an image is of."""
+        return self._first[self._film_of(index)]
 
     def of_film(self, index: int) -> list[int]:
         """Return the images of the film that an image is of: those of its group at most."""
-        members, films = self.members[self.of[index]], self.films
-        return members if films is None else [i for i in members if films[i] == films[index]]
+        members, film = self.members[self.of[index]], self._film_of(index)
+        return [i for i in members if self._film_of(i) == film]
 
     def load(self, index: int) -> NDArray[np.uint8] | None:
         """Return the pixels of an image."""
@@ -267,7 +284,7 @@ class _Scales:
         numbers: of those to analyse, rising.
         model: that analyses them.
         known: returns what is known of the pixel size of an image, given that of its group.
-        unpooled: numbers of images that have no say in the scale of others.
+        plan: which images have no say in the scale of others, and what is known of samples.
         progress: follows the analysis of the samples, can stop it.
     """
 
@@ -277,12 +294,15 @@ class _Scales:
         numbers: Sequence[int],
         model: Model,
         known: Callable[[int, Pooled | None], ScalePrior],
-        unpooled: Collection[int],
+        plan: RunPlan,
         progress: Progress,
     ) -> None:
-        self.groups, self.model, self.known, self.unpooled = groups, model, known, unpooled
+        self.groups, self.model, self.known, self.plan = groups, model, known, plan
         self.progress = progress
         self.last = {groups.of[number]: number for number in numbers}
+        self.films = {group: set[int]() for group in self.last}
+        for number in numbers:
+            self.films[groups.of[number]].add(groups.first_of_film(number))
         self.current: dict[Hashable, _GroupAnalysis] = {}
 
     def start(
@@ -329,7 +349,7 @@ class _Scales:
             self.groups.members[group],
             self.groups.load,
             remeasure=self.model.remeasure,
-            without=self.unpooled,
+            without=self.plan.unpooled,
             map_=executor.map,
         )
 
@@ -341,6 +361,12 @@ class _Scales:
         pooled = scale.pooled
         if pooled is None or not pooled.groups or not self.model.outlines_cells:
             return _GroupAnalysis(scale, _Sample([]))
+        name = f"scale of the group of {self.groups.members[group][0]}"
+        if (told := self._told(name, group)) is not None:
+            sizes = zip(pooled.groups, told["red_cell_um"], strict=True)
+            resized = tuple(replace(g, red_cell_um=float(size)) for g, size in sizes)
+            pooled = replace(pooled, groups=resized)
+            return _GroupAnalysis(replace(scale, pooled=pooled), _Sample([]))
         sample = _Sample([[] for _ in pooled.groups])
 
         def is_enough() -> bool:
@@ -350,29 +376,46 @@ class _Scales:
             self._spread_over(self.groups.members[group]), scale, sample, is_enough, executor
         )
         sized = with_red_cell_sizes(pooled, sample.diameters)
+        self.plan.on_sample(name, {"red_cell_um": [g.red_cell_um for g in sized.groups]})
         if sized.groups == pooled.groups:
             return _GroupAnalysis(scale, sample)
         return _GroupAnalysis(replace(scale, pooled=sized), _Sample([]))
+
+    def _told(self, name: str, group: Hashable) -> JsonView | None:
+        """Return what a sample told of the scale of a group in the run that is resumed.
+
+        Its fields also tell of films: where one of these is still unknown, they are needed.
+        """
+        told = self.plan.samples
+        films = () if self.model.film_offset is None else self.films[group]
+        return told.get(name) if all(_film_name(first) in told for first in films) else None
 
     def _film(self, known: _GroupAnalysis, index: int, executor: Executor) -> FilmNaming:
         """Return how the cells of an image are named; learns it from a sample of a film."""
         spec = self.model.film_offset
         if spec is None:
             return ONE_BY_ONE
-        members = self.groups.of_film(index)
-        if members[0] not in known.films:
-            numbers, sample = self._spread_over(members), known.sample
+        first = self.groups.first_of_film(index)
+        if first in known.films:
+            return known.films[first]
+        if (told := self.plan.samples.get(_film_name(first))) is not None:
+            values = told["offset"]
+            offset = None if values is None else FilmOffset.from_json(values)
+        else:
+            numbers, sample = self._spread_over(self.groups.of_film(index)), known.sample
 
             def is_enough() -> bool:
                 return sum(map(len, sample.of(numbers))) >= ENOUGH_CELLS
 
             self._analyze(numbers, known.scale, sample, is_enough, executor)
             offset = offset_of(sample.of(numbers), spec)
-            known.films[members[0]] = FilmNaming(offset)
-        return known.films[members[0]]
+            values = None if offset is None else offset.to_json()
+            self.plan.on_sample(_film_name(first), {"offset": values})
+        known.films[first] = FilmNaming(offset)
+        return known.films[first]
 
     def _spread_over(self, members: Sequence[int]) -> list[int]:
-        return [number for number in _sample_numbers(members) if number not in self.unpooled]
+        return [number for number in _sample_numbers(members) if number not in self.plan.unpooled]
 
     def _analyze(
         self,
@@ -404,6 +447,11 @@ class _Scales:
             done += len(part)
             self.progress.update("scale", done, len(numbers))
         self.progress.update("scale", len(numbers), len(numbers))
+
+
+def _film_name(first: int) -> str:
+    """Return the name of the sample of a film, by the number of its first image."""
+    return f"film of {first}"
 
 
 def _spread(numbers: Sequence[int]) -> Iterator[Sequence[int]]:

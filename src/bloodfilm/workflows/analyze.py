@@ -444,7 +444,12 @@ class _Run:
             workers=self.job.workers,
             prior=self.prior,
             plan=RunPlan(
-                remaining, unpooled, [films[n] for n in self.fields], self._hooks(pictures)
+                remaining,
+                unpooled,
+                [films[n] for n in self.fields],
+                self._hooks(pictures),
+                log.samples,
+                log.add_sample,
             ),
         )
         schema = self.model.bundle.schema
