@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 
 from bloodfilm.core import Dataset, Region
 from bloodfilm.core.errors import BundleError, ConfigError
 from bloodfilm.export.operating_point import (
-    LIMITS,
+    WIDEST,
     OperatingPointConfig,
     SiteEvidence,
     choose,
@@ -40,15 +39,17 @@ def site(name, right, wrong=(), complete=0, excused=()):
         name,
         len(right),
         complete,
-        LIMITS.evidence(rows[:, 0], rows[:, 1], rows[:, 2]),
+        WIDEST.evidence(rows[:, 0], rows[:, 1], rows[:, 2]),
         np.array([*range(len(right)), *[-1] * (len(wrong) + len(excused))]),
         np.array([*[False] * (len(right) + len(wrong)), *[True] * len(excused)]),
+        np.zeros(len(rows), dtype=bool),
     )
 
 
 def scores(point, one):
     f = point.fusion
-    logits = one.evidence @ [f.detector, f.verification, f.contrast] + f.bias
+    evidence = one.up_to(f.limits.contrast[1]).evidence
+    logits = evidence @ [f.detector, f.verification, f.contrast] + f.bias
     return 1 / (1 + np.exp(-logits))
 
 
@@ -61,25 +62,46 @@ def test_the_evidence_that_tells_cells_apart_gets_weight():
     assert (said[:20] >= point.threshold).all() and (said[20:] < point.threshold).all()
 
 
-def test_of_weights_with_as_few_false_cells_those_that_find_more_are_taken():
-    """By the detector the dark cells come last, and may be missed; by contrast the pale ones do."""
-    lab = site("lab", [(0.9, 1.0, 0.04)] * 96 + [(0.5, 1.0, 0.4)] * 4, complete=5)
-    point = choose([lab], config(found=0.95, found_everywhere=0.9))
-    assert point.false_per_field == 0
-    assert (scores(point, lab) >= point.threshold).all()
+KNOWN = [(0.8, 0.99, 0.2)] * 600
+"""Cells of a known camera; of a hundredth more, the threshold need not keep any."""
+PALE = (0.95, 0.99, 0.06)
+"""What contrast must tell from them."""
 
 
-def test_a_dark_nucleus_counts_beyond_that_of_older_bundles():
-    """Cells of a camera that the detector takes for red cells, among pale ones that are none."""
-    rows = [(0.8, 0.99, 0.3)] * 90 + [(0.1, 0.99, 0.6)] * 10 + [(0.3, 0.99, 0.2)] * 50
+def with_dark_ones(*false):
+    """Dark cells that the detector doubts, and false ones."""
+    return site("lab", [*KNOWN, *[(0.5, 0.99, 0.9)] * 6], [PALE, *false], complete=1)
 
-    def false_cells(limits):
-        evidence = limits.evidence(*np.array(rows).T)
-        cell = np.array([*range(100), *[-1] * 50])
-        lab = SiteEvidence("lab", 100, 10, evidence, cell, np.zeros(150, bool))
-        return choose([lab], config(found=1.0)).false_per_field
 
-    assert false_cells(EvidenceLimits()) == 5 and false_cells(LIMITS) == 0
+def test_dark_nuclei_count_as_far_as_hardly_more_is_listed():
+    lab = with_dark_ones()
+    point = choose([lab], config())
+    assert point.fusion.limits.contrast == (0.02, 0.5) and point.false_per_field == 0
+    assert (scores(point, lab)[:606] >= point.threshold).all()
+    usual = scores(point, lab.up_to(0.2))
+    assert (usual[600:606] < point.threshold).all()
+    assert usual[:600].tolist() == pytest.approx(scores(point, lab)[:600].tolist())
+
+
+def test_dark_nuclei_count_no_more_where_that_would_list_false_ones():
+    lab = with_dark_ones((0.48, 0.99, 0.9))
+    point = choose([lab], config())
+    assert point.fusion.limits.contrast == (0.02, 0.4) and point.false_per_field == 0
+    assert (scores(point, lab)[606:] < point.threshold).all()
+
+
+def test_other_objects_that_would_be_listed_keep_contrast_limited():
+    others = replace(
+        site("others", KNOWN, excused=[(0.48, 0.01, 0.9)] * 5, complete=1),
+        named_otherwise=np.array([False] * 600 + [True] * 5),
+    )
+    point = choose([with_dark_ones(), others], config())
+    assert point.fusion.limits.contrast == (0.02, 0.4) and point.false_per_field == 0
+
+
+def test_where_false_cells_are_not_known_contrast_counts_as_before():
+    known = site("lab", [(0.8, 0.99, 0.9)] * 50)
+    assert choose([known], config()).fusion.limits == EvidenceLimits()
 
 
 def test_a_site_counts_alike_whatever_its_number_of_cells():
@@ -107,14 +129,16 @@ def test_what_is_excused_is_not_false():
 
 def test_a_second_detection_of_a_cell_is_false():
     twice = SiteEvidence(
-        "a", 1, 1, np.array([[2.0, 0, 0], [1.0, 0, 0]]), np.array([0, 0]), np.zeros(2, bool)
+        "a", 1, 1, np.array([[2.0, 0, 0], [1.0, 0, 0]]), np.array([0, 0]), *np.zeros((2, 2), bool)
     )
     right, wrong = twice.outcome(np.array([0.9, 0.8]))
     assert right.tolist() == [0.9] and wrong.tolist() == [0.8]
 
 
 def test_a_site_where_nothing_is_found_is_named():
-    blind = SiteEvidence("dark room", 3, 0, np.zeros((0, 3)), np.zeros(0, int), np.zeros(0, bool))
+    blind = SiteEvidence(
+        "dark room", 3, 0, np.zeros((0, 3)), np.zeros(0, int), *np.zeros((2, 0), bool)
+    )
     with pytest.raises(ConfigError, match="dark room: none of its 3 cells"):
         choose([blind], config())
 
@@ -183,21 +207,18 @@ def test_the_operating_point_is_written_and_used(tmp_path, root):
     assert white[0].confidence >= point.threshold
 
 
-def test_limits_of_evidence_are_part_of_the_bundle(tmp_path, root):
-    bundle = write_bundle(tmp_path / "bundle", confirms=True)
-    narrow = {"contrast": [0.05, 0.3], "unknown_contrast": 0.3}
-    point = set_operating_point(bundle, config(sites=[{"path": "lab"}], limits=narrow), root)
-    assert point.fusion.limits == replace(LIMITS, contrast=(0.05, 0.3), unknown_contrast=0.3)
+def test_limits_of_evidence_are_part_of_the_bundle(tmp_path):
+    bundle = write_bundle(tmp_path / "bundle")
+    fusion = LogisticFusion(1.0, 0.0, 1.0, 0.0, EvidenceLimits(contrast=(0.02, 0.3)))
+    load_bundle(bundle).manifest.with_operating_point(fusion, 0.5).write(bundle)
     manifest = load_bundle(bundle).manifest
-    assert manifest.detector.score_fusion == point.fusion
-    manifest.write(bundle)
-    assert load_bundle(bundle).manifest == manifest
+    assert manifest.detector.score_fusion == fusion
     data = json.loads((bundle / "manifest.json").read_text())
-    assert data["detector"]["fusion"]["limits"]["contrast"] == [0.05, 0.3]
+    assert data["detector"]["fusion"]["limits"]["contrast"] == [0.02, 0.3]
 
     del data["detector"]["fusion"]["limits"]  # as bundles were written before
     older = Manifest.model_validate(data)
-    assert older.detector.score_fusion.limits == EvidenceLimits()
+    assert older.detector.score_fusion == replace(fusion, limits=EvidenceLimits())
     assert "limits" not in older.to_json()["detector"]["fusion"]
 
 
@@ -206,10 +227,8 @@ def test_limits_of_evidence_are_part_of_the_bundle(tmp_path, root):
 )
 def test_limits_in_disorder_are_refused_by_their_name(tmp_path, limits):
     (name,) = limits
-    with pytest.raises(ValidationError, match=name):
-        config(limits=limits)
     bundle = write_bundle(tmp_path / "bundle")
-    fusion = LogisticFusion(1.0, 0.0, 0.0, 0.0, LIMITS)
+    fusion = LogisticFusion(1.0, 0.0, 0.0, 0.0)
     data = load_bundle(bundle).manifest.with_operating_point(fusion, 0.5).to_json()
     data["detector"]["fusion"]["limits"] |= limits
     (bundle / "manifest.json").write_text(json.dumps(data))

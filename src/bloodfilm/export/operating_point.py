@@ -9,12 +9,12 @@ import logging
 import tomllib
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,13 +50,15 @@ CONTRAST = (0.0, 0.75, 1.25, 1.75, 2.5, 3.5)
 """Weights that are tried, relative to the detector's. That of verification stays small: the
 classifier has mostly been trained on the sites, and is less sure on others: at 0.2 a bundle lost
 one white cell in fifty more of LLD, which it had never seen, and would have been chosen for it."""
-LIMITS = EvidenceLimits(contrast=(0.02, 0.4))
-"""Beyond which evidence says no more. With 0.2 as the highest contrast (`EvidenceLimits`), cells of
-a camera that the detector has not seen, which it took for red cells, stayed below every threshold,
-though their contrast was 0.5 to 0.9. With 0.4, 0.972 of Chula's 325 cells are found instead of
-0.963 and 0.990 of KRD-WBC's 300 instead of 0.987, at as many false ones on other sites; with 0.8
-the pig films have more of them. A contrast that is not known counts as 0.2, a pale nucleus: nothing
-says that it is dark. A higher limit of the probability (0.99999) found no more."""
+HIGHEST_CONTRASTS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
+"""Stain contrasts beyond which one says no more that are tried, lowest first. Weights and threshold
+are chosen with the first. Cells of a camera that the detector has not seen, which it takes for red
+cells, then stay below every threshold, though their contrast is 0.5 to 0.9; with a higher one only
+these gain. Chosen with a higher one at once, the threshold rises, as fewer cells hold it down: the
+point for 0.4 found 264 of LLD's 274 cells, that for 0.2 finds 267."""
+WIDEST = EvidenceLimits(contrast=(0.02, HIGHEST_CONTRASTS[-1]))
+MORE_LISTED = 0.1
+"""By what share a higher contrast may raise what is listed beside true cells."""
 CALIBRATION_STEPS = 50
 LEAST_SLOPE = 0.05
 FILMS = 0.95
@@ -80,28 +82,6 @@ class SiteConfig(DatasetConfig):
     name: str | None = None
 
 
-Limits = tuple[float, float]
-
-
-class LimitsConfig(Section):
-    """Beyond which values evidence says no more, lowest and highest: see `EvidenceLimits`."""
-
-    score: Limits = LIMITS.score
-    probability: Limits = LIMITS.probability
-    contrast: Limits = LIMITS.contrast
-    unknown_contrast: float = LIMITS.unknown_contrast
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        _ = self.limits
-        return self
-
-    @property
-    def limits(self) -> EvidenceLimits:
-        """As evidence is weighed with them."""
-        return EvidenceLimits(**self.model_dump())
-
-
 class OperatingPointConfig(Section):
     """On what, and by which rule, an operating point is chosen.
 
@@ -111,7 +91,6 @@ class OperatingPointConfig(Section):
         found: share of the cells which the detector finds at any score that are to stay above the
             threshold, in the mean over sites.
         found_everywhere: the same for each site.
-        limits: of the evidence.
         drawn: number of rendered fields, in any stain and optics, that count as one more site.
         drawn_empty: number of those without white cells, a site of false cells alone.
         seed: of the rendering.
@@ -120,7 +99,6 @@ class OperatingPointConfig(Section):
     sites: Annotated[tuple[SiteConfig, ...], Checked(min_length=1)]
     found: Share = 0.99
     found_everywhere: Share = 0.98
-    limits: LimitsConfig = LimitsConfig()
     drawn: Annotated[int, Checked(ge=0)] = 60
     drawn_empty: Annotated[int, Checked(ge=0)] = 100
     seed: int = 9101
@@ -146,6 +124,8 @@ class SiteEvidence:
             logarithm of the stain contrast.
         cell: (n,) index of the true cell that a detection lies on, -1 if on none.
         excused: (n,) whether it does not count if it lies on none, or on one that is taken.
+        named_otherwise: (n,) whether the classifier names it as something else than a cell of the
+            classified type; such a one is excused.
         red_cell_novelty: (fields,) of the fields with red cells; empty for drawn films.
     """
 
@@ -155,7 +135,14 @@ class SiteEvidence:
     evidence: Floats
     cell: NDArray[np.intp]
     excused: Bools
+    named_otherwise: Bools
     red_cell_novelty: Floats = field(default_factory=lambda: np.zeros(0))
+
+    def up_to(self, contrast: float) -> "SiteEvidence":
+        """Return the evidence where no contrast above this one counts for more."""
+        evidence = self.evidence.copy()
+        evidence[:, 2] = np.minimum(evidence[:, 2], np.log(contrast))
+        return replace(self, evidence=evidence)
 
     def outcome(self, scores: Floats) -> tuple[Floats, Floats]:
         """Return the best score of each cell found (at most `cells`), and those of false cells."""
@@ -249,14 +236,13 @@ def gather_evidence(
     words = Vocabulary(
         manifest.taxonomy, manifest.attributes, manifest.object_types, manifest.roles
     )
-    limits = config.limits.limits
     alone = ProductFusion(contrast=0, verification=0)
     found = []
     with Model(loaded, device="cpu", min_score=LOWEST_SCORE, fusion=alone) as model:
         for site in config.sites:
             items = [s for s in open_sources([site], root) if not s.field.region.is_nothing]
             name = site.name or items[0].dataset.name if items else str(site.path)
-            evidence = _of_site(model, name, items, words, progress, limits, pooled=True)
+            evidence = _of_site(model, name, items, words, progress, pooled=True)
             if not evidence.cells:
                 raise ConfigError(
                     f"{root / site.path}: no boxed {manifest.roles.classified}; an operating point "
@@ -274,9 +260,7 @@ def gather_evidence(
                         Path(folder), number, empty=empty, small=False, seed=seed
                     )
                     items = [SourcedField(f, drawn, 1.0) for f in drawn.fields]
-                    found.append(
-                        _of_site(model, name, items, words, progress, limits, pooled=False)
-                    )
+                    found.append(_of_site(model, name, items, words, progress, pooled=False))
     return found
 
 
@@ -286,12 +270,12 @@ def _of_site(
     items: Sequence[SourcedField],
     words: Vocabulary,
     progress: Progress,
-    limits: EvidenceLimits,
     pooled: bool,
 ) -> SiteEvidence:
     evidence: list[tuple[float, float, float]] = []
     matched: list[int] = []
     free: list[bool] = []
+    otherwise: list[bool] = []
     novelty: list[float] = []
     cells = complete = 0
     kind, tree = model.classified_type, model.taxonomy
@@ -319,6 +303,7 @@ def _of_site(
             other = np.array(
                 [c.label in tree and not tree.is_under(c.label, kind) for c in own], dtype=bool
             )
+            otherwise += other.tolist()
             free += (excused(boxes, targets.ignore, item.field) | other).tolist()
             evidence += [
                 (
@@ -334,9 +319,10 @@ def _of_site(
         name,
         cells,
         complete,
-        limits.evidence(columns[:, 0], columns[:, 1], columns[:, 2]),
+        WIDEST.evidence(columns[:, 0], columns[:, 1], columns[:, 2]),
         np.array(matched, dtype=np.intp),
         np.array(free, dtype=bool),
+        np.array(otherwise, dtype=bool),
         np.array(novelty, dtype=np.float64),
     )
 
@@ -361,21 +347,28 @@ def choose(sites: Sequence[SiteEvidence], config: OperatingPointConfig) -> Opera
 
     For each pair of weights the threshold is the highest at which `found` and `found_everywhere`
     hold. Of the pairs, the one with the fewest false cells per field is taken, in the mean over the
-    sites where every cell is boxed; of several, the one that finds most, in the mean over sites.
-    Slope and bias are then fitted so that the score is a probability, each site counting alike.
+    sites where every cell is boxed. Slope and bias are then fitted so that the score is a
+    probability, each site counting alike. Last, the highest contrast that still counts is raised as
+    far as hardly more is listed beside true cells: that only adds cells, dark ones.
 
     Raises:
         ConfigError: if no cell is found on some site.
     """
-    tried = []
+    usual = [site.up_to(HIGHEST_CONTRASTS[0]) for site in sites]
+    best: tuple[float, Floats, float] | None = None
     for verification, contrast in product(VERIFICATION, CONTRAST):
         weights = np.array([1.0, verification, contrast])
-        tried.append((weights, *_highest_threshold(sites, weights, config)))
-    weights, threshold, false, _ = min(tried, key=lambda one: (one[2], -one[3]))
-    slope, offset = _calibrated(sites, weights, threshold)
+        threshold, false = _highest_threshold(usual, weights, config)
+        if best is None or false < best[0]:
+            best = false, weights, threshold
+    assert best is not None
+    _, weights, threshold = best
+    slope, offset = _calibrated(usual, weights, threshold)
     detector, verification, contrast = (slope * weights).tolist()
-    bias = offset - slope * threshold
-    fusion = LogisticFusion(detector, verification, contrast, bias, config.limits.limits)
+    highest = _highest_contrast(sites, weights, threshold)
+    limits = EvidenceLimits(contrast=(WIDEST.contrast[0], highest))
+    fusion = LogisticFusion(detector, verification, contrast, offset - slope * threshold, limits)
+    false = _per_field([site.up_to(highest) for site in sites], weights, threshold)[0]
     score = 1 / (1 + np.exp(-offset))
     # Rounded down: rounded up, it would shut out the very cell it was chosen for.
     score = np.floor((score - ROUNDING) * 1e4) / 1e4
@@ -390,12 +383,8 @@ def red_cell_limit(sites: Sequence[SiteEvidence]) -> float | None:
 
 def _highest_threshold(
     sites: Sequence[SiteEvidence], weights: Floats, config: OperatingPointConfig
-) -> tuple[float, float, float]:
-    """Return the highest threshold at which enough is found.
-
-    With it, in the mean over sites, false cells per field there, and what it keeps of the cells
-    found at any score.
-    """
+) -> tuple[float, float]:
+    """Return the highest threshold at which enough is found, and false cells per field there."""
     outcomes = [site.outcome(site.evidence @ weights) for site in sites]
     places = np.unique(np.concatenate([right for right, _ in outcomes]))
     shares = []
@@ -406,14 +395,42 @@ def _highest_threshold(
             shares.append((len(right) - np.searchsorted(np.sort(right), places)) / len(right))
     table = np.array(shares)
     enough = (table.mean(axis=0) >= config.found) & (table.min(axis=0) >= config.found_everywhere)
-    highest = np.flatnonzero(enough)[-1]
-    threshold = float(places[highest])
-    false = [
-        float((wrong >= threshold).sum()) / site.complete
-        for site, (_, wrong) in zip(sites, outcomes, strict=True)
-        if site.complete
-    ]
-    return threshold, float(np.mean(false)) if false else 0.0, float(table[:, highest].mean())
+    threshold = float(places[np.flatnonzero(enough)[-1]])
+    return threshold, _per_field(sites, weights, threshold)[0]
+
+
+def _per_field(
+    sites: Sequence[SiteEvidence], weights: Floats, threshold: float
+) -> tuple[float, float]:
+    """Return what is listed beside true cells per field: false cells, and other objects.
+
+    Other objects are what the classifier names as something else than a cell. In the mean over the
+    sites where false cells are known; 0 without any.
+    """
+    listed = []
+    for site in sites:
+        if site.complete:
+            scores = site.evidence @ weights
+            wrong = (site.outcome(scores)[1] >= threshold).sum()
+            other = (site.named_otherwise & (scores >= threshold)).sum()
+            listed.append((wrong / site.complete, other / site.complete))
+    false, others = np.mean(listed, axis=0).tolist() if listed else (0.0, 0.0)
+    return false, others
+
+
+def _highest_contrast(sites: Sequence[SiteEvidence], weights: Floats, threshold: float) -> float:
+    """Return the highest contrast that may count: `MORE_LISTED` holds up to it."""
+    chosen = HIGHEST_CONTRASTS[0]
+    if not any(site.complete for site in sites):
+        return chosen  # nothing says what it would list
+    at_first: float | None = None
+    for contrast in HIGHEST_CONTRASTS:
+        listed = sum(_per_field([s.up_to(contrast) for s in sites], weights, threshold))
+        at_first = listed if at_first is None else at_first
+        if listed > at_first * (1 + MORE_LISTED):
+            break
+        chosen = contrast
+    return chosen
 
 
 def _calibrated(
@@ -454,7 +471,8 @@ def _figures(site: SiteEvidence, point: OperatingPoint) -> dict[str, Any]:
     """Return what an operating point finds on a site."""
     f = point.fusion
     weights = np.array([f.detector, f.verification, f.contrast])
-    scores = 1 / (1 + np.exp(-(site.evidence @ weights + f.bias)))
+    evidence = site.up_to(f.limits.contrast[1]).evidence
+    scores = 1 / (1 + np.exp(-(evidence @ weights + f.bias)))
     right, wrong = site.outcome(scores)
     figures: dict[str, Any] = {}
     if site.cells:
