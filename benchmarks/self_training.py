@@ -7,7 +7,8 @@ On true boxes, at the scales that the sets state (`bloodfilm annotate scale`). A
 divided by patients (slides; fields where neither is known) into two halves; the first is learnt
 from without its labels, and both are named before and after. `--shares` are those of the original's
 weights in what is returned (0: the trained network as it is). `--other` are sets of other
-microscopes, whose classes the first half need not show: what is lost there is lost unnoticed. The
+microscopes, whose classes the first half need not show: what is lost there is lost unnoticed.
+`accepted` is how often marked fields, drawn from the first half, would speak for the outcome. The
 set must not have been in the bundle's training.
 """
 
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from bloodfilm.core.arrays import Bools, Floats, Pixels
 from bloodfilm.core.progress import NoProgress
 from bloodfilm.evaluation.intervals import group_fields
+from bloodfilm.evaluation.marked_figures import marked_figures, reasons_by_marked
 from bloodfilm.export.adaptation import (
     CPU,
     AdaptationSettings,
@@ -40,6 +42,9 @@ from bloodfilm.training.data.sources import open_sources
 from bloodfilm.training.tasks.adaptation import TargetCells
 from bloodfilm.training.tasks.classifier import predict_images
 from bloodfilm.workflows.adapt_cells import hold_out
+
+MARKED = (5, 10, 20)
+DRAWS = 200
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,7 @@ class Outcome:
     test: tuple[float, float]
     learnt: tuple[float, float]
     consistency: tuple[float, float]
+    accepted: dict[int, float]
     others: dict[str, tuple[float, float]]
     blasts: dict[str, tuple[float, float]]
 
@@ -135,7 +141,8 @@ class Site:
             others = {k: self._pair(models, c.images, c.allowed) for k, c in self.others.items()}
             blasts = {k: self._blast_recalls(models, c) for k, c in self.others.items()}
             pair = done.before.consistency, done.after.consistency
-            found.append(Outcome(seed, share, test, learnt, pair, others, blasts))
+            accepted = {count: self._accepted(models, first, count) for count in MARKED}
+            found.append(Outcome(seed, share, test, learnt, pair, accepted, others, blasts))
             print(json.dumps(asdict(found[-1])), flush=True)
         return found
 
@@ -146,6 +153,20 @@ class Site:
             balanced_accuracy(self.classify(model, images), allowed) for model in models
         )
         return round(before, 4), round(after, 4)
+
+    def _accepted(self, models: tuple[CellClassifierNet, ...], first: Bools, count: int) -> float:
+        """Return the share of draws of so many marked fields that speak for the change."""
+        images, allowed = self.cells.images[first], self.cells.allowed[first]
+        before, after = (self.classify(model, images) for model in models)
+        labels = np.array(["".join(map(str, row.astype(int))) for row in allowed])
+        field = self.cells.field[first]
+        spoke = 0
+        for number in range(DRAWS):
+            drawn = np.random.default_rng([count, number]).permutation(np.unique(field))[:count]
+            rows = np.isin(field, drawn)
+            figures = marked_figures(labels[rows], allowed[rows], before[rows], after[rows])
+            spoke += not reasons_by_marked(figures)
+        return spoke / DRAWS
 
     def _blast_recalls(
         self, models: tuple[CellClassifierNet, ...], cells: LabelledCells
