@@ -28,6 +28,7 @@ from bloodfilm.training.networks import build_classifier
 from bloodfilm.workflows import adapt_candidates
 from bloodfilm.workflows.adapt import MIN_CELLS, WORK, AdaptJob, adapt
 from fake_bundle import box_of, draw, lay_out, save, write_bundle
+from learnable import film_network, write_film_bundle
 from tiny import VOCABULARY, config, write_set
 
 pytestmark = pytest.mark.slow
@@ -226,6 +227,14 @@ def test_statistics_of_the_new_microscope(bundle, fields, tmp_path):
     done = adapt(job(bundle, fields, tmp_path / "new", method="statistics"))
     assert done.report["method"] == "statistics"
     assert graphs(tmp_path / "new") != graphs(bundle)
+
+
+def test_a_network_that_names_cells_by_their_film_is_not_changed(fields, tmp_path):
+    folder = write_film_bundle(tmp_path / "parent", film_network())
+    done = adapt(trained(folder, fields, tmp_path / "new"))
+    (only,) = done.report["candidates"]
+    assert not done.accepted and "the bundle names cells by their film" in only["reasons"][0]
+    assert graphs(tmp_path / "new") == graphs(folder)
 
 
 @pytest.mark.parametrize(

@@ -296,8 +296,7 @@ def _candidates(
         cells = UnlabelledCells(bundle, unmarked, job.seed, progress)
         candidates.append(judge_correction(bundle, marked, cells, job.checks, progress))
         original = cells.figures()
-    if job.method != CORRECTION and len(found.cells) < MIN_CELLS:
-        reason = f"{_few(found, len(target[0]))}; it needs {MIN_CELLS}"
+    if job.method != CORRECTION and (reason := _untried(bundle, found, len(target[0]))):
         candidates.append(Candidate(job.method, (reason,)))
     elif job.method != CORRECTION:
         recipe = AdaptationSettings(
@@ -314,6 +313,18 @@ def _candidates(
         if marked is None and tried.unlabelled is not None:
             original = tried.unlabelled[0]
     return _Judged(tuple(candidates), original)
+
+
+def _untried(bundle: Bundle, found: TargetFields, images: int) -> str:
+    """Return why a method that changes the network is not tried; nothing if it is."""
+    if bundle.manifest.classifier.film_offset is not None:
+        return (
+            "the bundle names cells by their film, which was fitted to its network: a changed one "
+            "would name them one by one"
+        )
+    if len(found.cells) < MIN_CELLS:
+        return f"{_few(found, images)}; it needs {MIN_CELLS}"
+    return ""
 
 
 def _report(
