@@ -17,7 +17,7 @@ from bloodfilm.cases.landmarks import SeenFields
 from bloodfilm.cases.run import RunOutcomes, assemble_cases
 from bloodfilm.core.dataset import Dataset
 from bloodfilm.core.errors import ConfigError
-from bloodfilm.core.progress import NoProgress, Progress, track
+from bloodfilm.core.progress import NoProgress, OneStage, Progress, track
 from bloodfilm.core.results import AnalysisRun, CaseResult, FieldFailure, FieldResult
 from bloodfilm.evaluation.cross_record import CrossEvaluation
 from bloodfilm.evaluation.record import Evaluation
@@ -26,7 +26,7 @@ from bloodfilm.imaging.scale import ScalePrior
 from bloodfilm.inference.model import Model, load_model
 from bloodfilm.inference.model_info import model_info
 from bloodfilm.inference.repeats import RepeatedImages
-from bloodfilm.inference.runner import RunPlan, analyze_many, default_workers
+from bloodfilm.inference.runner import SAMPLES, RunPlan, analyze_many, default_workers
 from bloodfilm.workflows.adapt import AdaptJob, AdaptResult
 from bloodfilm.workflows.adapt import adapt as run_adaptation
 from bloodfilm.workflows.analyze import AnalysisJob, Existing, edge_rule
@@ -142,7 +142,10 @@ def _in_memory(
     repeats = RepeatedImages(model.classified_type)
     seen = SeenFields(grouping.compared)
     plan = RunPlan(films=grouping.films, on_field={"landmarks": seen.see})
-    found = analyze_many(images, model, workers=options.workers, prior=prior, plan=plan)
+    sampled = OneStage(progress, SAMPLES)
+    found = analyze_many(
+        images, model, workers=options.workers, prior=prior, progress=sampled, plan=plan
+    )
     with closing(found):
         outcomes = track(map(repeats.check, found), progress, "fields", len(images))
         for image, outcome in enumerate(outcomes):

@@ -15,6 +15,7 @@ import pytest
 from bloodfilm.core.errors import DataError, OutputError
 from bloodfilm.core.locks import LOCK, lock_folder
 from bloodfilm.core.progress import Cancellation, CancelledError
+from bloodfilm.inference.model import Model
 from bloodfilm.inference.results_log import ResultsLog
 from bloodfilm.workflows.analyze import AnalysisJob, analyze
 from fake_bundle import draw, lay_out, save, write_bundle
@@ -107,6 +108,20 @@ def test_a_cancelled_run_is_resumed_to_the_same_bytes(stopped, run):
     assert files("out") == files("whole")
     assert ("fields", 4, 4) in recorder.updates
     assert ("fields", 1, 4) not in recorder.updates
+
+
+def test_a_sample_for_the_scale_is_followed_and_taken_up_again(folder, run, monkeypatch):
+    monkeypatch.setattr(Model, "outlines_cells", True)  # so that granulocytes are measured
+    recorder = Recorder()
+    run(folder, "whole", recorder)
+    assert ("scale", 4, 4) in recorder.updates
+    with pytest.raises(CancelledError):
+        run(folder, "out", StopAfter(2))
+    assert '"sample": "scale of the group of 0"' in Path("out/results.part.jsonl").read_text()
+    recorder = Recorder()
+    run(folder, "out", recorder, existing="resume")
+    assert "scale" not in {stage for stage, *_ in recorder.updates}
+    assert files("out") == files("whole")
 
 
 @pytest.mark.slow

@@ -69,6 +69,31 @@ class Cancellation(NoProgress):
             raise CancelledError("stopped on request")
 
 
+class OneStage:
+    """Passes on one stage of the work, and whether to go on: other stages are told by the caller.
+
+    Args:
+        progress: who follows the work.
+        stage: that is passed on.
+    """
+
+    def __init__(self, progress: Progress, stage: str) -> None:
+        self._progress, self._stage = progress, stage
+
+    def update(self, stage: str, done: int, total: int | None) -> None:
+        """Pass the stage on."""
+        if stage == self._stage:
+            self._progress.update(stage, done, total)
+
+    def report(self, issue: Issue) -> None:
+        """Pass it on."""
+        self._progress.report(issue)
+
+    def check_cancelled(self) -> None:
+        """Ask who follows the work."""
+        self._progress.check_cancelled()
+
+
 def track(
     items: Iterable[Item], progress: Progress, stage: str, total: int | None, done: int = 0
 ) -> Iterator[Item]:

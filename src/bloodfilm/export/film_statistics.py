@@ -10,7 +10,7 @@ import numpy as np
 
 from bloodfilm.core.arrays import Floats
 from bloodfilm.core.errors import ConfigError
-from bloodfilm.core.progress import NoProgress, Progress, track
+from bloodfilm.core.progress import NoProgress, OneStage, Progress, track
 from bloodfilm.core.results import FieldResult
 from bloodfilm.core.sampling import evenly_spread
 from bloodfilm.export.recovered import config_of
@@ -20,7 +20,7 @@ from bloodfilm.imaging.sources.image_file import open_image
 from bloodfilm.inference.bundle import Bundle, load_bundle
 from bloodfilm.inference.manifest import FilmStatistics
 from bloodfilm.inference.model import Model
-from bloodfilm.inference.runner import analyze_many
+from bloodfilm.inference.runner import SAMPLES, analyze_many
 from bloodfilm.training.data.sources import open_sources
 
 FIELDS = 40
@@ -105,7 +105,8 @@ def _analysed(
     paths: list[Path], most: int, model: Model, progress: Progress, site: str
 ) -> Iterator[FieldResult]:
     some = [paths[i] for i in evenly_spread(len(paths), most).tolist()]
-    with closing(analyze_many(some, model)) as outcomes:
+    sampled = OneStage(progress, SAMPLES)
+    with closing(analyze_many(some, model, progress=sampled)) as outcomes:
         for outcome in track(outcomes, progress, f"films of {site}", len(some)):
             if isinstance(outcome, FieldResult):
                 yield outcome

@@ -57,6 +57,9 @@ AT_A_TIME = 6
 """Fields of a sample that are analysed before their granulocytes are counted."""
 MOST_WORKERS = 8
 
+SAMPLES = "scale"
+"""The stage in which the sample of a group is analysed."""
+
 ScaleGroup = Callable[[ImageInput], Hashable]
 FieldHook = Callable[[ImageSource, FieldResult], None]
 """Called in the worker with a field's pixels, still decoded, and its result."""
@@ -125,7 +128,8 @@ def analyze_many(
         scale_group: how fields that share a scale are grouped; `None` measures each field
             alone.
         prior: prior of the pixel size: one for all images, or one for each.
-        progress: reports finished images; can request a stop.
+        progress: reports finished images (`fields`) and those of samples (`SAMPLES`); can request a
+            stop. Who counts the outcomes passes on `OneStage` of its own.
         plan: what is left of a resumed run, and what else to do with each field.
 
     Yields:
@@ -445,8 +449,8 @@ class _Scales:
                 if isinstance(outcome, FieldResult):
                     sample.add(number, outcome, film, groups, self.model.taxonomy)
             done += len(part)
-            self.progress.update("scale", done, len(numbers))
-        self.progress.update("scale", len(numbers), len(numbers))
+            self.progress.update(SAMPLES, done, len(numbers))
+        self.progress.update(SAMPLES, len(numbers), len(numbers))
 
 
 def _film_name(first: int) -> str:

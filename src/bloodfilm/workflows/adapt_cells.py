@@ -15,7 +15,7 @@ from bloodfilm.core.files import atomic_write_bytes
 from bloodfilm.core.issue_codes import CUT_BY_EDGE
 from bloodfilm.core.issues import codes
 from bloodfilm.core.pixels import PixelSize
-from bloodfilm.core.progress import Progress, track
+from bloodfilm.core.progress import OneStage, Progress, track
 from bloodfilm.core.results import FieldFailure, FieldResult
 from bloodfilm.core.sampling import evenly_spread
 from bloodfilm.imaging.canonical import CanonicalView
@@ -105,7 +105,7 @@ def _analyse(
     bundle: Bundle, images: Sequence[Path], progress: Progress, threads: int | None
 ) -> TargetFields:
     from bloodfilm.inference.model import Model
-    from bloodfilm.inference.runner import analyze_many
+    from bloodfilm.inference.runner import SAMPLES, analyze_many
     from bloodfilm.training.tasks.adaptation import TargetCells
 
     folders = {path.parent: n for n, path in enumerate(dict.fromkeys(p.parent for p in images))}
@@ -114,7 +114,9 @@ def _analyse(
     uncountable, failures, scales = 0, list[FieldFailure](), dict[Path, PixelSize]()
     with (
         Model(bundle) as model,
-        closing(analyze_many(images, model, workers=threads)) as outcomes,
+        closing(
+            analyze_many(images, model, workers=threads, progress=OneStage(progress, SAMPLES))
+        ) as outcomes,
     ):
         followed = track(outcomes, progress, "fields", len(images))
         for number, (path, outcome) in enumerate(zip(images, followed, strict=True)):

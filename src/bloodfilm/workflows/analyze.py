@@ -30,7 +30,7 @@ from bloodfilm.core.files import (
     sha256_of,
 )
 from bloodfilm.core.issues import Issue
-from bloodfilm.core.progress import CancelledError, NoProgress, Progress, track
+from bloodfilm.core.progress import CancelledError, NoProgress, OneStage, Progress, track
 from bloodfilm.core.results import AnalysisRun, FieldFailure, FieldOutcome, FieldResult
 from bloodfilm.core.results.tables import CELLS_TABLE, CellTableWriter
 from bloodfilm.core.text import plural
@@ -44,6 +44,7 @@ from bloodfilm.inference.model_info import model_info
 from bloodfilm.inference.repeats import RepeatedImages
 from bloodfilm.inference.results_log import ResultsLog
 from bloodfilm.inference.runner import (
+    SAMPLES,
     FieldHook,
     RunPlan,
     analyze_many,
@@ -443,6 +444,7 @@ class _Run:
             self.model,
             workers=self.job.workers,
             prior=self.prior,
+            progress=OneStage(self.progress, SAMPLES),
             plan=RunPlan(
                 remaining,
                 unpooled,

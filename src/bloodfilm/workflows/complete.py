@@ -7,12 +7,12 @@ from pathlib import Path
 from bloodfilm.active_learning.completion import CompletionRules, complete_field, labelled_types
 from bloodfilm.core.errors import ConfigError, DataError
 from bloodfilm.core.field import Field
-from bloodfilm.core.progress import NoProgress, Progress, track
+from bloodfilm.core.progress import NoProgress, OneStage, Progress, track
 from bloodfilm.core.results import FieldFailure, FieldResult
 from bloodfilm.formats import save_dataset
 from bloodfilm.imaging.scale import ScalePrior
 from bloodfilm.inference.model import load_model
-from bloodfilm.inference.runner import analyze_many, by_folder
+from bloodfilm.inference.runner import SAMPLES, analyze_many, by_folder
 from bloodfilm.workflows.analyze import failed
 from bloodfilm.workflows.outputs import check_can_hold, dataset_target, hold_folder
 from bloodfilm.workflows.selection import open_annotated, select_fields
@@ -88,6 +88,7 @@ def complete(job: CompletionJob, progress: Progress | None = None) -> Completion
         workers=job.workers,
         scale_group=by_folder,
         prior=[ScalePrior.of_domain(f.domain) for f in fields],
+        progress=OneStage(progress, SAMPLES),
     )
     done: list[Field] = []
     failures: list[FieldFailure] = []

@@ -13,7 +13,7 @@ from bloodfilm.core.dataset import Dataset
 from bloodfilm.core.errors import ConfigError, DataError
 from bloodfilm.core.field import Field
 from bloodfilm.core.files import open_output
-from bloodfilm.core.progress import NoProgress, Progress, track
+from bloodfilm.core.progress import NoProgress, OneStage, Progress, track
 from bloodfilm.core.results import CellResult, FieldResult
 from bloodfilm.core.taxonomy import NUCLEATED
 from bloodfilm.evaluation.class_granularity import parse_granularity
@@ -360,13 +360,19 @@ def _analyse(
     Returns the fields with their cells, and whether `analyze` would show a cell.
     """
     from bloodfilm.inference.model import Model
-    from bloodfilm.inference.runner import RunPlan, analyze_many
+    from bloodfilm.inference.runner import SAMPLES, RunPlan, analyze_many
 
     model = Model(
         bundle, device=options.device, score_floor=options.floor, fixed_input=method.fixed_input
     )
     plan = RunPlan(films=[f.patient for f in fields])
-    outcomes = analyze_many([f.path for f in fields], model, workers=options.threads, plan=plan)
+    outcomes = analyze_many(
+        [f.path for f in fields],
+        model,
+        workers=options.threads,
+        progress=OneStage(progress, SAMPLES),
+        plan=plan,
+    )
     stage = f"fields ({method.record.name})"
     found: list[tuple[Field, Sequence[CellResult]]] = []
     for item, outcome in zip(fields, track(outcomes, progress, stage, len(fields)), strict=True):

@@ -12,7 +12,7 @@ from bloodfilm.core.dataset import Dataset
 from bloodfilm.core.errors import ConfigError, DataError
 from bloodfilm.core.field import Field
 from bloodfilm.core.files import open_output
-from bloodfilm.core.progress import NoProgress, Progress, track
+from bloodfilm.core.progress import NoProgress, OneStage, Progress, track
 from bloodfilm.core.results import CellResult, FieldResult
 from bloodfilm.core.taxonomy import NUCLEATED
 from bloodfilm.core.text import plural
@@ -304,7 +304,7 @@ def predict(
 ) -> Predictions:
     """Run the whole path on every field, keeping scores down to the floor."""
     from bloodfilm.inference.model import Model
-    from bloodfilm.inference.runner import RunPlan, analyze_many
+    from bloodfilm.inference.runner import SAMPLES, RunPlan, analyze_many
 
     model = Model(bundle, device=request.device, score_floor=request.floor)
     found: dict[int, FieldResult] = {}
@@ -314,6 +314,7 @@ def predict(
         model,
         workers=request.threads,
         prior=[_prior(item, request) for item in fields],
+        progress=OneStage(progress, SAMPLES),
         plan=RunPlan(films=[item.patient for item in fields]),
     )
     followed = track(outcomes, progress, "fields", len(fields))

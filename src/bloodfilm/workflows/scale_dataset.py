@@ -23,7 +23,7 @@ from bloodfilm.core.field import Field
 from bloodfilm.core.files import refuse_inputs
 from bloodfilm.core.issue_codes import issue
 from bloodfilm.core.issues import Issue, codes
-from bloodfilm.core.progress import NoProgress, Progress, track
+from bloodfilm.core.progress import NoProgress, OneStage, Progress, track
 from bloodfilm.core.results import FieldFailure, FieldOutcome, FieldResult
 from bloodfilm.core.taxonomy import NUCLEATED
 from bloodfilm.core.text import plural
@@ -31,7 +31,7 @@ from bloodfilm.formats import save_dataset
 from bloodfilm.imaging.discovery import natural_key
 from bloodfilm.imaging.sources.field import check_size
 from bloodfilm.inference.model import Model, load_model
-from bloodfilm.inference.runner import RunPlan, analyze_many
+from bloodfilm.inference.runner import SAMPLES, RunPlan, analyze_many
 from bloodfilm.workflows.analyze import failed
 from bloodfilm.workflows.outputs import check_can_hold, dataset_target, hold_folder
 from bloodfilm.workflows.selection import SelectionJob
@@ -204,7 +204,11 @@ def _analyse(
     images = sorted({f.path for f in fields}, key=lambda path: natural_key(str(path)))
     todo = [number for number, path in enumerate(images) if path in wanted]
     outcomes: dict[Path, FieldOutcome] = {}
-    with closing(analyze_many(images, model, workers=workers, plan=RunPlan(todo=todo))) as found:
+    sampled = OneStage(progress, SAMPLES)
+    plan = RunPlan(todo=todo)
+    with closing(
+        analyze_many(images, model, workers=workers, progress=sampled, plan=plan)
+    ) as found:
         for number, outcome in zip(todo, track(found, progress, "fields", len(todo)), strict=True):
             outcomes[images[number]] = (
                 replace(outcome, cells=())  # its scale is all that is needed
