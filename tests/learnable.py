@@ -6,6 +6,7 @@ needs; how it names them is arbitrary, but fixed.
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from bloodfilm.export.film_graph import add_film_offset
 from bloodfilm.export.onnx_graphs import ClassifierGraph, classifier_onnx
 from bloodfilm.inference.bundle import load_bundle
+from bloodfilm.inference.manifest import Manifest
 from bloodfilm.models.classifier import CellClassifierNet
 from bloodfilm.training.config import parse_config
 from bloodfilm.training.networks import build_classifier
@@ -21,6 +23,10 @@ from fake_bundle import Disc, draw, save, write_bundle
 from tiny import VOCABULARY, config
 
 SIDE_UM = 24.0
+FILM_SECTIONS: dict[str, Any] = {
+    "correction": {"samples": 24},
+    "film_offset": {"sets": ["discs"], "groups": [["lymphocyte"]]},
+}
 UM = 0.25
 
 
@@ -76,7 +82,10 @@ def write_film_bundle(folder: Path, net: CellClassifierNet) -> Path:
     write_learnable(folder)
     example = torch.zeros(2, 128, 128, 3, dtype=torch.uint8)
     graph = classifier_onnx(ClassifierGraph(net), example)
-    manifest = load_bundle(folder).manifest
+    data = load_bundle(folder).manifest.to_json()
+    settings = config("classifier", appearance={"normalise": False}, **FILM_SECTIONS)
+    data["training"] = {"classifier": {"config": settings}}
+    manifest = Manifest.model_validate(data)
     manifest.write(folder, {manifest.classifier.file: graph})
     probes = np.random.default_rng(1).integers(0, 256, (6, 128, 128, 3)).astype(np.uint8)
     add_film_offset(folder, net, probes)

@@ -12,7 +12,8 @@ from bloodfilm.core.taxonomy import Node, Taxonomy
 from bloodfilm.export.class_graph import ClassRows, with_rows
 from bloodfilm.export.film_graph import LEAST_CELLS, add_film_offset, with_film_offset
 from bloodfilm.export.onnx_graphs import ClassifierGraph, classifier_onnx
-from bloodfilm.inference.bundle import load_bundle
+from bloodfilm.export.recovered import recover_classifier
+from bloodfilm.inference.bundle import load_bundle, open_session
 from bloodfilm.inference.manifest import FILM_CLASSES, FILM_OFFSET, FILM_RESIDUAL
 from fake_bundle import write_bundle
 from learnable import film_network, write_film_bundle, write_learnable
@@ -53,8 +54,6 @@ def test_the_graph_gives_what_the_network_gives(bundle, network, crops):
 def test_all_other_answers_are_what_they_were(bundle, network, crops):
     plain = classifier_onnx(ClassifierGraph(network), torch.from_numpy(crops[:2]))
     outputs = ["classes", "attributes", "novelty"]
-    from bloodfilm.inference.bundle import open_session
-
     before = open_session(plain, bundle.path, "cpu", 1).run(outputs, {"crops": crops})
     after = bundle.classifier("cpu").run(outputs, {"crops": crops})
     for one, other in zip(before, after, strict=True):
@@ -103,3 +102,11 @@ def test_a_class_that_is_added_is_known_by_the_film_too(bundle, crops, tmp_path)
     new = taught.classifier("cpu").run([FILM_CLASSES], feeds)[0]
     assert (new[:, :-1] == old).all()
     assert (new[:, -1] > -100).all()
+
+
+def test_a_network_that_goes_on_from_the_bundle_is_without_it(bundle, network, crops):
+    recovered, _ = recover_classifier(bundle, crops)
+    assert recovered.corrected and not recovered.follows_film
+    for name in ("class_correction", "class_head.2"):
+        ours, theirs = (dict(m.named_modules())[name].weight for m in (recovered, network))
+        assert torch.allclose(ours, theirs)

@@ -18,6 +18,7 @@ from bloodfilm.training.film_offsets import (
     means_of_leaves,
 )
 from bloodfilm.training.tasks.classifier import ClassifierTask, predict_crops
+from learnable import FILM_SECTIONS
 from tiny import VOCABULARY, config, silent, write_set
 
 CPU = torch.device("cpu")
@@ -133,8 +134,7 @@ def root(tmp_path_factory):
 
 def task(root, **sections):
     sections = {
-        "correction": {"samples": 24},
-        "film_offset": {"sets": ["discs"], "groups": [["lymphocyte"]]},
+        **FILM_SECTIONS,
         **sections,
     }
     return ClassifierTask.from_config(

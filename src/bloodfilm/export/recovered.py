@@ -31,7 +31,7 @@ from bloodfilm.inference.manifest import CORRECTION
 from bloodfilm.models.backbone import pair_batch_norms
 from bloodfilm.models.classifier import CellClassifierNet
 from bloodfilm.models.detector import CellDetector
-from bloodfilm.training.config import Config, parse_config
+from bloodfilm.training.config import Config, FilmOffsetSection, parse_config
 from bloodfilm.training.networks import build_classifier, build_detector
 from bloodfilm.training.vocabulary import Vocabulary
 
@@ -226,6 +226,9 @@ def recover_classifier(
 ) -> tuple[CellClassifierNet, Recovered]:
     """Return a bundle's classifier as a network in evaluation mode.
 
+    What names cells by their film is left out: it was fitted to this network's descriptions, and
+    none that goes on from it can use it.
+
     Args:
         bundle: float or in eight bits.
         probes: (n, S, S, 3) crops as the runtime makes them, to verify it on.
@@ -235,6 +238,7 @@ def recover_classifier(
     """
     check_unchanged(bundle)
     config, words = config_of(bundle, "classifier"), vocabulary_of(bundle)
+    config = config.model_copy(update={"film_offset": FilmOffsetSection()})
     spec = bundle.manifest.classifier
     place = bundle.path / spec.file
     graph = place.read_bytes()
