@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from bloodfilm.core.errors import DataError
 from bloodfilm.core.field import Box, Cell, Field
 from bloodfilm.core.progress import NoProgress, Progress, track
 from bloodfilm.core.results import CellResult, CellShape
+from bloodfilm.core.sampling import evenly_spread
 from bloodfilm.core.taxonomy import Taxonomy
 from bloodfilm.evaluation.cell_matching import MatchedCells, MatchedPair, is_readable
 from bloodfilm.imaging.canonical import CanonicalView, view_of
@@ -20,6 +22,9 @@ from bloodfilm.imaging.sources.field import open_field
 from bloodfilm.imaging.sources.image_file import open_image
 from bloodfilm.inference.bundle import Bundle
 from bloodfilm.inference.classifier import CellClassification, CellClassifier
+from bloodfilm.inference.film_offset import ONE_BY_ONE, FilmNaming, Residuals, offset_of
+from bloodfilm.inference.granulocytes import SAMPLE
+from bloodfilm.inference.graph_run import batches
 from bloodfilm.inference.outlines import CellOutliner
 
 PriorOf = Callable[[Field], ScalePrior | None]
@@ -41,7 +46,8 @@ def read_true_cells(
 
     Scale and white point come from each field's own red cells and, as in an analysis, from those
     of a sample of its folder; `prior` returns the prior of a field. `progress` reports the
-    fields that hold such cells. Attributes that follow the shape of cells do so here, too.
+    fields that hold such cells. Attributes that follow the shape of cells do so here, too, and
+    names that follow the film: a film is the fields of one patient in a folder.
     """
     session = bundle.classifier(device, threads)
     classifier = CellClassifier(bundle.manifest)
@@ -57,15 +63,19 @@ def read_true_cells(
 
     def flush() -> None:
         crops = np.stack([crop for *_, crop in waiting])
-        answers = classifier.classify(session, crops)
+        answers = classifier.classify(session, crops, films[waiting[0][0]])
         for (i, cell, box, shape, _), said in zip(waiting, answers, strict=True):
             classified_cell = said if shape is None else classifier.with_shape(said, shape)
             pairs.append(MatchedPair(i, cell, _result(box, classified_cell, classified)))
         waiting.clear()
 
-    cut = cut_cells(fields, readable, classifier, prior, failures)
+    scales: dict[Path, GroupScale] = {}
+    films = _film_namings(fields, readable, classifier, session, prior, scales)
+    cut = cut_cells(fields, readable, classifier, prior, failures, scales)
     count = sum(map(bool, readable))
     for part in track(cut, progress or NoProgress(), "fields", count):
+        if waiting and films[waiting[0][0]] is not films[part.field]:
+            flush()
         shapes = _shapes(outliner, part)
         places = zip(part.cells, shapes, part.crops, strict=True)
         waiting.extend((part.field, cell, box, shape, crop) for (cell, box), shape, crop in places)
@@ -74,6 +84,41 @@ def read_true_cells(
     if waiting:
         flush()
     return MatchedCells(tuple(pairs), sum(map(len, readable)), RULE), failures
+
+
+def _film_namings(
+    fields: Sequence[Field],
+    chosen: Sequence[Sequence[Cell]],
+    classifier: CellClassifier,
+    session: Any,
+    prior: PriorOf,
+    scales: dict[Path, GroupScale],
+) -> list[FilmNaming]:
+    """Return how the cells of each field are named by their film, from a sample of its cells.
+
+    The arguments are those of `cut_cells`; what cannot be opened is left for it to report.
+    """
+    spec = classifier.spec.film_offset
+    if spec is None:
+        return [ONE_BY_ONE] * len(fields)
+    films: dict[tuple[Path, str | None], list[int]] = {}
+    for i, item in enumerate(fields):
+        films.setdefault((item.path.parent, item.patient), []).append(i)
+    namings = [ONE_BY_ONE] * len(fields)
+    for members in films.values():
+        filled = [i for i in members if chosen[i]]
+        sample = [filled[place] for place in evenly_spread(len(filled), SAMPLE).tolist()]
+        some = set(sample)
+        wanted = [cells if i in some else () for i, cells in enumerate(chosen)]
+        residuals: list[Residuals] = []
+        for part in cut_cells(fields, wanted, classifier, prior, {}, scales):
+            for crops in batches(part.crops, BATCH):
+                found = classifier.classify(session, crops, FilmNaming(residuals=residuals))
+                residuals += [r.residual[None] for r in found if r.residual is not None]
+        naming = FilmNaming(offset_of(residuals, spec))
+        for i in members:
+            namings[i] = naming
+    return namings
 
 
 def _shapes(outliner: CellOutliner | None, part: "FieldCrops") -> list[CellShape | None]:
@@ -113,6 +158,7 @@ def cut_cells(
     classifier: CellClassifier,
     prior: PriorOf,
     failures: dict[str, str],
+    scales: dict[Path, GroupScale] | None = None,
 ) -> Iterator[FieldCrops]:
     """Yield the crops of chosen cells, field by field; fields without any are passed over.
 
@@ -122,8 +168,9 @@ def cut_cells(
         classifier: that is to see the crops.
         prior: what is known of a field's scale.
         failures: gets the images that cannot be opened, and why.
+        scales: of folders that have been measured already; gets those of others.
     """
-    scales: dict[Path, GroupScale] = {}
+    scales = {} if scales is None else scales
     for i, (item, cells) in enumerate(zip(fields, chosen, strict=True)):
         if not cells:
             continue
