@@ -12,6 +12,7 @@ from bloodfilm.core.taxonomy import Node, Taxonomy
 from bloodfilm.export.class_graph import ClassRows, with_rows
 from bloodfilm.export.film_graph import LEAST_CELLS, add_film_offset, with_film_offset
 from bloodfilm.export.onnx_graphs import ClassifierGraph, classifier_onnx
+from bloodfilm.export.quantize import quantize_classifier
 from bloodfilm.export.recovered import recover_classifier
 from bloodfilm.inference.bundle import load_bundle, open_session
 from bloodfilm.inference.manifest import FILM_CLASSES, FILM_OFFSET, FILM_RESIDUAL
@@ -110,3 +111,13 @@ def test_a_network_that_goes_on_from_the_bundle_is_without_it(bundle, network, c
     for name in ("class_correction", "class_head.2"):
         ours, theirs = (dict(m.named_modules())[name].weight for m in (recovered, network))
         assert torch.allclose(ours, theirs)
+
+
+@pytest.mark.slow
+def test_it_can_be_added_to_a_graph_in_eight_bits(network, crops, tmp_path):
+    plain = classifier_onnx(ClassifierGraph(network), torch.from_numpy(crops[:2]))
+    small = quantize_classifier(plain, list(crops))
+    graph = with_film_offset(small, network, tmp_path)
+    session = open_session(graph, tmp_path, "cpu", 1)
+    named = session.run([FILM_CLASSES], {"crops": crops})[0]
+    assert named.shape == (len(crops), len(network.class_bias)) and np.isfinite(named).all()

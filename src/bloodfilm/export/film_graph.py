@@ -86,7 +86,9 @@ def with_film_offset(graph: bytes, model: CellClassifierNet, place: Path) -> byt
 
     def head(of: str) -> str:
         hidden = _linear(nodes, of, model.class_head[0])
-        return _linear(nodes, nodes.op("HardSwish", hidden), model.class_head[2])
+        # Written out: ONNX Runtime inlines HardSwish under the names of an eight-bit graph's own.
+        gate = nodes.op("HardSigmoid", hidden, alpha=1 / 6, beta=0.5)
+        return _linear(nodes, nodes.op("Mul", hidden, gate), model.class_head[2])
 
     def hide(logits: str, shown: NDArray[np.bool_]) -> str:
         return nodes.op(
