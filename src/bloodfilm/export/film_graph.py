@@ -60,7 +60,10 @@ def add_film_offset(folder: Path, model: CellClassifierNet, probes: NDArray[np.u
     graph = with_film_offset(place.read_bytes(), model, place)
     difference = _difference(graph, model, probes, place)
     spec = FilmOffsetSpec(size=model.size, least_cells=LEAST_CELLS)
-    manifest.with_film_offset(spec).write(folder, {manifest.classifier.file: graph})
+    whole = manifest.with_film_offset(spec).with_figures(
+        parity={"film": float(f"{difference:.3g}")}
+    )
+    whole.write(folder, {manifest.classifier.file: graph})
     return difference
 
 
