@@ -54,7 +54,7 @@ from bloodfilm.training.data.cell_crops import CellCrops, load_crops
 from bloodfilm.training.data.sources import open_sources
 from bloodfilm.training.precision import limit_threads
 from bloodfilm.training.tasks.classifier import ClassifierTask, predict_crops, predict_images
-from bloodfilm.training.vocabulary import DEFAULT_VOCABULARY
+from bloodfilm.training.vocabulary import Vocabulary
 
 CONFIG = Path("classifier.toml")
 FIVE = PRESETS["five"]
@@ -186,6 +186,7 @@ class Tested:
     allowed: NDArray[np.bool_]
     learnt: list[bool]
     odds: NDArray[np.float64]
+    words: Vocabulary
 
 
 def tested_without(
@@ -215,14 +216,14 @@ def tested_without(
     balanced = round(float(np.mean([r for r, _ in found.values()])), 4)
     interval = balanced_interval(found)
     result = SiteResult(site, given.plain, balanced, interval, found, areas, round(seconds))
-    return Tested(result, logits, crops.allowed, learnt, odds)
+    return Tested(result, logits, crops.allowed, learnt, odds, task.run.vocabulary)
 
 
 def save_predictions(path: Path, tested: Tested) -> None:
     """Write what `benchmarks/conformal.py` reads: logits, leaves, labels."""
-    leaves = DEFAULT_VOCABULARY.leaves
+    leaves = tested.words.leaves
     logits = np.where(tested.learnt, tested.logits, -1e9)
-    labels = _labels(tested.allowed)
+    labels = _labels(tested.allowed, tested.words)
     known = labels != ""
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(path, logits=logits[known], leaves=np.array(leaves), labels=labels[known])
@@ -237,7 +238,7 @@ def _sets(
     doubtful: list[str],
 ) -> dict[str, Any]:
     """Return conformal class sets and the confusion of all sites left out so far."""
-    every, labels = np.concatenate(allowed), np.concatenate([_labels(rows) for rows in allowed])
+    every, labels = np.concatenate(allowed), np.concatenate([_labels(rows, tested.words) for rows in allowed])
     whose = np.repeat(sites, [len(rows) for rows in allowed])
     shifted = np.concatenate(logits) + np.log(tested.odds) * temperature
     cells = LabelledProbabilities(
@@ -250,9 +251,9 @@ def _sets(
     return left_out_record(cells, labels, coverage)
 
 
-def _labels(allowed: NDArray[np.bool_]) -> NDArray[np.str_]:
+def _labels(allowed: NDArray[np.bool_], words: Vocabulary) -> NDArray[np.str_]:
     """Return the name of the node that each row of leaves stands for; empty for none."""
-    leaves = np.array(DEFAULT_VOCABULARY.leaves)
+    leaves = np.array(words.leaves)
     rows = [leaves[row].tolist() for row in allowed]
     return np.array([DEFAULT_TAXONOMY.common(row) if row else "" for row in rows])
 
@@ -291,7 +292,7 @@ def main() -> None:
             np.concatenate(allowed),
             tested.learnt,
             tested.odds,
-            DEFAULT_VOCABULARY,
+            tested.words,
             NAMED_RIGHTLY,
         )
         if given.json:

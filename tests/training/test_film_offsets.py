@@ -16,6 +16,7 @@ from bloodfilm.training.film_offsets import (
     film_offset,
     leaf_groups,
     means_of_leaves,
+    of_sets,
 )
 from bloodfilm.training.tasks.classifier import ClassifierTask, predict_crops
 from learnable import FILM_SECTIONS
@@ -40,11 +41,16 @@ def crops(domains, patients):
     )
 
 
-def test_a_film_is_one_patient_of_a_set_that_is_named():
+def test_a_film_is_one_domain_and_patient():
+    films = film_numbers(crops([0, 0, 0, 1, 2, -1], [1, 1, 2, 1, 1, 1]))
+    assert films[5] == NO_FILM and films[0] == films[1]
+    assert len({films[0], films[2], films[3], films[4]}) == 4
+
+
+def test_a_set_is_named_by_the_beginning_of_its_domains():
     names = ["A: 40x", "B", "A: 100x"]
-    films = film_numbers(crops([0, 0, 0, 1, 2, -1], [1, 1, 2, 1, 1, 1]), names, {"A"})
-    assert films[3] == films[5] == NO_FILM
-    assert films[0] == films[1] and len({films[0], films[2], films[4]}) == 3
+    found = of_sets(crops([0, 1, 2, -1], [1, 1, 1, 1]), names, {"A"})
+    assert found.tolist() == [True, False, True, False]
 
 
 def test_a_leaf_is_of_the_first_group_that_holds_it():

@@ -305,8 +305,9 @@ class FilmOffsetSection(Section):
     Needs `correction`: a second one is fitted to cells whose film's offset has been taken away.
 
     Attributes:
-        sets: folders of training sets whose films are recentred, a film being the fields of one
-            patient; empty is off. The cells of all other sets are what films are compared with.
+        sets: data sets whose films are recentred, a film being one domain and patient; empty is
+            off. The cells of all other sets are what films are compared with: they are learnt as
+            they are and recentred, in equal parts.
         groups: nodes of the taxonomy, each a group together with its leaves that no earlier group
             has; the other leaves are one group more. The group of a cell follows from what is left
             without the offset, the class within it from its description as it is.

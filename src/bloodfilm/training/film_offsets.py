@@ -21,20 +21,29 @@ from bloodfilm.training.data.cell_crops import CellCrops
 NO_FILM = -1
 
 
-def film_numbers(
-    crops: CellCrops, domains: Sequence[str], sets: Collection[str]
-) -> NDArray[np.int64]:
-    """Return a number per cell (n,): of its film, or `NO_FILM` if its set is not among `sets`.
+def set_of(domain: str) -> str:
+    """Return the data set of a domain, "set: acquisition".
 
-    Args:
-        crops: the cells; a film is one domain and patient.
-        domains: names that `crops.domains` are places in, "set: acquisition".
-        sets: names of data sets.
+    >>> set_of("LLD: H/40X/C2")
+    'LLD'
     """
-    chosen = np.array([name.split(":")[0] in sets for name in domains] + [False])
+    return domain.split(":", maxsplit=1)[0]
+
+
+def of_sets(crops: CellCrops, domains: Sequence[str], sets: Collection[str]) -> NDArray[np.bool_]:
+    """Return which cells (n,) are of some data sets; `crops.domains` are places in `domains`."""
+    chosen = np.array([set_of(name) in sets for name in domains] + [False])
+    return np.asarray(chosen[crops.domains])
+
+
+def film_numbers(crops: CellCrops) -> NDArray[np.int64]:
+    """Return a number per cell (n,): of its film, or `NO_FILM` where its domain is unknown.
+
+    A film is one domain and patient.
+    """
     keys = np.column_stack([crops.domains, crops.patients])
     number = np.unique(keys, axis=0, return_inverse=True)[1].ravel()
-    return np.where(chosen[crops.domains], number, NO_FILM)
+    return np.where(crops.domains >= 0, number, NO_FILM)
 
 
 def leaf_groups(

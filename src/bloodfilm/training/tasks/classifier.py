@@ -52,6 +52,8 @@ from bloodfilm.training.film_offsets import (
     film_offset,
     leaf_groups,
     means_of_leaves,
+    of_sets,
+    set_of,
 )
 from bloodfilm.training.networks import build_classifier
 from bloodfilm.training.records import RECORD, ClassifierRecord, read_record
@@ -573,11 +575,12 @@ class ClassifierTask:
         """
         section, cells = self.config.film_offset, self.train
         words = self.run.vocabulary
-        films = film_numbers(cells, self.run.domains.names, section.sets)
-        if not (films != NO_FILM).any():
+        domains = self.run.domains.names
+        shifted = of_sets(cells, domains, section.sets)
+        if not shifted.any():
             raise ConfigError(
                 f"film_offset.sets: no training cell is of {' or '.join(section.sets)}; the sets "
-                f"are {', '.join(sorted({n.split(':')[0] for n in self.run.domains.names}))}"
+                f"are {', '.join(sorted({set_of(name) for name in domains}))}"
             )
         learnt = [leaf not in self.untrained_before for leaf in self.leaves]
         seen = np.asarray(label_groups(cells.allowed).any(0)).tolist()
@@ -589,17 +592,26 @@ class ClassifierTask:
         model.set_film_means(means, known, torch.tensor(seen), groups)
         odds = torch.tensor([section.priors.get(leaf, 1.0) for leaf in self.leaves])
         model.class_bias.add_(odds.log())
-        offsets = torch.zeros(len(films) + 1, model.size)
+        # What comes after the cells, and what is rendered, is of no film.
+        offsets = torch.zeros(len(cells) + 1, model.size)
+        films = film_numbers(cells)
         for film in np.unique(films[films != NO_FILM]):
             which = np.flatnonzero(films == film)
             plain = predict_crops(model, cells.take(which), device, self.view)["description"]
             offsets[which] = film_offset(model, torch.from_numpy(plain))
         model.class_bias.sub_(odds.log())
-        # What comes after the cells is of no film.
-        recentred = description - offsets[np.minimum(places, len(films))]
-        logits = model.class_head(recentred)
-        penalty = self.config.correction.classes
-        fitted = fit_correction(recentred, logits, allowed, torch.ones(len(places)), penalty)
+        places = np.minimum(places, len(cells))
+        recentred = description - offsets[places]
+        # Cells of all other sets are learnt as they are, too: half of each.
+        both = torch.from_numpy(~np.append(shifted, False)[places])
+        rows = torch.cat([recentred, description[both]])
+        fitted = fit_correction(
+            rows,
+            model.class_head(rows),
+            torch.cat([allowed, allowed[both]]),
+            torch.cat([1 - both.float() / 2, torch.full((int(both.sum()),), 0.5)]),
+            self.config.correction.classes,
+        )
         model.set_film_correction(*fitted)
 
     def _new_leaves(self) -> list[str]:
