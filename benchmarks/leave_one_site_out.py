@@ -238,7 +238,10 @@ def _sets(
     doubtful: list[str],
 ) -> dict[str, Any]:
     """Return conformal class sets and the confusion of all sites left out so far."""
-    every, labels = np.concatenate(allowed), np.concatenate([_labels(rows, tested.words) for rows in allowed])
+    every, labels = (
+        np.concatenate(allowed),
+        np.concatenate([_labels(rows, tested.words) for rows in allowed]),
+    )
     whose = np.repeat(sites, [len(rows) for rows in allowed])
     shifted = np.concatenate(logits) + np.log(tested.odds) * temperature
     cells = LabelledProbabilities(
