@@ -1,7 +1,7 @@
 """The model card: what comes first, what is said of gaps."""
 
 from bloodfilm.export.card import model_card, summarize_evaluation
-from bloodfilm.inference.manifest import Manifest
+from bloodfilm.inference.manifest import FilmOffsetSpec, Manifest
 from fake_bundle import manifest
 
 FIGURES = {
@@ -83,3 +83,10 @@ def test_further_looks_are_told():
         "reaches 0.75 at a first look, the cell is classified again, turned by 90 and 180 degrees"
         in card
     )
+
+
+def test_naming_by_the_film_is_told():
+    plain = Manifest.model_validate(manifest({"detector.onnx": b"", "reader.onnx": b""}))
+    assert "in common" not in model_card(plain)
+    card = model_card(plain.with_film_offset(FilmOffsetSpec(size=8, least_cells=20)))
+    assert "in common, from 20 cells on" in card

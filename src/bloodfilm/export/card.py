@@ -86,6 +86,16 @@ def _further_looks(m: Manifest) -> list[str]:
     ]
 
 
+def _by_film(m: Manifest) -> list[str]:
+    spec = m.classifier.film_offset
+    if spec is None:
+        return []
+    return [
+        "The group of a cell is told without what the cells of its film, a folder or a slide, have "
+        f"in common, from {spec.least_cells} cells on; a cell alone is named by itself.",
+    ]
+
+
 def _abilities(m: Manifest) -> str:
     trained = m.trained_leaves
     attributes = [a for a in m.attributes.attributes if a.name not in m.untrained.attributes]
@@ -95,6 +105,7 @@ def _abilities(m: Manifest) -> str:
         f"Names each {m.roles.classified}: {', '.join(trained)}; where it is not certain, a "
         "group of these.",
         *_further_looks(m),
+        *_by_film(m),
         f"Describes each {m.roles.classified}:",
         *(f"- {a.title}: {', '.join(_offered(m, a))}" for a in attributes),
     ]
