@@ -54,7 +54,7 @@ from bloodfilm.training.data.cell_crops import CellCrops, load_crops
 from bloodfilm.training.data.sources import open_sources
 from bloodfilm.training.precision import limit_threads
 from bloodfilm.training.tasks.classifier import ClassifierTask, predict_crops, predict_images
-from bloodfilm.training.vocabulary import Vocabulary
+from bloodfilm.training.vocabulary import DEFAULT_VOCABULARY, Vocabulary
 
 CONFIG = Path("classifier.toml")
 FIVE = PRESETS["five"]
@@ -238,16 +238,18 @@ def _sets(
     doubtful: list[str],
 ) -> dict[str, Any]:
     """Return conformal class sets and the confusion of all sites left out so far."""
-    every, labels = (
-        np.concatenate(allowed),
-        np.concatenate([_labels(rows, tested.words) for rows in allowed]),
-    )
+    # Objects that are no white cells have no set.
+    kept = [tested.words.leaves.index(leaf) for leaf in DEFAULT_VOCABULARY.leaves]
+    learnt = np.asarray(tested.learnt)[kept]
+    every = np.concatenate(allowed)
+    labels = _labels(every, tested.words)
     whose = np.repeat(sites, [len(rows) for rows in allowed])
     shifted = np.concatenate(logits) + np.log(tested.odds) * temperature
+    every, shifted = every[:, kept], shifted[:, kept]
     cells = LabelledProbabilities(
-        leaf_probabilities(shifted, tested.learnt, temperature), every, whose
+        leaf_probabilities(shifted, learnt.tolist(), temperature), every, whose
     )
-    known = (every & np.asarray(tested.learnt)).any(axis=1)
+    known = (every & learnt).any(axis=1)
     cells, labels = cells.of(known), labels[known]
     one = len(set(sites) - set(doubtful)) < 2  # nothing to choose by
     coverage = ONE_SITE if one else least_coverage(cells, labels, NAMED_RIGHTLY, doubtful)
