@@ -10,6 +10,7 @@ import pytest
 import tifffile
 
 from bloodfilm.core import issue_codes
+from bloodfilm.core.errors import DataError
 from bloodfilm.core.issue_codes import issue
 from bloodfilm.core.pixels import ViewRecord
 from bloodfilm.core.polygons import Region
@@ -44,6 +45,23 @@ def test_an_offset_survives_its_file():
     offset = FilmOffset(np.array([0.1, -3.25e-5], np.float32), 31)
     again = FilmOffset.from_json(offset.to_json())
     assert again.cells == 31 and (again.values == offset.values).all()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {},
+        {"cells": 3},
+        {"cells": 3, "values": "x"},
+        {"cells": 3, "values": [[1.0]]},
+        {"cells": 3, "values": [float("nan")]},
+        {"cells": 0, "values": [1.0]},
+        {"cells": "3", "values": [1.0]},
+    ],
+)
+def test_what_is_no_offset_is_refused(data):
+    with pytest.raises(DataError, match=r"film offset|cells"):
+        FilmOffset.from_json(data)
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,15 @@ classes that they seem to be look like in training. A classifier that can tell c
 that offset (`FilmOffsetSpec`) names them by what is left.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bloodfilm.core.errors import DataError
+from bloodfilm.core.figures import whole
 from bloodfilm.inference.manifest import FilmOffsetSpec
 
 Residuals = NDArray[np.float32]
@@ -31,17 +34,21 @@ class FilmOffset:
     values: Residuals
     cells: int
 
-    def to_json(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, Any]:
         """Return it as plain data."""
-        return {"cells": self.cells, "values": [float(v) for v in self.values]}
+        return {"cells": self.cells, "values": self.values.tolist()}
 
     @classmethod
-    def from_json(cls, data: dict[str, object]) -> "FilmOffset":
-        """Read what `to_json` wrote."""
-        values, cells = data["values"], data["cells"]
-        assert isinstance(values, list)
-        assert isinstance(cells, int)
-        return cls(np.array(values, dtype=np.float32), cells)
+    def from_json(cls, data: Mapping[str, Any]) -> "FilmOffset":
+        """Read what `to_json` wrote; `DataError` if it is not an offset."""
+        try:
+            values = np.array(data["values"], dtype=np.float32)
+            cells = whole(data["cells"], "cells", 1)
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"film offset: not the record of one ({error!r})") from None
+        if values.ndim != 1 or not np.isfinite(values).all():
+            raise DataError("film offset: values must be a list of numbers")
+        return cls(values, cells)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +62,7 @@ class FilmNaming:
     """
 
     offset: FilmOffset | None = None
-    residuals: list[Residuals] | None = field(default=None)
+    residuals: list[Residuals] | None = None
 
 
 ONE_BY_ONE = FilmNaming()
