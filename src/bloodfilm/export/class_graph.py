@@ -187,10 +187,12 @@ def with_rows(
     graph = GraphExtension(proto, description_tensor(proto, place))
     old, learnt = manifest.leaves, manifest.trained_leaves
     temperature = manifest.classifier.temperatures.get("class", 1.0)
+    at = [old.index(leaf) for leaf in learnt]
+    names = list(rows.new)
+    order = [len(old) + names.index(leaf) if leaf in names else old.index(leaf) for leaf in leaves]
     outputs = [CLASSES] if manifest.classifier.film_offset is None else [CLASSES, FILM_CLASSES]
     for output in outputs:
         known = graph.rename_output(output)
-        at = [old.index(leaf) for leaf in learnt]
         scaled = graph.op("Mul", known, graph.constant(np.float32(1 / temperature)))
         among = graph.op("Gather", scaled, graph.constant(np.array(at, np.int64)), axis=1)
         total = graph.op("ReduceLogSumExp", among, axes=[1], keepdims=1)
@@ -198,14 +200,10 @@ def with_rows(
         if rows.corrected:
             shift = graph.linear([rows.corrected.get(leaf) for leaf in old], temperature)
             parts = [graph.op("Add", known, shift)]
-        names = list(rows.new)
         if names:
             score = graph.op("Add", graph.linear([rows.new[name] for name in names]), total)
             parts.append(graph.op("Mul", score, graph.constant(np.float32(temperature))))
         joined = graph.op("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
-        order = [
-            len(old) + names.index(leaf) if leaf in names else old.index(leaf) for leaf in leaves
-        ]
         graph.op("Gather", joined, graph.constant(np.array(order, np.int64)), axis=1, name=output)
     graph.set_means(old, leaves, means, place)
     return graph.finish(len(leaves))

@@ -17,7 +17,6 @@ from bloodfilm.core.arrays import Image
 from bloodfilm.core.errors import DataError
 from bloodfilm.core.issues import Issue, codes
 from bloodfilm.core.pixels import PixelSize, ViewRecord
-from bloodfilm.core.results import CellResult
 from bloodfilm.core.sampling import evenly_spread
 from bloodfilm.core.text import plural
 from bloodfilm.imaging.canonical import CanonicalView, view_of
@@ -29,9 +28,8 @@ from bloodfilm.imaging.sources.base import ImageSource
 from bloodfilm.imaging.sources.slide import Rect, SlideSource
 from bloodfilm.imaging.stain import red_cell_absorbance
 from bloodfilm.imaging.zone import RedCellReference
-from bloodfilm.inference.analyzer import Analyzer
+from bloodfilm.inference.analyzer import Analyzer, PartOfSlide
 from bloodfilm.inference.film_offset import (
-    ONE_BY_ONE,
     FilmNaming,
     FilmOffset,
     Residuals,
@@ -194,35 +192,42 @@ class _Sample:
     ) -> None:
         self.windows, self.analyzer, self.map_ = windows, analyzer, map_
         self.colour = None if red is None else np.array(red)
+        self._seen: tuple[CanonicalView, list[PartOfSlide], list[Residuals]] | None = None
 
     def sized(self, view: CanonicalView) -> CanonicalView:
         """Return the view at the scale that the segmented granulocytes support."""
         if view.scale_source != "pooled" or not self.analyzer.outlines_cells:
             return view
-
-        def diameters(pixels: Image) -> list[float]:
-            cells = self._cells(pixels, view, ONE_BY_ONE)
-            return segmented_diameters(cells, self.analyzer.bundle.taxonomy)
-
-        size = red_cell_size([um for found in self.map_(diameters, self.windows) for um in found])
+        taxonomy = self.analyzer.bundle.taxonomy
+        parts, _ = self._analyzed(view)
+        size = red_cell_size([um for p in parts for um in segmented_diameters(p.cells, taxonomy)])
+        if size == view.red_cell_um:
+            return view
         return replace(view.enlarged(view.red_cell_um / size), red_cell_um=size)
 
     def film_offset(self, view: CanonicalView) -> FilmOffset | None:
         """Return what the cells have in common, if names follow the film and there are enough."""
         spec = self.analyzer.film_offset
-        if spec is None:
-            return None
+        return None if spec is None else offset_of(self._analyzed(view)[1], spec)
 
-        def residuals(pixels: Image) -> list[Residuals]:
-            film = FilmNaming(residuals=[])
-            self._cells(pixels, view, film)
-            return film.residuals or []
+    def _analyzed(self, view: CanonicalView) -> tuple[list[PartOfSlide], list[Residuals]]:
+        """Return what the windows show in a view, and the residuals of their cells.
 
-        return offset_of([r for found in self.map_(residuals, self.windows) for r in found], spec)
+        Windows that were last analysed in this very view are not analysed again.
+        """
+        if self._seen is None or self._seen[0] is not view:
+            follows = self.analyzer.film_offset is not None
 
-    def _cells(self, pixels: Image, view: CanonicalView, film: FilmNaming) -> list[CellResult]:
-        local = replace(view, width=pixels.shape[1], height=pixels.shape[0])
-        return self.analyzer.analyze_part(pixels, local, self.colour, StageTimer(), film=film).cells
+            def analyze(pixels: Image) -> tuple[PartOfSlide, list[Residuals]]:
+                film = FilmNaming(residuals=[] if follows else None)
+                local = replace(view, width=pixels.shape[1], height=pixels.shape[0])
+                clock = StageTimer()
+                part = self.analyzer.analyze_part(pixels, local, self.colour, clock, film=film)
+                return part, film.residuals or []
+
+            found = list(self.map_(analyze, self.windows))
+            self._seen = view, [p for p, _ in found], [r for _, rows in found for r in rows]
+        return self._seen[1:]
 
 
 def _in_main_group(measurement: Measurement, prior: ScalePrior) -> int:
